@@ -1,0 +1,1 @@
+//! The edge daemon as a library: the binaries only read their arguments.
