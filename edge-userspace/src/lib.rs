@@ -1,1 +1,9 @@
-//! The edge daemon as a library: the binaries only read their arguments.
+//! The edge daemon as a library: the binaries only read their arguments. ARCHITECTURE.md tells the life of a packet and of
+//! a request; the modules below are its rooms, in the order in which both meet them.
+
+#![deny(unsafe_code)]
+
+pub mod base;
+pub mod config;
+pub mod http;
+pub mod zones;

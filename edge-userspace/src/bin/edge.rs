@@ -1,1 +1,3 @@
+//! The `edge` command: arguments only.
+
 fn main() {}

@@ -1,0 +1,60 @@
+//! Who is on the other end of a connection, as the listener learnt it; handed with each request to the right.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One client connection, shared by all its requests.
+#[derive(Debug)]
+pub struct Peer {
+    /// The client: the socket's peer, or what the PROXY protocol header named. IPv4-mapped addresses are unmapped.
+    pub client: SocketAddr,
+    /// The address the client connected to.
+    pub local: SocketAddr,
+    /// When the connection was accepted.
+    pub accepted: Instant,
+    /// What the TLS handshake settled; `None` on a plain listener.
+    pub handshake: Option<Handshake>,
+}
+
+/// The outcome of a TLS handshake, for logs, metrics and routing.
+#[derive(Debug)]
+pub struct Handshake {
+    /// From the accept to the last handshake message.
+    pub duration: Duration,
+    /// Server name the client asked for, lower case, without a trailing dot.
+    pub server_name: Option<Arc<str>>,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The client resumed an earlier session.
+    pub resumed: bool,
+}
+
+/// Reduces an address to what limits and penalties are counted by: IPv4 /32, IPv6 /64 (a /64 is one household).
+pub fn client_prefix(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => {
+            let bits = u128::from(v6) & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from(bits))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise one household could count as 2^64 clients, or an IPv4 client as two.
+    #[test]
+    fn prefixes() {
+        let same = |a: &str, b: &str| {
+            let prefix = |s: &str| client_prefix(s.parse::<IpAddr>().unwrap());
+            prefix(a) == prefix(b)
+        };
+        assert!(same("2001:db8::1", "2001:db8::ffff:1:2"));
+        assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
+        assert!(same("::ffff:192.0.2.1", "192.0.2.1"));
+        assert!(!same("192.0.2.2", "192.0.2.1"));
+    }
+}

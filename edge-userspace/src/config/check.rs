@@ -1,0 +1,463 @@
+//! From the raw form to the checked one: what one value alone cannot tell. Collects every mistake, then gives up.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::mistake::{Mistake, Mistakes, Place, Source};
+use super::raw::{self, Raw};
+use super::value::{AdminAddress, HostPattern, Time};
+use super::{
+    Admin, Certificate, Config, Dataplane, Health, Limits, Log, Origin, OriginServer, Server, Tls,
+    Upstream, XdpMode, Zone,
+};
+
+pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
+    let mut checker = Checker {
+        source,
+        mistakes: Vec::new(),
+    };
+    let config = checker.config(raw);
+    if checker.mistakes.is_empty() {
+        Ok(config)
+    } else {
+        Err(Mistakes(checker.mistakes))
+    }
+}
+
+struct Checker<'a> {
+    source: &'a Source<'a>,
+    mistakes: Vec<Mistake>,
+}
+
+/// No limit is written as zero.
+fn limit(time: Time) -> Option<Duration> {
+    (!time.0.is_zero()).then_some(time.0)
+}
+
+impl Checker<'_> {
+    fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
+        self.mistakes
+            .push(self.source.place(span).mistake(what, mend));
+    }
+
+    /// A count that must lie within `range`.
+    fn bounded<T: Copy + PartialOrd + std::fmt::Display>(
+        &mut self,
+        value: &Spanned<T>,
+        least: T,
+        most: T,
+    ) -> T {
+        let n = *value.get_ref();
+        if n < least || n > most {
+            self.mistake(
+                value.span(),
+                format!("{n} is out of bounds"),
+                format!("write {least} to {most}"),
+            );
+        }
+        n
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.source
+            .file
+            .parent()
+            .map_or_else(|| path.to_owned(), |directory| directory.join(path))
+    }
+
+    fn place(&self, span: Range<usize>) -> Place {
+        self.source.place(span)
+    }
+
+    fn config(&mut self, raw: Raw) -> Config {
+        let server = self.server(&raw.server);
+        let dataplane = self.dataplane(&raw.dataplane, &server);
+        let limits = self.limits(&raw.limits);
+        let zones = self.zones(&raw.zone, &server, &limits);
+        Config {
+            server,
+            dataplane,
+            tls: Tls {
+                min_version: raw.tls.min_version,
+                ticket_rotation: raw.tls.ticket_rotation.0.max(Duration::from_secs(60)),
+                handshake_timeout: raw.tls.handshake_timeout.0,
+            },
+            limits: Arc::new(limits),
+            admin: self.admin(&raw.admin),
+            log: self.log(&raw.log),
+            zones,
+        }
+    }
+
+    fn server(&mut self, raw: &raw::Server) -> Server {
+        if raw.https.get_ref().is_empty() && raw.http.get_ref().is_empty() {
+            self.mistake(
+                raw.https.span(),
+                "no listener",
+                "write [server] https = [\"0.0.0.0:443\", \"[::]:443\"]",
+            );
+        }
+        let mut seen = std::collections::HashSet::new();
+        for list in [&raw.https, &raw.http] {
+            for address in list.get_ref() {
+                if address.port() == 0 {
+                    self.mistake(
+                        list.span(),
+                        format!("{address} has port 0"),
+                        "write the port clients connect to",
+                    );
+                } else if !seen.insert(*address) {
+                    self.mistake(
+                        list.span(),
+                        format!("{address} is listed twice"),
+                        "remove one",
+                    );
+                }
+            }
+        }
+        let workers = match self.bounded(&raw.workers, 0, 1_024) {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
+        };
+        Server {
+            https: raw.https.get_ref().clone(),
+            http: raw.http.get_ref().clone(),
+            redirect_port: raw.redirect_port,
+            workers,
+            proxy_protocol_from: raw.proxy_protocol_from.clone(),
+            drain: raw.drain.0,
+        }
+    }
+
+    fn dataplane(&mut self, raw: &raw::Dataplane, server: &Server) -> Dataplane {
+        let mut interfaces = raw.interfaces.clone();
+        interfaces.sort();
+        interfaces.dedup();
+        let mut tcp_ports: Vec<u16> = server
+            .https
+            .iter()
+            .chain(&server.http)
+            .map(std::net::SocketAddr::port)
+            .collect();
+        tcp_ports.sort_unstable();
+        tcp_ports.dedup();
+        Dataplane {
+            mode: if interfaces.is_empty() {
+                XdpMode::Off
+            } else {
+                raw.xdp
+            },
+            interfaces,
+            pin_directory: raw.pin_directory.clone(),
+            tcp_ports,
+            udp_ports: Vec::new(),
+            allow: raw.allow.clone(),
+            deny: raw.deny.clone(),
+            deny_entries: self.bounded(&raw.deny_entries, 16, 16 << 20),
+            event_sample: raw.event_sample,
+        }
+    }
+
+    fn limits(&mut self, raw: &raw::Limits) -> Limits {
+        let header_bytes = raw.header_bytes.get_ref().0;
+        if !(8 << 10..=1 << 20).contains(&header_bytes) {
+            self.mistake(
+                raw.header_bytes.span(),
+                "out of bounds",
+                "write 8KiB to 1MiB",
+            );
+        }
+        Limits {
+            connections: self.bounded(&raw.connections, 1, 16 << 20),
+            connections_per_address: self.bounded(&raw.connections_per_address, 1, 16 << 20),
+            header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
+            header_count: self.bounded(&raw.header_count, 8, 4_096),
+            body_bytes: (raw.body_bytes.0 > 0).then_some(raw.body_bytes.0),
+            header_timeout: raw.header_timeout.0,
+            body_timeout: raw.body_timeout.0,
+            write_timeout: raw.write_timeout.0,
+            request_timeout: limit(raw.request_timeout),
+            idle_timeout: raw.idle_timeout.0,
+            requests_per_connection: (raw.requests_per_connection > 0)
+                .then_some(raw.requests_per_connection),
+            streams_per_connection: self.bounded(&raw.streams_per_connection, 1, 65_536),
+            resets_per_connection: self.bounded(&raw.resets_per_connection, 1, 65_536),
+        }
+    }
+
+    fn admin(&mut self, raw: &raw::Admin) -> Admin {
+        if let AdminAddress::Tcp(address) = raw.listen.get_ref()
+            && !address.ip().is_loopback()
+            && !raw.remote
+        {
+            self.mistake(
+                raw.listen.span(),
+                format!("{address} can be reached by other hosts, and the endpoint has no authentication"),
+                "listen on 127.0.0.1 or unix:/run/edge/admin.sock, or say remote = true",
+            );
+        }
+        Admin {
+            listen: raw.listen.get_ref().clone(),
+        }
+    }
+
+    fn log(&mut self, raw: &raw::Log) -> Log {
+        if let Err(error) = raw
+            .level
+            .get_ref()
+            .parse::<tracing_subscriber::filter::targets::Targets>()
+        {
+            self.mistake(
+                raw.level.span(),
+                format!("\"{}\" is no log level: {error}", raw.level.get_ref()),
+                "write error, warn, info, debug or trace, or \"info,edge::origin=debug\"",
+            );
+        }
+        let sample = self.bounded(&raw.access_sample, 1, u32::MAX);
+        Log {
+            format: raw.format,
+            level: raw.level.get_ref().clone(),
+            access_sample: raw.access.then_some(sample),
+        }
+    }
+
+    fn zones(&mut self, raw: &[Spanned<raw::Zone>], server: &Server, limits: &Limits) -> Vec<Zone> {
+        if raw.is_empty() {
+            self.mistake(
+                0..0,
+                "no zone",
+                "write a [[zone]] with name, hosts and [zone.origin]",
+            );
+        }
+        let mut names = HashMap::new();
+        let mut hosts: HashMap<HostPattern, String> = HashMap::new();
+        let mut default = None;
+        let mut zones = Vec::with_capacity(raw.len());
+        for zone in raw.iter().map(Spanned::get_ref) {
+            let name = zone.name.get_ref();
+            let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(sound) {
+                self.mistake(
+                    zone.name.span(),
+                    format!("\"{name}\" is no zone name"),
+                    "write letters, digits, `-`, `_`, `.`, at most 64",
+                );
+            }
+            if let Some(line) = names.insert(name.clone(), self.place(zone.name.span()).line) {
+                self.mistake(
+                    zone.name.span(),
+                    format!("zone \"{name}\" is already on line {line}"),
+                    "give each zone a name of its own",
+                );
+            }
+            if zone.hosts.get_ref().is_empty() && zone.default.as_ref().is_none_or(|d| !d.get_ref())
+            {
+                self.mistake(
+                    zone.hosts.span(),
+                    "no hosts",
+                    "name at least one, or make the zone the default",
+                );
+            }
+            for host in zone.hosts.get_ref() {
+                if let Some(other) = hosts.insert(host.get_ref().clone(), name.clone()) {
+                    let what = format!("{} is already a host of zone \"{other}\"", host.get_ref());
+                    self.mistake(host.span(), what, "remove it from one of them");
+                }
+            }
+            let is_default = zone.default.as_ref().is_some_and(|d| *d.get_ref());
+            if let (true, Some(span)) = (is_default, zone.default.as_ref().map(Spanned::span)) {
+                if let Some(other) = &default {
+                    self.mistake(
+                        span,
+                        format!("zone \"{other}\" is the default already"),
+                        "remove one `default = true`",
+                    );
+                }
+                default = Some(name.clone());
+            }
+            zones.push(Zone {
+                name: name.as_str().into(),
+                hosts: zone
+                    .hosts
+                    .get_ref()
+                    .iter()
+                    .map(|h| h.get_ref().clone())
+                    .collect(),
+                default: is_default,
+                certificate: self.certificate(zone, server),
+                body_bytes: match zone.body_bytes {
+                    Some(size) => (size.0 > 0).then_some(size.0),
+                    None => limits.body_bytes,
+                },
+                request_timeout: zone.request_timeout.map_or(limits.request_timeout, limit),
+                origin: self.origin(&zone.origin),
+            });
+        }
+        zones
+    }
+
+    fn certificate(&mut self, zone: &raw::Zone, server: &Server) -> Option<Certificate> {
+        match (&zone.certificate, &zone.key) {
+            (Some(chain), Some(key)) => Some(Certificate {
+                chain: self.path(chain.get_ref()),
+                chain_place: self.place(chain.span()),
+                key: self.path(key.get_ref()),
+                key_place: self.place(key.span()),
+            }),
+            (Some(chain), None) => {
+                self.mistake(
+                    chain.span(),
+                    "a certificate without a key",
+                    "write `key = \"….key\"` beside it",
+                );
+                None
+            }
+            (None, Some(key)) => {
+                self.mistake(
+                    key.span(),
+                    "a key without a certificate",
+                    "write `certificate = \"….pem\"` beside it",
+                );
+                None
+            }
+            (None, None) => {
+                if !server.https.is_empty() {
+                    let what = format!(
+                        "zone \"{}\" has no certificate, but server.https listens",
+                        zone.name.get_ref()
+                    );
+                    self.mistake(zone.name.span(), what, "write `certificate` and `key`");
+                }
+                None
+            }
+        }
+    }
+
+    fn origin(&mut self, spanned: &Spanned<raw::Origin>) -> Origin {
+        let raw = spanned.get_ref();
+        if let Some(directory) = &raw.directory {
+            if !raw.servers.get_ref().is_empty() {
+                self.mistake(
+                    directory.span(),
+                    "both `directory` and `servers`",
+                    "keep one",
+                );
+            }
+            let path = self.path(directory.get_ref());
+            if !path.is_dir() {
+                self.mistake(
+                    directory.span(),
+                    format!("{} is no directory", path.display()),
+                    "make it, or name another",
+                );
+            }
+            return Origin::Directory(path);
+        }
+        if raw.servers.get_ref().is_empty() {
+            self.mistake(
+                spanned.span(),
+                "neither `servers` nor `directory`",
+                "write servers = [{ address = \"http://127.0.0.1:8080\" }]",
+            );
+        }
+        let mut servers = Vec::new();
+        for server in raw.servers.get_ref() {
+            let raw::OriginServer { address, weight } = server.get_ref().clone();
+            if weight == 0 {
+                self.mistake(
+                    server.span(),
+                    "weight 0",
+                    "write 1 or more, or remove the server",
+                );
+            }
+            if address.tls
+                && rustls::pki_types::ServerName::try_from(address.host.as_str()).is_err()
+            {
+                self.mistake(
+                    server.span(),
+                    "TLS cannot verify this host",
+                    "write a host name or an address",
+                );
+            }
+            servers.push(OriginServer { address, weight });
+        }
+        let connections = self.bounded(&raw.connections, 1, 1 << 20);
+        let passive = self.bounded(&raw.passive.failures, 0, 1_000_000);
+        Origin::Servers(Arc::new(Upstream {
+            servers,
+            balance: raw.balance,
+            http: raw.http,
+            preserve_host: raw.preserve_host,
+            server_name: raw.server_name.as_ref().map(|name| {
+                if rustls::pki_types::ServerName::try_from(name.get_ref().as_str()).is_err() {
+                    let what = format!("\"{}\" is no server name", name.get_ref());
+                    self.mistakes.push(
+                        self.source
+                            .place(name.span())
+                            .mistake(what, "write a host name or an address"),
+                    );
+                }
+                name.get_ref().clone()
+            }),
+            ca: raw
+                .ca
+                .as_ref()
+                .map(|ca| (self.path(ca.get_ref()), self.place(ca.span()))),
+            connect_timeout: raw.connect_timeout.0,
+            response_timeout: raw.response_timeout.0,
+            body_timeout: raw.body_timeout.0,
+            idle_timeout: raw.idle_timeout.0,
+            idle_connections: raw.idle_connections,
+            connections,
+            retries: self.bounded(&raw.retries, 0, 10),
+            upgrades: raw.upgrades,
+            passive: (passive > 0).then_some((passive, raw.passive.cooldown.0)),
+            health: raw.health.as_ref().map(|health| self.health(health)),
+        }))
+    }
+
+    fn health(&mut self, raw: &raw::Health) -> Health {
+        let path = raw.path.get_ref();
+        if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
+            self.mistake(
+                raw.path.span(),
+                format!("\"{path}\" is no path"),
+                "write one that starts with /",
+            );
+        }
+        if raw.interval.get_ref().0 < Duration::from_millis(100) {
+            self.mistake(
+                raw.interval.span(),
+                "an interval this short is a load test",
+                "write 100ms or more",
+            );
+        }
+        if raw.status.get_ref().is_empty()
+            || raw
+                .status
+                .get_ref()
+                .iter()
+                .any(|s| !(100..=599).contains(s))
+        {
+            self.mistake(
+                raw.status.span(),
+                "not a list of statuses",
+                "write status = [200, 204]",
+            );
+        }
+        Health {
+            path: path.clone(),
+            host: raw.host.clone(),
+            interval: raw.interval.get_ref().0,
+            timeout: raw.timeout.0,
+            status: raw.status.get_ref().clone(),
+            healthy: self.bounded(&raw.healthy, 1, 1_000),
+            unhealthy: self.bounded(&raw.unhealthy, 1, 1_000),
+        }
+    }
+}

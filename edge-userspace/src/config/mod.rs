@@ -1,0 +1,287 @@
+//! The file, checked once: `raw` is what was written, this is what the rooms are built from. Parse low, build high.
+
+mod check;
+mod mistake;
+mod raw;
+pub mod value;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use mistake::{Mistake, Mistakes, Place};
+pub use raw::{Balance, LogFormat, OriginHttp, TlsVersion, XdpMode};
+use value::{AdminAddress, HostPattern, OriginAddress};
+
+/// The commented defaults, for `edge check --print-defaults`.
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listeners and workers.
+    pub server: Server,
+    /// XDP.
+    pub dataplane: Dataplane,
+    /// TLS towards clients.
+    pub tls: Tls,
+    /// Bounds towards clients.
+    pub limits: Arc<Limits>,
+    /// The admin endpoint.
+    pub admin: Admin,
+    /// Logs.
+    pub log: Log,
+    /// Tenants, in the file's order; at least one.
+    pub zones: Vec<Zone>,
+}
+
+/// Listeners and workers.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// TLS listeners.
+    pub https: Vec<SocketAddr>,
+    /// Plain listeners that redirect.
+    pub http: Vec<SocketAddr>,
+    /// The port written into redirects.
+    pub redirect_port: u16,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Peers that speak the PROXY protocol.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// How long draining may take.
+    pub drain: Duration,
+}
+
+/// XDP. Ports are those of `Server`.
+#[derive(Clone, Debug)]
+pub struct Dataplane {
+    /// Interface names, each once.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub mode: XdpMode,
+    /// Where maps and links are pinned.
+    pub pin_directory: PathBuf,
+    /// TCP ports whose attempts are judged.
+    pub tcp_ports: Vec<u16>,
+    /// UDP ports whose attempts are judged.
+    pub udp_ports: Vec<u16>,
+    /// Networks that always pass.
+    pub allow: Vec<IpNet>,
+    /// Networks that are dropped.
+    pub deny: Vec<IpNet>,
+    /// Capacity of the deny list.
+    pub deny_entries: u32,
+    /// One in so many drops is logged; 0 none.
+    pub event_sample: u32,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The oldest version spoken.
+    pub min_version: TlsVersion,
+    /// Ticket keys are replaced this often.
+    pub ticket_rotation: Duration,
+    /// From the accept to the end of the handshake.
+    pub handshake_timeout: Duration,
+}
+
+/// Bounds on what clients can make the edge hold. A duration of `None` and a size of `None` mean no limit.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Client connections in all.
+    pub connections: usize,
+    /// Client connections per IPv4 address or IPv6 /64.
+    pub connections_per_address: usize,
+    /// Bytes of a message head.
+    pub header_bytes: usize,
+    /// Fields of a message head.
+    pub header_count: usize,
+    /// Bytes of a request's content.
+    pub body_bytes: Option<u64>,
+    /// Reading a head.
+    pub header_timeout: Duration,
+    /// Between two pieces of a request's content.
+    pub body_timeout: Duration,
+    /// Between two pieces of a response that a client takes.
+    pub write_timeout: Duration,
+    /// A whole request.
+    pub request_timeout: Option<Duration>,
+    /// A connection without a request.
+    pub idle_timeout: Duration,
+    /// Requests on one connection.
+    pub requests_per_connection: Option<u64>,
+    /// HTTP/2 streams at once.
+    pub streams_per_connection: u32,
+    /// HTTP/2 streams reset early before the connection ends.
+    pub resets_per_connection: usize,
+}
+
+/// The admin endpoint.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: AdminAddress,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A `tracing_subscriber::EnvFilter` directive list, checked.
+    pub level: String,
+    /// One access line per so many requests; `None`: no access log.
+    pub access_sample: Option<u32>,
+}
+
+/// A tenant.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    /// Unique name; letters, digits, `-`, `_`, `.`; at most 64.
+    pub name: Arc<str>,
+    /// Its hosts, none of another zone's.
+    pub hosts: Vec<HostPattern>,
+    /// Serves clients that name no host of any zone.
+    pub default: bool,
+    /// Its certificate, where there are TLS listeners.
+    pub certificate: Option<Certificate>,
+    /// Bytes of a request's content; `None`: no limit.
+    pub body_bytes: Option<u64>,
+    /// A whole request; `None`: no limit.
+    pub request_timeout: Option<Duration>,
+    /// Where its responses come from.
+    pub origin: Origin,
+}
+
+/// PEM files of a certificate, with their places for errors of the room that loads them.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Chain, leaf first.
+    pub chain: PathBuf,
+    /// Where the chain is named.
+    pub chain_place: Place,
+    /// Private key.
+    pub key: PathBuf,
+    /// Where the key is named.
+    pub key_place: Place,
+}
+
+/// Where a zone's responses come from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// Servers spoken to by HTTP.
+    Servers(Arc<Upstream>),
+    /// Files below this directory.
+    Directory(PathBuf),
+}
+
+/// Servers spoken to by HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// At least one.
+    pub servers: Vec<OriginServer>,
+    /// How the next is chosen.
+    pub balance: Balance,
+    /// The version spoken.
+    pub http: OriginHttp,
+    /// Send the client's Host.
+    pub preserve_host: bool,
+    /// Name in SNI and certificate instead of the address's host.
+    pub server_name: Option<String>,
+    /// Roots to trust instead of the system's.
+    pub ca: Option<(PathBuf, Place)>,
+    /// Connecting, TLS included.
+    pub connect_timeout: Duration,
+    /// Waiting for the response's head.
+    pub response_timeout: Duration,
+    /// Between two pieces of a response's content.
+    pub body_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// Idle connections per server and worker.
+    pub idle_connections: usize,
+    /// Connections per server and worker, at least 1.
+    pub connections: usize,
+    /// Further attempts for requests that may be repeated.
+    pub retries: u8,
+    /// Pass upgrades through.
+    pub upgrades: bool,
+    /// Failures in a row that take a server out, and for how long; `None`: never.
+    pub passive: Option<(u32, Duration)>,
+    /// Asking a server for its health.
+    pub health: Option<Health>,
+}
+
+/// One origin server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginServer {
+    /// Scheme, host and port.
+    pub address: OriginAddress,
+    /// Share of the requests, at least 1.
+    pub weight: u16,
+}
+
+/// Active health checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Path and query, in origin form.
+    pub path: String,
+    /// Host instead of the server's own name.
+    pub host: Option<String>,
+    /// Between two checks.
+    pub interval: Duration,
+    /// Of one check.
+    pub timeout: Duration,
+    /// Statuses that count as healthy.
+    pub status: Vec<u16>,
+    /// Good answers in a row that bring a server back.
+    pub healthy: u32,
+    /// Bad ones in a row that take it out.
+    pub unhealthy: u32,
+}
+
+impl Config {
+    /// Reads and checks `file`. Nothing is opened but the file itself; certificates are loaded by the room `tls`.
+    ///
+    /// # Errors
+    /// Every mistake that was found: of the syntax the first, of the checks all.
+    pub fn read(file: &Path) -> Result<Self, Mistakes> {
+        let whole = |what: String, mend: &str| {
+            Mistakes(vec![Mistake {
+                file: file.to_owned(),
+                line: 0,
+                key: String::new(),
+                what,
+                mend: mend.to_owned(),
+            }])
+        };
+        let bytes = std::fs::read(file).map_err(|e| {
+            whole(
+                format!("cannot be read: {e}"),
+                "write one: `edge check --print-defaults > edge.toml`",
+            )
+        })?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            whole(
+                format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()),
+                "save it as UTF-8",
+            )
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// Checks `text`, naming `file` in errors and taking paths relative to its directory.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Mistakes> {
+        let source = mistake::Source { file, text };
+        let raw =
+            toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.from_toml(&e)]))?;
+        check::check(raw, &source)
+    }
+}

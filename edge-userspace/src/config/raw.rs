@@ -1,0 +1,252 @@
+//! The file's raw form, key by key, with the defaults of each. `defaults.toml` says what the keys mean; a test holds the
+//! two together. Checked into the rooms' own configurations by `check`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::value::{AdminAddress, HostPattern, OriginAddress, Size, Time};
+
+/// A whole file.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) server: Server,
+    pub(super) dataplane: Dataplane,
+    pub(super) tls: Tls,
+    pub(super) limits: Limits,
+    pub(super) admin: Admin,
+    pub(super) log: Log,
+    pub(super) zone: Vec<Spanned<Zone>>,
+}
+
+/// Declares a section of scalars with its defaults in one place.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Deserialize, PartialEq)]
+        #[serde(default, deny_unknown_fields)]
+        pub(super) struct $name { $(pub(super) $key: $type,)* }
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: $default,)* }
+            }
+        }
+    };
+}
+
+const fn seconds(n: u64) -> Time {
+    Time(Duration::from_secs(n))
+}
+
+section! {
+    /// Listeners and workers.
+    Server {
+        https: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
+        http: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
+        redirect_port: u16 = 443,
+        workers: Spanned<usize> = Spanned::new(0..0, 0),
+        proxy_protocol_from: Vec<IpNet> = Vec::new(),
+        drain: Time = seconds(30),
+    }
+}
+
+section! {
+    /// XDP.
+    Dataplane {
+        interfaces: Vec<String> = Vec::new(),
+        xdp: XdpMode = XdpMode::Auto,
+        pin_directory: PathBuf = PathBuf::from("/sys/fs/bpf/edge"),
+        allow: Vec<IpNet> = Vec::new(),
+        deny: Vec<IpNet> = Vec::new(),
+        deny_entries: Spanned<u32> = Spanned::new(0..0, 262_144),
+        event_sample: u32 = 1_000,
+    }
+}
+
+/// How to attach.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// Native, else generic with a warning.
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the stack, on any interface.
+    Generic,
+    /// Without XDP.
+    Off,
+}
+
+section! {
+    /// TLS towards clients.
+    Tls {
+        min_version: TlsVersion = TlsVersion::V1_2,
+        ticket_rotation: Time = seconds(6 * 3600),
+        handshake_timeout: Time = seconds(10),
+    }
+}
+
+/// The oldest version spoken.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+section! {
+    /// Bounds on what clients can make the edge hold.
+    Limits {
+        connections: Spanned<usize> = Spanned::new(0..0, 65_536),
+        connections_per_address: Spanned<usize> = Spanned::new(0..0, 1_024),
+        header_bytes: Spanned<Size> = Spanned::new(0..0, Size(32 << 10)),
+        header_count: Spanned<usize> = Spanned::new(0..0, 100),
+        body_bytes: Size = Size(0),
+        header_timeout: Time = seconds(10),
+        body_timeout: Time = seconds(30),
+        write_timeout: Time = seconds(60),
+        request_timeout: Time = seconds(0),
+        idle_timeout: Time = seconds(75),
+        requests_per_connection: u64 = 10_000,
+        streams_per_connection: Spanned<u32> = Spanned::new(0..0, 128),
+        resets_per_connection: Spanned<usize> = Spanned::new(0..0, 100),
+    }
+}
+
+section! {
+    /// The admin endpoint.
+    Admin {
+        listen: Spanned<AdminAddress> = Spanned::new(0..0, AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9180)))),
+        remote: bool = false,
+    }
+}
+
+section! {
+    /// Logs.
+    Log {
+        format: LogFormat = LogFormat::Auto,
+        level: Spanned<String> = Spanned::new(0..0, "info".to_owned()),
+        access: bool = true,
+        access_sample: Spanned<u32> = Spanned::new(0..0, 1),
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// For eyes.
+    Human,
+    /// One object a line.
+    Json,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Zone {
+    pub(super) name: Spanned<String>,
+    pub(super) hosts: Spanned<Vec<Spanned<HostPattern>>>,
+    #[serde(default)]
+    pub(super) default: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub(super) certificate: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) key: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) body_bytes: Option<Size>,
+    #[serde(default)]
+    pub(super) request_timeout: Option<Time>,
+    pub(super) origin: Spanned<Origin>,
+}
+
+section! {
+    /// Where a zone's responses come from.
+    Origin {
+        servers: Spanned<Vec<Spanned<OriginServer>>> = Spanned::new(0..0, Vec::new()),
+        directory: Option<Spanned<PathBuf>> = None,
+        balance: Balance = Balance::RoundRobin,
+        http: OriginHttp = OriginHttp::V1,
+        preserve_host: bool = true,
+        server_name: Option<Spanned<String>> = None,
+        ca: Option<Spanned<PathBuf>> = None,
+        connect_timeout: Time = seconds(5),
+        response_timeout: Time = seconds(60),
+        body_timeout: Time = seconds(60),
+        idle_timeout: Time = seconds(30),
+        idle_connections: usize = 64,
+        connections: Spanned<usize> = Spanned::new(0..0, 1_024),
+        retries: Spanned<u8> = Spanned::new(0..0, 1),
+        upgrades: bool = true,
+        passive: Passive = Passive::default(),
+        health: Option<Health> = None,
+    }
+}
+
+/// One origin server.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OriginServer {
+    pub(super) address: OriginAddress,
+    #[serde(default = "one")]
+    pub(super) weight: u16,
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// How the next server is chosen.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The one with the fewest requests under way for its weight.
+    LeastLoaded,
+}
+
+/// The version spoken to the origin.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum OriginHttp {
+    /// HTTP/1.1.
+    #[serde(rename = "1.1")]
+    V1,
+    /// HTTP/2, by prior knowledge without TLS.
+    #[serde(rename = "2")]
+    V2,
+    /// By ALPN with TLS, HTTP/1.1 without.
+    #[serde(rename = "auto")]
+    Auto,
+}
+
+section! {
+    /// Learning a server's health from the requests it fails.
+    Passive {
+        failures: Spanned<u32> = Spanned::new(0..0, 5),
+        cooldown: Time = seconds(10),
+    }
+}
+
+section! {
+    /// Asking a server for its health.
+    Health {
+        path: Spanned<String> = Spanned::new(0..0, "/".to_owned()),
+        host: Option<String> = None,
+        interval: Spanned<Time> = Spanned::new(0..0, seconds(5)),
+        timeout: Time = seconds(2),
+        status: Spanned<Vec<u16>> = Spanned::new(0..0, vec![200, 204]),
+        healthy: Spanned<u32> = Spanned::new(0..0, 2),
+        unhealthy: Spanned<u32> = Spanned::new(0..0, 3),
+    }
+}

@@ -1,0 +1,329 @@
+//! Values that TOML has no type for: durations, sizes, host patterns, origin addresses. Parsed where they are read, so that
+//! an error points at the place.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+/// Declares a newtype whose TOML form is a string read by `FromStr`.
+macro_rules! from_string {
+    ($type:ty) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+/// A duration: a whole number and a unit, `250ms`, `10s`, `5m`, `6h`, `7d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub Duration);
+from_string!(Time);
+
+impl FromStr for Time {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "\"{text}\" is no duration; write a whole number and a unit: 250ms, 10s, 5m, 6h, 7d"
+            )
+        };
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let millis = match unit {
+            "ms" => Some(number),
+            "s" => number.checked_mul(1_000),
+            "m" => number.checked_mul(60_000),
+            "h" => number.checked_mul(3_600_000),
+            "d" => number.checked_mul(86_400_000),
+            _ => None,
+        };
+        // A century: beyond it, adding to a clock may overflow.
+        let millis = millis
+            .filter(|m| *m <= 3_155_760_000_000)
+            .ok_or_else(wrong)?;
+        Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
+/// A size in bytes: a whole number and a unit, `512B`, `32KiB`, `16MiB`, `1GiB`; `0B` where it means "no limit" says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+from_string!(Size);
+
+impl FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "\"{text}\" is no size; write a whole number and a unit: 512B, 32KiB, 16MiB, 1GiB"
+            )
+        };
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let shift = match unit {
+            "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(wrong()),
+        };
+        number
+            .checked_mul(1 << shift)
+            .filter(|n| *n <= 1 << 50)
+            .map(Self)
+            .ok_or_else(wrong)
+    }
+}
+
+/// A zone's host name: exact, or `*.` and a suffix, which covers exactly one more label (RFC 9525 section 6.3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This name, lower case, without a trailing dot; an address literal likewise.
+    Exact(String),
+    /// One label in front of this suffix, lower case, without the dot between.
+    Wildcard(String),
+}
+from_string!(HostPattern);
+
+impl FromStr for HostPattern {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lower = text.trim_end_matches('.').to_ascii_lowercase();
+        if let Ok(address) = lower
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+        {
+            return Ok(Self::Exact(address.to_string()));
+        }
+        let (name, wildcard) = match lower.strip_prefix("*.") {
+            Some(rest) => (rest, true),
+            None => (lower.as_str(), false),
+        };
+        let label = |l: &str| {
+            !l.is_empty()
+                && l.len() <= 63
+                && !l.starts_with('-')
+                && !l.ends_with('-')
+                && l.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if name.len() > 253 || !name.split('.').all(label) {
+            return Err(format!(
+                "\"{text}\" is no host name; write letters, digits, hyphens and dots, one \"*.\" in front at most, \
+                 international names in their xn-- form"
+            ));
+        }
+        Ok(if wildcard {
+            Self::Wildcard(name.to_owned())
+        } else {
+            Self::Exact(name.to_owned())
+        })
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Wildcard(suffix) => write!(f, "*.{suffix}"),
+        }
+    }
+}
+
+/// An origin server: `http://host:port` or `https://host:port`, no path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OriginAddress {
+    /// TLS to the origin.
+    pub tls: bool,
+    /// Name or address literal, lower case, without brackets.
+    pub host: String,
+    /// Port, 80 or 443 where none is written.
+    pub port: u16,
+}
+from_string!(OriginAddress);
+
+impl FromStr for OriginAddress {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            |why: &str| format!("\"{text}\" {why}; write http://HOST:PORT or https://HOST:PORT");
+        let uri: http::Uri = text.parse().map_err(|_| wrong("is no origin address"))?;
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong("has no scheme edge can speak to an origin")),
+        };
+        if uri.path_and_query().is_some_and(|p| p.as_str() != "/") {
+            return Err(wrong("has a path, which an origin server cannot have"));
+        }
+        let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong("has credentials, which an origin server cannot have"));
+        }
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_ascii_lowercase();
+        let port = match authority
+            .as_str()
+            .strip_prefix(authority.host())
+            .and_then(|rest| rest.strip_prefix(':'))
+        {
+            None => Some(if tls { 443 } else { 80 }),
+            Some(digits) => digits.parse().ok().filter(|port| *port > 0),
+        };
+        let port = port
+            .filter(|_| !host.is_empty())
+            .ok_or_else(|| wrong("has no host or no sound port"))?;
+        Ok(Self { tls, host, port })
+    }
+}
+
+impl fmt::Display for OriginAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Where the admin endpoint listens: `ADDRESS:PORT` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket, made with mode 0600.
+    Unix(PathBuf),
+}
+from_string!(AdminAddress);
+
+impl FromStr for AdminAddress {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            if path.starts_with('/') {
+                return Ok(Self::Unix(path.into()));
+            }
+        } else if let Ok(address) = text.parse() {
+            return Ok(Self::Tcp(address));
+        }
+        Err(format!(
+            "\"{text}\" is no admin address; write 127.0.0.1:9180 or unix:/run/edge/admin.sock"
+        ))
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wrong unit read as another would make a limit a thousand times too long.
+    #[test]
+    fn durations_and_sizes() {
+        assert_eq!(
+            "250ms".parse::<Time>().unwrap().0,
+            Duration::from_millis(250)
+        );
+        assert_eq!("6h".parse::<Time>().unwrap().0, Duration::from_secs(21_600));
+        assert_eq!("32KiB".parse::<Size>().unwrap().0, 32_768);
+        for wrong in [
+            "",
+            "s",
+            "10",
+            "-1s",
+            "1.5s",
+            "10 s",
+            "99999999999999999999s",
+            "9999999999h",
+            "1w",
+        ] {
+            assert!(wrong.parse::<Time>().is_err(), "{wrong}");
+        }
+        for wrong in ["", "B", "10", "1KB", "1k", "-1B", "99999999999TiB"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+    }
+
+    /// A pattern read too widely would hand one zone's traffic to another.
+    #[test]
+    fn hosts() {
+        assert_eq!(
+            "A.Example.".parse(),
+            Ok(HostPattern::Exact("a.example".into()))
+        );
+        assert_eq!(
+            "*.a.example".parse(),
+            Ok(HostPattern::Wildcard("a.example".into()))
+        );
+        assert_eq!(
+            "[2001:DB8::1]".parse(),
+            Ok(HostPattern::Exact("2001:db8::1".into()))
+        );
+        for wrong in [
+            "",
+            "*",
+            "*.",
+            "a.*.b",
+            "*.*.b",
+            "a b",
+            "a..b",
+            "-a.b",
+            "a/b",
+            "a:80",
+            "ä.example",
+        ] {
+            assert!(wrong.parse::<HostPattern>().is_err(), "{wrong}");
+        }
+    }
+
+    /// Requests sent to a place the operator did not mean.
+    #[test]
+    fn origins() {
+        let parsed: OriginAddress = "https://[2001:db8::1]:8443".parse().unwrap();
+        assert_eq!(
+            (parsed.tls, parsed.host.as_str(), parsed.port),
+            (true, "2001:db8::1", 8443)
+        );
+        assert_eq!(parsed.to_string(), "https://[2001:db8::1]:8443");
+        assert_eq!(
+            "http://o.example".parse::<OriginAddress>().unwrap().port,
+            80
+        );
+        for wrong in [
+            "",
+            "o.example",
+            "ftp://o",
+            "http://",
+            "http://o/x",
+            "http://u:p@o",
+            "http://o:0",
+            "http://o:99999",
+        ] {
+            assert!(wrong.parse::<OriginAddress>().is_err(), "{wrong}");
+        }
+    }
+}

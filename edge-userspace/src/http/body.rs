@@ -1,0 +1,130 @@
+//! A message's content as it streams by: one type for what hyper reads, what the edge makes and what rooms wrap.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// Content that broke off. Says who is at fault; the message is aborted, never ended as if it were whole.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client broke off, or its framing was wrong.
+    #[error("the client's content broke off: {0}")]
+    Client(#[source] hyper::Error),
+    /// The origin broke off, or its framing was wrong.
+    #[error("the origin's content broke off: {0}")]
+    Origin(#[source] hyper::Error),
+    /// More content than the zone allows.
+    #[error("more content than the limit")]
+    TooLarge,
+    /// No bytes moved for longer than the limit.
+    #[error("content stalled beyond the limit")]
+    Stalled,
+    /// A file could not be read to its end.
+    #[error("reading a file: {0}")]
+    File(#[source] std::io::Error),
+}
+
+/// Content of a request or a response.
+#[derive(Default)]
+pub enum Body {
+    /// None at all.
+    #[default]
+    Empty,
+    /// All at hand.
+    Full(Bytes),
+    /// As hyper reads it from the client.
+    Client(Incoming),
+    /// As hyper reads it from the origin.
+    Origin(Incoming),
+    /// Whatever a room made.
+    Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>),
+}
+
+impl Body {
+    /// Boxes a body of a room's own.
+    pub fn boxed(
+        body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,
+    ) -> Self {
+        Self::Boxed(Box::pin(body))
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self {
+            Self::Empty => "Empty",
+            Self::Full(_) => "Full",
+            Self::Client(_) => "Client",
+            Self::Origin(_) => "Origin",
+            Self::Boxed(_) => "Boxed",
+        };
+        write!(f, "Body::{kind}({:?})", http_body::Body::size_hint(self))
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Full(bytes)
+        }
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(_) => {
+                let Self::Full(bytes) = std::mem::take(this) else {
+                    return Poll::Ready(None);
+                };
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Client(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Client),
+            Self::Origin(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Origin),
+            Self::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Client(incoming) | Self::Origin(incoming) => incoming.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Client(incoming) | Self::Origin(incoming) => incoming.size_hint(),
+            Self::Boxed(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Host to zone: an immutable snapshot, swapped whole on reload. `tls` asks it by SNI, `http` by authority.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::config::value::HostPattern;
+use crate::config::{self, Origin};
+
+/// A tenant as requests see it.
+#[derive(Debug)]
+pub struct Zone {
+    /// Unique; a label in metrics and logs.
+    pub name: Arc<str>,
+    /// Serves clients that name no host of any zone.
+    pub default: bool,
+    /// Bytes of a request's content; `None`: no limit.
+    pub body_bytes: Option<u64>,
+    /// A whole request; `None`: no limit.
+    pub request_timeout: Option<Duration>,
+    /// Where responses come from.
+    pub origin: Origin,
+}
+
+/// All zones at one moment.
+#[derive(Debug, Default)]
+pub struct Zones {
+    all: Vec<Arc<Zone>>,
+    exact: HashMap<Box<str>, Arc<Zone>>,
+    wildcard: HashMap<Box<str>, Arc<Zone>>,
+    default: Option<Arc<Zone>>,
+}
+
+/// The snapshot in force, shared by all rooms; a request keeps the zone it began with.
+pub type Current = Arc<ArcSwap<Zones>>;
+
+impl Zones {
+    /// The snapshot of a checked configuration (each host in one zone, one default at most).
+    pub fn new(zones: &[config::Zone]) -> Self {
+        let mut this = Self::default();
+        for zone in zones {
+            let shared = Arc::new(Zone {
+                name: zone.name.clone(),
+                default: zone.default,
+                body_bytes: zone.body_bytes,
+                request_timeout: zone.request_timeout,
+                origin: zone.origin.clone(),
+            });
+            for host in &zone.hosts {
+                let (map, name) = match host {
+                    HostPattern::Exact(name) => (&mut this.exact, name),
+                    HostPattern::Wildcard(suffix) => (&mut this.wildcard, suffix),
+                };
+                map.insert(name.as_str().into(), shared.clone());
+            }
+            if zone.default {
+                this.default = Some(shared.clone());
+            }
+            this.all.push(shared);
+        }
+        this
+    }
+
+    /// The zone of `host` (lower case, no port, no trailing dot, address literals without brackets): the exact name, else
+    /// the wildcard one label up, else the default zone, which an empty host names too.
+    pub fn find(&self, host: &str) -> Option<&Arc<Zone>> {
+        self.named(host).or(self.default.as_ref())
+    }
+
+    /// The zone that names `host` itself, the default zone left aside.
+    pub fn named(&self, host: &str) -> Option<&Arc<Zone>> {
+        self.exact.get(host).or_else(|| {
+            let (_, suffix) = host.split_once('.')?;
+            self.wildcard.get(suffix)
+        })
+    }
+
+    /// All zones in the file's order.
+    pub fn all(&self) -> &[Arc<Zone>] {
+        &self.all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn zones() -> Zones {
+        let text = r#"
+            [server]
+            http = ["127.0.0.1:80"]
+            [[zone]]
+            name = "a"
+            hosts = ["a.example", "*.a.example"]
+            [zone.origin]
+            servers = [{ address = "http://127.0.0.1:1" }]
+            [[zone]]
+            name = "b"
+            hosts = ["b.a.example"]
+            default = true
+            [zone.origin]
+            servers = [{ address = "http://127.0.0.1:1" }]
+        "#;
+        Zones::new(
+            &config::Config::parse(Path::new("test.toml"), text)
+                .unwrap()
+                .zones,
+        )
+    }
+
+    /// A host in the wrong zone is another tenant's traffic.
+    #[test]
+    fn exact_before_wildcard_before_default() {
+        let zones = zones();
+        let name = |host| zones.find(host).map(|z| z.name.to_string());
+        assert_eq!(name("a.example").as_deref(), Some("a"));
+        assert_eq!(name("x.a.example").as_deref(), Some("a"));
+        assert_eq!(name("b.a.example").as_deref(), Some("b"));
+        assert_eq!(
+            name("x.y.a.example").as_deref(),
+            Some("b"),
+            "a wildcard covers one label"
+        );
+        assert_eq!(name("").as_deref(), Some("b"));
+        assert!(zones.named("other.example").is_none());
+    }
+}
