@@ -16,9 +16,7 @@ impl RequestId {
     pub fn next() -> Self {
         let mut n = NEXT.fetch_add(1, Ordering::Relaxed);
         if n == 0 {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let seed = u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0);
             n = NEXT.fetch_add(seed | 1, Ordering::Relaxed);
         }

@@ -12,8 +12,8 @@ use super::mistake::{Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
 use super::{
-    Admin, Certificate, Config, Dataplane, Health, Limits, Log, Origin, OriginServer, Server, Tls,
-    Upstream, XdpMode, Zone,
+    Admin, Certificate, Config, Dataplane, Health, Limits, Log, Origin, OriginServer, Server, Tls, Upstream, XdpMode,
+    Zone,
 };
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
@@ -41,17 +41,11 @@ fn limit(time: Time) -> Option<Duration> {
 
 impl Checker<'_> {
     fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
-        self.mistakes
-            .push(self.source.place(span).mistake(what, mend));
+        self.mistakes.push(self.source.place(span).mistake(what, mend));
     }
 
     /// A count that must lie within `range`.
-    fn bounded<T: Copy + PartialOrd + std::fmt::Display>(
-        &mut self,
-        value: &Spanned<T>,
-        least: T,
-        most: T,
-    ) -> T {
+    fn bounded<T: Copy + PartialOrd + std::fmt::Display>(&mut self, value: &Spanned<T>, least: T, most: T) -> T {
         let n = *value.get_ref();
         if n < least || n > most {
             self.mistake(
@@ -112,11 +106,7 @@ impl Checker<'_> {
                         "write the port clients connect to",
                     );
                 } else if !seen.insert(*address) {
-                    self.mistake(
-                        list.span(),
-                        format!("{address} is listed twice"),
-                        "remove one",
-                    );
+                    self.mistake(list.span(), format!("{address} is listed twice"), "remove one");
                 }
             }
         }
@@ -147,11 +137,7 @@ impl Checker<'_> {
         tcp_ports.sort_unstable();
         tcp_ports.dedup();
         Dataplane {
-            mode: if interfaces.is_empty() {
-                XdpMode::Off
-            } else {
-                raw.xdp
-            },
+            mode: if interfaces.is_empty() { XdpMode::Off } else { raw.xdp },
             interfaces,
             pin_directory: raw.pin_directory.clone(),
             tcp_ports,
@@ -166,11 +152,7 @@ impl Checker<'_> {
     fn limits(&mut self, raw: &raw::Limits) -> Limits {
         let header_bytes = raw.header_bytes.get_ref().0;
         if !(8 << 10..=1 << 20).contains(&header_bytes) {
-            self.mistake(
-                raw.header_bytes.span(),
-                "out of bounds",
-                "write 8KiB to 1MiB",
-            );
+            self.mistake(raw.header_bytes.span(), "out of bounds", "write 8KiB to 1MiB");
         }
         Limits {
             connections: self.bounded(&raw.connections, 1, 16 << 20),
@@ -183,8 +165,7 @@ impl Checker<'_> {
             write_timeout: raw.write_timeout.0,
             request_timeout: limit(raw.request_timeout),
             idle_timeout: raw.idle_timeout.0,
-            requests_per_connection: (raw.requests_per_connection > 0)
-                .then_some(raw.requests_per_connection),
+            requests_per_connection: (raw.requests_per_connection > 0).then_some(raw.requests_per_connection),
             streams_per_connection: self.bounded(&raw.streams_per_connection, 1, 65_536),
             resets_per_connection: self.bounded(&raw.resets_per_connection, 1, 65_536),
         }
@@ -228,11 +209,7 @@ impl Checker<'_> {
 
     fn zones(&mut self, raw: &[Spanned<raw::Zone>], server: &Server, limits: &Limits) -> Vec<Zone> {
         if raw.is_empty() {
-            self.mistake(
-                0..0,
-                "no zone",
-                "write a [[zone]] with name, hosts and [zone.origin]",
-            );
+            self.mistake(0..0, "no zone", "write a [[zone]] with name, hosts and [zone.origin]");
         }
         let mut names = HashMap::new();
         let mut hosts: HashMap<HostPattern, String> = HashMap::new();
@@ -255,8 +232,7 @@ impl Checker<'_> {
                     "give each zone a name of its own",
                 );
             }
-            if zone.hosts.get_ref().is_empty() && zone.default.as_ref().is_none_or(|d| !d.get_ref())
-            {
+            if zone.hosts.get_ref().is_empty() && zone.default.as_ref().is_none_or(|d| !d.get_ref()) {
                 self.mistake(
                     zone.hosts.span(),
                     "no hosts",
@@ -282,12 +258,7 @@ impl Checker<'_> {
             }
             zones.push(Zone {
                 name: name.as_str().into(),
-                hosts: zone
-                    .hosts
-                    .get_ref()
-                    .iter()
-                    .map(|h| h.get_ref().clone())
-                    .collect(),
+                hosts: zone.hosts.get_ref().iter().map(|h| h.get_ref().clone()).collect(),
                 default: is_default,
                 certificate: self.certificate(zone, server),
                 body_bytes: match zone.body_bytes {
@@ -342,11 +313,7 @@ impl Checker<'_> {
         let raw = spanned.get_ref();
         if let Some(directory) = &raw.directory {
             if !raw.servers.get_ref().is_empty() {
-                self.mistake(
-                    directory.span(),
-                    "both `directory` and `servers`",
-                    "keep one",
-                );
+                self.mistake(directory.span(), "both `directory` and `servers`", "keep one");
             }
             let path = self.path(directory.get_ref());
             if !path.is_dir() {
@@ -369,15 +336,9 @@ impl Checker<'_> {
         for server in raw.servers.get_ref() {
             let raw::OriginServer { address, weight } = server.get_ref().clone();
             if weight == 0 {
-                self.mistake(
-                    server.span(),
-                    "weight 0",
-                    "write 1 or more, or remove the server",
-                );
+                self.mistake(server.span(), "weight 0", "write 1 or more, or remove the server");
             }
-            if address.tls
-                && rustls::pki_types::ServerName::try_from(address.host.as_str()).is_err()
-            {
+            if address.tls && rustls::pki_types::ServerName::try_from(address.host.as_str()).is_err() {
                 self.mistake(
                     server.span(),
                     "TLS cannot verify this host",
@@ -437,18 +398,8 @@ impl Checker<'_> {
                 "write 100ms or more",
             );
         }
-        if raw.status.get_ref().is_empty()
-            || raw
-                .status
-                .get_ref()
-                .iter()
-                .any(|s| !(100..=599).contains(s))
-        {
-            self.mistake(
-                raw.status.span(),
-                "not a list of statuses",
-                "write status = [200, 204]",
-            );
+        if raw.status.get_ref().is_empty() || raw.status.get_ref().iter().any(|s| !(100..=599).contains(s)) {
+            self.mistake(raw.status.span(), "not a list of statuses", "write status = [200, 204]");
         }
         Health {
             path: path.clone(),

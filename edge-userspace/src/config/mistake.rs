@@ -120,19 +120,9 @@ impl Source<'_> {
                 depth += bracket_balance(code);
             } else if depth == 0 || trimmed.contains('{') {
                 // Inside an inline table the key nearest before the offset is meant.
-                let line_start = self
-                    .text
-                    .lines()
-                    .take(n)
-                    .map(|l| l.len() + 1)
-                    .sum::<usize>();
-                let upto = text
-                    .get(..offset.saturating_sub(line_start))
-                    .unwrap_or_default();
-                if let Some(inner) = upto
-                    .rfind('{')
-                    .and_then(|brace| innermost_key(text, brace, upto.len()))
-                {
+                let line_start = self.text.lines().take(n).map(|l| l.len() + 1).sum::<usize>();
+                let upto = text.get(..offset.saturating_sub(line_start)).unwrap_or_default();
+                if let Some(inner) = upto.rfind('{').and_then(|brace| innermost_key(text, brace, upto.len())) {
                     key = format!("{key}.{inner}");
                 }
             }

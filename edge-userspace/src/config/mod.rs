@@ -280,8 +280,7 @@ impl Config {
     /// As [`Config::read`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, Mistakes> {
         let source = mistake::Source { file, text };
-        let raw =
-            toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.from_toml(&e)]))?;
+        let raw = toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.from_toml(&e)]))?;
         check::check(raw, &source)
     }
 }

@@ -29,11 +29,7 @@ from_string!(Time);
 impl FromStr for Time {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "\"{text}\" is no duration; write a whole number and a unit: 250ms, 10s, 5m, 6h, 7d"
-            )
-        };
+        let wrong = || format!("\"{text}\" is no duration; write a whole number and a unit: 250ms, 10s, 5m, 6h, 7d");
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -46,9 +42,7 @@ impl FromStr for Time {
             _ => None,
         };
         // A century: beyond it, adding to a clock may overflow.
-        let millis = millis
-            .filter(|m| *m <= 3_155_760_000_000)
-            .ok_or_else(wrong)?;
+        let millis = millis.filter(|m| *m <= 3_155_760_000_000).ok_or_else(wrong)?;
         Ok(Self(Duration::from_millis(millis)))
     }
 }
@@ -61,11 +55,7 @@ from_string!(Size);
 impl FromStr for Size {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "\"{text}\" is no size; write a whole number and a unit: 512B, 32KiB, 16MiB, 1GiB"
-            )
-        };
+        let wrong = || format!("\"{text}\" is no size; write a whole number and a unit: 512B, 32KiB, 16MiB, 1GiB");
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -99,11 +89,7 @@ impl FromStr for HostPattern {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let lower = text.trim_end_matches('.').to_ascii_lowercase();
-        if let Ok(address) = lower
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<IpAddr>()
-        {
+        if let Ok(address) = lower.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             return Ok(Self::Exact(address.to_string()));
         }
         let (name, wildcard) = match lower.strip_prefix("*.") {
@@ -115,8 +101,7 @@ impl FromStr for HostPattern {
                 && l.len() <= 63
                 && !l.starts_with('-')
                 && !l.ends_with('-')
-                && l.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
         if name.len() > 253 || !name.split('.').all(label) {
             return Err(format!(
@@ -156,8 +141,7 @@ from_string!(OriginAddress);
 impl FromStr for OriginAddress {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            |why: &str| format!("\"{text}\" {why}; write http://HOST:PORT or https://HOST:PORT");
+        let wrong = |why: &str| format!("\"{text}\" {why}; write http://HOST:PORT or https://HOST:PORT");
         let uri: http::Uri = text.parse().map_err(|_| wrong("is no origin address"))?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
@@ -244,10 +228,7 @@ mod tests {
     /// A wrong unit read as another would make a limit a thousand times too long.
     #[test]
     fn durations_and_sizes() {
-        assert_eq!(
-            "250ms".parse::<Time>().unwrap().0,
-            Duration::from_millis(250)
-        );
+        assert_eq!("250ms".parse::<Time>().unwrap().0, Duration::from_millis(250));
         assert_eq!("6h".parse::<Time>().unwrap().0, Duration::from_secs(21_600));
         assert_eq!("32KiB".parse::<Size>().unwrap().0, 32_768);
         for wrong in [
@@ -271,18 +252,9 @@ mod tests {
     /// A pattern read too widely would hand one zone's traffic to another.
     #[test]
     fn hosts() {
-        assert_eq!(
-            "A.Example.".parse(),
-            Ok(HostPattern::Exact("a.example".into()))
-        );
-        assert_eq!(
-            "*.a.example".parse(),
-            Ok(HostPattern::Wildcard("a.example".into()))
-        );
-        assert_eq!(
-            "[2001:DB8::1]".parse(),
-            Ok(HostPattern::Exact("2001:db8::1".into()))
-        );
+        assert_eq!("A.Example.".parse(), Ok(HostPattern::Exact("a.example".into())));
+        assert_eq!("*.a.example".parse(), Ok(HostPattern::Wildcard("a.example".into())));
+        assert_eq!("[2001:DB8::1]".parse(), Ok(HostPattern::Exact("2001:db8::1".into())));
         for wrong in [
             "",
             "*",
@@ -309,10 +281,7 @@ mod tests {
             (true, "2001:db8::1", 8443)
         );
         assert_eq!(parsed.to_string(), "https://[2001:db8::1]:8443");
-        assert_eq!(
-            "http://o.example".parse::<OriginAddress>().unwrap().port,
-            80
-        );
+        assert_eq!("http://o.example".parse::<OriginAddress>().unwrap().port, 80);
         for wrong in [
             "",
             "o.example",

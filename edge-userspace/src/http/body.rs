@@ -45,9 +45,7 @@ pub enum Body {
 
 impl Body {
     /// Boxes a body of a room's own.
-    pub fn boxed(
-        body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,
-    ) -> Self {
+    pub fn boxed(body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
         Self::Boxed(Box::pin(body))
     }
 }
@@ -91,10 +89,7 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),

@@ -104,11 +104,7 @@ mod tests {
             [zone.origin]
             servers = [{ address = "http://127.0.0.1:1" }]
         "#;
-        Zones::new(
-            &config::Config::parse(Path::new("test.toml"), text)
-                .unwrap()
-                .zones,
-        )
+        Zones::new(&config::Config::parse(Path::new("test.toml"), text).unwrap().zones)
     }
 
     /// A host in the wrong zone is another tenant's traffic.
