@@ -3,7 +3,9 @@
 
 #![deny(unsafe_code)]
 
+pub mod admin;
 pub mod base;
 pub mod config;
 pub mod http;
+pub mod route;
 pub mod zones;

@@ -135,7 +135,7 @@ impl Source<'_> {
     }
 
     /// A mistake from what serde or the TOML parser said.
-    pub(super) fn from_toml(&self, error: &toml::de::Error) -> Mistake {
+    pub(super) fn toml_mistake(&self, error: &toml::de::Error) -> Mistake {
         let place = match error.span() {
             Some(span) => self.place(span),
             None => Place {

@@ -3,6 +3,8 @@
 mod check;
 mod mistake;
 mod raw;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
 use std::net::SocketAddr;
@@ -280,7 +282,7 @@ impl Config {
     /// As [`Config::read`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, Mistakes> {
         let source = mistake::Source { file, text };
-        let raw = toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.from_toml(&e)]))?;
+        let raw = toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
         check::check(raw, &source)
     }
 }

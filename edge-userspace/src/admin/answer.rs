@@ -1,0 +1,224 @@
+//! What the endpoint answers, request by request; pure but for the calls to [`Control`].
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+use ipnet::IpNet;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+
+use super::{Control, ControlError, metrics};
+
+/// Marks a control command. A web page cannot set it across origins without a preflight, which this endpoint never grants,
+/// so a browser on the operator's machine cannot be made to change the node (cross-site request forgery).
+pub(super) const CONTROL_HEADER: &str = "edge-control";
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// Answers one request whose content has been read.
+pub(super) fn answer(
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    registry: &Registry,
+    control: &dyn Control,
+) -> Answer {
+    if !local_host(headers) {
+        return text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the admin endpoint is asked by address or as localhost\n",
+        );
+    }
+    let read = matches!(*method, Method::GET | Method::HEAD);
+    match path {
+        "/metrics" if read => with_type(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(registry)),
+        "/healthz" if read => text(StatusCode::OK, "alive\n"),
+        "/readyz" if read && control.ready() => text(StatusCode::OK, "ready\n"),
+        "/readyz" if read => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        "/status" if read => json(StatusCode::OK, &control.status()),
+        "/deny" if read => match control.denied() {
+            Ok(list) => json(StatusCode::OK, &list),
+            Err(error) => failed(&error),
+        },
+        "/deny" if !headers.contains_key(CONTROL_HEADER) && (*method == Method::POST || *method == Method::DELETE) => {
+            text(
+                StatusCode::FORBIDDEN,
+                "control commands need the field `Edge-Control: 1`\n",
+            )
+        }
+        "/deny" if *method == Method::POST => match network(body) {
+            Some(network) => match control.deny(network) {
+                Ok(()) => json(StatusCode::OK, &network),
+                Err(error) => failed(&error),
+            },
+            None => no_network(),
+        },
+        "/deny" if *method == Method::DELETE => match network(body) {
+            Some(network) => match control.lift(network) {
+                Ok(true) => json(StatusCode::OK, &network),
+                Ok(false) => text(
+                    StatusCode::NOT_FOUND,
+                    format!("{network} was not denied by `edge deny add`\n"),
+                ),
+                Err(error) => failed(&error),
+            },
+            None => no_network(),
+        },
+        "/metrics" | "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
+        "/deny" => not_allowed("GET, HEAD, POST, DELETE"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "known: /metrics /healthz /readyz /status /deny\n",
+        ),
+    }
+}
+
+/// Whether the request was addressed to an address or to localhost: a name that an attacker's DNS points here (rebinding)
+/// is refused. A request over a Unix socket names no host or `localhost`.
+fn local_host(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let Ok(authority) = host.parse::<http::uri::Authority>() else {
+        return host.is_empty();
+    };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn network(body: &[u8]) -> Option<IpNet> {
+    std::str::from_utf8(body).ok().and_then(parse_network)
+}
+
+fn no_network() -> Answer {
+    text(StatusCode::BAD_REQUEST, "write a network: 192.0.2.0/24, 2001:db8::/32 or one address\n")
+}
+
+/// A network, or an address as the network of itself. Bits behind the prefix are cleared.
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    let text = text.trim();
+    let network = text
+        .parse::<IpNet>()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    Some(network.trunc())
+}
+
+fn failed(error: &ControlError) -> Answer {
+    text(StatusCode::CONFLICT, format!("{error}\n"))
+}
+
+fn not_allowed(methods: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("allowed: {methods}\n"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    answer
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_string_pretty(value) {
+        Ok(body) => with_type(status, "application/json", body + "\n"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Answer {
+    with_type(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Denied, DeniedBy};
+    use super::*;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Fake(Mutex<Vec<IpNet>>);
+
+    impl Control for Fake {
+        fn status(&self) -> serde_json::Value {
+            serde_json::json!({"version": "0"})
+        }
+        fn ready(&self) -> bool {
+            !self.0.lock().unwrap().is_empty()
+        }
+        fn denied(&self) -> Result<Vec<Denied>, ControlError> {
+            let list = self.0.lock().unwrap();
+            Ok(list
+                .iter()
+                .map(|n| Denied {
+                    network: *n,
+                    source: DeniedBy::Operator,
+                })
+                .collect())
+        }
+        fn deny(&self, network: IpNet) -> Result<(), ControlError> {
+            self.0.lock().unwrap().push(network);
+            Ok(())
+        }
+        fn lift(&self, network: IpNet) -> Result<bool, ControlError> {
+            let mut list = self.0.lock().unwrap();
+            let before = list.len();
+            list.retain(|n| *n != network);
+            Ok(list.len() < before)
+        }
+    }
+
+    fn ask(fake: &Fake, method: &str, path: &str, headers: &[(&'static str, &str)], body: &str) -> u16 {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        let method = method.parse().unwrap();
+        answer(&method, path, &map, body.as_bytes(), &Registry::default(), fake)
+            .status()
+            .as_u16()
+    }
+
+    /// An operator's commands work, and say so when they do not.
+    #[test]
+    fn control() {
+        let fake = Fake::default();
+        let control = [("edge-control", "1")];
+        assert_eq!(ask(&fake, "GET", "/readyz", &[], ""), 503);
+        assert_eq!(ask(&fake, "POST", "/deny", &control, "192.0.2.9/24"), 200);
+        assert_eq!(
+            fake.0.lock().unwrap().as_slice(),
+            ["192.0.2.0/24".parse::<IpNet>().unwrap()]
+        );
+        assert_eq!(ask(&fake, "GET", "/readyz", &[], ""), 200);
+        assert_eq!(ask(&fake, "DELETE", "/deny", &control, "192.0.2.0/24"), 200);
+        assert_eq!(ask(&fake, "DELETE", "/deny", &control, "192.0.2.0/24"), 404);
+        assert_eq!(ask(&fake, "POST", "/deny", &control, "everything"), 400);
+        assert_eq!(ask(&fake, "PUT", "/deny", &control, ""), 405);
+        assert_eq!(ask(&fake, "GET", "/other", &[], ""), 404);
+    }
+
+    /// A web page in the operator's browser must not be able to change the node or read its status.
+    #[test]
+    fn browsers_are_kept_out() {
+        let fake = Fake::default();
+        assert_eq!(ask(&fake, "POST", "/deny", &[], "192.0.2.0/24"), 403);
+        assert_eq!(
+            ask(&fake, "GET", "/status", &[("host", "rebound.example:9180")], ""),
+            421
+        );
+        assert_eq!(ask(&fake, "GET", "/status", &[("host", "127.0.0.1:9180")], ""), 200);
+        assert_eq!(ask(&fake, "GET", "/status", &[("host", "[::1]:9180")], ""), 200);
+        assert_eq!(ask(&fake, "GET", "/status", &[("host", "localhost")], ""), 200);
+    }
+}

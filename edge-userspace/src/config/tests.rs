@@ -1,0 +1,304 @@
+//! Every kind of mistake gets file, line, key and mend; the printed defaults are the defaults.
+
+use std::path::Path;
+
+use super::raw::Raw;
+use super::{Config, DEFAULTS, Mistake};
+
+const ZONE: &str = "
+[[zone]]
+name = \"a\"
+hosts = [\"a.example\"]
+[zone.origin]
+servers = [{ address = \"http://127.0.0.1:8080\" }]
+";
+
+fn mistakes(text: &str) -> Vec<Mistake> {
+    match Config::parse(Path::new("dir/edge.toml"), text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(mistakes) => mistakes.0,
+    }
+}
+
+/// `edge check --print-defaults` must show what a file without the key means, and every key there is.
+#[test]
+fn printed_defaults_are_the_defaults() {
+    let printed: Raw = toml::from_str(DEFAULTS).unwrap();
+    let zone = "[[zone]]\nname = \"example\"\nhosts = [\"example.com\", \"*.example.com\"]\ndefault = false\n\
+                certificate = \"example.pem\"\nkey = \"example.key\"\n\
+                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n";
+    let bare: Raw = toml::from_str(zone).unwrap();
+    assert_eq!(printed, bare);
+    let source = include_str!("raw.rs");
+    let keys = source.lines().filter_map(|line| {
+        let line = line.trim().trim_start_matches("pub(super) ");
+        let (key, rest) = line.split_once(": ")?;
+        let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (is_key && (rest.ends_with(',') || rest.contains('='))).then_some(key)
+    });
+    let mut count = 0;
+    for key in keys.filter(|k| !matches!(*k, "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane")) {
+        let documented = DEFAULTS.lines().any(|line| {
+            let line = line.trim_start_matches("# ");
+            line.starts_with(&format!("{key} ="))
+                || line.contains(&format!("{key} = "))
+                || line.contains(&format!(".{key}]"))
+        });
+        assert!(documented, "{key} is not in defaults.toml");
+        count += 1;
+    }
+    assert!(count > 50, "only {count} keys were found in raw.rs");
+}
+
+/// An operator sees where the mistake is and how to mend it, whatever it is.
+#[test]
+fn each_kind_of_mistake() {
+    let listen = "[server]\nhttp = [\"127.0.0.1:80\"]\n";
+    // (text, line, key, part of what, part of the mend)
+    let cases: &[(String, usize, &str, &str, &str)] = &[
+        (
+            format!("{listen}worker = 2\n{ZONE}"),
+            3,
+            "server.worker",
+            "unknown key `worker`",
+            "`workers`",
+        ),
+        (
+            format!("{listen}{ZONE}conections = 5\n"),
+            9,
+            "zone.origin.conections",
+            "unknown key",
+            "`connections`",
+        ),
+        (
+            format!("{listen}[limit]\n{ZONE}"),
+            3,
+            "limit",
+            "unknown key `limit`",
+            "`limits`",
+        ),
+        (
+            format!("{listen}drain = \"10\"\n{ZONE}"),
+            3,
+            "server.drain",
+            "no duration",
+            "10s",
+        ),
+        (
+            format!("{listen}workers = \"two\"\n{ZONE}"),
+            3,
+            "server.workers",
+            "invalid type",
+            "--print-defaults",
+        ),
+        (
+            format!("{listen}workers = 4096\n{ZONE}"),
+            3,
+            "server.workers",
+            "out of bounds",
+            "1024",
+        ),
+        (
+            format!("[server]\nhttp = [\"127.0.0.1\"]\n{ZONE}"),
+            2,
+            "server.http",
+            "socket address",
+            "",
+        ),
+        (
+            format!("[server]\nhttp = [\"127.0.0.1:0\"]\n{ZONE}"),
+            2,
+            "server.http",
+            "port 0",
+            "port",
+        ),
+        (
+            format!("[server]\nhttp = [\"127.0.0.1:1\", \"127.0.0.1:1\"]\n{ZONE}"),
+            2,
+            "server.http",
+            "twice",
+            "remove",
+        ),
+        (ZONE.to_owned(), 1, "", "no listener", "https ="),
+        (listen.to_owned(), 1, "server", "no zone", "[[zone]]"),
+        (format!("[server\n{ZONE}"), 1, "server", "unclosed table", ""),
+        (
+            format!("{listen}[admin]\nlisten = \"0.0.0.0:9180\"\n{ZONE}"),
+            4,
+            "admin.listen",
+            "other hosts",
+            "remote = true",
+        ),
+        (
+            format!("{listen}[admin]\nlisten = \"nowhere\"\n{ZONE}"),
+            4,
+            "admin.listen",
+            "no admin address",
+            "unix:",
+        ),
+        (
+            format!("{listen}[log]\nlevel = \"loud\"\n{ZONE}"),
+            4,
+            "log.level",
+            "no log level",
+            "debug",
+        ),
+        (
+            format!("{listen}[dataplane]\ndeny = [\"10.0.0.0/33\"]\n{ZONE}"),
+            4,
+            "dataplane.deny",
+            "",
+            "",
+        ),
+        (
+            format!("{listen}[dataplane]\nxdp = \"fast\"\n{ZONE}"),
+            4,
+            "dataplane.xdp",
+            "unknown variant",
+            "",
+        ),
+        (
+            format!("{listen}[limits]\nheader_bytes = \"1KiB\"\n{ZONE}"),
+            4,
+            "limits.header_bytes",
+            "out of bounds",
+            "8KiB",
+        ),
+        (
+            format!("{listen}{ZONE}{ZONE}"),
+            11,
+            "zone.name",
+            "already on line 5",
+            "name of its own",
+        ),
+        (
+            format!("{listen}{}", ZONE.replace("a.example", "a b")),
+            6,
+            "zone.hosts",
+            "no host name",
+            "letters",
+        ),
+        (
+            format!("{listen}{ZONE}{}", ZONE.replace("\"a\"", "\"b\"")),
+            12,
+            "zone.hosts",
+            "already a host of zone \"a\"",
+            "remove",
+        ),
+        (
+            format!("{listen}{}", ZONE.replace("http://127", "ftp://127")),
+            8,
+            "zone.origin.servers.address",
+            "scheme",
+            "https://",
+        ),
+        (
+            format!("{listen}{}", ZONE.replace("[{", "[{ weight = 0,")),
+            8,
+            "zone.origin.servers",
+            "weight 0",
+            "1 or more",
+        ),
+        (
+            format!("{listen}{ZONE}ca = 5\n"),
+            9,
+            "zone.origin.ca",
+            "invalid type",
+            "",
+        ),
+        (
+            format!("{listen}{ZONE}directory = \"nowhere\"\n"),
+            9,
+            "zone.origin.directory",
+            "both",
+            "keep one",
+        ),
+        (
+            format!("[server]\nhttps = [\"127.0.0.1:443\"]\n{ZONE}"),
+            5,
+            "zone.name",
+            "no certificate",
+            "`certificate`",
+        ),
+        (
+            format!("{listen}{}", ZONE.replace("hosts", "certificate = \"a.pem\"\nhosts")),
+            6,
+            "zone.certificate",
+            "without a key",
+            "key =",
+        ),
+        (
+            format!("{listen}{ZONE}[zone.origin.health]\npath = \"x\"\n"),
+            10,
+            "zone.origin.health.path",
+            "no path",
+            "/",
+        ),
+        (
+            format!("{listen}{ZONE}[zone.origin.health]\ninterval = \"1ms\"\n"),
+            10,
+            "zone.origin.health.interval",
+            "load test",
+            "100ms",
+        ),
+    ];
+    for (text, line, key, what, mend) in cases {
+        let found = mistakes(text);
+        let hit = found.iter().any(|m| {
+            m.file == Path::new("dir/edge.toml")
+                && m.line == *line
+                && m.key == *key
+                && m.what.contains(what)
+                && m.mend.contains(mend)
+                && !m.mend.is_empty()
+        });
+        assert!(
+            hit,
+            "wanted {line} {key:?} {what:?} {mend:?}, got {found:#?}\nfor\n{text}"
+        );
+    }
+}
+
+/// All mistakes of the checks are told at once, so that mending takes one round.
+#[test]
+fn all_at_once() {
+    let text = format!("[server]\nhttp = [\"127.0.0.1:0\"]\nworkers = 9999\n{ZONE}{ZONE}");
+    assert!(mistakes(&text).len() >= 4);
+}
+
+/// A missing or unreadable file says how to get one.
+#[test]
+fn missing_file() {
+    let error = Config::read(Path::new("/nonexistent/edge.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("/nonexistent/edge.toml") && error.contains("--print-defaults"),
+        "{error}"
+    );
+}
+
+/// Whatever bytes a file holds, reading it ends in a configuration or a mistake.
+#[test]
+fn garbage_does_not_panic() {
+    let seeds = [
+        DEFAULTS.to_owned(),
+        format!("[server]\nhttp = [\"127.0.0.1:80\"]\n{ZONE}"),
+    ];
+    for seed in seeds {
+        for i in 0..seed.len() {
+            let Some((head, tail)) = seed.split_at_checked(i) else {
+                continue;
+            };
+            for junk in ["", "{", "[", "\"", "=", "é", "\n"] {
+                let mut text = head.to_owned();
+                text.push_str(junk);
+                text.push_str(tail.get(1..).unwrap_or_default());
+                if i % 7 == 0 || junk == "[" {
+                    // Only that it returns is asked for.
+                    drop(Config::parse(Path::new("edge.toml"), &text));
+                }
+            }
+        }
+    }
+}
