@@ -1,2 +1,45 @@
-//! The contract between the XDP program and the daemon.
+//! The contract between the XDP program (`edge-ebpf`) and the daemon (`edge-userspace`): the values in the maps that
+//! both sides open, and the reasons that both sides count by.
+//!
+//! Everything here is `repr(C)`, made of integers and arrays, without hidden padding, and held to its size by const
+//! asserts, because the other side may have been built by another compiler at another time. Integers are in the
+//! machine's own byte order unless a field's doc says otherwise; addresses are in network order, as on the wire.
 #![no_std]
+
+mod config;
+mod event;
+mod list;
+mod reason;
+
+pub use config::{Config, Near, Ports};
+pub use event::Event;
+pub use list::{
+    ALLOW, ALLOW_CONFIGURED, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, LIST_V4_EXACT, LIST_V4_PREFIX,
+    LIST_V6_EXACT, LIST_V6_PREFIX,
+};
+pub use reason::{
+    COUNTERS_CAPACITY, DROP_DENIED, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED, FIRST_DROP, PASS_ALLOWED,
+    PASS_ATTEMPT, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, REASONS, Verdict, verdict,
+};
+
+/// Version of every layout in this crate. It names the directory of the pinned maps: raise it whenever a map's key or
+/// value changes its size or its meaning, and an upgraded daemon builds fresh maps instead of misreading old ones.
+pub const LAYOUT: u32 = 1;
+
+/// Names of the maps, as the object declares them and as they are pinned.
+pub mod maps {
+    /// Array with one [`Config`](crate::Config).
+    pub const CONFIG: &str = "CONFIG";
+    /// Per-CPU array of `u64` packet counters, indexed by reason.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Ring buffer of [`Event`](crate::Event)s.
+    pub const EVENTS: &str = "EVENTS";
+    /// Hash of single IPv4 addresses (`[u8; 4]`, network order) to [`Entry`](crate::Entry).
+    pub const V4_EXACT: &str = "V4_EXACT";
+    /// LPM trie of IPv4 prefixes shorter than /32 (`[u8; 4]`, network order) to [`Entry`](crate::Entry).
+    pub const V4_PREFIX: &str = "V4_PREFIX";
+    /// Hash of single IPv6 addresses (`[u8; 16]`, network order) to [`Entry`](crate::Entry).
+    pub const V6_EXACT: &str = "V6_EXACT";
+    /// LPM trie of IPv6 prefixes shorter than /128 (`[u8; 16]`, network order) to [`Entry`](crate::Entry).
+    pub const V6_PREFIX: &str = "V6_PREFIX";
+}

@@ -1,0 +1,176 @@
+//! What the daemon tells the program while it runs: the edge's ports, and filters that keep the list look-ups off the
+//! path of most packets. One array element, because then one look-up finds it all.
+
+/// A set of ports, one bit each: bit `port % 64` of word `port / 64`, port in host order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ports {
+    words: [u64; 1024],
+}
+
+impl Ports {
+    /// No port.
+    pub const EMPTY: Self = Self { words: [0; 1024] };
+
+    /// Adds a port (host order).
+    pub const fn insert(&mut self, port: u16) {
+        self.words[(port >> 6) as usize] |= 1 << (port & 63);
+    }
+
+    /// Whether the port (host order) is in the set.
+    #[inline(always)]
+    pub const fn contains(&self, port: u16) -> bool {
+        // At most 1023 whatever the port: in bounds without a check at run time.
+        self.words[(port >> 6) as usize] >> (port & 63) & 1 != 0
+    }
+}
+
+/// A filter in front of the lists of one IP version: 65,536 bits, one for each bucket of addresses. A bit that is off
+/// says that no entry of any list covers any address of the bucket, so most clean clients cost one load and no look-up.
+/// A bit that is on says nothing. Bits must be set before the entries they stand for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Near {
+    words: [u64; 1024],
+}
+
+impl Near {
+    /// No bucket: no look-up is ever made.
+    pub const EMPTY: Self = Self { words: [0; 1024] };
+    /// Bits of an IPv4 address that name its bucket.
+    const V4_BITS: u8 = 16;
+    /// Bits of an IPv6 address that name its bucket, by a hash: a provider's allocation (RIPE-738: /32 and shorter).
+    const V6_BITS: u8 = 32;
+
+    const fn v4_bucket(address: u32) -> u16 {
+        (address >> 16) as u16
+    }
+
+    const fn v6_bucket(high: u32) -> u16 {
+        // Fibonacci hashing (Knuth, TAOCP vol. 3, 6.4).
+        (high.wrapping_mul(0x9E37_79B1) >> 16) as u16
+    }
+
+    #[inline(always)]
+    const fn contains(&self, bucket: u16) -> bool {
+        self.words[(bucket >> 6) as usize] >> (bucket & 63) & 1 != 0
+    }
+
+    const fn insert(&mut self, bucket: u16) {
+        self.words[(bucket >> 6) as usize] |= 1 << (bucket & 63);
+    }
+
+    /// Whether an entry may cover this IPv4 address (host order).
+    #[inline(always)]
+    pub const fn contains_v4(&self, address: u32) -> bool {
+        self.contains(Self::v4_bucket(address))
+    }
+
+    /// Whether an entry may cover an IPv6 address with these first 32 bits (host order).
+    #[inline(always)]
+    pub const fn contains_v6(&self, high: u32) -> bool {
+        self.contains(Self::v6_bucket(high))
+    }
+
+    /// Covers an IPv4 prefix (host order). `length` above 32 counts as 32.
+    pub fn insert_v4(&mut self, address: u32, length: u8) {
+        let free = Self::V4_BITS.saturating_sub(length);
+        let first = Self::v4_bucket(address) & (0xffff_u32 << free) as u16;
+        for offset in 0..1_u32 << free {
+            self.insert(first | offset as u16);
+        }
+    }
+
+    /// Covers an IPv6 prefix with these first 32 bits (host order). Below /16 every bucket is in reach, and all are set.
+    pub fn insert_v6(&mut self, high: u32, length: u8) {
+        let free = Self::V6_BITS.saturating_sub(length);
+        if free > 16 {
+            self.words = [u64::MAX; 1024];
+            return;
+        }
+        let first = high & !((1_u32 << free) - 1);
+        for offset in 0..1_u32 << free {
+            self.insert(Self::v6_bucket(first | offset));
+        }
+    }
+}
+
+/// The one element of the map `CONFIG`. All zeros, as a fresh map has it, passes everything.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Config {
+    /// Sends an event for one in so many drops of a reason on a CPU; 0 sends none.
+    pub event_sample: u32,
+    /// Which lists have entries (`LIST_…`): an empty one is not looked up.
+    pub lists: u32,
+    /// Ports whose TCP SYNs are attempts on the edge.
+    pub tcp_ports: Ports,
+    /// Ports whose UDP datagrams are QUIC for the edge.
+    pub udp_ports: Ports,
+    /// Filter in front of the IPv4 lists.
+    pub near_v4: Near,
+    /// Filter in front of the IPv6 lists.
+    pub near_v6: Near,
+}
+
+impl Config {
+    /// No port is the edge's: every packet passes as not ours.
+    pub const EMPTY: Self = Self {
+        event_sample: 0,
+        lists: 0,
+        tcp_ports: Ports::EMPTY,
+        udp_ports: Ports::EMPTY,
+        near_v4: Near::EMPTY,
+        near_v6: Near::EMPTY,
+    };
+}
+
+const _: () = {
+    assert!(size_of::<Ports>() == 8192);
+    assert!(size_of::<Near>() == 8192);
+    assert!(size_of::<Config>() == 8 + 4 * 8192);
+    assert!(core::mem::offset_of!(Config, tcp_ports) == 8);
+    assert!(core::mem::offset_of!(Config, near_v4) == 8 + 2 * 8192);
+};
+
+// SAFETY: `repr(C)`, only integers and arrays of them, no padding (the size asserted above is the sum of the fields).
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Config {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_set_holds_its_ports_and_no_neighbour() {
+        let mut ports = Ports::EMPTY;
+        for port in [0, 443, 65535] {
+            ports.insert(port);
+        }
+        for port in 0..=u16::MAX {
+            assert_eq!(ports.contains(port), matches!(port, 0 | 443 | 65535), "{port}");
+        }
+    }
+
+    /// A bucket missed here would let a denied client in.
+    #[test]
+    fn the_filter_covers_every_address_of_a_prefix() {
+        for length in 0..=32_u8 {
+            let mut near = Near::EMPTY;
+            let network = 0xc633_6428_u32 & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            near.insert_v4(network, length);
+            let last = network | u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            for address in [network, last, network | (last & 0x5555_5555)] {
+                assert!(near.contains_v4(address), "{address:x}/{length}");
+            }
+            if length >= 16 {
+                assert!(!near.contains_v4(network ^ 0x0001_0000), "/{length} is not everything");
+            }
+            let mut near = Near::EMPTY;
+            near.insert_v6(network, length);
+            for address in [network, last, network | (last & 0x5555_5555)] {
+                assert!(near.contains_v6(address), "{address:x}/{length}");
+            }
+        }
+    }
+}

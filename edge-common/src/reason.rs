@@ -1,0 +1,83 @@
+//! Why a packet got its verdict. A reason is the index of a packet counter; the program adds to it for every packet
+//! that it sees, and the daemon gives it a name in metrics and in the log.
+
+/// Nothing for us: another protocol, another port, or a header that ends before the port (the host's stack judges it).
+pub const PASS_NOT_OURS: u32 = 0;
+/// Belongs to a connection that exists or ends: any TCP segment but a bare SYN, any QUIC packet but an Initial.
+pub const PASS_ESTABLISHED: u32 = 1;
+/// Starts a connection, and is on no list.
+pub const PASS_ATTEMPT: u32 = 2;
+/// Starts a connection, and the operator's allow list covers its source.
+pub const PASS_ALLOWED: u32 = 3;
+/// A later fragment. It carries no port, so it cannot be told whom it is for; it is harmless, because the first
+/// fragment of the same packet was dropped if it was for us, and nothing is reassembled without it.
+pub const PASS_FRAGMENT: u32 = 4;
+
+/// The first reason that drops: every reason below passes.
+pub const FIRST_DROP: u32 = 32;
+
+/// Starts a connection, and the deny list covers its source and the allow list does not.
+pub const DROP_DENIED: u32 = 32;
+/// The first fragment of a packet for an edge port.
+pub const DROP_FRAGMENT: u32 = 33;
+/// For an edge port, and no client sends such a packet: a header cut short, a TCP data offset below 5, SYN with FIN or
+/// RST, a UDP length that contradicts itself.
+pub const DROP_MALFORMED: u32 = 34;
+/// An IPv6 header chain that hides the port: longer than the program follows, or a first fragment that ends before it
+/// (RFC 7112 section 5 lets any node on the way discard the latter).
+pub const DROP_HEADERS: u32 = 35;
+
+/// Entries of the counters' map. Larger than the reasons there are, so that a new one fits the pinned map of a daemon
+/// that ran before it.
+pub const COUNTERS_CAPACITY: u32 = 64;
+
+/// What the network stack does with the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Hands it on.
+    Pass,
+    /// Forgets it.
+    Drop,
+}
+
+impl Verdict {
+    /// The value of the metrics' label `verdict`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// The verdict that belongs to a reason.
+#[inline(always)]
+pub const fn verdict(reason: u32) -> Verdict {
+    if reason < FIRST_DROP {
+        Verdict::Pass
+    } else {
+        Verdict::Drop
+    }
+}
+
+/// Every reason with the value of the metrics' label `reason`.
+pub const REASONS: [(u32, &str); 9] = [
+    (PASS_NOT_OURS, "not_ours"),
+    (PASS_ESTABLISHED, "established"),
+    (PASS_ATTEMPT, "attempt"),
+    (PASS_ALLOWED, "allowed"),
+    (PASS_FRAGMENT, "fragment"),
+    (DROP_DENIED, "denied"),
+    (DROP_FRAGMENT, "fragment"),
+    (DROP_MALFORMED, "malformed"),
+    (DROP_HEADERS, "headers"),
+];
+
+const _: () = {
+    let mut index = 0;
+    while index < REASONS.len() {
+        assert!(REASONS[index].0 < COUNTERS_CAPACITY);
+        assert!(index == 0 || REASONS[index - 1].0 < REASONS[index].0);
+        index += 1;
+    }
+};

@@ -1,0 +1,86 @@
+//! Judges an attempt by the operator's lists. `edge` hands it what `parse` found; the daemon keeps the lists, and has
+//! already put allow before deny into each entry (`edge_common::Entry`).
+
+use aya_ebpf::maps::lpm_trie::Key;
+use edge_common::{
+    ALLOW, Config, DROP_DENIED, Entry, LIST_V4_EXACT, LIST_V4_PREFIX, LIST_V6_EXACT,
+    LIST_V6_PREFIX, PASS_ALLOWED, PASS_ATTEMPT,
+};
+
+use crate::{
+    V4_EXACT, V4_PREFIX, V6_EXACT, V6_PREFIX,
+    parse::{Frame, Packet},
+};
+
+/// The reason for an attempt's verdict. Single addresses are asked first, since they are the longest match there can be
+/// and a hash is several times faster than the trie.
+#[inline(always)]
+pub fn judge(frame: &Frame, packet: &Packet, config: &Config) -> u32 {
+    let entry = if packet.version == 4 {
+        v4(frame, packet, config)
+    } else {
+        v6(frame, packet, config)
+    };
+    match entry {
+        None => PASS_ATTEMPT,
+        Some(entry) if entry.verdict == ALLOW => PASS_ALLOWED,
+        Some(_) => DROP_DENIED,
+    }
+}
+
+/// An LPM key whose fields are aligned, unlike those of aya's packed one, which would be written byte by byte.
+#[repr(C)]
+struct Prefix<T> {
+    length: u32,
+    address: T,
+}
+
+impl<T> Prefix<T> {
+    #[inline(always)]
+    const fn as_key(&self) -> &Key<T> {
+        const { assert!(size_of::<Self>() == size_of::<Key<T>>()) };
+        // SAFETY: same fields, same order, same size without padding (asserted), and `Key` asks for no alignment.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}
+
+#[inline(always)]
+fn v4(frame: &Frame, packet: &Packet, config: &Config) -> Option<&'static Entry> {
+    let address = frame.header::<20>(packet.network)?.word::<12>();
+    if !config.near_v4.contains_v4(u32::from_be(address)) {
+        return None;
+    }
+    if config.lists & LIST_V4_EXACT != 0 {
+        // SAFETY: the map is not preallocated: an entry that the daemon removes stays as it is until the program ends.
+        if let Some(entry) = unsafe { V4_EXACT.get(address) } {
+            return Some(entry);
+        }
+    }
+    if config.lists & LIST_V4_PREFIX != 0 {
+        return V4_PREFIX.get(Prefix { length: 32, address }.as_key());
+    }
+    None
+}
+
+#[inline(always)]
+fn v6(frame: &Frame, packet: &Packet, config: &Config) -> Option<&'static Entry> {
+    let header = frame.header::<40>(packet.network)?;
+    let high = header.word::<8>();
+    if !config.near_v6.contains_v6(u32::from_be(high)) {
+        return None;
+    }
+    let prefix = Prefix {
+        length: 128,
+        address: [high, header.word::<12>(), header.word::<16>(), header.word::<20>()],
+    };
+    if config.lists & LIST_V6_EXACT != 0 {
+        // SAFETY: as in `v4`.
+        if let Some(entry) = unsafe { V6_EXACT.get(&prefix.address) } {
+            return Some(entry);
+        }
+    }
+    if config.lists & LIST_V6_PREFIX != 0 {
+        return V6_PREFIX.get(prefix.as_key());
+    }
+    None
+}

@@ -1,0 +1,74 @@
+//! The XDP program `edge`: judges every packet of an interface in the order of ARCHITECTURE.md's life of a packet.
+//!
+//! The network driver (or, in generic mode, the stack's entrance) hands it a frame; it answers PASS or DROP and counts
+//! the reason. `parse` says what the packet is, `admit` asks the operator's lists about attempts, `count` keeps the
+//! numbers and the samples.
+#![no_std]
+#![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+mod admit;
+mod count;
+mod parse;
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, xdp_action},
+    macros::{map, xdp},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    programs::XdpContext,
+};
+use edge_common::{COUNTERS_CAPACITY, Config, Entry, Verdict, verdict};
+
+use crate::parse::{Class, Frame};
+
+#[map]
+static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_CAPACITY, 0);
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+// The daemon sets the lists' sizes when it loads the program. NO_PREALLOC: memory for the entries there are, not for
+// those there might be; entries are only ever written by system calls, where allocation may fail safely.
+#[map]
+static V4_EXACT: HashMap<u32, Entry> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+static V6_EXACT: HashMap<[u32; 4], Entry> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+static V4_PREFIX: LpmTrie<u32, Entry> = LpmTrie::with_max_entries(1, 0);
+#[map]
+static V6_PREFIX: LpmTrie<[u32; 4], Entry> = LpmTrie::with_max_entries(1, 0);
+
+/// Entry point: one frame in, one verdict out, one counter up.
+#[xdp]
+pub fn edge(context: XdpContext) -> u32 {
+    let Some(config) = CONFIG.get(0) else {
+        // The verifier wants this arm; an array's only element is always there.
+        return xdp_action::XDP_PASS;
+    };
+    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
+    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let packet = parse::classify(&frame, config);
+    let reason = match packet.class {
+        Class::Known(reason) => reason,
+        Class::Attempt => admit::judge(&frame, &packet, config),
+    };
+    let counted = count::add(reason);
+    match verdict(reason) {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Drop => {
+            count::sample(&context, &frame, &packet, config, reason, counted);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel offers some helpers to GPL-compatible programs only; this string is how it asks.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
