@@ -54,6 +54,9 @@ mod tests {
         record[24..26].copy_from_slice(&443_u16.to_ne_bytes());
         record[27] = 4;
         let event = Event::from_bytes(&record).unwrap();
-        assert_eq!((event.reason, event.source[0], event.port, event.version), (33, 192, 443, 4));
+        assert_eq!(
+            (event.reason, event.source[0], event.port, event.version),
+            (33, 192, 443, 4)
+        );
     }
 }

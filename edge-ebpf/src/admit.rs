@@ -3,8 +3,8 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use edge_common::{
-    ALLOW, Config, DROP_DENIED, Entry, LIST_V4_EXACT, LIST_V4_PREFIX, LIST_V6_EXACT,
-    LIST_V6_PREFIX, PASS_ALLOWED, PASS_ATTEMPT,
+    ALLOW, Config, DROP_DENIED, Entry, LIST_V4_EXACT, LIST_V4_PREFIX, LIST_V6_EXACT, LIST_V6_PREFIX, PASS_ALLOWED,
+    PASS_ATTEMPT,
 };
 
 use crate::{

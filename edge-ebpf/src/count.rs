@@ -24,14 +24,7 @@ pub fn add(reason: u32) -> u64 {
 
 /// Sends one in `event_sample` drops of a reason, the first one included. A full ring loses events, never packets.
 #[inline(always)]
-pub fn sample(
-    context: &XdpContext,
-    frame: &Frame,
-    packet: &Packet,
-    config: &Config,
-    reason: u32,
-    counted: u64,
-) {
+pub fn sample(context: &XdpContext, frame: &Frame, packet: &Packet, config: &Config, reason: u32, counted: u64) {
     let one_in = u64::from(config.event_sample);
     if one_in == 0 || counted % one_in != 0 {
         return;
@@ -65,5 +58,11 @@ pub fn sample(
     });
     record.submit(0);
     #[cfg(feature = "log")]
-    aya_log_ebpf::debug!(context, "drop reason {} port {} protocol {}", reason, packet.port, packet.protocol);
+    aya_log_ebpf::debug!(
+        context,
+        "drop reason {} port {} protocol {}",
+        reason,
+        packet.port,
+        packet.protocol
+    );
 }

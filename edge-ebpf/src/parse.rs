@@ -7,8 +7,7 @@
 //! A packet that ends before its port is known passes as not ours: the host's own stack refuses it, whoever it is for.
 
 use edge_common::{
-    Config, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED, PASS_ESTABLISHED, PASS_FRAGMENT,
-    PASS_NOT_OURS,
+    Config, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS,
 };
 
 /// VLAN tags that are looked through: one of a provider (802.1ad) around one of a customer (802.1Q).
@@ -166,7 +165,13 @@ enum Part {
 impl Packet {
     #[inline(always)]
     const fn known(reason: u32) -> Self {
-        Self { class: Class::Known(reason), network: 0, version: 0, protocol: 0, port: 0 }
+        Self {
+            class: Class::Known(reason),
+            network: 0,
+            version: 0,
+            protocol: 0,
+            port: 0,
+        }
     }
 }
 
@@ -207,7 +212,13 @@ fn ipv4(frame: &Frame, config: &Config, network: usize) -> Packet {
         return Packet::known(PASS_NOT_OURS);
     }
     let protocol = header.byte::<9>();
-    let packet = |class, port| Packet { class, network, version: 4, protocol, port };
+    let packet = |class, port| Packet {
+        class,
+        network,
+        version: 4,
+        protocol,
+        port,
+    };
     // More Fragments and the offset; Don't Fragment is no business of ours.
     let fragment = header.short::<6>() & 0x3fff;
     let part = match fragment {
@@ -231,7 +242,13 @@ fn ipv6(frame: &Frame, config: &Config, network: usize) -> Packet {
     let mut protocol = header.byte::<6>();
     let mut offset = network + 40;
     let mut part = Part::Whole;
-    let packet = |class, protocol, port| Packet { class, network, version: 6, protocol, port };
+    let packet = |class, protocol, port| Packet {
+        class,
+        network,
+        version: 6,
+        protocol,
+        port,
+    };
     let mut headers = 0;
     while matches!(
         protocol,
@@ -278,13 +295,7 @@ const fn cut_short(part: Part) -> u32 {
 }
 
 #[inline(always)]
-fn transport(
-    frame: &Frame,
-    config: &Config,
-    offset: usize,
-    protocol: u8,
-    part: Part,
-) -> (Class, u16) {
+fn transport(frame: &Frame, config: &Config, offset: usize, protocol: u8, part: Part) -> (Class, u16) {
     let ports = match protocol {
         TCP => &config.tcp_ports,
         UDP => &config.udp_ports,

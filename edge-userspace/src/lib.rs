@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod base;
 pub mod config;
+pub mod dataplane;
 pub mod http;
 pub mod route;
 pub mod zones;

@@ -1,0 +1,205 @@
+//! What can go wrong between the daemon and the kernel, and who can mend it. Mostly the operator: each message says how.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::PathBuf;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use ipnet::IpNet;
+
+/// Errors of the data plane.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operator's choice.
+    #[error("XDP is off in this configuration: there is no data plane to start")]
+    Off,
+    /// The build's.
+    #[error("this build has no eBPF object: run `cargo xtask build-ebpf` and build again, or start with `--xdp off`")]
+    NoObject,
+    /// The build's.
+    #[error("the eBPF object of this build is broken (`cargo xtask build-ebpf` builds it anew): {0}")]
+    Object(#[source] EbpfError),
+    /// The build's.
+    #[error("the eBPF object of this build has no {0}: build it anew with `cargo xtask build-ebpf`")]
+    Missing(&'static str),
+    /// The operator's.
+    #[error(
+        "no permission to {attempt}: the daemon needs CAP_BPF and CAP_NET_ADMIN (CAP_SYS_ADMIN too where it must mount \
+         a BPF file system, or on kernels before 5.8); run it as root, give it AmbientCapabilities= in its systemd \
+         unit, or start with `--xdp off`"
+    )]
+    Permission {
+        /// What was refused.
+        attempt: &'static str,
+        /// The kernel's words.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The kernel refused the program: ours to mend, unless the kernel is too old.
+    #[error("the kernel does not take the XDP program (it needs Linux 5.15 or later): {0}")]
+    Program(#[source] ProgramError),
+    /// The kernel refused a map.
+    #[error("map {name}: {source}")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// The kernel's words.
+        #[source]
+        source: MapError,
+    },
+    /// The operator's.
+    #[error("there is no network interface `{name}`; there are: {existing}")]
+    UnknownInterface {
+        /// As configured.
+        name: String,
+        /// Names in this network namespace.
+        existing: String,
+    },
+    /// The operator's.
+    #[error(
+        "`{interface}` carries an XDP program that is not ours; remove it (`ip link set dev {interface} xdp off`, or \
+         `xdp-loader unload {interface} --all`), or leave this interface out"
+    )]
+    Occupied {
+        /// Its name.
+        interface: String,
+    },
+    /// The driver's.
+    #[error("cannot attach to `{interface}` in {mode} mode: {source}{hint}")]
+    Attach {
+        /// Its name.
+        interface: String,
+        /// As tried last.
+        mode: &'static str,
+        /// The kernel's words.
+        #[source]
+        source: ProgramError,
+        /// What else could be tried.
+        hint: &'static str,
+    },
+    /// The operator's.
+    #[error("pinning needs links of the kind that Linux 5.9 brought, and this kernel has none")]
+    KernelTooOld,
+    /// The operator's.
+    #[error("{path} is not on a BPF file system: `mount -t bpf bpf {path}`, or set `pin_directory` below /sys/fs/bpf")]
+    NotBpfFileSystem {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// The operator's.
+    #[error("another edge daemon holds {path}: stop it, or give this one a `pin_directory` of its own")]
+    Owned {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// The operator's, mostly.
+    #[error("{path}: {source}")]
+    Pin {
+        /// File or directory.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The operator's.
+    #[error(
+        "nothing is pinned under {path}: no edge daemon with XDP has run since the machine started, or it was detached"
+    )]
+    NotPinned {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// The operator's.
+    #[error("{entries} {kind}, but there is room for {capacity}: raise `deny_entries` and restart")]
+    ListFull {
+        /// Which of the four tables.
+        kind: &'static str,
+        /// What was asked for.
+        entries: usize,
+        /// What the table holds.
+        capacity: u32,
+    },
+    /// The operator's.
+    #[error("{0} is not on the deny list")]
+    NotDenied(IpNet),
+    /// The operator's.
+    #[error("{0} is denied by the configuration file, not at run time: take it out of `deny` there and reload")]
+    Configured(IpNet),
+}
+
+impl Error {
+    pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self {
+        move |source| {
+            if denied(&source) {
+                Self::Permission {
+                    attempt: "use BPF maps",
+                    source: source.into(),
+                }
+            } else {
+                Self::Map { name, source }
+            }
+        }
+    }
+
+    pub(super) fn program(source: ProgramError) -> Self {
+        if denied(&source) {
+            Self::Permission {
+                attempt: "load an XDP program",
+                source: source.into(),
+            }
+        } else {
+            Self::Program(source)
+        }
+    }
+
+    pub(super) fn object(source: EbpfError) -> Self {
+        if denied(&source) {
+            Self::Permission {
+                attempt: "load an XDP program",
+                source: source.into(),
+            }
+        } else {
+            Self::Object(source)
+        }
+    }
+
+    pub(super) fn pin(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| {
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                Self::Permission {
+                    attempt: "use the BPF file system",
+                    source: source.into(),
+                }
+            } else {
+                Self::Pin { path, source }
+            }
+        }
+    }
+}
+
+/// The system's error number at the bottom of an error of aya's.
+pub(super) fn os_error(error: &(dyn StdError + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(code);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn denied(error: &(dyn StdError + 'static)) -> bool {
+    matches!(os_error(error), Some(libc::EPERM | libc::EACCES)) && !verifier_rejected(error)
+}
+
+/// The verifier says EACCES too when it finds fault with a program; then there is a log.
+fn verifier_rejected(error: &(dyn StdError + 'static)) -> bool {
+    matches!(
+        error.downcast_ref::<ProgramError>(),
+        Some(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EACCES)
+    )
+}

@@ -1,0 +1,67 @@
+//! The kernel's numbers for the metrics registry, read when somebody asks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::attach::Interface;
+use super::counters::Counters;
+use super::lists::Lists;
+
+/// A collector for `prometheus_client::registry::Registry::register_collector`.
+#[derive(Debug)]
+pub struct Metrics {
+    counters: Arc<Counters>,
+    lists: Arc<Lists>,
+    interfaces: Arc<[Interface]>,
+}
+
+impl Metrics {
+    pub(super) const fn new(counters: Arc<Counters>, lists: Arc<Lists>, interfaces: Arc<[Interface]>) -> Self {
+        Self {
+            counters,
+            lists,
+            interfaces,
+        }
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counter = ConstCounter::new(0_u64);
+        let mut family = encoder.encode_descriptor(
+            "edge_dataplane_packets",
+            "Packets that the XDP program judged, by verdict and reason",
+            None,
+            counter.metric_type(),
+        )?;
+        // A kernel that does not answer leaves a gap in the series, which is what a scraper should see.
+        for count in self.counters.read().unwrap_or_default() {
+            let labels = [("verdict", count.verdict.name()), ("reason", count.name)];
+            ConstCounter::new(count.packets).encode(family.encode_family(&labels)?)?;
+        }
+        let entries = ConstGauge::new(i64::try_from(self.lists.denied()).unwrap_or(i64::MAX));
+        let metric = encoder.encode_descriptor(
+            "edge_dataplane_deny_entries",
+            "Addresses and prefixes on the deny list, of the configuration and of run time",
+            None,
+            entries.metric_type(),
+        )?;
+        entries.encode(metric)?;
+        let mut info = encoder.encode_descriptor(
+            "edge_dataplane_interface",
+            "Interfaces that the XDP program is attached to, and in which mode",
+            None,
+            MetricType::Info,
+        )?;
+        for interface in self.interfaces.iter() {
+            info.encode_info(&[("interface", interface.name.as_str()), ("mode", interface.mode.name())])?;
+        }
+        Ok(())
+    }
+}

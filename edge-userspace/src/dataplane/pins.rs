@@ -1,0 +1,350 @@
+//! What the data plane leaves in the BPF file system, so that it outlives the daemon:
+//!
+//! ```text
+//! /sys/fs/bpf/edge/             the pin directory; its lock orders everybody's changes
+//!   v1/CONFIG COUNTERS V4_…     the maps of layout 1 (`edge_common::LAYOUT`)
+//!   links/4026531833-3-native   one per interface: network namespace, index, mode; its lock is the daemon's, for life
+//! ```
+//! Interface names are not in there: they may hold dots, which the BPF file system refuses, and they may be given to
+//! another interface. The maps' directory has the layout's version, so that an upgrade to another layout builds fresh maps
+//! beside the old ones and removes those when no interface uses them any more.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use aya::maps::MapData;
+use edge_common::{COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, maps};
+use ipnet::IpNet;
+use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::mount::{MountFlags, mount};
+
+use super::error::Error;
+use super::tables::{TABLES, Tables};
+
+/// Where distributions mount the BPF file system.
+const BPF_FILE_SYSTEM: &str = "/sys/fs/bpf";
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_MAGIC: u64 = 0xcafe_4a11;
+/// Suffix of a map that replaces the one of its name as soon as the program is swapped.
+const REPLACEMENT: &str = "_new";
+
+/// The pin directory.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    root: PathBuf,
+    maps: PathBuf,
+    links: PathBuf,
+}
+
+/// Holds the pin directory's lock; dropped, it lets go.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "the kernel unlocks when the file is closed")] File);
+
+/// Holds the daemon's claim; dropped, or killed, it lets go.
+#[derive(Debug)]
+pub(super) struct Owner(#[expect(dead_code, reason = "the kernel unlocks when the file is closed")] File);
+
+/// What an earlier daemon left that this one goes on using.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Where each map is to be opened or made.
+    pub(super) paths: Vec<(&'static str, PathBuf)>,
+    /// Run-time entries of tables that are replaced.
+    pub(super) runtime: Vec<IpNet>,
+    replaced: Vec<&'static str>,
+}
+
+/// A pinned link, by its file name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LinkName {
+    pub(super) namespace: u64,
+    pub(super) index: u32,
+    pub(super) mode: String,
+}
+
+impl LinkName {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '-');
+        Some(Self {
+            namespace: parts.next()?.parse().ok()?,
+            index: parts.next()?.parse().ok()?,
+            mode: parts.next()?.to_owned(),
+        })
+    }
+}
+
+impl Pins {
+    fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            maps: root.join(format!("v{LAYOUT}")),
+            links: root.join("links"),
+        }
+    }
+
+    /// Makes the directories, and mounts the BPF file system first where nobody did.
+    pub(super) fn prepare(root: &Path) -> Result<Self, Error> {
+        let pins = Self::at(root);
+        if root.starts_with(BPF_FILE_SYSTEM) && !on_bpf(Path::new(BPF_FILE_SYSTEM)) {
+            mount(
+                "bpf",
+                BPF_FILE_SYSTEM,
+                "bpf",
+                MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+                None,
+            )
+            .map_err(|errno| Error::pin(BPF_FILE_SYSTEM)(errno.into()))?;
+            tracing::info!(path = BPF_FILE_SYSTEM, "mounted the BPF file system");
+            if fs::read_link("/proc/self/ns/mnt").ok() != fs::read_link("/proc/1/ns/mnt").ok() {
+                tracing::warn!(
+                    "this process has a mount namespace of its own: what is pinned vanishes with it, and XDP with that; \
+                     mount the BPF file system on the host and share it (enter network namespaces by `nsenter --net`, \
+                     not by `ip netns exec`)"
+                );
+            }
+        }
+        let parent = root.ancestors().find(|path| path.exists()).unwrap_or(root);
+        if !on_bpf(parent) {
+            return Err(Error::NotBpfFileSystem { path: root.to_owned() });
+        }
+        for directory in [&pins.root, &pins.maps, &pins.links] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(Error::pin(directory))?;
+        }
+        Ok(pins)
+    }
+
+    /// The directories of a data plane that is already there.
+    pub(super) fn existing(root: &Path) -> Result<Self, Error> {
+        let pins = Self::at(root);
+        match fs::metadata(pins.maps.join(maps::CONFIG)) {
+            Ok(_) => Ok(pins),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotPinned { path: root.to_owned() }),
+            Err(error) => Err(Error::pin(root)(error)),
+        }
+    }
+
+    /// Directory of the maps.
+    pub(super) fn maps(&self) -> &Path {
+        &self.maps
+    }
+
+    /// Waits for the lock of the pin directory.
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
+        let file = File::open(&self.root).map_err(Error::pin(&self.root))?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|errno| Error::pin(&self.root)(errno.into()))?;
+        Ok(Lock(file))
+    }
+
+    /// Claims the directory for this daemon.
+    pub(super) fn own(&self) -> Result<Owner, Error> {
+        let file = File::open(&self.links).map_err(Error::pin(&self.links))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Owner(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Owned {
+                path: self.root.clone(),
+            }),
+            Err(errno) => Err(Error::pin(&self.links)(errno.into())),
+        }
+    }
+
+    /// Decides map by map whether the pinned one can be used on. One of another size or shape (another capacity, a
+    /// development build) is replaced; its run-time entries move.
+    pub(super) fn salvage(&self, capacity: u32) -> Result<Kept, Error> {
+        let shapes = [
+            (maps::CONFIG, 4, size_of::<Config>(), 1),
+            (maps::COUNTERS, 4, 8, COUNTERS_CAPACITY),
+            (maps::V4_EXACT, 4, size_of::<Entry>(), capacity),
+            (maps::V4_PREFIX, 8, size_of::<Entry>(), capacity),
+            (maps::V6_EXACT, 16, size_of::<Entry>(), capacity),
+            (maps::V6_PREFIX, 20, size_of::<Entry>(), capacity),
+        ];
+        let mut kept = Kept {
+            paths: Vec::new(),
+            runtime: Vec::new(),
+            replaced: Vec::new(),
+        };
+        for (name, key_size, value_size, entries) in shapes {
+            let path = self.maps.join(name);
+            let replacement = self.maps.join(format!("{name}{REPLACEMENT}"));
+            remove(&replacement)?;
+            let usable = match MapData::from_pin(&path).and_then(|map| map.info()) {
+                Ok(info) => {
+                    let value = usize::try_from(info.value_size()).unwrap_or(usize::MAX);
+                    info.key_size() == key_size && value == value_size && info.max_entries() == entries
+                }
+                Err(_) if !path.exists() => true,
+                Err(error) => return Err(Error::map(name)(error)),
+            };
+            if usable {
+                kept.paths.push((name, path));
+            } else {
+                tracing::info!(map = name, "the pinned map has another size: replacing it");
+                kept.paths.push((name, replacement));
+                kept.replaced.push(name);
+            }
+        }
+        if kept.replaced.iter().any(|name| TABLES.contains(name)) {
+            match Tables::open(&self.maps).and_then(|tables| tables.entries()) {
+                Ok(entries) => {
+                    let runtime = entries.iter().filter(|(_, entry)| entry.origin & DENY_RUNTIME != 0);
+                    kept.runtime.extend(runtime.map(|(network, _)| *network));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "entries denied at run time are lost: the old lists cannot be read")
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// After the swap: replacements take their names, and maps of other layouts, which nothing uses any more, go.
+    pub(super) fn settle(&self, kept: &Kept) -> Result<(), Error> {
+        for name in &kept.replaced {
+            let path = self.maps.join(name);
+            fs::rename(self.maps.join(format!("{name}{REPLACEMENT}")), &path).map_err(Error::pin(&path))?;
+        }
+        for (path, directory) in self.layouts()? {
+            if directory && path != self.maps {
+                tracing::info!(path = %path.display(), "removing the maps of another version");
+                remove_directory(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn layouts(&self) -> Result<Vec<(PathBuf, bool)>, Error> {
+        Ok(listing(&self.root)?
+            .into_iter()
+            .filter(|name| {
+                name.strip_prefix('v')
+                    .is_some_and(|version| version.parse::<u32>().is_ok())
+            })
+            .map(|name| self.root.join(name))
+            .map(|path| {
+                let directory = path.is_dir();
+                (path, directory)
+            })
+            .collect())
+    }
+
+    /// Every pinned link.
+    pub(super) fn link_names(&self) -> Result<Vec<(LinkName, PathBuf)>, Error> {
+        let names = listing(&self.links)?;
+        Ok(names
+            .into_iter()
+            .filter_map(|name| Some((LinkName::parse(&name)?, self.links.join(name))))
+            .collect())
+    }
+
+    /// Where the link of an interface is pinned.
+    pub(super) fn link(&self, index: u32, mode: &str) -> Result<PathBuf, Error> {
+        Ok(self.links.join(format!("{}-{index}-{mode}", namespace()?)))
+    }
+}
+
+/// Number of this thread's network namespace. Its interfaces' indices mean nothing in another.
+pub(super) fn namespace() -> Result<u64, Error> {
+    let path = "/proc/thread-self/ns/net";
+    fs::metadata(path).map(|file| file.ino()).map_err(Error::pin(path))
+}
+
+/// Removes everything that any edge daemon pinned under `root`: XDP ends on every interface at once, lists and counters
+/// are forgotten. Whatever a killed daemon left half done goes too; nothing there is no error. Says whether there was
+/// anything.
+///
+/// # Errors
+/// [`Error::Permission`], [`Error::Pin`].
+pub fn detach(root: &Path) -> Result<bool, Error> {
+    let pins = Pins::at(root);
+    if !root.exists() {
+        return Ok(false);
+    }
+    if !on_bpf(root) {
+        return Err(Error::NotBpfFileSystem { path: root.to_owned() });
+    }
+    let _lock = pins.lock()?;
+    // Links first: while one is attached, its program keeps every map alive anyway.
+    remove_directory(&pins.links)?;
+    for (path, directory) in pins.layouts()? {
+        if directory {
+            remove_directory(&path)?;
+        }
+    }
+    match fs::remove_dir(root) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        // Something that is not ours lives there, or the operator mounted the file system right here.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy
+            ) =>
+        {
+            Ok(true)
+        }
+        Err(error) => Err(Error::pin(root)(error)),
+    }
+}
+
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::pin(path)(error)),
+    }
+}
+
+fn remove_directory(path: &Path) -> Result<(), Error> {
+    for name in listing(path)? {
+        remove(&path.join(name))?;
+    }
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::pin(path)(error)),
+    }
+}
+
+/// Names in a directory; none if there is no directory.
+fn listing(path: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::pin(path)(error)),
+    };
+    entries
+        .map(|entry| {
+            entry
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .map_err(|e| Error::pin(path)(e))
+        })
+        .collect()
+}
+
+fn on_bpf(path: &Path) -> bool {
+    // The field's type differs between architectures; the magic fits all of them.
+    statfs(path).is_ok_and(|status| u64::try_from(status.f_type).is_ok_and(|kind| kind & 0xffff_ffff == BPF_MAGIC))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_known_by_its_file_name() {
+        let name = LinkName::parse("4026531833-3-native").unwrap();
+        assert_eq!(
+            (name.namespace, name.index, name.mode.as_str()),
+            (4_026_531_833, 3, "native")
+        );
+        for strange in ["", "eth0", "1-2", "x-1-native", "1-x-native"] {
+            assert_eq!(LinkName::parse(strange), None, "{strange}");
+        }
+    }
+}

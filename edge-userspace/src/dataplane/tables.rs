@@ -1,0 +1,228 @@
+//! The maps that the daemon writes: the four tables of list entries and the configuration. One home for the knowledge of
+//! which network lives in which table.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use edge_common::{Config, Entry, LIST_V4_EXACT, LIST_V4_PREFIX, LIST_V6_EXACT, LIST_V6_PREFIX, maps};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::error::Error;
+
+/// The maps that carry entries, in no order that matters.
+pub(super) const TABLES: [&str; 4] = [maps::V4_EXACT, maps::V4_PREFIX, maps::V6_EXACT, maps::V6_PREFIX];
+
+/// The maps that the daemon writes.
+pub(super) struct Tables {
+    v4_exact: HashMap<MapData, [u8; 4], Entry>,
+    v4_prefix: LpmTrie<MapData, [u8; 4], Entry>,
+    v6_exact: HashMap<MapData, [u8; 16], Entry>,
+    v6_prefix: LpmTrie<MapData, [u8; 16], Entry>,
+    config: Array<MapData, Config>,
+    /// Entries that each table holds at most.
+    capacity: u32,
+}
+
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables")
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which table a network lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    V4Exact,
+    V4Prefix,
+    V6Exact,
+    V6Prefix,
+}
+
+impl Kind {
+    pub(super) fn of(network: &IpNet) -> Self {
+        match network {
+            IpNet::V4(network) if network.prefix_len() == 32 => Self::V4Exact,
+            IpNet::V4(_) => Self::V4Prefix,
+            IpNet::V6(network) if network.prefix_len() == 128 => Self::V6Exact,
+            IpNet::V6(_) => Self::V6Prefix,
+        }
+    }
+
+    /// Its bit in `Config::lists`.
+    pub(super) const fn bit(self) -> u32 {
+        match self {
+            Self::V4Exact => LIST_V4_EXACT,
+            Self::V4Prefix => LIST_V4_PREFIX,
+            Self::V6Exact => LIST_V6_EXACT,
+            Self::V6Prefix => LIST_V6_PREFIX,
+        }
+    }
+
+    pub(super) const fn plural(self) -> &'static str {
+        match self {
+            Self::V4Exact => "IPv4 addresses",
+            Self::V4Prefix => "IPv4 networks",
+            Self::V6Exact => "IPv6 addresses",
+            Self::V6Prefix => "IPv6 networks",
+        }
+    }
+
+    const fn map(self) -> &'static str {
+        match self {
+            Self::V4Exact => maps::V4_EXACT,
+            Self::V4Prefix => maps::V4_PREFIX,
+            Self::V6Exact => maps::V6_EXACT,
+            Self::V6Prefix => maps::V6_PREFIX,
+        }
+    }
+}
+
+impl Tables {
+    /// Those of a loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf, capacity: u32) -> Result<Self, Error> {
+        Self::build(capacity, |name| {
+            ebpf.take_map(name)
+                .ok_or(Error::Missing("map for lists or configuration"))
+        })
+    }
+
+    /// Those pinned in `directory`.
+    pub(super) fn open(directory: &Path) -> Result<Self, Error> {
+        let pinned = |name| MapData::from_pin(directory.join(name)).map_err(Error::map(name));
+        let info = pinned(maps::V4_EXACT)?.info().map_err(Error::map(maps::V4_EXACT))?;
+        Self::build(info.max_entries(), |name| {
+            Map::from_map_data(pinned(name)?).map_err(Error::map(name))
+        })
+    }
+
+    fn build(capacity: u32, mut map: impl FnMut(&'static str) -> Result<Map, Error>) -> Result<Self, Error> {
+        Ok(Self {
+            v4_exact: map(maps::V4_EXACT)?.try_into().map_err(Error::map(maps::V4_EXACT))?,
+            v4_prefix: map(maps::V4_PREFIX)?.try_into().map_err(Error::map(maps::V4_PREFIX))?,
+            v6_exact: map(maps::V6_EXACT)?.try_into().map_err(Error::map(maps::V6_EXACT))?,
+            v6_prefix: map(maps::V6_PREFIX)?.try_into().map_err(Error::map(maps::V6_PREFIX))?,
+            config: map(maps::CONFIG)?.try_into().map_err(Error::map(maps::CONFIG))?,
+            capacity,
+        })
+    }
+
+    /// Entries that each table holds at most.
+    pub(super) const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Every entry of every table. Two system calls each.
+    pub(super) fn entries(&self) -> Result<BTreeMap<IpNet, Entry>, Error> {
+        let mut entries = BTreeMap::new();
+        for item in self.v4_exact.iter() {
+            let (address, entry) = item.map_err(Error::map(maps::V4_EXACT))?;
+            entries.insert(Ipv4Net::from(Ipv4Addr::from(address)).into(), entry);
+        }
+        for item in self.v4_prefix.iter() {
+            let (key, entry) = item.map_err(Error::map(maps::V4_PREFIX))?;
+            let length = u8::try_from(key.prefix_len()).unwrap_or(u8::MAX);
+            if let Ok(network) = Ipv4Net::new(Ipv4Addr::from(key.data()), length) {
+                entries.insert(network.into(), entry);
+            }
+        }
+        for item in self.v6_exact.iter() {
+            let (address, entry) = item.map_err(Error::map(maps::V6_EXACT))?;
+            entries.insert(Ipv6Net::from(Ipv6Addr::from(address)).into(), entry);
+        }
+        for item in self.v6_prefix.iter() {
+            let (key, entry) = item.map_err(Error::map(maps::V6_PREFIX))?;
+            let length = u8::try_from(key.prefix_len()).unwrap_or(u8::MAX);
+            if let Ok(network) = Ipv6Net::new(Ipv6Addr::from(key.data()), length) {
+                entries.insert(network.into(), entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The entry of exactly this network.
+    pub(super) fn get(&self, network: &IpNet) -> Result<Option<Entry>, Error> {
+        match network {
+            IpNet::V4(n) if n.prefix_len() == 32 => found(self.v4_exact.get(&n.addr().octets(), 0), maps::V4_EXACT),
+            IpNet::V6(n) if n.prefix_len() == 128 => found(self.v6_exact.get(&n.addr().octets(), 0), maps::V6_EXACT),
+            // A trie has no exact look-up, so walk it: this is for operators' commands, not for packets.
+            _ => Ok(self.entries()?.get(network).copied()),
+        }
+    }
+
+    /// The longest prefix in the tries that covers this network, itself included.
+    pub(super) fn covering(&self, network: &IpNet) -> Result<Option<Entry>, Error> {
+        match network {
+            IpNet::V4(n) => found(self.v4_prefix.get(&v4_key(n), 0), maps::V4_PREFIX),
+            IpNet::V6(n) => found(self.v6_prefix.get(&v6_key(n), 0), maps::V6_PREFIX),
+        }
+    }
+
+    /// Adds or replaces an entry.
+    pub(super) fn write(&mut self, network: &IpNet, entry: Entry) -> Result<(), Error> {
+        let kind = Kind::of(network);
+        let written = match (network, kind) {
+            (IpNet::V4(n), Kind::V4Exact) => self.v4_exact.insert(n.addr().octets(), entry, 0),
+            (IpNet::V4(n), _) => self.v4_prefix.insert(&v4_key(n), entry, 0),
+            (IpNet::V6(n), Kind::V6Exact) => self.v6_exact.insert(n.addr().octets(), entry, 0),
+            (IpNet::V6(n), _) => self.v6_prefix.insert(&v6_key(n), entry, 0),
+        };
+        match written {
+            Err(MapError::SyscallError(error))
+                if matches!(error.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC)) =>
+            {
+                let entries = usize::try_from(self.capacity).unwrap_or(usize::MAX).saturating_add(1);
+                Err(Error::ListFull {
+                    kind: kind.plural(),
+                    entries,
+                    capacity: self.capacity,
+                })
+            }
+            other => other.map_err(Error::map(kind.map())),
+        }
+    }
+
+    /// Removes an entry that is there.
+    pub(super) fn erase(&mut self, network: &IpNet) -> Result<(), Error> {
+        let kind = Kind::of(network);
+        match (network, kind) {
+            (IpNet::V4(n), Kind::V4Exact) => self.v4_exact.remove(&n.addr().octets()),
+            (IpNet::V4(n), _) => self.v4_prefix.remove(&v4_key(n)),
+            (IpNet::V6(n), Kind::V6Exact) => self.v6_exact.remove(&n.addr().octets()),
+            (IpNet::V6(n), _) => self.v6_prefix.remove(&v6_key(n)),
+        }
+        .map_err(Error::map(kind.map()))
+    }
+
+    /// The configuration as the program sees it.
+    pub(super) fn config(&self) -> Result<Config, Error> {
+        self.config.get(&0, 0).map_err(Error::map(maps::CONFIG))
+    }
+
+    /// Replaces it. Word by word under the program's eyes: each bit changes at once, all of them do not.
+    pub(super) fn set_config(&mut self, config: &Config) -> Result<(), Error> {
+        self.config.set(0, config, 0).map_err(Error::map(maps::CONFIG))
+    }
+}
+
+fn v4_key(network: &Ipv4Net) -> Key<[u8; 4]> {
+    Key::new(u32::from(network.prefix_len()), network.addr().octets())
+}
+
+fn v6_key(network: &Ipv6Net) -> Key<[u8; 16]> {
+    Key::new(u32::from(network.prefix_len()), network.addr().octets())
+}
+
+fn found(entry: Result<Entry, MapError>, map: &'static str) -> Result<Option<Entry>, Error> {
+    match entry {
+        Ok(entry) => Ok(Some(entry)),
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(None),
+        Err(error) => Err(Error::map(map)(error)),
+    }
+}
