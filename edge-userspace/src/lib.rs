@@ -9,4 +9,5 @@ pub mod config;
 pub mod dataplane;
 pub mod http;
 pub mod route;
+pub mod origin;
 pub mod zones;

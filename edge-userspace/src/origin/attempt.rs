@@ -1,0 +1,199 @@
+//! One try at one server: sends the head, waits for the answer's, and says of a failure what it means.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, request};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::pool::{CheckoutError, Lease, Sent};
+use super::stream::{Progress, Upload};
+use crate::http::body::Body;
+use crate::http::handler::{Failure, Reason};
+
+/// How long content is held back for the origin's 100 (Continue) (RFC 9110 section 10.1.1 forbids to wait for ever).
+const CONTINUE: Duration = Duration::from_secs(1);
+
+/// A failed try.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    /// The server is to blame.
+    pub(super) servers_fault: bool,
+    pub(super) again: Again,
+    /// The request, when none of it was sent.
+    pub(super) back: Option<(request::Parts, Body)>,
+}
+
+/// Whether another try makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// It would end alike, or the client would have to wait too long.
+    No,
+    /// The server has not seen the request.
+    Unseen,
+    /// The connection failed; the server may have seen the request.
+    Perhaps,
+}
+
+impl Failed {
+    fn new(reason: Reason, detail: impl Into<String>, servers_fault: bool, again: Again) -> Self {
+        Self {
+            failure: Failure::new(reason, detail),
+            servers_fault,
+            again,
+            back: None,
+        }
+    }
+
+    /// An answer that cannot be forwarded.
+    pub(super) fn malformed(failure: Failure) -> Self {
+        Self {
+            failure,
+            servers_fault: true,
+            again: Again::No,
+            back: None,
+        }
+    }
+
+    /// No connection.
+    pub(super) fn checkout(error: &CheckoutError) -> Self {
+        match error {
+            CheckoutError::Busy => Self::new(Reason::Overload, error.to_string(), false, Again::Unseen),
+            CheckoutError::Connect(super::connect::ConnectError::Timeout) => {
+                Self::new(Reason::OriginTimeout, error.to_string(), true, Again::Unseen)
+            }
+            CheckoutError::Connect(_) => Self::new(Reason::OriginUnreachable, error.to_string(), true, Again::Unseen),
+        }
+    }
+
+    fn hyper(error: &hyper::Error, unseen: bool, progress: Option<&Progress>) -> Self {
+        if let Some(reason) = progress.and_then(Progress::failure) {
+            return Self::new(reason, "the request's content broke off", false, Again::No);
+        }
+        if unseen {
+            return Self::new(
+                Reason::OriginUnreachable,
+                "the connection was closed",
+                false,
+                Again::Unseen,
+            );
+        }
+        if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
+            return Self::new(
+                Reason::OriginMalformed,
+                format!("response head: {error}"),
+                true,
+                Again::No,
+            );
+        }
+        let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+        if let Some(h2) = h2 {
+            let reason = h2.reason();
+            let why = reason.as_ref().map_or("connection lost", h2::Reason::description);
+            let refused = h2.reason() == Some(h2::Reason::REFUSED_STREAM) || (h2.is_go_away() && h2.is_remote());
+            // A refused stream was not processed (RFC 9113 section 8.7); of GOAWAY only the idempotent can be sure.
+            let again = if refused || h2.is_io() {
+                Again::Perhaps
+            } else {
+                Again::No
+            };
+            let blame = !refused;
+            return Self::new(Reason::OriginMalformed, format!("HTTP/2: {why}"), blame, again);
+        }
+        Self::new(
+            Reason::OriginMalformed,
+            "the connection ended before the response head",
+            true,
+            Again::Perhaps,
+        )
+    }
+}
+
+/// Sends `head` and `body` on `lease`, and gives the response once its head is there.
+///
+/// # Errors
+/// [`Failed`], with the request when none of it was sent.
+pub(super) async fn send(
+    lease: &mut Lease,
+    head: request::Parts,
+    body: Body,
+    progress: Option<&Arc<Progress>>,
+    timeout: Duration,
+) -> Result<http::Response<Incoming>, Failed> {
+    let waits = head.headers.contains_key(http::header::EXPECT);
+    let mut request = Request::from_parts(head, Upload::new(body, progress.cloned()));
+    match progress {
+        // Passed through, so that the origin may refuse before the client sends: hyper's server side says 100 to the
+        // client when its content is first asked for, and that waits for the origin's 100.
+        Some(progress) if waits && !lease.is_h2() => {
+            progress.gate();
+            let gate = progress.clone();
+            hyper::ext::on_informational(&mut request, move |interim| {
+                if interim.status() == http::StatusCode::CONTINUE {
+                    gate.open();
+                }
+            });
+        }
+        _ if waits => drop(request.headers_mut().remove(http::header::EXPECT)),
+        _ => {}
+    }
+    let mut timer = lease.take_timer();
+    let mut answer = pin!(lease.send(request));
+    let mut since = Instant::now();
+    let mut frames = progress.map_or(0, |progress| progress.frames());
+    let outcome: Option<Sent> = std::future::poll_fn(|cx| {
+        if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(sent));
+        }
+        loop {
+            let gated = progress.filter(|progress| progress.gated());
+            let limit = if gated.is_some() {
+                CONTINUE.min(timeout)
+            } else {
+                timeout
+            };
+            if timer.poll_passed(cx, since + limit).is_pending() {
+                return Poll::Pending;
+            }
+            match (gated, progress) {
+                (Some(gate), _) => gate.open(),
+                // The origin has all the time that the upload takes.
+                (None, Some(progress)) if progress.frames() != frames => frames = progress.frames(),
+                _ => return Poll::Ready(None),
+            }
+            since = Instant::now();
+        }
+    })
+    .await;
+    lease.keep_timer(timer);
+    match outcome {
+        Some(Ok(response)) => Ok(response),
+        Some(Err(mut error)) => {
+            let back = error.take_message();
+            let progress = progress.map(|progress| &**progress);
+            let mut failed = Failed::hyper(error.error(), back.is_some(), progress);
+            failed.back = back.map(|request| {
+                let (head, upload) = request.into_parts();
+                (head, upload.into_body())
+            });
+            Err(failed)
+        }
+        None => {
+            if let Some(progress) = progress {
+                progress.stop();
+            }
+            Err(Failed::new(
+                Reason::OriginTimeout,
+                "no response head in time",
+                true,
+                Again::No,
+            ))
+        }
+    }
+}

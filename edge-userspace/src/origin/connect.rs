@@ -1,0 +1,371 @@
+//! From a server's address to a socket that HTTP can be spoken on: names, addresses in turn, TLS. Asked by `pool` and
+//! `watch`; shared by all workers, so that names and TLS sessions are learnt once.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
+
+use super::health::Trouble;
+use crate::config::value::OriginAddress;
+use crate::config::{Mistake, OriginHttp, Upstream};
+
+/// How long a name's addresses are used before it is asked again, and how long they serve when it then has no answer.
+const NAME_FRESH: Duration = Duration::from_secs(10);
+const NAME_STALE: Duration = Duration::from_secs(600);
+
+/// The head start of each address over the next (RFC 8305 section 5, "Connection Attempt Delay").
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Why there is no connection. The words are ours: certificates and names of the peer stay out of them.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    /// The operator or the network: the name has no address.
+    #[error("the name does not resolve")]
+    Resolve,
+    /// The origin: nothing listens.
+    #[error("connection refused")]
+    Refused,
+    /// The network.
+    #[error("unreachable: {0}")]
+    Unreachable(io::ErrorKind),
+    /// The origin or the network.
+    #[error("no connection in time")]
+    Timeout,
+    /// The origin or the operator: the certificate is for another name.
+    #[error("the certificate is for another name")]
+    TlsName,
+    /// The origin: an untrusted certificate, no common version, not TLS at all.
+    #[error("TLS failed: {0}")]
+    Tls(&'static str),
+    /// The origin: it does not speak the HTTP version that is configured.
+    #[error("the origin does not speak HTTP/2")]
+    Alpn,
+    /// The operator: the roots cannot be read any more.
+    #[error("the roots to trust cannot be loaded")]
+    Roots,
+    /// The HTTP/2 preface could not be sent.
+    #[error("the HTTP handshake failed")]
+    Handshake,
+}
+
+impl ConnectError {
+    /// As shown in `/status`.
+    pub(super) fn trouble(&self) -> Trouble {
+        match self {
+            Self::Resolve => Trouble::Resolve,
+            Self::Refused => Trouble::Refused,
+            Self::Unreachable(_) => Trouble::Unreachable,
+            Self::Timeout => Trouble::Timeout,
+            Self::TlsName => Trouble::TlsName,
+            Self::Tls(_) | Self::Roots => Trouble::Tls,
+            Self::Alpn | Self::Handshake => Trouble::Protocol,
+        }
+    }
+
+    fn from_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::TimedOut => Self::Timeout,
+            kind => Self::Unreachable(kind),
+        }
+    }
+
+    fn from_tls(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Self::TlsName,
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            )) => Self::Tls("the certificate has expired"),
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                Self::Tls("the certificate's issuer is not trusted")
+            }
+            Some(rustls::Error::InvalidCertificate(_)) => Self::Tls("the certificate is not valid"),
+            Some(rustls::Error::AlertReceived(_)) => Self::Tls("the origin ended it by an alert"),
+            Some(rustls::Error::NoApplicationProtocol) => Self::Alpn,
+            Some(_) => Self::Tls("the handshake failed"),
+            None => Self::Tls("the connection broke off"),
+        }
+    }
+}
+
+/// Connects to the servers of one upstream.
+#[derive(Debug)]
+pub(super) struct Connector {
+    /// Offering what the configuration allows, and HTTP/1.1 alone (for upgrades); `None` without TLS servers.
+    tls: Option<[Arc<ClientConfig>; 2]>,
+    server_name: Option<ServerName<'static>>,
+    http: OriginHttp,
+    timeout: Duration,
+}
+
+/// A connection, not spoken on yet.
+#[derive(Debug)]
+pub(super) struct Connected {
+    /// The socket.
+    pub(super) socket: Socket,
+    /// HTTP/2 was settled, by ALPN or by prior knowledge.
+    pub(super) h2: bool,
+}
+
+impl Connector {
+    /// Loads the roots that `upstream` needs.
+    ///
+    /// # Errors
+    /// The operator's mistake when its `ca` cannot be read or has no certificate.
+    pub(super) fn new(upstream: &Upstream) -> Result<Self, Mistake> {
+        let tls = if upstream.servers.iter().any(|server| server.address.tls) {
+            let roots = match &upstream.ca {
+                None => system_roots(),
+                Some((file, place)) => {
+                    let mend = "write a PEM file with at least one CA certificate";
+                    let mut roots = RootCertStore::empty();
+                    let certificates = CertificateDer::pem_file_iter(file)
+                        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                        .map_err(|e| place.mistake(format!("{} cannot be read: {e}", file.display()), mend))?;
+                    let (added, _) = roots.add_parsable_certificates(certificates);
+                    if added == 0 {
+                        return Err(place.mistake(format!("{} has no certificate", file.display()), mend));
+                    }
+                    Arc::new(roots)
+                }
+            };
+            let alpn: &[&[u8]] = match upstream.http {
+                OriginHttp::V1 => &[b"http/1.1"],
+                OriginHttp::V2 => &[b"h2"],
+                OriginHttp::Auto => &[b"h2", b"http/1.1"],
+            };
+            Some([client_config(&roots, alpn), client_config(&roots, &[b"http/1.1"])])
+        } else {
+            None
+        };
+        Ok(Self {
+            tls,
+            server_name: upstream
+                .server_name
+                .as_deref()
+                .and_then(|name| ServerName::try_from(name.to_owned()).ok()),
+            http: upstream.http,
+            timeout: upstream.connect_timeout,
+        })
+    }
+
+    /// A new connection to `server`, within the connect timeout, TLS included. `only_h1` offers HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// As classed by [`ConnectError`].
+    pub(super) async fn connect(
+        &self,
+        server: &OriginAddress,
+        names: &Names,
+        only_h1: bool,
+    ) -> Result<Connected, ConnectError> {
+        tokio::time::timeout(self.timeout, self.try_connect(server, names, only_h1))
+            .await
+            .unwrap_or(Err(ConnectError::Timeout))
+    }
+
+    async fn try_connect(
+        &self,
+        server: &OriginAddress,
+        names: &Names,
+        only_h1: bool,
+    ) -> Result<Connected, ConnectError> {
+        let stream = match server.host.parse::<IpAddr>() {
+            Ok(ip) => dial(SocketAddr::new(ip, server.port)).await,
+            Err(_) => race(&names.resolve(server).await?).await,
+        }
+        .map_err(|e| ConnectError::from_io(&e))?;
+        if !server.tls {
+            return Ok(Connected {
+                socket: Socket::Plain(stream),
+                h2: self.http == OriginHttp::V2,
+            });
+        }
+        let [all, h1] = self.tls.as_ref().ok_or(ConnectError::Roots)?;
+        let config = if only_h1 { h1 } else { all };
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(server.host.clone()).map_err(|_| ConnectError::TlsName)?,
+        };
+        let tls = tokio_rustls::TlsConnector::from(config.clone())
+            .connect(name, stream)
+            .await
+            .map_err(|e| ConnectError::from_tls(&e))?;
+        let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        if self.http == OriginHttp::V2 && !h2 && !only_h1 {
+            return Err(ConnectError::Alpn);
+        }
+        Ok(Connected {
+            socket: Socket::Tls(Box::new(tls)),
+            h2,
+        })
+    }
+}
+
+fn client_config(roots: &Arc<RootCertStore>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    #[expect(clippy::expect_used, reason = "ring has suites for both versions, at every start")]
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3");
+    let mut config = builder.with_root_certificates(roots.clone()).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
+}
+
+/// The system's roots, read once. Those that cannot be read are left out, with a warning: a handshake that needs them says
+/// that the issuer is not trusted.
+fn system_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    ROOTS
+        .get_or_init(|| {
+            let found = rustls_native_certs::load_native_certs();
+            for error in &found.errors {
+                tracing::warn!(%error, "a root certificate of the system could not be loaded");
+            }
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(found.certs);
+            Arc::new(roots)
+        })
+        .clone()
+}
+
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // Requests are written whole; Nagle would only wait for the ACK of the one before.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Tries `addresses` in turn, each with a head start over the next; the first connection wins (RFC 8305 section 5).
+async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    if let [only] = addresses {
+        return dial(*only).await;
+    }
+    let mut waiting = addresses.iter();
+    let mut dials = FuturesUnordered::new();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        let more = match waiting.next() {
+            Some(address) => {
+                dials.push(dial(*address));
+                waiting.len() > 0
+            }
+            None => false,
+        };
+        tokio::select! {
+            biased;
+            outcome = dials.next() => match outcome {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = error,
+                None if !more => return Err(last),
+                None => {}
+            },
+            () = tokio::time::sleep(STAGGER), if more => {}
+        }
+    }
+}
+
+/// The addresses of one server's name, as learnt last. The resolver tells no TTL, so a short one is assumed.
+#[derive(Debug, Default)]
+pub(super) struct Names(Mutex<Option<(Instant, Arc<[SocketAddr]>)>>);
+
+impl Names {
+    async fn resolve(&self, server: &OriginAddress) -> Result<Arc<[SocketAddr]>, ConnectError> {
+        let known = self.lock().clone();
+        if let Some((at, addresses)) = &known
+            && at.elapsed() < NAME_FRESH
+        {
+            return Ok(addresses.clone());
+        }
+        let found: Arc<[SocketAddr]> = match tokio::net::lookup_host((server.host.as_str(), server.port)).await {
+            Ok(found) => found.collect(),
+            Err(_) => Arc::new([]),
+        };
+        if found.is_empty() {
+            return known
+                .filter(|(at, _)| at.elapsed() < NAME_STALE)
+                .map(|(_, addresses)| addresses)
+                .ok_or(ConnectError::Resolve);
+        }
+        *self.lock() = Some((Instant::now(), found.clone()));
+        Ok(found)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<[SocketAddr]>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// TCP, with or without TLS. One type, so that hyper's connection is compiled once.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+macro_rules! each {
+    ($self:ident, $io:ident => $call:expr) => {
+        match $self.get_mut() {
+            Socket::Plain(stream) => {
+                let $io = Pin::new(stream);
+                $call
+            }
+            Socket::Tls(stream) => {
+                let $io = Pin::new(&mut **stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => io.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, io => io.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, io => io.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => io.poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,327 @@
+//! A request's head on its way to an origin. Pure. `prepare` does once what no server changes, `for_h1` and `for_h2` what
+//! the connection's version asks for; both may be done again on a head they have made.
+//!
+//! The edge is the trust boundary: `Forwarded`, `X-Forwarded-*`, `X-Real-Ip` and `X-Request-Id` of clients are dropped and
+//! written anew from the connection. `Via` and `CDN-Loop` are lists of who passed a message on, and are added to.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use bytes::BytesMut;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Method, Version, request};
+
+use crate::http::message::Exchange;
+
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Our name in `Via` and `CDN-Loop` (RFC 9110 section 7.6.3, RFC 8586).
+const PSEUDONYM: &str = "edge";
+
+/// So often may a request have passed an edge before it is refused: chained nodes are legitimate, a loop is endless.
+const MOST_PASSES: usize = 4;
+
+/// Fields that a `Connection` option cannot name: they are meant for the last recipient (RFC 9110 section 7.6.1 forbids
+/// such options), and a client must not be able to strip what the rooms before us decided by, or set.
+const END_TO_END: [HeaderName; 13] = [
+    header::HOST,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::CACHE_CONTROL,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::RANGE,
+    header::DATE,
+    header::VARY,
+    CDN_LOOP,
+];
+
+/// The request has passed too many edges (RFC 8586 section 2): 508.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Looped;
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    /// The `Host`: the client's or the server's own.
+    pub(super) host: HeaderValue,
+    /// `http` or `https`, of the connection to the origin.
+    pub(super) scheme: &'a Scheme,
+}
+
+/// What the content's length is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// No content.
+    None,
+    /// So many bytes.
+    Exact(u64),
+    /// Unknown before its end.
+    Streamed,
+}
+
+impl Length {
+    /// Of `body`.
+    pub(super) fn of(body: &impl http_body::Body) -> Self {
+        if body.is_end_stream() {
+            Self::None
+        } else {
+            body.size_hint().exact().map_or(Self::Streamed, Self::Exact)
+        }
+    }
+}
+
+/// Removes what is for this connection only (RFC 9110 section 7.6.1), of a request or a response. `TE: trailers` stays, as
+/// we pass trailers on; `Trailer` is end to end. Credentials for a proxy are for us, who ask for none.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+            .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
+            .filter(|name| !END_TO_END.contains(name) && *name != header::TE)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    for name in [
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::PROXY_AUTHORIZATION,
+        header::PROXY_AUTHENTICATE,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        HTTP2_SETTINGS,
+    ] {
+        headers.remove(name);
+    }
+    if let Some(te) = headers.get(header::TE) {
+        let trailers = te
+            .as_bytes()
+            .split(|b| *b == b',')
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        } else {
+            headers.remove(header::TE);
+        }
+    }
+}
+
+/// Makes a client's head ours: all that does not depend on the server or on the version spoken to it.
+///
+/// # Errors
+/// [`Looped`] when the request has passed too many edges.
+pub(super) fn prepare(head: &mut request::Parts, exchange: &Exchange) -> Result<(), Looped> {
+    // Extensions are hyper's and of this side only.
+    head.extensions.clear();
+    let headers = &mut head.headers;
+    let passes = headers
+        .get_all(CDN_LOOP)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter(|id| {
+            id.split(|b| *b == b';')
+                .next()
+                .is_some_and(|id| id.trim_ascii() == PSEUDONYM.as_bytes())
+        })
+        .count();
+    if passes >= MOST_PASSES {
+        return Err(Looped);
+    }
+    strip_hop_by_hop(headers);
+
+    let mut cookies = 0;
+    let mut claims: Vec<HeaderName> = Vec::new();
+    for name in headers.keys() {
+        let text = name.as_str();
+        // The four set below are overwritten anyway.
+        if (text.starts_with("x-forwarded-") && text != "x-forwarded-for" && text != "x-forwarded-proto")
+            || text == "x-real-ip"
+        {
+            claims.push(name.clone());
+        } else if *name == header::COOKIE {
+            cookies = headers.get_all(header::COOKIE).iter().count();
+        }
+    }
+    for name in claims {
+        headers.remove(name);
+    }
+    if cookies > 1 {
+        join_cookies(headers);
+    }
+    headers.append(CDN_LOOP, HeaderValue::from_static(PSEUDONYM));
+    headers.append(header::VIA, via(head.version));
+    forwarded(headers, exchange);
+    Ok(())
+}
+
+/// The `Via` entry for a message received in `version`.
+pub(super) fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2.0 edge",
+        Version::HTTP_3 => "3.0 edge",
+        Version::HTTP_10 => "1.0 edge",
+        _ => "1.1 edge",
+    })
+}
+
+/// HTTP/2 clients may send a cookie in crumbs; others must get it whole (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut whole = BytesMut::new();
+    for crumb in headers.get_all(header::COOKIE) {
+        if !whole.is_empty() {
+            whole.extend_from_slice(b"; ");
+        }
+        whole.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(whole) = HeaderValue::from_maybe_shared(whole.freeze()) {
+        headers.insert(header::COOKIE, whole);
+    }
+}
+
+/// Who asked, by which name and how: RFC 7239, and the fields that came before it. One buffer for all values.
+fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
+    let proto = if exchange.peer.handshake.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let ip = exchange.peer.client.ip();
+    let host = Some(&*exchange.host).filter(|host| !host.is_empty() && !host.contains(['"', '\\']));
+    let mut text = BytesMut::with_capacity(128 + exchange.host.len());
+    // Writing to BytesMut cannot fail.
+    let _ = match ip {
+        IpAddr::V4(_) => text.write_str("for="),
+        IpAddr::V6(_) => text.write_str("for=\"["),
+    };
+    let ip_start = text.len();
+    let _ = write!(text, "{ip}");
+    let ip_end = text.len();
+    let _ = text.write_str(if ip.is_ipv6() { "]\"" } else { "" });
+    let mut host_range = None;
+    if let Some(host) = host {
+        let _ = text.write_str(";host=\"");
+        host_range = Some(text.len()..text.len() + host.len());
+        let _ = text.write_str(host);
+        let _ = text.write_str("\"");
+    }
+    let _ = text.write_str(";proto=");
+    let _ = text.write_str(proto);
+    let end = text.len();
+    text.extend_from_slice(&exchange.id.hex());
+    let text = text.freeze();
+    let mut set = |name, range: std::ops::Range<usize>| match HeaderValue::from_maybe_shared(text.slice(range)) {
+        Ok(value) => drop(headers.insert(name, value)),
+        Err(_) => drop(headers.remove(name)),
+    };
+    set(FORWARDED, 0..end);
+    set(X_FORWARDED_FOR, ip_start..ip_end);
+    set(X_REQUEST_ID, end..text.len());
+    if let Some(range) = host_range {
+        set(X_FORWARDED_HOST, range);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+}
+
+/// The `Host` to send: the client's, unless the zone wants the server's own or the client named none.
+pub(super) fn host(headers: &HeaderMap, exchange: &Exchange, own: &HeaderValue, preserve: bool) -> HeaderValue {
+    if !preserve || exchange.host.is_empty() {
+        return own.clone();
+    }
+    // What the client wrote spares an allocation, where it is what the request was routed by.
+    match headers.get(header::HOST) {
+        Some(host) if host.as_bytes().eq_ignore_ascii_case(exchange.host.as_bytes()) => host.clone(),
+        _ => HeaderValue::from_str(&exchange.host).unwrap_or_else(|_| own.clone()),
+    }
+}
+
+/// For an HTTP/1.1 connection: target in origin form, `Host`, and framing decided by the content alone (RFC 9112
+/// sections 3.2.1 and 6), so that nothing the client wrote about it survives.
+pub(super) fn for_h1(head: &mut request::Parts, target: &Target<'_>, length: Length) {
+    head.version = Version::HTTP_11;
+    if head.uri.authority().is_some() {
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = Some(path(&head.uri));
+        head.uri = Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static("/"));
+    }
+    head.headers.insert(header::HOST, target.host.clone());
+    if head.headers.contains_key(header::TE) {
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+    match length {
+        Length::Streamed => {
+            head.headers.remove(header::CONTENT_LENGTH);
+            // Said here, because hyper assumes that a GET has no content.
+            head.headers
+                .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        length => content_length(head, length),
+    }
+}
+
+/// For an HTTP/2 connection: pseudo-fields by an absolute target, no `Host` (RFC 9113 section 8.3.1), nothing of HTTP/1.1.
+pub(super) fn for_h2(head: &mut request::Parts, target: &Target<'_>, length: Length) {
+    head.version = Version::HTTP_2;
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = Some(path(&head.uri));
+    parts.scheme = Some(target.scheme.clone());
+    parts.authority = Authority::try_from(target.host.as_bytes()).ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        head.uri = uri;
+        head.headers.remove(header::HOST);
+    }
+    head.headers.remove(header::CONNECTION);
+    head.headers.remove(header::TRANSFER_ENCODING);
+    // The gate for 100 (Continue) is HTTP/1.1's; on HTTP/2 a refusal resets the stream, and costs no connection.
+    head.headers.remove(header::EXPECT);
+    match length {
+        Length::Streamed => drop(head.headers.remove(header::CONTENT_LENGTH)),
+        length => content_length(head, length),
+    }
+}
+
+fn path(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+/// Zero is said only where content would be expected (RFC 9110 section 8.6).
+fn content_length(head: &mut request::Parts, length: Length) {
+    let n = match length {
+        Length::Exact(n) => Some(n),
+        _ => matches!(head.method, Method::POST | Method::PUT | Method::PATCH).then_some(0),
+    };
+    match n {
+        None => drop(head.headers.remove(header::CONTENT_LENGTH)),
+        Some(n) => drop(head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(n))),
+    }
+}
+
+/// Whether a request with `method` may be sent twice (RFC 9110 section 9.2.2).
+pub(super) fn idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+#[cfg(test)]
+#[path = "forward_tests.rs"]
+mod tests;

@@ -1,0 +1,192 @@
+//! What a client must not be able to tell an origin through us, and what it must.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::*;
+use crate::base::id::RequestId;
+use crate::base::peer::Peer;
+
+fn exchange(client: &str, host: &str) -> Exchange {
+    let text = "[server]\nhttp=[\"127.0.0.1:80\"]\n[[zone]]\nname=\"z\"\nhosts=[\"z\"]\n\
+                [zone.origin]\nservers=[{address=\"http://127.0.0.1:1\"}]";
+    let config = crate::config::Config::parse(std::path::Path::new("t.toml"), text).unwrap();
+    Exchange {
+        id: RequestId::next(),
+        peer: Arc::new(Peer {
+            client: client.parse().unwrap(),
+            local: "192.0.2.9:443".parse().unwrap(),
+            accepted: Instant::now(),
+            handshake: None,
+        }),
+        zone: crate::zones::Zones::new(&config.zones).all()[0].clone(),
+        host: host.into(),
+        started: Instant::now(),
+    }
+}
+
+fn head(method: &str, uri: &str, fields: &[(&str, &str)]) -> request::Parts {
+    let mut builder = http::Request::builder().method(method).uri(uri);
+    for (name, value) in fields {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap().into_parts().0
+}
+
+fn values<'a>(head: &'a request::Parts, name: &str) -> Vec<&'a str> {
+    head.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect()
+}
+
+const HTTP: Scheme = Scheme::HTTP;
+
+fn target(host: &'static str) -> Target<'static> {
+    Target {
+        host: HeaderValue::from_static(host),
+        scheme: &HTTP,
+    }
+}
+
+/// An origin that trusts these fields would believe the client.
+#[test]
+fn claims_of_clients_are_replaced() {
+    let mut head = head(
+        "GET",
+        "/",
+        &[
+            ("forwarded", "for=10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil"),
+            ("x-forwarded-port", "1"),
+            ("x-real-ip", "10.0.0.1"),
+            ("x-request-id", "mine"),
+            // Named by Connection, they must not vanish after we set them either.
+            ("connection", "x-forwarded-for, forwarded"),
+        ],
+    );
+    let exchange = exchange("203.0.113.7:5", "a.example:8443");
+    prepare(&mut head, &exchange).unwrap();
+    assert_eq!(
+        values(&head, "forwarded"),
+        ["for=203.0.113.7;host=\"a.example:8443\";proto=http"]
+    );
+    assert_eq!(values(&head, "x-forwarded-for"), ["203.0.113.7"]);
+    assert_eq!(values(&head, "x-forwarded-proto"), ["http"]);
+    assert_eq!(values(&head, "x-forwarded-host"), ["a.example:8443"]);
+    assert_eq!(values(&head, "x-request-id"), [exchange.id.to_string()]);
+    assert!(values(&head, "x-real-ip").is_empty() && values(&head, "x-forwarded-port").is_empty());
+}
+
+/// RFC 7239 section 4: an IPv6 address is bracketed and quoted.
+#[test]
+fn forwarded_of_ipv6() {
+    let mut head = head("GET", "/", &[]);
+    prepare(&mut head, &exchange("[2001:db8::7]:5", "")).unwrap();
+    assert_eq!(values(&head, "forwarded"), ["for=\"[2001:db8::7]\";proto=http"]);
+    assert_eq!(values(&head, "x-forwarded-for"), ["2001:db8::7"]);
+}
+
+/// What is for one hop would confuse the next; what is not must survive a client that calls it so.
+#[test]
+fn hop_by_hop_and_what_is_not() {
+    let mut head = head(
+        "GET",
+        "/",
+        &[
+            ("connection", "keep-alive, X-Hop, Authorization , cookie,,host, \u{1f}"),
+            ("x-hop", "1"),
+            ("authorization", "Bearer t"),
+            ("cookie", "a=1"),
+            ("host", "a.example"),
+            ("keep-alive", "1"),
+            ("proxy-connection", "1"),
+            ("proxy-authorization", "Basic x"),
+            ("te", "gzip;q=0.5, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("trailer", "x-sum"),
+        ][..12],
+    );
+    strip_hop_by_hop(&mut head.headers);
+    let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["authorization", "cookie", "host", "te"]);
+    assert_eq!(values(&head, "te"), ["trailers"]);
+}
+
+/// A loop between two edges would use up both.
+#[test]
+fn loops_end() {
+    let exchange = exchange("192.0.2.1:1", "z");
+    let mut looping = head(
+        "GET",
+        "/",
+        &[
+            ("cdn-loop", "other, edge"),
+            ("cdn-loop", "edge; v=1,edgex"),
+            ("via", "1.1 a"),
+        ],
+    );
+    prepare(&mut looping, &exchange).unwrap();
+    assert_eq!(values(&looping, "cdn-loop").last(), Some(&"edge"));
+    assert_eq!(values(&looping, "via"), ["1.1 a", "1.1 edge"]);
+    prepare(&mut looping, &exchange).unwrap();
+    assert_eq!(prepare(&mut looping, &exchange), Err(Looped));
+}
+
+/// An HTTP/1.1 origin would see only the first crumb.
+#[test]
+fn cookies_are_joined() {
+    let mut head = head("GET", "/", &[("cookie", "a=1"), ("cookie", "b=2")]);
+    prepare(&mut head, &exchange("192.0.2.1:1", "z")).unwrap();
+    assert_eq!(values(&head, "cookie"), ["a=1; b=2"]);
+}
+
+/// Framing that differs from the content is request smuggling.
+#[test]
+fn framing_is_ours() {
+    let cases = [
+        ("GET", Length::None, [None, None]),
+        ("POST", Length::None, [Some("0"), None]),
+        ("POST", Length::Exact(7), [Some("7"), None]),
+        ("GET", Length::Streamed, [None, Some("chunked")]),
+    ];
+    for (method, length, [cl, te]) in cases {
+        let mut head = head(method, "/x?y", &[("content-length", "99"), ("te", "trailers")]);
+        for_h1(&mut head, &target("a.example"), length);
+        assert_eq!(
+            head.headers.get("content-length").map(|v| v.to_str().unwrap()),
+            cl,
+            "{method} {length:?}"
+        );
+        assert_eq!(
+            head.headers.get("transfer-encoding").map(|v| v.to_str().unwrap()),
+            te,
+            "{method} {length:?}"
+        );
+        for_h2(&mut head, &target("a.example"), length);
+        assert_eq!(head.uri, "http://a.example/x?y");
+        assert!(!head.headers.contains_key("transfer-encoding") && !head.headers.contains_key("connection"));
+        for_h1(&mut head, &target("a.example"), length);
+        assert_eq!(
+            (head.uri.to_string().as_str(), head.version),
+            ("/x?y", Version::HTTP_11)
+        );
+        assert_eq!(values(&head, "host"), ["a.example"]);
+    }
+}
+
+/// The origin routes by it.
+#[test]
+fn host_is_the_routed_one() {
+    let own = HeaderValue::from_static("own:8080");
+    let with = |fields: &[(&str, &str)], routed: &str, preserve| {
+        let head = head("GET", "/", fields);
+        host(&head.headers, &exchange("192.0.2.1:1", routed), &own, preserve)
+    };
+    assert_eq!(with(&[("host", "A.example")], "a.example", true), "A.example");
+    assert_eq!(with(&[("host", "other")], "a.example", true), "a.example");
+    assert_eq!(with(&[], "", true), "own:8080");
+    assert_eq!(with(&[("host", "a.example")], "a.example", false), "own:8080");
+}

@@ -1,0 +1,454 @@
+//! Connections to one server, of one worker: idle HTTP/1.1 ones, newest first, and shared HTTP/2 ones. Bounded; who finds
+//! the bound reached waits in line.
+
+use std::collections::VecDeque;
+use std::future::Future as _;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::connect::{ConnectError, Socket};
+use super::fleet::{Group, Server};
+use super::lease::{H2, Shared};
+use super::metrics::State as Gauge;
+use super::stream::Upload;
+use super::timer::Timer;
+use crate::config::OriginHttp;
+
+pub(super) use super::lease::Lease;
+
+/// A response head and what was read behind it may fill that much: the bound on an origin's head, and the largest single
+/// read of its content. hyper's own bound of 100 fields comes on top.
+const READ_BUFFER: usize = 128 << 10;
+
+/// HTTP/2 windows: what an origin may send ahead of a client that reads slowly, per stream and per connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// A silent HTTP/2 connection with requests under way is asked for a sign of life.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CheckoutError {
+    /// The server cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// All connections are busy, and the line is full or did not move in time.
+    #[error("all connections to the origin are busy")]
+    Busy,
+}
+
+/// What the caller needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// Not one that has served before: the last such one proved stale.
+    pub(super) fresh: bool,
+    /// HTTP/1.1, for an upgrade.
+    pub(super) only_h1: bool,
+}
+
+/// The version that the server speaks, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Unknown,
+    H1,
+    H2,
+}
+
+/// An established HTTP/1.1 connection that nobody uses.
+#[derive(Debug)]
+pub(super) struct H1 {
+    pub(super) sender: http1::SendRequest<Upload>,
+    /// Held by the driver as well: a tunnel's connection has no driver any more, and still counts.
+    #[expect(dead_code, reason = "held for its drop")]
+    slot: Arc<Slot>,
+    pub(super) timer: Timer,
+    /// When it became idle.
+    since: Instant,
+}
+
+impl H1 {
+    fn usable(&self, now: Instant, limit: Duration) -> bool {
+        self.sender.is_ready() && now.saturating_duration_since(self.since) < limit
+    }
+}
+
+/// What the first in line is handed.
+enum Grant {
+    Connection(H1),
+    Slot(Slot),
+}
+
+struct State {
+    idle: Vec<H1>,
+    h2: Vec<H2>,
+    /// Slots given out.
+    open: usize,
+    waiting: VecDeque<oneshot::Sender<Grant>>,
+    speaks: Speaks,
+    /// Somebody opens an HTTP/2 connection, or finds out about the version: others wait for that.
+    connecting: bool,
+    sweeping: bool,
+}
+
+/// The connections of one worker to one server.
+pub(super) struct Pool {
+    pub(super) server: Arc<Server>,
+    pub(super) group: Arc<Group>,
+    state: Mutex<State>,
+    /// Something changed for those who wait for an HTTP/2 stream.
+    again: Notify,
+    this: Weak<Self>,
+}
+
+/// The right to one open connection; returned when dropped.
+#[derive(Debug)]
+pub(super) struct Slot(Weak<Pool>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.group.gauge(Gauge::open).dec();
+            pool.release();
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(server: Arc<Server>, group: Arc<Group>) -> Arc<Self> {
+        let speaks = match group.upstream.http {
+            OriginHttp::V1 => Speaks::H1,
+            OriginHttp::V2 => Speaks::H2,
+            OriginHttp::Auto if server.address.tls => Speaks::Unknown,
+            OriginHttp::Auto => Speaks::H1,
+        };
+        Arc::new_cyclic(|this| Self {
+            server,
+            group,
+            state: Mutex::new(State {
+                idle: Vec::new(),
+                h2: Vec::new(),
+                open: 0,
+                waiting: VecDeque::new(),
+                speaks,
+                connecting: false,
+                sweeping: false,
+            }),
+            again: Notify::new(),
+            this: this.clone(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection for one request.
+    ///
+    /// # Errors
+    /// When none can be opened, or none became free within the connect timeout.
+    pub(super) async fn checkout(&self, wish: Wish) -> Result<Lease, CheckoutError> {
+        // The usual case, without a timer.
+        if let Some(lease) = self.idle(wish) {
+            return Ok(lease);
+        }
+        let patience = self.group.upstream.connect_timeout;
+        let deadline = Instant::now() + patience;
+        loop {
+            let speaks = if wish.only_h1 { Speaks::H1 } else { self.lock().speaks };
+            if speaks == Speaks::H1 {
+                return self.queue(wish, deadline).await;
+            }
+            // Registered before the look, so that a change between look and wait is not missed.
+            let mut again = std::pin::pin!(self.again.notified());
+            again.as_mut().enable();
+            if let Some(lease) = self.idle(wish) {
+                return Ok(lease);
+            }
+            let slot = {
+                let mut state = self.lock();
+                let free = !state.connecting && state.open < self.group.upstream.connections;
+                if free {
+                    state.connecting = true;
+                }
+                free.then(|| self.slot(&mut state))
+            };
+            match slot {
+                Some(slot) => {
+                    let _done = Connecting(self);
+                    return self.open(slot, wish).await;
+                }
+                None => {
+                    if tokio::time::timeout_at(deadline, again).await.is_err() {
+                        return Err(CheckoutError::Busy);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is at hand: a stream of an HTTP/2 connection, or the newest idle HTTP/1.1 connection.
+    fn idle(&self, wish: Wish) -> Option<Lease> {
+        let mut dead = Vec::new();
+        let mut state = self.lock();
+        if !wish.only_h1 && !state.h2.is_empty() {
+            state.h2.retain(|h2| !h2.sender.is_closed());
+            if !wish.fresh
+                && let Some(h2) = state.h2.iter().find(|h2| h2.shared.room())
+            {
+                let lease = Lease::h2(h2, self.this.upgrade()?, true);
+                return Some(lease);
+            }
+        }
+        if wish.fresh {
+            // They are probably as stale as the one that proved so, and hold the slots that a new one needs.
+            dead.append(&mut state.idle);
+        } else if !state.idle.is_empty() {
+            let now = Instant::now();
+            while let Some(h1) = state.idle.pop() {
+                if h1.usable(now, self.group.upstream.idle_timeout) {
+                    drop(state);
+                    return Some(Lease::h1(h1, self.this.upgrade()?, true));
+                }
+                dead.push(h1);
+            }
+        }
+        drop(state);
+        drop(dead);
+        None
+    }
+
+    /// Opens an HTTP/1.1 connection, or waits in line for one.
+    async fn queue(&self, wish: Wish, deadline: Instant) -> Result<Lease, CheckoutError> {
+        let granted = {
+            let mut state = self.lock();
+            if state.open < self.group.upstream.connections {
+                Ok(self.slot(&mut state))
+            } else if state.waiting.len() >= self.group.upstream.connections {
+                return Err(CheckoutError::Busy);
+            } else {
+                let (sender, receiver) = oneshot::channel();
+                state.waiting.push_back(sender);
+                Err(receiver)
+            }
+        };
+        let slot = match granted {
+            Ok(slot) => slot,
+            Err(receiver) => match tokio::time::timeout_at(deadline, receiver).await {
+                Ok(Ok(Grant::Slot(slot))) => slot,
+                Ok(Ok(Grant::Connection(h1))) => {
+                    let pool = self.this.upgrade().ok_or(CheckoutError::Busy)?;
+                    return Ok(Lease::h1(h1, pool, true));
+                }
+                Ok(Err(_)) | Err(_) => return Err(CheckoutError::Busy),
+            },
+        };
+        self.open(slot, wish).await
+    }
+
+    fn slot(&self, state: &mut State) -> Slot {
+        state.open += 1;
+        self.group.gauge(Gauge::open).inc();
+        Slot(self.this.clone())
+    }
+
+    async fn open(&self, slot: Slot, wish: Wish) -> Result<Lease, CheckoutError> {
+        let only_h1 = wish.only_h1 && self.server.address.tls;
+        let connecting = self.group.gauge(Gauge::connecting);
+        connecting.inc();
+        let connected = {
+            let _guard = Decrement(connecting);
+            self.group
+                .connector
+                .connect(&self.server.address, &self.server.names, only_h1)
+                .await?
+        };
+        let pool = self.this.upgrade().ok_or(CheckoutError::Busy)?;
+        self.group.metrics.opened.inc();
+        let slot = Arc::new(slot);
+        let h2 = connected.h2 && !wish.only_h1;
+        if !wish.only_h1 {
+            self.lock().speaks = if h2 { Speaks::H2 } else { Speaks::H1 };
+        }
+        if h2 {
+            let h2 = open_h2(connected.socket, slot).await?;
+            let lease = Lease::h2(&h2, pool, false);
+            self.lock().h2.push(h2);
+            self.sweep_later();
+            Ok(lease)
+        } else {
+            let h1 = open_h1(connected.socket, slot).await?;
+            Ok(Lease::h1(h1, pool, false))
+        }
+    }
+
+    /// Takes back a connection that may serve again.
+    pub(super) fn checkin(&self, mut h1: H1) {
+        h1.since = Instant::now();
+        loop {
+            let mut state = self.lock();
+            let Some(first) = state.waiting.pop_front() else {
+                if state.idle.len() < self.group.upstream.idle_connections {
+                    state.idle.push(h1);
+                    if !state.sweeping {
+                        drop(state);
+                        self.sweep_later();
+                    }
+                } else {
+                    drop(state);
+                    drop(h1);
+                }
+                return;
+            };
+            drop(state);
+            match first.send(Grant::Connection(h1)) {
+                Err(Grant::Connection(back)) => h1 = back,
+                _ => return,
+            }
+        }
+    }
+
+    /// A slot came back: for the first in line, else for whoever comes.
+    fn release(&self) {
+        loop {
+            let mut state = self.lock();
+            let Some(first) = state.waiting.pop_front() else {
+                state.open = state.open.saturating_sub(1);
+                drop(state);
+                self.again.notify_one();
+                return;
+            };
+            drop(state);
+            self.group.gauge(Gauge::open).inc();
+            match first.send(Grant::Slot(Slot(self.this.clone()))) {
+                Err(Grant::Slot(mut back)) => {
+                    // Nobody waits there any more; disarmed, or its drop would come back here.
+                    back.0 = Weak::new();
+                    self.group.gauge(Gauge::open).dec();
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// An HTTP/2 stream ended.
+    pub(super) fn stream_ended(&self) {
+        self.again.notify_one();
+    }
+
+    /// Closes idle connections in time, also when no request comes any more. One task while there is anything to close.
+    fn sweep_later(&self) {
+        if std::mem::replace(&mut self.lock().sweeping, true) {
+            return;
+        }
+        let (weak, limit) = (self.this.clone(), self.group.upstream.idle_timeout);
+        let pause = (limit / 2).max(Duration::from_millis(10));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(pool) = weak.upgrade() else { return };
+                if !pool.sweep(limit) {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn sweep(&self, limit: Duration) -> bool {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let (idle, old): (Vec<_>, Vec<_>) = state.idle.drain(..).partition(|h1| h1.usable(now, limit));
+        state.idle = idle;
+        let (h2, old_h2): (Vec<_>, Vec<_>) = state
+            .h2
+            .drain(..)
+            .partition(|h2| !h2.sender.is_closed() && !h2.shared.idle_for(now, limit));
+        state.h2 = h2;
+        state.sweeping = !(state.idle.is_empty() && state.h2.is_empty());
+        let more = state.sweeping;
+        drop(state);
+        drop((old, old_h2));
+        more
+    }
+}
+
+/// Wakes those who waited for a connection, however opening it ended.
+struct Connecting<'a>(&'a Pool);
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().connecting = false;
+        self.0.again.notify_waiters();
+    }
+}
+
+struct Decrement<'a>(&'a prometheus_client::metrics::gauge::Gauge);
+
+impl Drop for Decrement<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+async fn open_h1(socket: Socket, slot: Arc<Slot>) -> Result<H1, ConnectError> {
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(READ_BUFFER)
+        .handshake(TokioIo::new(socket))
+        .await
+        .map_err(|_| ConnectError::Handshake)?;
+    let held = slot.clone();
+    tokio::spawn(async move {
+        // Its errors reach the request that is under way; an idle connection has none to tell.
+        let _ = connection.with_upgrades().await;
+        drop(held);
+    });
+    Ok(H1 {
+        sender,
+        slot,
+        timer: Timer::default(),
+        since: Instant::now(),
+    })
+}
+
+async fn open_h2(socket: Socket, slot: Arc<Slot>) -> Result<H2, ConnectError> {
+    let (sender, mut connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(64 << 10)
+        .max_header_list_size(64 << 10)
+        .max_send_buf_size(256 << 10)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .handshake::<_, Upload>(TokioIo::new(socket))
+        .await
+        .map_err(|_| ConnectError::Handshake)?;
+    let shared = Arc::new(Shared::new());
+    let seen = shared.clone();
+    tokio::spawn(async move {
+        std::future::poll_fn(|cx| {
+            seen.nudge.register(cx.waker());
+            let outcome = std::pin::Pin::new(&mut connection).poll(cx);
+            // The peer's SETTINGS, which hyper tells only through the connection.
+            seen.limit
+                .store(connection.current_max_send_streams(), Ordering::Relaxed);
+            seen.extended
+                .store(connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
+            outcome.map(drop)
+        })
+        .await;
+        drop(slot);
+    });
+    Ok(H2 { sender, shared })
+}
+
+/// What hyper answers a request with; the error has the request when nothing of it was sent.
+pub(super) type Sent = Result<http::Response<Incoming>, hyper::client::conn::TrySendError<http::Request<Upload>>>;

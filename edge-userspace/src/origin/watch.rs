@@ -1,0 +1,148 @@
+//! Active health checks: one task per server that has them, on the control runtime, each on a connection of its own, as
+//! the traffic's would be made.
+
+use std::collections::HashMap;
+use std::future::Future as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::task::AbortHandle;
+
+use super::fleet::{Fleet, Group, Server};
+use super::health::Trouble;
+use crate::base::id::RequestId;
+use crate::base::shutdown::{Phase, Shutdown};
+use crate::config::Health;
+
+/// Content of a check's response is read this far and no further.
+const MOST_CONTENT: usize = 64 << 10;
+
+impl Fleet {
+    /// Checks all servers that want it, until the process stops. Follows reloads.
+    pub async fn watch(self: Arc<Self>, mut shutdown: Shutdown) {
+        let mut running: HashMap<*const Server, Running> = HashMap::new();
+        loop {
+            let snapshot = arc_swap::Guard::into_inner(self.snapshot());
+            let mut next = HashMap::new();
+            for group in snapshot.groups() {
+                let Some(check) = &group.upstream.health else {
+                    continue;
+                };
+                for server in &group.servers {
+                    let key = Arc::as_ptr(server);
+                    let task = running.remove(&key).unwrap_or_else(|| {
+                        let task = tokio::spawn(course(group.clone(), server.clone(), check.clone()));
+                        // Held, so that no other server can have its address.
+                        Running(task.abort_handle(), server.clone())
+                    });
+                    next.insert(key, task);
+                }
+            }
+            // Those left over are configured no more, and stop as they are dropped.
+            running = next;
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = shutdown.reached(Phase::Stopped) => return,
+            }
+        }
+    }
+}
+
+struct Running(AbortHandle, #[expect(dead_code, reason = "kept alive")] Arc<Server>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn course(group: Arc<Group>, server: Arc<Server>, check: Health) {
+    loop {
+        let outcome = tokio::time::timeout(check.timeout, ask(&group, &server, &check)).await;
+        let trouble = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(trouble)) => Some(trouble),
+            Err(_) => Some(Trouble::Timeout),
+        };
+        group.checked(&server, trouble);
+        tokio::time::sleep(jittered(check.interval)).await;
+    }
+}
+
+/// 90 to 110 %, so that checks of many servers and nodes do not fall into step.
+fn jittered(interval: Duration) -> Duration {
+    let [.., low] = RequestId::next().hex();
+    interval.mul_f64(0.9 + 0.2 * f64::from(low & 15) / 15.0)
+}
+
+async fn ask(group: &Group, server: &Server, check: &Health) -> Result<(), Trouble> {
+    let connected = group
+        .connector
+        .connect(&server.address, &server.names, false)
+        .await
+        .map_err(|e| e.trouble())?;
+    let host = check.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
+    let host = host.unwrap_or_else(|| server.host.clone());
+    let uri = if connected.h2 {
+        let authority = String::from_utf8_lossy(host.as_bytes());
+        format!("{}://{authority}{}", server.scheme, check.path)
+    } else {
+        check.path.clone()
+    };
+    let mut request = http::Request::get(uri).header(header::USER_AGENT, "edge-health");
+    if !connected.h2 {
+        request = request.header(header::HOST, host);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|_| Trouble::Protocol)?;
+    let io = TokioIo::new(connected.socket);
+    let broken = |_| Trouble::Protocol;
+    // The connection is driven here and ends with the check.
+    let response = if connected.h2 {
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .map_err(broken)?;
+        let mut connection = std::pin::pin!(connection);
+        let mut exchange = std::pin::pin!(async { answer(sender.send_request(request).await, check).await });
+        std::future::poll_fn(|cx| {
+            let _ = connection.as_mut().poll(cx);
+            exchange.as_mut().poll(cx)
+        })
+        .await
+    } else {
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_buf_size(MOST_CONTENT)
+            .handshake(io)
+            .await
+            .map_err(broken)?;
+        let exchange = async { answer(sender.send_request(request).await, check).await };
+        tokio::select! {
+            biased;
+            outcome = exchange => outcome,
+            // It ends first only with the last bytes of a response, which the exchange then still finds.
+            _ = async { let _ = connection.await; std::future::pending::<()>().await } => Err(Trouble::Protocol),
+        }
+    };
+    response
+}
+
+async fn answer(response: hyper::Result<http::Response<Incoming>>, check: &Health) -> Result<(), Trouble> {
+    let (head, mut body) = response.map_err(|_| Trouble::Protocol)?.into_parts();
+    let mut left = MOST_CONTENT;
+    while let Some(frame) = body.frame().await {
+        let n = frame.map_err(|_| Trouble::Protocol)?.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(n) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+    }
+    if check.status.contains(&head.status.as_u16()) {
+        Ok(())
+    } else {
+        Err(Trouble::Status)
+    }
+}
