@@ -10,4 +10,5 @@ pub mod dataplane;
 pub mod http;
 pub mod route;
 pub mod origin;
+pub mod tls;
 pub mod zones;

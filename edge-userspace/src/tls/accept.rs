@@ -1,0 +1,289 @@
+//! From an accepted socket to a connection that can be served: PROXY header, first look, ClientHello, handshake. All of it
+//! under one deadline. `front` calls it; the ClientHello is seen before any cryptography is spent on it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use rustls::server::Acceptor;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::certificates::{self, Store};
+use super::limits::Permit;
+use super::proxy_protocol::{self, Header};
+use crate::base::peer::{Handshake, Peer};
+
+/// A connection ready for requests.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its bytes, decrypted.
+    pub io: Io,
+    /// Who is at the other end.
+    pub peer: Arc<Peer>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Its place among the connections; to be dropped with `io`, not before.
+    pub permit: Permit,
+}
+
+/// What a connection speaks, by ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, or 1.0.
+    H1,
+    /// HTTP/2.
+    H2,
+}
+
+/// Bytes of a client.
+#[derive(Debug)]
+pub enum Io {
+    /// As they are on the wire.
+    Plain(TcpStream),
+    /// Through TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Why a connection ended before it could be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// The client's: too slow.
+    #[error("no handshake within the limit")]
+    Timeout,
+    /// The client's, mostly: no common version, cipher or protocol, a bad message, or an alert it sent.
+    #[error("{0}")]
+    Handshake(#[source] rustls::Error),
+    /// The client's: plain HTTP or garbage on a TLS port.
+    #[error("not TLS")]
+    NotTls,
+    /// The client's: no zone has the server name it asks for.
+    #[error("no certificate for the name asked for")]
+    NoCertificate,
+    /// The proxy's or the operator's.
+    #[error("{0}")]
+    ProxyHeader(#[source] proxy_protocol::Malformed),
+    /// A limit of ours.
+    #[error("too many connections from one address")]
+    Crowded,
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+}
+
+impl Closed {
+    /// The label in metrics and logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Handshake(_) => "alert",
+            Self::NotTls => "not_tls",
+            Self::NoCertificate => "no_certificate",
+            Self::ProxyHeader(_) => "proxy_header",
+            Self::Crowded => "address_limit",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+impl From<io::Error> for Closed {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref() {
+            Some(inner) if inner.is::<rustls::Error>() => match error.downcast::<rustls::Error>() {
+                Ok(rustls) => Self::Handshake(rustls),
+                Err(error) => Self::Io(error),
+            },
+            Some(inner) => match inner.downcast_ref::<proxy_protocol::Malformed>() {
+                Some(malformed) => Self::ProxyHeader(*malformed),
+                None => Self::Io(error),
+            },
+            None => Self::Io(error),
+        }
+    }
+}
+
+/// How to accept, from the snapshot in force when the connection came.
+pub(super) struct Terms {
+    /// `None` on a plain listener.
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) certificates: Arc<Store>,
+    pub(super) timeout: Duration,
+    /// The peer speaks the PROXY protocol.
+    pub(super) proxied: bool,
+}
+
+/// Makes a connection of `stream`; on `Crowded` the stream comes back, to be reset.
+pub(super) async fn accept(
+    stream: TcpStream,
+    remote: SocketAddr,
+    permit: Permit,
+    terms: Terms,
+) -> Result<Connection, (Closed, Option<TcpStream>)> {
+    let accepted = Instant::now();
+    let deadline = tokio::time::Instant::from_std(accepted + terms.timeout);
+    match tokio::time::timeout_at(deadline, shake(stream, remote, permit, terms, accepted)).await {
+        Ok(result) => result,
+        Err(_) => Err((Closed::Timeout, None)),
+    }
+}
+
+async fn shake(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    mut permit: Permit,
+    terms: Terms,
+    accepted: Instant,
+) -> Result<Connection, (Closed, Option<TcpStream>)> {
+    let lost = |error: io::Error| (Closed::from(error), None);
+    let mut client = canonical(remote);
+    let mut local = canonical(stream.local_addr().map_err(lost)?);
+    if terms.proxied
+        && let Header::Proxied { client: c, local: l } = proxy_protocol::read(&mut stream).await.map_err(lost)?
+    {
+        (client, local) = (c, l);
+    }
+    if !permit.claim(client.ip()) {
+        return Err((Closed::Crowded, Some(stream)));
+    }
+    let peer = |handshake| {
+        Arc::new(Peer {
+            client,
+            local,
+            accepted,
+            handshake,
+        })
+    };
+    let Some(config) = terms.tls else {
+        return Ok(Connection {
+            io: Io::Plain(stream),
+            peer: peer(None),
+            protocol: Protocol::H1,
+            permit,
+        });
+    };
+    let mut first = [0u8; 8];
+    let seen = stream.peek(&mut first).await.map_err(lost)?;
+    match first.first() {
+        // A handshake record (RFC 8446 section 5.1).
+        Some(0x16) if seen > 0 => {}
+        _ if seen == 0 => return Err((Closed::Io(io::ErrorKind::UnexpectedEof.into()), None)),
+        Some(b'A'..=b'Z') => {
+            speak_tls(stream).await;
+            return Err((Closed::NotTls, None));
+        }
+        _ => return Err((Closed::NotTls, None)),
+    }
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+        .await
+        .map_err(lost)?;
+    let server_name: Option<Arc<str>> = start
+        .client_hello()
+        .server_name()
+        .map(|name| certificates::normal(name).into());
+    if !terms.certificates.covers(server_name.as_deref()) {
+        let mut stream = start.io;
+        // rustls would say access_denied; unrecognized_name is what RFC 6066 section 3 asks for. Nothing is encrypted yet.
+        let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 112]).await;
+        let _ = stream.shutdown().await;
+        return Err((Closed::NoCertificate, None));
+    }
+    let stream = start.into_stream(config).await.map_err(lost)?;
+    let (_, session) = stream.get_ref();
+    let protocol = match session.alpn_protocol() {
+        Some(b"h2") => Protocol::H2,
+        _ => Protocol::H1,
+    };
+    let handshake = Handshake {
+        duration: accepted.elapsed(),
+        server_name,
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        },
+        resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+    };
+    Ok(Connection {
+        io: Io::Tls(Box::new(stream)),
+        peer: peer(Some(handshake)),
+        protocol,
+        permit,
+    })
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = address.ip().to_canonical();
+    SocketAddr::new(ip, address.port())
+}
+
+/// Tells a client that wrote plain HTTP to a TLS port, in its own words. What it still sends is read for a moment, or the
+/// kernel's reset would overtake the answer.
+async fn speak_tls(mut stream: TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+        content-length: 35\r\n\r\nThis port speaks TLS. Use https://.\n";
+    if stream.write_all(ANSWER).await.is_err() || stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut sink = [0u8; 1024];
+    let drain = async {
+        for _ in 0..16 {
+            if !matches!(stream.read(&mut sink).await, Ok(1..)) {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    /// Sends close_notify first where there is TLS.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The front door: what all workers share (settings, certificates, limits, counters) and the accept loop each of them runs.
+//! `node` makes one and gives it the sockets; connections go to what implements [`Serve`].
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use prometheus_client::registry::Registry;
+use rustls::ServerConfig;
+use rustls::server::ProducesTickets;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::accept::{self, Closed, Connection, Terms};
+use super::certificates::{Loaded, Store};
+use super::limits::Limiter;
+use super::metrics::Metrics;
+use super::{Error, listener, settings};
+use crate::base::shutdown::{Phase, Shutdown};
+use crate::config::Config;
+
+/// What serves connections; cloned per connection.
+pub trait Serve: Clone + Send + 'static {
+    /// Serves `connection` to its end.
+    fn serve(&self, connection: Connection) -> impl Future<Output = ()> + Send;
+}
+
+/// What a listening socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// TLS.
+    Tls,
+    /// Plain HTTP/1.
+    Plain,
+}
+
+/// Shared by all workers.
+#[derive(Debug)]
+pub struct Front {
+    settings: ArcSwap<Settings>,
+    certificates: Arc<Store>,
+    limiter: Arc<Limiter>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct Settings {
+    tls: Arc<ServerConfig>,
+    tickets: Arc<dyn ProducesTickets>,
+    rotation: Duration,
+    handshake_timeout: Duration,
+    proxies: Vec<IpNet>,
+}
+
+impl Front {
+    /// Sets up from a configuration and the certificates loaded for it.
+    ///
+    /// # Errors
+    /// rustls cannot be set up.
+    pub fn new(config: &Config, loaded: Loaded, registry: &mut Registry) -> Result<Arc<Self>, Error> {
+        let metrics = Metrics::register(registry);
+        let certificates = Arc::new(Store::default());
+        certificates.swap(loaded.snapshot);
+        let tickets = settings::tickets(config.tls.ticket_rotation)?;
+        let limits = &config.limits;
+        Ok(Arc::new(Self {
+            settings: ArcSwap::from_pointee(Settings::new(config, certificates.clone(), tickets)?),
+            certificates,
+            limiter: Limiter::new(
+                limits.connections,
+                limits.connections_per_address,
+                metrics.connections.clone(),
+            ),
+            metrics,
+        }))
+    }
+
+    /// Takes over another configuration for connections to come; those that exist stay as they are. Listeners are not
+    /// changed by it.
+    ///
+    /// # Errors
+    /// rustls cannot be set up; nothing is changed then.
+    pub fn reload(&self, config: &Config, loaded: Loaded) -> Result<(), Error> {
+        let old = self.settings.load();
+        // Replacing the keys would void every ticket out there.
+        let tickets = if old.rotation == config.tls.ticket_rotation {
+            old.tickets.clone()
+        } else {
+            settings::tickets(config.tls.ticket_rotation)?
+        };
+        let new = Settings::new(config, self.certificates.clone(), tickets)?;
+        self.certificates.swap(loaded.snapshot);
+        self.settings.store(Arc::new(new));
+        self.limiter
+            .adjust(config.limits.connections, config.limits.connections_per_address);
+        Ok(())
+    }
+
+    /// Client connections now.
+    pub fn connections(&self) -> usize {
+        self.limiter.connections()
+    }
+
+    /// Accepts on `listener` (from [`listener::bind`] or [`listener::adopt`]) within the worker's runtime until draining,
+    /// then takes what waits in the backlog, closes the socket, and returns when every connection taken here has ended or
+    /// the process is to stop.
+    ///
+    /// # Errors
+    /// The socket cannot be registered with the runtime.
+    pub async fn run<S: Serve>(
+        self: Arc<Self>,
+        listener: TcpListener,
+        socket: Socket,
+        serve: S,
+        mut shutdown: Shutdown,
+    ) -> Result<(), Error> {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Adopt)?;
+        let (alive, mut ended) = mpsc::channel::<()>(1);
+        let mut draining = shutdown.clone();
+        let stop = draining.reached(Phase::Draining);
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                (stream, remote) = listener::accept(&listener, &self.metrics) => {
+                    self.take(stream, remote, socket, &serve, &alive);
+                }
+            }
+        }
+        while let Some((stream, remote)) = listener::waiting(&listener) {
+            self.take(stream, remote, socket, &serve, &alive);
+        }
+        drop((listener, alive));
+        tokio::select! {
+            // Nothing is ever sent: this ends when the last connection has dropped its sender.
+            _ = ended.recv() => {}
+            () = shutdown.reached(Phase::Stopped) => {}
+        }
+        Ok(())
+    }
+
+    fn take<S: Serve>(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        remote: SocketAddr,
+        socket: Socket,
+        serve: &S,
+        alive: &mpsc::Sender<()>,
+    ) {
+        self.metrics.accepted.inc();
+        let Some(permit) = self.limiter.enter() else {
+            self.metrics.refused_total.inc();
+            return listener::reset(stream);
+        };
+        let settings = self.settings.load();
+        let ip = remote.ip().to_canonical();
+        let terms = Terms {
+            tls: (socket == Socket::Tls).then(|| settings.tls.clone()),
+            certificates: self.certificates.clone(),
+            timeout: settings.handshake_timeout,
+            proxied: settings.proxies.iter().any(|net| net.contains(&ip)),
+        };
+        let (serve, alive, metrics) = (serve.clone(), alive.clone(), self.metrics.clone());
+        tokio::spawn(async move {
+            // Boxed apart: the handshake's state is large and short-lived, the connection's task is long-lived.
+            match Box::pin(accept::accept(stream, remote, permit, terms)).await {
+                Ok(connection) => {
+                    if let Some(handshake) = &connection.peer.handshake {
+                        metrics.handshake(handshake.version, handshake.resumed, handshake.duration.as_secs_f64());
+                    }
+                    serve.serve(connection).await;
+                }
+                Err((Closed::Crowded, stream)) => {
+                    metrics.refused_address.inc();
+                    if let Some(stream) = stream {
+                        listener::reset(stream);
+                    }
+                }
+                Err((closed, _)) => {
+                    metrics.failure(&closed);
+                    tracing::debug!(client = %remote, reason = closed.label(), detail = %closed, "no connection");
+                }
+            }
+            drop(alive);
+        });
+    }
+}
+
+impl Settings {
+    fn new(config: &Config, certificates: Arc<Store>, tickets: Arc<dyn ProducesTickets>) -> Result<Self, Error> {
+        Ok(Self {
+            tls: settings::server(&config.tls, certificates, tickets.clone())?,
+            tickets,
+            rotation: config.tls.ticket_rotation,
+            handshake_timeout: config.tls.handshake_timeout,
+            proxies: config.server.proxy_protocol_from.clone(),
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! How many connections there may be, in all and per client. `front` asks before any cryptography; the answer is a permit
+//! that lives inside the connection. Shared by all workers.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::base::peer::client_prefix;
+
+/// Enough that workers rarely meet at one lock; a power of two.
+const SHARDS: usize = 64;
+
+/// Counts connections. One per process.
+#[derive(Debug)]
+pub struct Limiter {
+    total: AtomicUsize,
+    most: AtomicUsize,
+    most_per_address: AtomicUsize,
+    /// Keyed by an unguessable hash, so that a client cannot fill one shard.
+    hasher: RandomState,
+    shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    gauge: Gauge,
+}
+
+/// One connection's place; given back when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    limiter: Arc<Limiter>,
+    address: Option<IpAddr>,
+}
+
+impl Limiter {
+    /// Bounds for connections in all and per IPv4 address or IPv6 /64; `gauge` follows the count.
+    pub fn new(most: usize, most_per_address: usize, gauge: Gauge) -> Arc<Self> {
+        Arc::new(Self {
+            total: AtomicUsize::new(0),
+            most: AtomicUsize::new(most),
+            most_per_address: AtomicUsize::new(most_per_address),
+            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+            gauge,
+        })
+    }
+
+    /// Other bounds from now on; connections above them stay.
+    pub fn adjust(&self, most: usize, most_per_address: usize) {
+        self.most.store(most, Ordering::Relaxed);
+        self.most_per_address.store(most_per_address, Ordering::Relaxed);
+    }
+
+    /// A place among all connections, or `None` when there is none left.
+    pub fn enter(self: &Arc<Self>) -> Option<Permit> {
+        // Counted first, so that workers racing for the last place cannot both get it.
+        let before = self.total.fetch_add(1, Ordering::Relaxed);
+        if before >= self.most.load(Ordering::Relaxed) {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        self.gauge.inc();
+        Some(Permit {
+            limiter: self.clone(),
+            address: None,
+        })
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, prefix: &IpAddr) -> &Mutex<HashMap<IpAddr, usize>> {
+        let hash = self.hasher.hash_one(prefix);
+        // The remainder is below the array's length.
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        &self.shards[hash as usize % SHARDS]
+    }
+}
+
+impl Permit {
+    /// Counts the connection to `client`; once. False when that client has as many as it may.
+    #[must_use]
+    pub fn claim(&mut self, client: IpAddr) -> bool {
+        let prefix = client_prefix(client);
+        let most = self.limiter.most_per_address.load(Ordering::Relaxed);
+        let mut shard = self
+            .limiter
+            .shard(&prefix)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = shard.entry(prefix).or_insert(0);
+        if *count >= most || self.address.is_some() {
+            if *count == 0 {
+                shard.remove(&prefix);
+            }
+            return false;
+        }
+        *count += 1;
+        drop(shard);
+        self.address = Some(prefix);
+        true
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(prefix) = self.address {
+            let mut shard = self
+                .limiter
+                .shard(&prefix)
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Entry::Occupied(mut entry) = shard.entry(prefix) {
+                *entry.get_mut() -= 1;
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
+        }
+        self.limiter.total.fetch_sub(1, Ordering::Relaxed);
+        self.limiter.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// One client could take every connection, or the edge run out of memory.
+    #[test]
+    fn bounds_hold_and_places_come_back() {
+        let limiter = Limiter::new(3, 2, Gauge::default());
+        let mut a = limiter.enter().unwrap();
+        assert!(a.claim(address("2001:db8::1")));
+        let mut b = limiter.enter().unwrap();
+        assert!(b.claim(address("2001:db8::2")), "the same /64, second of two");
+        let mut c = limiter.enter().unwrap();
+        assert!(!c.claim(address("2001:db8::3")), "a third of one /64");
+        assert!(limiter.enter().is_none(), "a fourth in all");
+        drop(a);
+        assert!(c.claim(address("2001:db8::3")));
+        drop((b, c));
+        assert_eq!(limiter.connections(), 0);
+        assert!(
+            limiter.shards.iter().all(|s| s.lock().unwrap().is_empty()),
+            "counts of clients gone must not pile up"
+        );
+    }
+
+    /// Racing workers must not let more in than the bound.
+    #[test]
+    fn races() {
+        let limiter = Limiter::new(50, 1_000, Gauge::default());
+        let held: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let limiter = limiter.clone();
+                    scope.spawn(move || (0..100).filter_map(|_| limiter.enter()).map(std::mem::forget).count())
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).sum()
+        });
+        assert_eq!(held, 50);
+    }
+}

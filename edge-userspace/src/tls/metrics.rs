@@ -1,0 +1,99 @@
+//! What the room counts. Labels are closed enums; handles of hot counters are fetched once.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::accept::Closed;
+
+/// Handles shared by all workers; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    handshakes: Family<Handshake, Counter>,
+    failures: Family<Reason, Counter>,
+    /// Seconds from the accept to the end of a handshake that succeeded.
+    pub duration: Histogram,
+    /// Client connections now, plain ones and those still shaking hands among them.
+    pub connections: Gauge,
+    /// Connections closed because there are too many in all.
+    pub refused_total: Counter,
+    /// Connections closed because their client has too many.
+    pub refused_address: Counter,
+    /// Errors of `accept` itself: out of descriptors or memory.
+    pub accept_errors: Counter,
+    /// Connections accepted.
+    pub accepted: Counter,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Handshake {
+    version: &'static str,
+    resumed: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+impl Metrics {
+    /// Registers the room's metrics; once per process.
+    pub fn register(registry: &mut Registry) -> Self {
+        let refused = Family::<Reason, Counter>::default();
+        let this = Self {
+            handshakes: Family::default(),
+            failures: Family::default(),
+            duration: Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ]),
+            connections: Gauge::default(),
+            refused_total: refused.get_or_create_owned(&Reason { reason: "total" }),
+            refused_address: refused.get_or_create_owned(&Reason { reason: "address" }),
+            accept_errors: Counter::default(),
+            accepted: Counter::default(),
+        };
+        registry.register(
+            "edge_tls_handshakes",
+            "Handshakes that succeeded",
+            this.handshakes.clone(),
+        );
+        registry.register(
+            "edge_tls_handshake_failures",
+            "Connections that ended before a request",
+            this.failures.clone(),
+        );
+        registry.register(
+            "edge_tls_handshake_duration_seconds",
+            "From accept to handshake end",
+            this.duration.clone(),
+        );
+        registry.register(
+            "edge_tls_connections",
+            "Client connections now",
+            this.connections.clone(),
+        );
+        registry.register("edge_tls_refused", "Connections closed for a limit", refused);
+        registry.register(
+            "edge_tls_accept_errors",
+            "Errors of accept: descriptors, memory",
+            this.accept_errors.clone(),
+        );
+        registry.register("edge_tls_accepted", "Connections accepted", this.accepted.clone());
+        this
+    }
+
+    /// A handshake that succeeded.
+    pub fn handshake(&self, version: &'static str, resumed: bool, seconds: f64) {
+        let resumed = if resumed { "true" } else { "false" };
+        self.handshakes.get_or_create(&Handshake { version, resumed }).inc();
+        self.duration.observe(seconds);
+    }
+
+    /// A connection that ended before it could be served.
+    pub fn failure(&self, closed: &Closed) {
+        self.failures.get_or_create(&Reason { reason: closed.label() }).inc();
+    }
+}
