@@ -1,4 +1,12 @@
-//! What tests, benches and the demo share: namespaces, certificates, child processes.
+//! What tests, benches and the demo share: namespaces, certificates, child processes, packets.
+//!
+//! xtask and the integration tests hand it work; it hands back values that clean up after themselves: dropping a
+//! [`netns::Netns`] or a [`process::Process`] removes what it stands for, and a sweep removes what a crash left.
+#![deny(unsafe_code)]
 
+pub mod interrupt;
+pub mod netns;
 pub mod packet;
+pub mod pki;
+pub mod process;
 pub mod test_run;
