@@ -1,2 +1,82 @@
-//! Every command of this repository.
-fn main() {}
+//! Every command of this repository: `cargo xtask --help`.
+//!
+//! Only the arguments are here; each command is a module, and what it needs from another it asks for by name through
+//! [`workspace::prepare`].
+#![deny(unsafe_code)]
+
+mod bench;
+mod build_ebpf;
+mod demo;
+mod layers;
+mod lint;
+mod man;
+mod run;
+mod setup;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+/// The commands of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install what is missing on this machine
+    Setup(setup::Setup),
+    /// Build the XDP program that the daemon embeds
+    BuildEbpf(build_ebpf::BuildEbpf),
+    /// Run the demo, or with arguments after `--` the daemon
+    Run(run::Run),
+    /// Run every test
+    Test(test::Test),
+    /// Check format, lints, documentation, dependencies and import arrows
+    Lint(lint::Lint),
+    /// Check that imports in edge-userspace point left
+    Layers(layers::Layers),
+    /// Measure against a peer on this machine
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Write the man page and shell completions of `edge` to target/man
+    Man(man::Man),
+}
+
+fn main() -> anyhow::Result<()> {
+    edge_testbed::interrupt::install();
+    dispatch(Cli::parse())
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Setup(setup) => setup::run(&setup),
+        Command::BuildEbpf(build) => build_ebpf::run(&build),
+        Command::Run(run) => run::run(&run),
+        Command::Test(test) => test::run(&test),
+        Command::Lint(lint) => lint::run(&lint),
+        Command::Layers(layers) => layers::run(&layers),
+        Command::Bench(bench) => bench::run(&bench),
+        Command::Man(man) => man::run(&man),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_that_others_call_by_name_parse() {
+        use workspace::{BUILD_EBPF, SETUP_BENCH, SETUP_BUILD, SETUP_LINT, SETUP_TEST};
+        Cli::command().debug_assert();
+        for words in [BUILD_EBPF, SETUP_BENCH, SETUP_BUILD, SETUP_LINT, SETUP_TEST] {
+            let line = ["xtask"].iter().chain(words.iter());
+            assert!(Cli::try_parse_from(line).is_ok(), "{words:?}");
+        }
+    }
+}

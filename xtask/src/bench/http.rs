@@ -1,0 +1,395 @@
+//! `cargo xtask bench http`: the edge and nginx as HTTPS reverse proxies before the same origin, taking turns.
+//!
+//! Both are one worker on one core; the load generator and the origin share another. What counts is requests per
+//! CPU-second of the proxy's own processes: it does not depend on how fast the client is.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use edge_testbed::pki::{Authority, Files};
+use edge_testbed::process::{self, Process};
+use rustix::thread::sched_getaffinity;
+use serde::Serialize;
+
+use super::load::{self, Case, Protocol, Run, Target};
+use super::nginx;
+use crate::workspace::{self, Profile};
+
+const HOST: &str = "bench.example.test";
+
+const CASES: &[Case] = &[
+    Case {
+        name: "h1-1k",
+        protocol: Protocol::H1,
+        path: "/1k",
+        bytes: 1 << 10,
+    },
+    Case {
+        name: "h1-100k",
+        protocol: Protocol::H1,
+        path: "/100k",
+        bytes: 100 << 10,
+    },
+    Case {
+        name: "h2-1k",
+        protocol: Protocol::H2,
+        path: "/1k",
+        bytes: 1 << 10,
+    },
+    Case {
+        name: "h2-100k",
+        protocol: Protocol::H2,
+        path: "/100k",
+        bytes: 100 << 10,
+    },
+];
+
+/// Requests per CPU-second of an HTTPS reverse proxy, against nginx.
+///
+/// 1 KB and 100 KB answers from the same origin over HTTP/1.1 and HTTP/2, TLS 1.3 with the same ECDSA P-256
+/// certificate; the proxies take turns in one run. Writes target/bench/http.json.
+#[derive(clap::Args)]
+pub(crate) struct BenchHttp {
+    /// Three short pairs instead of seven long ones: under a minute, for a smoke test
+    #[arg(long)]
+    quick: bool,
+    /// Put nginx in the edge's place: the ratio then shows the noise of this machine
+    #[arg(long)]
+    self_check: bool,
+    /// Use the binaries that were built before, without `setup` and building
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// How long, how often.
+struct Effort {
+    pairs: usize,
+    window: Duration,
+}
+
+#[derive(Serialize)]
+struct Report {
+    quick: bool,
+    self_check: bool,
+    peer: String,
+    access_log: &'static str,
+    cases: Vec<Outcome>,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    name: &'static str,
+    edge_req_per_cpu_s: f64,
+    nginx_req_per_cpu_s: f64,
+    ratio: f64,
+    runs: Runs,
+}
+
+#[derive(Default, Serialize)]
+struct Runs {
+    edge: Vec<Run>,
+    nginx: Vec<Run>,
+}
+
+/// Measures, prints, writes.
+pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
+    if !bench.no_build {
+        workspace::prepare(&[workspace::SETUP_BENCH])?;
+        if !bench.self_check {
+            workspace::prepare(&[workspace::BUILD_EBPF])?;
+            workspace::build_binaries(Profile::Release)?;
+        }
+    }
+    let effort = if bench.quick {
+        Effort {
+            pairs: 3,
+            window: Duration::from_millis(800),
+        }
+    } else {
+        Effort {
+            pairs: 7,
+            window: Duration::from_secs(4),
+        }
+    };
+    let (load_core, proxy_core) = cores()?;
+    let directory = workspace::output("bench")?;
+    let authority = Authority::new("Edge bench CA")?;
+    let ca = directory.join("ca.pem");
+    authority.write(&ca)?;
+    let leaf = authority.write_leaf(&directory, "leaf", &[HOST])?;
+    write_files(&directory.join("origin/www"))?;
+
+    let origin = free_address()?;
+    let _origin = nginx::origin(
+        &directory.join("origin"),
+        origin,
+        &directory.join("origin/www"),
+        load_core,
+    )?;
+    let ours = free_address()?;
+    let edge = if bench.self_check {
+        nginx::proxy(
+            &directory.join("edge"),
+            ours,
+            origin,
+            HOST,
+            &leaf,
+            proxy_core,
+        )?
+    } else {
+        edge(&directory.join("edge"), ours, origin, &leaf, proxy_core)?
+    };
+    let theirs = free_address()?;
+    let peer = nginx::proxy(
+        &directory.join("nginx"),
+        theirs,
+        origin,
+        HOST,
+        &leaf,
+        proxy_core,
+    )?;
+    let edge_target = Target {
+        address: ours,
+        pid: edge.id(),
+    };
+    let peer_target = Target {
+        address: theirs,
+        pid: peer.id(),
+    };
+    for target in [edge_target, peer_target] {
+        verify(target, &ca)?;
+    }
+
+    let mut report = Report {
+        quick: bench.quick,
+        self_check: bench.self_check,
+        peer: nginx::version()?,
+        access_log: "one JSON line per request to a file, on both",
+        cases: Vec::new(),
+    };
+    for case in CASES {
+        report
+            .cases
+            .push(compare(case, edge_target, peer_target, &effort, load_core)?);
+    }
+    print!("{}", table(&report));
+    let file = directory.join("http.json");
+    fs::write(&file, serde_json::to_string_pretty(&report)? + "\n")?;
+    println!("written to {}", file.display());
+    Ok(())
+}
+
+fn compare(
+    case: &Case,
+    edge: Target,
+    nginx: Target,
+    effort: &Effort,
+    core: usize,
+) -> Result<Outcome> {
+    // The same number of requests for both, so that each window takes about the time that was asked for.
+    let mut rate = f64::INFINITY;
+    for target in [edge, nginx] {
+        let few = if case.bytes > 10_000 { 400 } else { 4000 };
+        let run = load::measure(case, target, few, core, HOST)?;
+        rate = rate.min(run.requests as f64 / run.wall_s);
+    }
+    let requests = ((rate * effort.window.as_secs_f64()) as u64).max(200);
+    let mut runs = Runs::default();
+    for pair in 1..=effort.pairs {
+        let ours = load::measure(case, edge, requests, core, HOST)?;
+        let theirs = load::measure(case, nginx, requests, core, HOST)?;
+        println!(
+            "{:<8} {pair}/{}  edge {ours}   nginx {theirs}",
+            case.name, effort.pairs
+        );
+        if ours.tls != theirs.tls {
+            bail!(
+                "the proxies agreed on different ciphers: edge {}, nginx {}",
+                ours.tls,
+                theirs.tls
+            );
+        }
+        runs.edge.push(ours);
+        runs.nginx.push(theirs);
+    }
+    let (edge, nginx) = (median(&runs.edge), median(&runs.nginx));
+    Ok(Outcome {
+        name: case.name,
+        edge_req_per_cpu_s: edge,
+        nginx_req_per_cpu_s: nginx,
+        ratio: edge / nginx,
+        runs,
+    })
+}
+
+fn median(runs: &[Run]) -> f64 {
+    let mut values: Vec<f64> = runs.iter().map(|run| run.req_per_cpu_s).collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 0 {
+        (values[middle - 1] + values[middle]) / 2.0
+    } else {
+        values[middle]
+    }
+}
+
+fn table(report: &Report) -> String {
+    let mut table = format!(
+        "\nRequests per CPU-second (medians), HTTPS reverse proxy, TLS 1.3, against {}\n{:<10}{:>10}{:>10}{:>8}\n",
+        report.peer, "case", "edge", "nginx", "ratio"
+    );
+    for case in &report.cases {
+        table += &format!(
+            "{:<10}{:>10.0}{:>10.0}{:>8.2}\n",
+            case.name, case.edge_req_per_cpu_s, case.nginx_req_per_cpu_s, case.ratio
+        );
+    }
+    table
+}
+
+/// One worker, no XDP: what is measured is user space.
+fn edge(
+    directory: &Path,
+    address: SocketAddr,
+    origin: SocketAddr,
+    leaf: &Files,
+    core: usize,
+) -> Result<Process> {
+    fs::create_dir_all(directory)?;
+    let configuration = format!(
+        r#"[server]
+https = ["{address}"]
+http = []
+workers = 1
+
+[dataplane]
+interfaces = []
+xdp = "off"
+
+[admin]
+listen = "unix:{admin}"
+
+[[zone]]
+name = "bench"
+hosts = ["{HOST}"]
+default = true
+certificate = "{certificate}"
+key = "{key}"
+[zone.origin]
+servers = [{{ address = "http://{origin}" }}]
+"#,
+        admin = directory.join("admin.sock").display(),
+        certificate = leaf.certificate.display(),
+        key = leaf.key.display(),
+    );
+    let file = directory.join("edge.toml");
+    fs::write(&file, configuration)?;
+    let binary = workspace::binary("edge", Profile::Release);
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string()]).arg(binary);
+    command
+        .args(["run", "--xdp", "off", "--log-format", "json", "--config"])
+        .arg(&file);
+    let mut process = Process::spawn(&mut command, &directory.join("output.log"))?;
+    process.wait_port(address, Duration::from_secs(20))?;
+    Ok(process)
+}
+
+/// Before anything is measured: each proxy gives each file byte for byte over both protocols.
+fn verify(target: Target, ca: &Path) -> Result<()> {
+    workspace::need("curl", workspace::SETUP_BENCH)?;
+    for case in CASES {
+        let (flag, version) = match case.protocol {
+            Protocol::H1 => ("--http1.1", "1.1"),
+            Protocol::H2 => ("--http2", "2"),
+        };
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--max-time",
+            "10",
+            flag,
+            "--cacert",
+        ])
+        .arg(ca)
+        .args(["--write-out", "%{stderr}%{http_version}"])
+        .arg(format!("--connect-to=::{}", target.address))
+        .arg(format!("https://{HOST}{}", case.path));
+        let output = process::output(&mut curl, Duration::from_secs(20))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() || said != version || output.stdout != content(case.bytes) {
+            bail!(
+                "{}: the proxy at {} answered {} bytes, HTTP version or error {said:?}",
+                case.name,
+                target.address,
+                output.stdout.len()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn write_files(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    for case in CASES {
+        fs::write(
+            directory.join(case.path.trim_start_matches('/')),
+            content(case.bytes),
+        )?;
+    }
+    Ok(())
+}
+
+/// Bytes in which a lost or repeated part shows.
+fn content(length: u64) -> Vec<u8> {
+    (0..length)
+        .map(|index| b'a' + ((index / 7) % 26) as u8)
+        .collect()
+}
+
+/// The core for load generator and origin, and the one for the proxies.
+fn cores() -> Result<(usize, usize)> {
+    let allowed = sched_getaffinity(None).context("asking which cores this process may use")?;
+    let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|&core| allowed.is_set(core))
+        .take(2)
+        .collect();
+    match cores[..] {
+        [load, proxy] => Ok((load, proxy)),
+        _ => bail!(
+            "this bench needs two cores: one for the proxy, one for load generator and origin"
+        ),
+    }
+}
+
+fn free_address() -> Result<SocketAddr> {
+    // Given back before it is used: another program could take it, and the start would then say so.
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(value: f64) -> Run {
+        Run {
+            requests: 1,
+            cpu_s: 1.0,
+            wall_s: 1.0,
+            req_per_cpu_s: value,
+            tls: String::new(),
+        }
+    }
+
+    #[test]
+    fn median_withstands_one_disturbed_run() {
+        assert_eq!(median(&[run(10.0), run(9000.0), run(11.0)]), 11.0);
+        assert_eq!(median(&[run(10.0), run(12.0)]), 11.0);
+    }
+}

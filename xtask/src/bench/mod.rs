@@ -1,0 +1,27 @@
+//! `cargo xtask bench`: this edge against a peer, alternating on the same machine.
+//!
+//! Every bench prints a table, writes its runs to `target/bench/NAME.json`, and takes `--quick`.
+
+pub(crate) mod http;
+mod load;
+mod nginx;
+mod xdp;
+
+use anyhow::Result;
+
+/// Measure against a peer on this machine
+#[derive(clap::Subcommand)]
+pub(crate) enum Bench {
+    /// Requests per CPU-second of an HTTPS reverse proxy, against nginx
+    Http(http::BenchHttp),
+    /// Nanoseconds per packet of the XDP program, against xdp-filter
+    Xdp(xdp::BenchXdp),
+}
+
+/// Runs one bench.
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Http(bench) => http::run(bench),
+        Bench::Xdp(bench) => xdp::run(bench),
+    }
+}

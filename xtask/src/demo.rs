@@ -1,0 +1,278 @@
+//! The demo: a client namespace, an edge namespace, an origin, and the edge between them with XDP on its interface.
+//!
+//! `run` hands over; everything made here is removed by `Drop` in reverse order, and what a crash left by
+//! [`leftovers`] at the next start.
+
+mod leftovers;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use edge_testbed::interrupt;
+use edge_testbed::netns::{End, Netns, veth};
+use edge_testbed::pki::Authority;
+use edge_testbed::process::{self, Process};
+
+use crate::workspace::{self, Profile};
+use leftovers::{Claim, Pins};
+
+const INTERFACE: &str = "edge0";
+const ADDRESS: &str = "10.77.0.1";
+const ADDRESS6: &str = "fd77::1";
+const CLIENT: &str = "10.77.0.2";
+const CLIENT6: &str = "fd77::2";
+const ORIGIN: &str = "127.0.0.1:8080";
+const ADMIN: &str = "127.0.0.1:9180";
+/// One zone is proxied to the origin, one is served from files.
+const PROXIED: &str = "shop.example.test";
+const STATIC: &str = "static.example.test";
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// The daemon drains for a while after SIGTERM.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Runs until Ctrl-C or SIGTERM; an error if one of the processes ends before that.
+pub(crate) fn run(profile: Profile, xdp: &str) -> Result<()> {
+    workspace::need("curl", workspace::SETUP_TEST)?;
+    let directory = workspace::output("demo")?;
+    let claim = Claim::take(&directory)?;
+    let demo = Demo::start(&directory, &claim, profile, xdp);
+    let result = match demo {
+        Ok(mut demo) => {
+            print!("{}", demo.sheet());
+            println!("ready");
+            demo.watch()
+        }
+        // Ctrl-C while starting is a wish, not a failure.
+        Err(_) if interrupt::requested() => Ok(()),
+        Err(error) => Err(error),
+    };
+    println!("demo ended, everything it made is removed");
+    result
+}
+
+/// Fields are dropped from first to last: the edge before its origin, processes before namespaces.
+struct Demo {
+    edge: Process,
+    origin: Process,
+    _pins: Pins,
+    client: Netns,
+    inside: Netns,
+    directory: PathBuf,
+    binary: PathBuf,
+}
+
+impl Demo {
+    fn start(directory: &Path, claim: &Claim, profile: Profile, xdp: &str) -> Result<Self> {
+        let client = Netns::create("client")?;
+        let inside = Netns::create("edge")?;
+        veth(
+            &End {
+                netns: &client,
+                interface: "client0",
+                addresses: &[&format!("{CLIENT}/24"), &format!("{CLIENT6}/64")],
+            },
+            &End {
+                netns: &inside,
+                interface: INTERFACE,
+                addresses: &[&format!("{ADDRESS}/24"), &format!("{ADDRESS6}/64")],
+            },
+        )?;
+        let pins = Pins::prepare()?;
+        write_files(directory, &pins, xdp)?;
+
+        let origin_binary = workspace::binary("demo-origin", profile);
+        let mut origin = Process::spawn(
+            inside.command(&origin_binary)?.arg(ORIGIN),
+            &directory.join("origin.log"),
+        )?;
+        claim.record(origin.id(), &origin_binary)?;
+        origin.wait_line("listening", START_TIMEOUT)?;
+
+        let binary = workspace::binary("edge", profile);
+        let mut command = inside.command(&binary)?;
+        command
+            .args(["run", "--log-format", "human", "--config"])
+            .arg(directory.join("edge.toml"));
+        let edge = Process::spawn(&mut command, &directory.join("edge.log"))?;
+        claim.record(edge.id(), &binary)?;
+        let mut demo = Self {
+            edge,
+            origin,
+            _pins: pins,
+            client,
+            inside,
+            directory: directory.to_owned(),
+            binary,
+        };
+        demo.wait_ready()?;
+        fs::write(directory.join("env"), demo.environment())?;
+        Ok(demo)
+    }
+
+    /// Ready means: both zones answer a real client, by both families.
+    fn wait_ready(&mut self) -> Result<()> {
+        let Self {
+            edge,
+            client,
+            directory,
+            ..
+        } = self;
+        for host in [PROXIED, STATIC] {
+            for address in [ADDRESS.to_owned(), format!("[{ADDRESS6}]")] {
+                let what = format!("answer for {host} at {address}");
+                edge.wait_until(&what, START_TIMEOUT, || {
+                    let mut curl = client.command("curl")?;
+                    curl.args(["--silent", "--show-error", "--fail", "--max-time", "5"])
+                        .args(["--output", "/dev/null", "--cacert"])
+                        .arg(directory.join("ca.pem"))
+                        .args(["--resolve", &format!("{host}:443:{address}")])
+                        .arg(format!("https://{host}/"));
+                    let output = process::output(&mut curl, Duration::from_secs(10))?;
+                    if !output.status.success() {
+                        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+                    }
+                    Ok(true)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shell variables for tests and people.
+    fn environment(&self) -> String {
+        let ca = self.directory.join("ca.pem");
+        [
+            ("EDGE_DEMO_CLIENT_NETNS", self.client.name()),
+            ("EDGE_DEMO_EDGE_NETNS", self.inside.name()),
+            ("EDGE_DEMO_ADDR", ADDRESS),
+            ("EDGE_DEMO_ADDR6", ADDRESS6),
+            ("EDGE_DEMO_CLIENT_ADDR", CLIENT),
+            ("EDGE_DEMO_CLIENT_ADDR6", CLIENT6),
+            ("EDGE_DEMO_CA", &ca.to_string_lossy()),
+            ("EDGE_DEMO_HOSTS", &format!("{PROXIED} {STATIC}")),
+            ("EDGE_DEMO_ADMIN", ADMIN),
+            ("EDGE_DEMO_INTERFACE", INTERFACE),
+            ("EDGE_DEMO_BIN", &self.binary.to_string_lossy()),
+            ("EDGE_DEMO_PID", &self.edge.id().to_string()),
+        ]
+        .map(|(name, value)| format!("{name}='{}'\n", value.replace('\'', r"'\''")))
+        .concat()
+    }
+
+    fn sheet(&self) -> String {
+        format!(
+            r#"
+The demo runs: client {CLIENT}, {CLIENT6} ({client})
+               edge   {ADDRESS}, {ADDRESS6} ({edge}, XDP on {INTERFACE})
+Logs and configuration are in {directory}. Try, as root in another terminal:
+
+  . {directory}/env
+  client() {{ ip netns exec "$EDGE_DEMO_CLIENT_NETNS" "$@"; }}
+  inside() {{ ip netns exec "$EDGE_DEMO_EDGE_NETNS" "$@"; }}
+
+  # What reaches the origin, over IPv4 and IPv6
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {PROXIED}:443:$EDGE_DEMO_ADDR https://{PROXIED}/inspect
+  client curl --cacert "$EDGE_DEMO_CA" --resolve "{PROXIED}:443:[$EDGE_DEMO_ADDR6]" https://{PROXIED}/inspect
+  # The zone with static files
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {STATIC}:443:$EDGE_DEMO_ADDR https://{STATIC}/
+  # Metrics and state
+  inside curl -s http://$EDGE_DEMO_ADMIN/metrics
+  inside "$EDGE_DEMO_BIN" status --admin $EDGE_DEMO_ADMIN
+  # Deny this client: its packets now end in XDP, and the request above times out. Then lift it.
+  inside "$EDGE_DEMO_BIN" deny add $EDGE_DEMO_CLIENT_ADDR --admin $EDGE_DEMO_ADMIN
+  inside "$EDGE_DEMO_BIN" deny del $EDGE_DEMO_CLIENT_ADDR --admin $EDGE_DEMO_ADMIN
+
+Ctrl-C ends the demo and removes what it made.
+"#,
+            client = self.client.name(),
+            edge = self.inside.name(),
+            directory = self.directory.display(),
+        )
+    }
+
+    /// Waits for the wish to end, then lets the edge drain.
+    fn watch(&mut self) -> Result<()> {
+        while !interrupt::requested() {
+            for (name, process) in [
+                ("the edge", &mut self.edge),
+                ("the origin", &mut self.origin),
+            ] {
+                if let Some(status) = process.ended()? {
+                    bail!(
+                        "{name} ended ({status}); the end of its log:\n{}",
+                        process.tail()
+                    );
+                }
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let status = self.edge.stop(STOP_TIMEOUT)?;
+        if !status.success() {
+            bail!(
+                "the edge did not end cleanly ({status}); the end of its log:\n{}",
+                self.edge.tail()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // Whoever reads the variables after the end would talk to namespaces that are gone.
+        let _ = fs::remove_file(self.directory.join("env"));
+    }
+}
+
+fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<()> {
+    let authority = Authority::new("Edge demo CA")?;
+    authority.write(&directory.join("ca.pem"))?;
+    authority.write_leaf(directory, "shop", &[PROXIED, &format!("*.{PROXIED}")])?;
+    authority.write_leaf(directory, "static", &[STATIC])?;
+    let www = directory.join("www");
+    fs::create_dir_all(&www)?;
+    fs::write(
+        www.join("index.html"),
+        "<!doctype html>\n<title>edge demo: static</title>\n<h1>A file, served by the edge itself</h1>\n",
+    )?;
+    let path = directory.join("edge.toml");
+    fs::write(&path, configuration(&pins.path().to_string_lossy(), xdp))
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+fn configuration(pins: &str, xdp: &str) -> String {
+    format!(
+        r#"# Written by `cargo xtask run`; `edge check --print-defaults` shows every key.
+[server]
+https = ["0.0.0.0:443", "[::]:443"]
+http = ["0.0.0.0:80", "[::]:80"]
+
+[dataplane]
+interfaces = ["{INTERFACE}"]
+xdp = "{xdp}"
+pin_directory = "{pins}"
+
+[admin]
+listen = "{ADMIN}"
+
+[[zone]]
+name = "shop"
+hosts = ["{PROXIED}", "*.{PROXIED}"]
+default = true
+certificate = "shop.pem"
+key = "shop.key"
+[zone.origin]
+servers = [{{ address = "http://{ORIGIN}" }}]
+
+[[zone]]
+name = "static"
+hosts = ["{STATIC}"]
+certificate = "static.pem"
+key = "static.key"
+[zone.origin]
+directory = "www"
+"#
+    )
+}

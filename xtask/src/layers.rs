@@ -1,0 +1,390 @@
+//! `cargo xtask layers`: imports point left, as DESIGN's house draws them.
+//!
+//! The rule lives here; [`source`] finds the paths in the code and hands them over one by one.
+
+mod source;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+use source::Import;
+
+/// Check that imports in edge-userspace point left.
+///
+/// A room imports only rooms to its left; route, isolate, cache, delta and origin never import each other; only node
+/// knows everybody; aya stays in dataplane and wasmtime in isolate. Test code may import what it likes.
+#[derive(clap::Args)]
+pub(crate) struct Layers {}
+
+/// The rooms in the order in which data meets them. `node`, `admin`, `keyserver`, `fleet` and `cli` have rules of their own.
+const ROW: &[&str] = &[
+    "base",
+    "config",
+    "zones",
+    "dataplane",
+    "gate",
+    "tls",
+    "quic",
+    "http",
+    "route",
+    "isolate",
+    "cache",
+    "delta",
+    "origin",
+];
+/// Rooms that implement `http::Handler` and are nested by node: a call between them would hide a hop from it.
+const HANDLERS: &[&str] = &["route", "isolate", "cache", "delta", "origin"];
+/// Left of everything: what any room may import.
+const GROUND: &[&str] = &["base", "config", "zones"];
+/// Libraries that one room keeps to itself.
+const OWNED: &[(&str, &str)] = &[
+    ("aya", "dataplane"),
+    ("aya_log", "dataplane"),
+    ("wasmtime", "isolate"),
+    ("wasmtime_wasi", "isolate"),
+    ("wasmtime_wasi_http", "isolate"),
+];
+/// The daemon's library crate, as its binaries call it.
+const CRATE: &str = "edge";
+
+/// Checks the whole house; every wrong arrow is printed with its mend.
+pub(crate) fn run(_: &Layers) -> Result<()> {
+    let root = workspace::root();
+    let mut wrong = check(&root.join("edge-userspace/src"))?;
+    for contract in ["edge-common/src", "edge-ebpf/src"] {
+        let directory = root.join(contract);
+        if directory.exists() {
+            wrong.extend(check_contract(&directory)?);
+        }
+    }
+    for arrow in &wrong {
+        let file = arrow.file.strip_prefix(&root).unwrap_or(&arrow.file);
+        eprintln!("{}:{}: {arrow}", file.display(), arrow.line);
+    }
+    if !wrong.is_empty() {
+        bail!("{} import(s) point the wrong way", wrong.len());
+    }
+    println!("layers: every import points left");
+    Ok(())
+}
+
+/// One import that breaks the rule.
+#[derive(Debug)]
+struct Arrow {
+    file: PathBuf,
+    line: usize,
+    from: String,
+    path: String,
+    mend: String,
+}
+
+impl fmt::Display for Arrow {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "{} may not import {}\n    mend: {}",
+            self.from, self.path, self.mend
+        )
+    }
+}
+
+fn check(source: &Path) -> Result<Vec<Arrow>> {
+    let externals: Vec<&str> = OWNED
+        .iter()
+        .map(|(library, _)| *library)
+        .chain([CRATE])
+        .collect();
+    let mut wrong = Vec::new();
+    for file in source::files(source).with_context(|| format!("reading {}", source.display()))? {
+        let room = room(&file.module);
+        for import in &file.imports(&externals)? {
+            if let Some(mend) = judge(room, import) {
+                wrong.push(Arrow {
+                    file: file.path.clone(),
+                    line: import.line,
+                    from: room.to_owned(),
+                    path: import.to_string(),
+                    mend,
+                });
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+/// The crates shared with the kernel know nothing of the daemon.
+fn check_contract(source: &Path) -> Result<Vec<Arrow>> {
+    let mut wrong = Vec::new();
+    for file in source::files(source)? {
+        for import in file
+            .imports(&[CRATE, "edge_userspace"])?
+            .iter()
+            .filter(|import| import.library.is_some())
+        {
+            wrong.push(Arrow {
+                file: file.path.clone(),
+                line: import.line,
+                from: "the contract between kernel and user space".to_owned(),
+                path: import.to_string(),
+                mend: "move what both need into edge-common".to_owned(),
+            });
+        }
+    }
+    Ok(wrong)
+}
+
+/// The room a module belongs to; `bin/edge.rs` is in "bin", `lib.rs` in "lib".
+fn room(module: &[String]) -> &str {
+    module.first().map_or("lib", String::as_str)
+}
+
+/// Why `from` may not import that, as the mend; `None` if it may.
+fn judge(from: &str, import: &Import) -> Option<String> {
+    let path: Vec<&str> = import.path.iter().map(String::as_str).collect();
+    if let Some(library) = &import.library {
+        if library == CRATE {
+            // A binary sees the library from outside.
+            return match path.first() {
+                _ if from != "bin" => Some("inside the library write `crate::`".to_owned()),
+                Some(&("node" | "cli")) | None => None,
+                Some(_) => Some(
+                    "a binary only reads its arguments: let cli or node offer what it needs"
+                        .to_owned(),
+                ),
+            };
+        }
+        let owner = OWNED.iter().find(|(name, _)| name == library)?.1;
+        return (from != owner).then(|| {
+            format!("only {owner} uses {library}: offer what is needed there under its own types")
+        });
+    }
+    let &to = path.first()?;
+    if to == from {
+        return None;
+    }
+    if from == "bin" {
+        return Some("a binary only reads its arguments".to_owned());
+    }
+    let known = ROW.contains(&to) || ["admin", "fleet", "keyserver", "node", "cli"].contains(&to);
+    if !known {
+        return Some(format!(
+            "`{to}` is no room: move it into one, or add the room to ROW in xtask/src/layers.rs and to ARCHITECTURE.md"
+        ));
+    }
+    if to == "cli" {
+        return Some(
+            "nothing but the binaries knows the command line: pass the value in".to_owned(),
+        );
+    }
+    if from == "node"
+        || (from == "cli" && ["base", "config", "admin", "node", "dataplane"].contains(&to))
+    {
+        return None;
+    }
+    if to == "node" {
+        return Some(
+            "node assembles the others: take what is needed as an argument that node passes in"
+                .to_owned(),
+        );
+    }
+    let allowed: Vec<&str> = match from {
+        // The wire format is shared, so that both ends are built from one definition.
+        "keyserver" if to == "tls" && path.get(1) == Some(&"wire") => return None,
+        "keyserver" => ["base", "config"].to_vec(),
+        "admin" | "fleet" => GROUND.to_vec(),
+        _ => match ROW.iter().position(|room| *room == from) {
+            Some(position) => ROW[..position]
+                .iter()
+                .copied()
+                .filter(|room| !(HANDLERS.contains(&from) && HANDLERS.contains(room)))
+                .collect(),
+            None => Vec::new(),
+        },
+    };
+    if allowed.contains(&to) {
+        return None;
+    }
+    Some(if HANDLERS.contains(&from) && HANDLERS.contains(&to) {
+        "handlers never know each other: take an `Arc<dyn http::Handler>` and let node nest them"
+            .to_owned()
+    } else if allowed.is_empty() {
+        "this file only declares modules".to_owned()
+    } else {
+        format!(
+            "{from} may import {}: move the type to the left-most room that owns its meaning, or let node pass it in",
+            allowed.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(files: &[(&str, &str)]) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let mut found: Vec<String> = check(directory.path())
+            .unwrap()
+            .iter()
+            .map(|arrow| {
+                let file = arrow.file.strip_prefix(directory.path()).unwrap();
+                format!(
+                    "{}:{} {} {}",
+                    file.display(),
+                    arrow.line,
+                    arrow.from,
+                    arrow.path
+                )
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn arrows_to_the_left_pass() {
+        let none = wrong(&[
+            (
+                "lib.rs",
+                "pub mod base; pub mod http; pub mod origin; pub mod node;",
+            ),
+            (
+                "base/mod.rs",
+                "use std::sync::Arc; mod clock; pub use clock::Clock; use self::clock::x;",
+            ),
+            (
+                "http/mod.rs",
+                "use crate::tls::Accepted; use crate::{base::Clock, zones::{Zone, Zones}};",
+            ),
+            (
+                "http/h1.rs",
+                "use super::Handler; use super::super::base; use crate::http::body::Body;",
+            ),
+            (
+                "origin/mod.rs",
+                "use crate::http::Handler; pub(in crate::origin) fn f() -> crate::tls::Client { todo() }",
+            ),
+            (
+                "dataplane/load.rs",
+                "use aya::Ebpf; fn f() { aya_log::EbpfLogger::init(&mut x) }",
+            ),
+            (
+                "node.rs",
+                "use crate::{admin, cache, config, delta, gate, http, isolate, origin, route, tls};",
+            ),
+            (
+                "keyserver/serve.rs",
+                "use crate::tls::wire::Frame; use crate::base::Clock;",
+            ),
+            (
+                "bin/edge.rs",
+                "fn main() { edge::node::run(edge::cli::parse()) }",
+            ),
+        ]);
+        assert_eq!(none, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_way_to_write_a_wrong_arrow_is_seen() {
+        let found = wrong(&[
+            ("base/mod.rs", "\nuse crate::config::Config;"),
+            ("base/clock.rs", "use super::super::node::Node;"),
+            (
+                "http/h2.rs",
+                "use crate::{\n    base,\n    route::{self, Router},\n};",
+            ),
+            (
+                "http/inline.rs",
+                "mod a { mod b { use super::super::super::super::origin::Pool; } }",
+            ),
+            (
+                "cache/mod.rs",
+                "fn f() -> u8 { let x = crate::origin::pool::size(); x }",
+            ),
+            (
+                "origin/mod.rs",
+                "macro_rules! m { () => { $crate::cache::Store } }\nfn g() { log!(x = crate::delta::ratio()) }",
+            ),
+            (
+                "tls/mod.rs",
+                "#[serde(default = \"crate::http::limit\")]\nstruct A;",
+            ),
+            (
+                "gate/mod.rs",
+                "use aya::maps::HashMap; fn f() { ::wasmtime::Engine::new() }",
+            ),
+            ("zones/mod.rs", "use crate::Unknown;\nuse crate::*;"),
+            ("admin/mod.rs", "use crate::origin::Health; use crate::cli;"),
+            ("keyserver/mod.rs", "use crate::tls::Acceptor;"),
+            ("bin/edge.rs", "use edge::tls::Acceptor; fn main() {}"),
+        ]);
+        assert_eq!(
+            found,
+            [
+                "admin/mod.rs:1 admin crate::cli",
+                "admin/mod.rs:1 admin crate::origin::Health",
+                "base/clock.rs:1 base crate::node::Node",
+                "base/mod.rs:2 base crate::config::Config",
+                "bin/edge.rs:1 bin edge::tls::Acceptor",
+                "cache/mod.rs:1 cache crate::origin::pool::size",
+                "gate/mod.rs:1 gate aya::maps::HashMap",
+                "gate/mod.rs:1 gate wasmtime::Engine::new",
+                "http/h2.rs:3 http crate::route",
+                "http/h2.rs:3 http crate::route::Router",
+                "http/inline.rs:1 http crate::origin::Pool",
+                "keyserver/mod.rs:1 keyserver crate::tls::Acceptor",
+                "origin/mod.rs:1 origin crate::cache::Store",
+                "origin/mod.rs:2 origin crate::delta::ratio",
+                "tls/mod.rs:1 tls crate::http::limit",
+                "zones/mod.rs:1 zones crate::Unknown",
+                "zones/mod.rs:2 zones crate::*",
+            ]
+        );
+    }
+
+    #[test]
+    fn test_code_and_text_are_no_imports() {
+        let found = wrong(&[
+            (
+                "base/mod.rs",
+                "//! See [`crate::node`].\n// use crate::node;\nconst A: &str = r#\"use crate::node;\"#;\n\
+                 #[cfg(test)]\nmod tests { use crate::node::Node; }\n#[cfg(test)]\nuse crate::{origin::Pool};\n\
+                 #[cfg(all(test, unix))]\nfn helper<A, B>() { crate::http::x() }\n\
+                 struct S { #[cfg(test)] seen: crate::http::Seen, b: crate::tls::Late }\n\
+                 #[cfg(not(test))]\nuse crate::gate::Live;\n#[cfg(test)]\nmod fixtures;",
+            ),
+            ("base/fixtures.rs", "use crate::node::Node;"),
+            ("base/whole.rs", "#![cfg(test)]\nuse crate::node::Node;"),
+        ]);
+        assert_eq!(
+            found,
+            [
+                "base/mod.rs:10 base crate::tls::Late",
+                "base/mod.rs:12 base crate::gate::Live"
+            ]
+        );
+    }
+
+    #[test]
+    fn kernel_contract_knows_nothing_of_the_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(
+            directory.path().join("lib.rs"),
+            "use edge::zones::Zone;\nuse crate::map::Value;",
+        )
+        .unwrap();
+        let found = check_contract(directory.path()).unwrap();
+        assert_eq!(
+            found.iter().map(|arrow| arrow.line).collect::<Vec<_>>(),
+            [1]
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! `cargo xtask lint`: every check of form in one command; all run, all failures are listed at the end.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use edge_testbed::process;
+
+use crate::workspace;
+use crate::{build_ebpf, layers};
+
+/// Check format, lints, documentation, dependencies and import arrows
+#[derive(clap::Args)]
+pub(crate) struct Lint {
+    /// Skip `setup` and `build-ebpf`
+    #[arg(long)]
+    no_setup: bool,
+}
+
+/// Without a network a fetch hangs rather than fails.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a check does.
+type Check = fn() -> Result<()>;
+
+/// Each check with what to do when it fails.
+const CHECKS: &[(&str, Check, &str)] = &[
+    (
+        "format",
+        || workspace::cargo(&["fmt", "--all", "--check"]),
+        "cargo fmt --all",
+    ),
+    (
+        "format of edge-ebpf",
+        build_ebpf::fmt,
+        "the same in edge-ebpf",
+    ),
+    (
+        "import arrows",
+        || layers::run(&layers::Layers {}),
+        "see the mend under each arrow",
+    ),
+    (
+        "clippy",
+        || {
+            workspace::cargo(&[
+                "clippy",
+                "--quiet",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ])
+        },
+        "mend the code, or #[expect(lint, reason = \"…\")] where the lint is wrong",
+    ),
+    ("clippy of edge-ebpf", build_ebpf::clippy, "mend the code"),
+    (
+        "documentation",
+        documentation,
+        "mend the comment; links in [`…`] must resolve",
+    ),
+    (
+        "dependencies",
+        dependencies,
+        "deny.toml says what is allowed and why",
+    ),
+];
+
+/// Runs every check.
+pub(crate) fn run(lint: &Lint) -> Result<()> {
+    if !lint.no_setup {
+        workspace::prepare(&[workspace::SETUP_LINT, workspace::BUILD_EBPF])?;
+    }
+    let mut failed = Vec::new();
+    for (name, check, mend) in CHECKS {
+        println!("lint: {name}");
+        if let Err(error) = check() {
+            // Shown at once, where its output is, and again at the end.
+            eprintln!("lint: {name}: {error:#}");
+            failed.push(format!("  {name}: {error:#}\n    mend: {mend}"));
+        }
+        if edge_testbed::interrupt::requested() {
+            bail!("interrupted");
+        }
+    }
+    if !failed.is_empty() {
+        bail!(
+            "{} of {} checks failed:\n{}",
+            failed.len(),
+            CHECKS.len(),
+            failed.join("\n")
+        );
+    }
+    println!("lint: all {} checks passed", CHECKS.len());
+    Ok(())
+}
+
+fn documentation() -> Result<()> {
+    let mut command = workspace::cargo_command();
+    command.env("RUSTDOCFLAGS", "-D warnings").args([
+        "doc",
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    workspace::run(&mut command)
+}
+
+fn dependencies() -> Result<()> {
+    workspace::run(deny()?.args(["check", "bans", "licenses", "sources"]))?;
+    // The database is a git repository on GitHub; a machine that cannot reach it must not fail the rest.
+    let fetched = process::output(deny()?.args(["fetch", "db"]), FETCH_TIMEOUT);
+    if fetched.is_ok_and(|output| output.status.success()) {
+        return workspace::run(deny()?.args(["check", "advisories"]));
+    }
+    println!(
+        "lint: dependencies: security advisories SKIPPED: their database cannot be fetched from \
+         https://github.com/rustsec/advisory-db here"
+    );
+    Ok(())
+}
+
+/// cargo-deny on the workspace, ready for a subcommand.
+fn deny() -> Result<Command> {
+    let mut command = Command::new(workspace::need("cargo-deny", workspace::SETUP_LINT)?);
+    command
+        .current_dir(workspace::root())
+        .args(["--workspace", "--all-features"]);
+    Ok(command)
+}

@@ -1,0 +1,34 @@
+//! `cargo xtask test`: prepares the machine, builds everything, runs every test with the plain test runner.
+
+use anyhow::Result;
+
+use crate::workspace::{self, Profile};
+
+/// Run every test: unit, XDP, network namespaces, the demo.
+///
+/// Tests that need root make network namespaces or load XDP programs; without root they say SKIPPED and why.
+#[derive(clap::Args)]
+pub(crate) struct Test {
+    /// Skip `setup` and `build-ebpf`
+    #[arg(long)]
+    no_setup: bool,
+    /// Arguments for `cargo test`, for example `-p edge-userspace` or `-- --nocapture`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Runs the tests; the last thing on the terminal is the runner's own summary.
+pub(crate) fn run(test: &Test) -> Result<()> {
+    if !test.no_setup {
+        workspace::prepare(&[workspace::SETUP_TEST, workspace::BUILD_EBPF])?;
+    }
+    // Tests start the daemon, the demo origin and this program, which `cargo test` alone would not all build.
+    workspace::build_binaries(Profile::Dev)?;
+    if !rustix::process::geteuid().is_root() {
+        println!("not root: tests of XDP, network namespaces and the demo will be SKIPPED");
+    }
+    let mut command = workspace::cargo_command();
+    // Each test file runs by itself, one after the other; inside a file tests have namespaces of their own.
+    command.args(["test", "--workspace"]).args(&test.arguments);
+    workspace::run(&mut command)
+}
