@@ -15,6 +15,8 @@ mod setup;
 mod test;
 mod workspace;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// The commands of this repository.
@@ -46,9 +48,16 @@ enum Command {
     Man(man::Man),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     edge_testbed::interrupt::install();
-    dispatch(Cli::parse())
+    match dispatch(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not returned from here: anyhow would add a backtrace where the environment asks for one of panics.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {

@@ -319,7 +319,7 @@ fn verify(target: Target, ca: &Path) -> Result<()> {
         ])
         .arg(ca)
         .args(["--write-out", "%{stderr}%{http_version}"])
-        .arg(format!("--connect-to=::{}", target.address))
+        .args(["--connect-to", &format!("::{}", target.address)])
         .arg(format!("https://{HOST}{}", case.path));
         let output = process::output(&mut curl, Duration::from_secs(20))?;
         let said = String::from_utf8_lossy(&output.stderr);
