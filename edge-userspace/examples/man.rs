@@ -6,10 +6,7 @@ use anyhow::Context;
 use clap_complete::Shell;
 
 fn main() -> anyhow::Result<()> {
-    let directory: PathBuf = std::env::args_os()
-        .nth(1)
-        .context("usage: man DIRECTORY")?
-        .into();
+    let directory: PathBuf = std::env::args_os().nth(1).context("usage: man DIRECTORY")?.into();
     let command = edge::cli::command();
     clap_mangen::generate_to(command.clone(), &directory)
         .with_context(|| format!("writing man pages to {}", directory.display()))?;

@@ -63,9 +63,7 @@ impl Netns {
                 }
                 Ok(())
             })?
-            .context(
-                "switching IPv6 duplicate address detection off; is IPv6 disabled in this kernel?",
-            )?;
+            .context("switching IPv6 duplicate address detection off; is IPv6 disabled in this kernel?")?;
         Ok(netns)
     }
 
@@ -109,10 +107,7 @@ impl Netns {
 impl Drop for Netns {
     fn drop(&mut self) {
         if let Err(error) = ip(&["netns", "del", &self.name]) {
-            eprintln!(
-                "could not remove network namespace {}: {error:#}",
-                self.name
-            );
+            eprintln!("could not remove network namespace {}: {error:#}", self.name);
         }
     }
 }
@@ -152,8 +147,7 @@ pub fn sweep() -> Result<Vec<String>> {
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let Some(owner) = owner(&name) else { continue };
-        if !PathBuf::from(format!("/proc/{owner}")).exists() && ip(&["netns", "del", &name]).is_ok()
-        {
+        if !PathBuf::from(format!("/proc/{owner}")).exists() && ip(&["netns", "del", &name]).is_ok() {
             removed.push(name);
         }
     }
@@ -240,9 +234,7 @@ mod tests {
         .unwrap();
         for address in ["10.77.0.1:80", "[fd77::1]:80"] {
             let listener = left.enter(|| TcpListener::bind(address).unwrap()).unwrap();
-            let mut client = right
-                .enter(|| TcpStream::connect(address).unwrap())
-                .unwrap();
+            let mut client = right.enter(|| TcpStream::connect(address).unwrap()).unwrap();
             let mut server = listener.accept().unwrap().0;
             client.write_all(b"x").unwrap();
             let mut byte = [0];
@@ -253,12 +245,7 @@ mod tests {
         assert!(!sweep().unwrap().contains(&left.name().to_owned()));
         let path = Path::new(DIRECTORY).join(left.name());
         assert!(path.exists());
-        let inside = left
-            .command("ip")
-            .unwrap()
-            .args(["-o", "address"])
-            .output()
-            .unwrap();
+        let inside = left.command("ip").unwrap().args(["-o", "address"]).output().unwrap();
         assert!(
             String::from_utf8_lossy(&inside.stdout).contains("10.77.0.1"),
             "{inside:?}"

@@ -10,8 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
 
 /// A certificate authority whose key lives only in this process.
@@ -58,22 +58,14 @@ impl Authority {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut parameters = CertificateParams::new(names.clone())?;
         if let Some(first) = names.first() {
-            parameters
-                .distinguished_name
-                .push(DnType::CommonName, first.as_str());
+            parameters.distinguished_name.push(DnType::CommonName, first.as_str());
         }
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         parameters.use_authority_key_identifier_extension = true;
         validity(&mut parameters, 10);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        Ok((
-            parameters.signed_by(&key, &self.issuer)?.pem(),
-            key.serialize_pem(),
-        ))
+        Ok((parameters.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }
 
     /// Writes a leaf as `DIRECTORY/STEM.pem` and `DIRECTORY/STEM.key`.
@@ -122,19 +114,11 @@ mod tests {
         let root = directory.path().join("ca.pem");
         authority.write(&root).unwrap();
         let files = authority
-            .write_leaf(
-                directory.path(),
-                "shop",
-                &["shop.test", "*.shop.test", "10.77.0.1"],
-            )
+            .write_leaf(directory.path(), "shop", &["shop.test", "*.shop.test", "10.77.0.1"])
             .unwrap();
         assert_eq!(fs::metadata(&files.key).unwrap().mode() & 0o777, 0o600);
         // Written again over an old key that the world could read.
-        fs::set_permissions(
-            &files.key,
-            std::os::unix::fs::PermissionsExt::from_mode(0o644),
-        )
-        .unwrap();
+        fs::set_permissions(&files.key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
         let files = authority
             .write_leaf(directory.path(), "shop", &["shop.test", "*.shop.test"])
             .unwrap();

@@ -2,10 +2,7 @@
 //!
 //! The demo, benches and tests start servers and clients here. Every wait has a timeout, notices a child that died
 //! (and then shows the end of its log), and ends early when [`crate::interrupt`] was asked for.
-#![expect(
-    unsafe_code,
-    reason = "entering a namespace between fork and exec needs `pre_exec`"
-)]
+#![expect(unsafe_code, reason = "entering a namespace between fork and exec needs `pre_exec`")]
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -17,9 +14,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{
-    Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal,
-};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::interrupt;
@@ -82,8 +77,7 @@ impl Process {
 
     /// Sends a signal to the child itself, not to its group.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(self.pid()?, signal)
-            .with_context(|| format!("sending a signal to {}", self.name))
+        kill_process(self.pid()?, signal).with_context(|| format!("sending a signal to {}", self.name))
     }
 
     /// Asks it to end (SIGTERM) and waits; after `timeout` the whole group is killed, which is an error.
@@ -100,10 +94,7 @@ impl Process {
             std::thread::sleep(TICK);
         }
         self.kill()?;
-        bail!(
-            "{} did not end within {timeout:?} of SIGTERM and was killed",
-            self.name
-        )
+        bail!("{} did not end within {timeout:?} of SIGTERM and was killed", self.name)
     }
 
     /// Ends the whole group at once (SIGKILL): a crash, as far as the child can tell.
@@ -132,12 +123,7 @@ impl Process {
     }
 
     /// Waits until `ready` says yes; an error of `ready` means "not yet" and is shown only if time runs out.
-    pub fn wait_until(
-        &mut self,
-        what: &str,
-        timeout: Duration,
-        mut ready: impl FnMut() -> Result<bool>,
-    ) -> Result<()> {
+    pub fn wait_until(&mut self, what: &str, timeout: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + timeout;
         loop {
             let last = match ready() {
@@ -206,9 +192,7 @@ impl Drop for Process {
 pub fn output(command: &mut Command, timeout: Duration) -> Result<Output> {
     let mut stdout = tempfile::tempfile()?;
     let mut stderr = tempfile::tempfile()?;
-    command
-        .stdout(stdout.try_clone()?)
-        .stderr(stderr.try_clone()?);
+    command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
     let status = run(command.stdin(Stdio::null()), timeout)?;
     // Files, not pipes: a pipe that nobody reads stops the child.
     let read = |file: &mut File| -> io::Result<Vec<u8>> {
@@ -228,17 +212,14 @@ pub fn output(command: &mut Command, timeout: Duration) -> Result<Output> {
 pub fn run(command: &mut Command, timeout: Duration) -> Result<ExitStatus> {
     let name = command.get_program().to_string_lossy().into_owned();
     die_with_owner(command);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("starting {name}"))?;
+    let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
     let deadline = Instant::now() + timeout;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
         let stopped = pause().err().or_else(|| {
-            (Instant::now() > deadline)
-                .then(|| anyhow::anyhow!("`{name}` still ran after {timeout:?} and was killed"))
+            (Instant::now() > deadline).then(|| anyhow::anyhow!("`{name}` still ran after {timeout:?} and was killed"))
         });
         if let Some(error) = stopped {
             child.kill()?;
@@ -283,11 +264,7 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
-        found.extend(
-            all.iter()
-                .filter(|(_, of)| *of == parent)
-                .map(|(child, _)| *child),
-        );
+        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
         next += 1;
     }
     found.split_off(1)
@@ -339,9 +316,7 @@ struct Stat {
 fn stat(pid: u32) -> Result<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may itself contain spaces and parentheses: everything fixed comes after the last one.
-    let (_, rest) = text
-        .rsplit_once(") ")
-        .context("/proc/PID/stat has no name")?;
+    let (_, rest) = text.rsplit_once(") ").context("/proc/PID/stat has no name")?;
     let fields: Vec<&str> = rest.split(' ').collect();
     let field = |number: usize| {
         fields
@@ -376,10 +351,7 @@ mod tests {
         process.wait_line("up", Duration::from_secs(10)).unwrap();
         let family = descendants(process.id());
         assert_eq!(family.len(), 1, "the sleep");
-        assert!(
-            process.stop(Duration::from_millis(100)).is_err(),
-            "it ignores SIGTERM"
-        );
+        assert!(process.stop(Duration::from_millis(100)).is_err(), "it ignores SIGTERM");
         let deadline = Instant::now() + Duration::from_secs(5);
         while family.iter().any(|&pid| stat(pid).is_ok()) {
             assert!(Instant::now() < deadline, "the group outlived its leader");
@@ -390,11 +362,8 @@ mod tests {
     #[test]
     fn a_child_that_dies_early_shows_its_log() {
         let directory = tempfile::tempdir().unwrap();
-        let mut process = Process::spawn(
-            &mut shell("echo no such key; exit 3"),
-            &directory.path().join("log"),
-        )
-        .unwrap();
+        let mut process =
+            Process::spawn(&mut shell("echo no such key; exit 3"), &directory.path().join("log")).unwrap();
         let error = process
             .wait_line("ready", Duration::from_secs(10))
             .unwrap_err()
@@ -409,8 +378,7 @@ mod tests {
     fn cpu_time_counts_children_and_memory_is_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        let mut process =
-            Process::spawn(&mut shell("(while :; do :; done) & echo up; wait"), &log).unwrap();
+        let mut process = Process::spawn(&mut shell("(while :; do :; done) & echo up; wait"), &log).unwrap();
         process.wait_line("up", Duration::from_secs(10)).unwrap();
         let pid = process.id();
         process
@@ -427,15 +395,8 @@ mod tests {
     fn a_command_that_hangs_is_killed() {
         let error = run(&mut shell("sleep 60"), Duration::from_millis(100)).unwrap_err();
         assert!(error.to_string().contains("was killed"), "{error}");
-        let output = output(
-            &mut shell("echo out; echo err >&2; exit 4"),
-            Duration::from_secs(10),
-        )
-        .unwrap();
-        assert_eq!(
-            (output.stdout, output.stderr),
-            (b"out\n".to_vec(), b"err\n".to_vec())
-        );
+        let output = output(&mut shell("echo out; echo err >&2; exit 4"), Duration::from_secs(10)).unwrap();
+        assert_eq!((output.stdout, output.stderr), (b"out\n".to_vec(), b"err\n".to_vec()));
         assert_eq!(output.status.code(), Some(4));
     }
 }

@@ -195,15 +195,9 @@ Ctrl-C ends the demo and removes what it made.
     /// Waits for the wish to end, then lets the edge drain.
     fn watch(&mut self) -> Result<()> {
         while !interrupt::requested() {
-            for (name, process) in [
-                ("the edge", &mut self.edge),
-                ("the origin", &mut self.origin),
-            ] {
+            for (name, process) in [("the edge", &mut self.edge), ("the origin", &mut self.origin)] {
                 if let Some(status) = process.ended()? {
-                    bail!(
-                        "{name} ended ({status}); the end of its log:\n{}",
-                        process.tail()
-                    );
+                    bail!("{name} ended ({status}); the end of its log:\n{}", process.tail());
                 }
             }
             std::thread::sleep(Duration::from_millis(100));

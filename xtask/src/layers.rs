@@ -92,11 +92,7 @@ impl fmt::Display for Arrow {
 }
 
 fn check(source: &Path) -> Result<Vec<Arrow>> {
-    let externals: Vec<&str> = OWNED
-        .iter()
-        .map(|(library, _)| *library)
-        .chain([CRATE])
-        .collect();
+    let externals: Vec<&str> = OWNED.iter().map(|(library, _)| *library).chain([CRATE]).collect();
     let mut wrong = Vec::new();
     for file in source::files(source).with_context(|| format!("reading {}", source.display()))? {
         let room = room(&file.module);
@@ -150,16 +146,12 @@ fn judge(from: &str, import: &Import) -> Option<String> {
             return match path.first() {
                 _ if from != "bin" => Some("inside the library write `crate::`".to_owned()),
                 Some(&("node" | "cli")) | None => None,
-                Some(_) => Some(
-                    "a binary only reads its arguments: let cli or node offer what it needs"
-                        .to_owned(),
-                ),
+                Some(_) => Some("a binary only reads its arguments: let cli or node offer what it needs".to_owned()),
             };
         }
         let owner = OWNED.iter().find(|(name, _)| name == library)?.1;
-        return (from != owner).then(|| {
-            format!("only {owner} uses {library}: offer what is needed there under its own types")
-        });
+        return (from != owner)
+            .then(|| format!("only {owner} uses {library}: offer what is needed there under its own types"));
     }
     let &to = path.first()?;
     if to == from {
@@ -175,20 +167,13 @@ fn judge(from: &str, import: &Import) -> Option<String> {
         ));
     }
     if to == "cli" {
-        return Some(
-            "nothing but the binaries knows the command line: pass the value in".to_owned(),
-        );
+        return Some("nothing but the binaries knows the command line: pass the value in".to_owned());
     }
-    if from == "node"
-        || (from == "cli" && ["base", "config", "admin", "node", "dataplane"].contains(&to))
-    {
+    if from == "node" || (from == "cli" && ["base", "config", "admin", "node", "dataplane"].contains(&to)) {
         return None;
     }
     if to == "node" {
-        return Some(
-            "node assembles the others: take what is needed as an argument that node passes in"
-                .to_owned(),
-        );
+        return Some("node assembles the others: take what is needed as an argument that node passes in".to_owned());
     }
     let allowed: Vec<&str> = match from {
         // The wire format is shared, so that both ends are built from one definition.
@@ -208,8 +193,7 @@ fn judge(from: &str, import: &Import) -> Option<String> {
         return None;
     }
     Some(if HANDLERS.contains(&from) && HANDLERS.contains(&to) {
-        "handlers never know each other: take an `Arc<dyn http::Handler>` and let node nest them"
-            .to_owned()
+        "handlers never know each other: take an `Arc<dyn http::Handler>` and let node nest them".to_owned()
     } else if allowed.is_empty() {
         "this file only declares modules".to_owned()
     } else {
@@ -236,13 +220,7 @@ mod tests {
             .iter()
             .map(|arrow| {
                 let file = arrow.file.strip_prefix(directory.path()).unwrap();
-                format!(
-                    "{}:{} {} {}",
-                    file.display(),
-                    arrow.line,
-                    arrow.from,
-                    arrow.path
-                )
+                format!("{}:{} {} {}", file.display(), arrow.line, arrow.from, arrow.path)
             })
             .collect();
         found.sort();
@@ -252,10 +230,7 @@ mod tests {
     #[test]
     fn arrows_to_the_left_pass() {
         let none = wrong(&[
-            (
-                "lib.rs",
-                "pub mod base; pub mod http; pub mod origin; pub mod node;",
-            ),
+            ("lib.rs", "pub mod base; pub mod http; pub mod origin; pub mod node;"),
             (
                 "base/mod.rs",
                 "use std::sync::Arc; mod clock; pub use clock::Clock; use self::clock::x;",
@@ -284,10 +259,7 @@ mod tests {
                 "keyserver/serve.rs",
                 "use crate::tls::wire::Frame; use crate::base::Clock;",
             ),
-            (
-                "bin/edge.rs",
-                "fn main() { edge::node::run(edge::cli::parse()) }",
-            ),
+            ("bin/edge.rs", "fn main() { edge::node::run(edge::cli::parse()) }"),
         ]);
         assert_eq!(none, Vec::<String>::new());
     }
@@ -297,10 +269,7 @@ mod tests {
         let found = wrong(&[
             ("base/mod.rs", "\nuse crate::config::Config;"),
             ("base/clock.rs", "use super::super::node::Node;"),
-            (
-                "http/h2.rs",
-                "use crate::{\n    base,\n    route::{self, Router},\n};",
-            ),
+            ("http/h2.rs", "use crate::{\n    base,\n    route::{self, Router},\n};"),
             (
                 "http/inline.rs",
                 "mod a { mod b { use super::super::super::super::origin::Pool; } }",
@@ -313,10 +282,7 @@ mod tests {
                 "origin/mod.rs",
                 "macro_rules! m { () => { $crate::cache::Store } }\nfn g() { log!(x = crate::delta::ratio()) }",
             ),
-            (
-                "tls/mod.rs",
-                "#[serde(default = \"crate::http::limit\")]\nstruct A;",
-            ),
+            ("tls/mod.rs", "#[serde(default = \"crate::http::limit\")]\nstruct A;"),
             (
                 "gate/mod.rs",
                 "use aya::maps::HashMap; fn f() { ::wasmtime::Engine::new() }",
@@ -382,9 +348,6 @@ mod tests {
         )
         .unwrap();
         let found = check_contract(directory.path()).unwrap();
-        assert_eq!(
-            found.iter().map(|arrow| arrow.line).collect::<Vec<_>>(),
-            [1]
-        );
+        assert_eq!(found.iter().map(|arrow| arrow.line).collect::<Vec<_>>(), [1]);
     }
 }

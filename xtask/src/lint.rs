@@ -30,11 +30,7 @@ const CHECKS: &[(&str, Check, &str)] = &[
         || workspace::cargo(&["fmt", "--all", "--check"]),
         "cargo fmt --all",
     ),
-    (
-        "format of edge-ebpf",
-        build_ebpf::fmt,
-        "the same in edge-ebpf",
-    ),
+    ("format of edge-ebpf", build_ebpf::fmt, "the same in edge-ebpf"),
     (
         "import arrows",
         || layers::run(&layers::Layers {}),
@@ -61,11 +57,7 @@ const CHECKS: &[(&str, Check, &str)] = &[
         documentation,
         "mend the comment; links in [`…`] must resolve",
     ),
-    (
-        "dependencies",
-        dependencies,
-        "deny.toml says what is allowed and why",
-    ),
+    ("dependencies", dependencies, "deny.toml says what is allowed and why"),
 ];
 
 /// Runs every check.

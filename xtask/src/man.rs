@@ -15,15 +15,7 @@ pub(crate) fn run(_: &Man) -> Result<()> {
     let directory = workspace::output("man")?;
     let mut command = workspace::cargo_command();
     command
-        .args([
-            "run",
-            "--quiet",
-            "-p",
-            "edge-userspace",
-            "--example",
-            "man",
-            "--",
-        ])
+        .args(["run", "--quiet", "-p", "edge-userspace", "--example", "man", "--"])
         .arg(&directory);
     workspace::run(&mut command)?;
     println!("written to {}", directory.display());

@@ -34,11 +34,7 @@ pub(crate) struct Run {
 
 /// Builds, becomes root, runs.
 pub(crate) fn run(run: &Run) -> Result<()> {
-    let profile = if run.dev {
-        Profile::Dev
-    } else {
-        Profile::Release
-    };
+    let profile = if run.dev { Profile::Dev } else { Profile::Release };
     if !run.no_build {
         // The demo's clients are what tests use too.
         let setup = if run.daemon.is_empty() {

@@ -35,11 +35,9 @@ pub(crate) fn prepare(commands: &[&[&str]]) -> Result<()> {
 /// The top of the checkout.
 pub(crate) fn root() -> PathBuf {
     // At run time cargo says it too, which is right even for a checkout that was moved after the build.
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    manifest
-        .parent()
-        .map_or_else(|| PathBuf::from("."), Path::to_owned)
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// The directory for what commands produce themselves, such as `target/demo`.
@@ -60,8 +58,8 @@ pub(crate) enum Profile {
 
 /// Where cargo puts the binary `name`.
 pub(crate) fn binary(name: &str, profile: Profile) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root().join("target"), |directory| root().join(directory));
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |directory| root().join(directory));
     target
         .join(if profile == Profile::Release {
             "release"
@@ -119,9 +117,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// A command as one would type it, for messages.
 pub(crate) fn show(command: &Command) -> String {
-    let program = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or_default();
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     std::iter::once(program)
         .chain(command.get_args())
         .map(|word| word.to_string_lossy().into_owned())
@@ -142,6 +138,5 @@ pub(crate) fn tool(name: &str) -> Option<PathBuf> {
 
 /// Finds a program or says which command installs it.
 pub(crate) fn need(name: &str, setup: &[&str]) -> Result<PathBuf> {
-    tool(name)
-        .with_context(|| format!("`{name}` is missing: run `cargo xtask {}`", setup.join(" ")))
+    tool(name).with_context(|| format!("`{name}` is missing: run `cargo xtask {}`", setup.join(" ")))
 }

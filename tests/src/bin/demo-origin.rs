@@ -71,25 +71,17 @@ async fn answer(request: Request<Incoming>) -> Answer {
         ("inspect", _) => inspect(&request),
         ("echo", "") => echo(request),
         ("bytes", count) => match count.parse() {
-            Ok(count) if count <= LARGEST => Response::new(
-                Repeat { left: count }
-                    .map_err(|never| match never {})
-                    .boxed(),
-            ),
-            _ => refuse(
-                StatusCode::BAD_REQUEST,
-                "/bytes/N wants a number up to 17179869184\n",
-            ),
+            Ok(count) if count <= LARGEST => {
+                Response::new(Repeat { left: count }.map_err(|never| match never {}).boxed())
+            }
+            _ => refuse(StatusCode::BAD_REQUEST, "/bytes/N wants a number up to 17179869184\n"),
         },
         ("slow", milliseconds) => match milliseconds.parse() {
             Ok(milliseconds) if milliseconds <= LONGEST => {
                 tokio::time::sleep(Duration::from_millis(milliseconds)).await;
                 text("text/plain", "that took a while\n")
             }
-            _ => refuse(
-                StatusCode::BAD_REQUEST,
-                "/slow/MS wants milliseconds up to 60000\n",
-            ),
+            _ => refuse(StatusCode::BAD_REQUEST, "/slow/MS wants milliseconds up to 60000\n"),
         },
         ("status", code) => match code
             .parse::<u16>()
@@ -98,10 +90,7 @@ async fn answer(request: Request<Incoming>) -> Answer {
         {
             // 1xx are not final answers.
             Some(code) if !code.is_informational() => refuse(code, ""),
-            _ => refuse(
-                StatusCode::BAD_REQUEST,
-                "/status/CODE wants a status from 200 to 999\n",
-            ),
+            _ => refuse(StatusCode::BAD_REQUEST, "/status/CODE wants a status from 200 to 999\n"),
         },
         _ => refuse(
             StatusCode::NOT_FOUND,
@@ -122,9 +111,7 @@ fn inspect(request: &Request<Incoming>) -> Answer {
         .iter()
         .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
     let mut answer = if wants_json {
-        let headers: Vec<_> = headers
-            .map(|(name, value)| serde_json::json!([name, value]))
-            .collect();
+        let headers: Vec<_> = headers.map(|(name, value)| serde_json::json!([name, value])).collect();
         let seen = serde_json::json!({
             "method": request.method().as_str(),
             "path": request.uri().to_string(),
@@ -133,12 +120,7 @@ fn inspect(request: &Request<Incoming>) -> Answer {
         });
         text("application/json", format!("{seen:#}\n"))
     } else {
-        let mut page = format!(
-            "{} {} {:?}\n",
-            request.method(),
-            request.uri(),
-            request.version()
-        );
+        let mut page = format!("{} {} {:?}\n", request.method(), request.uri(), request.version());
         for (name, value) in headers {
             // Writing to a String cannot fail.
             let _ = writeln!(page, "{name}: {value}");
@@ -161,11 +143,7 @@ fn echo(request: Request<Incoming>) -> Answer {
 }
 
 fn text(kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(
-        Full::new(body.into())
-            .map_err(|never| match never {})
-            .boxed(),
-    );
+    let mut answer = Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed());
     answer
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -187,16 +165,11 @@ impl Body for Repeat {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        let length = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(CHUNK.len());
+        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(CHUNK.len());
         self.left -= length as u64;
         Poll::Ready(Some(Ok(Frame::data(CHUNK.slice(..length)))))
     }

@@ -10,13 +10,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use edge_testbed::pki::{Authority, Files};
-use edge_testbed::process::{self, Process};
+use edge_testbed::pki::Authority;
+use edge_testbed::process;
 use rustix::thread::sched_getaffinity;
 use serde::Serialize;
 
-use super::load::{self, Case, Protocol, Run, Target};
-use super::nginx;
+use super::load::{self, Case, Protocol, Run, Setting, Target};
+use super::{edge, nginx};
 use crate::workspace::{self, Profile};
 
 const HOST: &str = "bench.example.test";
@@ -60,6 +60,9 @@ pub(crate) struct BenchHttp {
     /// Put nginx in the edge's place: the ratio then shows the noise of this machine
     #[arg(long)]
     self_check: bool,
+    /// Write no access log; by default both write one line of JSON per request to a file
+    #[arg(long)]
+    no_access_log: bool,
     /// Use the binaries that were built before, without `setup` and building
     #[arg(long)]
     no_build: bool,
@@ -76,7 +79,7 @@ struct Report {
     quick: bool,
     self_check: bool,
     peer: String,
-    access_log: &'static str,
+    access_log: bool,
     cases: Vec<Outcome>,
 }
 
@@ -130,34 +133,31 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
         &directory.join("origin/www"),
         load_core,
     )?;
-    let ours = free_address()?;
-    let edge = if bench.self_check {
-        nginx::proxy(
-            &directory.join("edge"),
-            ours,
+    let setting = |name: &str| -> Result<Setting<'_>> {
+        Ok(Setting {
+            prefix: directory.join(name),
+            address: free_address()?,
             origin,
-            HOST,
-            &leaf,
-            proxy_core,
-        )?
-    } else {
-        edge(&directory.join("edge"), ours, origin, &leaf, proxy_core)?
+            host: HOST,
+            leaf: &leaf,
+            core: proxy_core,
+            access_log: !bench.no_access_log,
+        })
     };
-    let theirs = free_address()?;
-    let peer = nginx::proxy(
-        &directory.join("nginx"),
-        theirs,
-        origin,
-        HOST,
-        &leaf,
-        proxy_core,
-    )?;
+    let ours = setting("edge")?;
+    let edge = if bench.self_check {
+        nginx::proxy(&ours)?
+    } else {
+        edge::proxy(&ours)?
+    };
+    let theirs = setting("nginx")?;
+    let peer = nginx::proxy(&theirs)?;
     let edge_target = Target {
-        address: ours,
+        address: ours.address,
         pid: edge.id(),
     };
     let peer_target = Target {
-        address: theirs,
+        address: theirs.address,
         pid: peer.id(),
     };
     for target in [edge_target, peer_target] {
@@ -168,7 +168,7 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
         quick: bench.quick,
         self_check: bench.self_check,
         peer: nginx::version()?,
-        access_log: "one JSON line per request to a file, on both",
+        access_log: !bench.no_access_log,
         cases: Vec::new(),
     };
     for case in CASES {
@@ -183,13 +183,7 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
     Ok(())
 }
 
-fn compare(
-    case: &Case,
-    edge: Target,
-    nginx: Target,
-    effort: &Effort,
-    core: usize,
-) -> Result<Outcome> {
+fn compare(case: &Case, edge: Target, nginx: Target, effort: &Effort, core: usize) -> Result<Outcome> {
     // The same number of requests for both, so that each window takes about the time that was asked for.
     let mut rate = f64::INFINITY;
     for target in [edge, nginx] {
@@ -200,12 +194,15 @@ fn compare(
     let requests = ((rate * effort.window.as_secs_f64()) as u64).max(200);
     let mut runs = Runs::default();
     for pair in 1..=effort.pairs {
-        let ours = load::measure(case, edge, requests, core, HOST)?;
-        let theirs = load::measure(case, nginx, requests, core, HOST)?;
-        println!(
-            "{:<8} {pair}/{}  edge {ours}   nginx {theirs}",
-            case.name, effort.pairs
-        );
+        // Who goes first changes from pair to pair: the second finds warmer caches.
+        let (ours, theirs) = if pair % 2 == 1 {
+            let ours = load::measure(case, edge, requests, core, HOST)?;
+            (ours, load::measure(case, nginx, requests, core, HOST)?)
+        } else {
+            let theirs = load::measure(case, nginx, requests, core, HOST)?;
+            (load::measure(case, edge, requests, core, HOST)?, theirs)
+        };
+        println!("{:<8} {pair}/{}  edge {ours}   nginx {theirs}", case.name, effort.pairs);
         if ours.tls != theirs.tls {
             bail!(
                 "the proxies agreed on different ciphers: edge {}, nginx {}",
@@ -216,21 +213,27 @@ fn compare(
         runs.edge.push(ours);
         runs.nginx.push(theirs);
     }
-    let (edge, nginx) = (median(&runs.edge), median(&runs.nginx));
+    // By pairs: what disturbs a machine for seconds disturbs both runs of a pair.
+    let ratios: Vec<f64> = runs
+        .edge
+        .iter()
+        .zip(&runs.nginx)
+        .map(|(edge, nginx)| edge.req_per_cpu_s / nginx.req_per_cpu_s)
+        .collect();
+    let rate = |runs: &[Run]| median(runs.iter().map(|run| run.req_per_cpu_s).collect());
     Ok(Outcome {
         name: case.name,
-        edge_req_per_cpu_s: edge,
-        nginx_req_per_cpu_s: nginx,
-        ratio: edge / nginx,
+        edge_req_per_cpu_s: rate(&runs.edge),
+        nginx_req_per_cpu_s: rate(&runs.nginx),
+        ratio: median(ratios),
         runs,
     })
 }
 
-fn median(runs: &[Run]) -> f64 {
-    let mut values: Vec<f64> = runs.iter().map(|run| run.req_per_cpu_s).collect();
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 0 {
+    if values.len().is_multiple_of(2) {
         (values[middle - 1] + values[middle]) / 2.0
     } else {
         values[middle]
@@ -239,7 +242,7 @@ fn median(runs: &[Run]) -> f64 {
 
 fn table(report: &Report) -> String {
     let mut table = format!(
-        "\nRequests per CPU-second (medians), HTTPS reverse proxy, TLS 1.3, against {}\n{:<10}{:>10}{:>10}{:>8}\n",
+        "\nRequests per CPU-second (medians; ratio by pairs), HTTPS reverse proxy, TLS 1.3, against {}\n{:<10}{:>10}{:>10}{:>8}\n",
         report.peer, "case", "edge", "nginx", "ratio"
     );
     for case in &report.cases {
@@ -249,54 +252,6 @@ fn table(report: &Report) -> String {
         );
     }
     table
-}
-
-/// One worker, no XDP: what is measured is user space.
-fn edge(
-    directory: &Path,
-    address: SocketAddr,
-    origin: SocketAddr,
-    leaf: &Files,
-    core: usize,
-) -> Result<Process> {
-    fs::create_dir_all(directory)?;
-    let configuration = format!(
-        r#"[server]
-https = ["{address}"]
-http = []
-workers = 1
-
-[dataplane]
-interfaces = []
-xdp = "off"
-
-[admin]
-listen = "unix:{admin}"
-
-[[zone]]
-name = "bench"
-hosts = ["{HOST}"]
-default = true
-certificate = "{certificate}"
-key = "{key}"
-[zone.origin]
-servers = [{{ address = "http://{origin}" }}]
-"#,
-        admin = directory.join("admin.sock").display(),
-        certificate = leaf.certificate.display(),
-        key = leaf.key.display(),
-    );
-    let file = directory.join("edge.toml");
-    fs::write(&file, configuration)?;
-    let binary = workspace::binary("edge", Profile::Release);
-    let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(binary);
-    command
-        .args(["run", "--xdp", "off", "--log-format", "json", "--config"])
-        .arg(&file);
-    let mut process = Process::spawn(&mut command, &directory.join("output.log"))?;
-    process.wait_port(address, Duration::from_secs(20))?;
-    Ok(process)
 }
 
 /// Before anything is measured: each proxy gives each file byte for byte over both protocols.
@@ -338,19 +293,14 @@ fn verify(target: Target, ca: &Path) -> Result<()> {
 fn write_files(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
     for case in CASES {
-        fs::write(
-            directory.join(case.path.trim_start_matches('/')),
-            content(case.bytes),
-        )?;
+        fs::write(directory.join(case.path.trim_start_matches('/')), content(case.bytes))?;
     }
     Ok(())
 }
 
 /// Bytes in which a lost or repeated part shows.
 fn content(length: u64) -> Vec<u8> {
-    (0..length)
-        .map(|index| b'a' + ((index / 7) % 26) as u8)
-        .collect()
+    (0..length).map(|index| b'a' + ((index / 7) % 26) as u8).collect()
 }
 
 /// The core for load generator and origin, and the one for the proxies.
@@ -362,9 +312,7 @@ fn cores() -> Result<(usize, usize)> {
         .collect();
     match cores[..] {
         [load, proxy] => Ok((load, proxy)),
-        _ => bail!(
-            "this bench needs two cores: one for the proxy, one for load generator and origin"
-        ),
+        _ => bail!("this bench needs two cores: one for the proxy, one for load generator and origin"),
     }
 }
 
@@ -377,19 +325,9 @@ fn free_address() -> Result<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn run(value: f64) -> Run {
-        Run {
-            requests: 1,
-            cpu_s: 1.0,
-            wall_s: 1.0,
-            req_per_cpu_s: value,
-            tls: String::new(),
-        }
-    }
-
     #[test]
     fn median_withstands_one_disturbed_run() {
-        assert_eq!(median(&[run(10.0), run(9000.0), run(11.0)]), 11.0);
-        assert_eq!(median(&[run(10.0), run(12.0)]), 11.0);
+        assert_eq!(median(vec![10.0, 9000.0, 11.0]), 11.0);
+        assert_eq!(median(vec![12.0, 10.0]), 11.0);
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use edge_testbed::pki::Files;
 use edge_testbed::process;
 use serde::Serialize;
 
@@ -36,6 +38,22 @@ impl Protocol {
             Self::H2 => (4, 8),
         }
     }
+}
+
+/// What both proxies are started with.
+#[derive(Clone, Debug)]
+pub(super) struct Setting<'a> {
+    /// Directory for configuration and logs.
+    pub(super) prefix: PathBuf,
+    pub(super) address: SocketAddr,
+    /// Plain HTTP/1.1.
+    pub(super) origin: SocketAddr,
+    pub(super) host: &'a str,
+    pub(super) leaf: &'a Files,
+    /// The processor core that the proxy may use.
+    pub(super) core: usize,
+    /// One line of JSON per request to a file.
+    pub(super) access_log: bool,
 }
 
 /// A proxy that runs.
@@ -70,13 +88,7 @@ impl fmt::Display for Run {
 }
 
 /// Sends exactly `requests` requests; every one must be answered in full, or the run is an error.
-pub(super) fn measure(
-    case: &Case,
-    target: Target,
-    requests: u64,
-    core: usize,
-    host: &str,
-) -> Result<Run> {
+pub(super) fn measure(case: &Case, target: Target, requests: u64, core: usize, host: &str) -> Result<Run> {
     let (connections, streams) = case.protocol.shape();
     let mut command = Command::new("taskset");
     command
@@ -99,18 +111,10 @@ pub(super) fn measure(
     let cpu = process::cpu_time(target.pid)? - before;
 
     let text = String::from_utf8_lossy(&output.stdout);
-    let report = Report::parse(&text).with_context(|| {
-        format!(
-            "h2load said:\n{text}\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        )
-    })?;
-    if report.succeeded != requests || report.ok != requests || report.bytes < requests * case.bytes
-    {
-        bail!(
-            "{}: not every request was answered as it should:\n{text}",
-            case.name
-        );
+    let report = Report::parse(&text)
+        .with_context(|| format!("h2load said:\n{text}\n{}", String::from_utf8_lossy(&output.stderr)))?;
+    if report.succeeded != requests || report.ok != requests || report.bytes < requests * case.bytes {
+        bail!("{}: not every request was answered as it should:\n{text}", case.name);
     }
     if cpu.is_zero() {
         bail!("{}: {requests} requests are too few to measure", case.name);

@@ -2,7 +2,8 @@
 //!
 //! Every bench prints a table, writes its runs to `target/bench/NAME.json`, and takes `--quick`.
 
-pub(crate) mod http;
+mod edge;
+mod http;
 mod load;
 mod nginx;
 mod xdp;

@@ -8,9 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
-use edge_testbed::pki::Files;
 use edge_testbed::process::{self, Process};
 
+use super::load::Setting;
 use crate::workspace;
 
 /// What nginx's version is, for the record.
@@ -22,12 +22,7 @@ pub(super) fn version() -> Result<String> {
 }
 
 /// Serves the files of `root` over plain HTTP/1.1, without a log.
-pub(super) fn origin(
-    prefix: &Path,
-    address: SocketAddr,
-    root: &Path,
-    core: usize,
-) -> Result<Process> {
+pub(super) fn origin(prefix: &Path, address: SocketAddr, root: &Path, core: usize) -> Result<Process> {
     let http = format!(
         "access_log off;
     open_file_cache max=16;
@@ -42,17 +37,23 @@ pub(super) fn origin(
 
 /// A reverse proxy in nginx's best reasonable shape: TLS 1.3 only, kept connections to the origin, buffers that hold the
 /// largest answer so that nothing is written to disk, one line of JSON per request to a log file as edge writes it.
-pub(super) fn proxy(
-    prefix: &Path,
-    address: SocketAddr,
-    origin: SocketAddr,
-    host: &str,
-    leaf: &Files,
-    core: usize,
-) -> Result<Process> {
+pub(super) fn proxy(setting: &Setting<'_>) -> Result<Process> {
+    let Setting {
+        prefix,
+        address,
+        origin,
+        host,
+        leaf,
+        ..
+    } = setting;
+    let log = if setting.access_log {
+        format!("\"{}\" json", prefix.join("access.log").display())
+    } else {
+        "off".to_owned()
+    };
     let http = format!(
         r#"log_format json escape=json '{{"time":"$time_iso8601","client":"$remote_addr","method":"$request_method","host":"$host","path":"$request_uri","protocol":"$server_protocol","status":$status,"bytes":$body_bytes_sent,"duration":$request_time,"origin":"$upstream_response_time"}}';
-    access_log "{log}" json;
+    access_log {log};
     upstream origin {{
         server {origin};
         keepalive 64;
@@ -80,23 +81,17 @@ pub(super) fn proxy(
             proxy_max_temp_file_size 0;
         }}
     }}"#,
-        log = prefix.join("access.log").display(),
         certificate = leaf.certificate.display(),
         key = leaf.key.display(),
     );
-    start(prefix, &http, address, core)
+    start(prefix, &http, *address, setting.core)
 }
 
 fn start(prefix: &Path, http: &str, address: SocketAddr, core: usize) -> Result<Process> {
     fs::create_dir_all(prefix)?;
     let nginx = workspace::need("nginx", workspace::SETUP_BENCH)?;
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| {
-            format!(
-                "    {kind}_temp_path \"{}\";\n",
-                prefix.join(kind).display()
-            )
-        })
+        .map(|kind| format!("    {kind}_temp_path \"{}\";\n", prefix.join(kind).display()))
         .concat();
     // The workers must read a checkout that only its owner may read.
     let user = if rustix::process::geteuid().is_root() {

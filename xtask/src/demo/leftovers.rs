@@ -61,10 +61,7 @@ impl Claim {
 
     /// Notes a process, so that the next demo can end it should this one crash.
     pub(super) fn record(&self, pid: u32, executable: &Path) -> Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.processes)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.processes)?;
         Ok(writeln!(file, "{pid} {}", executable.display())?)
     }
 
@@ -127,16 +124,8 @@ impl Pins {
             reason = "the type of f_type differs between architectures"
         )]
         if i64::from(magic) != BPF_FS_MAGIC {
-            rustix::mount::mount(
-                "bpf",
-                BPFFS,
-                "bpf",
-                rustix::mount::MountFlags::empty(),
-                None,
-            )
-            .with_context(|| {
-                format!("mounting the BPF file system: try `mount -t bpf bpf {BPFFS}`")
-            })?;
+            rustix::mount::mount("bpf", BPFFS, "bpf", rustix::mount::MountFlags::empty(), None)
+                .with_context(|| format!("mounting the BPF file system: try `mount -t bpf bpf {BPFFS}`"))?;
         }
         Ok(Self {
             path: Path::new(BPFFS).join(format!("{PINS}{}", std::process::id())),
@@ -163,15 +152,10 @@ fn sweep_pins() -> Vec<String> {
     let mut removed = Vec::new();
     for entry in fs::read_dir(BPFFS).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(owner) = name
-            .strip_prefix(PINS)
-            .and_then(|pid| pid.parse::<u32>().ok())
-        else {
+        let Some(owner) = name.strip_prefix(PINS).and_then(|pid| pid.parse::<u32>().ok()) else {
             continue;
         };
-        if !Path::new(&format!("/proc/{owner}")).exists()
-            && fs::remove_dir_all(entry.path()).is_ok()
-        {
+        if !Path::new(&format!("/proc/{owner}")).exists() && fs::remove_dir_all(entry.path()).is_ok() {
             removed.push(entry.path().display().to_string());
         }
     }
@@ -205,19 +189,14 @@ mod tests {
             };
             claim.record(ours.id(), &sleep).unwrap();
             // The same pid, but another program than the one that was started under it.
-            claim
-                .record(stranger.id(), Path::new("/usr/bin/edge"))
-                .unwrap();
+            claim.record(stranger.id(), Path::new("/usr/bin/edge")).unwrap();
             // Collect it as soon as it ends: nobody does that for a child of a crashed demo but init.
             let waiter = std::thread::spawn(move || ours.wait().unwrap());
             claim.end_processes();
             assert!(!waiter.join().unwrap().success());
             assert!(!directory.path().join("processes").exists());
         }
-        assert!(
-            stranger.try_wait().unwrap().is_none(),
-            "a stranger was ended"
-        );
+        assert!(stranger.try_wait().unwrap().is_none(), "a stranger was ended");
         stranger.kill().unwrap();
         stranger.wait().unwrap();
     }

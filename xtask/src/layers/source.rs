@@ -23,9 +23,7 @@ pub(super) struct Import {
 impl fmt::Display for Import {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.library.as_deref().unwrap_or("crate"))?;
-        self.path
-            .iter()
-            .try_for_each(|segment| write!(out, "::{segment}"))
+        self.path.iter().try_for_each(|segment| write!(out, "::{segment}"))
     }
 }
 
@@ -61,11 +59,8 @@ pub(super) fn files(source: &Path) -> Result<Vec<File>> {
     let mut test_modules: Vec<Vec<String>> = Vec::new();
     let mut files: Vec<File> = Vec::new();
     for path in paths {
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let tokens: TokenStream = text
-            .parse()
-            .map_err(|error| anyhow!("{}: {error}", path.display()))?;
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let tokens: TokenStream = text.parse().map_err(|error| anyhow!("{}: {error}", path.display()))?;
         let module = module(path.strip_prefix(source).unwrap_or(&path));
         let file = File {
             path,
@@ -82,11 +77,7 @@ pub(super) fn files(source: &Path) -> Result<Vec<File>> {
         test_modules.append(&mut scan.test_modules);
         files.push(file);
     }
-    files.retain(|file| {
-        !test_modules
-            .iter()
-            .any(|test| file.module.starts_with(test))
-    });
+    files.retain(|file| !test_modules.iter().any(|test| file.module.starts_with(test)));
     Ok(files)
 }
 
@@ -173,18 +164,12 @@ impl Scan<'_> {
     }
 
     /// Whether a path begins with this word, and where it points before the first `::`.
-    fn start(
-        &self,
-        word: &str,
-        tokens: &[TokenTree],
-        at: usize,
-    ) -> Option<(Option<String>, Vec<String>)> {
+    fn start(&self, word: &str, tokens: &[TokenTree], at: usize) -> Option<(Option<String>, Vec<String>)> {
         if !separator(tokens, at + 1) {
             // `use aya;`, `use aya as x;`, `extern crate aya;`
             let previous = at.checked_sub(1).and_then(|before| tokens.get(before));
             let named = matches!(previous, Some(TokenTree::Ident(before)) if before == "use" || before == "crate");
-            return (named && self.libraries.contains(&word))
-                .then(|| (Some(word.to_owned()), Vec::new()));
+            return (named && self.libraries.contains(&word)).then(|| (Some(word.to_owned()), Vec::new()));
         }
         match word {
             "crate" => Some((None, Vec::new())),
@@ -192,9 +177,7 @@ impl Scan<'_> {
             "super" => Some((None, above(&self.module))),
             // `a::aya::b` is a segment of another path; `::aya::b` is the library.
             _ if self.libraries.contains(&word) => {
-                let segment = at >= 3
-                    && separator(tokens, at - 2)
-                    && matches!(tokens[at - 3], TokenTree::Ident(_));
+                let segment = at >= 3 && separator(tokens, at - 2) && matches!(tokens[at - 3], TokenTree::Ident(_));
                 (!segment).then(|| (Some(word.to_owned()), Vec::new()))
             }
             _ => None,
@@ -206,9 +189,7 @@ impl Scan<'_> {
         let mut import = base.clone();
         while separator(tokens, at) {
             match tokens.get(at + 2) {
-                Some(TokenTree::Ident(word)) if word == "super" => {
-                    import.path = above(&import.path)
-                }
+                Some(TokenTree::Ident(word)) if word == "super" => import.path = above(&import.path),
                 Some(TokenTree::Ident(word)) if word == "self" => {}
                 Some(TokenTree::Ident(word)) => {
                     import.path.push(word.to_string());
@@ -245,9 +226,7 @@ impl Scan<'_> {
                 import.line = word.span().start().line;
             }
             // A glob of what is above, or a trailing comma.
-            Some(glob) if is_punct(glob, '*') && import.path.is_empty() => {
-                import.path.push("*".to_owned())
-            }
+            Some(glob) if is_punct(glob, '*') && import.path.is_empty() => import.path.push("*".to_owned()),
             Some(_) => {}
             None => return,
         }
@@ -284,12 +263,10 @@ impl Scan<'_> {
         while let Some((_, length, _)) = attribute(tokens.get(at..).unwrap_or_default()) {
             at += length;
         }
-        let mut words = tokens[at.min(tokens.len())..]
-            .iter()
-            .filter_map(|token| match token {
-                TokenTree::Ident(word) if word != "pub" => Some(word.to_string()),
-                _ => None,
-            });
+        let mut words = tokens[at.min(tokens.len())..].iter().filter_map(|token| match token {
+            TokenTree::Ident(word) if word != "pub" => Some(word.to_string()),
+            _ => None,
+        });
         let first = words.next().unwrap_or_default();
         if let ("mod", Some(name)) = (first.as_str(), words.next()) {
             self.test_modules
@@ -316,8 +293,7 @@ impl Scan<'_> {
         let item = ITEMS.contains(&first.as_str());
         while let Some(token) = tokens.get(at) {
             at += 1;
-            let braces =
-                matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
+            let braces = matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
             if is_punct(token, ';') || braces || (!item && is_punct(token, ',')) {
                 break;
             }
@@ -349,8 +325,7 @@ fn only_for_tests(attribute: &[TokenTree]) -> bool {
     let inside = collect(group.stream());
     match name.to_string().as_str() {
         "cfg" | "all" => inside.split(|token| is_punct(token, ',')).any(|predicate| {
-            matches!(predicate, [TokenTree::Ident(word)] if word == "test")
-                || only_for_tests(predicate)
+            matches!(predicate, [TokenTree::Ident(word)] if word == "test") || only_for_tests(predicate)
         }),
         _ => false,
     }
