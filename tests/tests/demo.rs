@@ -1,0 +1,298 @@
+//! The demo as a user meets it: started by its command, used by curl from the client's namespace, ended, crashed.
+//!
+//! If these fail, the first thing that the README promises is broken.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use edge_testbed::process::{self, Process};
+use rustix::process::Signal;
+
+/// Building in a checkout where nothing is built yet.
+const BUILD: Duration = Duration::from_secs(20 * 60);
+const START: Duration = Duration::from_secs(60);
+/// The daemon drains before it ends.
+const STOP: Duration = Duration::from_secs(30);
+
+/// A demo that answered, and its shell variables.
+struct Demo {
+    process: Process,
+    variables: HashMap<String, String>,
+    _one: MutexGuard<'static, ()>,
+    _log: tempfile::TempDir,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Where cargo put the binaries of this build.
+fn binaries() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_demo-origin"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// Says why and answers false where the demo cannot run.
+fn possible() -> bool {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: the demo needs root");
+        return false;
+    }
+    if !root().join("target/ebpf/edge.o").exists() {
+        eprintln!("SKIPPED: no XDP program, build it by `cargo xtask build-ebpf`");
+        return false;
+    }
+    true
+}
+
+impl Demo {
+    fn start() -> Self {
+        /// There is one demo per checkout.
+        static ONE: Mutex<()> = Mutex::new(());
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // The test runner alone does not build the binaries of other packages.
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build
+            .args(["build", "--quiet", "--workspace", "--bins"])
+            .current_dir(root());
+        assert!(process::run(&mut build, BUILD).unwrap().success());
+
+        let log = tempfile::tempdir().unwrap();
+        let mut command = Command::new(binaries().join("xtask"));
+        command.args(["run", "--dev", "--no-build"]).current_dir(root());
+        let mut process = Process::spawn(&mut command, &log.path().join("log")).unwrap();
+        let output = log.path().join("log");
+        process
+            .wait_until("line `ready`", START, || {
+                Ok(fs::read_to_string(&output)?.lines().any(|line| line == "ready"))
+            })
+            .unwrap();
+        let text = fs::read_to_string(root().join("target/demo/env")).unwrap();
+        let variables = text
+            .lines()
+            .map(|line| {
+                let (name, value) = line.split_once('=').unwrap();
+                (name.to_owned(), value.trim_matches('\'').to_owned())
+            })
+            .collect();
+        Self {
+            process,
+            variables,
+            _one: one,
+            _log: log,
+        }
+    }
+
+    fn variable(&self, name: &str) -> &str {
+        &self.variables[&format!("EDGE_DEMO_{name}")]
+    }
+
+    /// curl in the client's namespace, as the demo's sheet shows it.
+    fn curl(&self, host: &str, address: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command
+            .args([
+                "netns",
+                "exec",
+                self.variable("CLIENT_NETNS"),
+                "curl",
+                "--silent",
+                "--show-error",
+            ])
+            .args(["--cacert", self.variable("CA")])
+            .args([
+                "--resolve",
+                &format!("{host}:443:{address}"),
+                "--resolve",
+                &format!("{host}:80:{address}"),
+            ])
+            .args(arguments);
+        command
+    }
+
+    fn get(&self, host: &str, address: &str, path: &str) -> Output {
+        let url = format!("https://{host}{path}");
+        let json = "accept: application/json";
+        run(&mut self.curl(host, address, &["--fail", "--max-time", "3", "--header", json, &url]))
+    }
+
+    /// A command in the edge's namespace that must succeed; gives what it printed.
+    fn inside(&self, program: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", self.variable("EDGE_NETNS"), program])
+            .args(arguments);
+        let output = run(&mut command);
+        assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn deny(&self, action: &str, address: &str) -> String {
+        self.inside(
+            self.variable("BIN"),
+            &["deny", action, address, "--admin", self.variable("ADMIN")],
+        )
+    }
+
+    /// Packets that the XDP program dropped so far, for whatever reason.
+    fn dropped(&self) -> u64 {
+        let metrics = self.inside(
+            "curl",
+            &[
+                "--silent",
+                "--fail",
+                &format!("http://{}/metrics", self.variable("ADMIN")),
+            ],
+        );
+        let samples: Vec<u64> = metrics
+            .lines()
+            .filter(|line| line.starts_with("edge_dataplane_packets_total{") && line.contains("verdict=\"drop\""))
+            .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+            .collect();
+        assert!(!samples.is_empty(), "no counters of drops in:\n{metrics}");
+        samples.iter().sum()
+    }
+
+    fn namespaces(&self) -> [PathBuf; 2] {
+        ["CLIENT_NETNS", "EDGE_NETNS"].map(|name| Path::new("/run/netns").join(self.variable(name)))
+    }
+
+    fn pins(&self) -> PathBuf {
+        PathBuf::from(format!("/sys/fs/bpf/edge-demo-{}", self.process.id()))
+    }
+}
+
+fn run(command: &mut Command) -> Output {
+    process::output(command, Duration::from_secs(30)).unwrap()
+}
+
+fn body(output: &Output) -> &str {
+    assert!(output.status.success(), "{output:?}");
+    str::from_utf8(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_visitor_uses_the_demo_from_start_to_end() {
+    if !possible() {
+        return;
+    }
+    let mut demo = Demo::start();
+    let (v4, v6) = (
+        demo.variable("ADDR").to_owned(),
+        format!("[{}]", demo.variable("ADDR6")),
+    );
+    let (shop, files) = demo.variable("HOSTS").split_once(' ').unwrap();
+
+    // The proxied zone tells its origin who asked, by both families.
+    for (address, client) in [
+        (&v4, demo.variable("CLIENT_ADDR")),
+        (&v6, demo.variable("CLIENT_ADDR6")),
+    ] {
+        let seen: serde_json::Value = serde_json::from_str(body(&demo.get(shop, address, "/inspect/a?b=c"))).unwrap();
+        assert_eq!(
+            (&seen["method"], &seen["path"]),
+            (&"GET".into(), &"/inspect/a?b=c".into()),
+            "{seen}"
+        );
+        let headers = seen["headers"].to_string();
+        assert!(
+            headers.contains(client),
+            "the origin was not told of {client}: {headers}"
+        );
+    }
+    // A name below the wildcard is the same zone; files come from the other one.
+    assert!(body(&demo.get(&format!("www.{shop}"), &v4, "/")).contains("You came through the edge"));
+    for address in [&v4, &v6] {
+        assert!(body(&demo.get(files, address, "/")).contains("served by the edge itself"));
+    }
+    let missing = run(&mut demo.curl(
+        files,
+        &v4,
+        &["-w", "%{http_code}", "-o", "/dev/null", &format!("https://{files}/no")],
+    ));
+    assert_eq!(body(&missing), "404");
+    let plain = [
+        "-w",
+        "%{http_code} %{redirect_url}",
+        "-o",
+        "/dev/null",
+        &format!("http://{shop}/x?y"),
+    ];
+    let redirect = run(&mut demo.curl(shop, &v4, &plain));
+    let (code, target) = body(&redirect).split_once(' ').unwrap();
+    assert!(
+        code.starts_with("30") && target == format!("https://{shop}/x?y"),
+        "{redirect:?}"
+    );
+
+    // A denied client's attempts end in the kernel; what it has open goes on, and so does its other family.
+    let client = demo.variable("CLIENT_ADDR").to_owned();
+    let before = demo.dropped();
+    let log = tempfile::tempdir().unwrap();
+    let slow = ["--fail", "--max-time", "20", &format!("https://{shop}/slow/4000")];
+    let mut open = Process::spawn(&mut demo.curl(shop, &v4, &slow), &log.path().join("slow")).unwrap();
+    let connected = format!("{v4}:443");
+    open.wait_until("open connection", START, || {
+        let sockets = demo.inside("ss", &["-tnH", "state", "established", "src", &connected]);
+        Ok(!sockets.trim().is_empty())
+    })
+    .unwrap();
+    // Long enough for the handshake and the request on a busy machine, short enough for the answer to be open.
+    std::thread::sleep(Duration::from_millis(1000));
+    demo.deny("add", &client);
+    let refused = demo.get(shop, &v4, "/");
+    assert_eq!(refused.status.code(), Some(28), "not a timeout: {refused:?}");
+    assert!(demo.dropped() > before, "the drop was not counted");
+    assert!(demo.deny("list", &client).contains(&client));
+    assert!(
+        open.wait(START).unwrap().success(),
+        "an established connection was cut: {}",
+        open.log()
+    );
+    body(&demo.get(shop, &v6, "/"));
+    demo.deny("del", &client);
+    body(&demo.get(shop, &v4, "/"));
+
+    // The end leaves nothing.
+    let edge = format!("/proc/{}", demo.variable("PID"));
+    assert!(Path::new(&edge).exists() && demo.pins().exists());
+    let status = demo.process.stop(STOP).unwrap();
+    assert!(status.success(), "{status}: {}", demo.process.log());
+    for gone in demo
+        .namespaces()
+        .into_iter()
+        .chain([demo.pins(), edge.into(), root().join("target/demo/env")])
+    {
+        assert!(!gone.exists(), "{} is still there", gone.display());
+    }
+}
+
+#[test]
+fn what_a_crashed_demo_left_is_removed_by_the_next() {
+    if !possible() {
+        return;
+    }
+    let mut crashed = Demo::start();
+    let leftovers: Vec<PathBuf> = crashed.namespaces().into_iter().chain([crashed.pins()]).collect();
+    crashed.process.signal(Signal::KILL).unwrap();
+    crashed.process.wait(START).unwrap();
+    assert!(
+        leftovers.iter().all(|path| path.exists()),
+        "nothing is left: this test shows nothing"
+    );
+    drop(crashed);
+
+    let mut next = Demo::start();
+    for path in leftovers {
+        assert!(!path.exists(), "{} is still there", path.display());
+    }
+    assert!(next.process.stop(STOP).unwrap().success());
+}
