@@ -49,6 +49,9 @@ pub(crate) fn run(profile: Profile, xdp: &str) -> Result<()> {
         Err(error) => Err(error),
     };
     println!("demo ended, everything it made is removed");
+    if let Err(error) = workspace::give_back(&directory) {
+        eprintln!("some files in {} still belong to root: {error:#}", directory.display());
+    }
     result
 }
 

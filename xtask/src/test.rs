@@ -29,6 +29,8 @@ pub(crate) fn run(test: &Test) -> Result<()> {
     }
     let mut command = workspace::cargo_command();
     // Each test file runs by itself, one after the other; inside a file tests have namespaces of their own.
-    command.args(["test", "--workspace"]).args(&test.arguments);
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(&test.arguments);
     workspace::run(&mut command)
 }

@@ -47,6 +47,22 @@ pub(crate) fn output(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Under sudo: makes what root wrote below `directory` the property of who called sudo, so that `cargo clean` can remove it.
+pub(crate) fn give_back(directory: &Path) -> Result<()> {
+    let id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else {
+        return Ok(());
+    };
+    // The link itself, never what it points to.
+    std::os::unix::fs::lchown(directory, Some(user), Some(group))?;
+    if directory.symlink_metadata()?.is_dir() {
+        for entry in std::fs::read_dir(directory)? {
+            give_back(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// How a binary is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
