@@ -3,6 +3,8 @@
 //! If these fail, the first thing that the README promises is broken.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod checkout;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +15,6 @@ use std::time::Duration;
 use edge_testbed::process::{self, Process};
 use rustix::process::Signal;
 
-/// Building in a checkout where nothing is built yet.
-const BUILD: Duration = Duration::from_secs(20 * 60);
 const START: Duration = Duration::from_secs(60);
 /// The daemon drains before it ends.
 const STOP: Duration = Duration::from_secs(30);
@@ -27,25 +27,13 @@ struct Demo {
     _log: tempfile::TempDir,
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-/// Where cargo put the binaries of this build.
-fn binaries() -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_demo-origin"))
-        .parent()
-        .unwrap()
-        .to_owned()
-}
-
 /// Says why and answers false where the demo cannot run.
 fn possible() -> bool {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: the demo needs root");
         return false;
     }
-    if !root().join("target/ebpf/edge.o").exists() {
+    if !checkout::root().join("target/ebpf/edge.o").exists() {
         eprintln!("SKIPPED: no XDP program, build it by `cargo xtask build-ebpf`");
         return false;
     }
@@ -57,17 +45,13 @@ impl Demo {
         /// There is one demo per checkout.
         static ONE: Mutex<()> = Mutex::new(());
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // The test runner alone does not build the binaries of other packages.
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build
-            .args(["build", "--quiet", "--workspace", "--bins"])
-            .current_dir(root());
-        assert!(process::run(&mut build, BUILD).unwrap().success());
+        checkout::build();
 
         let log = tempfile::tempdir().unwrap();
-        let mut command = Command::new(binaries().join("xtask"));
-        command.args(["run", "--dev", "--no-build"]).current_dir(root());
+        let mut command = Command::new(checkout::binaries().join("xtask"));
+        command
+            .args(["run", "--dev", "--no-build"])
+            .current_dir(checkout::root());
         let mut process = Process::spawn(&mut command, &log.path().join("log")).unwrap();
         let output = log.path().join("log");
         process
@@ -75,7 +59,7 @@ impl Demo {
                 Ok(fs::read_to_string(&output)?.lines().any(|line| line == "ready"))
             })
             .unwrap();
-        let text = fs::read_to_string(root().join("target/demo/env")).unwrap();
+        let text = fs::read_to_string(checkout::root().join("target/demo/env")).unwrap();
         let variables = text
             .lines()
             .map(|line| {
@@ -266,10 +250,10 @@ fn a_visitor_uses_the_demo_from_start_to_end() {
     assert!(Path::new(&edge).exists() && demo.pins().exists());
     let status = demo.process.stop(STOP).unwrap();
     assert!(status.success(), "{status}: {}", demo.process.log());
-    for gone in demo
-        .namespaces()
-        .into_iter()
-        .chain([demo.pins(), edge.into(), root().join("target/demo/env")])
+    for gone in
+        demo.namespaces()
+            .into_iter()
+            .chain([demo.pins(), edge.into(), checkout::root().join("target/demo/env")])
     {
         assert!(!gone.exists(), "{} is still there", gone.display());
     }

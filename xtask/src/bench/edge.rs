@@ -1,6 +1,7 @@
 //! This edge as the proxy that `bench http` measures.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,10 +9,9 @@ use anyhow::Result;
 use edge_testbed::process::Process;
 
 use super::load::Setting;
-use crate::workspace::{self, Profile};
 
 /// A reverse proxy of one worker without XDP: what is measured is user space.
-pub(super) fn proxy(setting: &Setting<'_>) -> Result<Process> {
+pub(super) fn proxy(binary: &Path, setting: &Setting<'_>) -> Result<Process> {
     let Setting {
         prefix,
         host,
@@ -55,9 +55,7 @@ servers = [{{ address = "http://{origin}" }}]
     let file = prefix.join("edge.toml");
     fs::write(&file, configuration)?;
     let mut command = Command::new("taskset");
-    command
-        .args(["-c", &setting.core.to_string()])
-        .arg(workspace::binary("edge", Profile::Release));
+    command.args(["-c", &setting.core.to_string()]).arg(binary);
     command
         .args(["run", "--xdp", "off", "--log-format", "json", "--config"])
         .arg(&file);

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -66,6 +66,12 @@ pub(crate) struct BenchHttp {
     /// Use the binaries that were built before, without `setup` and building
     #[arg(long)]
     no_build: bool,
+    /// Take the unoptimised build: shows that the bench works, never how fast edge is
+    #[arg(long)]
+    dev: bool,
+    /// Where configurations, logs and http.json go, instead of target/bench
+    #[arg(long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
 }
 
 /// How long, how often.
@@ -78,6 +84,7 @@ struct Effort {
 struct Report {
     quick: bool,
     self_check: bool,
+    dev: bool,
     peer: String,
     access_log: bool,
     cases: Vec<Outcome>,
@@ -100,11 +107,12 @@ struct Runs {
 
 /// Measures, prints, writes.
 pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
+    let profile = if bench.dev { Profile::Dev } else { Profile::Release };
     if !bench.no_build {
         workspace::prepare(&[workspace::SETUP_BENCH])?;
         if !bench.self_check {
             workspace::prepare(&[workspace::BUILD_EBPF])?;
-            workspace::build_binaries(Profile::Release)?;
+            workspace::build_binaries(profile)?;
         }
     }
     let effort = if bench.quick {
@@ -119,7 +127,12 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
         }
     };
     let (load_core, proxy_core) = cores()?;
-    let directory = workspace::output("bench")?;
+    let directory = match &bench.output {
+        Some(directory) => directory
+            .canonicalize()
+            .with_context(|| format!("looking at {}", directory.display()))?,
+        None => workspace::output("bench")?,
+    };
     let authority = Authority::new("Edge bench CA")?;
     let ca = directory.join("ca.pem");
     authority.write(&ca)?;
@@ -148,7 +161,7 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
     let edge = if bench.self_check {
         nginx::proxy(&ours)?
     } else {
-        edge::proxy(&ours)?
+        edge::proxy(&workspace::binary("edge", profile), &ours)?
     };
     let theirs = setting("nginx")?;
     let peer = nginx::proxy(&theirs)?;
@@ -167,6 +180,7 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
     let mut report = Report {
         quick: bench.quick,
         self_check: bench.self_check,
+        dev: bench.dev,
         peer: nginx::version()?,
         access_log: !bench.no_access_log,
         cases: Vec::new(),

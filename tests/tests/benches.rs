@@ -1,0 +1,50 @@
+//! A smoke run of the benches: that they measure and write what others read, not how fast anything is.
+//!
+//! If this fails, the figures in the README can no longer be checked.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod checkout;
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use edge_testbed::process;
+
+#[test]
+fn http_measures_both_proxies() {
+    for program in ["nginx", "h2load", "taskset", "curl"] {
+        let installed = ["/usr/sbin", "/usr/bin", "/usr/local/bin"]
+            .iter()
+            .any(|at| fs::exists(format!("{at}/{program}")).unwrap());
+        if !installed {
+            eprintln!("SKIPPED: {program} is not installed, `cargo xtask setup bench` does it");
+            return;
+        }
+    }
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        eprintln!("SKIPPED: the bench needs two cores");
+        return;
+    }
+    checkout::build();
+    let output = tempfile::tempdir().unwrap();
+    let mut bench = Command::new(checkout::binaries().join("xtask"));
+    bench
+        .args(["bench", "http", "--quick", "--dev", "--no-build", "--output"])
+        .arg(output.path());
+    let result = process::output(bench.current_dir(checkout::root()), Duration::from_secs(180)).unwrap();
+    assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
+
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs::read(output.path().join("http.json")).unwrap()).unwrap();
+    assert_eq!(report["quick"], true);
+    let cases = report["cases"].as_array().unwrap();
+    let names: Vec<&str> = cases.iter().map(|case| case["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["h1-1k", "h1-100k", "h2-1k", "h2-100k"]);
+    for case in cases {
+        let value = |key: &str| case[key].as_f64().unwrap();
+        // nginx needs between 1 us and 10 ms of CPU for a request; beyond that something else was measured.
+        assert!((100.0..1_000_000.0).contains(&value("nginx_req_per_cpu_s")), "{case}");
+        assert!(value("edge_req_per_cpu_s") > 10.0 && value("ratio") > 0.0, "{case}");
+    }
+}
