@@ -26,8 +26,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// A running child in a process group of its own, ended when dropped.
 ///
-/// The kernel also kills it when the *thread* that started it ends, so that a crash of the owner leaves nothing: start
-/// long-lived children from a thread that outlives them.
+/// The kernel also sends it SIGTERM when the *thread* that started it ends, so that a crash of the owner leaves nothing:
+/// start long-lived children from a thread that outlives them.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -289,7 +289,8 @@ fn die_with_owner(command: &mut Command) {
     // SAFETY: the closure runs in the forked child and only calls prctl(2) and getppid(2), both async-signal-safe.
     unsafe {
         command.pre_exec(move || {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // Not SIGKILL: nginx's workers outlive a master that could not tell them.
+            set_parent_process_death_signal(Some(Signal::TERM))?;
             // The owner may have died before the request was made.
             if rustix::process::getppid() == Some(owner) {
                 Ok(())
