@@ -7,6 +7,7 @@
 pub mod interrupt;
 pub mod netns;
 pub mod packet;
+pub mod pins;
 pub mod pki;
 pub mod process;
 pub mod test_run;

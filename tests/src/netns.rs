@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -130,11 +129,6 @@ pub fn veth(left: &End<'_>, right: &End<'_>) -> Result<()> {
         end.netns.ip(&["link", "set", end.interface, "up"])?;
     }
     Ok(())
-}
-
-/// Where `address` can be reached from `netns` right now, as `ip route get` sees it.
-pub fn route(netns: &Netns, address: IpAddr) -> Result<String> {
-    netns.ip(&["route", "get", &address.to_string()])
 }
 
 /// Removes the namespaces of owners that no longer run, and returns their names. A pid that was given to a new process

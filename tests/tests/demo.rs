@@ -150,7 +150,7 @@ impl Demo {
     }
 
     fn pins(&self) -> PathBuf {
-        PathBuf::from(format!("/sys/fs/bpf/edge-demo-{}", self.process.id()))
+        self.variable("PINS").into()
     }
 }
 

@@ -12,11 +12,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use edge_testbed::interrupt;
 use edge_testbed::netns::{End, Netns, veth};
+use edge_testbed::pins::Pins;
 use edge_testbed::pki::Authority;
 use edge_testbed::process::{self, Process};
 
 use crate::workspace::{self, Profile};
-use leftovers::{Claim, Pins};
+use leftovers::Claim;
 
 const INTERFACE: &str = "edge0";
 const ADDRESS: &str = "10.77.0.1";
@@ -59,7 +60,7 @@ pub(crate) fn run(profile: Profile, xdp: &str) -> Result<()> {
 struct Demo {
     edge: Process,
     origin: Process,
-    _pins: Pins,
+    pins: Pins,
     client: Netns,
     inside: Netns,
     directory: PathBuf,
@@ -82,7 +83,7 @@ impl Demo {
                 addresses: &[&format!("{ADDRESS}/24"), &format!("{ADDRESS6}/64")],
             },
         )?;
-        let pins = Pins::prepare()?;
+        let pins = Pins::prepare("demo")?;
         write_files(directory, &pins, xdp)?;
 
         let origin_binary = workspace::binary("demo-origin", profile);
@@ -103,7 +104,7 @@ impl Demo {
         let mut demo = Self {
             edge,
             origin,
-            _pins: pins,
+            pins,
             client,
             inside,
             directory: directory.to_owned(),
@@ -157,6 +158,7 @@ impl Demo {
             ("EDGE_DEMO_HOSTS", &format!("{PROXIED} {STATIC}")),
             ("EDGE_DEMO_ADMIN", ADMIN),
             ("EDGE_DEMO_INTERFACE", INTERFACE),
+            ("EDGE_DEMO_PINS", &self.pins.path().to_string_lossy()),
             ("EDGE_DEMO_BIN", &self.binary.to_string_lossy()),
             ("EDGE_DEMO_PID", &self.edge.id().to_string()),
         ]

@@ -9,13 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use edge_testbed::netns;
+use edge_testbed::{netns, pins};
 use rustix::process::{Pid, Signal, kill_process};
-
-const BPFFS: &str = "/sys/fs/bpf";
-const PINS: &str = "edge-demo-";
-/// statfs(2): BPF_FS_MAGIC.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// The right to run the one demo of this checkout; given back when dropped, or by the kernel after a crash.
 pub(super) struct Claim {
@@ -49,7 +44,7 @@ impl Claim {
         claim.end_processes();
         let _ = fs::remove_file(directory.join("env"));
         let namespaces = netns::sweep()?;
-        let pins = sweep_pins();
+        let pins = pins::sweep();
         if !namespaces.is_empty() || !pins.is_empty() {
             println!(
                 "removed what an earlier run left: {}",
@@ -105,61 +100,6 @@ fn is_running(pid: Pid, executable: &str) -> bool {
     let target = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).unwrap_or_default();
     // A binary that was built again meanwhile shows as deleted.
     target.to_string_lossy().trim_end_matches(" (deleted)") == executable
-}
-
-/// The directory below the BPF file system where the demo's edge pins its program; removed when dropped, which also
-/// detaches the program.
-pub(super) struct Pins {
-    path: PathBuf,
-}
-
-impl Pins {
-    /// Mounts the BPF file system if it is not there (in containers, usually).
-    pub(super) fn prepare() -> Result<Self> {
-        let magic = rustix::fs::statfs(BPFFS)
-            .with_context(|| format!("looking at {BPFFS}"))?
-            .f_type;
-        #[allow(
-            clippy::useless_conversion,
-            reason = "the type of f_type differs between architectures"
-        )]
-        if i64::from(magic) != BPF_FS_MAGIC {
-            rustix::mount::mount("bpf", BPFFS, "bpf", rustix::mount::MountFlags::empty(), None)
-                .with_context(|| format!("mounting the BPF file system: try `mount -t bpf bpf {BPFFS}`"))?;
-        }
-        Ok(Self {
-            path: Path::new(BPFFS).join(format!("{PINS}{}", std::process::id())),
-        })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if self.path.exists()
-            && let Err(error) = fs::remove_dir_all(&self.path)
-        {
-            eprintln!("could not remove {}: {error}", self.path.display());
-        }
-    }
-}
-
-/// Removes the pins of demos whose process is gone.
-fn sweep_pins() -> Vec<String> {
-    let mut removed = Vec::new();
-    for entry in fs::read_dir(BPFFS).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(owner) = name.strip_prefix(PINS).and_then(|pid| pid.parse::<u32>().ok()) else {
-            continue;
-        };
-        if !Path::new(&format!("/proc/{owner}")).exists() && fs::remove_dir_all(entry.path()).is_ok() {
-            removed.push(entry.path().display().to_string());
-        }
-    }
-    removed
 }
 
 #[cfg(test)]
