@@ -5,10 +5,11 @@
 
 pub mod admin;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod http;
-pub mod route;
+mod node;
 pub mod origin;
 pub mod tls;
 pub mod zones;

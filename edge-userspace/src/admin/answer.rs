@@ -52,18 +52,14 @@ pub(super) fn answer(
         }
         "/deny" if *method == Method::POST => match network(body) {
             Some(network) => match control.deny(network) {
-                Ok(()) => json(StatusCode::OK, &network),
+                Ok(denial) => json(StatusCode::OK, &denial),
                 Err(error) => failed(&error),
             },
             None => no_network(),
         },
         "/deny" if *method == Method::DELETE => match network(body) {
             Some(network) => match control.lift(network) {
-                Ok(true) => json(StatusCode::OK, &network),
-                Ok(false) => text(
-                    StatusCode::NOT_FOUND,
-                    format!("{network} was not denied by `edge deny add`\n"),
-                ),
+                Ok(()) => json(StatusCode::OK, &network),
                 Err(error) => failed(&error),
             },
             None => no_network(),
@@ -142,7 +138,7 @@ fn with_type(status: StatusCode, content_type: &'static str, body: String) -> An
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Denied, DeniedBy};
+    use super::super::{Denial, Denied};
     use super::*;
     use std::sync::Mutex;
 
@@ -166,15 +162,15 @@ mod tests {
                 })
                 .collect())
         }
-        fn deny(&self, network: IpNet) -> Result<(), ControlError> {
+        fn deny(&self, network: IpNet) -> Result<Denial, ControlError> {
             self.0.lock().unwrap().push(network);
-            Ok(())
+            Ok(Denial::Denied)
         }
-        fn lift(&self, network: IpNet) -> Result<bool, ControlError> {
+        fn lift(&self, network: IpNet) -> Result<(), ControlError> {
             let mut list = self.0.lock().unwrap();
-            let before = list.len();
-            list.retain(|n| *n != network);
-            Ok(list.len() < before)
+            let at = list.iter().position(|n| *n == network).ok_or(ControlError("not denied".to_owned()))?;
+            list.remove(at);
+            Ok(())
         }
     }
 
@@ -202,7 +198,7 @@ mod tests {
         );
         assert_eq!(ask(&fake, "GET", "/readyz", &[], ""), 200);
         assert_eq!(ask(&fake, "DELETE", "/deny", &control, "192.0.2.0/24"), 200);
-        assert_eq!(ask(&fake, "DELETE", "/deny", &control, "192.0.2.0/24"), 404);
+        assert_eq!(ask(&fake, "DELETE", "/deny", &control, "192.0.2.0/24"), 409);
         assert_eq!(ask(&fake, "POST", "/deny", &control, "everything"), 400);
         assert_eq!(ask(&fake, "PUT", "/deny", &control, ""), 405);
         assert_eq!(ask(&fake, "GET", "/other", &[], ""), 404);

@@ -28,32 +28,38 @@ pub trait Control: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    fn deny(&self, network: IpNet) -> Result<(), ControlError>;
+    fn deny(&self, network: IpNet) -> Result<Denial, ControlError>;
 
-    /// Lifts a denial made by [`Control::deny`]; `false` where there was none.
+    /// Lifts a denial made by [`Control::deny`].
     ///
     /// # Errors
-    /// Why not, in words for the operator.
-    fn lift(&self, network: IpNet) -> Result<bool, ControlError>;
+    /// Why not, in words for the operator: it was not denied, or the file denies it.
+    fn lift(&self, network: IpNet) -> Result<(), ControlError>;
 }
 
 /// One entry of the deny list.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Denied {
     /// The network.
     pub network: IpNet,
-    /// Who asked for it.
-    pub source: DeniedBy,
+    /// Denied by the configuration file.
+    pub file: bool,
+    /// Denied by `edge deny add`.
+    pub operator: bool,
+    /// Without effect: the allow list covers it.
+    pub allowed: bool,
 }
 
-/// Who asked for a denial.
+/// What [`Control::deny`] did.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DeniedBy {
-    /// The configuration file.
-    File,
-    /// `edge deny add`.
-    Operator,
+pub enum Denial {
+    /// Attempts from the network are dropped from now on.
+    Denied,
+    /// They were before.
+    Already,
+    /// The entry is kept, but the allow list covers it.
+    Allowed,
 }
 
 /// A control command that failed; the words go to the operator.

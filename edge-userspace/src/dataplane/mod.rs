@@ -32,6 +32,11 @@ pub use pins::detach;
 use pins::{Owner, Pins};
 use tables::Tables;
 
+/// Whether this build can run XDP: the eBPF object had been built when the daemon was.
+pub const fn object_embedded() -> bool {
+    object::built()
+}
+
 /// The running data plane of this process.
 #[derive(Debug)]
 pub struct Dataplane {

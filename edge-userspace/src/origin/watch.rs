@@ -25,7 +25,7 @@ const MOST_CONTENT: usize = 64 << 10;
 impl Fleet {
     /// Checks all servers that want it, until the process stops. Follows reloads.
     pub async fn watch(self: Arc<Self>, mut shutdown: Shutdown) {
-        let mut running: HashMap<*const Server, Running> = HashMap::new();
+        let mut running: HashMap<usize, Running> = HashMap::new();
         loop {
             let snapshot = arc_swap::Guard::into_inner(self.snapshot());
             let mut next = HashMap::new();
@@ -34,7 +34,7 @@ impl Fleet {
                     continue;
                 };
                 for server in &group.servers {
-                    let key = Arc::as_ptr(server);
+                    let key = Arc::as_ptr(server).addr();
                     let task = running.remove(&key).unwrap_or_else(|| {
                         let task = tokio::spawn(course(group.clone(), server.clone(), check.clone()));
                         // Held, so that no other server can have its address.

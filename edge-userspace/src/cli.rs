@@ -1,0 +1,279 @@
+//! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and completions from [`command`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use http::Method;
+use ipnet::IpNet;
+
+use crate::admin::{Denial, Denied, client};
+use crate::config::value::AdminAddress;
+use crate::config::{self, Config};
+use crate::{dataplane, node};
+
+/// An edge node: XDP in front, TLS and HTTP behind.
+#[derive(Debug, Parser)]
+#[command(name = "edge", version, arg_required_else_help = true)]
+struct Edge {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the node until SIGTERM (drains) or SIGINT; SIGHUP reloads zones, certificates, lists and limits.
+    Run(Run),
+    /// Check a configuration without starting: files and certificates are read, nothing is bound or attached.
+    Check(Check),
+    /// Show a running node's state as JSON.
+    Status(Asked),
+    /// Show or change the networks whose connection attempts are dropped, on a running node.
+    Deny(Deny),
+    /// Remove XDP programs, maps and pins that a node left behind. Without this, protection outlives the daemon.
+    Detach(Detach),
+    /// Show the version and what this build can do.
+    Version,
+    /// Print a completion script or the manual page.
+    #[command(hide = true)]
+    Generate {
+        /// What to print.
+        what: Generated,
+        /// With `completions`: for which shell.
+        #[arg(default_value = "bash")]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Generated {
+    /// A completion script.
+    Completions,
+    /// Manual pages, one after the other, in roff.
+    Man,
+}
+
+/// Arguments of `edge run`; what they name wins over the file.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// The configuration file.
+    #[arg(long, short, default_value = "/etc/edge/edge.toml")]
+    pub config: PathBuf,
+    /// Attach to this interface instead of those in the file; may be repeated.
+    #[arg(long, short)]
+    pub interface: Vec<String>,
+    /// How to attach XDP instead of what the file says.
+    #[arg(long, value_enum)]
+    pub xdp: Option<Xdp>,
+    /// Short for `--xdp off`.
+    #[arg(long, conflicts_with = "xdp")]
+    pub no_xdp: bool,
+    /// How log lines look instead of what the file says.
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+/// `--xdp`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Xdp {
+    /// Native, falling back to generic with a warning.
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the network stack: slower, on any interface.
+    Generic,
+    /// Without XDP.
+    Off,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for eyes.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// The configuration file.
+    #[arg(long, short, default_value = "/etc/edge/edge.toml")]
+    config: PathBuf,
+    /// Print every key with its default and what it means, and stop.
+    #[arg(long)]
+    print_defaults: bool,
+}
+
+#[derive(Debug, Args)]
+struct Asked {
+    /// The running node's admin endpoint: an address, or unix:/path.
+    #[arg(long, env = "EDGE_ADMIN", default_value = "127.0.0.1:9180")]
+    admin: AdminAddress,
+}
+
+#[derive(Debug, Args)]
+struct Deny {
+    #[command(subcommand)]
+    command: DenyCommand,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Debug, Subcommand)]
+enum DenyCommand {
+    /// Drop new connection attempts from a network, across restarts.
+    Add(Network),
+    /// Lift what `edge deny add` denied. Networks of the configuration file are lifted there.
+    Del(Network),
+    /// List the networks and who denied them.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Network {
+    /// A network such as 192.0.2.0/24 or 2001:db8::/32, or one address.
+    #[arg(value_parser = |text: &str| client::parse_network(text).ok_or("write a network such as 192.0.2.0/24, or an address"))]
+    cidr: IpNet,
+}
+
+#[derive(Debug, Args)]
+struct Detach {
+    /// Where the node pinned its maps and links.
+    #[arg(long, default_value = "/sys/fs/bpf/edge")]
+    pin_directory: PathBuf,
+}
+
+/// The command line as clap knows it.
+pub fn command() -> clap::Command {
+    Edge::command()
+}
+
+/// Reads the arguments and does what they say. Exit status 0: done; 1: failed, with the reason on standard error; 2: the
+/// arguments were wrong.
+pub fn main() -> ExitCode {
+    let edge = Edge::parse();
+    let done = match edge.command {
+        Command::Run(run) => node::run(&run),
+        Command::Check(check) => self::check(&check),
+        Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
+        Command::Deny(command) => deny(&command),
+        Command::Detach(detach) => self::detach(&detach),
+        Command::Version => {
+            print(&version());
+            Ok(())
+        }
+        Command::Generate { what, shell } => generate(what, shell),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edge: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output; a reader that went away (`edge status | head`) is no failure.
+#[expect(clippy::let_underscore_must_use, reason = "nobody is left to tell")]
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn check(check: &Check) -> anyhow::Result<()> {
+    if check.print_defaults {
+        print(config::DEFAULTS);
+        return Ok(());
+    }
+    let config = Config::read(&check.config)?;
+    node::check(&config)?;
+    print(&format!("{}: {} zones, sound\n", check.config.display(), config.zones.len()));
+    Ok(())
+}
+
+fn detach(detach: &Detach) -> anyhow::Result<()> {
+    let found = dataplane::detach(&detach.pin_directory).context("cannot detach")?;
+    let directory = detach.pin_directory.display();
+    print(&if found { format!("detached; {directory} removed\n") } else { format!("nothing is pinned in {directory}\n") });
+    Ok(())
+}
+
+fn ask(asked: &Asked, method: Method, path: &str, body: String) -> anyhow::Result<String> {
+    Ok(client::ask(&asked.admin, method, path, body)?)
+}
+
+fn deny(deny: &Deny) -> anyhow::Result<()> {
+    match &deny.command {
+        DenyCommand::Add(network) => {
+            let text = ask(&deny.asked, Method::POST, "/deny", network.cidr.to_string())?;
+            let what = match serde_json::from_str(&text).context("the daemon's answer cannot be read")? {
+                Denial::Denied => "denied",
+                Denial::Already => "was denied already:",
+                Denial::Allowed => "kept without effect, for the allow list covers it:",
+            };
+            print(&format!("{what} {}\n", network.cidr));
+        }
+        DenyCommand::Del(network) => {
+            ask(&deny.asked, Method::DELETE, "/deny", network.cidr.to_string())?;
+            print(&format!("lifted {}\n", network.cidr));
+        }
+        DenyCommand::List { json } => {
+            let text = ask(&deny.asked, Method::GET, "/deny", String::new())?;
+            if *json {
+                print(&text);
+            } else {
+                let list: Vec<Denied> = serde_json::from_str(&text).context("the daemon's list cannot be read")?;
+                let lines = list.iter().map(|entry| {
+                    let sources = [("file", entry.file), ("operator", entry.operator), ("(allowed)", entry.allowed)];
+                    let sources: Vec<_> = sources.iter().filter(|s| s.1).map(|s| s.0).collect();
+                    format!("{}\t{}\n", entry.network, sources.join(" "))
+                });
+                print(&lines.collect::<String>());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn version() -> String {
+    let object = if dataplane::object_embedded() { "embedded" } else { "none (run `cargo xtask build-ebpf`, then build)" };
+    format!("edge {}\neBPF object: {object}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn generate(what: Generated, shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut command = command();
+    let mut out = Vec::new();
+    match what {
+        Generated::Completions => clap_complete::generate(shell, &mut command, "edge", &mut out),
+        Generated::Man => {
+            clap_mangen::Man::new(command.clone()).render(&mut out)?;
+            for sub in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+                let page = sub.clone().display_name(format!("edge-{}", sub.get_name()));
+                clap_mangen::Man::new(page).render(&mut out)?;
+            }
+        }
+    }
+    print(&String::from_utf8(out)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A contradiction between arguments would panic at the first use.
+    #[test]
+    fn arguments_are_sound() {
+        command().debug_assert();
+        let run = Edge::try_parse_from(["edge", "run", "--config", "a.toml", "--interface", "a", "--interface", "b"]);
+        assert!(matches!(run.unwrap().command, Command::Run(run) if run.interface == ["a", "b"]));
+        assert!(Edge::try_parse_from(["edge", "deny", "add", "nowhere"]).is_err());
+        assert!(Edge::try_parse_from(["edge", "run", "--no-xdp", "--xdp", "native"]).is_err());
+    }
+}

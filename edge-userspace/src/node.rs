@@ -1,0 +1,284 @@
+//! The only assembly: builds every room from the configuration in the order in which a request meets them, and connects
+//! what travels back. Knows everybody; nobody knows it but the command line.
+
+mod control;
+mod process;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::log::Logs;
+use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
+use crate::cli::{LogFormat, Run, Xdp};
+use crate::config::{self, Config, XdpMode};
+use crate::dataplane::Dataplane;
+use crate::http::handler::Handler;
+use crate::origin::{self, Fleet, Origin};
+use crate::zones::Zones;
+use crate::{admin, http, tls, zones};
+
+/// Runs a node until a signal ends it.
+///
+/// # Errors
+/// What keeps the node from starting, with the mend. Nothing that happens later ends it.
+pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
+    let config = configuration(run)?;
+    let certificates = tls::certificates::load(&config.zones)?;
+    let logs = admin::log::start(&config.log)?;
+    process::prepare(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("control").build()?;
+    runtime.block_on(async {
+        let (trigger, shutdown) = shutdown::channel();
+        let node = Node::start(run, config, certificates, logs, shutdown)?;
+        node.serve(&trigger).await
+    })
+}
+
+/// Checks what `edge run` would check before it binds or attaches anything.
+///
+/// # Errors
+/// The mistakes.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    let loaded = tls::certificates::load(&config.zones)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Fleet::new(&Zones::new(&config.zones), origin::Metrics::register(&mut Registry::default()))?;
+    Ok(())
+}
+
+/// The file, with what the command line says instead.
+fn configuration(run: &Run) -> Result<Config, config::Mistakes> {
+    let mut config = Config::read(&run.config)?;
+    if !run.interface.is_empty() {
+        config.dataplane.interfaces.clone_from(&run.interface);
+        if config.dataplane.mode == XdpMode::Off {
+            config.dataplane.mode = XdpMode::Auto;
+        }
+    }
+    let mode = if run.no_xdp { Some(Xdp::Off) } else { run.xdp };
+    match mode {
+        Some(Xdp::Off) => config.dataplane.mode = XdpMode::Off,
+        _ if config.dataplane.interfaces.is_empty() => config.dataplane.mode = XdpMode::Off,
+        Some(Xdp::Auto) => config.dataplane.mode = XdpMode::Auto,
+        Some(Xdp::Native) => config.dataplane.mode = XdpMode::Native,
+        Some(Xdp::Generic) => config.dataplane.mode = XdpMode::Generic,
+        None => {}
+    }
+    match run.log_format {
+        Some(LogFormat::Human) => config.log.format = config::LogFormat::Human,
+        Some(LogFormat::Json) => config.log.format = config::LogFormat::Json,
+        None => {}
+    }
+    Ok(config)
+}
+
+/// A running node.
+struct Node {
+    /// How it was started; a reload applies the command line again.
+    config_file: PathBuf,
+    overrides: Run,
+    started: Instant,
+    config: ArcSwap<Config>,
+    zones: zones::Current,
+    dataplane: Option<Dataplane>,
+    front: Arc<tls::Front>,
+    http: Arc<http::Shared>,
+    redirect: Arc<http::Redirect>,
+    fleet: Arc<Fleet>,
+    ready: AtomicBool,
+    logs: Logs,
+    shutdown: Shutdown,
+}
+
+impl Node {
+    /// Builds the rooms from left to right, then starts the workers.
+    fn start(
+        run: &Run,
+        config: Config,
+        certificates: tls::certificates::Loaded,
+        logs: Logs,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Running> {
+        let mut registry = Registry::default();
+        admin::metrics::register(&mut registry, Some(logs.dropped()));
+        for warning in &certificates.warnings {
+            tracing::warn!(target: "edge::tls", "{warning}");
+        }
+
+        // Sockets first: a port that is taken must not cost an attached program.
+        let sockets = worker::Sockets::bind(&config)?;
+        let zones: zones::Current = Arc::new(ArcSwap::from_pointee(Zones::new(&config.zones)));
+
+        // 1 dataplane
+        let dataplane = match config.dataplane.mode {
+            XdpMode::Off => None,
+            _ => Some(Dataplane::start(&config.dataplane)?),
+        };
+        if let Some(dataplane) = &dataplane {
+            registry.register_collector(Box::new(dataplane.metrics()));
+        }
+
+        // 3 tls
+        let front = tls::Front::new(&config, certificates, &mut registry)?;
+
+        // 5 http
+        let http = http::Shared::new(&config, zones.clone(), &mut registry);
+        let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
+
+        // 10 origin
+        let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
+
+        let node = Arc::new(Self {
+            config_file: run.config.clone(),
+            overrides: run.clone(),
+            started: Instant::now(),
+            zones: zones.clone(),
+            dataplane,
+            front: front.clone(),
+            http: http.clone(),
+            redirect: redirect.clone(),
+            fleet: fleet.clone(),
+            ready: AtomicBool::new(false),
+            logs,
+            shutdown: shutdown.clone(),
+            config: ArcSwap::from_pointee(config),
+        });
+        let config = node.config.load();
+        let workers = sockets.start(config.server.workers, || {
+            let handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
+            worker::Worker {
+                front: front.clone(),
+                server: http::Server::new(http.clone(), handler, shutdown.clone()),
+                redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
+                shutdown: shutdown.clone(),
+            }
+        })?;
+        Ok(Running { node, workers, registry: Arc::new(registry) })
+    }
+}
+
+/// A node with its threads.
+struct Running {
+    node: Arc<Node>,
+    workers: worker::Workers,
+    registry: Arc<Registry>,
+}
+
+impl Running {
+    /// The control thread's life: admin, events, health, signals, and the way down.
+    async fn serve(self, trigger: &Trigger) -> anyhow::Result<()> {
+        let Self { node, workers, registry } = self;
+        let shutdown = node.shutdown.clone();
+        let config = node.config.load_full();
+        let listen = &config.admin.listen;
+        let listener = admin::server::bind(listen)
+            .await
+            .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
+        let admin = tokio::spawn(admin::server::serve(listener, registry, node.clone(), shutdown.clone()));
+        let health = tokio::spawn(node.fleet.clone().watch(shutdown.clone()));
+        if let Some(events) = node.dataplane.as_ref().and_then(Dataplane::events) {
+            tokio::spawn(async move {
+                if let Err(error) = events.log().await {
+                    tracing::warn!(target: "edge::dataplane", %error, "samples of dropped packets are not logged");
+                }
+            });
+        }
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        workers.ready().await?;
+        node.ready.store(true, Ordering::Release);
+        process::notify_ready();
+        tracing::info!(
+            https = ?config.server.https,
+            http = ?config.server.http,
+            zones = config.zones.len(),
+            workers = config.server.workers,
+            admin = %listen,
+            "serving"
+        );
+        let watchdog = tokio::spawn(process::watchdog());
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => node.reload(),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        node.ready.store(false, Ordering::Release);
+        process::notify_stopping();
+        tracing::info!(connections = node.front.connections(), "draining");
+        trigger.advance(Phase::Draining);
+        let drain = node.config.load().server.drain;
+        tokio::select! {
+            () = workers.ended() => {}
+            () = tokio::time::sleep(drain) => {
+                tracing::warn!(connections = node.front.connections(), "the drain time is over; what is left is cut");
+            }
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        trigger.advance(Phase::Stopped);
+        watchdog.abort();
+        // What these tasks hold (a socket's file, for one) is let go before the process ends.
+        let _ = admin.await;
+        let _ = health.await;
+        workers.join().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+impl Node {
+    /// SIGHUP: swaps zones, certificates, lists, limits and logs; on any mistake everything stays as it was.
+    fn reload(&self) {
+        process::notify_reloading();
+        match self.try_reload() {
+            Ok(()) => tracing::info!(file = %self.config_file.display(), zones = self.config.load().zones.len(), "reloaded"),
+            Err(error) => {
+                for line in format!("{error:#}").lines() {
+                    tracing::error!("not reloaded: {line}");
+                }
+            }
+        }
+        process::notify_ready();
+    }
+
+    fn try_reload(&self) -> anyhow::Result<()> {
+        let new = configuration(&self.overrides)?;
+        let loaded = tls::certificates::load(&new.zones)?;
+        let old = self.config.load();
+        for key in control::needs_restart(&old, &new) {
+            tracing::warn!("{key} was changed; that takes a restart");
+        }
+        if let Some(dataplane) = &self.dataplane {
+            let mut lists = new.dataplane.clone();
+            // The listeners are still the old ones.
+            lists.tcp_ports.clone_from(&old.dataplane.tcp_ports);
+            lists.udp_ports.clone_from(&old.dataplane.udp_ports);
+            dataplane.apply(&lists)?;
+        }
+        for warning in &loaded.warnings {
+            tracing::warn!(target: "edge::tls", "{warning}");
+        }
+        let zones = Zones::new(&new.zones);
+        let plan = self.fleet.plan(&zones)?;
+        self.front.reload(&new, loaded)?;
+        self.fleet.install(plan);
+        self.zones.store(Arc::new(zones));
+        self.http.reload(&new);
+        self.redirect.adjust(new.server.redirect_port);
+        self.logs.apply(&new.log);
+        self.config.store(Arc::new(new));
+        Ok(())
+    }
+}

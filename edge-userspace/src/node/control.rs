@@ -1,0 +1,126 @@
+//! What operators see and do through the admin endpoint.
+
+use std::sync::atomic::Ordering;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::Node;
+use crate::admin::{Control, ControlError, Denial, Denied};
+use crate::base::shutdown::Phase;
+use crate::config::Config;
+use crate::dataplane::{self, Added};
+
+impl Node {
+    fn lists(&self) -> Result<&dataplane::Lists, ControlError> {
+        let dataplane = self.dataplane.as_ref().ok_or_else(|| {
+            ControlError("this node runs without XDP; name an interface in [dataplane] and start it again".to_owned())
+        })?;
+        Ok(dataplane.lists())
+    }
+}
+
+impl Control for Node {
+    fn status(&self) -> Value {
+        let config = self.config.load();
+        let interfaces: Vec<Value> = self
+            .dataplane
+            .iter()
+            .flat_map(|d| d.interfaces())
+            .map(|i| {
+                json!({
+                    "name": i.name,
+                    "index": i.index,
+                    "mode": i.mode.name(),
+                    "program_id": i.program_id,
+                    "program_tag": format!("{:016x}", i.program_tag),
+                    "taken_over": i.taken_over,
+                })
+            })
+            .collect();
+        let zones: Vec<Value> = config
+            .zones
+            .iter()
+            .map(|zone| {
+                json!({
+                    "name": &*zone.name,
+                    "hosts": zone.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    "default": zone.default,
+                })
+            })
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "phase": match self.shutdown.phase() {
+                Phase::Running => "running",
+                Phase::Draining => "draining",
+                Phase::Stopped => "stopped",
+            },
+            "config": self.config_file.display().to_string(),
+            "workers": config.server.workers,
+            "listeners": { "https": config.server.https, "http": config.server.http },
+            "connections": self.front.connections(),
+            "xdp": { "attached": !interfaces.is_empty(), "interfaces": interfaces },
+            "zones": zones,
+            "origins": self.fleet.status(),
+        })
+    }
+
+    fn ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    fn denied(&self) -> Result<Vec<Denied>, ControlError> {
+        let list = self.lists()?.list().map_err(words)?;
+        let entry = |d: dataplane::Denied| Denied {
+            network: d.network,
+            file: d.configured,
+            operator: d.runtime,
+            allowed: d.allowed,
+        };
+        Ok(list.into_iter().map(entry).collect())
+    }
+
+    fn deny(&self, network: IpNet) -> Result<Denial, ControlError> {
+        let added = self.lists()?.add(network).map_err(words)?;
+        tracing::info!(target: "edge::dataplane", %network, "denied by the operator");
+        Ok(match added {
+            Added::Denied => Denial::Denied,
+            Added::Already => Denial::Already,
+            Added::Allowed => Denial::Allowed,
+        })
+    }
+
+    fn lift(&self, network: IpNet) -> Result<(), ControlError> {
+        self.lists()?.delete(network).map_err(words)?;
+        tracing::info!(target: "edge::dataplane", %network, "lifted by the operator");
+        Ok(())
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
+fn words(error: dataplane::Error) -> ControlError {
+    ControlError(error.to_string())
+}
+
+/// Keys whose change a reload does not carry out.
+pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut changed = |key, is: bool| {
+        if is {
+            keys.push(key);
+        }
+    };
+    changed("server.https", old.server.https != new.server.https);
+    changed("server.http", old.server.http != new.server.http);
+    changed("server.workers", old.server.workers != new.server.workers);
+    changed("dataplane.interfaces", old.dataplane.interfaces != new.dataplane.interfaces);
+    changed("dataplane.xdp", old.dataplane.mode != new.dataplane.mode);
+    changed("dataplane.pin_directory", old.dataplane.pin_directory != new.dataplane.pin_directory);
+    changed("dataplane.deny_entries", old.dataplane.deny_entries != new.dataplane.deny_entries);
+    changed("admin.listen", old.admin.listen != new.admin.listen);
+    changed("log.format", old.log.format != new.log.format);
+    keys
+}

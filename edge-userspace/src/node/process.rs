@@ -1,0 +1,68 @@
+//! The process among others: descriptor limit, and the service manager's notifications (sd_notify(3)).
+
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+
+use crate::config::Config;
+
+/// Descriptors for what is not a client connection: listeners, maps, files, log.
+const SPARE: u64 = 512;
+
+/// Raises the descriptor limit to what the configured connections need, one towards the origin for each, as far as allowed.
+pub(super) fn prepare(config: &Config) {
+    let wanted = (config.limits.connections as u64).saturating_mul(2).saturating_add(SPARE);
+    let now = getrlimit(Resource::Nofile);
+    let current = now.current.unwrap_or(u64::MAX);
+    if current >= wanted {
+        return;
+    }
+    let most = now.maximum.unwrap_or(u64::MAX);
+    let mut granted = wanted.min(most);
+    // With CAP_SYS_RESOURCE the hard limit moves too; without, the attempt fails and the hard limit is the end.
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: Some(most.max(wanted)) }).is_ok() {
+        granted = wanted;
+    } else if setrlimit(Resource::Nofile, Rlimit { current: Some(granted), maximum: now.maximum }).is_err() {
+        granted = current;
+    }
+    if granted < wanted {
+        tracing::warn!(
+            granted,
+            wanted,
+            "the descriptor limit is too low for limits.connections; raise LimitNOFILE, or lower limits.connections"
+        );
+    }
+}
+
+/// Nothing listens outside systemd; then these do nothing, and a failure is nobody's business.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+pub(super) fn notify_ready() {
+    notify(&[NotifyState::Ready]);
+}
+
+pub(super) fn notify_reloading() {
+    notify(&[NotifyState::Reloading]);
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
+}
+
+pub(super) fn notify_stopping() {
+    notify(&[NotifyState::Stopping]);
+}
+
+/// Tells the watchdog twice per period that the control thread turns.
+pub(super) async fn watchdog() {
+    let Some(period) = sd_notify::watchdog_enabled() else { return };
+    let mut tick = tokio::time::interval((period / 2).max(Duration::from_millis(100)));
+    loop {
+        tick.tick().await;
+        notify(&[NotifyState::Watchdog]);
+    }
+}

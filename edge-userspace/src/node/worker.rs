@@ -1,0 +1,146 @@
+//! Worker threads: each with its own single-threaded runtime, its own sockets on the same addresses (`SO_REUSEPORT`), and its
+//! own handlers, so that a request stays on the thread it arrived on.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+
+use crate::base::shutdown::Shutdown;
+use crate::config::Config;
+use crate::tls::{Front, Socket, listener};
+use crate::{http, tls};
+
+/// The sockets of all workers, bound before anything else is done.
+pub(super) struct Sockets(Vec<Vec<(TcpListener, Socket)>>);
+
+/// What one thread runs.
+pub(super) struct Worker {
+    pub(super) front: Arc<Front>,
+    /// Serves what comes over TLS.
+    pub(super) server: http::Server,
+    /// Answers what comes over plain listeners.
+    pub(super) redirect: http::Server,
+    pub(super) shutdown: Shutdown,
+}
+
+impl Sockets {
+    /// One socket per worker and address. A socket handed over by the service manager serves in place of the address it
+    /// is bound to, shared by all workers.
+    pub(super) fn bind(config: &Config) -> anyhow::Result<Self> {
+        let mut given = given()?;
+        let mut workers: Vec<Vec<(TcpListener, Socket)>> = (0..config.server.workers).map(|_| Vec::new()).collect();
+        let tls = config.server.https.iter().map(|a| (*a, Socket::Tls));
+        let plain = config.server.http.iter().map(|a| (*a, Socket::Plain));
+        for (address, socket) in tls.chain(plain) {
+            let handed = given.iter().position(|(bound, _)| *bound == address).map(|i| given.swap_remove(i).1);
+            for worker in &mut workers {
+                let listener = match &handed {
+                    Some(listener) => listener::adopt(listener.try_clone().map_err(tls::Error::Adopt)?)?,
+                    None => listener::bind(address)?,
+                };
+                worker.push((listener, socket));
+            }
+        }
+        for (bound, _) in given {
+            tracing::warn!(%bound, "a socket was handed over that no listener of the configuration is for");
+        }
+        Ok(Self(workers))
+    }
+
+    /// Starts one thread per worker; `worker` makes what it runs.
+    pub(super) fn start(self, count: usize, worker: impl Fn() -> Worker) -> anyhow::Result<Workers> {
+        let (started, starts) = mpsc::channel(count);
+        let (alive, ends) = mpsc::channel(1);
+        let mut threads = Vec::with_capacity(count);
+        for (n, sockets) in self.0.into_iter().enumerate() {
+            let (worker, started, alive) = (worker(), started.clone(), alive.clone());
+            let thread = std::thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
+                let result = work(worker, sockets, &started);
+                drop(alive);
+                if let Err(error) = result {
+                    tracing::error!("a worker failed: {error:#}");
+                    // Nobody waits any more once the node serves.
+                    let _ = started.blocking_send(Err(error));
+                }
+            });
+            threads.push(thread.context("cannot start a worker thread")?);
+        }
+        Ok(Workers { threads, count, starts: tokio::sync::Mutex::new(starts), ends: tokio::sync::Mutex::new(ends) })
+    }
+}
+
+/// Sockets of the service manager (sd_listen_fds(3)) with the addresses they are bound to.
+fn given() -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
+    let mut descriptors = listenfd::ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for i in 0..descriptors.len() {
+        let listener = descriptors.take_tcp_listener(i).context("the service manager handed over what is no TCP listener")?;
+        if let Some(listener) = listener {
+            sockets.push((listener.local_addr()?, listener));
+        }
+    }
+    Ok(sockets)
+}
+
+fn work(
+    worker: Worker,
+    sockets: Vec<(TcpListener, Socket)>,
+    started: &mpsc::Sender<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(61).build()?;
+    runtime.block_on(async {
+        let mut loops = tokio::task::JoinSet::new();
+        for (listener, socket) in sockets {
+            let (front, shutdown) = (worker.front.clone(), worker.shutdown.clone());
+            match socket {
+                Socket::Tls => loops.spawn(front.run(listener, socket, worker.server.clone(), shutdown)),
+                Socket::Plain => loops.spawn(front.run(listener, socket, worker.redirect.clone(), shutdown)),
+            };
+        }
+        // Nobody waits if the control thread gave up.
+        let _ = started.send(Ok(())).await;
+        while let Some(ended) = loops.join_next().await {
+            ended??;
+        }
+        Ok(())
+    })
+}
+
+/// The running threads.
+pub(super) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    count: usize,
+    starts: tokio::sync::Mutex<mpsc::Receiver<anyhow::Result<()>>>,
+    ends: tokio::sync::Mutex<mpsc::Receiver<()>>,
+}
+
+impl Workers {
+    /// Returns when every worker accepts.
+    pub(super) async fn ready(&self) -> anyhow::Result<()> {
+        let mut starts = self.starts.lock().await;
+        for _ in 0..self.count {
+            starts.recv().await.context("a worker ended before it began")??;
+        }
+        Ok(())
+    }
+
+    /// Returns when no worker serves any more.
+    pub(super) async fn ended(&self) {
+        // Nothing is ever sent: the channel ends with the last thread's sender.
+        let _ = self.ends.lock().await.recv().await;
+    }
+
+    /// Waits for the threads.
+    pub(super) async fn join(self) {
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in self.threads {
+                // A panic was reported by the panic hook.
+                let _ = thread.join();
+            }
+        });
+        let _ = joined.await;
+    }
+}
