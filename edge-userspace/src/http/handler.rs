@@ -42,6 +42,8 @@ pub enum Reason {
     Misdirected,
     /// Method not allowed here, CONNECT to a proxy among them.
     Method,
+    /// More fields than the limit.
+    HeadTooLarge,
     /// The content is longer than the limit.
     BodyTooLarge,
     /// The client stopped sending, or took longer than the limit.
@@ -72,6 +74,7 @@ impl Reason {
             Self::UnknownHost => "unknown_host",
             Self::Misdirected => "misdirected",
             Self::Method => "method",
+            Self::HeadTooLarge => "head_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::ClientTimeout => "client_timeout",
             Self::ClientGone => "client_gone",
@@ -91,6 +94,7 @@ impl Reason {
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::UnknownHost | Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTimeout | Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
@@ -109,6 +113,7 @@ impl Reason {
             | Self::UnknownHost
             | Self::Misdirected
             | Self::Method
+            | Self::HeadTooLarge
             | Self::BodyTooLarge
             | Self::ClientTimeout
             | Self::ClientGone

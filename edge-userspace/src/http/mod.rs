@@ -1,5 +1,20 @@
 //! Room 5: HTTP. Takes connections from `tls`, makes each request sound, asks the handler to its right, and logs the end.
 
+mod access;
+mod answer;
 pub mod body;
+mod delivery;
+pub mod framing;
+mod guard;
 pub mod handler;
+mod intake;
+mod life;
 pub mod message;
+pub mod metrics;
+pub mod redirect;
+pub mod request;
+pub mod server;
+mod service;
+
+pub use redirect::Redirect;
+pub use server::{Server, Shared};

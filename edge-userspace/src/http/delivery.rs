@@ -1,0 +1,137 @@
+//! A response's content on its way to hyper: counted, under the request's deadline, and with the account of the exchange,
+//! which is closed when hyper drops it. `service` makes it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::Sleep;
+
+use super::access::Account;
+use super::body::{Body, BodyError};
+
+/// Since when an HTTP/2 stream's client takes no more of it: a connection can be alive and one stream stuck. Milliseconds
+/// since the flow began; 0: it takes.
+#[derive(Debug)]
+pub(super) struct Flow {
+    begun: Instant,
+    handed: AtomicU64,
+}
+
+impl Flow {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            begun: Instant::now(),
+            handed: AtomicU64::new(0),
+        })
+    }
+
+    /// When the piece now waiting for the client was handed over.
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        match self.handed.load(Relaxed) {
+            0 => None,
+            millis => Some(self.begun + std::time::Duration::from_millis(millis)),
+        }
+    }
+
+    fn hand(&self) {
+        let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.handed.store(millis.max(1), Relaxed);
+    }
+
+    fn taken(&self) {
+        self.handed.store(0, Relaxed);
+    }
+}
+
+/// Content with its account.
+pub(super) struct Delivery {
+    inner: Body,
+    account: Account,
+    flow: Option<Arc<Flow>>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    expected: Option<u64>,
+}
+
+impl Delivery {
+    /// Content of the exchange that `account` is kept of; cut off when `deadline` passes.
+    pub(super) fn new(
+        inner: Body,
+        account: Account,
+        flow: Option<Arc<Flow>>,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Self {
+        let expected = http_body::Body::size_hint(&inner).exact();
+        Self {
+            // Content at hand is written at once; only a stream can outlast its deadline.
+            deadline: match inner {
+                Body::Empty | Body::Full(_) => None,
+                _ => deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+            },
+            inner,
+            account,
+            flow,
+            expected,
+        }
+    }
+}
+
+impl http_body::Body for Delivery {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Some(flow) = &this.flow {
+            flow.taken();
+        }
+        if let Some(deadline) = &mut this.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(BodyError::Stalled)));
+        }
+        let frame = std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        match &frame {
+            None => this.account.complete(),
+            Some(Ok(frame)) => match frame.data_ref() {
+                None => this.account.complete(),
+                Some(data) => {
+                    let sent = this.account.sent(data.len() as u64);
+                    // hyper does not ask again once it has what Content-Length promised.
+                    if this.expected == Some(sent) || http_body::Body::is_end_stream(&this.inner) {
+                        this.account.complete();
+                    }
+                    if let Some(flow) = &this.flow {
+                        flow.hand();
+                    }
+                }
+            },
+            Some(Err(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        http_body::Body::is_end_stream(&self.inner)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.inner)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if http_body::Body::is_end_stream(&self.inner) {
+            self.account.complete();
+        }
+        if let Some(flow) = &self.flow {
+            flow.taken();
+        }
+    }
+}

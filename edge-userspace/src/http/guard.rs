@@ -1,0 +1,255 @@
+//! The socket as hyper sees it: incoming bytes pass the [`Framing`] first, outgoing ones tell [`Life`] whether the client
+//! takes them. `server` puts it between a connection of `tls` and hyper; after an upgrade it goes on as the tunnel's socket.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::framing::{Framing, Verdict};
+use super::life::{Life, Upgrade};
+use super::metrics::Metrics;
+use crate::tls::Io;
+use crate::tls::limits::Permit;
+
+/// What hyper is given in place of an ambiguous head: NUL is an error in any part of one, and the empty line makes hyper
+/// look. hyper itself then answers 400 after the answers to earlier requests, and closes.
+const POISON: &[u8] = b"\0\r\n\r\n";
+/// Input read and thrown away so that the last answer arrives.
+const DRAIN: usize = 1 << 20;
+
+/// A guarded socket.
+pub(super) struct Guard {
+    io: Io,
+    life: Arc<Life>,
+    metrics: Metrics,
+    input: Input,
+    /// Bytes that came with a message whose answer decides how to read them.
+    held: Vec<u8>,
+    /// The outgoing side has been shut down.
+    closed: bool,
+    drained: usize,
+    /// Counted as long as the socket is open, tunnels included.
+    _permit: Permit,
+}
+
+enum Input {
+    /// HTTP/1.
+    Judged(Framing),
+    /// HTTP/2, whose frames cannot be ambiguous, until the client's preface has come.
+    Preface(usize),
+    /// Passed as it is.
+    Raw,
+    /// A head was refused; so many bytes of the poison are delivered.
+    Poisoned(usize),
+    /// Content was refused.
+    Broken,
+}
+
+/// The HTTP/2 client preface and the header of the SETTINGS frame that must follow it (RFC 9113 section 3.4).
+const PREFACE: usize = 24 + 9;
+
+impl Guard {
+    /// For HTTP/1 heads of up to `limit` bytes.
+    pub(super) fn http1(io: Io, permit: Permit, life: Arc<Life>, metrics: Metrics, limit: usize) -> Self {
+        Self::new(io, permit, life, metrics, Input::Judged(Framing::new(limit)))
+    }
+
+    /// For HTTP/2. The preface counts as a head that is being read.
+    pub(super) fn http2(io: Io, permit: Permit, life: Arc<Life>, metrics: Metrics) -> Self {
+        life.head(true);
+        Self::new(io, permit, life, metrics, Input::Preface(0))
+    }
+
+    fn new(io: Io, permit: Permit, life: Arc<Life>, metrics: Metrics, input: Input) -> Self {
+        Self {
+            io,
+            life,
+            metrics,
+            input,
+            held: Vec::new(),
+            closed: false,
+            drained: 0,
+            _permit: permit,
+        }
+    }
+
+    /// Judges what was filled into `buf` behind `before`.
+    fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let Input::Judged(framing) = &mut self.input else {
+            return Ok(());
+        };
+        let new = buf.filled().get(before..).unwrap_or_default();
+        match framing.feed(new) {
+            Verdict::Pass => {}
+            Verdict::Hold(at) => {
+                self.held.extend_from_slice(new.get(at..).unwrap_or_default());
+                buf.set_filled(before + at);
+            }
+            Verdict::Refuse { at, why, in_head } => {
+                self.metrics.refused_framing(why);
+                self.life.refuse();
+                buf.set_filled(before + at);
+                if in_head {
+                    self.input = Input::Poisoned(0);
+                    self.life.head(true);
+                    self.poison(buf);
+                } else {
+                    self.input = Input::Broken;
+                    if at == 0 {
+                        return Err(broken());
+                    }
+                }
+                return Ok(());
+            }
+        }
+        self.life.head(framing.in_head());
+        Ok(())
+    }
+
+    fn poison(&mut self, buf: &mut ReadBuf<'_>) {
+        if let Input::Poisoned(given) = &mut self.input {
+            let left = POISON.get(*given..).unwrap_or_default();
+            let now = left.get(..left.len().min(buf.remaining())).unwrap_or_default();
+            buf.put_slice(now);
+            *given += now.len();
+        }
+    }
+}
+
+fn broken() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "ambiguous framing")
+}
+
+impl AsyncRead for Guard {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match &mut this.input {
+            Input::Raw => {
+                if !this.held.is_empty() {
+                    return Poll::Ready(this.release(buf));
+                }
+                return Pin::new(&mut this.io).poll_read(cx, buf);
+            }
+            Input::Preface(seen) => {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+                *seen += buf.filled().len() - before;
+                if *seen >= PREFACE {
+                    this.input = Input::Raw;
+                    this.life.head(false);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            Input::Poisoned(given) => {
+                // Never an end of file: hyper would take it for a client that left, and drop the request under way.
+                if *given >= POISON.len() {
+                    return Poll::Pending;
+                }
+                this.poison(buf);
+                return Poll::Ready(Ok(()));
+            }
+            Input::Broken => return Poll::Ready(Err(broken())),
+            Input::Judged(framing) => {
+                if framing.held() {
+                    match this.life.decision(cx.waker()) {
+                        Upgrade::Open => return Poll::Pending,
+                        Upgrade::Accepted => {
+                            framing.switch_off();
+                            this.input = Input::Raw;
+                            return Pin::new(this).poll_read(cx, buf);
+                        }
+                        Upgrade::Declined => framing.resume(),
+                    }
+                }
+                if !this.held.is_empty() {
+                    return Poll::Ready(this.release(buf));
+                }
+            }
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        if buf.filled().len() == before {
+            return Poll::Ready(Ok(()));
+        }
+        this.judge(buf, before)?;
+        if buf.filled().len() == before {
+            // All of it is held: an empty read would mean the end. The decision wakes us.
+            return Pin::new(this).poll_read(cx, buf);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Guard {
+    /// Hands out what was held, judged anew where HTTP goes on.
+    fn release(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let before = buf.filled().len();
+        let now = self.held.len().min(buf.remaining());
+        buf.put_slice(self.held.get(..now).unwrap_or_default());
+        self.held.drain(..now);
+        let rest = std::mem::take(&mut self.held);
+        self.judge(buf, before)?;
+        // What is held once more comes before what was not handed out yet.
+        self.held.extend_from_slice(&rest);
+        Ok(())
+    }
+}
+
+impl AsyncWrite for Guard {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.life.blocked(result.is_pending());
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.life.blocked(result.is_pending());
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_flush(cx);
+        this.life.blocked(result.is_pending());
+        result
+    }
+
+    /// Ends the outgoing side; where input was left unread, reads on for a moment (RFC 9112 section 9.6): closing a socket
+    /// with unread input resets it, and the reset can overtake the answer.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.closed {
+            let result = Pin::new(&mut this.io).poll_shutdown(cx);
+            this.life.blocked(result.is_pending());
+            ready!(result)?;
+            this.closed = true;
+        }
+        if !this.life.unread() {
+            return Poll::Ready(Ok(()));
+        }
+        this.life.lingers();
+        let mut sink = [0u8; 4096];
+        while this.drained < DRAIN {
+            let mut buf = ReadBuf::new(&mut sink);
+            match ready!(Pin::new(&mut this.io).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => this.drained += buf.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,137 @@
+//! A request's content on its way from hyper to the handler: counted, bounded, and never stalled for longer than the limit.
+//! `service` puts it around hyper's body.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::body::BodyError;
+use super::handler::Reason;
+
+/// What came of the content, for the answer and the log.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    bytes: AtomicU64,
+    /// 0: none; else a [`Reason`], as below.
+    fault: AtomicU8,
+    done: AtomicBool,
+}
+
+impl Meter {
+    /// Bytes so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// The client's fault, where there was one: it goes before what the handler makes of the error.
+    pub(super) fn fault(&self) -> Option<Reason> {
+        match self.fault.load(Relaxed) {
+            1 => Some(Reason::BodyTooLarge),
+            2 => Some(Reason::ClientTimeout),
+            3 => Some(Reason::ClientGone),
+            _ => None,
+        }
+    }
+
+    /// All of it has come.
+    pub(super) fn done(&self) -> bool {
+        self.done.load(Relaxed)
+    }
+}
+
+/// Content with limits.
+pub(super) struct Intake {
+    inner: Incoming,
+    meter: Arc<Meter>,
+    most: u64,
+    stall: Duration,
+    /// Made when the client first keeps us waiting; moved lazily, since moving a timer at each piece would cost more than
+    /// the piece.
+    timer: Option<Pin<Box<Sleep>>>,
+    waiting_since: Option<Instant>,
+}
+
+impl Intake {
+    /// At most `most` bytes, at most `stall` between two pieces that the handler waits for.
+    pub(super) fn new(inner: Incoming, meter: Arc<Meter>, most: Option<u64>, stall: Duration) -> Self {
+        Self {
+            inner,
+            meter,
+            most: most.unwrap_or(u64::MAX),
+            stall,
+            timer: None,
+            waiting_since: None,
+        }
+    }
+
+    /// Ready when the client has kept us waiting for too long.
+    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let due = since + self.stall;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= due {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+
+    fn fail(&self, code: u8, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.meter.fault.store(code, Relaxed);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for Intake {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Pending => {
+                ready!(this.stalled(cx));
+                return this.fail(2, BodyError::Stalled);
+            }
+            Poll::Ready(frame) => frame,
+        };
+        this.waiting_since = None;
+        match frame {
+            None => this.meter.done.store(true, Relaxed),
+            Some(Err(error)) => return this.fail(3, BodyError::Client(error)),
+            Some(Ok(ref frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    let total = this.meter.bytes.load(Relaxed).saturating_add(data.len() as u64);
+                    this.meter.bytes.store(total, Relaxed);
+                    if total > this.most {
+                        return this.fail(1, BodyError::TooLarge);
+                    }
+                }
+                if this.inner.is_end_stream() {
+                    this.meter.done.store(true, Relaxed);
+                }
+            }
+        }
+        Poll::Ready(frame.map(|f| f.map_err(BodyError::Client)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,240 @@
+//! One connection's vital signs: what it waits for and since when. The guard around the socket and the service write them,
+//! the driver in `server` reads them and ends connections that are overdue. Times are milliseconds since the accept; writing
+//! one is a store, and there is one timer per connection, moved only when a nearer deadline appears.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::config::Limits;
+
+/// How long a connection may go on reading what it will not answer, so that its last answer is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long an HTTP/2 client may take to leave after GOAWAY.
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Vital signs.
+#[derive(Debug)]
+pub(super) struct Life {
+    epoch: Instant,
+    /// Requests under way.
+    in_flight: AtomicU32,
+    /// Requests given up early, less those that were not.
+    resets: AtomicUsize,
+    /// Requests begun.
+    requests: AtomicU64,
+    /// Since when no request is under way.
+    idle: AtomicU64,
+    /// Since when a head is being read; 0: none.
+    head: AtomicU64,
+    /// Since when the client takes no bytes; 0: it does.
+    blocked: AtomicU64,
+    /// Since when input is drained after the last answer; 0: not.
+    linger: AtomicU64,
+    /// The connection is to end in good order.
+    finish: AtomicBool,
+    /// Input that nobody will read may follow the last answer.
+    unread: AtomicBool,
+    /// The framing guard refused something.
+    refused: AtomicBool,
+    /// How the answer to an upgrade turned out, as `Upgrade`.
+    upgrade: AtomicU8,
+    /// Waits for that.
+    waker: Mutex<Option<Waker>>,
+}
+
+/// How the answer to a request that asks for another protocol turned out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Upgrade {
+    /// Not yet known.
+    Open = 0,
+    /// The other protocol begins.
+    Accepted = 1,
+    /// HTTP goes on.
+    Declined = 2,
+}
+
+/// What the connection is overdue with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// A head was not read in time.
+    Head,
+    /// The client takes nothing.
+    Write,
+    /// No request for long.
+    Idle,
+    /// Draining after the last answer took long enough.
+    Linger,
+}
+
+impl Overdue {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Write => "write",
+            Self::Idle => "idle",
+            Self::Linger => "linger",
+        }
+    }
+}
+
+impl Life {
+    pub(super) fn new(epoch: Instant) -> Self {
+        let life = Self {
+            epoch,
+            in_flight: AtomicU32::new(0),
+            resets: AtomicUsize::new(0),
+            requests: AtomicU64::new(0),
+            idle: AtomicU64::new(0),
+            head: AtomicU64::new(0),
+            blocked: AtomicU64::new(0),
+            linger: AtomicU64::new(0),
+            finish: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            upgrade: AtomicU8::new(0),
+            waker: Mutex::new(None),
+        };
+        life.idle.store(life.stamp(Instant::now()), Relaxed);
+        life
+    }
+
+    /// Never 0, which means "not".
+    fn stamp(&self, now: Instant) -> u64 {
+        let millis = now.saturating_duration_since(self.epoch).as_millis();
+        u64::try_from(millis).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// A request begins; how many there have been, it included.
+    pub(super) fn begin(&self) -> u64 {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.head.store(0, Relaxed);
+        self.requests.fetch_add(1, Relaxed) + 1
+    }
+
+    /// A request has ended; `early` when the client gave it up before the response's head.
+    pub(super) fn end(&self, now: Instant, early: bool) {
+        if early {
+            self.resets.fetch_add(1, Relaxed);
+        } else if self.resets.load(Relaxed) > 0 {
+            self.resets.fetch_sub(1, Relaxed);
+        }
+        self.idle.store(self.stamp(now), Relaxed);
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether a head is being read.
+    pub(super) fn head(&self, reading: bool) {
+        let since = self.head.load(Relaxed);
+        if reading && since == 0 {
+            self.head.store(self.stamp(Instant::now()), Relaxed);
+        } else if !reading && since != 0 {
+            self.head.store(0, Relaxed);
+        }
+    }
+
+    /// Whether the client takes no bytes.
+    pub(super) fn blocked(&self, blocked: bool) {
+        let since = self.blocked.load(Relaxed);
+        if blocked && since == 0 {
+            self.blocked.store(self.stamp(Instant::now()), Relaxed);
+        } else if !blocked && since != 0 {
+            self.blocked.store(0, Relaxed);
+        }
+    }
+
+    pub(super) fn lingers(&self) {
+        if self.linger.load(Relaxed) == 0 {
+            self.linger.store(self.stamp(Instant::now()), Relaxed);
+        }
+    }
+
+    /// Asks the driver to end the connection in good order.
+    pub(super) fn finish(&self) {
+        self.finish.store(true, Relaxed);
+    }
+
+    pub(super) fn finishing(&self) -> bool {
+        self.finish.load(Relaxed)
+    }
+
+    /// The last answer leaves input unread.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    pub(super) fn unread(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Relaxed);
+        self.leave_unread();
+    }
+
+    pub(super) fn refused(&self) -> bool {
+        self.refused.load(Relaxed)
+    }
+
+    /// More requests given up early than `most`: the client has us work for nothing (CVE-2023-44487). The h2 crate bounds
+    /// those given up before they are accepted, which this server does at once.
+    pub(super) fn stormy(&self, most: usize) -> bool {
+        self.resets.load(Relaxed) > most
+    }
+
+    /// Starts the idle time anew, for the farewell.
+    pub(super) fn rest(&self) {
+        self.idle.store(self.stamp(Instant::now()), Relaxed);
+    }
+
+    /// Tells the guard how the answer to an upgrade turned out.
+    pub(super) fn decide(&self, accepted: bool) {
+        let outcome = if accepted { Upgrade::Accepted } else { Upgrade::Declined };
+        self.upgrade.store(outcome as u8, Relaxed);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What was decided, once; until then `waker` is kept.
+    pub(super) fn decision(&self, waker: &Waker) -> Upgrade {
+        // Kept first: the decision may come between the two.
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        match self.upgrade.swap(Upgrade::Open as u8, Relaxed) {
+            1 => Upgrade::Accepted,
+            2 => Upgrade::Declined,
+            _ => Upgrade::Open,
+        }
+    }
+
+    /// The nearest deadline as things are; none while requests are served and the client takes what it is sent.
+    pub(super) fn deadline(&self, limits: &Limits, farewell: bool) -> Option<(Instant, Overdue)> {
+        let at = |since: u64, after: Duration, what| {
+            (since > 0).then(|| (self.epoch + Duration::from_millis(since) + after, what))
+        };
+        let idle_for = if farewell {
+            limits.idle_timeout.min(FAREWELL)
+        } else {
+            limits.idle_timeout
+        };
+        let quiet = self.in_flight.load(Relaxed) == 0;
+        let idle = if quiet { self.idle.load(Relaxed) } else { 0 };
+        // While a request is served nobody reads on: a pipelined head begun early is not late.
+        let head = match self.head.load(Relaxed) {
+            since if quiet && since > 0 => since.max(idle),
+            _ => 0,
+        };
+        [
+            at(head, limits.header_timeout, Overdue::Head),
+            at(self.blocked.load(Relaxed), limits.write_timeout, Overdue::Write),
+            at(self.linger.load(Relaxed), LINGER, Overdue::Linger),
+            at(if head == 0 { idle } else { 0 }, idle_for, Overdue::Idle),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(when, _)| *when)
+    }
+}

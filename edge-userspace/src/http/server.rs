@@ -1,0 +1,381 @@
+//! Serves connections: hyper between the guarded socket and the service, a driver that ends what is overdue, and what all
+//! workers share. `tls` hands connections over by [`Serve`]; requests go to the worker's handler.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
+use prometheus_client::registry::Registry;
+use tokio::time::Sleep;
+
+use super::delivery::Flow;
+use super::guard::Guard;
+use super::handler::Handler;
+use super::life::{Life, Overdue};
+use super::metrics::Metrics;
+use super::service::Service;
+use crate::base::shutdown::{Phase, Shutdown};
+use crate::config::{Config, Limits};
+use crate::tls::{Connection, Protocol, Serve};
+use crate::zones;
+
+/// hyper's HTTP/1 parser keeps room for that many fields on the stack; another number costs an allocation per request.
+const FIELDS_ON_STACK: usize = 100;
+/// HTTP/1: bytes buffered each way. As much as rustls seals at once, and what back-pressure lets a fast origin get ahead.
+const BUFFER: usize = 64 << 10;
+/// HTTP/2: unread content per stream and per connection. Enough for 100 Mbit/s at 80 ms; what a client can make us hold.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// HTTP/2: content handed over but not sent, per stream.
+const SEND_BUFFER: usize = 128 << 10;
+/// HTTP/2: a peer silent for this long is asked for a sign of life, and has as long again.
+const PING: Duration = Duration::from_secs(30);
+
+/// What all workers share.
+pub struct Shared {
+    pub(super) settings: ArcSwap<Settings>,
+    pub(super) zones: zones::Current,
+    pub(super) metrics: Metrics,
+    pub(super) sampler: AtomicU32,
+}
+
+/// What a reload replaces.
+pub(super) struct Settings {
+    pub(super) limits: Arc<Limits>,
+    pub(super) access_sample: Option<u32>,
+}
+
+impl Settings {
+    fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            limits: config.limits.clone(),
+            access_sample: config.log.access_sample,
+        })
+    }
+}
+
+impl Shared {
+    /// One per process. Zones come from `zones`, which is swapped by others.
+    pub fn new(config: &Config, zones: zones::Current, registry: &mut Registry) -> Arc<Self> {
+        Arc::new(Self {
+            settings: ArcSwap::new(Settings::new(config)),
+            zones,
+            metrics: Metrics::register(registry),
+            sampler: AtomicU32::new(0),
+        })
+    }
+
+    /// Other limits from the next request on; what a connection was set up with (buffers, streams, timeouts of the
+    /// connection itself) holds from the next connection on.
+    pub fn reload(&self, config: &Config) {
+        self.settings.store(Settings::new(config));
+    }
+}
+
+/// Serves connections with one worker's handler.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+    handler: Arc<dyn Handler>,
+    shutdown: Shutdown,
+}
+
+impl Server {
+    /// For one worker and one handler; cheap to clone.
+    pub fn new(shared: Arc<Shared>, handler: Arc<dyn Handler>, shutdown: Shutdown) -> Self {
+        Self {
+            shared,
+            handler,
+            shutdown,
+        }
+    }
+}
+
+impl Serve for Server {
+    async fn serve(&self, connection: Connection) {
+        let Connection {
+            io,
+            peer,
+            protocol,
+            permit,
+        } = connection;
+        let limits = self.shared.settings.load().limits.clone();
+        let metrics = self.shared.metrics.clone();
+        let life = Arc::new(Life::new(peer.accepted));
+        let service = Arc::new(Service {
+            shared: self.shared.clone(),
+            handler: self.handler.clone(),
+            peer,
+            life: life.clone(),
+            protocol,
+            memory: Mutex::default(),
+        });
+        let shutdown = self.shutdown.clone();
+        match protocol {
+            Protocol::H1 => {
+                let gauge = metrics.connections("1");
+                gauge.inc();
+                let io = Guard::http1(io, permit, life.clone(), metrics.clone(), limits.header_bytes);
+                let service = service_fn(move |request| service.call(request, None));
+                let connection = http1_builder(&limits)
+                    .serve_connection(TokioIo::new(io), service)
+                    .with_upgrades();
+                drive(connection, &life, &limits, &metrics, shutdown).await;
+                gauge.dec();
+            }
+            Protocol::H2 => {
+                let gauge = metrics.connections("2");
+                gauge.inc();
+                let io = Guard::http2(io, permit, life.clone(), metrics.clone());
+                let spawner = Spawner {
+                    next: Arc::default(),
+                    patience: limits.write_timeout,
+                };
+                let next = spawner.next.clone();
+                let service = service_fn(move |request| {
+                    let flow = Flow::new();
+                    // hyper calls the executor right after this, with the stream that this call belongs to.
+                    *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(flow.clone());
+                    service.call(request, Some(flow))
+                });
+                let connection = http2_builder(&limits, spawner).serve_connection(TokioIo::new(io), service);
+                drive(connection, &life, &limits, &metrics, shutdown).await;
+                gauge.dec();
+            }
+        }
+    }
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Timeouts are the driver's. `pipeline_flush` stays off: with it hyper 1.12 buffers a response without bound.
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(limits.header_bytes.max(BUFFER))
+        .max_header_size(limits.header_bytes)
+        .writev(true);
+    if limits.header_count != FIELDS_ON_STACK {
+        builder.max_headers(limits.header_count);
+    }
+    builder
+}
+
+fn http2_builder(limits: &Limits, spawner: Spawner) -> http2::Builder<Spawner> {
+    let mut builder = http2::Builder::new(spawner);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_per_connection)
+        .max_pending_accept_reset_streams(limits.resets_per_connection)
+        .max_local_error_reset_streams(limits.resets_per_connection)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .enable_connect_protocol();
+    builder
+}
+
+/// A connection of hyper's that can be asked to end in good order.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    fn end(self: Pin<&mut Self>);
+}
+
+impl<I, B, S> Graceful for http1::UpgradeableConnection<I, S>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, B, S, E> Graceful for http2::Connection<I, S, E>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Runs a connection to its end, or to the end of its time.
+async fn drive(connection: impl Graceful, life: &Life, limits: &Limits, metrics: &Metrics, mut shutdown: Shutdown) {
+    let mut stopping = shutdown.clone();
+    let mut connection = pin!(connection);
+    let mut drain = pin!(shutdown.reached(Phase::Draining));
+    let mut stop = pin!(stopping.reached(Phase::Stopped));
+    let mut timer = pin!(Timer::new(limits.idle_timeout));
+    let mut ending = false;
+    let outcome = std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Ok(result));
+            }
+            if !ending && (life.finishing() || drain.as_mut().poll(cx).is_ready()) {
+                ending = true;
+                connection.as_mut().end();
+                continue;
+            }
+            if ending && stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(None));
+            }
+            if life.stormy(limits.resets_per_connection) {
+                return Poll::Ready(Err(Some("resets")));
+            }
+            match timer.as_mut().poll(cx, || life.deadline(limits, ending)) {
+                Poll::Pending => return Poll::Pending,
+                // In good order first: an idle client is no enemy.
+                Poll::Ready(Overdue::Idle) if !ending => {
+                    ending = true;
+                    life.rest();
+                    connection.as_mut().end();
+                }
+                Poll::Ready(what) => return Poll::Ready(Err(Some(what.label()))),
+            }
+        }
+    })
+    .await;
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
+        Err(None) => {}
+        Err(Some(reason)) => {
+            metrics.overdue(reason);
+            tracing::debug!(reason, "connection dropped");
+        }
+    }
+}
+
+pin_project! {
+    /// One timer for all deadlines of a connection. It is moved forward only when a nearer deadline appears; one that moves
+    /// away, as with each request, is noticed when the old one passes.
+    struct Timer {
+        #[pin]
+        sleep: Sleep,
+        recheck: Duration,
+        armed: bool,
+    }
+}
+
+impl Timer {
+    /// Looks again after `recheck` when there is no deadline; the shortest time in which an unseen one could pass.
+    fn new(recheck: Duration) -> Self {
+        Self {
+            sleep: tokio::time::sleep(recheck),
+            recheck,
+            armed: false,
+        }
+    }
+
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        deadline: impl Fn() -> Option<(Instant, Overdue)>,
+    ) -> Poll<Overdue> {
+        let mut this = self.project();
+        loop {
+            let next = deadline();
+            if let Some((at, _)) = next
+                && at < this.sleep.deadline().into_std()
+            {
+                this.sleep.as_mut().reset(at.into());
+                *this.armed = false;
+            }
+            if *this.armed && !this.sleep.is_elapsed() {
+                return Poll::Pending;
+            }
+            if this.sleep.as_mut().poll(cx).is_pending() {
+                *this.armed = true;
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            match next {
+                Some((at, what)) if at <= now => return Poll::Ready(what),
+                Some((at, _)) => this.sleep.as_mut().reset(at.into()),
+                None => this.sleep.as_mut().reset((now + *this.recheck).into()),
+            }
+            *this.armed = false;
+        }
+    }
+}
+
+/// Runs HTTP/2 streams as tasks, each watched for a client that does not take it.
+#[derive(Clone)]
+struct Spawner {
+    next: Arc<Mutex<Option<Arc<Flow>>>>,
+    patience: Duration,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
+    fn execute(&self, stream: F) {
+        let flow = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match flow {
+            None => drop(tokio::spawn(stream)),
+            Some(flow) => drop(tokio::spawn(Watched {
+                stream,
+                flow,
+                patience: self.patience,
+                timer: None,
+            })),
+        }
+    }
+}
+
+pin_project! {
+    /// A stream that is reset (by dropping it) when its client takes nothing of it for too long, while the connection lives.
+    struct Watched<F> {
+        #[pin]
+        stream: F,
+        flow: Arc<Flow>,
+        patience: Duration,
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Watched<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.stream.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(since) = this.flow.stuck_since() else {
+            return Poll::Pending;
+        };
+        let due = tokio::time::Instant::from_std(since + *this.patience);
+        let timer = this
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        loop {
+            std::task::ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= due {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+}
