@@ -6,6 +6,7 @@
 
 mod attempt;
 mod balance;
+mod conditions;
 mod connect;
 mod exchange;
 mod files;

