@@ -11,7 +11,8 @@ use http::{Request, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::pool::{CheckoutError, Lease, Sent};
+use super::driver::Sent;
+use super::pool::{CheckoutError, Lease};
 use super::stream::{Progress, Upload};
 use crate::http::body::Body;
 use crate::http::handler::{Failure, Reason};
@@ -103,7 +104,8 @@ impl Failed {
             } else {
                 Again::No
             };
-            let blame = !refused;
+            // The rest is ours: a head that cannot be said on HTTP/2.
+            let blame = !refused && (h2.is_remote() || h2.is_io() || h2.is_library());
             return Self::new(Reason::OriginMalformed, format!("HTTP/2: {why}"), blame, again);
         }
         Self::new(

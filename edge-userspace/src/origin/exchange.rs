@@ -195,7 +195,7 @@ impl Course<'_> {
         };
         let handshake = match &self.ask {
             None => None,
-            Some(ask) => match ask.dress(&mut head, &lease).await {
+            Some(ask) => match Box::pin(ask.dress(&mut head, &lease)).await {
                 Some(handshake) => Some(handshake),
                 None => {
                     lease.give_back();

@@ -10,8 +10,9 @@ use http::Request;
 use hyper::client::conn::http2;
 use tokio::time::Instant;
 
+use super::driver::{H1, Sent};
 use super::fleet::Server;
-use super::pool::{H1, Pool, Sent};
+use super::pool::Pool;
 use super::stream::Upload;
 use super::timer::Timer;
 

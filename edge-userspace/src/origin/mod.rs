@@ -8,6 +8,7 @@ mod attempt;
 mod balance;
 mod conditions;
 mod connect;
+mod driver;
 mod exchange;
 mod files;
 mod fleet;

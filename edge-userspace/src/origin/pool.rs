@@ -2,38 +2,20 @@
 //! the bound reached waits in line.
 
 use std::collections::VecDeque;
-use std::future::Future as _;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, Socket};
+use super::connect::ConnectError;
+use super::driver::{H1, open_h1, open_h2};
 use super::fleet::{Group, Server};
-use super::lease::{H2, Shared};
+use super::lease::H2;
 use super::metrics::State as Gauge;
-use super::stream::Upload;
-use super::timer::Timer;
 use crate::config::OriginHttp;
 
 pub(super) use super::lease::Lease;
-
-/// A response head and what was read behind it may fill that much: the bound on an origin's head, and the largest single
-/// read of its content. hyper's own bound of 100 fields comes on top.
-const READ_BUFFER: usize = 128 << 10;
-
-/// HTTP/2 windows: what an origin may send ahead of a client that reads slowly, per stream and per connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
-
-/// A silent HTTP/2 connection with requests under way is asked for a sign of life.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -61,24 +43,6 @@ enum Speaks {
     Unknown,
     H1,
     H2,
-}
-
-/// An established HTTP/1.1 connection that nobody uses.
-#[derive(Debug)]
-pub(super) struct H1 {
-    pub(super) sender: http1::SendRequest<Upload>,
-    /// Held by the driver as well: a tunnel's connection has no driver any more, and still counts.
-    #[expect(dead_code, reason = "held for its drop")]
-    slot: Arc<Slot>,
-    pub(super) timer: Timer,
-    /// When it became idle.
-    since: Instant,
-}
-
-impl H1 {
-    fn usable(&self, now: Instant, limit: Duration) -> bool {
-        self.sender.is_ready() && now.saturating_duration_since(self.since) < limit
-    }
 }
 
 /// What the first in line is handed.
@@ -111,12 +75,12 @@ pub(super) struct Pool {
 
 /// The right to one open connection; returned when dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Weak<Pool>);
+pub(super) struct Slot(Weak<Pool>, prometheus_client::metrics::gauge::Gauge);
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.1.dec();
         if let Some(pool) = self.0.upgrade() {
-            pool.group.gauge(Gauge::open).dec();
             pool.release();
         }
     }
@@ -160,6 +124,11 @@ impl Pool {
         if let Some(lease) = self.idle(wish) {
             return Ok(lease);
         }
+        // Boxed, because its state (names, TCP, TLS) would make every request's future as large.
+        Box::pin(self.wait(wish)).await
+    }
+
+    async fn wait(&self, wish: Wish) -> Result<Lease, CheckoutError> {
         let patience = self.group.upstream.connect_timeout;
         let deadline = Instant::now() + patience;
         loop {
@@ -256,8 +225,13 @@ impl Pool {
 
     fn slot(&self, state: &mut State) -> Slot {
         state.open += 1;
-        self.group.gauge(Gauge::open).inc();
-        Slot(self.this.clone())
+        self.counted()
+    }
+
+    fn counted(&self) -> Slot {
+        let gauge = self.group.gauge(Gauge::open).clone();
+        gauge.inc();
+        Slot(self.this.clone(), gauge)
     }
 
     async fn open(&self, slot: Slot, wish: Wish) -> Result<Lease, CheckoutError> {
@@ -327,12 +301,10 @@ impl Pool {
                 return;
             };
             drop(state);
-            self.group.gauge(Gauge::open).inc();
-            match first.send(Grant::Slot(Slot(self.this.clone()))) {
+            match first.send(Grant::Slot(self.counted())) {
                 Err(Grant::Slot(mut back)) => {
                     // Nobody waits there any more; disarmed, or its drop would come back here.
                     back.0 = Weak::new();
-                    self.group.gauge(Gauge::open).dec();
                 }
                 _ => return,
             }
@@ -397,58 +369,3 @@ impl Drop for Decrement<'_> {
         self.0.dec();
     }
 }
-
-async fn open_h1(socket: Socket, slot: Arc<Slot>) -> Result<H1, ConnectError> {
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(READ_BUFFER)
-        .handshake(TokioIo::new(socket))
-        .await
-        .map_err(|_| ConnectError::Handshake)?;
-    let held = slot.clone();
-    tokio::spawn(async move {
-        // Its errors reach the request that is under way; an idle connection has none to tell.
-        let _ = connection.with_upgrades().await;
-        drop(held);
-    });
-    Ok(H1 {
-        sender,
-        slot,
-        timer: Timer::default(),
-        since: Instant::now(),
-    })
-}
-
-async fn open_h2(socket: Socket, slot: Arc<Slot>) -> Result<H2, ConnectError> {
-    let (sender, mut connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(64 << 10)
-        .max_header_list_size(64 << 10)
-        .max_send_buf_size(256 << 10)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .handshake::<_, Upload>(TokioIo::new(socket))
-        .await
-        .map_err(|_| ConnectError::Handshake)?;
-    let shared = Arc::new(Shared::new());
-    let seen = shared.clone();
-    tokio::spawn(async move {
-        std::future::poll_fn(|cx| {
-            seen.nudge.register(cx.waker());
-            let outcome = std::pin::Pin::new(&mut connection).poll(cx);
-            // The peer's SETTINGS, which hyper tells only through the connection.
-            seen.limit
-                .store(connection.current_max_send_streams(), Ordering::Relaxed);
-            seen.extended
-                .store(connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
-            outcome.map(drop)
-        })
-        .await;
-        drop(slot);
-    });
-    Ok(H2 { sender, shared })
-}
-
-/// What hyper answers a request with; the error has the request when nothing of it was sent.
-pub(super) type Sent = Result<http::Response<Incoming>, hyper::client::conn::TrySendError<http::Request<Upload>>>;

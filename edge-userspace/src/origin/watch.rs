@@ -2,7 +2,7 @@
 //! the traffic's would be made.
 
 use std::collections::HashMap;
-use std::future::Future as _;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,33 +101,36 @@ async fn ask(group: &Group, server: &Server, check: &Health) -> Result<(), Troub
     let request = request.body(Empty::<Bytes>::new()).map_err(|_| Trouble::Protocol)?;
     let io = TokioIo::new(connected.socket);
     let broken = |_| Trouble::Protocol;
-    // The connection is driven here and ends with the check.
-    let response = if connected.h2 {
+    if connected.h2 {
         let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
             .await
             .map_err(broken)?;
-        let mut connection = std::pin::pin!(connection);
-        let mut exchange = std::pin::pin!(async { answer(sender.send_request(request).await, check).await });
-        std::future::poll_fn(|cx| {
-            let _ = connection.as_mut().poll(cx);
-            exchange.as_mut().poll(cx)
+        driven(connection, async {
+            answer(sender.send_request(request).await, check).await
         })
         .await
     } else {
-        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(MOST_CONTENT)
-            .handshake(io)
-            .await
-            .map_err(broken)?;
-        let exchange = async { answer(sender.send_request(request).await, check).await };
-        tokio::select! {
-            biased;
-            outcome = exchange => outcome,
-            // It ends first only with the last bytes of a response, which the exchange then still finds.
-            _ = async { let _ = connection.await; std::future::pending::<()>().await } => Err(Trouble::Protocol),
-        }
+        let mut builder = hyper::client::conn::http1::Builder::new();
+        let (mut sender, connection) = builder.max_buf_size(MOST_CONTENT).handshake(io).await.map_err(broken)?;
+        driven(connection, async {
+            answer(sender.send_request(request).await, check).await
+        })
+        .await
+    }
+}
+
+/// `exchange` on a connection that is driven beside it, and ends with it.
+async fn driven<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+    let driver = async {
+        // It may end before the exchange has taken the last bytes.
+        connection.await;
+        std::future::pending::<Infallible>().await
     };
-    response
+    tokio::select! {
+        biased;
+        outcome = exchange => outcome,
+        never = driver => match never {},
+    }
 }
 
 async fn answer(response: hyper::Result<http::Response<Incoming>>, check: &Health) -> Result<(), Trouble> {
