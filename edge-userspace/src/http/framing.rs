@@ -565,3 +565,6 @@ fn trailer_allowed(name: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
         && !FORBIDDEN.iter().any(|f| f.len() == name.len() && names(name, f))
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ impl Guard {
             }
             Verdict::Refuse { at, why, in_head } => {
                 self.metrics.refused_framing(why);
-                self.life.refuse();
+                self.life.leave_unread();
                 buf.set_filled(before + at);
                 if in_head {
                     self.input = Input::Poisoned(0);

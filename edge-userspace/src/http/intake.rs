@@ -2,6 +2,7 @@
 //! `service` puts it around hyper's body.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -37,6 +38,7 @@ impl Meter {
             1 => Some(Reason::BodyTooLarge),
             2 => Some(Reason::ClientTimeout),
             3 => Some(Reason::ClientGone),
+            4 => Some(Reason::Malformed),
             _ => None,
         }
     }
@@ -94,6 +96,19 @@ impl Intake {
     }
 }
 
+/// Whether content broke off because its framing was wrong (hyper's chunk decoder or the guard said so), rather than because
+/// the client left.
+fn ambiguous(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            return matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+        }
+        source = inner.source();
+    }
+    false
+}
+
 impl Body for Intake {
     type Data = Bytes;
     type Error = BodyError;
@@ -110,7 +125,10 @@ impl Body for Intake {
         this.waiting_since = None;
         match frame {
             None => this.meter.done.store(true, Relaxed),
-            Some(Err(error)) => return this.fail(3, BodyError::Client(error)),
+            Some(Err(error)) => {
+                let code = if ambiguous(&error) { 4 } else { 3 };
+                return this.fail(code, BodyError::Client(error));
+            }
             Some(Ok(ref frame)) => {
                 if let Some(data) = frame.data_ref() {
                     let total = this.meter.bytes.load(Relaxed).saturating_add(data.len() as u64);

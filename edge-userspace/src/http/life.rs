@@ -36,8 +36,6 @@ pub(super) struct Life {
     finish: AtomicBool,
     /// Input that nobody will read may follow the last answer.
     unread: AtomicBool,
-    /// The framing guard refused something.
-    refused: AtomicBool,
     /// How the answer to an upgrade turned out, as `Upgrade`.
     upgrade: AtomicU8,
     /// Waits for that.
@@ -93,7 +91,6 @@ impl Life {
             linger: AtomicU64::new(0),
             finish: AtomicBool::new(false),
             unread: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
             upgrade: AtomicU8::new(0),
             waker: Mutex::new(None),
         };
@@ -167,15 +164,6 @@ impl Life {
 
     pub(super) fn unread(&self) -> bool {
         self.unread.load(Relaxed)
-    }
-
-    pub(super) fn refuse(&self) {
-        self.refused.store(true, Relaxed);
-        self.leave_unread();
-    }
-
-    pub(super) fn refused(&self) -> bool {
-        self.refused.load(Relaxed)
     }
 
     /// More requests given up early than `most`: the client has us work for nothing (CVE-2023-44487). The h2 crate bounds

@@ -220,9 +220,7 @@ impl Service {
         };
         result.map_err(|mut failure| {
             // The handler saw content break off; why, we know better.
-            if self.life.refused() && self.protocol == Protocol::H1 {
-                failure.reason = Reason::Malformed;
-            } else if let Some(fault) = meter.and_then(Meter::fault) {
+            if let Some(fault) = meter.and_then(Meter::fault) {
                 failure.reason = fault;
             }
             failure
