@@ -25,34 +25,38 @@ impl Ports {
     }
 }
 
-/// A filter in front of the lists of one IP version: 65,536 bits, one for each bucket of addresses. A bit that is off
-/// says that no entry of any list covers any address of the bucket, so most clean clients cost one load and no look-up.
-/// A bit that is on says nothing. Bits must be set before the entries they stand for.
+/// A filter in front of one list: 65,536 bits, one for each bucket of addresses. A bit that is off says that no entry of
+/// the list covers any address of the bucket, so most clean clients cost one load and no look-up, and an empty list is
+/// never looked up. A bit that is on says nothing. Bits must be set before the entries they stand for.
+///
+/// Lists of single addresses hash the whole address to its bucket; lists of prefixes take the first 16 bits of an IPv4
+/// address, and a hash of the first 32 bits of an IPv6 address (a provider's allocation: /32 or shorter, RIPE-738).
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Near {
     words: [u64; 1024],
 }
 
+/// Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4): the upper half of the product.
+#[inline(always)]
+const fn bucket(word: u32) -> u16 {
+    (word.wrapping_mul(0x9e37_79b1) >> 16) as u16
+}
+
+/// Four words to one. Only addresses that an operator listed are ever found by it, so that nobody gains by a collision.
+#[inline(always)]
+const fn fold(words: [u32; 4]) -> u32 {
+    let [a, b, c, d] = words;
+    a ^ b.rotate_left(8) ^ c.rotate_left(16) ^ d.rotate_left(24)
+}
+
 impl Near {
     /// No bucket: no look-up is ever made.
     pub const EMPTY: Self = Self { words: [0; 1024] };
-    /// Bits of an IPv4 address that name its bucket.
-    const V4_BITS: u8 = 16;
-    /// Bits of an IPv6 address that name its bucket, by a hash: a provider's allocation (RIPE-738: /32 and shorter).
-    const V6_BITS: u8 = 32;
-
-    const fn v4_bucket(address: u32) -> u16 {
-        (address >> 16) as u16
-    }
-
-    const fn v6_bucket(high: u32) -> u16 {
-        // Fibonacci hashing (Knuth, TAOCP vol. 3, 6.4).
-        (high.wrapping_mul(0x9E37_79B1) >> 16) as u16
-    }
 
     #[inline(always)]
     const fn contains(&self, bucket: u16) -> bool {
+        // At most 1023, as in `Ports`.
         self.words[(bucket >> 6) as usize] >> (bucket & 63) & 1 != 0
     }
 
@@ -60,37 +64,59 @@ impl Near {
         self.words[(bucket >> 6) as usize] |= 1 << (bucket & 63);
     }
 
-    /// Whether an entry may cover this IPv4 address (host order).
+    /// Whether the list may hold this IPv4 address (host order).
     #[inline(always)]
-    pub const fn contains_v4(&self, address: u32) -> bool {
-        self.contains(Self::v4_bucket(address))
+    pub const fn contains_v4_address(&self, address: u32) -> bool {
+        self.contains(bucket(address))
     }
 
-    /// Whether an entry may cover an IPv6 address with these first 32 bits (host order).
+    /// Whether a prefix of the list may cover this IPv4 address (host order).
+    #[inline(always)]
+    pub const fn contains_v4(&self, address: u32) -> bool {
+        self.contains((address >> 16) as u16)
+    }
+
+    /// Whether the list may hold this IPv6 address (words in host order, the first one first).
+    #[inline(always)]
+    pub const fn contains_v6_address(&self, address: [u32; 4]) -> bool {
+        self.contains(bucket(fold(address)))
+    }
+
+    /// Whether a prefix of the list may cover an IPv6 address with these first 32 bits (host order).
     #[inline(always)]
     pub const fn contains_v6(&self, high: u32) -> bool {
-        self.contains(Self::v6_bucket(high))
+        self.contains(bucket(high))
+    }
+
+    /// Covers one IPv4 address (host order).
+    pub const fn insert_v4_address(&mut self, address: u32) {
+        self.insert(bucket(address));
     }
 
     /// Covers an IPv4 prefix (host order). `length` above 32 counts as 32.
     pub fn insert_v4(&mut self, address: u32, length: u8) {
-        let free = Self::V4_BITS.saturating_sub(length);
-        let first = Self::v4_bucket(address) & (0xffff_u32 << free) as u16;
+        let free = 16_u8.saturating_sub(length);
+        let first = (address >> 16) as u16 & (0xffff_u32 << free) as u16;
         for offset in 0..1_u32 << free {
             self.insert(first | offset as u16);
         }
     }
 
+    /// Covers one IPv6 address (words in host order, the first one first).
+    pub const fn insert_v6_address(&mut self, address: [u32; 4]) {
+        self.insert(bucket(fold(address)));
+    }
+
     /// Covers an IPv6 prefix with these first 32 bits (host order). Below /16 every bucket is in reach, and all are set.
     pub fn insert_v6(&mut self, high: u32, length: u8) {
-        let free = Self::V6_BITS.saturating_sub(length);
+        let free = 32_u8.saturating_sub(length);
         if free > 16 {
             self.words = [u64::MAX; 1024];
             return;
         }
         let first = high & !((1_u32 << free) - 1);
         for offset in 0..1_u32 << free {
-            self.insert(Self::v6_bucket(first | offset));
+            self.insert(bucket(first | offset));
         }
     }
 }
@@ -101,36 +127,43 @@ impl Near {
 pub struct Config {
     /// Sends an event for one in so many drops of a reason on a CPU; 0 sends none.
     pub event_sample: u32,
-    /// Which lists have entries (`LIST_…`): an empty one is not looked up.
-    pub lists: u32,
+    /// Nothing; 0.
+    pub reserved: u32,
     /// Ports whose TCP SYNs are attempts on the edge.
     pub tcp_ports: Ports,
     /// Ports whose UDP datagrams are QUIC for the edge.
     pub udp_ports: Ports,
-    /// Filter in front of the IPv4 lists.
-    pub near_v4: Near,
-    /// Filter in front of the IPv6 lists.
-    pub near_v6: Near,
+    /// Filter in front of `V4_EXACT`.
+    pub near_v4_exact: Near,
+    /// Filter in front of `V4_PREFIX`.
+    pub near_v4_prefix: Near,
+    /// Filter in front of `V6_EXACT`.
+    pub near_v6_exact: Near,
+    /// Filter in front of `V6_PREFIX`.
+    pub near_v6_prefix: Near,
 }
 
 impl Config {
     /// No port is the edge's: every packet passes as not ours.
     pub const EMPTY: Self = Self {
         event_sample: 0,
-        lists: 0,
+        reserved: 0,
         tcp_ports: Ports::EMPTY,
         udp_ports: Ports::EMPTY,
-        near_v4: Near::EMPTY,
-        near_v6: Near::EMPTY,
+        near_v4_exact: Near::EMPTY,
+        near_v4_prefix: Near::EMPTY,
+        near_v6_exact: Near::EMPTY,
+        near_v6_prefix: Near::EMPTY,
     };
 }
 
 const _: () = {
     assert!(size_of::<Ports>() == 8192);
     assert!(size_of::<Near>() == 8192);
-    assert!(size_of::<Config>() == 8 + 4 * 8192);
+    assert!(size_of::<Config>() == 8 + 6 * 8192);
     assert!(core::mem::offset_of!(Config, tcp_ports) == 8);
-    assert!(core::mem::offset_of!(Config, near_v4) == 8 + 2 * 8192);
+    assert!(core::mem::offset_of!(Config, near_v4_exact) == 8 + 2 * 8192);
+    assert!(core::mem::offset_of!(Config, near_v6_prefix) == 8 + 5 * 8192);
 };
 
 // SAFETY: `repr(C)`, only integers and arrays of them, no padding (the size asserted above is the sum of the fields).

@@ -27,15 +27,6 @@ pub const DENY_CONFIGURED: u32 = 1 << 1;
 /// Denied by `edge deny add`: survives reloads and restarts.
 pub const DENY_RUNTIME: u32 = 1 << 2;
 
-/// `Config::lists`: `V4_EXACT` has entries.
-pub const LIST_V4_EXACT: u32 = 1;
-/// `Config::lists`: `V4_PREFIX` has entries.
-pub const LIST_V4_PREFIX: u32 = 1 << 1;
-/// `Config::lists`: `V6_EXACT` has entries.
-pub const LIST_V6_EXACT: u32 = 1 << 2;
-/// `Config::lists`: `V6_PREFIX` has entries.
-pub const LIST_V6_PREFIX: u32 = 1 << 3;
-
 // An LPM trie stores the value right behind a key of 4 or 16 bytes: nothing wider than 4 bytes would be aligned there.
 const _: () = assert!(size_of::<Entry>() == 8 && align_of::<Entry>() == 4);
 

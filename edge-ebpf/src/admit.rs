@@ -2,10 +2,7 @@
 //! already put allow before deny into each entry (`edge_common::Entry`).
 
 use aya_ebpf::maps::lpm_trie::Key;
-use edge_common::{
-    ALLOW, Config, DROP_DENIED, Entry, LIST_V4_EXACT, LIST_V4_PREFIX, LIST_V6_EXACT, LIST_V6_PREFIX, PASS_ALLOWED,
-    PASS_ATTEMPT,
-};
+use edge_common::{ALLOW, Config, DROP_DENIED, Entry, PASS_ALLOWED, PASS_ATTEMPT};
 
 use crate::{
     V4_EXACT, V4_PREFIX, V6_EXACT, V6_PREFIX,
@@ -47,16 +44,14 @@ impl<T> Prefix<T> {
 #[inline(always)]
 fn v4(frame: &Frame, packet: &Packet, config: &Config) -> Option<&'static Entry> {
     let address = frame.header::<20>(packet.network)?.word::<12>();
-    if !config.near_v4.contains_v4(u32::from_be(address)) {
-        return None;
-    }
-    if config.lists & LIST_V4_EXACT != 0 {
+    let host = u32::from_be(address);
+    if config.near_v4_exact.contains_v4_address(host) {
         // SAFETY: the map is not preallocated: an entry that the daemon removes stays as it is until the program ends.
         if let Some(entry) = unsafe { V4_EXACT.get(address) } {
             return Some(entry);
         }
     }
-    if config.lists & LIST_V4_PREFIX != 0 {
+    if config.near_v4_prefix.contains_v4(host) {
         return V4_PREFIX.get(Prefix { length: 32, address }.as_key());
     }
     None
@@ -65,21 +60,21 @@ fn v4(frame: &Frame, packet: &Packet, config: &Config) -> Option<&'static Entry>
 #[inline(always)]
 fn v6(frame: &Frame, packet: &Packet, config: &Config) -> Option<&'static Entry> {
     let header = frame.header::<40>(packet.network)?;
-    let high = header.word::<8>();
-    if !config.near_v6.contains_v6(u32::from_be(high)) {
-        return None;
-    }
-    let prefix = Prefix {
-        length: 128,
-        address: [high, header.word::<12>(), header.word::<16>(), header.word::<20>()],
-    };
-    if config.lists & LIST_V6_EXACT != 0 {
+    let address = [
+        header.word::<8>(),
+        header.word::<12>(),
+        header.word::<16>(),
+        header.word::<20>(),
+    ];
+    let host = address.map(u32::from_be);
+    let prefix = Prefix { length: 128, address };
+    if config.near_v6_exact.contains_v6_address(host) {
         // SAFETY: as in `v4`.
         if let Some(entry) = unsafe { V6_EXACT.get(&prefix.address) } {
             return Some(entry);
         }
     }
-    if config.lists & LIST_V6_PREFIX != 0 {
+    if config.near_v6_prefix.contains_v6(host[0]) {
         return V6_PREFIX.get(prefix.as_key());
     }
     None

@@ -303,12 +303,22 @@ fn base(file: &config::Dataplane) -> Config {
 
 /// Makes the program look an entry up.
 fn near(config: &mut Config, network: &IpNet) {
-    config.lists |= Kind::of(network).bit();
+    let kind = Kind::of(network);
     match network {
-        IpNet::V4(network) => config.near_v4.insert_v4(network.addr().to_bits(), network.prefix_len()),
+        IpNet::V4(network) => {
+            let address = network.addr().to_bits();
+            match kind {
+                Kind::V4Exact => config.near_v4_exact.insert_v4_address(address),
+                _ => config.near_v4_prefix.insert_v4(address, network.prefix_len()),
+            }
+        }
         IpNet::V6(network) => {
-            let high = u32::try_from(network.addr().to_bits() >> 96).unwrap_or(u32::MAX);
-            config.near_v6.insert_v6(high, network.prefix_len());
+            let [a, b, c, d, e, f, g, h] = network.addr().segments().map(u32::from);
+            let words = [a << 16 | b, c << 16 | d, e << 16 | f, g << 16 | h];
+            match kind {
+                Kind::V6Exact => config.near_v6_exact.insert_v6_address(words),
+                _ => config.near_v6_prefix.insert_v6(words[0], network.prefix_len()),
+            }
         }
     }
 }

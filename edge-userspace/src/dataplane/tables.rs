@@ -9,7 +9,7 @@ use std::path::Path;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use edge_common::{Config, Entry, LIST_V4_EXACT, LIST_V4_PREFIX, LIST_V6_EXACT, LIST_V6_PREFIX, maps};
+use edge_common::{Config, Entry, maps};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::Error;
@@ -52,16 +52,6 @@ impl Kind {
             IpNet::V4(_) => Self::V4Prefix,
             IpNet::V6(network) if network.prefix_len() == 128 => Self::V6Exact,
             IpNet::V6(_) => Self::V6Prefix,
-        }
-    }
-
-    /// Its bit in `Config::lists`.
-    pub(super) const fn bit(self) -> u32 {
-        match self {
-            Self::V4Exact => LIST_V4_EXACT,
-            Self::V4Prefix => LIST_V4_PREFIX,
-            Self::V6Exact => LIST_V6_EXACT,
-            Self::V6Prefix => LIST_V6_PREFIX,
         }
     }
 
