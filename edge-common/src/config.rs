@@ -25,12 +25,12 @@ impl Ports {
     }
 }
 
-/// A filter in front of one list: 65,536 bits, one for each bucket of addresses. A bit that is off says that no entry of
+/// A filter in front of one IPv6 list: 65,536 bits, one for each bucket of addresses. A bit that is off says that no entry of
 /// the list covers any address of the bucket, so most clean clients cost one load and no look-up, and an empty list is
 /// never looked up. A bit that is on says nothing. Bits must be set before the entries they stand for.
 ///
-/// Lists of single addresses hash the whole address to its bucket; lists of prefixes take the first 16 bits of an IPv4
-/// address, and a hash of the first 32 bits of an IPv6 address (a provider's allocation: /32 or shorter, RIPE-738).
+/// The list of single addresses hashes the whole address to its bucket, the list of prefixes the first 32 bits (a
+/// provider's allocation: /32 or shorter, RIPE-738). IPv4 has `v4_bucket` instead.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Near {
@@ -64,18 +64,6 @@ impl Near {
         self.words[(bucket >> 6) as usize] |= 1 << (bucket & 63);
     }
 
-    /// Whether the list may hold this IPv4 address (host order).
-    #[inline(always)]
-    pub const fn contains_v4_address(&self, address: u32) -> bool {
-        self.contains(bucket(address))
-    }
-
-    /// Whether a prefix of the list may cover this IPv4 address (host order).
-    #[inline(always)]
-    pub const fn contains_v4(&self, address: u32) -> bool {
-        self.contains((address >> 16) as u16)
-    }
-
     /// Whether the list may hold this IPv6 address (words in host order, the first one first).
     #[inline(always)]
     pub const fn contains_v6_address(&self, address: [u32; 4]) -> bool {
@@ -86,20 +74,6 @@ impl Near {
     #[inline(always)]
     pub const fn contains_v6(&self, high: u32) -> bool {
         self.contains(bucket(high))
-    }
-
-    /// Covers one IPv4 address (host order).
-    pub const fn insert_v4_address(&mut self, address: u32) {
-        self.insert(bucket(address));
-    }
-
-    /// Covers an IPv4 prefix (host order). `length` above 32 counts as 32.
-    pub fn insert_v4(&mut self, address: u32, length: u8) {
-        let free = 16_u8.saturating_sub(length);
-        let first = (address >> 16) as u16 & (0xffff_u32 << free) as u16;
-        for offset in 0..1_u32 << free {
-            self.insert(first | offset as u16);
-        }
     }
 
     /// Covers one IPv6 address (words in host order, the first one first).
@@ -133,10 +107,6 @@ pub struct Config {
     pub tcp_ports: Ports,
     /// Ports whose UDP datagrams are QUIC for the edge.
     pub udp_ports: Ports,
-    /// Filter in front of `V4_EXACT`.
-    pub near_v4_exact: Near,
-    /// Filter in front of `V4_PREFIX`.
-    pub near_v4_prefix: Near,
     /// Filter in front of `V6_EXACT`.
     pub near_v6_exact: Near,
     /// Filter in front of `V6_PREFIX`.
@@ -150,8 +120,6 @@ impl Config {
         reserved: 0,
         tcp_ports: Ports::EMPTY,
         udp_ports: Ports::EMPTY,
-        near_v4_exact: Near::EMPTY,
-        near_v4_prefix: Near::EMPTY,
         near_v6_exact: Near::EMPTY,
         near_v6_prefix: Near::EMPTY,
     };
@@ -160,10 +128,10 @@ impl Config {
 const _: () = {
     assert!(size_of::<Ports>() == 8192);
     assert!(size_of::<Near>() == 8192);
-    assert!(size_of::<Config>() == 8 + 6 * 8192);
+    assert!(size_of::<Config>() == 8 + 4 * 8192);
     assert!(core::mem::offset_of!(Config, tcp_ports) == 8);
-    assert!(core::mem::offset_of!(Config, near_v4_exact) == 8 + 2 * 8192);
-    assert!(core::mem::offset_of!(Config, near_v6_prefix) == 8 + 5 * 8192);
+    assert!(core::mem::offset_of!(Config, near_v6_exact) == 8 + 2 * 8192);
+    assert!(core::mem::offset_of!(Config, near_v6_prefix) == 8 + 3 * 8192);
 };
 
 // SAFETY: `repr(C)`, only integers and arrays of them, no padding (the size asserted above is the sum of the fields).
@@ -191,15 +159,7 @@ mod tests {
         for length in 0..=32_u8 {
             let mut near = Near::EMPTY;
             let network = 0xc633_6428_u32 & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            near.insert_v4(network, length);
             let last = network | u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-            for address in [network, last, network | (last & 0x5555_5555)] {
-                assert!(near.contains_v4(address), "{address:x}/{length}");
-            }
-            if length >= 16 {
-                assert!(!near.contains_v4(network ^ 0x0001_0000), "/{length} is not everything");
-            }
-            let mut near = Near::EMPTY;
             near.insert_v6(network, length);
             for address in [network, last, network | (last & 0x5555_5555)] {
                 assert!(near.contains_v6(address), "{address:x}/{length}");

@@ -13,7 +13,10 @@ mod reason;
 
 pub use config::{Config, Near, Ports};
 pub use event::Event;
-pub use list::{ALLOW, ALLOW_CONFIGURED, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry};
+pub use list::{
+    ALLOW, ALLOW_CONFIGURED, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, V4_BUCKETS, v4_bucket, v4_key, v4_length,
+    v4_prefix,
+};
 pub use reason::{
     COUNTERS_CAPACITY, DROP_DENIED, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED, FIRST_DROP, PASS_ALLOWED,
     PASS_ATTEMPT, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, REASONS, Verdict, verdict,
@@ -31,10 +34,11 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](crate::Event)s.
     pub const EVENTS: &str = "EVENTS";
-    /// Hash of single IPv4 addresses (`[u8; 4]`, network order) to [`Entry`](crate::Entry).
-    pub const V4_EXACT: &str = "V4_EXACT";
-    /// LPM trie of IPv4 prefixes shorter than /32 (`[u8; 4]`, network order) to [`Entry`](crate::Entry).
-    pub const V4_PREFIX: &str = "V4_PREFIX";
+    /// Hash of IPv4 prefixes (`u64`, see [`v4_key`](crate::v4_key)) to [`Entry`](crate::Entry).
+    pub const V4: &str = "V4";
+    /// Array of `u64`: the prefix lengths in each bucket (see [`v4_length`](crate::v4_length)). Bits must be set before
+    /// the entries they stand for.
+    pub const V4_LENGTHS: &str = "V4_LENGTHS";
     /// Hash of single IPv6 addresses (`[u8; 16]`, network order) to [`Entry`](crate::Entry).
     pub const V6_EXACT: &str = "V6_EXACT";
     /// LPM trie of IPv6 prefixes shorter than /128 (`[u8; 16]`, network order) to [`Entry`](crate::Entry).

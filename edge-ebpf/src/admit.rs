@@ -2,19 +2,18 @@
 //! already put allow before deny into each entry (`edge_common::Entry`).
 
 use aya_ebpf::maps::lpm_trie::Key;
-use edge_common::{ALLOW, Config, DROP_DENIED, Entry, PASS_ALLOWED, PASS_ATTEMPT};
+use edge_common::{ALLOW, Config, DROP_DENIED, Entry, PASS_ALLOWED, PASS_ATTEMPT, v4_bucket, v4_key};
 
 use crate::{
-    V4_EXACT, V4_PREFIX, V6_EXACT, V6_PREFIX,
+    V4, V4_LENGTHS, V6_EXACT, V6_PREFIX,
     parse::{Frame, Packet},
 };
 
-/// The reason for an attempt's verdict. Single addresses are asked first, since they are the longest match there can be
-/// and a hash is several times faster than the trie.
+/// The reason for an attempt's verdict: the longest match says it.
 #[inline(always)]
 pub fn judge(frame: &Frame, packet: &Packet, config: &Config) -> u32 {
     let entry = if packet.version == 4 {
-        v4(frame, packet, config)
+        v4(frame, packet)
     } else {
         v6(frame, packet, config)
     };
@@ -42,21 +41,25 @@ impl<T> Prefix<T> {
 }
 
 #[inline(always)]
-fn v4(frame: &Frame, packet: &Packet, config: &Config) -> Option<&'static Entry> {
-    let address = frame.header::<20>(packet.network)?.word::<12>();
-    let host = u32::from_be(address);
-    if config.near_v4_exact.contains_v4_address(host) {
+fn v4(frame: &Frame, packet: &Packet) -> Option<&'static Entry> {
+    let address = u32::from_be(frame.header::<20>(packet.network)?.word::<12>());
+    let mut lengths = *V4_LENGTHS.get(v4_bucket(address))?;
+    // Lengths 32 to 0. The lowest bit is the longest.
+    for _ in 0..33 {
+        if lengths == 0 {
+            break;
+        }
+        let length = lengths & lengths.wrapping_neg();
         // SAFETY: the map is not preallocated: an entry that the daemon removes stays as it is until the program ends.
-        if let Some(entry) = unsafe { V4_EXACT.get(address) } {
+        if let Some(entry) = unsafe { V4.get(v4_key(address, length)) } {
             return Some(entry);
         }
-    }
-    if config.near_v4_prefix.contains_v4(host) {
-        return V4_PREFIX.get(Prefix { length: 32, address }.as_key());
+        lengths ^= length;
     }
     None
 }
 
+/// Single addresses first: they are the longest match there can be, and a hash is faster than the trie.
 #[inline(always)]
 fn v6(frame: &Frame, packet: &Packet, config: &Config) -> Option<&'static Entry> {
     let header = frame.header::<40>(packet.network)?;

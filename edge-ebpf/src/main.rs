@@ -17,7 +17,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
     programs::XdpContext,
 };
-use edge_common::{COUNTERS_CAPACITY, Config, Entry, Verdict, verdict};
+use edge_common::{COUNTERS_CAPACITY, Config, Entry, V4_BUCKETS, Verdict, verdict};
 
 use crate::parse::{Class, Frame};
 
@@ -30,11 +30,11 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 // The daemon sets the lists' sizes when it loads the program. NO_PREALLOC: memory for the entries there are, not for
 // those there might be; entries are only ever written by system calls, where allocation may fail safely.
 #[map]
-static V4_EXACT: HashMap<u32, Entry> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+static V4: HashMap<u64, Entry> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+static V4_LENGTHS: Array<u64> = Array::with_max_entries(V4_BUCKETS, 0);
 #[map]
 static V6_EXACT: HashMap<[u32; 4], Entry> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
-#[map]
-static V4_PREFIX: LpmTrie<u32, Entry> = LpmTrie::with_max_entries(1, 0);
 #[map]
 static V6_PREFIX: LpmTrie<[u32; 4], Entry> = LpmTrie::with_max_entries(1, 0);
 

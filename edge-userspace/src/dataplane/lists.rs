@@ -7,12 +7,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use edge_common::{ALLOW, ALLOW_CONFIGURED, Config, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, Ports};
-use ipnet::IpNet;
+use edge_common::{
+    ALLOW, ALLOW_CONFIGURED, Config, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, Ports, V4_BUCKETS, v4_length,
+};
+use ipnet::{IpNet, Ipv6Net};
 
 use super::error::Error;
 use super::pins::{Lock, Pins};
-use super::tables::{Kind, Tables};
+use super::tables::{Kind, Tables, buckets};
 use crate::config;
 
 /// The lists in the kernel. Every operation holds the pin directory's lock, so that a daemon and an `edge deny` beside it
@@ -91,9 +93,14 @@ impl Lists {
         if old == Some(entry) {
             return Ok(Added::Already);
         }
-        let mut config = tables.config()?;
-        near(&mut config, &network);
-        tables.set_config(&config)?;
+        match &network {
+            IpNet::V4(network) => tables.add_length(network)?,
+            IpNet::V6(v6) => {
+                let mut config = tables.config()?;
+                near(&mut config, v6);
+                tables.set_config(&config)?;
+            }
+        }
         tables.write(&network, entry)?;
         if old.is_none_or(|entry| !denies(&entry)) {
             self.denied.fetch_add(1, Ordering::Relaxed);
@@ -179,16 +186,11 @@ impl Lists {
         let new = plan(&file.allow, &file.deny, kept.chain(runtime.iter().copied()));
         fits(&new, tables.capacity())?;
 
-        let mut config = base(file);
-        for network in new.keys() {
-            near(&mut config, network);
-        }
-        // Nothing may be looked up less while old entries are still to be found: union first, the new filter last.
-        let mut union = config;
-        for network in old.keys() {
-            near(&mut union, network);
-        }
-        tables.set_config(&union)?;
+        // Nothing may be looked up less while old entries are still to be found: filters for both first, for the new
+        // ones last.
+        let (both, both_lengths) = filters(file, old.keys().chain(new.keys()));
+        tables.set_lengths(&both_lengths)?;
+        tables.set_config(&both)?;
         // What is allowed first and taken away last, so that no allowed client meets a half-written list.
         let changed = |verdict| {
             let old = &old;
@@ -201,7 +203,9 @@ impl Lists {
         for network in old.keys().filter(|network| !new.contains_key(*network)) {
             tables.erase(network)?;
         }
+        let (config, lengths) = filters(file, new.keys());
         tables.set_config(&config)?;
+        tables.set_lengths(&lengths)?;
         self.count(&new);
         Ok(())
     }
@@ -301,25 +305,32 @@ fn base(file: &config::Dataplane) -> Config {
     }
 }
 
-/// Makes the program look an entry up.
-fn near(config: &mut Config, network: &IpNet) {
-    let kind = Kind::of(network);
-    match network {
-        IpNet::V4(network) => {
-            let address = network.addr().to_bits();
-            match kind {
-                Kind::V4Exact => config.near_v4_exact.insert_v4_address(address),
-                _ => config.near_v4_prefix.insert_v4(address, network.prefix_len()),
+/// What makes the program look these entries up: its configuration, and the prefix lengths by IPv4 bucket.
+fn filters<'a>(file: &config::Dataplane, networks: impl Iterator<Item = &'a IpNet>) -> (Config, Vec<u64>) {
+    let mut config = base(file);
+    let mut lengths = vec![0; usize::try_from(V4_BUCKETS).unwrap_or_default()];
+    for network in networks {
+        match network {
+            IpNet::V4(network) => {
+                let (first, last) = buckets(network).into_inner();
+                let range = usize::try_from(first).unwrap_or_default()..=usize::try_from(last).unwrap_or_default();
+                for bucket in lengths.get_mut(range).unwrap_or_default() {
+                    *bucket |= v4_length(network.prefix_len());
+                }
             }
+            IpNet::V6(network) => near(&mut config, network),
         }
-        IpNet::V6(network) => {
-            let [a, b, c, d, e, f, g, h] = network.addr().segments().map(u32::from);
-            let words = [a << 16 | b, c << 16 | d, e << 16 | f, g << 16 | h];
-            match kind {
-                Kind::V6Exact => config.near_v6_exact.insert_v6_address(words),
-                _ => config.near_v6_prefix.insert_v6(words[0], network.prefix_len()),
-            }
-        }
+    }
+    (config, lengths)
+}
+
+fn near(config: &mut Config, network: &Ipv6Net) {
+    let [a, b, c, d, e, f, g, h] = network.addr().segments().map(u32::from);
+    let words @ [high, ..] = [a << 16 | b, c << 16 | d, e << 16 | f, g << 16 | h];
+    if network.prefix_len() == 128 {
+        config.near_v6_exact.insert_v6_address(words);
+    } else {
+        config.near_v6_prefix.insert_v6(high, network.prefix_len());
     }
 }
 
@@ -386,10 +397,10 @@ mod tests {
             &nets(&["192.0.2.1/32", "192.0.2.2/32", "10.0.0.0/8"]),
             std::iter::empty(),
         );
-        assert!(fits(&entries, 2).is_ok());
-        let error = fits(&entries, 1).unwrap_err().to_string();
+        assert!(fits(&entries, 3).is_ok());
+        let error = fits(&entries, 2).unwrap_err().to_string();
         assert!(
-            error.contains("2 IPv4 addresses") && error.contains("`deny_entries`"),
+            error.contains("3 IPv4 networks") && error.contains("`deny_entries`"),
             "{error}"
         );
     }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use aya::programs::{ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
-use edge_common::maps;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::error::Error;
+use super::tables::TABLES;
 
 /// Empty if the object had not been built when the daemon was.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edge.o"));
@@ -34,7 +34,7 @@ pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32) -> 
     let _ = setrlimit(Resource::Memlock, unlimited);
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::STATS);
-    for name in [maps::V4_EXACT, maps::V4_PREFIX, maps::V6_EXACT, maps::V6_PREFIX] {
+    for name in TABLES {
         loader.map_max_entries(name, capacity);
     }
     for (name, path) in paths.unwrap_or_default() {

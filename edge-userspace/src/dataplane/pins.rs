@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/edge/             the pin directory; its lock orders everybody's changes
-//!   v1/CONFIG COUNTERS V4_…     the maps of layout 1 (`edge_common::LAYOUT`)
+//!   v1/CONFIG COUNTERS V4 …     the maps of layout 1 (`edge_common::LAYOUT`)
 //!   links/4026531833-3-native   one per interface: network namespace, index, mode; its lock is the daemon's, for life
 //! ```
 //! Interface names are not in there: they may hold dots, which the BPF file system refuses, and they may be given to
@@ -15,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
-use edge_common::{COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, maps};
+use edge_common::{COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, V4_BUCKETS, maps};
 use ipnet::IpNet;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, mount};
@@ -159,8 +159,8 @@ impl Pins {
         let shapes = [
             (maps::CONFIG, 4, size_of::<Config>(), 1),
             (maps::COUNTERS, 4, 8, COUNTERS_CAPACITY),
-            (maps::V4_EXACT, 4, size_of::<Entry>(), capacity),
-            (maps::V4_PREFIX, 8, size_of::<Entry>(), capacity),
+            (maps::V4, 8, size_of::<Entry>(), capacity),
+            (maps::V4_LENGTHS, 4, 8, V4_BUCKETS),
             (maps::V6_EXACT, 16, size_of::<Entry>(), capacity),
             (maps::V6_PREFIX, 20, size_of::<Entry>(), capacity),
         ];

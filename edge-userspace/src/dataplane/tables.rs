@@ -1,26 +1,27 @@
-//! The maps that the daemon writes: the four tables of list entries and the configuration. One home for the knowledge of
+//! The maps that the daemon writes: the tables of list entries and the configuration. One home for the knowledge of
 //! which network lives in which table.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use edge_common::{Config, Entry, maps};
+use edge_common::{Config, Entry, V4_BUCKETS, maps, v4_bucket, v4_key, v4_length, v4_prefix};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::Error;
 
 /// The maps that carry entries, in no order that matters.
-pub(super) const TABLES: [&str; 4] = [maps::V4_EXACT, maps::V4_PREFIX, maps::V6_EXACT, maps::V6_PREFIX];
+pub(super) const TABLES: [&str; 3] = [maps::V4, maps::V6_EXACT, maps::V6_PREFIX];
 
 /// The maps that the daemon writes.
 pub(super) struct Tables {
-    v4_exact: HashMap<MapData, [u8; 4], Entry>,
-    v4_prefix: LpmTrie<MapData, [u8; 4], Entry>,
+    v4: HashMap<MapData, u64, Entry>,
+    v4_lengths: Array<MapData, u64>,
     v6_exact: HashMap<MapData, [u8; 16], Entry>,
     v6_prefix: LpmTrie<MapData, [u8; 16], Entry>,
     config: Array<MapData, Config>,
@@ -39,8 +40,7 @@ impl fmt::Debug for Tables {
 /// Which table a network lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    V4Exact,
-    V4Prefix,
+    V4,
     V6Exact,
     V6Prefix,
 }
@@ -48,8 +48,7 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(network: &IpNet) -> Self {
         match network {
-            IpNet::V4(network) if network.prefix_len() == 32 => Self::V4Exact,
-            IpNet::V4(_) => Self::V4Prefix,
+            IpNet::V4(_) => Self::V4,
             IpNet::V6(network) if network.prefix_len() == 128 => Self::V6Exact,
             IpNet::V6(_) => Self::V6Prefix,
         }
@@ -57,8 +56,7 @@ impl Kind {
 
     pub(super) const fn plural(self) -> &'static str {
         match self {
-            Self::V4Exact => "IPv4 addresses",
-            Self::V4Prefix => "IPv4 networks",
+            Self::V4 => "IPv4 networks",
             Self::V6Exact => "IPv6 addresses",
             Self::V6Prefix => "IPv6 networks",
         }
@@ -66,8 +64,7 @@ impl Kind {
 
     const fn map(self) -> &'static str {
         match self {
-            Self::V4Exact => maps::V4_EXACT,
-            Self::V4Prefix => maps::V4_PREFIX,
+            Self::V4 => maps::V4,
             Self::V6Exact => maps::V6_EXACT,
             Self::V6Prefix => maps::V6_PREFIX,
         }
@@ -86,7 +83,7 @@ impl Tables {
     /// Those pinned in `directory`.
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
         let pinned = |name| MapData::from_pin(directory.join(name)).map_err(Error::map(name));
-        let info = pinned(maps::V4_EXACT)?.info().map_err(Error::map(maps::V4_EXACT))?;
+        let info = pinned(maps::V4)?.info().map_err(Error::map(maps::V4))?;
         Self::build(info.max_entries(), |name| {
             Map::from_map_data(pinned(name)?).map_err(Error::map(name))
         })
@@ -94,8 +91,10 @@ impl Tables {
 
     fn build(capacity: u32, mut map: impl FnMut(&'static str) -> Result<Map, Error>) -> Result<Self, Error> {
         Ok(Self {
-            v4_exact: map(maps::V4_EXACT)?.try_into().map_err(Error::map(maps::V4_EXACT))?,
-            v4_prefix: map(maps::V4_PREFIX)?.try_into().map_err(Error::map(maps::V4_PREFIX))?,
+            v4: map(maps::V4)?.try_into().map_err(Error::map(maps::V4))?,
+            v4_lengths: map(maps::V4_LENGTHS)?
+                .try_into()
+                .map_err(Error::map(maps::V4_LENGTHS))?,
             v6_exact: map(maps::V6_EXACT)?.try_into().map_err(Error::map(maps::V6_EXACT))?,
             v6_prefix: map(maps::V6_PREFIX)?.try_into().map_err(Error::map(maps::V6_PREFIX))?,
             config: map(maps::CONFIG)?.try_into().map_err(Error::map(maps::CONFIG))?,
@@ -111,14 +110,9 @@ impl Tables {
     /// Every entry of every table. Two system calls each.
     pub(super) fn entries(&self) -> Result<BTreeMap<IpNet, Entry>, Error> {
         let mut entries = BTreeMap::new();
-        for item in self.v4_exact.iter() {
-            let (address, entry) = item.map_err(Error::map(maps::V4_EXACT))?;
-            entries.insert(Ipv4Net::from(Ipv4Addr::from(address)).into(), entry);
-        }
-        for item in self.v4_prefix.iter() {
-            let (key, entry) = item.map_err(Error::map(maps::V4_PREFIX))?;
-            let length = u8::try_from(key.prefix_len()).unwrap_or(u8::MAX);
-            if let Ok(network) = Ipv4Net::new(Ipv4Addr::from(key.data()), length) {
+        for item in self.v4.iter() {
+            let (key, entry) = item.map_err(Error::map(maps::V4))?;
+            if let Some(network) = v4_prefix(key).and_then(|(bits, length)| Ipv4Net::new(bits.into(), length).ok()) {
                 entries.insert(network.into(), entry);
             }
         }
@@ -139,27 +133,61 @@ impl Tables {
     /// The entry of exactly this network.
     pub(super) fn get(&self, network: &IpNet) -> Result<Option<Entry>, Error> {
         match network {
-            IpNet::V4(n) if n.prefix_len() == 32 => found(self.v4_exact.get(&n.addr().octets(), 0), maps::V4_EXACT),
+            IpNet::V4(n) => found(self.v4.get(&key(n), 0), maps::V4),
             IpNet::V6(n) if n.prefix_len() == 128 => found(self.v6_exact.get(&n.addr().octets(), 0), maps::V6_EXACT),
             // A trie has no exact look-up, so walk it: this is for operators' commands, not for packets.
-            _ => Ok(self.entries()?.get(network).copied()),
+            IpNet::V6(_) => Ok(self.entries()?.get(network).copied()),
         }
     }
 
-    /// The longest prefix in the tries that covers this network, itself included.
+    /// The longest prefix that covers this network, itself included.
     pub(super) fn covering(&self, network: &IpNet) -> Result<Option<Entry>, Error> {
         match network {
-            IpNet::V4(n) => found(self.v4_prefix.get(&v4_key(n), 0), maps::V4_PREFIX),
+            IpNet::V4(n) => {
+                for length in (0..=n.prefix_len()).rev() {
+                    let key = v4_key(n.addr().to_bits(), v4_length(length));
+                    if let Some(entry) = found(self.v4.get(&key, 0), maps::V4)? {
+                        return Ok(Some(entry));
+                    }
+                }
+                Ok(None)
+            }
             IpNet::V6(n) => found(self.v6_prefix.get(&v6_key(n), 0), maps::V6_PREFIX),
         }
+    }
+
+    /// Makes the program look for prefixes of these lengths: one word for each bucket, as `V4_LENGTHS` has them.
+    pub(super) fn set_lengths(&mut self, lengths: &[u64]) -> Result<(), Error> {
+        for (bucket, wanted) in (0..V4_BUCKETS).zip(lengths) {
+            if self.lengths(bucket)? != *wanted {
+                self.v4_lengths
+                    .set(bucket, wanted, 0)
+                    .map_err(Error::map(maps::V4_LENGTHS))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the program look for this prefix too.
+    pub(super) fn add_length(&mut self, network: &Ipv4Net) -> Result<(), Error> {
+        for bucket in buckets(network) {
+            let lengths = self.lengths(bucket)? | v4_length(network.prefix_len());
+            self.v4_lengths
+                .set(bucket, lengths, 0)
+                .map_err(Error::map(maps::V4_LENGTHS))?;
+        }
+        Ok(())
+    }
+
+    fn lengths(&self, bucket: u32) -> Result<u64, Error> {
+        self.v4_lengths.get(&bucket, 0).map_err(Error::map(maps::V4_LENGTHS))
     }
 
     /// Adds or replaces an entry.
     pub(super) fn write(&mut self, network: &IpNet, entry: Entry) -> Result<(), Error> {
         let kind = Kind::of(network);
         let written = match (network, kind) {
-            (IpNet::V4(n), Kind::V4Exact) => self.v4_exact.insert(n.addr().octets(), entry, 0),
-            (IpNet::V4(n), _) => self.v4_prefix.insert(&v4_key(n), entry, 0),
+            (IpNet::V4(n), _) => self.v4.insert(key(n), entry, 0),
             (IpNet::V6(n), Kind::V6Exact) => self.v6_exact.insert(n.addr().octets(), entry, 0),
             (IpNet::V6(n), _) => self.v6_prefix.insert(&v6_key(n), entry, 0),
         };
@@ -182,8 +210,7 @@ impl Tables {
     pub(super) fn erase(&mut self, network: &IpNet) -> Result<(), Error> {
         let kind = Kind::of(network);
         match (network, kind) {
-            (IpNet::V4(n), Kind::V4Exact) => self.v4_exact.remove(&n.addr().octets()),
-            (IpNet::V4(n), _) => self.v4_prefix.remove(&v4_key(n)),
+            (IpNet::V4(n), _) => self.v4.remove(&key(n)),
             (IpNet::V6(n), Kind::V6Exact) => self.v6_exact.remove(&n.addr().octets()),
             (IpNet::V6(n), _) => self.v6_prefix.remove(&v6_key(n)),
         }
@@ -201,8 +228,13 @@ impl Tables {
     }
 }
 
-fn v4_key(network: &Ipv4Net) -> Key<[u8; 4]> {
-    Key::new(u32::from(network.prefix_len()), network.addr().octets())
+fn key(network: &Ipv4Net) -> u64 {
+    v4_key(network.addr().to_bits(), v4_length(network.prefix_len()))
+}
+
+/// The buckets that a prefix reaches into.
+pub(super) fn buckets(network: &Ipv4Net) -> RangeInclusive<u32> {
+    v4_bucket(network.network().to_bits())..=v4_bucket(network.broadcast().to_bits())
 }
 
 fn v6_key(network: &Ipv6Net) -> Key<[u8; 16]> {
