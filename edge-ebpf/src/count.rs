@@ -4,8 +4,8 @@ use aya_ebpf::programs::XdpContext;
 use edge_common::{Config, Event};
 
 use crate::{
-    COUNTERS, EVENTS,
-    parse::{Frame, Packet},
+    CONFIG, COUNTERS, EVENTS,
+    parse::{self, Frame},
 };
 
 /// Counts a packet on this CPU, and says how many of this reason came before it here.
@@ -22,17 +22,23 @@ pub fn add(reason: u32) -> u64 {
     }
 }
 
-/// Sends one in `event_sample` drops of a reason, the first one included. A full ring loses events, never packets.
+/// Whether this drop is one of those that are logged: one in `event_sample` of a reason, the first one included.
 #[inline(always)]
-pub fn sample(context: &XdpContext, frame: &Frame, packet: &Packet, config: &Config, reason: u32, counted: u64) {
-    let one_in = u64::from(config.event_sample);
-    if one_in == 0 || counted % one_in != 0 {
-        return;
-    }
-    let interface = context.ingress_ifindex() as u32;
-    let Some(mut record) = EVENTS.reserve::<Event>(0) else {
+pub const fn sampled(config: &Config, counted: u64) -> bool {
+    let one_in = config.event_sample as u64;
+    one_in != 0 && counted % one_in == 0
+}
+
+/// Sends a drop to the daemon. Apart from the rest, and parsing once more, so that packets that are not sampled (nearly
+/// all) do not carry along what only the sample needs. A full ring loses events, never packets.
+#[inline(never)]
+pub fn sample(context: &XdpContext, reason: u32) {
+    let Some(config) = CONFIG.get(0) else {
         return;
     };
+    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
+    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let packet = parse::classify(&frame, config);
     let mut source = [0; 4];
     if packet.version == 4 {
         if let Some(header) = frame.header::<20>(packet.network) {
@@ -48,6 +54,10 @@ pub fn sample(context: &XdpContext, frame: &Frame, packet: &Packet, config: &Con
     }
     // SAFETY: sixteen bytes either way, and any bits are a valid `[u8; 16]`.
     let source = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(source) };
+    let interface = context.ingress_ifindex() as u32;
+    let Some(mut record) = EVENTS.reserve::<Event>(0) else {
+        return;
+    };
     record.write(Event {
         reason,
         interface,

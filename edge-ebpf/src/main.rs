@@ -56,7 +56,9 @@ pub fn edge(context: XdpContext) -> u32 {
     match verdict(reason) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop => {
-            count::sample(&context, &frame, &packet, config, reason, counted);
+            if count::sampled(config, counted) {
+                count::sample(&context, reason);
+            }
             xdp_action::XDP_DROP
         }
     }
