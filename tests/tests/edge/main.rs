@@ -1,0 +1,9 @@
+//! The daemon with its XDP program in a small world of its own: what an operator relies on when things go wrong.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+#[path = "../checkout/mod.rs"]
+mod checkout;
+mod garbage;
+mod survival;
+mod world;

@@ -1,0 +1,174 @@
+//! A client and an edge, each in its own network namespace, and the daemon between a veth pair and a zone of files.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use edge_testbed::netns::{End, Netns, veth};
+use edge_testbed::pins::Pins;
+use edge_testbed::pki::Authority;
+use edge_testbed::process::{self, Process};
+
+use crate::checkout;
+
+pub(crate) const HOST: &str = "site.example.test";
+pub(crate) const EDGE: [&str; 2] = ["10.77.0.1", "fd77::1"];
+pub(crate) const CLIENT: [&str; 2] = ["10.77.0.2", "fd77::2"];
+const ADMIN: &str = "127.0.0.1:9180";
+const START: Duration = Duration::from_secs(30);
+/// Three SYNs of a client in vain: the first, and repeats after one and three seconds.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Everything ends with it, the daemon first.
+pub(crate) struct World {
+    pub(crate) daemon: Process,
+    _pins: Pins,
+    pub(crate) client: Netns,
+    pub(crate) edge: Netns,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    /// Says why and answers nothing where it cannot be made.
+    pub(crate) fn start() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: network namespaces and XDP need root");
+            return None;
+        }
+        if !checkout::root().join("target/ebpf/edge.o").exists() {
+            eprintln!("SKIPPED: no XDP program, build it by `cargo xtask build-ebpf`");
+            return None;
+        }
+        checkout::build();
+        let client = Netns::create("client").unwrap();
+        let edge = Netns::create("edge").unwrap();
+        let addresses = |plain: [&str; 2]| [format!("{}/24", plain[0]), format!("{}/64", plain[1])];
+        let (left, right) = (addresses(CLIENT), addresses(EDGE));
+        veth(
+            &End {
+                netns: &client,
+                interface: "client0",
+                addresses: &[&left[0], &left[1]],
+            },
+            &End {
+                netns: &edge,
+                interface: "edge0",
+                addresses: &[&right[0], &right[1]],
+            },
+        )
+        .unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let pins = Pins::prepare("test").unwrap();
+        write_files(directory.path(), pins.path());
+        let daemon = spawn(&edge, directory.path());
+        let mut world = Self {
+            daemon,
+            _pins: pins,
+            client,
+            edge,
+            directory,
+        };
+        world.wait_ready(EDGE[0]);
+        Some(world)
+    }
+
+    /// Starts the daemon again with the same files, after it ended.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.daemon.ended().unwrap().is_some(), "it still runs");
+        self.daemon = spawn(&self.edge, self.directory.path());
+    }
+
+    /// Waits until the zone answers at that address of the edge.
+    pub(crate) fn wait_ready(&mut self, address: &str) {
+        let Self {
+            daemon,
+            client,
+            directory,
+            ..
+        } = self;
+        daemon
+            .wait_until("answer", START, || {
+                Ok(run(&mut curl(client, directory.path(), address)).status.success())
+            })
+            .unwrap();
+    }
+
+    /// One request of a client with a connection of its own.
+    pub(crate) fn get(&self, address: &str) -> Output {
+        run(&mut curl(&self.client, self.directory.path(), address))
+    }
+
+    /// Tries to connect from the client's namespace.
+    pub(crate) fn connect(&self, address: &str, port: u16) -> io::Result<TcpStream> {
+        let address = SocketAddr::new(address.parse::<IpAddr>().unwrap(), port);
+        self.client
+            .enter(|| TcpStream::connect_timeout(&address, PATIENCE))
+            .unwrap()
+    }
+
+    /// `edge ARGUMENTS --admin …` in the edge's namespace; gives what it printed.
+    pub(crate) fn control(&self, arguments: &[&str]) -> String {
+        let mut command = self.edge.command(checkout::binaries().join("edge")).unwrap();
+        let output = run(command.args(arguments).args(["--admin", ADMIN]));
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+fn spawn(edge: &Netns, directory: &Path) -> Process {
+    let mut command = edge.command(checkout::binaries().join("edge")).unwrap();
+    command
+        .args(["run", "--log-format", "json", "--config"])
+        .arg(directory.join("edge.toml"));
+    Process::spawn(&mut command, &directory.join("log")).unwrap()
+}
+
+fn curl(client: &Netns, directory: &Path, address: &str) -> Command {
+    let mut curl = client.command("curl").unwrap();
+    let address = if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    };
+    curl.args(["--silent", "--show-error", "--fail", "--max-time", "4", "--cacert"])
+        .arg(directory.join("ca.pem"));
+    curl.args(["--resolve", &format!("{HOST}:443:{address}")])
+        .arg(format!("https://{HOST}/"));
+    curl
+}
+
+fn run(command: &mut Command) -> Output {
+    process::output(command, Duration::from_secs(30)).unwrap()
+}
+
+fn write_files(directory: &Path, pins: &Path) {
+    let authority = Authority::new("Edge test CA").unwrap();
+    authority.write(&directory.join("ca.pem")).unwrap();
+    authority.write_leaf(directory, "site", &[HOST]).unwrap();
+    fs::create_dir(directory.join("www")).unwrap();
+    fs::write(directory.join("www/index.html"), "the page\n").unwrap();
+    let configuration = format!(
+        r#"[server]
+https = ["0.0.0.0:443", "[::]:443"]
+http = ["0.0.0.0:80", "[::]:80"]
+[dataplane]
+interfaces = ["edge0"]
+xdp = "native"
+pin_directory = "{pins}"
+[admin]
+listen = "{ADMIN}"
+[[zone]]
+name = "site"
+hosts = ["{HOST}"]
+certificate = "site.pem"
+key = "site.key"
+[zone.origin]
+directory = "www"
+"#,
+        pins = pins.display(),
+    );
+    fs::write(directory.join("edge.toml"), configuration).unwrap();
+}
