@@ -1,5 +1,6 @@
 //! Runs XDP programs on packets of our own by `BPF_PROG_TEST_RUN`: verdicts for tests, nanoseconds for benches. Raw system
 //! calls, because the programs come from everywhere: the daemon's own, another tool's, or two instructions made here.
+#![expect(unsafe_code, reason = "no library offers BPF_PROG_TEST_RUN on programs of others")]
 
 use std::io;
 use std::mem::size_of;

@@ -166,8 +166,8 @@ fn judge(from: &str, import: &Import) -> Option<String> {
             "`{to}` is no room: move it into one, or add the room to ROW in xtask/src/layers.rs and to ARCHITECTURE.md"
         ));
     }
-    if to == "cli" {
-        return Some("nothing but the binaries knows the command line: pass the value in".to_owned());
+    if to == "cli" && from != "node" {
+        return Some("nothing but node and the binaries knows the command line: let node pass the value in".to_owned());
     }
     if from == "node" || (from == "cli" && ["base", "config", "admin", "node", "dataplane"].contains(&to)) {
         return None;
