@@ -1,0 +1,177 @@
+//! `cargo xtask setup`: finds what building, testing, linting and benches need, and installs what is missing.
+//!
+//! Three kinds of things: programs of the distribution (`packages`), a toolchain that can build eBPF (`toolchain`), and
+//! cargo programs, which go to `target/tools` and never over a user's own. All of it may be run again at any time.
+
+mod packages;
+mod toolchain;
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::workspace;
+
+pub(crate) use toolchain::Toolchain;
+
+/// Find or install what is missing on this machine.
+///
+/// Uses what is there first: a rustup toolchain with `rust-src`, a bpf-linker of the right LLVM, programs in the search
+/// path. What is missing comes from Debian's or Ubuntu's packages (as root, or by sudo), or is built into target/tools.
+#[derive(clap::Args)]
+pub(crate) struct Setup {
+    /// What to set up for
+    #[arg(value_enum, default_values_t = [Purpose::Build, Purpose::Test])]
+    purposes: Vec<Purpose>,
+    /// Only report; fail if anything is missing
+    #[arg(long)]
+    check: bool,
+}
+
+/// What a tool is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Purpose {
+    /// Building the daemon and its XDP program
+    Build,
+    /// The tests and the demo
+    Test,
+    /// `cargo xtask lint`
+    Lint,
+    /// `cargo xtask bench`
+    Bench,
+}
+
+/// A program that comes in a package.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    purposes: &'static [Purpose],
+}
+
+const TOOLS: &[Tool] = {
+    use Purpose::{Bench, Build, Lint, Test};
+    &[
+        tool("cc", "gcc", &[Build]),
+        tool("make", "make", &[Build]),
+        tool("ip", "iproute2", &[Test, Bench]),
+        tool("curl", "curl", &[Test, Bench]),
+        tool("openssl", "openssl", &[Test]),
+        tool("taskset", "util-linux", &[Bench]),
+        tool("nginx", "nginx-light", &[Bench]),
+        tool("h2load", "nghttp2-client", &[Bench]),
+        tool("xdp-filter", "xdp-tools", &[Bench]),
+        tool("git", "git", &[Lint]),
+    ]
+};
+
+const fn tool(program: &'static str, package: &'static str, purposes: &'static [Purpose]) -> Tool {
+    Tool {
+        program,
+        package,
+        purposes,
+    }
+}
+
+/// Sets the machine up.
+pub(crate) fn run(setup: &Setup) -> Result<()> {
+    let wants = |purposes: &[Purpose]| purposes.iter().any(|purpose| setup.purposes.contains(purpose));
+    let mut missing = Vec::new();
+
+    let absent: Vec<_> = TOOLS
+        .iter()
+        .filter(|tool| wants(tool.purposes) && workspace::tool(tool.program).is_none())
+        .collect();
+    if !absent.is_empty() {
+        let packages: Vec<_> = absent.iter().map(|tool| tool.package).collect();
+        if setup.check {
+            missing.extend(
+                absent
+                    .iter()
+                    .map(|tool| format!("{} (package {})", tool.program, tool.package)),
+            );
+        } else {
+            packages::install(&packages)?;
+            for tool in absent {
+                workspace::need(tool.program, workspace::SETUP_BENCH)?;
+            }
+        }
+    }
+
+    match toolchain::ensure(setup.check)? {
+        Some(toolchain) => {
+            println!("setup: eBPF by {toolchain}");
+            if wants(&[Purpose::Lint]) && !toolchain.has_clippy() {
+                if setup.check {
+                    missing.push("clippy for the eBPF toolchain".into());
+                } else {
+                    toolchain.install_clippy()?;
+                }
+            }
+        }
+        None => missing.push("a Rust toolchain with the source of `core`, and a bpf-linker of its LLVM".into()),
+    }
+
+    if wants(&[Purpose::Lint]) {
+        for component in ["fmt", "clippy"] {
+            let found = Command::new("cargo")
+                .args([component, "--version"])
+                .output()
+                .is_ok_and(|o| o.status.success());
+            if !found {
+                missing.push(format!(
+                    "cargo {component} (`rustup component add {}`)",
+                    rustup_name(component)
+                ));
+            }
+        }
+        if workspace::tool("cargo-deny").is_none() {
+            if setup.check {
+                missing.push("cargo-deny".into());
+            } else {
+                cargo_install("cargo-deny", &[], &[])?;
+            }
+        }
+    }
+
+    if !missing.is_empty() {
+        let again = setup
+            .purposes
+            .iter()
+            .map(|purpose| format!(" {purpose:?}").to_lowercase())
+            .collect::<String>();
+        bail!(
+            "missing: {}; `cargo xtask setup{again}` installs what can be installed",
+            missing.join(", ")
+        );
+    }
+    println!("setup: everything is there");
+    Ok(())
+}
+
+fn rustup_name(component: &str) -> &str {
+    if component == "fmt" { "rustfmt" } else { component }
+}
+
+/// Builds a program from crates.io into `target/tools`.
+fn cargo_install(name: &str, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Result<()> {
+    let root = workspace::output("tools")?;
+    println!(
+        "setup: building {name} into {} (a few minutes)",
+        root.join("bin").display()
+    );
+    let build = root.join("build");
+    let mut command = workspace::cargo_command();
+    command
+        .args(["install", "--locked", "--force", "--root"])
+        .arg(&root)
+        .arg("--target-dir")
+        .arg(&build)
+        .arg(name)
+        .args(arguments)
+        .envs(environment.iter().copied());
+    let done = workspace::run(&mut command);
+    // Half a gigabyte that nobody needs again.
+    let _ = std::fs::remove_dir_all(build);
+    done
+}
