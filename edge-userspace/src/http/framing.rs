@@ -149,12 +149,16 @@ impl Framing {
 
     /// Between two messages, with nothing of the next.
     pub fn at_rest(&self) -> bool {
-        matches!(self.state, State::Start(0) | State::Held)
+        matches!(self.state, State::Start(0) | State::Held) && self.line.is_empty()
     }
 
     /// Within a head, or the empty lines in front of one.
     pub fn in_head(&self) -> bool {
-        matches!(self.state, State::Start(1..) | State::Head(_) | State::Overlong)
+        match self.state {
+            State::Start(empty) => empty > 0 || !self.line.is_empty(),
+            State::Head(_) | State::Overlong => true,
+            _ => false,
+        }
     }
 
     /// Waiting for [`resume`](Self::resume) or [`switch_off`](Self::switch_off).
@@ -250,12 +254,9 @@ impl Framing {
                     self.line = Vec::new();
                 } else {
                     self.line.extend_from_slice(rest);
-                    if let State::Start(empty) = self.state {
-                        self.state = match self.line.as_slice() {
-                            // The CR of an empty line, perhaps.
-                            b"\r" => State::Start(empty.max(1)),
-                            _ => State::Head(Facts::default()),
-                        };
+                    // A lone CR may yet be an empty line.
+                    if matches!(self.state, State::Start(_)) && self.line != b"\r" {
+                        self.state = State::Head(Facts::default());
                     }
                 }
                 return Ok(bytes.len());

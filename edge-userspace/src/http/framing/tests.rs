@@ -137,91 +137,55 @@ impl Random {
     }
 }
 
-/// A few messages, some broken: by tokens that matter rather than by random bytes, which no parser disagrees about.
-fn input(random: &mut Random) -> Vec<u8> {
-    const LINES: [&str; 28] = [
-        "Host: a\r\n",
-        "Host: a\r\n",
-        "Content-Length: 5\r\n",
-        "Content-Length: 0\r\n",
-        "Content-Length: 05\r\n",
-        "Content-Length: 5, 5\r\n",
-        "Content-Length:5 \r\n",
-        "Transfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: gzip, chunked\r\n",
-        "transfer-encoding:\tchunked\r\n",
-        "Transfer-Encoding: identity\r\n",
-        "X: y\r\n",
-        "X:\r\n",
-        "X: a\x0bb\r\n",
-        "X: \r\r\n",
-        "X: y\n",
-        "X\r\n",
-        " X: y\r\n",
-        "Upgrade: x\r\n",
-        "Expect: 100-continue\r\n",
-        "Content-Length\r\n: 5\r\n",
-        "Content-Length : 5\r\n",
-        "\u{e9}: 1\r\n",
-        "X: \u{e9}\r\n",
-        "Trailer: X\r\n",
-        "Content_Length: 5\r\n",
-        "Transfer-Encoding: chunked\r\nX: y\r\n",
-        "TE: trailers\r\n",
+/// A few messages, and whether any is odd: broken by tokens that matter rather than by random bytes, which no parser
+/// disagrees about. The first so many of each list are sound.
+#[rustfmt::skip]
+fn input(random: &mut Random) -> (Vec<u8>, bool) {
+    const STARTS: &[&str] = &[
+        "GET / HTTP/1.1\r\n", "POST /p HTTP/1.1\r\n", "PUT /?x HTTP/1.1\r\n", "\r\nGET / HTTP/1.1\r\n",
+        "GET  / HTTP/1.1\r\n", "GET / HTTP/1.1 \r\n", "GET / HTTP/1.1\n", "\nGET / HTTP/1.1\r\n", "GET /\r\n",
+        "GET / HTTP/1.9\r\n", "GET / HTTP/1.0\r\n", "GET /#f HTTP/1.1\r\n",
     ];
-    const STARTS: [&str; 12] = [
-        "GET / HTTP/1.1\r\n",
-        "POST /p HTTP/1.1\r\n",
-        "POST /p HTTP/1.1\r\n",
-        "\r\nGET / HTTP/1.1\r\n",
-        "GET  / HTTP/1.1\r\n",
-        "GET / HTTP/1.1 \r\n",
-        "GET / HTTP/1.1\n",
-        "\nGET / HTTP/1.1\r\n",
-        "GET /\r\n",
-        "HEAD /?x HTTP/1.1\r\n",
-        "PUT * HTTP/1.1\r\n",
-        "GET / HTTP/1.9\r\n",
+    const LINES: &[&str] = &[
+        "", "X: y\r\n", "Upgrade: x\r\n", "TE: trailers\r\n",
+        "Content-Length: 5\r\n", "Content-Length: 0\r\n", "Content-Length: 5, 5\r\n", "Content-Length : 5\r\n",
+        "Content-Length\r\n: 5\r\n", "Content_Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "X: \u{e9}\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n", "transfer-encoding:\tchunked\r\n", "Transfer-Encoding: identity\r\n",
+        "X: a\x0bb\r\n", "X: \r\r\n", "X: y\n", "X\r\n", " X: y\r\n", "\u{e9}: 1\r\n", "Host: b\r\n",
     ];
-    const CONTENTS: [&str; 22] = [
-        "",
-        "",
-        "hello",
-        "hello",
-        "5\r\nhello\r\n0\r\n\r\n",
-        "5;a=b\r\nhello\r\n0\r\n\r\n",
-        "5\r\nhello\r\n0\r\nX: y\r\n\r\n",
-        "0\r\n\r\n",
-        "5 \r\nhello\r\n0\r\n\r\n",
-        "5\nhello\n0\n\n",
-        "5\r\nhello0\r\n\r\n",
-        "05\r\nhello\r\n00\r\n\r\n",
-        "5;\n\r\nhello\r\n0\r\n\r\n",
-        "5\r\nhello\r\n0\r\n\n",
-        "0\r\nContent-Length: 1\r\n\r\n",
-        "5\t;x\r\nhello\r\n0\r\n\r\n",
-        "fffffffffffffffff\r\n",
-        "5\r\r\nhello\r\n0\r\n\r\n",
-        "a\r\n0123456789\r\n5\r\nhello\r\n0\r\n\r\n",
-        "5;\r\nhello\r\n0\r\n\r\n",
-        "0\r\nX: y\n\r\n",
-        "0;x\r\n\r\n",
+    const CHUNKED: &[&str] = &[
+        "5\r\nhello\r\n0\r\n\r\n", "5;a=b\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\nX: y\r\n\r\n", "0\r\n\r\n",
+        "05\r\nhello\r\n00\r\n\r\n", "a\r\n0123456789\r\n5;\r\nhello\r\n0;x\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "5\r\nhello0\r\n\r\n", "0\r\n\n", "5;\n\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\n\n", "0\r\nContent-Length: 1\r\n\r\n", "5\t;x\r\nhello\r\n0\r\n\r\n", "fffffffffffffffff\r\n",
+        "5\r\r\nhello\r\n0\r\n\r\n", "0\r\nX: y\n\r\n", "hello",
     ];
     let mut all = Vec::new();
+    let mut odd = false;
     for _ in 0..=random.below(4) {
-        all.extend(STARTS[random.below(STARTS.len())].as_bytes());
-        all.extend(LINES[0].as_bytes());
-        for _ in 0..random.below(4) {
-            all.extend(LINES[random.below(LINES.len())].as_bytes());
+        // One in sixteen is odd, or oddities would be all there is.
+        let mut pick = |list: &[&'static str], sound: usize| {
+            let at = if random.below(16) == 0 { random.below(list.len()) } else { random.below(sound) };
+            odd |= at >= sound;
+            list[at]
+        };
+        let start = pick(STARTS, 4);
+        let (field, content) = match pick(&["none", "sized", "chunked", "stray"], 3) {
+            "sized" => ("Content-Length: 5\r\n", "hello"),
+            "chunked" => ("Transfer-Encoding: chunked\r\n", pick(CHUNKED, 6)),
+            "stray" => ("", "hello"),
+            _ => ("", ""),
+        };
+        for line in [start, "Host: a\r\n", pick(LINES, 4), field, pick(LINES, 4), "\r\n", content] {
+            all.extend(line.as_bytes());
         }
-        all.extend(b"\r\n");
-        all.extend(CONTENTS[random.below(CONTENTS.len())].as_bytes());
     }
-    if random.below(4) == 0 {
+    if random.below(8) == 0 {
         let at = random.below(all.len());
         all[at] = b"\r\n\0 \t:;,0aF\x80"[random.below(12)];
+        odd = true;
     }
-    all
+    (all, odd)
 }
 
 /// Messages that hyper takes for complete in `bytes`, upgrades declined.
@@ -259,7 +223,7 @@ async fn agrees_with_hyper() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut passed, mut refused) = (0, 0);
     for _ in 0..15_000 {
-        let input = input(&mut random);
+        let (input, odd) = input(&mut random);
         let reading = read(&input, 1);
         let mut seen = input.clone();
         match reading.refused {
@@ -273,23 +237,23 @@ async fn agrees_with_hyper() {
             }
         }
         let hyper = hyper_reads(&seen).await;
-        // hyper may refuse more (fields' characters), never see more, nor miss what comes before a refusal of ours.
+        // hyper may refuse more (fields' characters), but never see more.
         assert!(
             hyper <= reading.complete,
             "hyper saw {hyper}, {reading:?}: {}",
             input.escape_ascii()
         );
-        let hyper_refuses = input
-            .iter()
-            .any(|b| matches!(b, 0 | 0x0b | 0x80..) || b.is_ascii_control() && !b"\r\n\t".contains(b))
-            || memchr::memmem::find(&input, b"HTTP/1.1").is_none();
-        if reading.refused.is_none() && !hyper_refuses && hyper < reading.complete {
-            // Must be hyper's refusal, not another reading: cut to what hyper completed, the rest must not parse.
-            assert!(hyper_reads(&input).await == hyper, "{}", input.escape_ascii());
+        if !odd {
+            assert_eq!(
+                (hyper, reading.refused),
+                (reading.complete, None),
+                "{}",
+                input.escape_ascii()
+            );
         }
     }
     assert!(
-        passed > 300 && refused > 300,
+        passed > 3_000 && refused > 3_000,
         "{passed} passed, {refused} refused: the generator is lopsided"
     );
 }
@@ -300,7 +264,7 @@ fn random_bytes() {
     let mut random = Random(42);
     for _ in 0..3_000 {
         let bytes: Vec<u8> = (0..random.below(300))
-            .map(|_| b"\r\n :;0aGET/HTP1.\0\xff"[random.below(19)])
+            .map(|_| b"\r\n :;0aGET/HTP1.\0\xff"[random.below(18)])
             .collect();
         let whole = read(&bytes, bytes.len().max(1));
         assert_eq!(read(&bytes, 1).refused, whole.refused, "{}", bytes.escape_ascii());
