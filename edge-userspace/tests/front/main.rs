@@ -1,5 +1,11 @@
 //! The front of the edge on loopback: sockets, TLS, HTTP/1.1 and HTTP/2, with an echo handler in place of the rooms behind.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
+
 mod harness;
 mod http1;
 mod http2;
