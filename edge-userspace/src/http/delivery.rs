@@ -49,9 +49,15 @@ impl Flow {
     }
 }
 
+/// HTTP/2: content per DATA frame. With the frame's header it fills one TLS record exactly; a frame of 16,384 bytes would
+/// leave nine for a record of their own.
+const PIECE: usize = 16_384 - 9;
+
 /// Content with its account.
 pub(super) struct Delivery {
     inner: Body,
+    /// What is left of a piece of content that was too long for one frame.
+    rest: Bytes,
     account: Account,
     flow: Option<Arc<Flow>>,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -74,6 +80,7 @@ impl Delivery {
                 _ => deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
             },
             inner,
+            rest: Bytes::new(),
             account,
             flow,
             expected,
@@ -95,7 +102,18 @@ impl http_body::Body for Delivery {
         {
             return Poll::Ready(Some(Err(BodyError::Stalled)));
         }
-        let frame = std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let mut frame = if this.rest.is_empty() {
+            std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx))
+        } else {
+            Some(Ok(Frame::data(std::mem::take(&mut this.rest))))
+        };
+        if this.flow.is_some()
+            && let Some(Ok(data)) = &mut frame
+            && let Some(data) = data.data_mut()
+            && data.len() > PIECE
+        {
+            this.rest = data.split_off(PIECE);
+        }
         match &frame {
             None => this.account.complete(),
             Some(Ok(frame)) => match frame.data_ref() {
@@ -103,7 +121,9 @@ impl http_body::Body for Delivery {
                 Some(data) => {
                     let sent = this.account.sent(data.len() as u64);
                     // hyper does not ask again once it has what Content-Length promised.
-                    if this.expected == Some(sent) || http_body::Body::is_end_stream(&this.inner) {
+                    if this.expected == Some(sent)
+                        || this.rest.is_empty() && http_body::Body::is_end_stream(&this.inner)
+                    {
                         this.account.complete();
                     }
                     if let Some(flow) = &this.flow {
@@ -117,17 +137,23 @@ impl http_body::Body for Delivery {
     }
 
     fn is_end_stream(&self) -> bool {
-        http_body::Body::is_end_stream(&self.inner)
+        self.rest.is_empty() && http_body::Body::is_end_stream(&self.inner)
     }
 
     fn size_hint(&self) -> SizeHint {
-        http_body::Body::size_hint(&self.inner)
+        let mut hint = http_body::Body::size_hint(&self.inner);
+        let rest = self.rest.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if http_body::Body::is_end_stream(&self.inner) {
+        if http_body::Body::is_end_stream(self) {
             self.account.complete();
         }
         if let Some(flow) = &self.flow {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,9 +20,26 @@ const POISON: &[u8] = b"\0\r\n\r\n";
 /// Input read and thrown away so that the last answer arrives.
 const DRAIN: usize = 1 << 20;
 
+/// The socket itself, shared by the guard and the driver, which run in one task: the lock is never waited for.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<Mutex<Io>>);
+
+impl Shared {
+    fn io(&self) -> MutexGuard<'_, Io> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what was written while the connection was corked.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>, life: &Life) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut *self.io()).poll_flush(cx);
+        life.blocked(result.is_pending());
+        result
+    }
+}
+
 /// A guarded socket.
 pub(super) struct Guard {
-    io: Io,
+    io: Shared,
     life: Arc<Life>,
     metrics: Metrics,
     input: Input,
@@ -65,7 +82,7 @@ impl Guard {
 
     fn new(io: Io, permit: Permit, life: Arc<Life>, metrics: Metrics, input: Input) -> Self {
         Self {
-            io,
+            io: Shared(Arc::new(Mutex::new(io))),
             life,
             metrics,
             input,
@@ -74,6 +91,11 @@ impl Guard {
             drained: 0,
             _permit: permit,
         }
+    }
+
+    /// The socket, for the driver.
+    pub(super) fn shared(&self) -> Shared {
+        self.io.clone()
     }
 
     /// Judges what was filled into `buf` behind `before`.
@@ -131,11 +153,11 @@ impl AsyncRead for Guard {
                 if !this.held.is_empty() {
                     return Poll::Ready(this.release(buf));
                 }
-                return Pin::new(&mut this.io).poll_read(cx, buf);
+                return Pin::new(&mut *this.io.io()).poll_read(cx, buf);
             }
             Input::Preface(seen) => {
                 let before = buf.filled().len();
-                ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+                ready!(Pin::new(&mut *this.io.io()).poll_read(cx, buf))?;
                 *seen += buf.filled().len() - before;
                 if *seen >= PREFACE {
                     this.input = Input::Raw;
@@ -170,7 +192,7 @@ impl AsyncRead for Guard {
             }
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut *this.io.io()).poll_read(cx, buf))?;
         if buf.filled().len() == before {
             return Poll::Ready(Ok(()));
         }
@@ -201,7 +223,13 @@ impl Guard {
 impl AsyncWrite for Guard {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.io).poll_write(cx, buf);
+        if this.life.corked() {
+            let sealed = this.io.io().seal(&[io::IoSlice::new(buf)])?;
+            if sealed > 0 {
+                return Poll::Ready(Ok(sealed));
+            }
+        }
+        let result = Pin::new(&mut *this.io.io()).poll_write(cx, buf);
         this.life.blocked(result.is_pending());
         result
     }
@@ -212,20 +240,27 @@ impl AsyncWrite for Guard {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        if this.life.corked() {
+            let sealed = this.io.io().seal(bufs)?;
+            if sealed > 0 {
+                return Poll::Ready(Ok(sealed));
+            }
+        }
+        let result = Pin::new(&mut *this.io.io()).poll_write_vectored(cx, bufs);
         this.life.blocked(result.is_pending());
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.io().is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let result = Pin::new(&mut this.io).poll_flush(cx);
-        this.life.blocked(result.is_pending());
-        result
+        if self.life.corked() {
+            // The driver flushes when this turn of the connection is over.
+            return Poll::Ready(Ok(()));
+        }
+        self.io.poll_flush(cx, &self.life)
     }
 
     /// Ends the outgoing side; where input was left unread, reads on for a moment (RFC 9112 section 9.6): closing a socket
@@ -233,7 +268,7 @@ impl AsyncWrite for Guard {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.closed {
-            let result = Pin::new(&mut this.io).poll_shutdown(cx);
+            let result = Pin::new(&mut *this.io.io()).poll_shutdown(cx);
             this.life.blocked(result.is_pending());
             ready!(result)?;
             this.closed = true;
@@ -245,7 +280,7 @@ impl AsyncWrite for Guard {
         let mut sink = [0u8; 4096];
         while this.drained < DRAIN {
             let mut buf = ReadBuf::new(&mut sink);
-            match ready!(Pin::new(&mut this.io).poll_read(cx, &mut buf)) {
+            match ready!(Pin::new(&mut *this.io.io()).poll_read(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => this.drained += buf.filled().len(),
                 _ => break,
             }

@@ -34,6 +34,8 @@ pub(super) struct Life {
     linger: AtomicU64,
     /// The connection is to end in good order.
     finish: AtomicBool,
+    /// Writes are gathered until the end of the connection's turn.
+    corked: AtomicBool,
     /// Input that nobody will read may follow the last answer.
     unread: AtomicBool,
     /// How the answer to an upgrade turned out, as `Upgrade`.
@@ -90,6 +92,7 @@ impl Life {
             blocked: AtomicU64::new(0),
             linger: AtomicU64::new(0),
             finish: AtomicBool::new(false),
+            corked: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             upgrade: AtomicU8::new(0),
             waker: Mutex::new(None),
@@ -155,6 +158,15 @@ impl Life {
 
     pub(super) fn finishing(&self) -> bool {
         self.finish.load(Relaxed)
+    }
+
+    /// Gathers writes, or stops to.
+    pub(super) fn cork(&self, corked: bool) {
+        self.corked.store(corked, Relaxed);
+    }
+
+    pub(super) fn corked(&self) -> bool {
+        self.corked.load(Relaxed)
     }
 
     /// The last answer leaves input unread.

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Sleep;
 
 use super::delivery::Flow;
-use super::guard::Guard;
+use super::guard::{self, Guard};
 use super::handler::Handler;
 use super::life::{Life, Overdue};
 use super::metrics::Metrics;
@@ -129,13 +129,14 @@ impl Serve for Server {
                 let connection = http1_builder(&limits)
                     .serve_connection(TokioIo::new(io), service)
                     .with_upgrades();
-                drive(connection, &life, &limits, &metrics, shutdown).await;
+                drive(connection, &life, &limits, &metrics, shutdown, None).await;
                 gauge.dec();
             }
             Protocol::H2 => {
                 let gauge = metrics.connections("2");
                 gauge.inc();
                 let io = Guard::http2(io, permit, life.clone(), metrics.clone());
+                let socket = io.shared();
                 let spawner = Spawner {
                     next: Arc::default(),
                     patience: limits.write_timeout,
@@ -148,7 +149,7 @@ impl Serve for Server {
                     service.call(request, Some(flow))
                 });
                 let connection = http2_builder(&limits, spawner).serve_connection(TokioIo::new(io), service);
-                drive(connection, &life, &limits, &metrics, shutdown).await;
+                drive(connection, &life, &limits, &metrics, shutdown, Some(socket)).await;
                 gauge.dec();
             }
         }
@@ -221,8 +222,16 @@ where
     }
 }
 
-/// Runs a connection to its end, or to the end of its time.
-async fn drive(connection: impl Graceful, life: &Life, limits: &Limits, metrics: &Metrics, mut shutdown: Shutdown) {
+/// Runs a connection to its end, or to the end of its time. With `gather`, what one turn of the connection writes leaves at
+/// its end: the h2 crate would flush after each DATA frame.
+async fn drive(
+    connection: impl Graceful,
+    life: &Life,
+    limits: &Limits,
+    metrics: &Metrics,
+    mut shutdown: Shutdown,
+    gather: Option<guard::Shared>,
+) {
     let mut stopping = shutdown.clone();
     let mut connection = pin!(connection);
     let mut drain = pin!(shutdown.reached(Phase::Draining));
@@ -231,8 +240,17 @@ async fn drive(connection: impl Graceful, life: &Life, limits: &Limits, metrics:
     let mut ending = false;
     let outcome = std::future::poll_fn(|cx| {
         loop {
-            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+            life.cork(gather.is_some());
+            let turn = connection.as_mut().poll(cx);
+            life.cork(false);
+            if let Poll::Ready(result) = turn {
                 return Poll::Ready(Ok(result));
+            }
+            if let Some(socket) = &gather
+                && let Poll::Ready(Err(_)) = socket.poll_flush(cx, life)
+            {
+                // The client left.
+                return Poll::Ready(Err(None));
             }
             if !ending && (life.finishing() || drain.as_mut().poll(cx).is_ready()) {
                 ending = true;

@@ -240,6 +240,20 @@ async fn speak_tls(mut stream: TcpStream) {
     let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
 }
 
+impl Io {
+    /// Seals bytes without sending them: several writes, and several streams' answers, then leave in one system call. 0 when
+    /// there is no room, or no TLS: to be written in the ordinary way then.
+    ///
+    /// # Errors
+    /// rustls's, for a session that has ended.
+    pub fn seal(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(_) => Ok(0),
+            Self::Tls(stream) => io::Write::write_vectored(&mut stream.get_mut().1.writer(), bufs),
+        }
+    }
+}
+
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
