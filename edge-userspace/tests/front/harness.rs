@@ -34,6 +34,8 @@ pub(crate) struct Edge {
     /// Plain, redirecting.
     pub(crate) http: SocketAddr,
     pub(crate) front: Arc<Front>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) zones: Current,
     pub(crate) trigger: Trigger,
     pub(crate) roots: RootCertStore,
     pub(crate) directory: tempfile::TempDir,
@@ -97,7 +99,11 @@ impl Edge {
         let shared = Shared::new(&config, zones.clone(), &mut registry);
         let (trigger, shutdown) = shutdown::channel();
         let echo = Server::new(shared.clone(), Arc::new(Echo), shutdown.clone());
-        let redirect = Server::new(shared, Arc::new(Redirect::new(zones, 8443)), shutdown.clone());
+        let redirect = Server::new(
+            shared.clone(),
+            Arc::new(Redirect::new(zones.clone(), 8443)),
+            shutdown.clone(),
+        );
         let mut runs = Vec::new();
         let mut run = |socket, server: &Server| {
             let listener = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -111,6 +117,8 @@ impl Edge {
             plain: run(Socket::Plain, &echo),
             http: run(Socket::Plain, &redirect),
             front,
+            shared,
+            zones,
             trigger,
             roots,
             directory,

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod access;
 mod harness;
 mod http1;
 mod http2;
