@@ -198,3 +198,42 @@ impl ZoneMetrics {
             .inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and alerts ask by these names.
+    #[test]
+    fn names() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let zone = metrics.zone("z");
+        zone.answered(http::StatusCode::NOT_FOUND);
+        zone.failed(Reason::OriginTimeout);
+        zone.retries.inc();
+        metrics.healthy("z", "http://a", true);
+        metrics.healthy("z", "http://b", true);
+        metrics.forget("z", "http://b");
+        metrics.connections(State::open).inc();
+        metrics.tunnel_bytes()[0].inc();
+        metrics.first_byte.observe(0.1);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "edge_origin_requests_total{zone=\"z\",outcome=\"4xx\"} 1",
+            "edge_origin_requests_total{zone=\"z\",outcome=\"origin_timeout\"} 1",
+            "edge_origin_retries_total{zone=\"z\"} 1",
+            "edge_origin_healthy{zone=\"z\",server=\"http://a\"} 1",
+            "edge_origin_connections{state=\"open\"} 1",
+            "edge_origin_connections_opened_total 0",
+            "edge_origin_connections_reused_total 0",
+            "edge_origin_tunnels 0",
+            "edge_origin_tunnel_bytes_total{direction=\"origin\"} 1",
+            "edge_origin_first_byte_seconds_count 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(!text.contains("http://b"));
+    }
+}
