@@ -26,7 +26,7 @@ pub fn add(reason: u32) -> u64 {
 #[inline(always)]
 pub const fn sampled(config: &Config, counted: u64) -> bool {
     let one_in = config.event_sample as u64;
-    one_in != 0 && counted % one_in == 0
+    one_in != 0 && counted.is_multiple_of(one_in)
 }
 
 /// Sends a drop to the daemon. Apart from the rest, and parsing once more, so that packets that are not sampled (nearly

@@ -193,14 +193,22 @@ fn check(check: &Check) -> anyhow::Result<()> {
     }
     let config = Config::read(&check.config)?;
     node::check(&config)?;
-    print(&format!("{}: {} zones, sound\n", check.config.display(), config.zones.len()));
+    print(&format!(
+        "{}: {} zones, sound\n",
+        check.config.display(),
+        config.zones.len()
+    ));
     Ok(())
 }
 
 fn detach(detach: &Detach) -> anyhow::Result<()> {
     let found = dataplane::detach(&detach.pin_directory).context("cannot detach")?;
     let directory = detach.pin_directory.display();
-    print(&if found { format!("detached; {directory} removed\n") } else { format!("nothing is pinned in {directory}\n") });
+    print(&if found {
+        format!("detached; {directory} removed\n")
+    } else {
+        format!("nothing is pinned in {directory}\n")
+    });
     Ok(())
 }
 
@@ -230,7 +238,11 @@ fn deny(deny: &Deny) -> anyhow::Result<()> {
             } else {
                 let list: Vec<Denied> = serde_json::from_str(&text).context("the daemon's list cannot be read")?;
                 let lines = list.iter().map(|entry| {
-                    let sources = [("file", entry.file), ("operator", entry.operator), ("(allowed)", entry.allowed)];
+                    let sources = [
+                        ("file", entry.file),
+                        ("operator", entry.operator),
+                        ("(allowed)", entry.allowed),
+                    ];
                     let sources: Vec<_> = sources.iter().filter(|s| s.1).map(|s| s.0).collect();
                     format!("{}\t{}\n", entry.network, sources.join(" "))
                 });
@@ -242,7 +254,11 @@ fn deny(deny: &Deny) -> anyhow::Result<()> {
 }
 
 fn version() -> String {
-    let object = if dataplane::object_embedded() { "embedded" } else { "none (run `cargo xtask build-ebpf`, then build)" };
+    let object = if dataplane::object_embedded() {
+        "embedded"
+    } else {
+        "none (run `cargo xtask build-ebpf`, then build)"
+    };
     format!("edge {}\neBPF object: {object}\n", env!("CARGO_PKG_VERSION"))
 }
 
@@ -271,7 +287,16 @@ mod tests {
     #[test]
     fn arguments_are_sound() {
         command().debug_assert();
-        let run = Edge::try_parse_from(["edge", "run", "--config", "a.toml", "--interface", "a", "--interface", "b"]);
+        let run = Edge::try_parse_from([
+            "edge",
+            "run",
+            "--config",
+            "a.toml",
+            "--interface",
+            "a",
+            "--interface",
+            "b",
+        ]);
         assert!(matches!(run.unwrap().command, Command::Run(run) if run.interface == ["a", "b"]));
         assert!(Edge::try_parse_from(["edge", "deny", "add", "nowhere"]).is_err());
         assert!(Edge::try_parse_from(["edge", "run", "--no-xdp", "--xdp", "native"]).is_err());

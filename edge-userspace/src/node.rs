@@ -34,7 +34,10 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
     let certificates = tls::certificates::load(&config.zones)?;
     let logs = admin::log::start(&config.log)?;
     process::prepare(&config);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("control").build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("control")
+        .build()?;
     runtime.block_on(async {
         let (trigger, shutdown) = shutdown::channel();
         let node = Node::start(run, config, certificates, logs, shutdown)?;
@@ -51,7 +54,10 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
-    Fleet::new(&Zones::new(&config.zones), origin::Metrics::register(&mut Registry::default()))?;
+    Fleet::new(
+        &Zones::new(&config.zones),
+        origin::Metrics::register(&mut Registry::default()),
+    )?;
     Ok(())
 }
 
@@ -162,7 +168,11 @@ impl Node {
                 shutdown: shutdown.clone(),
             }
         })?;
-        Ok(Running { node, workers, registry: Arc::new(registry) })
+        Ok(Running {
+            node,
+            workers,
+            registry: Arc::new(registry),
+        })
     }
 }
 
@@ -176,7 +186,11 @@ struct Running {
 impl Running {
     /// The control thread's life: admin, events, health, signals, and the way down.
     async fn serve(self, trigger: &Trigger) -> anyhow::Result<()> {
-        let Self { node, workers, registry } = self;
+        let Self {
+            node,
+            workers,
+            registry,
+        } = self;
         let shutdown = node.shutdown.clone();
         let config = node.config.load_full();
         let listen = &config.admin.listen;
@@ -243,7 +257,9 @@ impl Node {
     fn reload(&self) {
         process::notify_reloading();
         match self.try_reload() {
-            Ok(()) => tracing::info!(file = %self.config_file.display(), zones = self.config.load().zones.len(), "reloaded"),
+            Ok(()) => {
+                tracing::info!(file = %self.config_file.display(), zones = self.config.load().zones.len(), "reloaded")
+            }
             Err(error) => {
                 for line in format!("{error:#}").lines() {
                     tracing::error!("not reloaded: {line}");

@@ -90,7 +90,10 @@ fn network(body: &[u8]) -> Option<IpNet> {
 }
 
 fn no_network() -> Answer {
-    text(StatusCode::BAD_REQUEST, "write a network: 192.0.2.0/24, 2001:db8::/32 or one address\n")
+    text(
+        StatusCode::BAD_REQUEST,
+        "write a network: 192.0.2.0/24, 2001:db8::/32 or one address\n",
+    )
 }
 
 /// A network, or an address as the network of itself. Bits behind the prefix are cleared.
@@ -168,7 +171,10 @@ mod tests {
         }
         fn lift(&self, network: IpNet) -> Result<(), ControlError> {
             let mut list = self.0.lock().unwrap();
-            let at = list.iter().position(|n| *n == network).ok_or(ControlError("not denied".to_owned()))?;
+            let at = list
+                .iter()
+                .position(|n| *n == network)
+                .ok_or(ControlError("not denied".to_owned()))?;
             list.remove(at);
             Ok(())
         }

@@ -189,7 +189,7 @@ impl Lists {
         // Nothing may be looked up less while old entries are still to be found: filters for both first, for the new
         // ones last.
         let (both, both_lengths) = filters(file, old.keys().chain(new.keys()));
-        tables.set_lengths(&both_lengths)?;
+        tables.set_lengths(&tables.lengths()?, &both_lengths)?;
         tables.set_config(&both)?;
         // What is allowed first and taken away last, so that no allowed client meets a half-written list.
         let changed = |verdict| {
@@ -205,7 +205,7 @@ impl Lists {
         }
         let (config, lengths) = filters(file, new.keys());
         tables.set_config(&config)?;
-        tables.set_lengths(&lengths)?;
+        tables.set_lengths(&both_lengths, &lengths)?;
         self.count(&new);
         Ok(())
     }

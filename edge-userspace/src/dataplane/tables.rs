@@ -156,10 +156,15 @@ impl Tables {
         }
     }
 
-    /// Makes the program look for prefixes of these lengths: one word for each bucket, as `V4_LENGTHS` has them.
-    pub(super) fn set_lengths(&mut self, lengths: &[u64]) -> Result<(), Error> {
-        for (bucket, wanted) in (0..V4_BUCKETS).zip(lengths) {
-            if self.lengths(bucket)? != *wanted {
+    /// Which prefix lengths the program looks for, one word for each bucket. A system call each: some 20 ms.
+    pub(super) fn lengths(&self) -> Result<Vec<u64>, Error> {
+        (0..V4_BUCKETS).map(|bucket| self.length(bucket)).collect()
+    }
+
+    /// Makes the program look for prefixes of these lengths, where it looks for others now.
+    pub(super) fn set_lengths(&mut self, now: &[u64], wanted: &[u64]) -> Result<(), Error> {
+        for (bucket, (now, wanted)) in (0..V4_BUCKETS).zip(now.iter().zip(wanted)) {
+            if now != wanted {
                 self.v4_lengths
                     .set(bucket, wanted, 0)
                     .map_err(Error::map(maps::V4_LENGTHS))?;
@@ -171,7 +176,7 @@ impl Tables {
     /// Makes the program look for this prefix too.
     pub(super) fn add_length(&mut self, network: &Ipv4Net) -> Result<(), Error> {
         for bucket in buckets(network) {
-            let lengths = self.lengths(bucket)? | v4_length(network.prefix_len());
+            let lengths = self.length(bucket)? | v4_length(network.prefix_len());
             self.v4_lengths
                 .set(bucket, lengths, 0)
                 .map_err(Error::map(maps::V4_LENGTHS))?;
@@ -179,7 +184,7 @@ impl Tables {
         Ok(())
     }
 
-    fn lengths(&self, bucket: u32) -> Result<u64, Error> {
+    fn length(&self, bucket: u32) -> Result<u64, Error> {
         self.v4_lengths.get(&bucket, 0).map_err(Error::map(maps::V4_LENGTHS))
     }
 

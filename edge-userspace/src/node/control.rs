@@ -116,10 +116,19 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     changed("server.https", old.server.https != new.server.https);
     changed("server.http", old.server.http != new.server.http);
     changed("server.workers", old.server.workers != new.server.workers);
-    changed("dataplane.interfaces", old.dataplane.interfaces != new.dataplane.interfaces);
+    changed(
+        "dataplane.interfaces",
+        old.dataplane.interfaces != new.dataplane.interfaces,
+    );
     changed("dataplane.xdp", old.dataplane.mode != new.dataplane.mode);
-    changed("dataplane.pin_directory", old.dataplane.pin_directory != new.dataplane.pin_directory);
-    changed("dataplane.deny_entries", old.dataplane.deny_entries != new.dataplane.deny_entries);
+    changed(
+        "dataplane.pin_directory",
+        old.dataplane.pin_directory != new.dataplane.pin_directory,
+    );
+    changed(
+        "dataplane.deny_entries",
+        old.dataplane.deny_entries != new.dataplane.deny_entries,
+    );
     changed("admin.listen", old.admin.listen != new.admin.listen);
     changed("log.format", old.log.format != new.log.format);
     keys

@@ -12,7 +12,9 @@ const SPARE: u64 = 512;
 
 /// Raises the descriptor limit to what the configured connections need, one towards the origin for each, as far as allowed.
 pub(super) fn prepare(config: &Config) {
-    let wanted = (config.limits.connections as u64).saturating_mul(2).saturating_add(SPARE);
+    let wanted = (config.limits.connections as u64)
+        .saturating_mul(2)
+        .saturating_add(SPARE);
     let now = getrlimit(Resource::Nofile);
     let current = now.current.unwrap_or(u64::MAX);
     if current >= wanted {
@@ -21,9 +23,25 @@ pub(super) fn prepare(config: &Config) {
     let most = now.maximum.unwrap_or(u64::MAX);
     let mut granted = wanted.min(most);
     // With CAP_SYS_RESOURCE the hard limit moves too; without, the attempt fails and the hard limit is the end.
-    if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: Some(most.max(wanted)) }).is_ok() {
+    if setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(wanted),
+            maximum: Some(most.max(wanted)),
+        },
+    )
+    .is_ok()
+    {
         granted = wanted;
-    } else if setrlimit(Resource::Nofile, Rlimit { current: Some(granted), maximum: now.maximum }).is_err() {
+    } else if setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(granted),
+            maximum: now.maximum,
+        },
+    )
+    .is_err()
+    {
         granted = current;
     }
     if granted < wanted {
@@ -59,7 +77,9 @@ pub(super) fn notify_stopping() {
 
 /// Tells the watchdog twice per period that the control thread turns.
 pub(super) async fn watchdog() {
-    let Some(period) = sd_notify::watchdog_enabled() else { return };
+    let Some(period) = sd_notify::watchdog_enabled() else {
+        return;
+    };
     let mut tick = tokio::time::interval((period / 2).max(Duration::from_millis(100)));
     loop {
         tick.tick().await;

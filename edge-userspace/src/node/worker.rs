@@ -35,7 +35,10 @@ impl Sockets {
         let tls = config.server.https.iter().map(|a| (*a, Socket::Tls));
         let plain = config.server.http.iter().map(|a| (*a, Socket::Plain));
         for (address, socket) in tls.chain(plain) {
-            let handed = given.iter().position(|(bound, _)| *bound == address).map(|i| given.swap_remove(i).1);
+            let handed = given
+                .iter()
+                .position(|(bound, _)| *bound == address)
+                .map(|i| given.swap_remove(i).1);
             for worker in &mut workers {
                 let listener = match &handed {
                     Some(listener) => listener::adopt(listener.try_clone().map_err(tls::Error::Adopt)?)?,
@@ -68,7 +71,12 @@ impl Sockets {
             });
             threads.push(thread.context("cannot start a worker thread")?);
         }
-        Ok(Workers { threads, count, starts: tokio::sync::Mutex::new(starts), ends: tokio::sync::Mutex::new(ends) })
+        Ok(Workers {
+            threads,
+            count,
+            starts: tokio::sync::Mutex::new(starts),
+            ends: tokio::sync::Mutex::new(ends),
+        })
     }
 }
 
@@ -77,7 +85,9 @@ fn given() -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
     let mut descriptors = listenfd::ListenFd::from_env();
     let mut sockets = Vec::new();
     for i in 0..descriptors.len() {
-        let listener = descriptors.take_tcp_listener(i).context("the service manager handed over what is no TCP listener")?;
+        let listener = descriptors
+            .take_tcp_listener(i)
+            .context("the service manager handed over what is no TCP listener")?;
         if let Some(listener) = listener {
             sockets.push((listener.local_addr()?, listener));
         }
@@ -90,7 +100,10 @@ fn work(
     sockets: Vec<(TcpListener, Socket)>,
     started: &mpsc::Sender<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(61).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(61)
+        .build()?;
     runtime.block_on(async {
         let mut loops = tokio::task::JoinSet::new();
         for (listener, socket) in sockets {
