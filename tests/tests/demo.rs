@@ -120,10 +120,11 @@ impl Demo {
     }
 
     fn deny(&self, action: &str, address: &str) -> String {
-        self.inside(
-            self.variable("BIN"),
-            &["deny", action, address, "--admin", self.variable("ADMIN")],
-        )
+        let mut arguments = vec!["deny", "--admin", self.variable("ADMIN"), action];
+        if action != "list" {
+            arguments.push(address);
+        }
+        self.inside(self.variable("BIN"), &arguments)
     }
 
     /// Packets that the XDP program dropped so far, for whatever reason.

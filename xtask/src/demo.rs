@@ -186,8 +186,8 @@ Logs and configuration are in {directory}. Try, as root in another terminal:
   inside curl -s http://$EDGE_DEMO_ADMIN/metrics
   inside "$EDGE_DEMO_BIN" status --admin $EDGE_DEMO_ADMIN
   # Deny this client: its packets now end in XDP, and the request above times out. Then lift it.
-  inside "$EDGE_DEMO_BIN" deny add $EDGE_DEMO_CLIENT_ADDR --admin $EDGE_DEMO_ADMIN
-  inside "$EDGE_DEMO_BIN" deny del $EDGE_DEMO_CLIENT_ADDR --admin $EDGE_DEMO_ADMIN
+  inside "$EDGE_DEMO_BIN" deny --admin $EDGE_DEMO_ADMIN add $EDGE_DEMO_CLIENT_ADDR
+  inside "$EDGE_DEMO_BIN" deny --admin $EDGE_DEMO_ADMIN del $EDGE_DEMO_CLIENT_ADDR
 
 Ctrl-C ends the demo and removes what it made.
 "#,

@@ -25,7 +25,7 @@ fn a_killed_daemon_leaves_the_deny_list_and_nothing_else() {
     let mut bystander = world.connect(EDGE[0], BYSTANDER).unwrap();
     let mut accepted = listener.accept().unwrap().0;
 
-    world.control(&["deny", "add", CLIENT[0]]);
+    world.control("deny", &["add", CLIENT[0]]);
     assert_eq!(world.connect(EDGE[0], 443).unwrap_err().kind(), ErrorKind::TimedOut);
 
     world.daemon.kill().unwrap();
@@ -44,9 +44,9 @@ fn a_killed_daemon_leaves_the_deny_list_and_nothing_else() {
     world.restart();
     world.wait_ready(EDGE[1]);
     assert_eq!(world.connect(EDGE[0], 443).unwrap_err().kind(), ErrorKind::TimedOut);
-    assert!(world.control(&["deny", "list"]).contains(CLIENT[0]));
+    assert!(world.control("deny", &["list"]).contains(CLIENT[0]));
     exchange(&mut bystander, &mut accepted);
-    world.control(&["deny", "del", CLIENT[0]]);
+    world.control("deny", &["del", CLIENT[0]]);
     let answer = world.get(EDGE[0]);
     assert!(answer.status.success() && answer.stdout == b"the page\n", "{answer:?}");
 }

@@ -109,11 +109,11 @@ impl World {
             .unwrap()
     }
 
-    /// `edge ARGUMENTS --admin …` in the edge's namespace; gives what it printed.
-    pub(crate) fn control(&self, arguments: &[&str]) -> String {
-        let mut command = self.edge.command(checkout::binaries().join("edge")).unwrap();
-        let output = run(command.args(arguments).args(["--admin", ADMIN]));
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    /// `edge COMMAND --admin … ARGUMENTS` in the edge's namespace; gives what it printed.
+    pub(crate) fn control(&self, command: &str, arguments: &[&str]) -> String {
+        let mut edge = self.edge.command(checkout::binaries().join("edge")).unwrap();
+        let output = run(edge.args([command, "--admin", ADMIN]).args(arguments));
+        assert!(output.status.success(), "{command} {arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 }
