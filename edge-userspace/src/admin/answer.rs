@@ -161,7 +161,9 @@ mod tests {
                 .iter()
                 .map(|n| Denied {
                     network: *n,
-                    source: DeniedBy::Operator,
+                    file: false,
+                    operator: true,
+                    allowed: false,
                 })
                 .collect())
         }

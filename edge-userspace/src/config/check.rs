@@ -78,7 +78,7 @@ impl Checker<'_> {
             dataplane,
             tls: Tls {
                 min_version: raw.tls.min_version,
-                ticket_rotation: raw.tls.ticket_rotation.0.max(Duration::from_secs(60)),
+                ticket_rotation: self.ticket_rotation(&raw.tls),
                 handshake_timeout: raw.tls.handshake_timeout.0,
             },
             limits: Arc::new(limits),
@@ -147,6 +147,15 @@ impl Checker<'_> {
             deny_entries: self.bounded(&raw.deny_entries, 16, 16 << 20),
             event_sample: raw.event_sample,
         }
+    }
+
+    /// ring's ticketer makes a new key every 6 h by itself, so a longer time would not be what happens.
+    fn ticket_rotation(&mut self, raw: &raw::Tls) -> Duration {
+        let time = raw.ticket_rotation.get_ref().0;
+        if !(Duration::from_secs(60)..=Duration::from_secs(6 * 3600)).contains(&time) {
+            self.mistake(raw.ticket_rotation.span(), "out of bounds", "write 1m to 6h");
+        }
+        time
     }
 
     fn limits(&mut self, raw: &raw::Limits) -> Limits {

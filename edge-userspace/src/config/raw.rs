@@ -86,7 +86,7 @@ section! {
     /// TLS towards clients.
     Tls {
         min_version: TlsVersion = TlsVersion::V1_2,
-        ticket_rotation: Time = seconds(6 * 3600),
+        ticket_rotation: Spanned<Time> = Spanned::new(0..0, seconds(6 * 3600)),
         handshake_timeout: Time = seconds(10),
     }
 }

@@ -189,7 +189,8 @@ impl Lists {
         // Nothing may be looked up less while old entries are still to be found: filters for both first, for the new
         // ones last.
         let (both, both_lengths) = filters(file, old.keys().chain(new.keys()));
-        tables.set_lengths(&tables.lengths()?, &both_lengths)?;
+        let now = tables.lengths()?;
+        tables.set_lengths(&now, &both_lengths)?;
         tables.set_config(&both)?;
         // What is allowed first and taken away last, so that no allowed client meets a half-written list.
         let changed = |verdict| {
