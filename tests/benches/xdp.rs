@@ -187,7 +187,7 @@ fn config() -> config::Dataplane {
         }
     }
     for index in 0..500_u128 {
-        let bits = 0x2a00_0000 + (random() as u128 % 4096) << 96 | index << 80;
+        let bits = (0x2a00_0000 + u128::from(random() % 4096)) << 96 | index << 80;
         deny.extend(IpNet::new(std::net::Ipv6Addr::from_bits(bits).into(), 48));
     }
     for text in ["198.51.100.0/24", "198.51.98.66/32", "2001:db8:bad::/48"] {

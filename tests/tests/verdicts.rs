@@ -1,5 +1,6 @@
 //! Packet in, verdict and reason out: the XDP program on fixtures, by `BPF_PROG_TEST_RUN`. Needs root (CAP_BPF and
 //! CAP_SYS_ADMIN); attaches and pins nothing.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,7 +37,7 @@ const HEADERS: Expect = Drop("headers");
 fn root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("skipped: needs root (run `sudo -E cargo xtask test`)");
+        eprintln!("SKIPPED: needs root (run `sudo -E cargo xtask test`)");
         assert!(std::env::var_os("CI").is_none(), "CI must run this as root");
     }
     root

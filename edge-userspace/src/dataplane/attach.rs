@@ -1,6 +1,8 @@
 //! The program on its interfaces: attaches it, or puts it into the links that an earlier daemon pinned.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
@@ -10,6 +12,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 use super::error::{Error, os_error};
 use super::pins::{self, Pins};
 use crate::config;
+
+/// The kernel detaches some time after the last handle on a link is gone; until then the interface counts as taken.
+const DETACHED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Where in the kernel the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +113,24 @@ fn one(program: &mut Xdp, name: &str, index: u32, mode: config::XdpMode, pins: &
     }
     // One interface runs native or generic programs, not both: a link of the mode not wanted must go first, and nothing
     // judges until the next one is there.
+    let mut patience = Duration::ZERO;
     for mode in [Mode::Native, Mode::Generic] {
-        pins::remove(&pins.link(index, mode.name())?)?;
+        let path = pins.link(index, mode.name())?;
+        if path.exists() {
+            pins::remove(&path)?;
+            patience = DETACHED_WITHIN;
+        }
     }
+    let deadline = Instant::now() + patience;
     let mut refused = None;
     for mode in modes {
-        match attach(program, name, index, *mode, pins) {
+        let attached = loop {
+            match attach(program, name, index, *mode, pins) {
+                Err(Error::Occupied { .. }) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+                other => break other,
+            }
+        };
+        match attached {
             Ok(()) => return Ok((*mode, false)),
             Err(Error::Attach { source, .. }) if *mode == Mode::Native && modes.len() > 1 => {
                 tracing::warn!(
@@ -192,7 +209,7 @@ fn refused(name: &str, mode: Mode, source: ProgramError) -> Error {
         _ => Error::Attach {
             interface: name.to_owned(),
             mode: mode.name(),
-            source,
+            source: source.into(),
             hint: match mode {
                 Mode::Native => "; `--xdp auto` falls back to generic mode (or lower the interface's MTU)",
                 Mode::Generic => "; `--xdp off` runs without",

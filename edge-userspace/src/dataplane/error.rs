@@ -20,7 +20,7 @@ pub enum Error {
     NoObject,
     /// The build's.
     #[error("the eBPF object of this build is broken (`cargo xtask build-ebpf` builds it anew): {0}")]
-    Object(#[source] EbpfError),
+    Object(#[source] Box<EbpfError>),
     /// The build's.
     #[error("the eBPF object of this build has no {0}: build it anew with `cargo xtask build-ebpf`")]
     Missing(&'static str),
@@ -39,7 +39,7 @@ pub enum Error {
     },
     /// The kernel refused the program: ours to mend, unless the kernel is too old.
     #[error("the kernel does not take the XDP program (it needs Linux 5.15 or later): {0}")]
-    Program(#[source] ProgramError),
+    Program(#[source] Box<ProgramError>),
     /// The kernel refused a map.
     #[error("map {name}: {source}")]
     Map {
@@ -47,7 +47,7 @@ pub enum Error {
         name: &'static str,
         /// The kernel's words.
         #[source]
-        source: MapError,
+        source: Box<MapError>,
     },
     /// The operator's.
     #[error("there is no network interface `{name}`; there are: {existing}")]
@@ -75,7 +75,7 @@ pub enum Error {
         mode: &'static str,
         /// The kernel's words.
         #[source]
-        source: ProgramError,
+        source: Box<ProgramError>,
         /// What else could be tried.
         hint: &'static str,
     },
@@ -138,7 +138,10 @@ impl Error {
                     source: source.into(),
                 }
             } else {
-                Self::Map { name, source }
+                Self::Map {
+                    name,
+                    source: source.into(),
+                }
             }
         }
     }
@@ -150,7 +153,7 @@ impl Error {
                 source: source.into(),
             }
         } else {
-            Self::Program(source)
+            Self::Program(source.into())
         }
     }
 
@@ -161,7 +164,7 @@ impl Error {
                 source: source.into(),
             }
         } else {
-            Self::Object(source)
+            Self::Object(source.into())
         }
     }
 
