@@ -153,6 +153,7 @@ pub(super) fn prepare(head: &mut request::Parts, exchange: &Exchange) -> Result<
         // The four set below are overwritten anyway.
         if (text.starts_with("x-forwarded-") && text != "x-forwarded-for" && text != "x-forwarded-proto")
             || text == "x-real-ip"
+            || spelt_with_underscore(text)
         {
             claims.push(name.clone());
         } else if *name == header::COOKIE {
@@ -169,6 +170,15 @@ pub(super) fn prepare(head: &mut request::Parts, exchange: &Exchange) -> Result<
     headers.append(header::VIA, via(head.version));
     forwarded(headers, exchange);
     Ok(())
+}
+
+/// Whether a field is one that we set, but for underscores in place of hyphens: CGI and its successors give both the same
+/// variable (RFC 3875 section 4.1.18), so that a client could speak in our place.
+fn spelt_with_underscore(name: &str) -> bool {
+    name.contains('_') && {
+        let name = name.replace('_', "-");
+        name.starts_with("x-forwarded-") || matches!(&*name, "x-real-ip" | "x-request-id" | "cdn-loop")
+    }
 }
 
 /// The `Via` entry for a message received in `version`.

@@ -60,6 +60,11 @@ fn claims_of_clients_are_replaced() {
             ("x-forwarded-port", "1"),
             ("x-real-ip", "10.0.0.1"),
             ("x-request-id", "mine"),
+            // What CGI would read as the fields above.
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x-forwarded_proto", "https"),
+            ("x_real_ip", "10.0.0.1"),
+            ("x_mine", "stays"),
             // Named by Connection, they must not vanish after we set them either.
             ("connection", "x-forwarded-for, forwarded"),
         ],
@@ -74,6 +79,10 @@ fn claims_of_clients_are_replaced() {
     assert_eq!(values(&head, "x-forwarded-proto"), ["http"]);
     assert_eq!(values(&head, "x-forwarded-host"), ["a.example:8443"]);
     assert_eq!(values(&head, "x-request-id"), [exchange.id.to_string()]);
+    for name in ["x_forwarded_for", "x-forwarded_proto", "x_real_ip"] {
+        assert!(values(&head, name).is_empty(), "{name}");
+    }
+    assert_eq!(values(&head, "x_mine"), ["stays"]);
     assert!(values(&head, "x-real-ip").is_empty() && values(&head, "x-forwarded-port").is_empty());
 }
 
