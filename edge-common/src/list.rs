@@ -36,8 +36,9 @@ unsafe impl aya::Pod for Entry {}
 
 // IPv4 lists are a hash of prefixes of every length, in front of which an array tells for each bucket (the first 16 bits
 // of an address) which lengths occur in it: the longest match takes one probe per length that does, which is seldom more
-// than two, and none for most clean clients. An LPM trie of 10,000 prefixes takes a dozen dependent loads instead
-// (measured: see CHANGELOG). Tuple space search: Srinivasan, Suri, Varghese, SIGCOMM 1999.
+// than two, and none for most clean clients. An LPM trie takes a dozen dependent loads instead (measured with 10,000
+// prefixes, where bare PASS is 22 ns: a denied network 110 ns by the trie, 70 so). Tuple space search: Srinivasan, Suri,
+// Varghese, SIGCOMM 1999. IPv6 lists are short, and keep the trie.
 
 /// Entries of the array `V4_LENGTHS`, one for each [`v4_bucket`].
 pub const V4_BUCKETS: u32 = 1 << 16;

@@ -72,12 +72,9 @@ fn v6(frame: &Frame, packet: &Packet, config: &Config) -> Option<&'static Entry>
     let host = address.map(u32::from_be);
     let prefix = Prefix { length: 128, address };
     if config.near_v6_exact.contains_v6_address(host) {
+        let key = &prefix.address;
         // SAFETY: as in `v4`.
-        #[expect(
-            clippy::needless_borrows_for_generic_args,
-            reason = "by value, the key would be copied on the stack"
-        )]
-        if let Some(entry) = unsafe { V6_EXACT.get(&prefix.address) } {
+        if let Some(entry) = unsafe { V6_EXACT.get(key) } {
             return Some(entry);
         }
     }
