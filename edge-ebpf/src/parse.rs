@@ -7,7 +7,7 @@
 //! A packet that ends before its port is known passes as not ours: the host's own stack refuses it, whoever it is for.
 
 use edge_common::{
-    Config, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS,
+    Config, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, Ports,
 };
 
 /// VLAN tags that are looked through: one of a provider (802.1ad) around one of a customer (802.1Q).
@@ -296,11 +296,22 @@ const fn cut_short(part: Part) -> u32 {
 
 #[inline(always)]
 fn transport(frame: &Frame, config: &Config, offset: usize, protocol: u8, part: Part) -> (Class, u16) {
-    let ports = match protocol {
-        TCP => &config.tcp_ports,
-        UDP => &config.udp_ports,
-        _ => return (Class::Known(PASS_NOT_OURS), 0),
-    };
+    match protocol {
+        TCP => towards(frame, &config.tcp_ports, offset, part, tcp),
+        UDP => towards(frame, &config.udp_ports, offset, part, quic),
+        _ => (Class::Known(PASS_NOT_OURS), 0),
+    }
+}
+
+/// Looks closer at what is for one of our ports.
+#[inline(always)]
+fn towards(
+    frame: &Frame,
+    ports: &Ports,
+    offset: usize,
+    part: Part,
+    closer: impl FnOnce(&Frame, usize) -> Class,
+) -> (Class, u16) {
     let Some(header) = frame.header::<4>(offset) else {
         return (Class::Known(cut_short(part)), 0);
     };
@@ -310,8 +321,7 @@ fn transport(frame: &Frame, config: &Config, offset: usize, protocol: u8, part: 
     }
     let class = match part {
         Part::First => Class::Known(DROP_FRAGMENT),
-        Part::Whole if protocol == TCP => tcp(frame, offset),
-        Part::Whole => quic(frame, offset),
+        Part::Whole => closer(frame, offset),
     };
     (class, port)
 }
