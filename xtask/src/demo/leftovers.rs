@@ -27,15 +27,21 @@ impl Claim {
             .write(true)
             .open(directory.join("lock"))
             .with_context(|| format!("opening the lock in {}", directory.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!(
+        // A child that another thread is just starting holds our descriptors between fork and exec: that passes.
+        let mut patience = 20;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if patience > 0 => {
+                    patience -= 1;
+                    std::thread::sleep(Duration::from_millis(25));
+                }
+                Err(TryLockError::WouldBlock) => bail!(
                     "a demo of this checkout already runs: use it (`. {}/env`) or end it",
                     directory.display()
-                )
+                ),
+                Err(TryLockError::Error(error)) => return Err(error).context("locking the demo"),
             }
-            Err(TryLockError::Error(error)) => return Err(error).context("locking the demo"),
         }
         let claim = Self {
             _lock: lock,
