@@ -175,7 +175,16 @@ pub(super) async fn send(
     .await;
     lease.keep_timer(timer);
     match outcome {
-        Some(Ok(response)) => Ok(response),
+        Some(Ok(response)) => {
+            // An answer in place of the 100: a good one wants the content all the same (an echo, a stream); any other has
+            // been given without it, and the content stays with the client.
+            if let Some(progress) = progress
+                && response.status().is_success()
+            {
+                progress.open();
+            }
+            Ok(response)
+        }
         Some(Err(mut error)) => {
             let back = error.take_message();
             let progress = progress.map(|progress| &**progress);

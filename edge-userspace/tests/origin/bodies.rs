@@ -265,6 +265,22 @@ async fn continue_is_the_origins_choice() {
     );
     assert_eq!(made.load(Ordering::Relaxed), 0, "refused before it was sent");
 
+    // Answers without a 100, and then wants the content: an echo must not wait for what it is to echo.
+    let echo = Server::raw(|mut socket| async move {
+        read_head(&mut socket).await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
+        socket.write_all(head).await.unwrap();
+        let mut five = [0; 5];
+        socket.read_exact(&mut five).await.unwrap();
+        socket.write_all(&five).await.unwrap();
+    })
+    .await;
+    let (body, _) = counted(5, true);
+    let echoed = tokio::time::timeout(Duration::from_secs(5), async {
+        text(Bed::one(echo.address, "").ask(expecting(body)).await.unwrap()).await
+    });
+    assert_eq!(echoed.await.expect("stuck"), (200, "xxxxx".into()));
+
     // Says nothing: after a second the content is sent anyway.
     let silent = Server::h1(|request: http::Request<hyper::body::Incoming>| async move {
         tokio::time::sleep(Duration::from_millis(10)).await;
