@@ -10,6 +10,9 @@ mod config;
 mod event;
 mod list;
 mod reason;
+pub mod retry;
+pub mod siphash;
+pub mod token;
 
 pub use config::{Config, Near, Ports};
 pub use event::Event;
