@@ -1,5 +1,6 @@
-//! What every room may lean on and what leans on none: identifiers, the peer of a connection, the stop signal.
+//! What every room may lean on and what leans on none: the clock, identifiers, the peer of a connection, the stop signal.
 
+pub mod clock;
 pub mod id;
 pub mod peer;
 pub mod shutdown;
