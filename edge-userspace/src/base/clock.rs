@@ -9,8 +9,7 @@ pub struct UnixTime(u64);
 impl UnixTime {
     /// The wall clock. It may step backwards; what must not be is measured by [`std::time::Instant`].
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().into()
     }
 
     /// From whole seconds since 1970.
@@ -53,6 +52,13 @@ impl UnixTime {
     /// How long ago `earlier` was; zero where it is still to come.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<Duration> for UnixTime {
+    /// A duration since 1970, cut to milliseconds.
+    fn from(since: Duration) -> Self {
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

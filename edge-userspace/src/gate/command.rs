@@ -225,8 +225,11 @@ impl Verify {
             None => writeln!(out, "zone        number {zone:016x}; its name by --zone")?,
         }
         times(now, opened.claims.not_before, opened.claims.expires, out)?;
-        if place != 0 {
-            writeln!(out, "place       since {}", date(UnixTime::from_millis(place)))?;
+        match place >> 48 {
+            0 if place == 0 => {}
+            0 => writeln!(out, "place       since {}", date(UnixTime::from_millis(place)))?,
+            // What the policies keep above the time of arrival is theirs to name.
+            _ => writeln!(out, "place       {place:#018x}")?,
         }
         writeln!(out, "strikes     {strikes}\nearly       {early}")?;
         Ok(matches!(opened.maturity, Maturity::Mature))

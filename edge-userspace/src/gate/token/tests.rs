@@ -121,6 +121,24 @@ fn every_flipped_bit_is_refused() {
     }
 }
 
+/// A nonce that comes twice opens the seal, and two tokens with one id would use each other up.
+#[test]
+fn no_two_tokens_are_alike() {
+    let node = node();
+    let mut parts: [std::collections::HashSet<u64>; 3] = Default::default();
+    for _ in 0..1_000 {
+        let token = node.mint(at(T), here(), &claims());
+        let (_, salt) = token.split_last_chunk().unwrap();
+        let id = node.open(at(T), here(), &token).unwrap().id;
+        let nonce = Header::read(header::to_words(token.first_chunk().unwrap())).nonce;
+        for (set, part) in parts.iter_mut().zip([u64::from_le_bytes(*salt), id, nonce.into()]) {
+            set.insert(part);
+        }
+    }
+    // Of the 32-bit nonces one in 9,000 runs has a pair.
+    assert!(parts[0].len() == 1_000 && parts[1].len() == 1_000 && parts[2].len() >= 998);
+}
+
 /// A header in front of another token's body would mix two waits.
 #[test]
 fn parts_of_two_tokens_do_not_fit() {
