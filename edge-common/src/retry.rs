@@ -139,6 +139,11 @@ mod tests {
         ] {
             assert_eq!(verify(words, other, &KEY, NOW), Verdict::BadMac);
         }
+        // A length beyond the protocol's must not reach whoever copies the id.
+        assert_eq!(
+            verify(encode(FROM, [1, 2, 3], MAX_CID + 1, 4, &KEY, NOW), FROM, &KEY, NOW),
+            Verdict::BadMac
+        );
         for bit in 0..LENGTH * 8 {
             let mut forged = words;
             forged[bit / 64] ^= 1 << (bit % 64);

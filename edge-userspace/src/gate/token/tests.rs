@@ -402,6 +402,20 @@ fn the_header_carries_a_body_of_another_protocol() {
     assert_eq!(node.unseal(at(T), &front, [0; SALT], &mut body), None);
 }
 
+/// A token of a later release, met after a downgrade, is none rather than one with other fields.
+#[test]
+fn a_later_layout_is_no_token() {
+    let node = node();
+    let mint = |layout| {
+        let front = node.header(at(T), here(), Carrier::Http, ClientId(5), T as u32, T as u32 + 600);
+        let mut sealed = [[layout].as_slice(), &[0; BODY - 1]].concat();
+        node.seal(at(T), &front, [7; SALT], &mut sealed);
+        [&front[..], &sealed, &[7; SALT]].concat()
+    };
+    assert!(node.open(at(T), here(), &mint(LAYOUT)).is_ok());
+    assert_eq!(node.open(at(T), here(), &mint(LAYOUT + 1)), Err(Refusal::NotAToken));
+}
+
 /// Two texts of one token would pass a replay check by text, and whoever is strict elsewhere would not see ours.
 #[test]
 fn text_is_canonical() {
