@@ -1,7 +1,7 @@
 //! SipHash-2-4 with a 64-bit result: the MAC of everything that a packet can prove to the XDP program.
 //!
-//! [`words`] is the kernel's form: a fixed number of whole words, no slice, no remainder, no data-dependent loop, so that
-//! the verifier sees straight-line code. [`bytes`] takes any length and gives the same result for the same bytes.
+//! [`words`] is the kernel's form: a fixed number of whole words, no slice, no remainder, and one loop at most, whose count
+//! is known when it is compiled. [`bytes`] takes any length and gives the same result for the same bytes.
 //!
 //! Source: J.-P. Aumasson and D. J. Bernstein, "SipHash: a fast short-input PRF", INDOCRYPT 2012,
 //! <https://eprint.iacr.org/2012/351>. Two rounds a word, four to finish. A forger who does not know the key succeeds with
