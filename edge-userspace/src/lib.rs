@@ -12,5 +12,6 @@ pub mod gate;
 pub mod http;
 mod node;
 pub mod origin;
+pub mod route;
 pub mod tls;
 pub mod zones;

@@ -73,6 +73,8 @@ impl Checker<'_> {
         let dataplane = self.dataplane(&raw.dataplane, &server);
         let limits = self.limits(&raw.limits);
         let zones = self.zones(&raw.zone, &server, &limits);
+        let (gate, mistakes) = super::gate::check::tables(&raw.gate, self.source);
+        self.mistakes.extend(mistakes);
         Config {
             server,
             dataplane,
@@ -84,6 +86,7 @@ impl Checker<'_> {
             limits: Arc::new(limits),
             admin: self.admin(&raw.admin),
             log: self.log(&raw.log),
+            gate,
             zones,
         }
     }
@@ -276,6 +279,11 @@ impl Checker<'_> {
                     None => limits.body_bytes,
                 },
                 request_timeout: zone.request_timeout.map_or(limits.request_timeout, limit),
+                gate: zone.gate.as_ref().map(|gate| {
+                    let (gate, mistakes) = super::gate::check::gate(gate, self.source);
+                    self.mistakes.extend(mistakes);
+                    Arc::new(gate)
+                }),
                 origin: self.origin(&zone.origin),
             });
         }

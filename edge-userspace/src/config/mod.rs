@@ -1,6 +1,7 @@
 //! The file, checked once: `raw` is what was written, this is what the rooms are built from. Parse low, build high.
 
 mod check;
+pub mod gate;
 mod mistake;
 mod raw;
 #[cfg(test)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs.
     pub log: Log,
+    /// Memory of the gate.
+    pub gate: gate::GateTables,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }
@@ -155,6 +158,8 @@ pub struct Zone {
     pub body_bytes: Option<u64>,
     /// A whole request; `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// Who is let in; `None`: everybody.
+    pub gate: Option<Arc<gate::Gate>>,
     /// Where its responses come from.
     pub origin: Origin,
 }

@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) limits: Limits,
     pub(super) admin: Admin,
     pub(super) log: Log,
+    pub(super) gate: super::gate::raw::Tables,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
@@ -167,6 +168,8 @@ pub(super) struct Zone {
     pub(super) body_bytes: Option<Size>,
     #[serde(default)]
     pub(super) request_timeout: Option<Time>,
+    #[serde(default)]
+    pub(super) gate: Option<super::gate::raw::Gate>,
     pub(super) origin: Spanned<Origin>,
 }
 

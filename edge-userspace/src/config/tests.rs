@@ -26,18 +26,18 @@ fn printed_defaults_are_the_defaults() {
     let printed: Raw = toml::from_str(DEFAULTS).unwrap();
     let zone = "[[zone]]\nname = \"example\"\nhosts = [\"example.com\", \"*.example.com\"]\ndefault = false\n\
                 certificate = \"example.pem\"\nkey = \"example.key\"\n\
-                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n";
+                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n";
     let bare: Raw = toml::from_str(zone).unwrap();
     assert_eq!(printed, bare);
-    let source = include_str!("raw.rs");
-    let keys = source.lines().filter_map(|line| {
+    let sources = [include_str!("raw.rs"), include_str!("gate/raw.rs")];
+    let keys = sources.iter().flat_map(|source| source.lines()).filter_map(|line| {
         let line = line.trim().trim_start_matches("pub(super) ");
         let (key, rest) = line.split_once(": ")?;
         let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         (is_key && (rest.ends_with(',') || rest.contains('='))).then_some(key)
     });
     let mut count = 0;
-    for key in keys.filter(|k| !matches!(*k, "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane")) {
+    for key in keys.filter(|k| !matches!(*k, "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate")) {
         let documented = DEFAULTS.lines().any(|line| {
             let line = line.trim_start_matches("# ");
             line.starts_with(&format!("{key} ="))

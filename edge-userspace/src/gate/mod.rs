@@ -1,6 +1,33 @@
-//! Room 2: who is admitted, who is told to wait, and the token that proves it.
+//! Room 2: the gate. Decides for each request whether it is admitted, told to wait, or refused because it came against what
+//! it was told; answers those that are not admitted; and tells the kernel, through `feed`, whom to drop.
+//!
+//! In the order in which a request meets them: `cookie` finds its token, `handler` its zone, `decide` what it is, `pass` what
+//! the token says, `penalty` and `neighbours` what is held against its client and its address, `rule` and `policy` what
+//! matches and what that demands (`queue` with `census`, `concurrency`, `bucket`), `answer` and `page` what it is told.
+//! Everything per client is in a `table` of fixed memory. The cores take the time as an argument (`clock`).
 
+pub mod answer;
+pub mod bucket;
+mod census;
+pub mod clock;
 pub mod command;
+pub mod concurrency;
+pub mod cookie;
+pub mod decide;
+pub mod feed;
+pub mod handler;
 pub mod keys;
+pub mod metrics;
+pub mod neighbours;
+pub mod page;
+pub mod pass;
+pub mod penalty;
+pub mod policy;
+pub mod queue;
 pub mod replay;
+mod rule;
+#[cfg(test)]
+mod simulation;
+mod table;
 pub mod token;
+pub mod zone;

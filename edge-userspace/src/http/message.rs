@@ -49,6 +49,10 @@ pub struct Response {
     pub report: Report,
 }
 
+/// Among a response's extensions: the client's connection ends in good order behind it (`Connection: close`, GOAWAY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseAfter;
+
 /// Where a response came from and how long that took.
 #[derive(Clone, Debug, Default)]
 pub struct Report {

@@ -1,0 +1,232 @@
+//! From the gate's raw form to the checked one. Every bound here is one that the policies rely on.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use toml::Spanned;
+
+use super::{Gate, GateTables, Matches, Policy, Queue, Rate, Rule, raw};
+use crate::config::mistake::{Mistake, Source};
+use crate::config::value::Time;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+struct Checker<'a> {
+    source: &'a Source<'a>,
+    mistakes: Vec<Mistake>,
+}
+
+/// `[gate]`, and what is wrong with it.
+pub(in crate::config) fn tables(raw: &raw::Tables, source: &Source<'_>) -> (GateTables, Vec<Mistake>) {
+    let mut checker = Checker {
+        source,
+        mistakes: Vec::new(),
+    };
+    let tables = GateTables {
+        clients: checker.number(&raw.clients, 1_024, 64 << 20),
+        penalties: checker.number(&raw.penalties, 1_024, 16 << 20),
+    };
+    (tables, checker.mistakes)
+}
+
+/// `[zone.gate]`, and what is wrong with it.
+pub(in crate::config) fn gate(raw: &raw::Gate, source: &Source<'_>) -> (Gate, Vec<Mistake>) {
+    let mut checker = Checker {
+        source,
+        mistakes: Vec::new(),
+    };
+    let gate = checker.gate(raw);
+    (gate, checker.mistakes)
+}
+
+impl Checker<'_> {
+    fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
+        self.mistakes.push(self.source.place(span).mistake(what, mend));
+    }
+
+    fn number<T: Copy + PartialOrd + std::fmt::Display>(&mut self, value: &Spanned<T>, least: T, most: T) -> T {
+        let n = *value.get_ref();
+        if n < least || n > most {
+            let what = format!("{n} is out of bounds");
+            self.mistake(value.span(), what, format!("write {least} to {most}"));
+        }
+        n
+    }
+
+    fn time(&mut self, value: &Spanned<Time>, least: Duration, most: Duration) -> Duration {
+        self.bounded(value.span(), "", value.get_ref().0, least, most)
+    }
+
+    fn bounded(&mut self, span: Range<usize>, key: &str, time: Duration, least: Duration, most: Duration) -> Duration {
+        if time < least || time > most {
+            let seconds = |t: Duration| t.as_secs();
+            let what = format!("{key}{}{time:?} is out of bounds", if key.is_empty() { "" } else { " " });
+            self.mistake(span, what, format!("write {}s to {}s", seconds(least), seconds(most)));
+        }
+        time
+    }
+
+    fn gate(&mut self, raw: &raw::Gate) -> Gate {
+        let strike_base = self.time(&raw.strike_base, SECOND, DAY);
+        let strike_cap = self.time(&raw.strike_cap, SECOND, 7 * DAY);
+        if strike_cap < strike_base {
+            let mend = format!("write {strike_base:?} or more");
+            self.mistake(raw.strike_cap.span(), "less than strike_base", mend);
+        }
+        let mut rules: Vec<Rule> = Vec::new();
+        for spanned in &raw.rule {
+            if let Some(rule) = self.rule(spanned) {
+                let again = |r: &Rule| matches!((r.policy, rule.policy), (Policy::Queue(_), Policy::Queue(_)));
+                let mend = "keep one queue, and match more with it";
+                if rules.iter().any(again) {
+                    self.mistake(spanned.span(), "a second queue", mend);
+                }
+                if rules.iter().any(|r| r.name == rule.name) {
+                    let what = format!("a rule \"{}\" is there already", rule.name);
+                    self.mistake(spanned.span(), what, "give each rule a `name` of its own");
+                }
+                rules.push(rule);
+            }
+        }
+        Gate {
+            dry_run: raw.dry_run,
+            allow: raw.allow.clone(),
+            defer: self.time(&raw.defer, SECOND, HOUR),
+            token_life: self.time(&raw.token_life, 60 * SECOND, 6 * HOUR),
+            grace: self.number(&raw.grace, 1, 10_000),
+            strike_base,
+            strike_cap,
+            forgive: self.time(&raw.forgive, SECOND, 7 * DAY),
+            clients_per_address: self.number(&raw.clients_per_address, 1, 65_536),
+            page: raw.page.as_ref().map(|page| {
+                let path = self.source.file.parent().unwrap_or(Path::new("")).join(page.get_ref());
+                (path, self.source.place(page.span()))
+            }),
+            rules,
+        }
+    }
+
+    fn rule(&mut self, spanned: &Spanned<raw::Rule>) -> Option<Rule> {
+        let raw = spanned.get_ref();
+        let policies = [
+            raw.rate.as_ref().map(|p| ("rate", p.span())),
+            raw.concurrency.as_ref().map(|p| ("concurrency", p.span())),
+            raw.queue.as_ref().map(|p| ("queue", p.span())),
+            raw.manual.as_ref().map(|p| ("manual", p.span())),
+        ];
+        let mut policies = policies.into_iter().flatten();
+        let Some((kind, _)) = policies.next() else {
+            let mend = "write one of rate = { … }, concurrency = 100, queue = { … }, manual = { … }";
+            self.mistake(spanned.span(), "a rule without a policy", mend);
+            return None;
+        };
+        if let Some((other, span)) = policies.next() {
+            let what = format!("both `{kind}` and `{other}`");
+            self.mistake(span, what, "write a [[zone.gate.rule]] for each");
+            return None;
+        }
+        let name = raw.name.as_ref().map_or(kind, |name| name.get_ref().as_str());
+        let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if let Some(spanned) = &raw.name
+            && (name.is_empty() || name.len() > 64 || !name.bytes().all(sound))
+        {
+            let mend = "write letters, digits, `-`, `_`, `.`, at most 64";
+            self.mistake(spanned.span(), format!("\"{name}\" is no rule name"), mend);
+        }
+        Some(Rule {
+            name: name.to_owned(),
+            matches: self.matches(raw),
+            policy: self.policy(raw)?,
+            dry_run: raw.dry_run,
+        })
+    }
+
+    fn matches(&mut self, raw: &raw::Rule) -> Matches {
+        if let Some(path) = &raw.path
+            && !path.get_ref().starts_with(['/', '*'])
+        {
+            let what = format!("\"{}\" is no path", path.get_ref());
+            self.mistake(path.span(), what, "write a prefix like \"/api/\" or a glob like \"*.php\"");
+        }
+        let mut methods = Vec::new();
+        for method in &raw.methods {
+            match Method::from_bytes(method.get_ref().as_bytes()) {
+                Ok(known) if !method.get_ref().bytes().any(|b| b.is_ascii_lowercase()) => methods.push(known),
+                _ => {
+                    let what = format!("\"{}\" is no method", method.get_ref());
+                    self.mistake(method.span(), what, "write GET, POST, …; they are upper case");
+                }
+            }
+        }
+        let header = raw.header.as_ref().and_then(|header| {
+            let text = header.get_ref();
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name.trim(), Some(HeaderValue::from_str(value.trim()))),
+                None => (text.trim(), None),
+            };
+            match (name.parse::<HeaderName>(), value.transpose()) {
+                (Ok(name), Ok(value)) => Some((name, value)),
+                _ => {
+                    let what = format!("\"{text}\" is no field");
+                    self.mistake(header.span(), what, "write \"X-Api-Key\" or \"X-Plan=free\"");
+                    None
+                }
+            }
+        });
+        Matches {
+            path: raw.path.as_ref().map(|path| path.get_ref().clone()),
+            methods,
+            header,
+        }
+    }
+
+    fn policy(&mut self, raw: &raw::Rule) -> Option<Policy> {
+        if let Some(rate) = &raw.rate {
+            let raw::Rate {
+                requests,
+                per,
+                burst,
+                count,
+            } = rate.get_ref().clone();
+            for (key, n) in [("requests", requests), ("burst", burst)] {
+                if !(1..=1_000_000).contains(&n) {
+                    self.mistake(rate.span(), format!("{key} {n} is out of bounds"), "write 1 to 1000000");
+                }
+            }
+            return Some(Policy::Rate(Rate {
+                requests,
+                per: self.bounded(rate.span(), "per", per.0, SECOND, DAY),
+                burst,
+                connections: count == raw::Count::Connections,
+            }));
+        }
+        if let Some(most) = &raw.concurrency {
+            return Some(Policy::Concurrency(self.number(most, 1, 1 << 20)));
+        }
+        if let Some(queue) = &raw.queue {
+            let raw::Queue {
+                active,
+                session,
+                paused,
+                poll,
+            } = queue.get_ref().clone();
+            if !(1..=10_000_000).contains(&active) {
+                let mend = "write 1 to 10000000; to hold everybody, paused = true";
+                self.mistake(queue.span(), format!("active {active} is out of bounds"), mend);
+            }
+            return Some(Policy::Queue(Queue {
+                active,
+                session: self.bounded(queue.span(), "session", session.0, 10 * SECOND, DAY),
+                paused,
+                poll: self.bounded(queue.span(), "poll", poll.0, SECOND, 300 * SECOND),
+            }));
+        }
+        let manual = raw.manual.as_ref()?;
+        let wait = self.bounded(manual.span(), "wait", manual.get_ref().wait.0, SECOND, HOUR);
+        Some(Policy::Manual(wait))
+    }
+}

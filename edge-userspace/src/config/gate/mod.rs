@@ -1,0 +1,113 @@
+//! A zone's gate as the file describes it: which requests are judged, by which policy, and what who is told to wait gets.
+
+pub(super) mod check;
+pub(super) mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
+
+use super::Place;
+
+/// Memory of a node's gate; all of it is taken at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateTables {
+    /// Token buckets, 24 bytes each.
+    pub clients: usize,
+    /// Records of offences and penalties.
+    pub penalties: usize,
+}
+
+/// A zone's gate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gate {
+    /// Count what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Networks that are never judged.
+    pub allow: Vec<IpNet>,
+    /// The wait told where the policy knows none.
+    pub defer: Duration,
+    /// How long a token is good for once its wait is over, at least a minute.
+    pub token_life: Duration,
+    /// Early attempts in one wait that bring no strike.
+    pub grace: u32,
+    /// The first strike's penalty.
+    pub strike_base: Duration,
+    /// The longest penalty.
+    pub strike_cap: Duration,
+    /// One strike is forgiven for each such time without another.
+    pub forgive: Duration,
+    /// How many clients one address may stand for, at least 1.
+    pub clients_per_address: u32,
+    /// Template of the waiting page instead of the built-in one.
+    pub page: Option<(PathBuf, Place)>,
+    /// Each request is judged by every rule that matches it.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Names the policy towards clients; unique in the zone.
+    pub name: String,
+    /// Which requests.
+    pub matches: Matches,
+    /// What they must meet.
+    pub policy: Policy,
+    /// Count what the rule would do, and do nothing.
+    pub dry_run: bool,
+}
+
+/// Which requests a rule is for: those that meet all that is set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matches {
+    /// Path prefix, or a glob where `*` stands for any characters.
+    pub path: Option<String>,
+    /// Any of these; empty: all.
+    pub methods: Vec<Method>,
+    /// A field, and its value where equality is asked for.
+    pub header: Option<(HeaderName, Option<HeaderValue>)>,
+}
+
+/// What a request must meet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Policy {
+    /// A token bucket per client.
+    Rate(Rate),
+    /// So many requests at the origin at once.
+    Concurrency(usize),
+    /// A waiting room.
+    Queue(Queue),
+    /// Everybody waits once.
+    Manual(Duration),
+}
+
+/// A token bucket per client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests in `per`.
+    pub requests: u32,
+    /// The time of `requests`.
+    pub per: Duration,
+    /// Requests at once.
+    pub burst: u32,
+    /// Only a connection's first request counts.
+    pub connections: bool,
+}
+
+/// A waiting room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Visitors at once.
+    pub active: usize,
+    /// A visitor counts for so long after its last request.
+    pub session: Duration,
+    /// Nobody new enters.
+    pub paused: bool,
+    /// The longest time between two visits of who waits.
+    pub poll: Duration,
+}

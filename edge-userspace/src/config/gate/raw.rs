@@ -1,0 +1,150 @@
+//! The gate's raw form, key by key, with the defaults of each. `defaults.toml` says what they mean.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::config::value::Time;
+
+const fn seconds(n: u64) -> Time {
+    Time(Duration::from_secs(n))
+}
+
+fn spanned<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}
+
+/// `[gate]`: memory.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Tables {
+    pub(super) clients: Spanned<usize>,
+    pub(super) penalties: Spanned<usize>,
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            clients: spanned(262_144),
+            penalties: spanned(65_536),
+        }
+    }
+}
+
+/// `[zone.gate]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Gate {
+    pub(super) dry_run: bool,
+    pub(super) allow: Vec<IpNet>,
+    pub(super) defer: Spanned<Time>,
+    pub(super) token_life: Spanned<Time>,
+    pub(super) grace: Spanned<u32>,
+    pub(super) strike_base: Spanned<Time>,
+    pub(super) strike_cap: Spanned<Time>,
+    pub(super) forgive: Spanned<Time>,
+    pub(super) clients_per_address: Spanned<u32>,
+    pub(super) page: Option<Spanned<PathBuf>>,
+    pub(super) rule: Vec<Spanned<Rule>>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            allow: Vec::new(),
+            defer: spanned(seconds(10)),
+            token_life: spanned(seconds(3_600)),
+            grace: spanned(16),
+            strike_base: spanned(seconds(10)),
+            strike_cap: spanned(seconds(3_600)),
+            forgive: spanned(seconds(600)),
+            clients_per_address: spanned(64),
+            page: None,
+            rule: Vec::new(),
+        }
+    }
+}
+
+/// `[[zone.gate.rule]]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Rule {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) path: Option<Spanned<String>>,
+    pub(super) methods: Vec<Spanned<String>>,
+    pub(super) header: Option<Spanned<String>>,
+    pub(super) rate: Option<Spanned<Rate>>,
+    pub(super) concurrency: Option<Spanned<usize>>,
+    pub(super) queue: Option<Spanned<Queue>>,
+    pub(super) manual: Option<Spanned<Manual>>,
+    pub(super) dry_run: bool,
+}
+
+/// A token bucket.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Rate {
+    pub(super) requests: u32,
+    pub(super) per: Time,
+    pub(super) burst: u32,
+    pub(super) count: Count,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self {
+            requests: 100,
+            per: seconds(60),
+            burst: 20,
+            count: Count::Requests,
+        }
+    }
+}
+
+/// What a bucket counts.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Count {
+    /// Every request.
+    Requests,
+    /// A connection's first.
+    Connections,
+}
+
+/// A waiting room.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Queue {
+    pub(super) active: usize,
+    pub(super) session: Time,
+    pub(super) paused: bool,
+    pub(super) poll: Time,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            active: 500,
+            session: seconds(300),
+            paused: false,
+            poll: seconds(10),
+        }
+    }
+}
+
+/// Everybody waits once.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Manual {
+    pub(super) wait: Time,
+}
+
+impl Default for Manual {
+    fn default() -> Self {
+        Self { wait: seconds(5) }
+    }
+}

@@ -1,0 +1,79 @@
+//! What an operator writes for the gate is what it does, and each mistake is told with its line and mend.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Config, Mistakes};
+
+fn parse(gate: &str) -> Result<Gate, Mistakes> {
+    let text = format!(
+        "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]\nname = \"a\"\nhosts = [\"a.example\"]\n[zone.origin]\n\
+         servers = [{{ address = \"http://127.0.0.1:8080\" }}]\n{gate}"
+    );
+    let config = Config::parse(Path::new("dir/edge.toml"), &text)?;
+    Ok((**config.zones[0].gate.as_ref().unwrap()).clone())
+}
+
+/// A rule read otherwise than written would judge the wrong requests.
+#[test]
+fn rules() {
+    let gate = parse(
+        "[zone.gate]\nallow = [\"10.0.0.0/8\"]\npage = \"wait.html\"\n\
+         [[zone.gate.rule]]\nname = \"api\"\npath = \"/api/\"\nmethods = [\"POST\"]\nheader = \"X-Plan = free\"\n\
+         rate = { requests = 5, count = \"connections\" }\n\
+         [[zone.gate.rule]]\nconcurrency = 9\ndry_run = true\n\
+         [[zone.gate.rule]]\nqueue = { active = 3, paused = true }\n[[zone.gate.rule]]\nmanual = {}\n",
+    )
+    .unwrap();
+    assert_eq!(gate.page.as_ref().unwrap().0, Path::new("dir/wait.html"));
+    let [api, concurrency, queue, manual] = gate.rules.as_slice() else {
+        panic!("{gate:?}");
+    };
+    assert_eq!(api.matches.methods, [Method::POST]);
+    let (name, value) = api.matches.header.clone().unwrap();
+    assert_eq!((name.as_str(), value.unwrap().to_str().unwrap()), ("x-plan", "free"));
+    let rate = Rate {
+        requests: 5,
+        per: Duration::from_secs(60),
+        burst: 20,
+        connections: true,
+    };
+    assert_eq!(api.policy, Policy::Rate(rate));
+    assert_eq!((concurrency.name.as_str(), concurrency.dry_run), ("concurrency", true));
+    assert!(matches!(queue.policy, Policy::Queue(q) if q.paused && q.active == 3));
+    assert_eq!(manual.policy, Policy::Manual(Duration::from_secs(5)));
+}
+
+/// An operator sees where the mistake is and how to mend it.
+#[test]
+fn mistakes() {
+    let rule = "[zone.gate]\n[[zone.gate.rule]]\n";
+    for (text, line, what, mend) in [
+        ("[zone.gate]\ngrase = 3\n".to_owned(), 9, "unknown key", "`grace`"),
+        ("[zone.gate]\ngrace = 0\n".to_owned(), 9, "out of bounds", "1 to"),
+        ("[zone.gate]\ndefer = \"0s\"\n".to_owned(), 9, "out of bounds", "1s to"),
+        ("[zone.gate]\nstrike_cap = \"5s\"\n".to_owned(), 9, "less than strike_base", "10s or more"),
+        ("[zone.gate]\ntoken_life = \"7d\"\n".to_owned(), 9, "out of bounds", "21600s"),
+        ("[zone.gate]\nallow = [\"10.0.0.1/99\"]\n".to_owned(), 9, "", ""),
+        (format!("{rule}path = \"/\"\n"), 9, "without a policy", "rate = {"),
+        (format!("{rule}concurrency = 1\nmanual = {{}}\n"), 11, "both", "for each"),
+        (format!("{rule}concurrency = 0\n"), 10, "out of bounds", "1 to"),
+        (format!("{rule}concurrency = 1\npath = \"x\"\n"), 11, "no path", "/api/"),
+        (format!("{rule}concurrency = 1\nmethods = [\"get\"]\n"), 11, "no method", "upper case"),
+        (format!("{rule}concurrency = 1\nheader = \"a b\"\n"), 11, "no field", "X-Plan=free"),
+        (format!("{rule}concurrency = 1\nname = \"a\\\"b\"\n"), 11, "no rule name", "letters"),
+        (format!("{rule}rate = {{ burst = 0 }}\n"), 10, "burst 0", "1 to"),
+        (format!("{rule}rate = {{ per = \"9d\" }}\n"), 10, "per", "86400s"),
+        (format!("{rule}queue = {{ active = 0 }}\n"), 10, "active 0", "paused"),
+        (format!("{rule}manual = {{ wait = \"0s\" }}\n"), 10, "wait", "1s"),
+        (format!("{rule}queue = {{}}\n[[zone.gate.rule]]\nname = \"b\"\nqueue = {{}}\n"), 11, "second queue", "one"),
+        (format!("{rule}manual = {{}}\n[[zone.gate.rule]]\nmanual = {{}}\n"), 11, "already", "name"),
+    ] {
+        let found = parse(&text).unwrap_err().0;
+        let hit = |m: &crate::config::Mistake| {
+            m.line == line && m.what.contains(what) && m.mend.contains(mend) && !m.mend.is_empty()
+        };
+        assert!(found.iter().any(hit), "wanted {line} {what:?} {mend:?}, got {found:#?}\nfor\n{text}");
+    }
+}

@@ -1,0 +1,384 @@
+//! What a client is told: status, fields and content in a form it accepts. Fields follow RFC 9110 section 10.2.3
+//! (Retry-After), RFC 9457 (problem details) and draft-ietf-httpapi-ratelimit-headers-10 (RateLimit, RateLimit-Policy).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+
+use super::cookie;
+use super::decide::{Change, Deferral, Written};
+use super::metrics::Kind;
+use super::page::{Filling, Template};
+use super::policy::Limit;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+/// A response of the gate's own. The connection is to be ended behind it.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Fields, `Content-Length` among them.
+    pub headers: HeaderMap,
+    /// Content; none for HEAD.
+    pub body: Bytes,
+}
+
+/// What the answer is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Fields.
+    pub headers: &'a HeaderMap,
+    /// The zone's name.
+    pub zone: &'a str,
+    /// 128 random bits, for the page's Content-Security-Policy.
+    pub nonce: u128,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Page,
+    Json,
+    Text,
+    Grpc,
+}
+
+/// What is said, whatever the form.
+struct Said<'a> {
+    status: StatusCode,
+    wait: Duration,
+    /// Problem type of the RateLimit draft, section 6.
+    problem: &'static str,
+    title: &'static str,
+    rule: &'a str,
+    token: Option<&'a Written>,
+    limit: Option<&'a Limit>,
+    ahead: Option<u64>,
+    estimate: Option<Duration>,
+}
+
+/// The answer to a request that is told to wait: 429 where the client itself did too much, 503 where the zone is full.
+pub fn deferral(template: &Template, deferral: &Deferral, asked: Asked<'_>) -> Answer {
+    let (status, problem, title) = match deferral.kind {
+        Kind::Rate | Kind::Penalty => (StatusCode::TOO_MANY_REQUESTS, "quota-exceeded", "Too many requests"),
+        Kind::None | Kind::Allow | Kind::Manual | Kind::Queue | Kind::Concurrency => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "temporary-reduced-capacity",
+            "Please wait for your turn",
+        ),
+    };
+    let said = Said {
+        status,
+        wait: deferral.wait,
+        problem,
+        title,
+        rule: &deferral.rule,
+        token: deferral.token.as_ref(),
+        limit: deferral.limit.as_ref(),
+        ahead: deferral.ahead,
+        estimate: deferral.estimate,
+    };
+    answer(template, &said, asked)
+}
+
+/// The answer to a request that came against what it was told.
+pub fn block(template: &Template, wait: Duration, token: Option<&Written>, asked: Asked<'_>) -> Answer {
+    let said = Said {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        wait,
+        problem: "abnormal-usage-detected",
+        title: "Came back too early, too often",
+        rule: "penalty",
+        token,
+        limit: None,
+        ahead: None,
+        estimate: None,
+    };
+    answer(template, &said, asked)
+}
+
+/// Adds what an admitted request's response carries: the limit it is under, and the client's new token.
+pub fn admitted(headers: &mut HeaderMap, token: &Change, limit: Option<&Limit>, by_field: bool) {
+    if let Some(limit) = limit {
+        rate_limit(headers, limit);
+    }
+    let written = match token {
+        Change::Keep => return,
+        Change::Clear => ("", Duration::ZERO),
+        Change::Set(written) => (written.text.as_str(), written.life),
+    };
+    if by_field {
+        // A field that is taken away needs no word: the client decides what it sends.
+        if let (false, Ok(value)) = (written.0.is_empty(), HeaderValue::from_str(written.0)) {
+            headers.insert(cookie::FIELD, value);
+        }
+    } else if let Some(value) = cookie::set(written.0, written.1) {
+        headers.append(header::SET_COOKIE, value);
+    }
+    // A shared cache must not hand one client's token to another.
+    headers.append(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+}
+
+fn answer(template: &Template, said: &Said<'_>, asked: Asked<'_>) -> Answer {
+    let form = form(asked.headers);
+    let seconds = whole_seconds(said.wait);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(limit) = said.limit {
+        rate_limit(&mut headers, limit);
+    }
+    if let Some(token) = said.token {
+        if let Ok(value) = HeaderValue::from_str(&token.text) {
+            headers.insert(cookie::FIELD, value);
+        }
+        if let Some(value) = cookie::set(&token.text, token.life) {
+            headers.insert(header::SET_COOKIE, value);
+        }
+    }
+    let mut status = said.status;
+    let (content_type, body) = match form {
+        Form::Grpc => {
+            grpc(&mut headers, said);
+            status = StatusCode::OK;
+            let kind = asked.headers.get(header::CONTENT_TYPE).cloned();
+            headers.insert(
+                header::CONTENT_TYPE,
+                kind.unwrap_or(HeaderValue::from_static("application/grpc")),
+            );
+            return Answer {
+                status,
+                headers,
+                body: Bytes::new(),
+            };
+        }
+        Form::Page => {
+            let nonce = format!("{:032x}", asked.nonce);
+            let policy = format!(
+                "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; \
+                 base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+            );
+            if let Ok(policy) = HeaderValue::try_from(policy) {
+                headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+            }
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            let page = template.fill(Filling {
+                nonce: &nonce,
+                seconds,
+                again: asked.method.is_safe(),
+                ahead: said.ahead,
+                estimate: said.estimate.map(whole_seconds),
+                zone: asked.zone,
+            });
+            ("text/html; charset=utf-8", page)
+        }
+        Form::Json => ("application/problem+json", json(said, seconds)),
+        Form::Text => ("text/plain; charset=utf-8", text(said, seconds)),
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let body = if asked.method == Method::HEAD { Bytes::new() } else { body.into() };
+    Answer { status, headers, body }
+}
+
+/// Whole seconds, rounded up, at least 1: who comes then does not come early.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// A trailers-only response (gRPC over HTTP/2, "Responses"): the status is in the fields of the only HEADERS frame.
+fn grpc(headers: &mut HeaderMap, said: &Said<'_>) {
+    // UNAVAILABLE is what retry policies retry; RESOURCE_EXHAUSTED says that the caller itself is the cause.
+    let status = if said.status == StatusCode::TOO_MANY_REQUESTS { 8 } else { 14 };
+    headers.insert(GRPC_STATUS, HeaderValue::from(status));
+    headers.insert(GRPC_MESSAGE, HeaderValue::from_static(said.title));
+    headers.insert(GRPC_PUSHBACK, HeaderValue::from(whole_seconds(said.wait) * 1_000));
+}
+
+fn json(said: &Said<'_>, seconds: u64) -> String {
+    let mut problem = serde_json::json!({
+        "type": format!("https://iana.org/assignments/http-problem-types#{}", said.problem),
+        "title": said.title,
+        "status": said.status.as_u16(),
+        "detail": format!("Come back in {seconds} s with the token of Edge-Wait."),
+        "retry-after": seconds,
+        "violated-policies": [said.rule],
+    });
+    if let (Some(ahead), Some(object)) = (said.ahead, problem.as_object_mut()) {
+        object.insert("ahead".into(), ahead.into());
+        let estimate = said.estimate.map(whole_seconds);
+        object.insert("estimated-wait".into(), estimate.into());
+    }
+    problem.to_string()
+}
+
+fn text(said: &Said<'_>, seconds: u64) -> String {
+    let mut text = format!("{}. Come back in {seconds} s", said.title);
+    // Writing to a String cannot fail.
+    let _ = match said.token {
+        Some(_) => write!(text, " with the token of Edge-Wait, as this field or as the cookie."),
+        None => write!(text, "."),
+    };
+    text.push('\n');
+    text
+}
+
+/// Structured fields (RFC 9651): a list of one string with parameters. Rule names need no escapes.
+fn rate_limit(headers: &mut HeaderMap, limit: &Limit) {
+    let Limit {
+        name,
+        quota,
+        window,
+        left,
+        reset,
+    } = limit;
+    let scope = match window {
+        Some(seconds) => format!("w={seconds}"),
+        None => "qu=\"concurrent-requests\"".to_owned(),
+    };
+    let reset = reset.map(|t| format!(";t={}", whole_seconds(t))).unwrap_or_default();
+    let fields = [
+        (RATE_LIMIT_POLICY, format!("\"{name}\";q={quota};{scope}")),
+        (RATE_LIMIT, format!("\"{name}\";r={left}{reset}")),
+    ];
+    for (field, text) in fields {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(field, value);
+        }
+    }
+}
+
+/// The form the client prefers (RFC 9110 section 12.5.1). `*/*` alone is a tool or a sub-resource: text.
+fn form(headers: &HeaderMap) -> Form {
+    let starts = |name: HeaderName, with: &str| {
+        headers.get(name).is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(with.as_bytes()))
+    };
+    if starts(header::CONTENT_TYPE, "application/grpc") {
+        return Form::Grpc;
+    }
+    let mut best = (Form::Text, 0.0);
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for range in accepts.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality = parts
+            .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
+            .map_or(1.0, |q| q.parse::<f32>().unwrap_or(0.0));
+        let form = match kind.as_str() {
+            "text/html" | "application/xhtml+xml" => Form::Page,
+            "application/json" => Form::Json,
+            kind if kind.starts_with("application/") && kind.ends_with("+json") => Form::Json,
+            "text/plain" => Form::Text,
+            _ => continue,
+        };
+        if quality > best.1 {
+            best = (form, quality);
+        }
+    }
+    best.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: Method, fields: &[(&'static str, &str)], kind: Kind) -> Answer {
+        let headers: HeaderMap = fields
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
+        let told = Deferral {
+            wait: Duration::from_millis(29_100),
+            kind,
+            rule: "default".into(),
+            token: Some(Written {
+                text: "tok".into(),
+                life: Duration::from_secs(3_600),
+            }),
+            limit: Some(Limit {
+                name: "default".into(),
+                quota: 100,
+                window: Some(60),
+                left: 0,
+                reset: Some(Duration::from_secs(30)),
+            }),
+            ahead: (kind == Kind::Queue).then_some(3),
+            estimate: (kind == Kind::Queue).then_some(Duration::from_secs(90)),
+        };
+        let asked = Asked {
+            method: &method,
+            headers: &headers,
+            zone: "shop",
+            nonce: 0xabc,
+        };
+        deferral(&Template::default(), &told, asked)
+    }
+
+    fn field<'a>(answer: &'a Answer, name: &str) -> &'a str {
+        answer.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+
+    /// Clients that follow the standards would not learn when to come back, or with what.
+    #[test]
+    fn fields() {
+        let answer = ask(Method::GET, &[], Kind::Rate);
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+        for (name, value) in [
+            ("retry-after", "30"),
+            ("ratelimit-policy", "\"default\";q=100;w=60"),
+            ("ratelimit", "\"default\";r=0;t=30"),
+            ("edge-wait", "tok"),
+            ("set-cookie", "__Host-edge-wait=tok; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=3600"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(field(&answer, name), value, "{name}");
+        }
+        assert_eq!(ask(Method::GET, &[], Kind::Concurrency).status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    /// An API client would get a page it cannot read, and a browser JSON.
+    #[test]
+    fn forms() {
+        let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+        for (accept, kind) in [
+            (chromium, "text/html"),
+            ("application/json", "application/problem+json"),
+            ("text/html;q=0.5, application/vnd.api+json", "application/problem+json"),
+            ("text/html;q=0, */*", "text/plain"),
+            ("image/webp,*/*", "text/plain"),
+        ] {
+            let answer = ask(Method::GET, &[("accept", accept)], Kind::Queue);
+            assert!(field(&answer, "content-type").starts_with(kind), "{accept}");
+        }
+        let page = ask(Method::GET, &[("accept", chromium)], Kind::Queue);
+        let nonce = "00000000000000000000000000000abc";
+        assert!(field(&page, "content-security-policy").contains(&format!("script-src 'nonce-{nonce}'")));
+        let text = String::from_utf8(page.body.to_vec()).unwrap();
+        assert!(text.contains(&format!("<script nonce=\"{nonce}\">")) && text.contains("3 ahead of you; about 2 minutes"));
+        let head = ask(Method::HEAD, &[("accept", chromium)], Kind::Queue);
+        assert!(head.body.is_empty() && field(&head, "content-length") == text.len().to_string());
+        let json = ask(Method::POST, &[("accept", "application/json")], Kind::Queue);
+        let json: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
+        assert_eq!((&json["status"], &json["retry-after"], &json["ahead"]), (&503.into(), &30.into(), &3.into()));
+    }
+
+    /// A gRPC client takes an HTTP 503 with a page for a broken server.
+    #[test]
+    fn grpc_status() {
+        for (kind, status) in [(Kind::Rate, "8"), (Kind::Queue, "14")] {
+            let answer = ask(Method::POST, &[("content-type", "application/grpc+proto")], kind);
+            assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 0));
+            assert_eq!((field(&answer, "grpc-status"), field(&answer, "grpc-retry-pushback-ms")), (status, "30000"));
+            assert_eq!(field(&answer, "content-type"), "application/grpc+proto");
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The decision: who asks, whether it was told to wait, what the rules say, and what it is told. Pure but for the tables it
+//! is given; the same for every carrier of a token.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+
+use super::bucket::{Buckets, Rate};
+use super::clock::{Now, nanos};
+use super::concurrency::Permit;
+use super::metrics::{Kind, Outcome};
+use super::neighbours::Neighbours;
+use super::pass::{Opened, Pass, Passes};
+use super::pass;
+use super::penalty::{Book, Level, Offence, Subject};
+use super::policy::{self, Denied, Limit, Passed, Who};
+use super::rule;
+use super::table::{Table, Worth};
+use super::zone::{Meter, ZoneGate};
+use crate::base::peer::client_prefix;
+
+/// A request as the gate sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The client's address, whole.
+    pub address: IpAddr,
+    /// The address is known to be the sender's: a TCP handshake is done, a QUIC path validated. Where false (0-RTT), no
+    /// penalty is written.
+    pub validated: bool,
+    /// The request is its connection's first.
+    pub opens: bool,
+    /// Method.
+    pub method: &'a Method,
+    /// Path without the query.
+    pub path: &'a str,
+    /// Fields.
+    pub headers: &'a HeaderMap,
+    /// The token it brought, as text.
+    pub token: Option<&'a str>,
+}
+
+/// What becomes of it.
+#[derive(Debug)]
+pub enum Decision {
+    /// It is served.
+    Admit(Admission),
+    /// It is told to wait.
+    Defer(Deferral),
+    /// It came against what it was told.
+    Block {
+        /// Until it may come again.
+        wait: Duration,
+        /// For a client that was struck just now: what to come back with.
+        token: Option<Written>,
+    },
+}
+
+/// A request that is served.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// To be held until the response's content has ended.
+    pub permits: Vec<Permit>,
+    /// What the response does to the client's token.
+    pub token: Change,
+    /// The tightest rate limit it met.
+    pub limit: Option<Limit>,
+}
+
+/// What a response does to the client's token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// Takes it away: it is good for nothing.
+    Clear,
+    /// Replaces it.
+    Set(Written),
+}
+
+/// A token to hand out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// base64url.
+    pub text: String,
+    /// How long to keep it.
+    pub life: Duration,
+}
+
+/// A request that is told to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// Until it may come again.
+    pub wait: Duration,
+    /// Which policy says so.
+    pub kind: Kind,
+    /// Its rule.
+    pub rule: Arc<str>,
+    /// What to come back with; `None` where the client holds or will get a better one.
+    pub token: Option<Written>,
+    /// The limit met.
+    pub limit: Option<Limit>,
+    /// How many wait ahead, in a queue.
+    pub ahead: Option<u64>,
+    /// When it will probably be let in, in a queue.
+    pub estimate: Option<Duration>,
+}
+
+/// What all zones of a node share.
+pub struct Judge {
+    pub(super) buckets: Buckets,
+    pub(super) book: Arc<Book>,
+    pub(super) neighbours: Neighbours,
+    passes: Arc<dyn Passes>,
+    /// Clients let in after a wait, until their token ends: whose spent token still says who they are.
+    admitted: Table<u64, Until>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Until(Duration);
+
+impl Worth for Until {
+    const KEEPS: bool = false;
+
+    fn worth(&self, now: Duration) -> u64 {
+        nanos(self.0.saturating_sub(now))
+    }
+}
+
+/// One request before one zone.
+struct Case<'a> {
+    judge: &'a Judge,
+    now: Now,
+    zone: &'a ZoneGate,
+    attempt: &'a Attempt<'a>,
+    prefix: IpAddr,
+}
+
+impl Judge {
+    /// Tables for so many `clients`, a `book` of penalties, and whoever writes tokens.
+    pub fn new(clients: usize, book: Arc<Book>, passes: Arc<dyn Passes>) -> Self {
+        Self {
+            buckets: Buckets::new(clients),
+            book,
+            neighbours: Neighbours::new(clients / 4),
+            passes,
+            admitted: Table::new(clients / 4),
+        }
+    }
+
+    pub(super) fn zone_id(&self, name: &str) -> u64 {
+        self.passes.zone(name)
+    }
+
+    /// Decides, counts, and remembers.
+    pub fn decide(&self, now: Now, zone: &ZoneGate, attempt: &Attempt<'_>) -> Decision {
+        let case = Case {
+            judge: self,
+            now,
+            zone,
+            attempt,
+            prefix: client_prefix(attempt.address),
+        };
+        let (decision, outcome, kind) = case.decide();
+        zone.counts.add(outcome, kind);
+        decision
+    }
+}
+
+type Verdict = (Decision, Outcome, Kind);
+
+impl Case<'_> {
+    fn decide(&self) -> Verdict {
+        let admit = |kind| (Decision::Admit(Admission::default()), Outcome::Admitted, kind);
+        let address = self.attempt.address.to_canonical();
+        if self.zone.config.allow.iter().any(|network| network.contains(&address)) {
+            return admit(Kind::Allow);
+        }
+        let Attempt {
+            method, path, headers, ..
+        } = *self.attempt;
+        let mut rules = self.zone.rules.iter().map(|rule| (rule, &rule.matches));
+        if !rules.any(|(_, matches)| rule::matches(matches, method, path, headers)) {
+            return admit(Kind::None);
+        }
+        if self.zone.config.dry_run {
+            // Nothing may differ from a zone without a gate: no token, no penalty, no fields. Permits are held to be counted.
+            return match self.ask(self.newcomer()) {
+                Ok(passed) => self.admit(Passed { limit: None, ..passed }, Change::Keep),
+                Err(_) => admit(Kind::None),
+            };
+        }
+        let opened = self.attempt.token.and_then(|text| self.judge.passes.open(self.now, address, text));
+        match opened.filter(|opened| opened.pass.zone == self.zone.id) {
+            Some(opened) => self.bearer(opened),
+            None => self.stranger(),
+        }
+    }
+
+    fn newcomer(&self) -> Who {
+        Who {
+            prefix: self.prefix,
+            client: None,
+            mature: false,
+            session: false,
+            waited: None,
+            neighbours: self.judge.neighbours.count(self.now.mono, self.prefix, None),
+            opens: self.attempt.opens,
+        }
+    }
+
+    fn ask(&self, who: Who) -> Result<Passed, Denied> {
+        let Attempt {
+            method, path, headers, ..
+        } = *self.attempt;
+        let matching = self.zone.rules.iter().filter(|r| rule::matches(&r.matches, method, path, headers));
+        policy::ask(&self.judge.buckets, self.now, self.zone, matching, who)
+    }
+
+    /// Someone without a token, or with one that says nothing here: all that is known is the address.
+    fn stranger(&self) -> Verdict {
+        let subject = Subject::Address(self.prefix);
+        let who = self.newcomer();
+        let mut within = true;
+        match self.judge.book.penalty(self.now.mono, self.zone.id, subject) {
+            Some((Level::Blocked, until)) => return self.blocked(subject, until, None),
+            Some((Level::Deferred, _)) => within = self.judge.book.share(self.now.mono, self.zone.id, self.prefix),
+            None => {}
+        }
+        let denied = match within.then(|| self.ask(who)) {
+            Some(Ok(passed)) => {
+                let client = self.judge.passes.client();
+                let token = match passed.session {
+                    Some(life) => Change::Set(self.write(pass::Kind::Session, client, self.now.second_after(Duration::ZERO), life, 0)),
+                    None if self.attempt.token.is_some() => Change::Clear,
+                    None => Change::Keep,
+                };
+                return self.admit(passed, token);
+            }
+            Some(Err(denied)) => denied,
+            None => self.beyond_share(who),
+        };
+        self.deferred(subject, denied, None, true)
+    }
+
+    /// A newcomer of a penalised address beyond its share waits for the next free turn.
+    fn beyond_share(&self, who: Who) -> Denied {
+        let buckets = &self.judge.buckets;
+        let rated = self.zone.rules.iter().find_map(|rule| match rule.meter {
+            Meter::Rate { rate, .. } => Some((rule, rate)),
+            _ => None,
+        });
+        let wait = match (rated, self.zone.rules.first()) {
+            (Some((rule, rate)), _) => policy::turn(buckets, self.now, self.zone, rule, rate, who),
+            (None, Some(rule)) => {
+                let rate = Rate::new(4, Duration::from_secs(1), 1);
+                policy::turn(buckets, self.now, self.zone, rule, rate, who)
+            }
+            (None, None) => None,
+        };
+        Denied {
+            kind: Kind::Penalty,
+            rule: "penalty".into(),
+            due: wait.map(|wait| self.now.second_after(wait.max(self.zone.config.defer))),
+            place: 0,
+            ahead: None,
+            estimate: None,
+            limit: None,
+        }
+    }
+
+    /// Someone with a genuine token of this zone.
+    fn bearer(&self, Opened { pass, early }: Opened) -> Verdict {
+        let Self { judge, now, zone, .. } = self;
+        let subject = Subject::Client(pass.client);
+        if let Some((_, until)) = judge.book.penalty(now.mono, zone.id, subject) {
+            return self.blocked(subject, until, Some(&pass));
+        }
+        let mut known = pass.kind != pass::Kind::Wait;
+        let mut mature = false;
+        if let (false, Some(left)) = (known, early) {
+            return self.early(subject, &pass, left);
+        }
+        if !known {
+            mature = judge.passes.spend(*now, pass.admission(), pass.expires);
+            if mature {
+                judge.book.behaved(zone.id, subject);
+            } else {
+                known = judge.admitted.find(pass.client).is_some_and(|until| until.0 > now.mono);
+            }
+        }
+        let who = Who {
+            client: (known || mature).then_some(pass.client),
+            mature,
+            session: pass.kind == pass::Kind::Session,
+            waited: mature.then_some((pass.place, pass.not_before)),
+            ..self.newcomer()
+        };
+        match self.ask(who) {
+            Ok(passed) => {
+                judge.neighbours.seen(now.mono, self.prefix, pass.client);
+                let token = self.renewed(&pass, &passed, mature);
+                if mature {
+                    let until = Until(now.mono + zone.config.token_life);
+                    judge.admitted.update(pass.client, now.mono, || until, |u| *u = until);
+                }
+                self.admit(passed, token)
+            }
+            // A spent token gets no new one: what replaced it is in the client's hands, or on its way there.
+            Err(denied) => self.deferred(subject, denied, Some(&pass), mature || pass.kind != pass::Kind::Wait),
+        }
+    }
+
+    /// What an admitted bearer holds from now on.
+    fn renewed(&self, pass: &Pass, passed: &Passed, mature: bool) -> Change {
+        let (kind, life) = match (passed.session, pass.kind) {
+            (Some(life), _) => (pass::Kind::Session, life),
+            (None, pass::Kind::Session) => return Change::Keep,
+            (None, _) => (pass::Kind::Known, self.zone.config.token_life),
+        };
+        let fresh = self.now.until_second(pass.expires) > life / 2;
+        if !mature && kind == pass.kind && fresh {
+            return Change::Keep;
+        }
+        let begins = self.now.second_after(Duration::ZERO).saturating_sub(1);
+        Change::Set(self.write(kind, pass.client, begins, life, pass.strikes))
+    }
+
+    /// It holds the proof that it was told to wait, and did not.
+    fn early(&self, subject: Subject, pass: &Pass, left: Duration) -> Verdict {
+        let mut carried = *pass;
+        if self.attempt.validated {
+            match self.offend(subject, Some(pass)) {
+                Offence::Grace(attempts) => carried.early = u8::try_from(attempts).unwrap_or(u8::MAX),
+                Offence::Strike { strikes, until } => return self.struck(subject, strikes, until, Some(pass)),
+            }
+        }
+        let deferral = Deferral {
+            wait: left,
+            kind: Kind::Penalty,
+            rule: "early".into(),
+            token: Some(self.mint(&carried)),
+            limit: None,
+            ahead: None,
+            estimate: None,
+        };
+        (Decision::Defer(deferral), Outcome::Deferred, Kind::Penalty)
+    }
+
+    /// The rules said no. If it had been told to wait and the wait is not over, that counts.
+    fn deferred(&self, subject: Subject, denied: Denied, pass: Option<&Pass>, give: bool) -> Verdict {
+        let Self { judge, now, zone, .. } = self;
+        let Some(due) = denied.due else {
+            let wait = zone.terms.cap;
+            return (Decision::Block { wait, token: None }, Outcome::Blocked, denied.kind);
+        };
+        let wait = now.until_second(due);
+        if self.attempt.validated {
+            if judge.book.is_told(now.mono, zone.id, subject)
+                && let Offence::Strike { strikes, until } = self.offend(subject, pass)
+            {
+                return self.struck(subject, strikes, until, pass);
+            }
+            judge.book.tell(now.mono, zone.id, subject, now.mono + wait);
+        }
+        let written = || {
+            self.mint(&Pass {
+                client: pass.map_or_else(|| judge.passes.client(), |pass| pass.client),
+                zone: zone.id,
+                not_before: due,
+                expires: due.saturating_add(u32::try_from(zone.config.token_life.as_secs()).unwrap_or(u32::MAX)),
+                kind: pass::Kind::Wait,
+                place: denied.place,
+                strikes: pass.map_or(0, |pass| pass.strikes),
+                early: 0,
+            })
+        };
+        let deferral = Deferral {
+            wait,
+            kind: denied.kind,
+            rule: denied.rule,
+            token: give.then(written),
+            limit: denied.limit,
+            ahead: denied.ahead,
+            estimate: denied.estimate,
+        };
+        (Decision::Defer(deferral), Outcome::Deferred, denied.kind)
+    }
+
+    /// Counts an attempt that should not have come. An address has the grace of all clients known behind it.
+    fn offend(&self, subject: Subject, pass: Option<&Pass>) -> Offence {
+        let mut terms = self.zone.terms;
+        if let Subject::Address(prefix) = subject {
+            let neighbours = self.judge.neighbours.count(self.now.mono, prefix, None);
+            terms.grace = terms.grace.saturating_mul(neighbours.saturating_add(1));
+        }
+        let carried = pass.map_or((0, 0), |pass| (pass.early, pass.strikes));
+        self.judge.book.offend(self.now.mono, self.zone.id, subject, terms, carried)
+    }
+
+    /// A strike: the penalty for the client, and for its address, since a SYN names no client.
+    fn struck(&self, subject: Subject, strikes: u8, until: Duration, pass: Option<&Pass>) -> Verdict {
+        let Self { judge, now, zone, .. } = self;
+        let others = judge.neighbours.count(now.mono, self.prefix, pass.map(|pass| pass.client));
+        judge.book.penalise(now.mono, zone.id, subject, strikes, until, others);
+        if let Subject::Client(_) = subject {
+            let address = Subject::Address(self.prefix);
+            judge.book.penalise(now.mono, zone.id, address, strikes, until, others);
+        }
+        let wait = until.saturating_sub(now.mono);
+        let token = pass.map(|pass| {
+            let not_before = now.second_after(wait);
+            let life = u32::try_from(zone.config.token_life.as_secs()).unwrap_or(u32::MAX);
+            self.mint(&Pass {
+                not_before,
+                expires: not_before.saturating_add(life),
+                kind: pass::Kind::Wait,
+                strikes,
+                early: 0,
+                ..*pass
+            })
+        });
+        (Decision::Block { wait, token }, Outcome::Blocked, Kind::Penalty)
+    }
+
+    /// A penalty is in force, and here it is again: that counts too.
+    fn blocked(&self, subject: Subject, until: Duration, pass: Option<&Pass>) -> Verdict {
+        if self.attempt.validated
+            && let Offence::Strike { strikes, until } = self.offend(subject, pass)
+        {
+            return self.struck(subject, strikes, until, pass);
+        }
+        let wait = until.saturating_sub(self.now.mono);
+        (Decision::Block { wait, token: None }, Outcome::Blocked, Kind::Penalty)
+    }
+
+    fn admit(&self, passed: Passed, token: Change) -> Verdict {
+        let kind = passed.kind.unwrap_or(Kind::None);
+        let admission = Admission {
+            permits: passed.permits,
+            token,
+            limit: passed.limit,
+        };
+        (Decision::Admit(admission), Outcome::Admitted, kind)
+    }
+
+    fn write(&self, kind: pass::Kind, client: u64, begins: u32, life: Duration, strikes: u8) -> Written {
+        self.mint(&Pass {
+            client,
+            zone: self.zone.id,
+            not_before: begins,
+            expires: self.now.second_after(life),
+            kind,
+            place: 0,
+            strikes,
+            early: 0,
+        })
+    }
+
+    fn mint(&self, pass: &Pass) -> Written {
+        Written {
+            text: self.judge.passes.mint(self.now, self.attempt.address, pass),
+            life: self.now.until_second(pass.expires),
+        }
+    }
+}

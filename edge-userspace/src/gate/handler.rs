@@ -1,0 +1,155 @@
+//! The gate as `node` builds it: zones with their state, replaced on reload, and the figures a tick brings up to date. Plain
+//! HTTP types only; `route::gated` stands between it and the handlers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::clock::{Clock, Now};
+use super::decide::{Attempt, Decision, Judge};
+use super::feed::{self, Changes};
+use super::metrics::Metrics;
+use super::page::Template;
+use super::pass::Passes;
+use super::penalty::{Book, Level};
+use super::zone::{Meter, ZoneGate};
+use crate::config::gate::GateTables;
+use crate::config::{self, Mistakes};
+
+/// Changes that may wait for the kernel.
+const FEED_ROOM: usize = 8_192;
+
+/// All gates of a node.
+pub struct Gate {
+    clock: Clock,
+    judge: Judge,
+    passes: Arc<dyn Passes>,
+    zones: ArcSwap<HashMap<Arc<str>, Arc<ZoneGate>>>,
+    /// Held while zones are replaced.
+    reloading: std::sync::Mutex<()>,
+    metrics: Metrics,
+}
+
+impl Gate {
+    /// Gates for `zones`; the changes are for the thread that feeds the kernel.
+    ///
+    /// # Errors
+    /// Templates that cannot be read or used.
+    pub fn new(
+        tables: GateTables,
+        zones: &[config::Zone],
+        passes: Arc<dyn Passes>,
+        metrics: Metrics,
+    ) -> Result<(Self, Changes), Mistakes> {
+        let (feed, changes) = feed::channel(FEED_ROOM);
+        let book = Arc::new(Book::new(tables.penalties, feed));
+        let gate = Self {
+            clock: Clock::new(),
+            judge: Judge::new(tables.clients, book, passes.clone()),
+            passes,
+            zones: ArcSwap::default(),
+            reloading: std::sync::Mutex::default(),
+            metrics,
+        };
+        gate.reload(zones)?;
+        Ok((gate, changes))
+    }
+
+    /// Replaces the zones; queues, permits and buckets of what has not changed live on.
+    ///
+    /// # Errors
+    /// Templates that cannot be read or used; the old zones stay.
+    pub fn reload(&self, zones: &[config::Zone]) -> Result<(), Mistakes> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.zones.load();
+        let mut mistakes = Vec::new();
+        let mut new = HashMap::new();
+        for zone in zones {
+            let Some(config) = zone.gate.as_ref().filter(|gate| !gate.rules.is_empty()) else {
+                continue;
+            };
+            let page = match &config.page {
+                None => Template::default(),
+                Some((path, place)) => {
+                    let parsed = std::fs::read_to_string(path).map_err(|e| (e.to_string(), "name a file that can be read"));
+                    let mend = "known: {{refresh}} {{nonce}} {{seconds}} {{ahead}} {{estimate}} {{zone}} {{message}}";
+                    match parsed.and_then(|text| Template::parse(&text).map_err(|e| (e.to_string(), mend))) {
+                        Ok(page) => page,
+                        Err((what, mend)) => {
+                            mistakes.push(place.mistake(format!("{}: {what}", path.display()), mend));
+                            continue;
+                        }
+                    }
+                }
+            };
+            let id = self.judge.zone_id(&zone.name);
+            let old = old.get(&zone.name).map(|old| &**old);
+            let gate = ZoneGate::new(&zone.name, id, config, page, &self.metrics, old);
+            new.insert(zone.name.clone(), Arc::new(gate));
+        }
+        if mistakes.is_empty() {
+            self.zones.store(Arc::new(new));
+            Ok(())
+        } else {
+            Err(Mistakes(mistakes))
+        }
+    }
+
+    /// The gate of zone `name`, if it has one.
+    pub fn zone(&self, name: &str) -> Option<Arc<ZoneGate>> {
+        self.zones.load().get(name).cloned()
+    }
+
+    /// Decides about one request now.
+    pub fn decide(&self, zone: &ZoneGate, attempt: &Attempt<'_>) -> Decision {
+        self.judge.decide(self.clock.now(), zone, attempt)
+    }
+
+    /// 128 random bits for a page.
+    pub fn nonce(&self) -> u128 {
+        u128::from(self.passes.client()) << 64 | u128::from(self.passes.client())
+    }
+
+    /// The gate's clock: penalties are reckoned by it.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Offences and penalties: list, add and lift for operators, and the feeding thread's source.
+    pub fn book(&self) -> &Arc<Book> {
+        &self.judge.book
+    }
+
+    /// Brings the gauges up to date; once a second or so.
+    pub fn tick(&self) {
+        let now: Now = self.clock.now();
+        let list = self.judge.book.list(now.mono);
+        let blocked = list.iter().filter(|c| c.level == Some(Level::Blocked)).count();
+        self.metrics.set_penalties(list.len() - blocked, blocked);
+        self.metrics.set_table("buckets", self.judge.buckets.fill());
+        self.metrics.set_table("penalties", self.judge.book.fill());
+        self.metrics.set_feed(self.judge.book.feed().counts());
+        for zone in self.zones.load().values() {
+            for rule in &zone.rules {
+                if let Meter::Queue(queue) = &rule.meter {
+                    let (waiting, active, _) = queue.lengths(now);
+                    self.metrics.set_queue(&zone.name, waiting, active);
+                }
+            }
+        }
+    }
+
+}
+
+impl ZoneGate {
+    /// The zone's waiting page.
+    pub fn page(&self) -> &Template {
+        &self.page
+    }
+
+    /// Whether the zone only counts.
+    pub fn is_dry_run(&self) -> bool {
+        self.config.dry_run
+    }
+}

@@ -1,0 +1,204 @@
+//! The waiting page: a template with placeholders, checked when it is loaded, filled in with escaped text. It retries by
+//! itself with a meta refresh; its script only moves a bar.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// The built-in page.
+const BUILT_IN: &str = include_str!("page.html");
+
+/// A page cut at its placeholders.
+#[derive(Clone, Debug)]
+pub struct Template(Arc<[Piece]>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Hole(Hole),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hole {
+    Refresh,
+    Nonce,
+    Seconds,
+    Ahead,
+    Estimate,
+    Zone,
+    Message,
+}
+
+const HOLES: [(&str, Hole); 7] = [
+    ("refresh", Hole::Refresh),
+    ("nonce", Hole::Nonce),
+    ("seconds", Hole::Seconds),
+    ("ahead", Hole::Ahead),
+    ("estimate", Hole::Estimate),
+    ("zone", Hole::Zone),
+    ("message", Hole::Message),
+];
+
+/// What is filled in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filling<'a> {
+    /// Random, once per page; the Content-Security-Policy names it.
+    pub(super) nonce: &'a str,
+    /// Until the page loads itself again.
+    pub(super) seconds: u64,
+    /// Whether it does: only a request that may be repeated is.
+    pub(super) again: bool,
+    pub(super) ahead: Option<u64>,
+    /// Seconds.
+    pub(super) estimate: Option<u64>,
+    pub(super) zone: &'a str,
+}
+
+/// A template that cannot be used: the operator's mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// `{{…` without an end.
+    #[error("\"{{{{\" without \"}}}}\"")]
+    Open,
+    /// A name that stands for nothing.
+    #[error("unknown placeholder \"{0}\"")]
+    Unknown(String),
+    /// Without it, clients without scripts wait for ever.
+    #[error("the placeholder {{{{refresh}}}} is missing")]
+    NoRefresh,
+}
+
+impl Template {
+    /// Cuts `text` at `{{name}}`.
+    ///
+    /// # Errors
+    /// What an operator has to mend.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let (name, after) = after.split_once("}}").ok_or(TemplateError::Open)?;
+            let known = HOLES.iter().find(|(known, _)| *known == name.trim());
+            let (_, hole) = known.ok_or_else(|| TemplateError::Unknown(name.trim().to_owned()))?;
+            pieces.extend([Piece::Text(before.into()), Piece::Hole(*hole)]);
+            rest = after;
+        }
+        pieces.push(Piece::Text(rest.into()));
+        if !pieces.contains(&Piece::Hole(Hole::Refresh)) {
+            return Err(TemplateError::NoRefresh);
+        }
+        Ok(Self(pieces.into()))
+    }
+
+    pub(super) fn fill(&self, with: Filling<'_>) -> String {
+        let mut page = String::with_capacity(4_096);
+        for piece in &*self.0 {
+            match piece {
+                Piece::Text(text) => page.push_str(text),
+                Piece::Hole(hole) => fill(&mut page, *hole, with),
+            }
+        }
+        page
+    }
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        // A test holds the built-in page to its syntax; an empty one would still carry the refresh in the header.
+        Self::parse(BUILT_IN).unwrap_or_else(|_| Self(Arc::from([Piece::Hole(Hole::Refresh)])))
+    }
+}
+
+/// Writing to a `String` cannot fail.
+fn fill(page: &mut String, hole: Hole, with: Filling<'_>) {
+    let seconds = with.seconds;
+    let _ = match hole {
+        Hole::Refresh if with.again => write!(page, "<meta http-equiv=\"refresh\" content=\"{seconds}\">"),
+        Hole::Refresh => Ok(()),
+        Hole::Nonce => return escape(page, with.nonce),
+        Hole::Seconds => write!(page, "{seconds}"),
+        Hole::Ahead => with.ahead.map_or(Ok(()), |n| write!(page, "{n}")),
+        Hole::Estimate => with.estimate.map_or(Ok(()), |n| write!(page, "{n}")),
+        Hole::Zone => return escape(page, with.zone),
+        Hole::Message => return escape(page, &message(with)),
+    };
+}
+
+fn message(with: Filling<'_>) -> String {
+    let mut text = match (with.ahead, with.estimate) {
+        (Some(0), _) => "You are next.".to_owned(),
+        (Some(ahead), Some(estimate)) => {
+            let minutes = estimate.div_ceil(60);
+            let unit = if minutes == 1 { "minute" } else { "minutes" };
+            format!("{ahead} ahead of you; about {minutes} {unit} to go.")
+        }
+        _ => "Many people want this page right now.".to_owned(),
+    };
+    text.push_str(if with.again {
+        " This page will try again by itself; you need not reload it."
+    } else {
+        " What you sent has not been processed: please go back and send it again in a moment."
+    });
+    text
+}
+
+/// Escapes for text and for quoted attributes.
+fn escape(page: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '&' => page.push_str("&amp;"),
+            '<' => page.push_str("&lt;"),
+            '>' => page.push_str("&gt;"),
+            '"' => page.push_str("&quot;"),
+            '\'' => page.push_str("&#39;"),
+            c => page.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WITH: Filling<'_> = Filling {
+        nonce: "n0",
+        seconds: 7,
+        again: true,
+        ahead: Some(41),
+        estimate: Some(90),
+        zone: "<script>alert('x')</script>\"&",
+    };
+
+    /// What a template shows could become markup, and a template that cannot work would be found by visitors.
+    #[test]
+    fn escaped_and_checked() {
+        let page = Template::parse("{{refresh}}<p title=\"{{zone}}\">{{ message }} {{ahead}}</p>").unwrap();
+        let text = page.fill(WITH);
+        assert!(!text.contains("<script>") && text.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;"));
+        assert!(text.starts_with("<meta http-equiv=\"refresh\" content=\"7\">") && text.contains("41 ahead"));
+        let error = |text| Template::parse(text).unwrap_err();
+        assert_eq!(error("{{refresh}}{{oops}}"), TemplateError::Unknown("oops".into()));
+        assert_eq!((error("{{refresh"), error("hello")), (TemplateError::Open, TemplateError::NoRefresh));
+    }
+
+    /// The built-in page must work without scripts, for screen readers, and load nothing from elsewhere.
+    #[test]
+    fn built_in() {
+        let text = Template::parse(BUILT_IN).unwrap().fill(WITH);
+        for needed in [
+            "<html lang=",
+            "http-equiv=\"refresh\" content=\"7\"",
+            "role=\"status\"",
+            "aria-live=\"polite\"",
+            "prefers-reduced-motion",
+            "<script nonce=\"n0\">",
+            "<style nonce=\"n0\">",
+        ] {
+            assert!(text.contains(needed), "{needed}");
+        }
+        for foreign in ["http://", "https://", "src=", "href=", " style=", "onload"] {
+            assert!(!text.contains(foreign), "{foreign}");
+        }
+        let unsafe_method = Template::default().fill(Filling { again: false, ..WITH });
+        assert!(!unsafe_method.contains("http-equiv=\"refresh\""), "a form must not be lost to a GET");
+    }
+}

@@ -1,0 +1,171 @@
+//! What the gate writes into a token and reads from it. The token itself (keys, MAC, replay) is behind [`Passes`].
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::clock::Now;
+
+/// What a token says of its bearer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// The client's 64 random bits.
+    pub client: u64,
+    /// The zone it is good for.
+    pub zone: u64,
+    /// Seconds since the epoch before which it opens nothing.
+    pub not_before: u32,
+    /// Seconds since the epoch from which it is worthless.
+    pub expires: u32,
+    /// What it is good for.
+    pub kind: Kind,
+    /// Place in the queue: arrival, milliseconds since the epoch, 48 bits; 0 for none.
+    pub place: u64,
+    /// Strikes at the time of writing, so that other nodes know them.
+    pub strikes: u8,
+    /// Early attempts in this wait at the time of writing.
+    pub early: u8,
+}
+
+/// What a pass is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One admission after `not_before`.
+    Wait,
+    /// Proof of who the client is, for as long as it lasts: it has waited.
+    Known,
+    /// The same, and a place among the queue's active visitors.
+    Session,
+}
+
+impl Pass {
+    /// Place and kind in the one number that the token's `place` has room for: the kind in the upper 16 bits.
+    pub fn packed_place(&self) -> u64 {
+        let kind = match self.kind {
+            Kind::Wait => 0,
+            Kind::Known => 1,
+            Kind::Session => 2,
+        };
+        kind << 48 | self.place & PLACE
+    }
+
+    /// Undoes [`Pass::packed_place`]; `None` for a kind this version does not know.
+    pub fn unpack_place(packed: u64) -> Option<(Kind, u64)> {
+        let kind = match packed >> 48 {
+            0 => Kind::Wait,
+            1 => Kind::Known,
+            2 => Kind::Session,
+            _ => return None,
+        };
+        Some((kind, packed & PLACE))
+    }
+
+    /// What is spent when a wait ends: every token of one client for one wait, however often it was written, is one
+    /// admission.
+    pub(super) fn admission(&self) -> u64 {
+        mix(self.client ^ mix(self.zone ^ mix(self.not_before.into())))
+    }
+}
+
+const PLACE: u64 = (1 << 48) - 1;
+
+/// SplitMix64's finalizer (Steele et al. 2014): spreads, hides nothing.
+pub(super) fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A token found genuine, unexpired, and bound to the address it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// What it says.
+    pub pass: Pass,
+    /// What is left of its wait, clock skew between nodes forgiven; `None` once it is mature.
+    pub early: Option<Duration>,
+}
+
+/// Where tokens are written, read and spent.
+pub trait Passes: Send + Sync + 'static {
+    /// 64 random bits for a new client.
+    fn client(&self) -> u64;
+
+    /// The number of the zone `name`, the same on every node.
+    fn zone(&self, name: &str) -> u64;
+
+    /// The token for `pass`, bound to the prefix of `address`; base64url, fit for a field value and a cookie.
+    fn mint(&self, now: Now, address: IpAddr, pass: &Pass) -> String;
+
+    /// What a token says; `None` if it is not ours, too old, or of another address.
+    fn open(&self, now: Now, address: IpAddr, text: &str) -> Option<Opened>;
+
+    /// Spends `admission`, remembered until `expires` (seconds since the epoch); `false` if it was spent before.
+    fn spend(&self, now: Now, admission: u64, expires: u32) -> bool;
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::base::peer::client_prefix;
+
+    /// Tokens in the clear, for tests of the decision: readable, bound, and spent like the real ones.
+    #[derive(Default)]
+    pub(crate) struct Plain(Mutex<HashSet<u64>>);
+
+    impl Passes for Plain {
+        fn client(&self) -> u64 {
+            static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+            mix(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        }
+
+        fn zone(&self, name: &str) -> u64 {
+            name.bytes().fold(7, |sum, byte| mix(sum ^ u64::from(byte)))
+        }
+
+        fn mint(&self, _: Now, address: IpAddr, pass: &Pass) -> String {
+            let (prefix, place) = (client_prefix(address), pass.packed_place());
+            let Pass {
+                client,
+                zone,
+                not_before,
+                expires,
+                strikes,
+                early,
+                ..
+            } = pass;
+            format!("{prefix}_{client}_{zone}_{not_before}_{expires}_{place}_{strikes}_{early}")
+        }
+
+        fn open(&self, now: Now, address: IpAddr, text: &str) -> Option<Opened> {
+            let mut parts = text.split('_');
+            if parts.next()? != client_prefix(address).to_string() {
+                return None;
+            }
+            let numbers: Vec<u64> = parts.filter_map(|p| p.parse().ok()).collect();
+            let [client, zone, not_before, expires, place, strikes, early] = numbers.try_into().ok()?;
+            let (kind, place) = Pass::unpack_place(place)?;
+            let pass = Pass {
+                client,
+                zone,
+                not_before: not_before as u32,
+                expires: expires as u32,
+                kind,
+                place,
+                strikes: strikes as u8,
+                early: early as u8,
+            };
+            let left = now.until_second(pass.not_before);
+            (now.until_second(pass.expires) > Duration::ZERO).then_some(Opened {
+                pass,
+                early: (left > Duration::ZERO).then_some(left),
+            })
+        }
+
+        fn spend(&self, _: Now, admission: u64, _: u32) -> bool {
+            self.0.lock().unwrap().insert(admission)
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Who was told to wait and came all the same: attempts within the grace, strikes beyond it, and the penalties they bring.
+//! The book is a table of fixed size. In a full set the record without a penalty goes first, then the penalty that ends
+//! soonest; a record without a penalty never displaces one with. What operators add is kept apart and never displaced.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::clock::nanos;
+use super::feed::Feed;
+use super::table::{Table, Worth};
+
+/// SYNs per second that pass for a deferred address without neighbours, and more for each neighbour.
+const SYN_BUDGET: u16 = 4;
+const SYN_BUDGET_EACH: u16 = 2;
+/// Newcomers per second that a penalised address keeps, and how many at once.
+const SHARE: Duration = Duration::from_secs(1);
+const SHARE_BURST: u64 = 5;
+/// Penalties that operators may add.
+const OPERATORS: usize = 65_536;
+
+/// Who is penalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// An address prefix, as `base::peer::client_prefix` makes it.
+    Address(IpAddr),
+    /// A proven client.
+    Client(u64),
+}
+
+/// How hard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// A budget passes, because others share the address.
+    Deferred,
+    /// Nothing passes.
+    Blocked,
+}
+
+/// News for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PenaltyChange {
+    /// Who.
+    pub key: Subject,
+    /// How hard; `None`: lifted.
+    pub level: Option<Level>,
+    /// Until when, on the gate's steady clock.
+    pub until: Duration,
+    /// SYNs per second that pass at level [`Level::Deferred`].
+    pub syn_budget: u16,
+}
+
+/// How a zone counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Early attempts without a strike.
+    pub grace: u32,
+    /// The first strike's penalty.
+    pub base: Duration,
+    /// The longest penalty.
+    pub cap: Duration,
+    /// One strike is forgiven for each such time without one.
+    pub forgive: Duration,
+}
+
+/// What an attempt that should not have come leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// Within the grace; so many by now.
+    Grace(u32),
+    /// Beyond it.
+    Strike {
+        /// Strikes by now.
+        strikes: u8,
+        /// When the penalty ends.
+        until: Duration,
+    },
+}
+
+/// Records of a node, per zone and subject.
+#[derive(Debug)]
+pub struct Book {
+    records: Table<(u64, Subject), Record>,
+    operators: Mutex<HashMap<Subject, PenaltyChange>>,
+    feed: Feed,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    /// Told to wait until then.
+    told: Duration,
+    /// Early attempts since it last behaved.
+    attempts: u32,
+    strikes: u8,
+    struck: Duration,
+    level: Option<Level>,
+    until: Duration,
+    /// Nanoseconds; the share's theoretical arrival time.
+    share: u64,
+    syn_budget: u16,
+}
+
+impl Worth for Record {
+    const KEEPS: bool = true;
+
+    fn worth(&self, now: Duration) -> u64 {
+        nanos(self.until.saturating_sub(now))
+    }
+}
+
+impl Book {
+    /// Room for `entries` records; changes go to `feed`.
+    pub fn new(entries: usize, feed: Feed) -> Self {
+        Self {
+            records: Table::new(entries),
+            operators: Mutex::default(),
+            feed,
+        }
+    }
+
+    /// The penalty in force against `subject` in `zone`, an operator's before the gate's own.
+    pub fn penalty(&self, now: Duration, zone: u64, subject: Subject) -> Option<(Level, Duration)> {
+        let by_operator = self.operators().get(&subject).copied();
+        if let Some(change) = by_operator.filter(|c| c.until > now) {
+            return Some((change.level?, change.until));
+        }
+        let record = self.records.find((zone, subject)).filter(|r| r.until > now)?;
+        Some((record.level?, record.until))
+    }
+
+    /// Whether `subject` was told to wait and the wait is not over.
+    pub fn is_told(&self, now: Duration, zone: u64, subject: Subject) -> bool {
+        self.records.find((zone, subject)).is_some_and(|r| r.told > now)
+    }
+
+    /// `subject` is told to wait until `until`.
+    pub fn tell(&self, now: Duration, zone: u64, subject: Subject, until: Duration) {
+        self.records.update((zone, subject), now, Record::default, |record| {
+            if record.told <= now && record.until <= now {
+                record.attempts = 0;
+            }
+            record.told = record.told.max(until);
+        });
+    }
+
+    /// `subject` waited as it was told: its attempts are forgotten, its strikes are not.
+    pub fn behaved(&self, zone: u64, subject: Subject) {
+        self.records.amend((zone, subject), |record| {
+            record.attempts = 0;
+            record.told = Duration::ZERO;
+        });
+    }
+
+    /// Counts an attempt that should not have come. `carried` are the early attempts and strikes that its token carries
+    /// from other nodes.
+    pub fn offend(&self, now: Duration, zone: u64, subject: Subject, terms: Terms, carried: (u8, u8)) -> Offence {
+        self.records.update((zone, subject), now, Record::default, |record| {
+            record.attempts = record.attempts.max(carried.0.into()).saturating_add(1);
+            if record.attempts <= terms.grace {
+                return Offence::Grace(record.attempts);
+            }
+            record.attempts = 0;
+            let idle = nanos(now.saturating_sub(record.struck)) / nanos(terms.forgive).max(1);
+            let left = record.strikes.saturating_sub(u8::try_from(idle).unwrap_or(u8::MAX));
+            record.strikes = left.max(carried.1).saturating_add(1);
+            record.struck = now;
+            let doubled = 1u32.checked_shl(u32::from(record.strikes) - 1).unwrap_or(u32::MAX);
+            let until = now + terms.base.saturating_mul(doubled).min(terms.cap);
+            record.told = record.told.max(until);
+            Offence::Strike {
+                strikes: record.strikes,
+                until,
+            }
+        })
+    }
+
+    /// Puts the penalty of a strike in force. An address with `neighbours`, or at its first strike, is deferred, not blocked:
+    /// those told to wait beside the offender must be able to come back.
+    pub fn penalise(&self, now: Duration, zone: u64, subject: Subject, strikes: u8, until: Duration, neighbours: u32) {
+        let level = match subject {
+            Subject::Address(_) if neighbours > 0 || strikes < 2 => Level::Deferred,
+            Subject::Address(_) | Subject::Client(_) => Level::Blocked,
+        };
+        let more = u16::try_from(neighbours).unwrap_or(u16::MAX);
+        let change = PenaltyChange {
+            key: subject,
+            level: Some(level),
+            until,
+            syn_budget: SYN_BUDGET.saturating_add(SYN_BUDGET_EACH.saturating_mul(more)),
+        };
+        self.records.update((zone, subject), now, Record::default, |record| {
+            record.level = Some(level);
+            record.until = record.until.max(until);
+            record.syn_budget = change.syn_budget;
+        });
+        self.feed.send(change);
+    }
+
+    /// Whether one newcomer more of a penalised address is within its small share.
+    pub fn share(&self, now: Duration, zone: u64, address: IpAddr) -> bool {
+        let at = nanos(now);
+        let step = nanos(SHARE);
+        let within = self.records.amend((zone, Subject::Address(address)), |record| {
+            let from = record.share.max(at);
+            let within = from - at <= step * (SHARE_BURST - 1);
+            if within {
+                record.share = from + step;
+            }
+            within
+        });
+        within.unwrap_or(true)
+    }
+
+    /// All penalties in force, each subject once: the operators', and of the zones' the hardest and longest.
+    pub fn list(&self, now: Duration) -> Vec<PenaltyChange> {
+        let mut all: HashMap<Subject, PenaltyChange> = HashMap::new();
+        let own = self.records.collect(|(_, key), record| {
+            (record.level.is_some() && record.until > now).then_some(PenaltyChange {
+                key: *key,
+                level: record.level,
+                until: record.until,
+                syn_budget: record.syn_budget,
+            })
+        });
+        let hardness = |c: &PenaltyChange| (c.level == Some(Level::Blocked), c.until);
+        for change in own {
+            let kept = all.entry(change.key).or_insert(change);
+            if hardness(&change) > hardness(kept) {
+                *kept = change;
+            }
+        }
+        all.extend(self.operators().iter().filter(|(_, c)| c.until > now).map(|(k, c)| (*k, *c)));
+        let mut all: Vec<_> = all.into_values().collect();
+        all.sort_by_key(|change| change.key);
+        all
+    }
+
+    /// Adds a penalty by an operator's word, in all zones; `false` if there are too many already.
+    pub fn add(&self, now: Duration, key: Subject, level: Level, lasts: Duration) -> bool {
+        let change = PenaltyChange {
+            key,
+            level: Some(level),
+            until: now.saturating_add(lasts),
+            syn_budget: SYN_BUDGET,
+        };
+        let mut operators = self.operators();
+        operators.retain(|_, change| change.until > now);
+        if operators.len() >= OPERATORS && !operators.contains_key(&key) {
+            return false;
+        }
+        operators.insert(key, change);
+        drop(operators);
+        self.feed.send(change);
+        true
+    }
+
+    /// Lifts whatever is in force against `key`, strikes included, in all zones; `false` if nothing was.
+    pub fn lift(&self, now: Duration, key: Subject) -> bool {
+        let mut found = self.operators().remove(&key).is_some_and(|c| c.until > now);
+        let keys = self
+            .records
+            .collect(|of, record| (of.1 == key).then_some((*of, record.until > now)));
+        for (of, in_force) in keys {
+            found |= in_force;
+            self.records.amend(of, |record| *record = Record::default());
+        }
+        self.feed.send(PenaltyChange {
+            key,
+            level: None,
+            until: now,
+            syn_budget: 0,
+        });
+        found
+    }
+
+    /// Places taken, places there are, bytes of all.
+    pub fn fill(&self) -> (usize, usize, usize) {
+        (self.records.filled(), self.records.capacity(), self.records.bytes())
+    }
+
+    /// Where the changes go.
+    pub(super) fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    fn operators(&self) -> std::sync::MutexGuard<'_, HashMap<Subject, PenaltyChange>> {
+        self.operators.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::feed;
+
+    const TERMS: Terms = Terms {
+        grace: 3,
+        base: Duration::from_secs(10),
+        cap: Duration::from_secs(60),
+        forgive: Duration::from_secs(600),
+    };
+    const A: Subject = Subject::Address(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+
+    fn strike(book: &Book, now: u64) -> (u32, u64) {
+        for attempts in 1.. {
+            let now = Duration::from_secs(now);
+            if let Offence::Strike { until, .. } = book.offend(now, 1, A, TERMS, (0, 0)) {
+                return (attempts, (until - now).as_secs());
+            }
+        }
+        (0, 0)
+    }
+
+    /// Strikes would come too soon, grow without end, or never be forgiven.
+    #[test]
+    fn grace_doubling_cap_forgiveness() {
+        let book = Book::new(512, feed::channel(8).0);
+        let penalties: Vec<_> = (0..5).map(|n| strike(&book, n)).collect();
+        assert_eq!(penalties, [(4, 10), (4, 20), (4, 40), (4, 60), (4, 60)]);
+        assert_eq!(strike(&book, 4 + 4 * 600), (4, 20), "four of five strikes are forgiven");
+        let other_node = Book::new(512, feed::channel(8).0);
+        assert!(matches!(
+            other_node.offend(Duration::ZERO, 1, A, TERMS, (3, 2)),
+            Offence::Strike { strikes: 3, .. }
+        ));
+    }
+
+    /// An address with proven clients behind it must not be blocked whole; zones do not judge for one another.
+    #[test]
+    fn levels_list_add_lift() {
+        let (feed, changes) = feed::channel(8);
+        let book = Book::new(512, feed);
+        let at = Duration::from_secs;
+        book.penalise(at(0), 1, A, 1, at(10), 0);
+        assert_eq!(book.penalty(at(5), 1, A), Some((Level::Deferred, at(10))));
+        assert_eq!((book.penalty(at(5), 2, A), book.penalty(at(10), 1, A)), (None, None));
+        book.penalise(at(0), 1, A, 5, at(20), 3);
+        assert_eq!(book.penalty(at(5), 1, A), Some((Level::Deferred, at(20))));
+        book.penalise(at(0), 1, A, 2, at(20), 0);
+        assert_eq!(book.penalty(at(5), 1, A), Some((Level::Blocked, at(20))));
+        let budgets: Vec<_> = changes.pending().iter().map(|c| c.syn_budget).collect();
+        assert_eq!(budgets, [4, 10, 4]);
+        assert!(book.add(at(0), Subject::Client(7), Level::Blocked, at(100)));
+        assert_eq!(book.list(at(5)).len(), 2);
+        assert_eq!(book.penalty(at(5), 9, Subject::Client(7)), Some((Level::Blocked, at(100))));
+        assert!(book.lift(at(5), A) && book.lift(at(5), Subject::Client(7)) && !book.lift(at(5), A));
+        assert!(book.list(at(5)).is_empty());
+        assert_eq!(changes.pending().iter().filter(|c| c.level.is_none()).count(), 3);
+    }
+
+    /// A botnet would wash its own penalties out of the book, or an operator's.
+    #[test]
+    fn a_flood_keeps_penalties() {
+        let book = Book::new(4_096, feed::channel(8).0);
+        let at = Duration::from_secs;
+        let client = |n| Subject::Client(n);
+        book.add(at(0), A, Level::Blocked, at(1_000));
+        for n in 0..200 {
+            book.penalise(at(0), 1, client(n), 1, at(600), 0);
+        }
+        for n in 1_000..1_001_000 {
+            book.tell(at(1), 1, client(n), at(9));
+        }
+        let kept = (0..200).filter(|n| book.penalty(at(2), 1, client(*n)).is_some()).count();
+        assert_eq!((kept, book.penalty(at(2), 1, A).is_some()), (200, true));
+        let (filled, capacity, bytes) = book.fill();
+        assert!(filled <= capacity && bytes <= 4_096 * 160, "{bytes}");
+    }
+
+    /// A penalised address's newcomers keep a small share, and no more.
+    #[test]
+    fn share() {
+        let book = Book::new(512, feed::channel(8).0);
+        let Subject::Address(address) = A else { return };
+        book.penalise(Duration::ZERO, 1, A, 1, Duration::from_secs(100), 0);
+        let passed = (0..1_000)
+            .filter(|ms| book.share(Duration::from_millis(*ms), 1, address))
+            .count();
+        assert_eq!(passed, 5);
+        assert!(book.share(Duration::from_millis(2_000), 1, address));
+    }
+}

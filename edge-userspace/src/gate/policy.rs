@@ -1,0 +1,253 @@
+//! Asks every rule that matches a request, and gives back what the earlier ones gave when a later one refuses.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bucket::{Buckets, Rate, Start, Taken};
+use super::clock::Now;
+use super::concurrency::Permit;
+use super::metrics::{Kind, Outcome};
+use super::pass::mix;
+use super::queue::{Turn, Visitor};
+use super::zone::{Meter, Rule, ZoneGate};
+
+/// A limit as the RateLimit fields tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The rule's name.
+    pub name: Arc<str>,
+    /// `q`: what is allowed, per window where there is one.
+    pub quota: u64,
+    /// `w`, seconds; `None`: the quota is of concurrent requests.
+    pub window: Option<u64>,
+    /// `r`.
+    pub left: u64,
+    /// `t`: until more is left.
+    pub reset: Option<Duration>,
+}
+
+/// Who asks, as the decision has found out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Who {
+    pub(super) prefix: IpAddr,
+    /// Proven by a pass that was waited for.
+    pub(super) client: Option<u64>,
+    /// It has just waited, and this is its one admission for it.
+    pub(super) mature: bool,
+    /// It has a session pass.
+    pub(super) session: bool,
+    /// Place and end of the wait that a token carries.
+    pub(super) waited: Option<(u64, u32)>,
+    /// Other clients known behind its address.
+    pub(super) neighbours: u32,
+    /// The request is its connection's first.
+    pub(super) opens: bool,
+}
+
+/// All rules agree.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    pub(super) permits: Vec<Permit>,
+    /// The last rule that was asked.
+    pub(super) kind: Option<Kind>,
+    pub(super) limit: Option<Limit>,
+    /// It is active in the queue whose sessions last so long.
+    pub(super) session: Option<Duration>,
+}
+
+/// One rule says no.
+#[derive(Debug)]
+pub(super) struct Denied {
+    pub(super) kind: Kind,
+    pub(super) rule: Arc<str>,
+    /// Seconds since the epoch; `None`: too many wait already, come some other time.
+    pub(super) due: Option<u32>,
+    pub(super) place: u64,
+    pub(super) ahead: Option<u64>,
+    pub(super) estimate: Option<Duration>,
+    pub(super) limit: Option<Limit>,
+}
+
+/// Asks `rules` for `who`.
+pub(super) fn ask<'a>(
+    buckets: &Buckets,
+    now: Now,
+    zone: &ZoneGate,
+    rules: impl Iterator<Item = &'a Rule>,
+    who: Who,
+) -> Result<Passed, Denied> {
+    let mut passed = Passed::default();
+    let mut taken = Vec::new();
+    for rule in rules {
+        let kind = rule.meter.kind();
+        match ask_one(buckets, now, zone, rule, who, &mut passed, &mut taken) {
+            Ok(()) => passed.kind = Some(kind),
+            Err(_) if rule.dry_run => zone.counts.add(Outcome::DryRun, kind),
+            Err(denied) => {
+                for (key, rate) in taken {
+                    buckets.refund(key, rate);
+                }
+                return Err(denied);
+            }
+        }
+    }
+    Ok(passed)
+}
+
+fn ask_one(
+    buckets: &Buckets,
+    now: Now,
+    zone: &ZoneGate,
+    rule: &Rule,
+    who: Who,
+    passed: &mut Passed,
+    taken: &mut Vec<(u64, Rate)>,
+) -> Result<(), Denied> {
+    let deny = |due| Denied {
+        kind: rule.meter.kind(),
+        rule: rule.name.clone(),
+        due,
+        // A place once had is kept, whichever rule asks for the next wait.
+        place: who.waited.map_or(0, |(place, _)| place),
+        ahead: None,
+        estimate: None,
+        limit: None,
+    };
+    match &rule.meter {
+        Meter::Manual(wait) => match who.client {
+            Some(_) => Ok(()),
+            None => Err(deny(Some(now.second_after(*wait)))),
+        },
+        Meter::Queue(queue) => {
+            let address = buckets.key((zone.id, who.prefix));
+            let visitor = Visitor {
+                key: who.client.unwrap_or(address),
+                address,
+                session: who.session,
+                waited: who.waited,
+            };
+            match queue.visit(now, visitor) {
+                Turn::Enter => {
+                    passed.session = Some(queue.terms().session);
+                    Ok(())
+                }
+                Turn::Wait {
+                    due,
+                    place,
+                    ahead,
+                    estimate,
+                } => Err(Denied {
+                    place,
+                    ahead: Some(ahead),
+                    estimate: Some(estimate),
+                    ..deny(Some(due))
+                }),
+            }
+        }
+        Meter::Concurrency(pool) => match pool.take(who.mature) {
+            Some(permit) => {
+                passed.permits.push(permit);
+                Ok(())
+            }
+            None => {
+                // Spread by up to a half, so that those refused together do not come back together.
+                let defer = zone.config.defer;
+                let spread = mix(who.client.unwrap_or(0) ^ now.unix_ms()) % 512;
+                let wait = defer + defer.mul_f64(spread as f64 / 1_024.0);
+                Err(Denied {
+                    limit: Some(Limit {
+                        name: rule.name.clone(),
+                        quota: pool.most() as u64,
+                        window: None,
+                        left: 0,
+                        reset: Some(wait),
+                    }),
+                    ..deny(Some(now.second_after(wait)))
+                })
+            }
+        },
+        Meter::Rate { connections: true, .. } if !who.opens => Ok(()),
+        Meter::Rate { rate, quota, .. } => {
+            let limit = |left, reset| Limit {
+                name: rule.name.clone(),
+                quota: quota.0,
+                window: Some(quota.1),
+                left,
+                reset: Some(reset),
+            };
+            match take(buckets, now, zone, rule, *rate, who, taken) {
+                Ok((left, full)) => {
+                    let told = limit(left, full);
+                    if passed.limit.as_ref().is_none_or(|other| other.left > left) {
+                        passed.limit = Some(told);
+                    }
+                    Ok(())
+                }
+                Err(wait) => Err(Denied {
+                    limit: Some(limit(0, wait.unwrap_or(zone.terms.cap))),
+                    ..deny(wait.map(|wait| now.second_after(wait)))
+                }),
+            }
+        }
+    }
+}
+
+/// One request from the bucket of `who`. A proven client has its own, and shares its address's bucket, as wide as the clients
+/// that the address may stand for; who proves nothing shares the bucket of one client with its whole address.
+fn take(
+    buckets: &Buckets,
+    now: Now,
+    zone: &ZoneGate,
+    rule: &Rule,
+    rate: Rate,
+    who: Who,
+    taken: &mut Vec<(u64, Rate)>,
+) -> Result<(u64, Duration), Option<Duration>> {
+    let most = zone.config.clients_per_address;
+    let own = match who.client {
+        Some(client) if most > 1 => {
+            let start = if who.mature { Start::Drained } else { Start::Full };
+            (buckets.key((zone.id, &rule.name, client)), rate, start)
+        }
+        _ => (buckets.key((zone.id, &rule.name, who.prefix)), rate, Start::Full),
+    };
+    let all = (buckets.key((zone.id, &rule.name, who.prefix, "all")), rate.times(most), Start::Full);
+    let mut result = Err(None);
+    let first = taken.len();
+    for (key, rate, start) in std::iter::once(own).chain((most > 1 && who.client.is_some()).then_some(all)) {
+        match buckets.take(now.mono, key, rate, start) {
+            Taken::Yes { left, full } => {
+                taken.push((key, rate));
+                result = result.or(Ok((left, full)));
+            }
+            Taken::No { wait } => {
+                for (key, rate) in taken.drain(first..) {
+                    buckets.refund(key, rate);
+                }
+                let turn = match who.client {
+                    Some(_) => Some(wait),
+                    None if rule.dry_run => Some(wait),
+                    None => turn(buckets, now, zone, rule, rate, who),
+                };
+                return Err(turn.map(|turn| turn.max(wait)));
+            }
+        }
+    }
+    result
+}
+
+/// The next free turn of an address's newcomers: each token is one admission, so tokens are given out no faster than the
+/// rate of the clients that the address is known to stand for.
+pub(super) fn turn(
+    buckets: &Buckets,
+    now: Now,
+    zone: &ZoneGate,
+    rule: &Rule,
+    rate: Rate,
+    who: Who,
+) -> Option<Duration> {
+    let clients = who.neighbours.saturating_add(1).min(zone.config.clients_per_address);
+    let key = buckets.key((zone.id, &rule.name, who.prefix, "turn"));
+    buckets.book(now.mono, key, rate.times(clients), zone.terms.cap)
+}

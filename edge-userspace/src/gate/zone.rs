@@ -1,0 +1,126 @@
+//! One zone's gate: its rules with their state, in the order in which they are asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bucket::Rate;
+use super::concurrency::Pool;
+use super::metrics::{Counts, Kind, Metrics};
+use super::page::Template;
+use super::penalty::Terms;
+use super::queue::{self, Queue};
+use crate::config::gate::{Gate, Matches, Policy};
+
+/// A zone's gate and its state on this node.
+#[derive(Debug)]
+pub struct ZoneGate {
+    pub(super) name: Arc<str>,
+    /// The number tokens carry.
+    pub(super) id: u64,
+    pub(super) config: Arc<Gate>,
+    pub(super) terms: Terms,
+    pub(super) rules: Vec<Rule>,
+    pub(super) page: Template,
+    pub(super) counts: Counts,
+}
+
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) name: Arc<str>,
+    pub(super) matches: Matches,
+    pub(super) meter: Meter,
+    pub(super) dry_run: bool,
+}
+
+/// A policy with its state.
+#[derive(Clone, Debug)]
+pub(super) enum Meter {
+    Manual(Duration),
+    Queue(Arc<Queue>),
+    Concurrency(Arc<Pool>),
+    Rate {
+        rate: Rate,
+        /// As written, for the fields: requests, seconds.
+        quota: (u64, u64),
+        connections: bool,
+    },
+}
+
+impl Meter {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Manual(_) => Kind::Manual,
+            Self::Queue(_) => Kind::Queue,
+            Self::Concurrency(_) => Kind::Concurrency,
+            Self::Rate { .. } => Kind::Rate,
+        }
+    }
+}
+
+impl ZoneGate {
+    /// The gate of zone `name`; what waits and flows under `old` goes on where a policy has not changed.
+    pub(super) fn new(
+        name: &Arc<str>,
+        id: u64,
+        config: &Arc<Gate>,
+        page: Template,
+        metrics: &Metrics,
+        old: Option<&Self>,
+    ) -> Self {
+        let kept = |policy: &Policy, rule: &str| {
+            let old = old?.rules.iter().find(|r| *r.name == *rule)?;
+            match (policy, &old.meter) {
+                (Policy::Concurrency(most), Meter::Concurrency(pool)) if pool.most() == *most => Some(old.meter.clone()),
+                (Policy::Queue(terms), Meter::Queue(queue)) if queue.terms() == queue_terms(terms) => {
+                    Some(old.meter.clone())
+                }
+                _ => None,
+            }
+        };
+        let meter = |policy: &Policy| match policy {
+            Policy::Manual(wait) => Meter::Manual(*wait),
+            Policy::Queue(terms) => Meter::Queue(Arc::new(Queue::new(queue_terms(terms)))),
+            Policy::Concurrency(most) => Meter::Concurrency(Pool::new(*most)),
+            Policy::Rate(rate) => Meter::Rate {
+                rate: Rate::new(rate.requests, rate.per, rate.burst),
+                quota: (rate.requests.into(), rate.per.as_secs().max(1)),
+                connections: rate.connections,
+            },
+        };
+        let mut rules: Vec<Rule> = config
+            .rules
+            .iter()
+            .map(|rule| Rule {
+                name: rule.name.as_str().into(),
+                matches: rule.matches.clone(),
+                meter: kept(&rule.policy, &rule.name).unwrap_or_else(|| meter(&rule.policy)),
+                dry_run: rule.dry_run || config.dry_run,
+            })
+            .collect();
+        // What costs the client least to have passed in vain comes first, what is given back on refusal last.
+        rules.sort_by_key(|rule| rule.meter.kind() as usize);
+        Self {
+            name: name.clone(),
+            id,
+            config: config.clone(),
+            terms: Terms {
+                grace: config.grace,
+                base: config.strike_base,
+                cap: config.strike_cap,
+                forgive: config.forgive,
+            },
+            rules,
+            page,
+            counts: metrics.zone(name),
+        }
+    }
+}
+
+fn queue_terms(queue: &crate::config::gate::Queue) -> queue::Terms {
+    queue::Terms {
+        active: queue.active,
+        session: queue.session,
+        paused: queue.paused,
+        poll: queue.poll,
+    }
+}

@@ -1,0 +1,167 @@
+//! The gate in front of a handler: takes sound requests from `http`, asks the gate, hands admitted ones on without their token
+//! and answers the others itself.
+
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue};
+use http::Version;
+use http_body::{Frame, SizeHint};
+
+use crate::gate::answer::{self, Asked};
+use crate::gate::concurrency::Permit;
+use crate::gate::cookie;
+use crate::gate::decide::{Attempt, Decision};
+use crate::gate::handler::Gate;
+use crate::gate::zone::ZoneGate;
+use crate::http::body::{Body, BodyError};
+use crate::http::handler::{Answer, Failure, Handler};
+use crate::http::message::{CloseAfter, Request, Response};
+
+/// `next` behind the gate.
+pub struct Gated {
+    gate: Arc<Gate>,
+    next: Arc<dyn Handler>,
+    connections: Connections,
+}
+
+impl Gated {
+    /// Puts `gate` in front of `next`.
+    pub fn new(gate: Arc<Gate>, next: Arc<dyn Handler>) -> Self {
+        Self {
+            gate,
+            next,
+            connections: Connections::new(),
+        }
+    }
+
+    async fn judged(&self, zone: &ZoneGate, mut request: Request) -> Result<Response, Failure> {
+        let by_field = request.head.headers.contains_key(cookie::FIELD);
+        let decision = {
+            let head = &request.head;
+            let peer = &request.exchange.peer;
+            self.gate.decide(
+                zone,
+                &Attempt {
+                    address: peer.client.ip(),
+                    // Every request so far came over TCP; HTTP/3 must say false for 0-RTT.
+                    validated: true,
+                    opens: self.connections.is_first((peer.client, peer.accepted)),
+                    method: &head.method,
+                    path: head.uri.path(),
+                    headers: &head.headers,
+                    token: cookie::token(&head.headers),
+                },
+            )
+        };
+        match decision {
+            Decision::Admit(admission) => {
+                cookie::strip(&mut request.head.headers);
+                let mut response = self.next.handle(request).await?;
+                answer::admitted(
+                    &mut response.head.headers,
+                    &admission.token,
+                    admission.limit.as_ref(),
+                    by_field,
+                );
+                if !admission.permits.is_empty() {
+                    response.body = Body::boxed(Held {
+                        body: response.body,
+                        permits: admission.permits,
+                    });
+                }
+                Ok(response)
+            }
+            Decision::Defer(deferral) => Ok(self.told(&request, |asked| answer::deferral(zone.page(), &deferral, asked))),
+            Decision::Block { wait, token } => {
+                Ok(self.told(&request, |asked| answer::block(zone.page(), wait, token.as_ref(), asked)))
+            }
+        }
+    }
+
+    /// An answer of the gate's own; the connection ends behind it.
+    fn told(&self, request: &Request, say: impl FnOnce(Asked<'_>) -> answer::Answer) -> Response {
+        let said = say(Asked {
+            method: &request.head.method,
+            headers: &request.head.headers,
+            zone: &request.exchange.zone.name,
+            nonce: self.gate.nonce(),
+        });
+        let mut response = Response::new(said.status, said.body);
+        response.head.headers = said.headers;
+        response.head.extensions.insert(CloseAfter);
+        if request.head.version <= Version::HTTP_11 {
+            response.head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl Handler for Gated {
+    fn handle(&self, mut request: Request) -> Answer<'_> {
+        match self.gate.zone(&request.exchange.zone.name) {
+            Some(zone) => Box::pin(async move { self.judged(&zone, request).await }),
+            None => {
+                cookie::strip(&mut request.head.headers);
+                self.next.handle(request)
+            }
+        }
+    }
+}
+
+/// Content that holds permits until it ends or is dropped.
+struct Held {
+    body: Body,
+    permits: Vec<Permit>,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.permits.clear();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Which connections have had a request: a direct-mapped cache of 512 KiB. A connection that lost its place to another counts
+/// once more; none is ever taken for an older one but by a 64-bit collision.
+struct Connections {
+    seen: Box<[AtomicU64]>,
+    hasher: RandomState,
+}
+
+impl Connections {
+    fn new() -> Self {
+        Self {
+            seen: (0..65_536).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn is_first(&self, connection: impl std::hash::Hash) -> bool {
+        let hash = self.hasher.hash_one(connection) | 1;
+        let slot = self.seen.get((hash >> 48) as usize);
+        slot.is_none_or(|slot| slot.swap(hash, Ordering::Relaxed) != hash)
+    }
+}
+
+
+#[cfg(test)]
+mod tests;
