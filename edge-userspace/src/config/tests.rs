@@ -37,7 +37,12 @@ fn printed_defaults_are_the_defaults() {
         (is_key && (rest.ends_with(',') || rest.contains('='))).then_some(key)
     });
     let mut count = 0;
-    for key in keys.filter(|k| !matches!(*k, "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate")) {
+    for key in keys.filter(|k| {
+        !matches!(
+            *k,
+            "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate"
+        )
+    }) {
         let documented = DEFAULTS.lines().any(|line| {
             let line = line.trim_start_matches("# ");
             line.starts_with(&format!("{key} ="))

@@ -120,7 +120,8 @@ impl Buckets {
 
     /// Gives one request back, taken for what was refused elsewhere.
     pub fn refund(&self, key: u64, rate: Rate) {
-        self.0.amend(key, |arrival| arrival.0 = arrival.0.saturating_sub(rate.interval));
+        self.0
+            .amend(key, |arrival| arrival.0 = arrival.0.saturating_sub(rate.interval));
     }
 
     /// Puts one more behind those who wait already and says how long that is, at `rate`; `None` beyond `longest`, and then

@@ -105,7 +105,8 @@ impl Census {
         } else {
             offset & ((1 << self.width) - 1)
         };
-        before + (u64::from(self.sums.get(bin).copied().unwrap_or(0)) * within >> self.width)
+        let here = u64::from(self.sums.get(bin).copied().unwrap_or(0));
+        before + ((here * within) >> self.width)
     }
 
     /// The place up to which `free` of those who wait would be let in.

@@ -15,11 +15,16 @@ const LONGEST: usize = 512;
 pub fn token(headers: &HeaderMap) -> Option<&str> {
     let field = headers.get(FIELD).and_then(|value| value.to_str().ok()).map(str::trim);
     let cookie = || {
-        let pairs = headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
+        let pairs = headers
+            .get_all(COOKIE)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|b| *b == b';'));
         let ours = pairs.filter_map(own).next()?;
         std::str::from_utf8(ours).ok()
     };
-    field.or_else(cookie).filter(|text| !text.is_empty() && text.len() <= LONGEST)
+    field
+        .or_else(cookie)
+        .filter(|text| !text.is_empty() && text.len() <= LONGEST)
 }
 
 /// Removes both, and leaves other cookies as they were.
@@ -40,7 +45,9 @@ pub fn strip(headers: &mut HeaderMap) {
                 .map(<[u8]>::trim_ascii)
                 .filter(|pair| !pair.is_empty())
                 .collect();
-            HeaderValue::from_bytes(&others.join(&b"; "[..])).ok().filter(|value| !value.is_empty())
+            HeaderValue::from_bytes(&others.join(&b"; "[..]))
+                .ok()
+                .filter(|value| !value.is_empty())
         })
         .collect();
     headers.remove(COOKIE);
@@ -58,7 +65,9 @@ pub(super) fn set(token: &str, life: Duration) -> Option<HeaderValue> {
 
 /// The value of a pair that is ours.
 fn own(pair: &[u8]) -> Option<&[u8]> {
-    pair.trim_ascii().strip_prefix(COOKIE_NAME.as_bytes())?.strip_prefix(b"=")
+    pair.trim_ascii()
+        .strip_prefix(COOKIE_NAME.as_bytes())?
+        .strip_prefix(b"=")
 }
 
 #[cfg(test)]
@@ -73,7 +82,11 @@ mod tests {
     /// A token would leak to the origin, or a visitor's own cookies would be lost on the way.
     #[test]
     fn read_and_stripped() {
-        let mut mixed = headers(&[b"a=1; __Host-edge-wait=tok; b=\xff2", b"__Host-edge-wait=two", b"x__Host-edge-wait=3"]);
+        let mut mixed = headers(&[
+            b"a=1; __Host-edge-wait=tok; b=\xff2",
+            b"__Host-edge-wait=two",
+            b"x__Host-edge-wait=3",
+        ]);
         assert_eq!(token(&mixed), Some("tok"));
         mixed.append(FIELD, "field".parse().unwrap());
         assert_eq!(token(&mixed), Some("field"));
@@ -84,6 +97,9 @@ mod tests {
         let mut others = headers(&[b"a=1;b=2"]);
         strip(&mut others);
         assert_eq!(others.get(COOKIE).unwrap(), "a=1;b=2", "untouched without ours");
-        assert_eq!(token(&headers(&[&[b"__Host-edge-wait=".to_vec(), vec![b'a'; 600]].concat()])), None);
+        assert_eq!(
+            token(&headers(&[&[b"__Host-edge-wait=".to_vec(), vec![b'a'; 600]].concat()])),
+            None
+        );
     }
 }

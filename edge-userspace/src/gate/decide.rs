@@ -5,108 +5,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
-
 use super::bucket::{Buckets, Rate};
 use super::clock::{Now, nanos};
-use super::concurrency::Permit;
 use super::metrics::{Kind, Outcome};
 use super::neighbours::Neighbours;
-use super::pass::{Opened, Pass, Passes};
-use super::pass;
+use super::pass::{self, Opened, Pass, Passes};
 use super::penalty::{Book, Level, Offence, Subject};
-use super::policy::{self, Denied, Limit, Passed, Who};
+use super::policy::{self, Denied, Passed, Who};
 use super::rule;
 use super::table::{Table, Worth};
+use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Written};
 use super::zone::{Meter, ZoneGate};
 use crate::base::peer::client_prefix;
-
-/// A request as the gate sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
-    /// The client's address, whole.
-    pub address: IpAddr,
-    /// The address is known to be the sender's: a TCP handshake is done, a QUIC path validated. Where false (0-RTT), no
-    /// penalty is written.
-    pub validated: bool,
-    /// The request is its connection's first.
-    pub opens: bool,
-    /// Method.
-    pub method: &'a Method,
-    /// Path without the query.
-    pub path: &'a str,
-    /// Fields.
-    pub headers: &'a HeaderMap,
-    /// The token it brought, as text.
-    pub token: Option<&'a str>,
-}
-
-/// What becomes of it.
-#[derive(Debug)]
-pub enum Decision {
-    /// It is served.
-    Admit(Admission),
-    /// It is told to wait.
-    Defer(Deferral),
-    /// It came against what it was told.
-    Block {
-        /// Until it may come again.
-        wait: Duration,
-        /// For a client that was struck just now: what to come back with.
-        token: Option<Written>,
-    },
-}
-
-/// A request that is served.
-#[derive(Debug, Default)]
-pub struct Admission {
-    /// To be held until the response's content has ended.
-    pub permits: Vec<Permit>,
-    /// What the response does to the client's token.
-    pub token: Change,
-    /// The tightest rate limit it met.
-    pub limit: Option<Limit>,
-}
-
-/// What a response does to the client's token.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
-    #[default]
-    Keep,
-    /// Takes it away: it is good for nothing.
-    Clear,
-    /// Replaces it.
-    Set(Written),
-}
-
-/// A token to hand out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// base64url.
-    pub text: String,
-    /// How long to keep it.
-    pub life: Duration,
-}
-
-/// A request that is told to wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deferral {
-    /// Until it may come again.
-    pub wait: Duration,
-    /// Which policy says so.
-    pub kind: Kind,
-    /// Its rule.
-    pub rule: Arc<str>,
-    /// What to come back with; `None` where the client holds or will get a better one.
-    pub token: Option<Written>,
-    /// The limit met.
-    pub limit: Option<Limit>,
-    /// How many wait ahead, in a queue.
-    pub ahead: Option<u64>,
-    /// When it will probably be let in, in a queue.
-    pub estimate: Option<Duration>,
-}
 
 /// What all zones of a node share.
 pub struct Judge {
@@ -192,7 +102,10 @@ impl Case<'_> {
                 Err(_) => admit(Kind::None),
             };
         }
-        let opened = self.attempt.token.and_then(|text| self.judge.passes.open(self.now, address, text));
+        let opened = self
+            .attempt
+            .token
+            .and_then(|text| self.judge.passes.open(self.now, address, text));
         match opened.filter(|opened| opened.pass.zone == self.zone.id) {
             Some(opened) => self.bearer(opened),
             None => self.stranger(),
@@ -211,11 +124,15 @@ impl Case<'_> {
         }
     }
 
-    fn ask(&self, who: Who) -> Result<Passed, Denied> {
+    fn ask(&self, who: Who) -> Result<Passed, Box<Denied>> {
         let Attempt {
             method, path, headers, ..
         } = *self.attempt;
-        let matching = self.zone.rules.iter().filter(|r| rule::matches(&r.matches, method, path, headers));
+        let matching = self
+            .zone
+            .rules
+            .iter()
+            .filter(|r| rule::matches(&r.matches, method, path, headers));
         policy::ask(&self.judge.buckets, self.now, self.zone, matching, who)
     }
 
@@ -233,13 +150,13 @@ impl Case<'_> {
             Some(Ok(passed)) => {
                 let client = self.judge.passes.client();
                 let token = match passed.session {
-                    Some(life) => Change::Set(self.write(pass::Kind::Session, client, self.now.second_after(Duration::ZERO), life, 0)),
+                    Some(life) => Change::Set(self.write(pass::Kind::Session, client, life, 0)),
                     None if self.attempt.token.is_some() => Change::Clear,
                     None => Change::Keep,
                 };
                 return self.admit(passed, token);
             }
-            Some(Err(denied)) => denied,
+            Some(Err(denied)) => *denied,
             None => self.beyond_share(who),
         };
         self.deferred(subject, denied, None, true)
@@ -275,6 +192,11 @@ impl Case<'_> {
     fn bearer(&self, Opened { pass, early }: Opened) -> Verdict {
         let Self { judge, now, zone, .. } = self;
         let subject = Subject::Client(pass.client);
+        // What the gate holds against an address is not held against those who prove themselves; an operator's word is.
+        if let Some((Level::Blocked, until)) = judge.book.added(now.mono, Subject::Address(self.prefix)) {
+            let wait = until.saturating_sub(now.mono);
+            return (Decision::Block { wait, token: None }, Outcome::Blocked, Kind::Penalty);
+        }
         if let Some((_, until)) = judge.book.penalty(now.mono, zone.id, subject) {
             return self.blocked(subject, until, Some(&pass));
         }
@@ -309,7 +231,7 @@ impl Case<'_> {
                 self.admit(passed, token)
             }
             // A spent token gets no new one: what replaced it is in the client's hands, or on its way there.
-            Err(denied) => self.deferred(subject, denied, Some(&pass), mature || pass.kind != pass::Kind::Wait),
+            Err(denied) => self.deferred(subject, *denied, Some(&pass), mature || pass.kind != pass::Kind::Wait),
         }
     }
 
@@ -324,8 +246,7 @@ impl Case<'_> {
         if !mature && kind == pass.kind && fresh {
             return Change::Keep;
         }
-        let begins = self.now.second_after(Duration::ZERO).saturating_sub(1);
-        Change::Set(self.write(kind, pass.client, begins, life, pass.strikes))
+        Change::Set(self.write(kind, pass.client, life, pass.strikes))
     }
 
     /// It holds the proof that it was told to wait, and did not.
@@ -397,13 +318,17 @@ impl Case<'_> {
             terms.grace = terms.grace.saturating_mul(neighbours.saturating_add(1));
         }
         let carried = pass.map_or((0, 0), |pass| (pass.early, pass.strikes));
-        self.judge.book.offend(self.now.mono, self.zone.id, subject, terms, carried)
+        self.judge
+            .book
+            .offend(self.now.mono, self.zone.id, subject, terms, carried)
     }
 
     /// A strike: the penalty for the client, and for its address, since a SYN names no client.
     fn struck(&self, subject: Subject, strikes: u8, until: Duration, pass: Option<&Pass>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
-        let others = judge.neighbours.count(now.mono, self.prefix, pass.map(|pass| pass.client));
+        let others = judge
+            .neighbours
+            .count(now.mono, self.prefix, pass.map(|pass| pass.client));
         judge.book.penalise(now.mono, zone.id, subject, strikes, until, others);
         if let Subject::Client(_) = subject {
             let address = Subject::Address(self.prefix);
@@ -446,11 +371,11 @@ impl Case<'_> {
         (Decision::Admit(admission), Outcome::Admitted, kind)
     }
 
-    fn write(&self, kind: pass::Kind, client: u64, begins: u32, life: Duration, strikes: u8) -> Written {
+    fn write(&self, kind: pass::Kind, client: u64, life: Duration, strikes: u8) -> Written {
         self.mint(&Pass {
             client,
             zone: self.zone.id,
-            not_before: begins,
+            not_before: self.now.second_after(Duration::ZERO).saturating_sub(1),
             expires: self.now.second_after(life),
             kind,
             place: 0,

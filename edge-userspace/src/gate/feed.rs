@@ -105,7 +105,9 @@ impl Changes {
             let mut batch = match receiver.recv_timeout(AGAIN) {
                 Ok(first) => {
                     std::thread::sleep(LINGER);
-                    std::iter::once(first).chain(receiver.try_iter().take(BATCH - 1)).collect()
+                    std::iter::once(first)
+                        .chain(receiver.try_iter().take(BATCH - 1))
+                        .collect()
                 }
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -154,7 +156,9 @@ mod tests {
                 self.1 -= 1;
                 return Err(FeedError(std::io::Error::from_raw_os_error(1)));
             }
-            self.0.send(changes.to_vec()).map_err(|_| FeedError(std::io::Error::other("gone")))
+            self.0
+                .send(changes.to_vec())
+                .map_err(|_| FeedError(std::io::Error::other("gone")))
         }
     }
 

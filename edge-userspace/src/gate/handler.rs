@@ -7,12 +7,13 @@ use std::sync::{Arc, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::clock::{Clock, Now};
-use super::decide::{Attempt, Decision, Judge};
+use super::decide::Judge;
 use super::feed::{self, Changes};
 use super::metrics::Metrics;
 use super::page::Template;
 use super::pass::Passes;
 use super::penalty::{Book, Level};
+use super::verdict::{Attempt, Decision};
 use super::zone::{Meter, ZoneGate};
 use crate::config::gate::GateTables;
 use crate::config::{self, Mistakes};
@@ -72,7 +73,8 @@ impl Gate {
             let page = match &config.page {
                 None => Template::default(),
                 Some((path, place)) => {
-                    let parsed = std::fs::read_to_string(path).map_err(|e| (e.to_string(), "name a file that can be read"));
+                    let parsed =
+                        std::fs::read_to_string(path).map_err(|e| (e.to_string(), "name a file that can be read"));
                     let mend = "known: {{refresh}} {{nonce}} {{seconds}} {{ahead}} {{estimate}} {{zone}} {{message}}";
                     match parsed.and_then(|text| Template::parse(&text).map_err(|e| (e.to_string(), mend))) {
                         Ok(page) => page,
@@ -139,7 +141,6 @@ impl Gate {
             }
         }
     }
-
 }
 
 impl ZoneGate {

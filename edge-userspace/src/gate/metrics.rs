@@ -89,10 +89,10 @@ pub struct Metrics {
     capacity: Family<OfTable, Gauge>,
     waiting: Family<OfZone, Gauge>,
     active: Family<OfZone, Gauge>,
-    batches: Gauge,
-    changes: Gauge,
-    overflows: Gauge,
-    failures: Gauge,
+    batches: Counter,
+    changes: Counter,
+    overflows: Counter,
+    failures: Counter,
 }
 
 impl Metrics {
@@ -103,18 +103,50 @@ impl Metrics {
         };
         families("edge_gate_admitted", "Requests let in, by what decided", &self.admitted);
         families("edge_gate_deferred", "Requests told to wait", &self.deferred);
-        families("edge_gate_blocked", "Requests refused without a wait of their own", &self.blocked);
-        families("edge_gate_dry_run", "Requests a dry run would have told to wait", &self.dry_run);
+        families(
+            "edge_gate_blocked",
+            "Requests refused without a wait of their own",
+            &self.blocked,
+        );
+        families(
+            "edge_gate_dry_run",
+            "Requests a dry run would have told to wait",
+            &self.dry_run,
+        );
         registry.register("edge_gate_penalties", "Penalties in force", self.penalties.clone());
-        registry.register("edge_gate_table_entries", "Entries in the gate's tables", self.entries.clone());
-        registry.register("edge_gate_table_capacity", "Room in the gate's tables", self.capacity.clone());
-        registry.register("edge_gate_queue_waiting", "Visitors waiting, an estimate", self.waiting.clone());
-        registry.register("edge_gate_queue_active", "Visitors active on this node", self.active.clone());
-        registry.register("edge_gate_feed_batches", "Batches of penalties fed since the start", self.batches.clone());
-        registry.register("edge_gate_feed_changes", "Penalty changes fed since the start", self.changes.clone());
+        registry.register(
+            "edge_gate_table_entries",
+            "Entries in the gate's tables",
+            self.entries.clone(),
+        );
+        registry.register(
+            "edge_gate_table_capacity",
+            "Room in the gate's tables",
+            self.capacity.clone(),
+        );
+        registry.register(
+            "edge_gate_queue_waiting",
+            "Visitors waiting, an estimate",
+            self.waiting.clone(),
+        );
+        registry.register(
+            "edge_gate_queue_active",
+            "Visitors active on this node",
+            self.active.clone(),
+        );
+        registry.register(
+            "edge_gate_feed_batches",
+            "Batches of penalties fed",
+            self.batches.clone(),
+        );
+        registry.register("edge_gate_feed_changes", "Penalty changes fed", self.changes.clone());
         let help = "Penalty changes that found the channel full; the whole list was fed instead";
         registry.register("edge_gate_feed_overflows", help, self.overflows.clone());
-        registry.register("edge_gate_feed_failures", "Batches the kernel refused", self.failures.clone());
+        registry.register(
+            "edge_gate_feed_failures",
+            "Batches the kernel refused",
+            self.failures.clone(),
+        );
     }
 
     /// The counters of one zone, found once.
@@ -138,13 +170,19 @@ impl Metrics {
 
     pub(super) fn set_penalties(&self, deferred: usize, blocked: usize) {
         for (level, count) in [("deferred", deferred), ("blocked", blocked)] {
-            self.penalties.get_or_create(&OfLevel { level }).set(signed(count as u64));
+            self.penalties
+                .get_or_create(&OfLevel { level })
+                .set(signed(count as u64));
         }
     }
 
     pub(super) fn set_table(&self, table: &'static str, (entries, capacity, _): (usize, usize, usize)) {
-        self.entries.get_or_create(&OfTable { table }).set(signed(entries as u64));
-        self.capacity.get_or_create(&OfTable { table }).set(signed(capacity as u64));
+        self.entries
+            .get_or_create(&OfTable { table })
+            .set(signed(entries as u64));
+        self.capacity
+            .get_or_create(&OfTable { table })
+            .set(signed(capacity as u64));
     }
 
     pub(super) fn set_queue(&self, zone: &str, waiting: u64, active: usize) {
@@ -154,13 +192,13 @@ impl Metrics {
     }
 
     pub(super) fn set_feed(&self, counts: &feed::Counts) {
-        for (gauge, count) in [
+        for (counter, count) in [
             (&self.batches, &counts.batches),
             (&self.changes, &counts.changes),
             (&self.overflows, &counts.overflows),
             (&self.failures, &counts.failures),
         ] {
-            gauge.set(signed(count.load(Ordering::Relaxed)));
+            counter.inc_by(count.load(Ordering::Relaxed).saturating_sub(counter.get()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Room 2: the gate. Decides for each request whether it is admitted, told to wait, or refused because it came against what
 //! it was told; answers those that are not admitted; and tells the kernel, through `feed`, whom to drop.
 //!
-//! In the order in which a request meets them: `cookie` finds its token, `handler` its zone, `decide` what it is, `pass` what
+//! In the order in which a request meets them: `cookie` finds its token, `handler` its zone, `decide` what it is and what becomes of it (`verdict`), `pass` what
 //! the token says, `penalty` and `neighbours` what is held against its client and its address, `rule` and `policy` what
 //! matches and what that demands (`queue` with `census`, `concurrency`, `bucket`), `answer` and `page` what it is told.
 //! Everything per client is in a `table` of fixed memory. The cores take the time as an argument (`clock`).
@@ -30,4 +30,5 @@ mod rule;
 mod simulation;
 mod table;
 pub mod token;
+pub mod verdict;
 pub mod zone;

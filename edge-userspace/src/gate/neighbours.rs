@@ -94,6 +94,9 @@ mod tests {
         assert!((35..=70).contains(&count(10, None)), "{}", count(10, None));
         assert_eq!(count(700, None), 0);
         neighbours.seen(Duration::from_secs(700), address, 9);
-        assert_eq!((count(1_100, None), count(1_100, Some(9)), count(1_600, None)), (1, 0, 0));
+        assert_eq!(
+            (count(1_100, None), count(1_100, Some(9)), count(1_600, None)),
+            (1, 0, 0)
+        );
     }
 }

@@ -173,11 +173,16 @@ mod tests {
     fn escaped_and_checked() {
         let page = Template::parse("{{refresh}}<p title=\"{{zone}}\">{{ message }} {{ahead}}</p>").unwrap();
         let text = page.fill(WITH);
-        assert!(!text.contains("<script>") && text.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;"));
+        assert!(
+            !text.contains("<script>") && text.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;")
+        );
         assert!(text.starts_with("<meta http-equiv=\"refresh\" content=\"7\">") && text.contains("41 ahead"));
         let error = |text| Template::parse(text).unwrap_err();
         assert_eq!(error("{{refresh}}{{oops}}"), TemplateError::Unknown("oops".into()));
-        assert_eq!((error("{{refresh"), error("hello")), (TemplateError::Open, TemplateError::NoRefresh));
+        assert_eq!(
+            (error("{{refresh"), error("hello")),
+            (TemplateError::Open, TemplateError::NoRefresh)
+        );
     }
 
     /// The built-in page must work without scripts, for screen readers, and load nothing from elsewhere.
@@ -199,6 +204,9 @@ mod tests {
             assert!(!text.contains(foreign), "{foreign}");
         }
         let unsafe_method = Template::default().fill(Filling { again: false, ..WITH });
-        assert!(!unsafe_method.contains("http-equiv=\"refresh\""), "a form must not be lost to a GET");
+        assert!(
+            !unsafe_method.contains("http-equiv=\"refresh\""),
+            "a form must not be lost to a GET"
+        );
     }
 }

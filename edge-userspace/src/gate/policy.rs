@@ -76,7 +76,7 @@ pub(super) fn ask<'a>(
     zone: &ZoneGate,
     rules: impl Iterator<Item = &'a Rule>,
     who: Who,
-) -> Result<Passed, Denied> {
+) -> Result<Passed, Box<Denied>> {
     let mut passed = Passed::default();
     let mut taken = Vec::new();
     for rule in rules {
@@ -103,7 +103,7 @@ fn ask_one(
     who: Who,
     passed: &mut Passed,
     taken: &mut Vec<(u64, Rate)>,
-) -> Result<(), Denied> {
+) -> Result<(), Box<Denied>> {
     let deny = |due| Denied {
         kind: rule.meter.kind(),
         rule: rule.name.clone(),
@@ -117,7 +117,7 @@ fn ask_one(
     match &rule.meter {
         Meter::Manual(wait) => match who.client {
             Some(_) => Ok(()),
-            None => Err(deny(Some(now.second_after(*wait)))),
+            None => Err(Box::new(deny(Some(now.second_after(*wait))))),
         },
         Meter::Queue(queue) => {
             let address = buckets.key((zone.id, who.prefix));
@@ -137,12 +137,12 @@ fn ask_one(
                     place,
                     ahead,
                     estimate,
-                } => Err(Denied {
+                } => Err(Box::new(Denied {
                     place,
                     ahead: Some(ahead),
                     estimate: Some(estimate),
                     ..deny(Some(due))
-                }),
+                })),
             }
         }
         Meter::Concurrency(pool) => match pool.take(who.mature) {
@@ -155,7 +155,7 @@ fn ask_one(
                 let defer = zone.config.defer;
                 let spread = mix(who.client.unwrap_or(0) ^ now.unix_ms()) % 512;
                 let wait = defer + defer.mul_f64(spread as f64 / 1_024.0);
-                Err(Denied {
+                Err(Box::new(Denied {
                     limit: Some(Limit {
                         name: rule.name.clone(),
                         quota: pool.most() as u64,
@@ -164,7 +164,7 @@ fn ask_one(
                         reset: Some(wait),
                     }),
                     ..deny(Some(now.second_after(wait)))
-                })
+                }))
             }
         },
         Meter::Rate { connections: true, .. } if !who.opens => Ok(()),
@@ -184,10 +184,10 @@ fn ask_one(
                     }
                     Ok(())
                 }
-                Err(wait) => Err(Denied {
+                Err(wait) => Err(Box::new(Denied {
                     limit: Some(limit(0, wait.unwrap_or(zone.terms.cap))),
                     ..deny(wait.map(|wait| now.second_after(wait)))
-                }),
+                })),
             }
         }
     }
@@ -212,7 +212,11 @@ fn take(
         }
         _ => (buckets.key((zone.id, &rule.name, who.prefix)), rate, Start::Full),
     };
-    let all = (buckets.key((zone.id, &rule.name, who.prefix, "all")), rate.times(most), Start::Full);
+    let all = (
+        buckets.key((zone.id, &rule.name, who.prefix, "all")),
+        rate.times(most),
+        Start::Full,
+    );
     let mut result = Err(None);
     let first = taken.len();
     for (key, rate, start) in std::iter::once(own).chain((most > 1 && who.client.is_some()).then_some(all)) {

@@ -218,8 +218,10 @@ mod tests {
 
     /// Waiters hold nothing but (place, due); they come back when told. Gives the order in which they entered.
     fn play(queues: &[Queue], arrivals: &[(u64, u64, usize)], until: u64) -> Vec<u64> {
-        let mut agenda: Vec<(u64, Visitor, usize)> =
-            arrivals.iter().map(|(ms, key, node)| (*ms, newcomer(*key), *node)).collect();
+        let mut agenda: Vec<(u64, Visitor, usize)> = arrivals
+            .iter()
+            .map(|(ms, key, node)| (*ms, newcomer(*key), *node))
+            .collect();
         let mut entered = Vec::new();
         while let Some(next) = (0..agenda.len()).min_by_key(|i| agenda[*i].0) {
             let (ms, mut visitor, node) = agenda.swap_remove(next);
@@ -258,7 +260,10 @@ mod tests {
         let entered = play(&nodes, &arrivals, 1_200_000);
         assert_eq!(entered.len(), 40);
         for (position, key) in entered.iter().enumerate() {
-            assert!((position as u64).abs_diff(*key) <= 4, "{key} entered as number {position}");
+            assert!(
+                (position as u64).abs_diff(*key) <= 4,
+                "{key} entered as number {position}"
+            );
         }
     }
 
@@ -291,7 +296,11 @@ mod tests {
             waited: None,
         };
         assert_eq!(queue.visit(at(2), proven), Turn::Enter);
-        assert_eq!(queue.lengths(at(3)).1, 1, "the proven client took its address's entry over");
+        assert_eq!(
+            queue.lengths(at(3)).1,
+            1,
+            "the proven client took its address's entry over"
+        );
         let paused = Queue::new(Terms { paused: true, ..TERMS });
         assert!(matches!(paused.visit(at(0), newcomer(1)), Turn::Wait { .. }));
         assert_eq!(paused.visit(at(0), proven), Turn::Enter);

@@ -36,7 +36,9 @@ impl<K: Copy + Eq + Hash, V: Copy + Worth> Table<K, V> {
     /// Room for `entries`, rounded up to 512, 1024, 1536, …; all of it is allocated here and never more.
     pub(super) fn new(entries: usize) -> Self {
         let sets = entries.div_ceil(WAYS * SHARDS).max(1);
-        let shards = (0..SHARDS).map(|_| Mutex::new(vec![None; sets * WAYS].into())).collect();
+        let shards = (0..SHARDS)
+            .map(|_| Mutex::new(vec![None; sets * WAYS].into()))
+            .collect();
         Self {
             shards,
             sets,
@@ -76,7 +78,9 @@ impl<K: Copy + Eq + Hash, V: Copy + Worth> Table<K, V> {
 
     /// The entry of `key`, copied.
     pub(super) fn find(&self, key: K) -> Option<V> {
-        self.in_set(key, |set| set.iter().flatten().find(|(k, _)| *k == key).map(|(_, v)| *v))
+        self.in_set(key, |set| {
+            set.iter().flatten().find(|(k, _)| *k == key).map(|(_, v)| *v)
+        })
     }
 
     /// Applies `change` to the entry of `key` where there is one.

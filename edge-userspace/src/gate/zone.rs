@@ -70,7 +70,9 @@ impl ZoneGate {
         let kept = |policy: &Policy, rule: &str| {
             let old = old?.rules.iter().find(|r| *r.name == *rule)?;
             match (policy, &old.meter) {
-                (Policy::Concurrency(most), Meter::Concurrency(pool)) if pool.most() == *most => Some(old.meter.clone()),
+                (Policy::Concurrency(most), Meter::Concurrency(pool)) if pool.most() == *most => {
+                    Some(old.meter.clone())
+                }
                 (Policy::Queue(terms), Meter::Queue(queue)) if queue.terms() == queue_terms(terms) => {
                     Some(old.meter.clone())
                 }

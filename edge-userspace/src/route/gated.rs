@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
 use http::Version;
+use http::header::{CONNECTION, HeaderValue};
 use http_body::{Frame, SizeHint};
 
 use crate::gate::answer::{self, Asked};
 use crate::gate::concurrency::Permit;
 use crate::gate::cookie;
-use crate::gate::decide::{Attempt, Decision};
 use crate::gate::handler::Gate;
+use crate::gate::verdict::{Attempt, Decision};
 use crate::gate::zone::ZoneGate;
 use crate::http::body::{Body, BodyError};
 use crate::http::handler::{Answer, Failure, Handler};
@@ -76,10 +76,12 @@ impl Gated {
                 }
                 Ok(response)
             }
-            Decision::Defer(deferral) => Ok(self.told(&request, |asked| answer::deferral(zone.page(), &deferral, asked))),
-            Decision::Block { wait, token } => {
-                Ok(self.told(&request, |asked| answer::block(zone.page(), wait, token.as_ref(), asked)))
+            Decision::Defer(deferral) => {
+                Ok(self.told(&request, |asked| answer::deferral(zone.page(), &deferral, asked)))
             }
+            Decision::Block { wait, token } => Ok(self.told(&request, |asked| {
+                answer::block(zone.page(), wait, token.as_ref(), asked)
+            })),
         }
     }
 
@@ -95,7 +97,10 @@ impl Gated {
         response.head.headers = said.headers;
         response.head.extensions.insert(CloseAfter);
         if request.head.version <= Version::HTTP_11 {
-            response.head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+                .head
+                .headers
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -161,7 +166,6 @@ impl Connections {
         slot.is_none_or(|slot| slot.swap(hash, Ordering::Relaxed) != hash)
     }
 }
-
 
 #[cfg(test)]
 mod tests;

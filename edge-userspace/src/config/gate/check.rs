@@ -64,7 +64,10 @@ impl Checker<'_> {
     fn bounded(&mut self, span: Range<usize>, key: &str, time: Duration, least: Duration, most: Duration) -> Duration {
         if time < least || time > most {
             let seconds = |t: Duration| t.as_secs();
-            let what = format!("{key}{}{time:?} is out of bounds", if key.is_empty() { "" } else { " " });
+            let what = format!(
+                "{key}{}{time:?} is out of bounds",
+                if key.is_empty() { "" } else { " " }
+            );
             self.mistake(span, what, format!("write {}s to {}s", seconds(least), seconds(most)));
         }
         time
@@ -150,7 +153,11 @@ impl Checker<'_> {
             && !path.get_ref().starts_with(['/', '*'])
         {
             let what = format!("\"{}\" is no path", path.get_ref());
-            self.mistake(path.span(), what, "write a prefix like \"/api/\" or a glob like \"*.php\"");
+            self.mistake(
+                path.span(),
+                what,
+                "write a prefix like \"/api/\" or a glob like \"*.php\"",
+            );
         }
         let mut methods = Vec::new();
         for method in &raw.methods {

@@ -53,27 +53,70 @@ fn mistakes() {
         ("[zone.gate]\ngrase = 3\n".to_owned(), 9, "unknown key", "`grace`"),
         ("[zone.gate]\ngrace = 0\n".to_owned(), 9, "out of bounds", "1 to"),
         ("[zone.gate]\ndefer = \"0s\"\n".to_owned(), 9, "out of bounds", "1s to"),
-        ("[zone.gate]\nstrike_cap = \"5s\"\n".to_owned(), 9, "less than strike_base", "10s or more"),
-        ("[zone.gate]\ntoken_life = \"7d\"\n".to_owned(), 9, "out of bounds", "21600s"),
+        (
+            "[zone.gate]\nstrike_cap = \"5s\"\n".to_owned(),
+            9,
+            "less than strike_base",
+            "10s or more",
+        ),
+        (
+            "[zone.gate]\ntoken_life = \"7d\"\n".to_owned(),
+            9,
+            "out of bounds",
+            "21600s",
+        ),
         ("[zone.gate]\nallow = [\"10.0.0.1/99\"]\n".to_owned(), 9, "", ""),
         (format!("{rule}path = \"/\"\n"), 9, "without a policy", "rate = {"),
-        (format!("{rule}concurrency = 1\nmanual = {{}}\n"), 11, "both", "for each"),
+        (
+            format!("{rule}concurrency = 1\nmanual = {{}}\n"),
+            11,
+            "both",
+            "for each",
+        ),
         (format!("{rule}concurrency = 0\n"), 10, "out of bounds", "1 to"),
         (format!("{rule}concurrency = 1\npath = \"x\"\n"), 11, "no path", "/api/"),
-        (format!("{rule}concurrency = 1\nmethods = [\"get\"]\n"), 11, "no method", "upper case"),
-        (format!("{rule}concurrency = 1\nheader = \"a b\"\n"), 11, "no field", "X-Plan=free"),
-        (format!("{rule}concurrency = 1\nname = \"a\\\"b\"\n"), 11, "no rule name", "letters"),
+        (
+            format!("{rule}concurrency = 1\nmethods = [\"get\"]\n"),
+            11,
+            "no method",
+            "upper case",
+        ),
+        (
+            format!("{rule}concurrency = 1\nheader = \"a b\"\n"),
+            11,
+            "no field",
+            "X-Plan=free",
+        ),
+        (
+            format!("{rule}concurrency = 1\nname = \"a\\\"b\"\n"),
+            11,
+            "no rule name",
+            "letters",
+        ),
         (format!("{rule}rate = {{ burst = 0 }}\n"), 10, "burst 0", "1 to"),
         (format!("{rule}rate = {{ per = \"9d\" }}\n"), 10, "per", "86400s"),
         (format!("{rule}queue = {{ active = 0 }}\n"), 10, "active 0", "paused"),
         (format!("{rule}manual = {{ wait = \"0s\" }}\n"), 10, "wait", "1s"),
-        (format!("{rule}queue = {{}}\n[[zone.gate.rule]]\nname = \"b\"\nqueue = {{}}\n"), 11, "second queue", "one"),
-        (format!("{rule}manual = {{}}\n[[zone.gate.rule]]\nmanual = {{}}\n"), 11, "already", "name"),
+        (
+            format!("{rule}queue = {{}}\n[[zone.gate.rule]]\nname = \"b\"\nqueue = {{}}\n"),
+            11,
+            "second queue",
+            "one",
+        ),
+        (
+            format!("{rule}manual = {{}}\n[[zone.gate.rule]]\nmanual = {{}}\n"),
+            11,
+            "already",
+            "name",
+        ),
     ] {
         let found = parse(&text).unwrap_err().0;
         let hit = |m: &crate::config::Mistake| {
             m.line == line && m.what.contains(what) && m.mend.contains(mend) && !m.mend.is_empty()
         };
-        assert!(found.iter().any(hit), "wanted {line} {what:?} {mend:?}, got {found:#?}\nfor\n{text}");
+        assert!(
+            found.iter().any(hit),
+            "wanted {line} {what:?} {mend:?}, got {found:#?}\nfor\n{text}"
+        );
     }
 }

@@ -40,7 +40,11 @@ fn gated(rule: &str) -> (Gated, Arc<Origin>, Zones) {
     };
     let (gate, _) = Gate::new(tables, &config.zones, Arc::new(Plain::default()), Metrics::default()).unwrap();
     let origin = Arc::new(Origin::default());
-    (Gated::new(Arc::new(gate), origin.clone()), origin, Zones::new(&config.zones))
+    (
+        Gated::new(Arc::new(gate), origin.clone()),
+        origin,
+        Zones::new(&config.zones),
+    )
 }
 
 fn request(zones: &Zones, fields: &[(&str, &str)]) -> Request {
@@ -76,7 +80,15 @@ async fn deferred_then_served_without_the_token() {
     assert_eq!(told.head.headers.get("connection").unwrap(), "close");
     assert_eq!(told.head.extensions.get::<CloseAfter>(), Some(&CloseAfter));
     let token = told.head.headers.get("edge-wait").unwrap().to_str().unwrap().to_owned();
-    let wait: u64 = told.head.headers.get("retry-after").unwrap().to_str().unwrap().parse().unwrap();
+    let wait: u64 = told
+        .head
+        .headers
+        .get("retry-after")
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(wait)).await;
     let cookie = format!("a=1; __Host-edge-wait={token}");
     let served = gated.handle(request(&zones, &[("cookie", &cookie)])).await.unwrap();

@@ -1,0 +1,96 @@
+//! The book under honest use and under a flood.
+
+use super::*;
+use crate::gate::feed;
+
+const TERMS: Terms = Terms {
+    grace: 3,
+    base: Duration::from_secs(10),
+    cap: Duration::from_secs(60),
+    forgive: Duration::from_secs(600),
+};
+const A: Subject = Subject::Address(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+
+fn strike(book: &Book, now: u64) -> (u32, u64) {
+    for attempts in 1.. {
+        let now = Duration::from_secs(now);
+        if let Offence::Strike { until, .. } = book.offend(now, 1, A, TERMS, (0, 0)) {
+            return (attempts, (until - now).as_secs());
+        }
+    }
+    (0, 0)
+}
+
+/// Strikes would come too soon, grow without end, or never be forgiven.
+#[test]
+fn grace_doubling_cap_forgiveness() {
+    let book = Book::new(512, feed::channel(8).0);
+    let penalties: Vec<_> = (0..5).map(|n| strike(&book, n)).collect();
+    assert_eq!(penalties, [(4, 10), (4, 20), (4, 40), (4, 60), (4, 60)]);
+    assert_eq!(strike(&book, 4 + 4 * 600), (4, 20), "four of five strikes are forgiven");
+    let other_node = Book::new(512, feed::channel(8).0);
+    assert!(matches!(
+        other_node.offend(Duration::ZERO, 1, A, TERMS, (3, 2)),
+        Offence::Strike { strikes: 3, .. }
+    ));
+}
+
+/// An address with proven clients behind it must not be blocked whole; zones do not judge for one another.
+#[test]
+fn levels_list_add_lift() {
+    let (feed, changes) = feed::channel(8);
+    let book = Book::new(512, feed);
+    let at = Duration::from_secs;
+    book.penalise(at(0), 1, A, 1, at(10), 0);
+    assert_eq!(book.penalty(at(5), 1, A), Some((Level::Deferred, at(10))));
+    assert_eq!((book.penalty(at(5), 2, A), book.penalty(at(10), 1, A)), (None, None));
+    book.penalise(at(0), 1, A, 5, at(20), 3);
+    assert_eq!(book.penalty(at(5), 1, A), Some((Level::Deferred, at(20))));
+    book.penalise(at(0), 1, A, 2, at(20), 0);
+    assert_eq!(book.penalty(at(5), 1, A), Some((Level::Blocked, at(20))));
+    let budgets: Vec<_> = changes.pending().iter().map(|c| c.syn_budget).collect();
+    assert_eq!(budgets, [4, 10, 4]);
+    assert!(book.add(at(0), Subject::Client(7), Level::Blocked, at(100)));
+    assert_eq!(book.list(at(5)).len(), 2);
+    assert_eq!(
+        book.penalty(at(5), 9, Subject::Client(7)),
+        Some((Level::Blocked, at(100)))
+    );
+    assert!(book.lift(at(5), A) && book.lift(at(5), Subject::Client(7)) && !book.lift(at(5), A));
+    assert!(book.list(at(5)).is_empty());
+    assert_eq!(changes.pending().iter().filter(|c| c.level.is_none()).count(), 3);
+}
+
+/// A botnet would wash its own penalties out of the book, or an operator's.
+#[test]
+fn a_flood_keeps_penalties() {
+    let book = Book::new(4_096, feed::channel(8).0);
+    let at = Duration::from_secs;
+    let client = |n| Subject::Client(n);
+    book.add(at(0), A, Level::Blocked, at(1_000));
+    for n in 0..200 {
+        book.penalise(at(0), 1, client(n), 1, at(600), 0);
+    }
+    for n in 1_000..1_001_000 {
+        book.tell(at(1), 1, client(n), at(9));
+    }
+    let kept = (0..200)
+        .filter(|n| book.penalty(at(2), 1, client(*n)).is_some())
+        .count();
+    assert_eq!((kept, book.penalty(at(2), 1, A).is_some()), (200, true));
+    let (filled, capacity, bytes) = book.fill();
+    assert!(filled <= capacity && bytes <= 4_096 * 160, "{bytes}");
+}
+
+/// A penalised address's newcomers keep a small share, and no more.
+#[test]
+fn share() {
+    let book = Book::new(512, feed::channel(8).0);
+    let Subject::Address(address) = A else { return };
+    book.penalise(Duration::ZERO, 1, A, 1, Duration::from_secs(100), 0);
+    let passed = (0..1_000)
+        .filter(|ms| book.share(Duration::from_millis(*ms), 1, address))
+        .count();
+    assert_eq!(passed, 5);
+    assert!(book.share(Duration::from_millis(2_000), 1, address));
+}

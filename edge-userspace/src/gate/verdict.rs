@@ -1,0 +1,98 @@
+//! What goes into a decision and what comes out of it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+
+use super::concurrency::Permit;
+use super::metrics::Kind;
+use super::policy::Limit;
+
+/// A request as the gate sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The client's address, whole.
+    pub address: IpAddr,
+    /// The address is known to be the sender's: a TCP handshake is done, a QUIC path validated. Where false (0-RTT), no
+    /// penalty is written.
+    pub validated: bool,
+    /// The request is its connection's first.
+    pub opens: bool,
+    /// Method.
+    pub method: &'a Method,
+    /// Path without the query.
+    pub path: &'a str,
+    /// Fields.
+    pub headers: &'a HeaderMap,
+    /// The token it brought, as text.
+    pub token: Option<&'a str>,
+}
+
+/// What becomes of it.
+#[derive(Debug)]
+pub enum Decision {
+    /// It is served.
+    Admit(Admission),
+    /// It is told to wait.
+    Defer(Deferral),
+    /// It came against what it was told.
+    Block {
+        /// Until it may come again.
+        wait: Duration,
+        /// For a client that was struck just now: what to come back with.
+        token: Option<Written>,
+    },
+}
+
+/// A request that is served.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// To be held until the response's content has ended.
+    pub permits: Vec<Permit>,
+    /// What the response does to the client's token.
+    pub token: Change,
+    /// The tightest rate limit it met.
+    pub limit: Option<Limit>,
+}
+
+/// What a response does to the client's token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// Takes it away: it is good for nothing.
+    Clear,
+    /// Replaces it.
+    Set(Written),
+}
+
+/// A token to hand out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// base64url.
+    pub text: String,
+    /// How long to keep it.
+    pub life: Duration,
+}
+
+/// A request that is told to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// Until it may come again.
+    pub wait: Duration,
+    /// Which policy says so.
+    pub kind: Kind,
+    /// Its rule.
+    pub rule: Arc<str>,
+    /// What to come back with; `None` where the client holds or will get a better one.
+    pub token: Option<Written>,
+    /// The limit met.
+    pub limit: Option<Limit>,
+    /// How many wait ahead, in a queue.
+    pub ahead: Option<u64>,
+    /// When it will probably be let in, in a queue.
+    pub estimate: Option<Duration>,
+}
