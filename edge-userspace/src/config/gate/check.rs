@@ -227,7 +227,7 @@ impl Checker<'_> {
             }
             return Some(Policy::Queue(Queue {
                 active,
-                session: self.bounded(queue.span(), "session", session.0, 10 * SECOND, DAY),
+                session: self.bounded(queue.span(), "session", session.0, 10 * SECOND, 6 * HOUR),
                 paused,
                 poll: self.bounded(queue.span(), "poll", poll.0, SECOND, 300 * SECOND),
             }));

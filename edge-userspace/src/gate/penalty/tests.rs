@@ -78,6 +78,16 @@ fn a_flood_keeps_penalties() {
         .filter(|n| book.penalty(at(2), 1, client(*n)).is_some())
         .count();
     assert_eq!((kept, book.penalty(at(2), 1, A).is_some()), (200, true));
+    // Full of penalties, it loses none to those who were merely told to wait.
+    for n in 0..20_000 {
+        book.penalise(at(2), 1, client(n), 1, at(600), 0);
+    }
+    let full = book.list(at(3)).len();
+    assert_eq!(full, 4_096 + 1);
+    for n in 2_000_000..2_100_000 {
+        book.tell(at(3), 1, client(n), at(9));
+    }
+    assert_eq!(book.list(at(3)).len(), full);
     let (filled, capacity, bytes) = book.fill();
     assert!(filled <= capacity && bytes <= 4_096 * 160, "{bytes}");
 }

@@ -104,25 +104,67 @@ fn a_flood_of_addresses() {
     assert!(records.0 <= records.1 && records.1 == 8_192 && records.2 <= 8_192 * 160);
 }
 
-/// Collecting tokens and waiting for all of them would be a way around the limit.
+/// Collecting tokens and waiting for all of them would be a way around the limit: an address never gets more than the clients
+/// it may stand for, whatever names it collects and however it uses them.
 #[test]
 fn harvested_tokens_are_no_way_around() {
-    for (clients, most) in [(1, 10 + 120), (64, 64 * (10 + 120))] {
+    for clients in [1, 2, 64] {
         let gate = format!("grace = 10000\nclients_per_address = {clients}\n{RATE}");
         let world = world(&[&gate]);
-        let (mut tokens, mut served) = (Vec::new(), 0);
-        for ms in (0..120_000).step_by(20) {
+        let (mut jars, mut served, mut early) = (Vec::new(), 0, 0);
+        for ms in (0..60_000).step_by(20) {
             let mut jar = None;
             match visit(&world, ms, address(1), &mut jar) {
                 Got::Served => served += 1,
-                Got::Wait(wait) => tokens.push((ms + wait, jar)),
-                Got::Blocked(_) => {}
+                Got::Wait(wait) if jars.len() < 300 => jars.push((ms + wait, jar)),
+                Got::Wait(_) | Got::Blocked(_) => {}
             }
-            for (_, jar) in tokens.extract_if(.., |(due, _)| *due <= ms) {
-                served += u32::from(visit(&world, ms, address(1), &mut jar.clone()) == Got::Served);
+            for (due, jar) in jars.iter_mut().filter(|(due, _)| *due <= ms) {
+                match visit(&world, ms, address(1), jar) {
+                    Got::Served => (served, *due) = (served + 1, ms + 100),
+                    Got::Wait(wait) | Got::Blocked(wait) => *due = ms + wait,
+                }
+            }
+            if ms <= 3_000 {
+                early = served;
             }
         }
+        // Burst and rate of so many clients, and of the address's newcomers.
+        let most = (clients + 1) * (10 + 60);
         assert!(served <= most, "{served} with {clients} clients an address");
+        assert!(
+            early <= 45,
+            "{early} in three seconds: tokens were given out faster than the rate"
+        );
+    }
+}
+
+/// A new name would be a new burst.
+#[test]
+fn waiting_gives_one_request_not_a_burst() {
+    let world = world(&[RATE]);
+    while visit(&world, 0, address(1), &mut None) == Got::Served {}
+    let mut jar = None;
+    let Got::Wait(wait) = visit(&world, 0, address(1), &mut jar) else {
+        panic!("the address had its burst");
+    };
+    assert_eq!(visit(&world, wait, address(1), &mut jar), Got::Served);
+    assert!(matches!(visit(&world, wait + 10, address(1), &mut jar), Got::Wait(_)));
+}
+
+/// People who arrive one after another behind a busy address would be taken for one who does not wait.
+#[test]
+fn newcomers_behind_a_busy_address() {
+    let world = world(&[MANUAL]);
+    let mut jars = vec![None; 16];
+    for jar in &mut jars {
+        visit(&world, 0, address(1), jar);
+    }
+    for jar in &mut jars {
+        assert_eq!(visit(&world, 6_000, address(1), jar), Got::Served);
+    }
+    for ms in 7_000..7_150 {
+        assert!(matches!(visit(&world, ms, address(1), &mut None), Got::Wait(_)), "{ms}");
     }
 }
 
