@@ -8,10 +8,11 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::Method;
 use ipnet::IpNet;
 
-use crate::admin::{Denial, Denied, client};
+use crate::admin::{Denial, Denied, Penalised, Penalty, PenaltyLevel, client};
+use crate::base::clock::UnixTime;
 use crate::config::value::AdminAddress;
 use crate::config::{self, Config};
-use crate::{dataplane, node};
+use crate::{dataplane, gate, node};
 
 /// An edge node: XDP in front, TLS and HTTP behind.
 #[derive(Debug, Parser)]
@@ -31,6 +32,10 @@ enum Command {
     Status(Asked),
     /// Show or change the networks whose connection attempts are dropped, on a running node.
     Deny(Deny),
+    /// Show or change whom a running node's gate penalises.
+    Penalty(PenaltyArguments),
+    /// Make, verify or inspect a wait token.
+    Token(gate::command::Token),
     /// Remove XDP programs, maps and pins that a node left behind. Without this, protection outlives the daemon.
     Detach(Detach),
     /// Show the version and what this build can do.
@@ -143,6 +148,48 @@ struct Network {
 }
 
 #[derive(Debug, Args)]
+struct PenaltyArguments {
+    #[command(subcommand)]
+    command: PenaltyCommand,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Debug, Subcommand)]
+enum PenaltyCommand {
+    /// Penalise an address or a client in all zones, in the kernel too.
+    Add {
+        /// An address (of IPv6 its /64), or client: and the 16 hexadecimal digits of an id in tokens.
+        subject: Penalised,
+        /// How hard.
+        #[arg(long, value_enum, default_value = "blocked")]
+        level: LevelArgument,
+        /// For how long: 30s, 10m, 6h.
+        #[arg(long = "for", default_value = "10m")]
+        lasts: config::value::Time,
+    },
+    /// Lift whatever penalty is in force, strikes included.
+    Lift {
+        /// As for `add`.
+        subject: Penalised,
+    },
+    /// List whom the gate penalises now.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LevelArgument {
+    /// A few connections a second pass, for those who share the address.
+    Deferred,
+    /// Nothing passes.
+    Blocked,
+}
+
+#[derive(Debug, Args)]
 struct Detach {
     /// Where the node pinned its maps and links.
     #[arg(long, default_value = "/sys/fs/bpf/edge")]
@@ -163,6 +210,12 @@ pub fn main() -> ExitCode {
         Command::Check(check) => self::check(&check),
         Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
         Command::Deny(command) => deny(&command),
+        Command::Penalty(command) => penalty(&command),
+        Command::Token(token) => match token_command(&token) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::Detach(detach) => self::detach(&detach),
         Command::Version => {
             print(&version());
@@ -251,6 +304,54 @@ fn deny(deny: &Deny) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn penalty(arguments: &PenaltyArguments) -> anyhow::Result<()> {
+    match &arguments.command {
+        PenaltyCommand::Add { subject, level, lasts } => {
+            let penalty = Penalty {
+                subject: *subject,
+                level: match level {
+                    LevelArgument::Deferred => PenaltyLevel::Deferred,
+                    LevelArgument::Blocked => PenaltyLevel::Blocked,
+                },
+                seconds: lasts.0.as_secs().max(1),
+            };
+            ask(
+                &arguments.asked,
+                Method::POST,
+                "/penalty",
+                serde_json::to_string(&penalty)?,
+            )?;
+            print(&format!("penalised {subject} for {} s\n", penalty.seconds));
+        }
+        PenaltyCommand::Lift { subject } => {
+            ask(&arguments.asked, Method::DELETE, "/penalty", subject.to_string())?;
+            print(&format!("lifted {subject}\n"));
+        }
+        PenaltyCommand::List { json } => {
+            let text = ask(&arguments.asked, Method::GET, "/penalty", String::new())?;
+            if *json {
+                print(&text);
+            } else {
+                let list: Vec<Penalty> = serde_json::from_str(&text).context("the daemon's list cannot be read")?;
+                let lines = list.iter().map(|penalty| {
+                    let level = match penalty.level {
+                        PenaltyLevel::Deferred => "deferred",
+                        PenaltyLevel::Blocked => "blocked",
+                    };
+                    format!("{}\t{level}\t{} s\n", penalty.subject, penalty.seconds)
+                });
+                print(&lines.collect::<String>());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn token_command(token: &gate::command::Token) -> anyhow::Result<bool> {
+    let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
+    Ok(gate::command::run(token, UnixTime::now(), &mut input, &mut out)?)
 }
 
 fn version() -> String {

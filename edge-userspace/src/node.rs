@@ -2,6 +2,7 @@
 //! what travels back. Knows everybody; nobody knows it but the command line.
 
 mod control;
+mod gates;
 mod process;
 mod worker;
 
@@ -22,6 +23,7 @@ use crate::config::{self, Config, XdpMode};
 use crate::dataplane::Dataplane;
 use crate::http::handler::Handler;
 use crate::origin::{self, Fleet, Origin};
+use crate::route::gated::Gated;
 use crate::zones::Zones;
 use crate::{admin, http, tls, zones};
 
@@ -96,6 +98,7 @@ struct Node {
     config: ArcSwap<Config>,
     zones: zones::Current,
     dataplane: Option<Dataplane>,
+    gates: Option<gates::Gates>,
     front: Arc<tls::Front>,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
@@ -133,6 +136,9 @@ impl Node {
             registry.register_collector(Box::new(dataplane.metrics()));
         }
 
+        // 2 gate
+        let gates = gates::Gates::start(&config, &mut registry)?;
+
         // 3 tls
         let front = tls::Front::new(&config, certificates, &mut registry)?;
 
@@ -149,6 +155,7 @@ impl Node {
             started: Instant::now(),
             zones: zones.clone(),
             dataplane,
+            gates,
             front: front.clone(),
             http: http.clone(),
             redirect: redirect.clone(),
@@ -160,7 +167,11 @@ impl Node {
         });
         let config = node.config.load();
         let workers = sockets.start(config.server.workers, || {
-            let handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
+            // Right to left: gate(origin).
+            let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
+            if let Some(gates) = &node.gates {
+                handler = Arc::new(Gated::new(gates.gate.clone(), handler));
+            }
             worker::Worker {
                 front: front.clone(),
                 server: http::Server::new(http.clone(), handler, shutdown.clone()),
@@ -221,6 +232,7 @@ impl Running {
             "serving"
         );
         let watchdog = tokio::spawn(process::watchdog());
+        let ticking = tokio::spawn(gates::tick(node.clone()));
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),
@@ -243,6 +255,7 @@ impl Running {
         }
         trigger.advance(Phase::Stopped);
         watchdog.abort();
+        ticking.abort();
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
         let _ = admin.await;
         let _ = health.await;
@@ -288,6 +301,13 @@ impl Node {
         }
         let zones = Zones::new(&new.zones);
         let plan = self.fleet.plan(&zones)?;
+        match &self.gates {
+            Some(gates) => gates.gate.reload(&new.zones)?,
+            None if gates::wanted(&new) => {
+                tracing::warn!("[zone.gate] appeared for the first time; that takes a restart")
+            }
+            None => {}
+        }
         self.front.reload(&new, loaded)?;
         self.fleet.install(plan);
         self.zones.store(Arc::new(zones));

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-use super::{Control, ControlError, metrics};
+use super::{Control, ControlError, Penalty, metrics};
 
 /// Marks a control command. A web page cannot set it across origins without a preflight, which this endpoint never grants,
 /// so a browser on the operator's machine cannot be made to change the node (cross-site request forgery).
@@ -34,6 +34,7 @@ pub(super) fn answer(
         );
     }
     let read = matches!(*method, Method::GET | Method::HEAD);
+    let changes = matches!(*method, Method::POST | Method::DELETE);
     match path {
         "/metrics" if read => with_type(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(registry)),
         "/healthz" if read => text(StatusCode::OK, "alive\n"),
@@ -44,12 +45,10 @@ pub(super) fn answer(
             Ok(list) => json(StatusCode::OK, &list),
             Err(error) => failed(&error),
         },
-        "/deny" if !headers.contains_key(CONTROL_HEADER) && (*method == Method::POST || *method == Method::DELETE) => {
-            text(
-                StatusCode::FORBIDDEN,
-                "control commands need the field `Edge-Control: 1`\n",
-            )
-        }
+        "/deny" | "/penalty" if changes && !headers.contains_key(CONTROL_HEADER) => text(
+            StatusCode::FORBIDDEN,
+            "control commands need the field `Edge-Control: 1`\n",
+        ),
         "/deny" if *method == Method::POST => match network(body) {
             Some(network) => match control.deny(network) {
                 Ok(denial) => json(StatusCode::OK, &denial),
@@ -64,11 +63,29 @@ pub(super) fn answer(
             },
             None => no_network(),
         },
+        "/penalty" if read => match control.penalties() {
+            Ok(list) => json(StatusCode::OK, &list),
+            Err(error) => failed(&error),
+        },
+        "/penalty" if *method == Method::POST => match serde_json::from_slice::<Penalty>(body) {
+            Ok(penalty) => match control.penalise(&penalty) {
+                Ok(()) => json(StatusCode::OK, &penalty),
+                Err(error) => failed(&error),
+            },
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        },
+        "/penalty" if *method == Method::DELETE => match std::str::from_utf8(body).unwrap_or_default().parse() {
+            Ok(subject) => match control.forgive(subject) {
+                Ok(()) => json(StatusCode::OK, &subject),
+                Err(error) => failed(&error),
+            },
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        },
         "/metrics" | "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
-        "/deny" => not_allowed("GET, HEAD, POST, DELETE"),
+        "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: /metrics /healthz /readyz /status /deny\n",
+            "known: /metrics /healthz /readyz /status /deny /penalty\n",
         ),
     }
 }
@@ -141,7 +158,7 @@ fn with_type(status: StatusCode, content_type: &'static str, body: String) -> An
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Denial, Denied};
+    use super::super::{Denial, Denied, Penalised};
     use super::*;
     use std::sync::Mutex;
 
@@ -180,6 +197,25 @@ mod tests {
             list.remove(at);
             Ok(())
         }
+        fn penalties(&self) -> Result<Vec<Penalty>, ControlError> {
+            Ok(Vec::new())
+        }
+        fn penalise(&self, penalty: &Penalty) -> Result<(), ControlError> {
+            let known = matches!(penalty.subject, Penalised::Client(0xab));
+            if known {
+                Ok(())
+            } else {
+                Err(ControlError("full".to_owned()))
+            }
+        }
+        fn forgive(&self, subject: Penalised) -> Result<(), ControlError> {
+            let known = matches!(subject, Penalised::Address(IpAddr::V6(_)));
+            if known {
+                Ok(())
+            } else {
+                Err(ControlError("none".to_owned()))
+            }
+        }
     }
 
     fn ask(fake: &Fake, method: &str, path: &str, headers: &[(&'static str, &str)], body: &str) -> u16 {
@@ -210,6 +246,16 @@ mod tests {
         assert_eq!(ask(&fake, "POST", "/deny", &control, "everything"), 400);
         assert_eq!(ask(&fake, "PUT", "/deny", &control, ""), 405);
         assert_eq!(ask(&fake, "GET", "/other", &[], ""), 404);
+        let order = |subject: &str| format!("{{\"subject\":\"{subject}\",\"level\":\"blocked\",\"seconds\":9}}");
+        assert_eq!(
+            ask(&fake, "POST", "/penalty", &control, &order("client:00000000000000ab")),
+            200
+        );
+        assert_eq!(ask(&fake, "POST", "/penalty", &control, &order("192.0.2.1")), 409);
+        assert_eq!(ask(&fake, "POST", "/penalty", &control, &order("client:ab")), 400);
+        assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "2001:db8::/64"), 200);
+        assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "192.0.2.1"), 409);
+        assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "nobody"), 400);
     }
 
     /// A web page in the operator's browser must not be able to change the node or read its status.
@@ -217,6 +263,7 @@ mod tests {
     fn browsers_are_kept_out() {
         let fake = Fake::default();
         assert_eq!(ask(&fake, "POST", "/deny", &[], "192.0.2.0/24"), 403);
+        assert_eq!(ask(&fake, "DELETE", "/penalty", &[], "2001:db8::"), 403);
         assert_eq!(
             ask(&fake, "GET", "/status", &[("host", "rebound.example:9180")], ""),
             421

@@ -58,10 +58,7 @@ impl Checker<'_> {
     }
 
     fn path(&self, path: &Path) -> PathBuf {
-        self.source
-            .file
-            .parent()
-            .map_or_else(|| path.to_owned(), |directory| directory.join(path))
+        self.source.path(path)
     }
 
     fn place(&self, span: Range<usize>) -> Place {
@@ -73,7 +70,7 @@ impl Checker<'_> {
         let dataplane = self.dataplane(&raw.dataplane, &server);
         let limits = self.limits(&raw.limits);
         let zones = self.zones(&raw.zone, &server, &limits);
-        let (gate, mistakes) = super::gate::check::tables(&raw.gate, self.source);
+        let (gate, mistakes) = super::gate::check::node(&raw.gate, self.source);
         self.mistakes.extend(mistakes);
         Config {
             server,

@@ -85,6 +85,14 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// A path as the file means it: relative to the directory it is in.
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
+        match self.file.parent() {
+            Some(directory) => directory.join(path),
+            None => path.to_owned(),
+        }
+    }
+
     /// The place of `span`, with the key it belongs to.
     pub(super) fn place(&self, span: Range<usize>) -> Place {
         let start = span.start.min(self.text.len());

@@ -37,8 +37,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs.
     pub log: Log,
-    /// Memory of the gate.
-    pub gate: gate::GateTables,
+    /// What all gates share.
+    pub gate: gate::Node,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }

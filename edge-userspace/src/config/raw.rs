@@ -21,7 +21,7 @@ pub(super) struct Raw {
     pub(super) limits: Limits,
     pub(super) admin: Admin,
     pub(super) log: Log,
-    pub(super) gate: super::gate::raw::Tables,
+    pub(super) gate: super::gate::raw::Node,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 

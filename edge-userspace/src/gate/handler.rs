@@ -15,7 +15,7 @@ use super::pass::Passes;
 use super::penalty::{Book, Level};
 use super::verdict::{Attempt, Decision};
 use super::zone::{Meter, ZoneGate};
-use crate::config::gate::GateTables;
+use crate::config::gate::Node;
 use crate::config::{self, Mistakes};
 
 /// Changes that may wait for the kernel.
@@ -38,16 +38,16 @@ impl Gate {
     /// # Errors
     /// Templates that cannot be read or used.
     pub fn new(
-        tables: GateTables,
+        node: &Node,
         zones: &[config::Zone],
         passes: Arc<dyn Passes>,
         metrics: Metrics,
     ) -> Result<(Self, Changes), Mistakes> {
         let (feed, changes) = feed::channel(FEED_ROOM);
-        let book = Arc::new(Book::new(tables.penalties, feed));
+        let book = Arc::new(Book::new(node.penalties, feed));
         let gate = Self {
             clock: Clock::new(),
-            judge: Judge::new(tables.clients, book, passes.clone()),
+            judge: Judge::new(node.clients, book, passes.clone()),
             passes,
             zones: ArcSwap::default(),
             reloading: std::sync::Mutex::default(),

@@ -26,6 +26,7 @@ pub mod policy;
 pub mod queue;
 pub mod replay;
 mod rule;
+pub mod sealed;
 #[cfg(test)]
 mod simulation;
 mod table;

@@ -17,7 +17,7 @@ use super::delivery::{Delivery, Flow};
 use super::handler::{Failure, Handler, Reason};
 use super::intake::{Intake, Meter};
 use super::life::Life;
-use super::message::{Exchange, Request, Response};
+use super::message::{CloseAfter, Exchange, Request, Response};
 use super::metrics::ZoneMetrics;
 use super::request::{self as sound, Host, Recent};
 use super::server::{Settings, Shared};
@@ -254,8 +254,12 @@ impl Service {
         if opening.asks_upgrade {
             self.life.decide(upgraded);
         }
-        if opening.last && !upgraded {
-            answer::close(&mut head.headers);
+        let closes = opening.last || head.extensions.remove::<CloseAfter>().is_some();
+        if closes && !upgraded {
+            match self.protocol {
+                Protocol::H1 => answer::close(&mut head.headers),
+                Protocol::H2 => self.life.finish(),
+            }
         }
         if meter.is_some_and(|meter| !meter.done()) {
             self.life.leave_unread();

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::Node;
-use crate::admin::{Control, ControlError, Denial, Denied};
+use super::gates::Gates;
+use crate::admin::{Control, ControlError, Denial, Denied, Penalised, Penalty};
 use crate::base::shutdown::Phase;
 use crate::config::Config;
 use crate::dataplane::{self, Added};
@@ -17,6 +18,14 @@ impl Node {
             ControlError("this node runs without XDP; name an interface in [dataplane] and start it again".to_owned())
         })?;
         Ok(dataplane.lists())
+    }
+}
+
+impl Node {
+    fn gates(&self) -> Result<&Gates, ControlError> {
+        self.gates.as_ref().ok_or_else(|| {
+            ControlError("no zone has a gate; write [[zone.gate.rule]] and start the node again".to_owned())
+        })
     }
 }
 
@@ -98,6 +107,28 @@ impl Control for Node {
         tracing::info!(target: "edge::dataplane", %network, "lifted by the operator");
         Ok(())
     }
+
+    fn penalties(&self) -> Result<Vec<Penalty>, ControlError> {
+        Ok(self.gates()?.penalties())
+    }
+
+    fn penalise(&self, penalty: &Penalty) -> Result<(), ControlError> {
+        if !self.gates()?.penalise(penalty) {
+            return Err(ControlError(
+                "too many penalties were added already; lift some".to_owned(),
+            ));
+        }
+        tracing::info!(target: "edge::gate", subject = %penalty.subject, seconds = penalty.seconds, "penalised by the operator");
+        Ok(())
+    }
+
+    fn forgive(&self, subject: Penalised) -> Result<(), ControlError> {
+        if !self.gates()?.forgive(subject) {
+            return Err(ControlError(format!("no penalty is in force against {subject}")));
+        }
+        tracing::info!(target: "edge::gate", %subject, "forgiven by the operator");
+        Ok(())
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
@@ -130,6 +161,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         old.dataplane.deny_entries != new.dataplane.deny_entries,
     );
     changed("admin.listen", old.admin.listen != new.admin.listen);
+    changed("gate", old.gate != new.gate);
     changed("log.format", old.log.format != new.log.format);
     keys
 }

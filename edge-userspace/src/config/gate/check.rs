@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use toml::Spanned;
 
-use super::{Gate, GateTables, Matches, Policy, Queue, Rate, Rule, raw};
+use super::{Gate, Matches, Node, Policy, Queue, Rate, Rule, Secret, raw};
 use crate::config::mistake::{Mistake, Source};
 use crate::config::value::Time;
 
@@ -21,16 +21,26 @@ struct Checker<'a> {
 }
 
 /// `[gate]`, and what is wrong with it.
-pub(in crate::config) fn tables(raw: &raw::Tables, source: &Source<'_>) -> (GateTables, Vec<Mistake>) {
+pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Vec<Mistake>) {
     let mut checker = Checker {
         source,
         mistakes: Vec::new(),
     };
-    let tables = GateTables {
+    let secret = match &raw.secret {
+        Some(file) => Secret::File(source.path(file.get_ref()), source.place(file.span())),
+        None => {
+            let directory = &raw.state_directory;
+            Secret::Own(source.path(directory.get_ref()), source.place(directory.span()))
+        }
+    };
+    let node = Node {
         clients: checker.number(&raw.clients, 1_024, 64 << 20),
         penalties: checker.number(&raw.penalties, 1_024, 16 << 20),
+        used_tokens: checker.number(&raw.used_tokens, 1_024, 256 << 20),
+        secret,
+        key_epoch: checker.time(&raw.key_epoch, 60 * SECOND, DAY),
     };
-    (tables, checker.mistakes)
+    (node, checker.mistakes)
 }
 
 /// `[zone.gate]`, and what is wrong with it.

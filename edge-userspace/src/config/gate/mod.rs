@@ -13,13 +13,28 @@ use ipnet::IpNet;
 
 use super::Place;
 
-/// Memory of a node's gate; all of it is taken at the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GateTables {
-    /// Token buckets, 24 bytes each.
+/// What all gates of a node share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Token buckets, 24 bytes each; taken at the start.
     pub clients: usize,
-    /// Records of offences and penalties.
+    /// Records of offences and penalties; taken at the start.
     pub penalties: usize,
+    /// Used tokens that are remembered, 18 bytes each as they come.
+    pub used_tokens: usize,
+    /// The cluster's secret: a file, or a directory for one that the node makes for itself.
+    pub secret: Secret,
+    /// Tokens' keys are replaced this often.
+    pub key_epoch: Duration,
+}
+
+/// Where the cluster's secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// In this file, which the nodes of a cluster share.
+    File(PathBuf, Place),
+    /// In this directory, made at the first start.
+    Own(PathBuf, Place),
 }
 
 /// A zone's gate.

@@ -17,19 +17,27 @@ fn spanned<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }
 
-/// `[gate]`: memory.
+/// `[gate]`: what all zones' gates share.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
-pub(in crate::config) struct Tables {
+pub(in crate::config) struct Node {
     pub(super) clients: Spanned<usize>,
     pub(super) penalties: Spanned<usize>,
+    pub(super) used_tokens: Spanned<usize>,
+    pub(super) secret: Option<Spanned<PathBuf>>,
+    pub(super) state_directory: Spanned<PathBuf>,
+    pub(super) key_epoch: Spanned<Time>,
 }
 
-impl Default for Tables {
+impl Default for Node {
     fn default() -> Self {
         Self {
             clients: spanned(262_144),
             penalties: spanned(65_536),
+            used_tokens: spanned(1 << 20),
+            secret: None,
+            state_directory: spanned(PathBuf::from("/var/lib/edge")),
+            key_epoch: spanned(seconds(6 * 3_600)),
         }
     }
 }

@@ -11,7 +11,6 @@ use super::*;
 use crate::base::id::RequestId;
 use crate::base::peer::Peer;
 use crate::config::Config;
-use crate::config::gate::GateTables;
 use crate::gate::metrics::Metrics;
 use crate::gate::pass::fake::Plain;
 use crate::http::message::Exchange;
@@ -34,11 +33,13 @@ fn gated(rule: &str) -> (Gated, Arc<Origin>, Zones) {
          servers = [{{ address = \"http://127.0.0.1:1\" }}]\n[zone.gate]\n[[zone.gate.rule]]\n{rule}\n"
     );
     let config = Config::parse(Path::new("edge.toml"), &text).unwrap();
-    let tables = GateTables {
-        clients: 1_024,
-        penalties: 1_024,
-    };
-    let (gate, _) = Gate::new(tables, &config.zones, Arc::new(Plain::default()), Metrics::default()).unwrap();
+    let (gate, _) = Gate::new(
+        &config.gate,
+        &config.zones,
+        Arc::new(Plain::default()),
+        Metrics::default(),
+    )
+    .unwrap();
     let origin = Arc::new(Origin::default());
     (
         Gated::new(Arc::new(gate), origin.clone()),

@@ -1,0 +1,120 @@
+//! The gate of this node: its zones, tokens and book, what operators ask of it, and the tick that keeps keys and gauges
+//! current.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+
+use super::Node;
+use crate::admin::{Penalised, Penalty, PenaltyLevel};
+use crate::base::clock::UnixTime;
+use crate::base::peer::client_prefix;
+use crate::config::{Config, Mistakes};
+use crate::gate::feed::{FeedError, KernelFeed};
+use crate::gate::handler::Gate;
+use crate::gate::metrics::Metrics;
+use crate::gate::penalty::{Level, PenaltyChange, Subject};
+use crate::gate::sealed::Sealed;
+
+/// Whether any zone judges requests.
+pub(super) fn wanted(config: &Config) -> bool {
+    config
+        .zones
+        .iter()
+        .any(|zone| zone.gate.as_ref().is_some_and(|gate| !gate.rules.is_empty()))
+}
+
+/// The gate with what it is made of.
+pub(super) struct Gates {
+    pub(super) gate: Arc<Gate>,
+    sealed: Arc<Sealed>,
+}
+
+impl Gates {
+    /// `None` when no zone has rules: then no secret is read and no memory taken.
+    ///
+    /// # Errors
+    /// Templates and secrets that cannot be used.
+    pub(super) fn start(config: &Config, registry: &mut Registry) -> Result<Option<Self>, Mistakes> {
+        if !wanted(config) {
+            return Ok(None);
+        }
+        let sealed = Sealed::new(&config.gate, UnixTime::now()).map_err(|mistake| Mistakes(vec![mistake]))?;
+        let sealed = Arc::new(sealed);
+        let metrics = Metrics::default();
+        metrics.register(registry);
+        let (gate, changes) = Gate::new(&config.gate, &config.zones, sealed.clone(), metrics)?;
+        let gate = Arc::new(gate);
+        let (clock, book) = (gate.clock(), Arc::downgrade(gate.book()));
+        let feeding = std::thread::Builder::new().name("gate-feed".to_owned());
+        if let Err(error) = feeding.spawn(move || changes.run(clock, &book, &mut Nowhere)) {
+            tracing::warn!(%error, "penalties are not fed to the kernel");
+        }
+        Ok(Some(Self { gate, sealed }))
+    }
+
+    pub(super) fn penalties(&self) -> Vec<Penalty> {
+        let now = self.gate.clock().now().mono;
+        let told = |change: PenaltyChange| {
+            Some(Penalty {
+                subject: match change.key {
+                    Subject::Address(address) => Penalised::Address(address),
+                    Subject::Client(id) => Penalised::Client(id),
+                },
+                level: match change.level? {
+                    Level::Deferred => PenaltyLevel::Deferred,
+                    Level::Blocked => PenaltyLevel::Blocked,
+                },
+                seconds: change.until.saturating_sub(now).as_secs(),
+            })
+        };
+        self.gate.book().list(now).into_iter().filter_map(told).collect()
+    }
+
+    /// `false` if there are too many.
+    pub(super) fn penalise(&self, penalty: &Penalty) -> bool {
+        let level = match penalty.level {
+            PenaltyLevel::Deferred => Level::Deferred,
+            PenaltyLevel::Blocked => Level::Blocked,
+        };
+        // A year is for ever, and keeps the sum within the clock.
+        let lasts = Duration::from_secs(penalty.seconds.min(365 * 86_400));
+        let now = self.gate.clock().now().mono;
+        self.gate.book().add(now, subject(penalty.subject), level, lasts)
+    }
+
+    /// `false` if there was none.
+    pub(super) fn forgive(&self, whom: Penalised) -> bool {
+        self.gate.book().lift(self.gate.clock().now().mono, subject(whom))
+    }
+}
+
+fn subject(whom: Penalised) -> Subject {
+    match whom {
+        Penalised::Address(address) => Subject::Address(client_prefix(address)),
+        Penalised::Client(id) => Subject::Client(id),
+    }
+}
+
+/// Once a second: gauges, and keys when their epoch ends.
+pub(super) async fn tick(node: Arc<Node>) {
+    let Some(gates) = &node.gates else { return };
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        gates.gate.tick();
+        if gates.sealed.rotate(UnixTime::now()).is_some() {
+            tracing::info!(target: "edge::gate", "token keys of the next epoch");
+        }
+    }
+}
+
+/// Without XDP there is no kernel to feed.
+struct Nowhere;
+
+impl KernelFeed for Nowhere {
+    fn apply(&mut self, _: Duration, _: &[PenaltyChange]) -> Result<(), FeedError> {
+        Ok(())
+    }
+}
