@@ -182,6 +182,9 @@ Logs and configuration are in {directory}. Try, as root in another terminal:
   client curl --cacert "$EDGE_DEMO_CA" --resolve "{PROXIED}:443:[$EDGE_DEMO_ADDR6]" https://{PROXIED}/inspect
   # The zone with static files
   client curl --cacert "$EDGE_DEMO_CA" --resolve {STATIC}:443:$EDGE_DEMO_ADDR https://{STATIC}/
+  # Its gate admits one request in ten seconds below /limited/. Ask twice: the second is told to wait, with a token in the
+  # cookie jar, and is served when it comes back in time
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {STATIC}:443:$EDGE_DEMO_ADDR -b jar -c jar -i https://{STATIC}/limited/
   # Metrics and state
   inside curl -s http://$EDGE_DEMO_ADMIN/metrics
   inside "$EDGE_DEMO_BIN" status --admin $EDGE_DEMO_ADMIN
@@ -236,6 +239,11 @@ fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<()> {
         www.join("index.html"),
         "<!doctype html>\n<title>edge demo: static</title>\n<h1>A file, served by the edge itself</h1>\n",
     )?;
+    fs::create_dir_all(www.join("limited"))?;
+    fs::write(
+        www.join("limited/index.html"),
+        "<!doctype html>\n<title>edge demo: limited</title>\n<h1>You waited, or you were the first</h1>\n",
+    )?;
     let path = directory.join("edge.toml");
     fs::write(&path, configuration(&pins.path().to_string_lossy(), xdp))
         .with_context(|| format!("writing {}", path.display()))
@@ -272,6 +280,13 @@ certificate = "static.pem"
 key = "static.key"
 [zone.origin]
 directory = "www"
+[zone.gate]
+[[zone.gate.rule]]
+path = "/limited/"
+rate = {{ requests = 6, per = "1m", burst = 1 }}
+
+[gate]
+state_directory = "state"
 "#
     )
 }

@@ -5,5 +5,6 @@
 #[path = "../checkout/mod.rs"]
 mod checkout;
 mod garbage;
+mod gate;
 mod survival;
 mod world;

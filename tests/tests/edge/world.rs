@@ -15,6 +15,8 @@ use edge_testbed::process::{self, Process};
 use crate::checkout;
 
 pub(crate) const HOST: &str = "site.example.test";
+/// Its gate admits twenty requests a minute of a client, one at a time.
+pub(crate) const LIMITED: &str = "limited.example.test";
 pub(crate) const EDGE: [&str; 2] = ["10.77.0.1", "fd77::1"];
 pub(crate) const CLIENT: [&str; 2] = ["10.77.0.2", "fd77::2"];
 const ADMIN: &str = "127.0.0.1:9180";
@@ -91,14 +93,34 @@ impl World {
         } = self;
         daemon
             .wait_until("answer", START, || {
-                Ok(run(&mut curl(client, directory.path(), address)).status.success())
+                Ok(run(&mut curl(client, directory.path(), address, HOST)).status.success())
             })
             .unwrap();
     }
 
     /// One request of a client with a connection of its own.
     pub(crate) fn get(&self, address: &str) -> Output {
-        run(&mut curl(&self.client, self.directory.path(), address))
+        run(&mut curl(&self.client, self.directory.path(), address, HOST))
+    }
+
+    /// One request of a client to the limited zone, on a connection of its own, with its cookies in `jar`; the answer's
+    /// head, or nothing where no connection came about.
+    pub(crate) fn ask_limited(&self, jar: &Path) -> Option<String> {
+        let mut curl = curl(&self.client, self.directory.path(), EDGE[0], LIMITED);
+        curl.args(["--no-fail", "--http1.1", "--include", "--cookie-jar"])
+            .arg(jar)
+            .arg("--cookie")
+            .arg(jar);
+        let output = run(&mut curl);
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A file that ends with this world.
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
     }
 
     /// Tries to connect from the client's namespace.
@@ -126,7 +148,7 @@ fn spawn(edge: &Netns, directory: &Path) -> Process {
     Process::spawn(&mut command, &directory.join("log")).unwrap()
 }
 
-fn curl(client: &Netns, directory: &Path, address: &str) -> Command {
+fn curl(client: &Netns, directory: &Path, address: &str, host: &str) -> Command {
     let mut curl = client.command("curl").unwrap();
     let address = if address.contains(':') {
         format!("[{address}]")
@@ -135,8 +157,8 @@ fn curl(client: &Netns, directory: &Path, address: &str) -> Command {
     };
     curl.args(["--silent", "--show-error", "--fail", "--max-time", "4", "--cacert"])
         .arg(directory.join("ca.pem"));
-    curl.args(["--resolve", &format!("{HOST}:443:{address}")])
-        .arg(format!("https://{HOST}/"));
+    curl.args(["--resolve", &format!("{host}:443:{address}")])
+        .arg(format!("https://{host}/"));
     curl
 }
 
@@ -147,7 +169,7 @@ fn run(command: &mut Command) -> Output {
 fn write_files(directory: &Path, pins: &Path) {
     let authority = Authority::new("Edge test CA").unwrap();
     authority.write(&directory.join("ca.pem")).unwrap();
-    authority.write_leaf(directory, "site", &[HOST]).unwrap();
+    authority.write_leaf(directory, "site", &[HOST, LIMITED]).unwrap();
     fs::create_dir(directory.join("www")).unwrap();
     fs::write(directory.join("www/index.html"), "the page\n").unwrap();
     let configuration = format!(
@@ -167,6 +189,20 @@ certificate = "site.pem"
 key = "site.key"
 [zone.origin]
 directory = "www"
+[[zone]]
+name = "limited"
+hosts = ["{LIMITED}"]
+certificate = "site.pem"
+key = "site.key"
+[zone.origin]
+directory = "www"
+[zone.gate]
+grace = 3
+strike_base = "60s"
+[[zone.gate.rule]]
+rate = {{ requests = 20, per = "1m", burst = 1 }}
+[gate]
+state_directory = "state"
 "#,
         pins = pins.display(),
     );
