@@ -9,6 +9,7 @@
 mod config;
 mod event;
 mod list;
+pub mod penalty;
 mod reason;
 pub mod retry;
 pub mod siphash;
@@ -21,13 +22,14 @@ pub use list::{
     v4_prefix,
 };
 pub use reason::{
-    COUNTERS_CAPACITY, DROP_DENIED, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED, FIRST_DROP, PASS_ALLOWED,
-    PASS_ATTEMPT, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, REASONS, Verdict, verdict,
+    COUNTERS_CAPACITY, DROP_CLIENT_PENALTY, DROP_DENIED, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED,
+    DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, FIRST_DROP, PASS_ALLOWED,
+    PASS_ATTEMPT, PASS_BUDGETED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, PASS_TOKEN, REASONS, Verdict, verdict,
 };
 
 /// Version of every layout in this crate. It names the directory of the pinned maps: raise it whenever a map's key or
 /// value changes its size or its meaning, and an upgraded daemon builds fresh maps instead of misreading old ones.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Names of the maps, as the object declares them and as they are pinned.
 pub mod maps {
@@ -37,6 +39,15 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](crate::Event)s.
     pub const EVENTS: &str = "EVENTS";
+    /// Array with one [`Gate`](crate::penalty::Gate).
+    pub const GATE: &str = "GATE";
+    /// Array of four [`TokenKey`](crate::token::TokenKey)s, by epoch modulo four. Secret.
+    pub const KEYS: &str = "KEYS";
+    /// LRU hash of client addresses (`u64`, see [`address_key`](crate::penalty::address_key)) to
+    /// [`Penalty`](crate::penalty::Penalty).
+    pub const PENALTY_ADDRESS: &str = "PENALTY_ADDRESS";
+    /// LRU hash of client ids (`u64`) to [`Penalty`](crate::penalty::Penalty).
+    pub const PENALTY_CLIENT: &str = "PENALTY_CLIENT";
     /// Hash of IPv4 prefixes (`u64`, see [`v4_key`](crate::v4_key)) to [`Entry`](crate::Entry).
     pub const V4: &str = "V4";
     /// Array of `u64`: the prefix lengths in each bucket (see [`v4_length`](crate::v4_length)). Bits must be set before

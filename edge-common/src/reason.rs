@@ -12,6 +12,10 @@ pub const PASS_ALLOWED: u32 = 3;
 /// A later fragment. It carries no port, so it cannot be told whom it is for; it is harmless, because the first
 /// fragment of the same packet was dropped if it was for us, and nothing is reassembled without it.
 pub const PASS_FRAGMENT: u32 = 4;
+/// Starts a connection from a deferred address, within its budget.
+pub const PASS_BUDGETED: u32 = 5;
+/// A QUIC Initial with a valid, mature token of a client without a penalty.
+pub const PASS_TOKEN: u32 = 6;
 
 /// The first reason that drops: every reason below passes.
 pub const FIRST_DROP: u32 = 32;
@@ -26,6 +30,16 @@ pub const DROP_MALFORMED: u32 = 34;
 /// An IPv6 header chain that hides the port: longer than the program follows, or a first fragment that ends before it
 /// (RFC 7112 section 5 lets any node on the way discard the latter).
 pub const DROP_HEADERS: u32 = 35;
+/// Starts a connection from a blocked address.
+pub const DROP_PENALTY_BLOCKED: u32 = 36;
+/// Starts a connection from a deferred address, beyond its budget.
+pub const DROP_PENALTY_DEFERRED: u32 = 37;
+/// A QUIC Initial with a valid, mature token of a client with a penalty.
+pub const DROP_CLIENT_PENALTY: u32 = 38;
+/// A QUIC Initial with a valid token before its time.
+pub const DROP_TOKEN_EARLY: u32 = 39;
+/// A QUIC Initial with a Retry token of ours that is forged, altered, late, or another address's.
+pub const DROP_TOKEN_BAD: u32 = 40;
 
 /// Entries of the counters' map. Larger than the reasons there are, so that a new one fits the pinned map of a daemon
 /// that ran before it.
@@ -61,16 +75,23 @@ pub const fn verdict(reason: u32) -> Verdict {
 }
 
 /// Every reason with the value of the metrics' label `reason`.
-pub const REASONS: [(u32, &str); 9] = [
+pub const REASONS: [(u32, &str); 16] = [
     (PASS_NOT_OURS, "not_ours"),
     (PASS_ESTABLISHED, "established"),
     (PASS_ATTEMPT, "attempt"),
     (PASS_ALLOWED, "allowed"),
     (PASS_FRAGMENT, "fragment"),
+    (PASS_BUDGETED, "budgeted"),
+    (PASS_TOKEN, "token"),
     (DROP_DENIED, "denied"),
     (DROP_FRAGMENT, "fragment"),
     (DROP_MALFORMED, "malformed"),
     (DROP_HEADERS, "headers"),
+    (DROP_PENALTY_BLOCKED, "penalty_blocked"),
+    (DROP_PENALTY_DEFERRED, "penalty_deferred"),
+    (DROP_CLIENT_PENALTY, "client_penalty"),
+    (DROP_TOKEN_EARLY, "token_early"),
+    (DROP_TOKEN_BAD, "token_bad"),
 ];
 
 const _: () = {

@@ -1,24 +1,25 @@
-//! Judges an attempt by the operator's lists. `edge` hands it what `parse` found; the daemon keeps the lists, and has
-//! already put allow before deny into each entry (`edge_common::Entry`).
+//! Judges an attempt by the operator's lists, and what is on none by the gate. `edge` hands it what `parse` found; the
+//! daemon keeps the lists, and has already put allow before deny into each entry (`edge_common::Entry`).
 
 use aya_ebpf::maps::lpm_trie::Key;
-use edge_common::{ALLOW, Config, DROP_DENIED, Entry, PASS_ALLOWED, PASS_ATTEMPT, v4_bucket, v4_key};
+use edge_common::{ALLOW, Config, DROP_DENIED, Entry, PASS_ALLOWED, v4_bucket, v4_key};
 
 use crate::{
-    V4, V4_LENGTHS, V6_EXACT, V6_PREFIX,
+    V4, V4_LENGTHS, V6_EXACT, V6_PREFIX, gate,
     parse::{Frame, Packet},
 };
 
-/// The reason for an attempt's verdict: the longest match says it.
+/// The reason for an attempt's verdict: the longest match says it, and `gate` where there is none. `datagram` is the offset
+/// of a QUIC Initial's UDP header, or 0.
 #[inline(always)]
-pub fn judge(frame: &Frame, packet: &Packet, config: &Config) -> u32 {
+pub fn judge(frame: &Frame, packet: &Packet, datagram: usize, config: &Config) -> u32 {
     let entry = if packet.version == 4 {
         v4(frame, packet)
     } else {
         v6(frame, packet, config)
     };
     match entry {
-        None => PASS_ATTEMPT,
+        None => gate::judge(frame, packet, datagram),
         Some(entry) if entry.verdict == ALLOW => PASS_ALLOWED,
         Some(_) => DROP_DENIED,
     }

@@ -1,23 +1,30 @@
 //! The XDP program `edge`: judges every packet of an interface in the order of ARCHITECTURE.md's life of a packet.
 //!
 //! The network driver (or, in generic mode, the stack's entrance) hands it a frame; it answers PASS or DROP and counts
-//! the reason. `parse` says what the packet is, `admit` asks the operator's lists about attempts, `count` keeps the
-//! numbers and the samples.
+//! the reason. `parse` says what the packet is, `admit` asks the operator's lists about attempts, and `gate`
+//! penalties and, by `token`, tokens; `count` keeps the numbers and the samples.
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod admit;
 mod count;
+mod gate;
 mod parse;
+mod token;
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, xdp_action},
     macros::{map, xdp},
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     programs::XdpContext,
 };
-use edge_common::{COUNTERS_CAPACITY, Config, Entry, V4_BUCKETS, Verdict, verdict};
+use edge_common::{
+    COUNTERS_CAPACITY, Config, Entry, V4_BUCKETS, Verdict,
+    penalty::{Gate, Penalty},
+    token::{KEYS as TOKEN_KEYS, TokenKey},
+    verdict,
+};
 
 use crate::parse::{Class, Frame};
 
@@ -37,6 +44,15 @@ static V4_LENGTHS: Array<u64> = Array::with_max_entries(V4_BUCKETS, 0);
 static V6_EXACT: HashMap<[u32; 4], Entry> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
 static V6_PREFIX: LpmTrie<[u32; 4], Entry> = LpmTrie::with_max_entries(1, 0);
+#[map]
+static GATE: Array<Gate> = Array::with_max_entries(1, 0);
+#[map]
+static KEYS: Array<TokenKey> = Array::with_max_entries(TOKEN_KEYS as u32, 0);
+// Sized when the program is loaded. LRU maps take all their memory at once: no storm makes them grow.
+#[map]
+static PENALTY_ADDRESS: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static PENALTY_CLIENT: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1, 0);
 
 /// Entry point: one frame in, one verdict out, one counter up.
 #[xdp]
@@ -50,7 +66,7 @@ pub fn edge(context: XdpContext) -> u32 {
     let packet = parse::classify(&frame, config);
     let reason = match packet.class {
         Class::Known(reason) => reason,
-        Class::Attempt => admit::judge(&frame, &packet, config),
+        Class::Attempt(datagram) => admit::judge(&frame, &packet, datagram, config),
     };
     let counted = count::add(reason);
     match verdict(reason) {

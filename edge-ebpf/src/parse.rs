@@ -70,8 +70,9 @@ pub struct Packet {
 pub enum Class {
     /// Final: a reason of `edge_common`.
     Known(u32),
-    /// Starts a connection to the edge: the lists decide.
-    Attempt,
+    /// Starts a connection to the edge: lists and gate decide. Offset of the UDP header of a QUIC Initial, which may
+    /// carry a token; 0 for what carries none: a TCP SYN, or QUIC of a version that we do not speak.
+    Attempt(usize),
 }
 
 impl Frame {
@@ -92,6 +93,12 @@ impl Frame {
         }
         Some(Header { address })
     }
+
+    /// Whether there are `length` bytes at `offset`, both below 32 KiB. It proves nothing to the verifier.
+    #[inline(always)]
+    pub fn reaches(&self, offset: usize, length: usize) -> bool {
+        pinned(self.start + offset + length) <= self.end
+    }
 }
 
 impl<const N: usize> Header<N> {
@@ -109,6 +116,14 @@ impl<const N: usize> Header<N> {
         const { assert!(AT + 2 <= N) };
         // SAFETY: as in `byte`.
         u16::from_be(unsafe { load(self.address + AT) })
+    }
+
+    /// The eight bytes at `AT` as they lie in memory: on the machines that edge runs on, their little-endian reading.
+    #[inline(always)]
+    pub fn long<const AT: usize>(self) -> u64 {
+        const { assert!(AT + 8 <= N) };
+        // SAFETY: as in `byte`.
+        unsafe { load(self.address + AT) }
     }
 
     /// The four bytes at `AT` as they lie in memory, which is network order.
@@ -341,7 +356,7 @@ fn tcp(frame: &Frame, offset: usize) -> Class {
     if length < 20 || flags & (FIN | RST) != 0 || header.address + length > frame.end {
         return Class::Known(DROP_MALFORMED);
     }
-    Class::Attempt
+    Class::Attempt(0)
 }
 
 /// RFC 768, RFC 9000 section 17, RFC 8999. The fixed bit is not looked at: clients grease it (RFC 9287).
@@ -366,6 +381,7 @@ fn quic(frame: &Frame, offset: usize) -> Class {
         QUIC_V1 if kind != 0 => Class::Known(PASS_ESTABLISHED),
         QUIC_V2 if kind != 1 => Class::Known(PASS_ESTABLISHED),
         // A version that we do not speak has no connection here: what the type bits mean is its own affair.
-        _ => Class::Attempt,
+        QUIC_V1 | QUIC_V2 => Class::Attempt(offset),
+        _ => Class::Attempt(0),
     }
 }

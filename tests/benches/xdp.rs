@@ -202,6 +202,7 @@ fn config() -> config::Dataplane {
         allow: vec![],
         deny,
         deny_entries: 262_144,
+        penalty_entries: 262_144,
         event_sample: 1_000,
     }
 }

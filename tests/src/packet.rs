@@ -226,6 +226,28 @@ pub fn quic_initial() -> Vec<u8> {
     quic_long(1, 0)
 }
 
+/// A QUIC Initial of this version with these connection ids and this token, its length in 1, 2, 4 or 8 bytes.
+pub fn quic_token(version: u32, destination: &[u8], source: &[u8], token: &[u8], bytes: u8) -> Vec<u8> {
+    // The types of version 2 are rotated by one (RFC 9369 section 3.2).
+    let kind = u8::from(version == 0x6b33_43cf);
+    let mut datagram = vec![0xc0 | kind << 4];
+    datagram.extend(version.to_be_bytes());
+    for id in [destination, source] {
+        datagram.push(u8::try_from(id.len()).unwrap_or(u8::MAX));
+        datagram.extend(id);
+    }
+    let length = token.len() as u64;
+    match bytes {
+        1 => datagram.extend((length as u8 & 0x3f).to_be_bytes()),
+        2 => datagram.extend((length as u16 & 0x3fff | 0x4000).to_be_bytes()),
+        4 => datagram.extend((length as u32 & 0x3fff_ffff | 0x8000_0000).to_be_bytes()),
+        _ => datagram.extend((length & (u64::MAX >> 2) | 0xc0 << 56).to_be_bytes()),
+    }
+    datagram.extend(token);
+    datagram.resize(datagram.len().max(1200), 0xaa);
+    datagram
+}
+
 /// A QUIC packet with a short header: an established connection.
 pub fn quic_short() -> Vec<u8> {
     vec![0x41; 64]

@@ -77,6 +77,7 @@ impl World {
             allow: Vec::new(),
             deny: deny.iter().map(|text| text.parse().unwrap()).collect(),
             deny_entries: 100,
+            penalty_entries: 1024,
             event_sample: 0,
         }
     }
@@ -208,7 +209,7 @@ fn a_restart_takes_over_links_counters_and_run_time_entries() {
     beside.add("10.77.0.2/32".parse().unwrap()).unwrap();
     assert!(world.connect("10.77.0.2").is_none());
     assert!(
-        !files(&world.pins.path().join("v1"))
+        !files(&world.pins.path().join("v2"))
             .iter()
             .any(|name| name.ends_with("_new"))
     );
@@ -284,6 +285,7 @@ fn a_daemon_for_another_test() {
         allow: Vec::new(),
         deny: vec![deny.parse().unwrap()],
         deny_entries: 100,
+        penalty_entries: 1024,
         event_sample: 0,
     };
     let _dataplane = Dataplane::start(&config).unwrap();
@@ -352,15 +354,15 @@ fn detach_removes_everything_whatever_is_left() {
 
     // Half of it, as after a kill in the middle of a start; and maps of a version to come.
     drop(world.start(&world.config(&[])).unwrap());
-    std::fs::remove_file(root.join("v1/V6_PREFIX")).unwrap();
-    std::fs::rename(root.join("v1/V4"), root.join("v1/V4_new")).unwrap();
+    std::fs::remove_file(root.join("v2/V6_PREFIX")).unwrap();
+    std::fs::rename(root.join("v2/V4"), root.join("v2/V4_new")).unwrap();
     std::fs::create_dir(root.join("v99")).unwrap();
-    std::fs::rename(root.join("v1/COUNTERS"), root.join("v99/COUNTERS")).unwrap();
+    std::fs::rename(root.join("v2/COUNTERS"), root.join("v99/COUNTERS")).unwrap();
     let dataplane = world.start(&world.config(&["10.77.0.3/32"])).unwrap();
     assert!(!root.join("v99").exists(), "maps of other versions go after the swap");
     assert!(dataplane.interfaces()[0].taken_over);
     drop(dataplane);
-    std::fs::remove_file(root.join("v1/CONFIG")).unwrap();
+    std::fs::remove_file(root.join("v2/CONFIG")).unwrap();
     assert!(detach(&root).unwrap());
     assert!(!root.exists());
 }

@@ -69,6 +69,7 @@ fn config() -> config::Dataplane {
             "2002::/16",
         ]),
         deny_entries: 1000,
+        penalty_entries: 1024,
         event_sample: 0,
     }
 }

@@ -145,6 +145,7 @@ impl Checker<'_> {
             allow: raw.allow.clone(),
             deny: raw.deny.clone(),
             deny_entries: self.bounded(&raw.deny_entries, 16, 16 << 20),
+            penalty_entries: self.bounded(&raw.penalty_entries, 1024, 16 << 20),
             event_sample: raw.event_sample,
         }
     }

@@ -79,6 +79,8 @@ pub struct Dataplane {
     pub deny: Vec<IpNet>,
     /// Capacity of the deny list.
     pub deny_entries: u32,
+    /// Penalties that the kernel holds at most: addresses, and as many clients.
+    pub penalty_entries: u32,
     /// One in so many drops is logged; 0 none.
     pub event_sample: u32,
 }

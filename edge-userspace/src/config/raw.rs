@@ -65,6 +65,7 @@ section! {
         allow: Vec<IpNet> = Vec::new(),
         deny: Vec<IpNet> = Vec::new(),
         deny_entries: Spanned<u32> = Spanned::new(0..0, 262_144),
+        penalty_entries: Spanned<u32> = Spanned::new(0..0, 131_072),
         event_sample: u32 = 1_000,
     }
 }

@@ -12,20 +12,28 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::attach::Interface;
 use super::counters::Counters;
 use super::lists::Lists;
+use super::penalties::Penalties;
 
 /// A collector for `prometheus_client::registry::Registry::register_collector`.
 #[derive(Debug)]
 pub struct Metrics {
     counters: Arc<Counters>,
     lists: Arc<Lists>,
+    penalties: Arc<Penalties>,
     interfaces: Arc<[Interface]>,
 }
 
 impl Metrics {
-    pub(super) const fn new(counters: Arc<Counters>, lists: Arc<Lists>, interfaces: Arc<[Interface]>) -> Self {
+    pub(super) const fn new(
+        counters: Arc<Counters>,
+        lists: Arc<Lists>,
+        penalties: Arc<Penalties>,
+        interfaces: Arc<[Interface]>,
+    ) -> Self {
         Self {
             counters,
             lists,
+            penalties,
             interfaces,
         }
     }
@@ -53,6 +61,18 @@ impl Collector for Metrics {
             entries.metric_type(),
         )?;
         entries.encode(metric)?;
+        let gauge = ConstGauge::new(0_i64);
+        let mut family = encoder.encode_descriptor(
+            "edge_dataplane_penalties",
+            "Penalties in force in the kernel when they were last counted, by who bears them",
+            None,
+            gauge.metric_type(),
+        )?;
+        let (addresses, clients) = self.penalties.counted();
+        for (kind, count) in [("address", addresses), ("client", clients)] {
+            let count = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            count.encode(family.encode_family(&[("kind", kind)])?)?;
+        }
         let mut info = encoder.encode_descriptor(
             "edge_dataplane_interface",
             "Interfaces that the XDP program is attached to, and in which mode",

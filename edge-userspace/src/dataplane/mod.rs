@@ -1,5 +1,5 @@
-//! The kernel half of the edge, seen from the daemon: loads the XDP program, attaches it, tells it ports and lists, reads
-//! its counters and samples. `node` starts it and hands it new configurations; it hands on nothing but metrics and log
+//! The kernel half of the edge, seen from the daemon: loads the XDP program, attaches it, tells it ports, lists and
+//! penalties, reads its counters and samples. `node` starts it and hands it new configurations; it hands on nothing but metrics and log
 //! lines. All of aya is in here.
 //!
 //! What it leaves in the kernel outlives it: maps and links are pinned under one directory (`pins`), so that a daemon
@@ -12,6 +12,7 @@ mod events;
 mod lists;
 mod metrics;
 mod object;
+mod penalties;
 mod pins;
 mod tables;
 
@@ -27,6 +28,7 @@ pub use error::Error;
 pub use events::Events;
 pub use lists::{Added, Denied, Lists};
 pub use metrics::Metrics;
+pub use penalties::{Penalised, Penalties, Penalty, Severity, clock_offset};
 pub use pins::detach;
 
 use pins::{Owner, Pins};
@@ -43,6 +45,7 @@ pub struct Dataplane {
     /// Holds the program open.
     ebpf: Ebpf,
     lists: Arc<Lists>,
+    penalties: Arc<Penalties>,
     counters: Arc<Counters>,
     interfaces: Arc<[Interface]>,
     events: Mutex<Option<Events>>,
@@ -66,8 +69,8 @@ impl Dataplane {
         let owner = pins.own()?;
         let lock = pins.lock()?;
         let capacity = lists::capacity(config);
-        let kept = pins.salvage(capacity)?;
-        let mut ebpf = object::load(Some(&kept.paths), capacity)?;
+        let kept = pins.salvage(capacity, config.penalty_entries)?;
+        let mut ebpf = object::load(Some(&kept.paths), capacity, config.penalty_entries)?;
         let lists = Lists::new(Tables::take(&mut ebpf, capacity)?, Some(pins.clone()));
         lists.apply(config, &kept.runtime)?;
         let program = object::program(&mut ebpf)?;
@@ -84,7 +87,7 @@ impl Dataplane {
     /// As for [`start`](Self::start).
     pub fn unattached(config: &config::Dataplane) -> Result<Self, Error> {
         let capacity = lists::capacity(config);
-        let mut ebpf = object::load(None, capacity)?;
+        let mut ebpf = object::load(None, capacity, config.penalty_entries)?;
         let lists = Lists::new(Tables::take(&mut ebpf, capacity)?, None);
         lists.apply(config, &[])?;
         object::program(&mut ebpf)?;
@@ -94,9 +97,11 @@ impl Dataplane {
     fn assemble(mut ebpf: Ebpf, lists: Lists, interfaces: Vec<Interface>, owner: Option<Owner>) -> Result<Self, Error> {
         let counters = Counters::take(&mut ebpf)?;
         let events = Events::take(&mut ebpf)?;
+        let penalties = Penalties::take(&mut ebpf)?;
         Ok(Self {
             ebpf,
             lists: Arc::new(lists),
+            penalties: Arc::new(penalties),
             counters: Arc::new(counters),
             interfaces: interfaces.into(),
             events: Mutex::new(Some(events)),
@@ -117,6 +122,11 @@ impl Dataplane {
     /// The operator's lists: what `edge deny` changes.
     pub fn lists(&self) -> &Arc<Lists> {
         &self.lists
+    }
+
+    /// Penalties, token keys and the clock: what the gate feeds.
+    pub fn penalties(&self) -> &Arc<Penalties> {
+        &self.penalties
     }
 
     /// Packets counted since the maps were made, by reason, over all CPUs and interfaces.
@@ -150,6 +160,7 @@ impl Dataplane {
         Metrics::new(
             Arc::clone(&self.counters),
             Arc::clone(&self.lists),
+            Arc::clone(&self.penalties),
             Arc::clone(&self.interfaces),
         )
     }

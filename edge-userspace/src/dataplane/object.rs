@@ -7,6 +7,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::error::Error;
+use super::penalties;
 use super::tables::TABLES;
 
 /// Empty if the object had not been built when the daemon was.
@@ -20,8 +21,9 @@ pub(super) const fn built() -> bool {
     !OBJECT.is_empty()
 }
 
-/// Creates the maps, or opens those pinned at `paths` (name and path), each list with room for `capacity` entries.
-pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32) -> Result<Ebpf, Error> {
+/// Creates the maps, or opens those pinned at `paths` (name and path), each list with room for `capacity` entries
+/// and each map of penalties for `penalties`.
+pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32, penalties: u32) -> Result<Ebpf, Error> {
     if !built() {
         return Err(Error::NoObject);
     }
@@ -36,6 +38,9 @@ pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32) -> 
     loader.verifier_log_level(VerifierLogLevel::STATS);
     for name in TABLES {
         loader.map_max_entries(name, capacity);
+    }
+    for name in penalties::TABLES {
+        loader.map_max_entries(name, penalties);
     }
     for (name, path) in paths.unwrap_or_default() {
         loader.map_pin_path(name, path.as_path());

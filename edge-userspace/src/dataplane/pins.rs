@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/edge/             the pin directory; its lock orders everybody's changes
-//!   v1/CONFIG COUNTERS V4 …     the maps of layout 1 (`edge_common::LAYOUT`)
+//!   v2/CONFIG COUNTERS V4 …     the maps of layout 2 (`edge_common::LAYOUT`)
 //!   links/4026531833-3-native   one per interface: network namespace, index, mode; its lock is the daemon's, for life
 //! ```
 //! Interface names are not in there: they may hold dots, which the BPF file system refuses, and they may be given to
@@ -15,6 +15,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
+use edge_common::penalty::{Gate, Penalty};
+use edge_common::token::{KEYS, TokenKey};
 use edge_common::{COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, V4_BUCKETS, maps};
 use ipnet::IpNet;
 use rustix::fs::{FlockOperation, flock, statfs};
@@ -27,6 +29,7 @@ use super::tables::{TABLES, Tables};
 const BPF_FILE_SYSTEM: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_MAGIC: u64 = 0xcafe_4a11;
+const KEYS_CAPACITY: u32 = KEYS as u32;
 /// Suffix of a map that replaces the one of its name as soon as the program is swapped.
 const REPLACEMENT: &str = "_new";
 
@@ -154,8 +157,8 @@ impl Pins {
     }
 
     /// Decides map by map whether the pinned one can be used on. One of another size or shape (another capacity, a
-    /// development build) is replaced; its run-time entries move.
-    pub(super) fn salvage(&self, capacity: u32) -> Result<Kept, Error> {
+    /// development build) is replaced; run-time entries of lists move, penalties are forgotten.
+    pub(super) fn salvage(&self, capacity: u32, penalties: u32) -> Result<Kept, Error> {
         let shapes = [
             (maps::CONFIG, 4, size_of::<Config>(), 1),
             (maps::COUNTERS, 4, 8, COUNTERS_CAPACITY),
@@ -163,6 +166,10 @@ impl Pins {
             (maps::V4_LENGTHS, 4, 8, V4_BUCKETS),
             (maps::V6_EXACT, 16, size_of::<Entry>(), capacity),
             (maps::V6_PREFIX, 20, size_of::<Entry>(), capacity),
+            (maps::GATE, 4, size_of::<Gate>(), 1),
+            (maps::KEYS, 4, size_of::<TokenKey>(), KEYS_CAPACITY),
+            (maps::PENALTY_ADDRESS, 8, size_of::<Penalty>(), penalties),
+            (maps::PENALTY_CLIENT, 8, size_of::<Penalty>(), penalties),
         ];
         let mut kept = Kept {
             paths: Vec::new(),

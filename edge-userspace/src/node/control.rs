@@ -160,6 +160,10 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         "dataplane.deny_entries",
         old.dataplane.deny_entries != new.dataplane.deny_entries,
     );
+    changed(
+        "dataplane.penalty_entries",
+        old.dataplane.penalty_entries != new.dataplane.penalty_entries,
+    );
     changed("admin.listen", old.admin.listen != new.admin.listen);
     changed("gate", old.gate != new.gate);
     changed("log.format", old.log.format != new.log.format);

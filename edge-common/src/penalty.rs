@@ -1,0 +1,194 @@
+//! Penalties: clients that the gate told to wait and that came all the same. The daemon writes them, only for addresses that
+//! have been validated; the program judges attempts by them, and uses up their budgets.
+
+use crate::token::Prefix;
+
+/// Value of the maps `PENALTY_ADDRESS` and `PENALTY_CLIENT`.
+///
+/// Times are nanoseconds of `CLOCK_MONOTONIC`, which the program reads as `bpf_ktime_get_coarse_ns`: up to a tick (1 to
+/// 10 ms) late, so a penalty ends up to a tick late.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Penalty {
+    /// When it ends. An entry that has ended is as good as none; nobody needs to remove it.
+    pub until: u64,
+    /// The budget's state: when the attempts let through so far will have been paid for (the theoretical arrival time
+    /// of the generic cell rate algorithm, ITU-T I.371). 0 in a new penalty. The program writes it.
+    pub window: u64,
+    /// What one attempt costs: a second divided by the budget. More than [`SECOND`]: nothing passes.
+    pub step: u32,
+    /// [`DEFERRED`] or [`BLOCKED`].
+    pub level: u32,
+}
+
+/// A budget passes, for those behind the same address.
+pub const DEFERRED: u32 = 1;
+/// Nothing passes.
+pub const BLOCKED: u32 = 2;
+/// Nanoseconds: the time over which a budget is counted.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// What a penalty makes of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// The penalty is over.
+    Over,
+    /// Within the budget, if the window becomes this value.
+    Budgeted(u64),
+    /// Beyond the budget.
+    Deferred,
+    /// There is no budget.
+    Blocked,
+}
+
+impl Penalty {
+    /// What an attempt of a deferred client costs, if `budget` of them pass in a second.
+    pub const fn step(budget: u16) -> u32 {
+        match budget {
+            0 => u32::MAX,
+            // At most 10^9, which fits.
+            more => (SECOND / more as u64) as u32,
+        }
+    }
+
+    /// Attempts that pass in a second.
+    pub const fn budget(&self) -> u64 {
+        if self.level != DEFERRED || self.step == 0 {
+            return 0;
+        }
+        SECOND / self.step as u64
+    }
+
+    /// Judges an attempt at `now`. At rest a whole budget passes at once, then one attempt every `step`; in any time `t`
+    /// at most budget times `t` and one second.
+    #[inline(always)]
+    pub const fn judge(&self, now: u64) -> Judgement {
+        if now >= self.until {
+            return Judgement::Over;
+        }
+        if self.level != DEFERRED {
+            return Judgement::Blocked;
+        }
+        let from = if self.window > now { self.window } else { now };
+        // Neither wraps before the year 2554: `until` bounds `now`, and `window` is at most a second beyond it.
+        let next = from.wrapping_add(self.step as u64);
+        if next > now.wrapping_add(SECOND) {
+            return Judgement::Deferred;
+        }
+        Judgement::Budgeted(next)
+    }
+}
+
+/// Key of `PENALTY_ADDRESS`: one word, because that is what the kernel hashes fastest. IPv6 prefixes are their own keys;
+/// IPv4 addresses stand in the second half of a /64 that begins with 32 zero bits, where no client lives (::/8 is
+/// reserved, RFC 4291 section 2.4). So the families never meet.
+#[inline(always)]
+pub const fn address_key(prefix: Prefix) -> u64 {
+    if prefix.family == 4 {
+        prefix.word << 32
+    } else {
+        prefix.word
+    }
+}
+
+/// The prefix that a key stands for.
+pub const fn address_prefix(key: u64) -> Prefix {
+    if key as u32 == 0 {
+        Prefix {
+            word: key >> 32,
+            family: 4,
+        }
+    } else {
+        Prefix { word: key, family: 6 }
+    }
+}
+
+/// The one element of the map `GATE`. All zeros, as a fresh map has it: no penalty and no token is looked at.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Nanoseconds to add to `CLOCK_MONOTONIC` to get the time since 1970. The daemon refreshes it every second, because
+    /// the wall clock is stepped and slewed; without it tokens are early or expired by as much.
+    pub clock_offset: u64,
+    /// [`GATE_ON`].
+    pub flags: u32,
+    /// Nothing; 0.
+    pub reserved: u32,
+}
+
+/// Attempts on no list are judged by penalties and tokens.
+pub const GATE_ON: u32 = 1;
+
+const _: () = {
+    assert!(size_of::<Penalty>() == 24 && align_of::<Penalty>() == 8);
+    assert!(core::mem::offset_of!(Penalty, window) == 8);
+    assert!(core::mem::offset_of!(Penalty, step) == 16);
+    assert!(core::mem::offset_of!(Penalty, level) == 20);
+    assert!(size_of::<Gate>() == 16);
+    assert!(core::mem::offset_of!(Gate, flags) == 8);
+};
+
+// SAFETY: `repr(C)`, only integers, no padding (the size asserted above is the sum of the fields).
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Penalty {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Gate {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deferred(budget: u16) -> Penalty {
+        Penalty {
+            until: 100 * SECOND,
+            window: 0,
+            step: Penalty::step(budget),
+            level: DEFERRED,
+        }
+    }
+
+    /// Too many, and the storm comes through; too few, and neighbours behind the same address starve.
+    #[test]
+    fn a_budget_is_what_passes_in_a_second() {
+        for budget in [1, 4, 7, 1000, u16::MAX] {
+            let mut penalty = deferred(budget);
+            assert_eq!(penalty.budget(), u64::from(budget));
+            let mut passed = 0_u64;
+            for tick in 0..200_000_u64 {
+                let now = 50 * SECOND + tick * 25_000;
+                if let Judgement::Budgeted(next) = penalty.judge(now) {
+                    penalty.window = next;
+                    passed += 1;
+                }
+            }
+            // Five seconds, and the burst.
+            let most = (u64::from(budget) * 6).min(200_000);
+            assert!(passed <= most && passed + 1 >= most, "{budget}: {passed}");
+        }
+    }
+
+    #[test]
+    fn penalties_end_and_block() {
+        let penalty = deferred(0);
+        assert_eq!(penalty.judge(50 * SECOND), Judgement::Deferred);
+        assert_eq!(penalty.judge(100 * SECOND - 1), Judgement::Deferred);
+        assert_eq!(penalty.judge(100 * SECOND), Judgement::Over);
+        assert_eq!(penalty.budget(), 0);
+        let blocked = Penalty {
+            level: BLOCKED,
+            ..deferred(9)
+        };
+        assert_eq!(blocked.judge(0), Judgement::Blocked);
+        assert_eq!(blocked.judge(100 * SECOND), Judgement::Over);
+    }
+
+    /// One's penalty would fall on the other.
+    #[test]
+    fn the_families_never_share_a_key() {
+        for text in ["192.0.2.1", "32.1.13.184", "2001:db8::1", "c000:201::", "64:ff9b::1"] {
+            let prefix = Prefix::of(text.parse().unwrap());
+            assert_eq!(address_prefix(address_key(prefix)), prefix, "{text}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Judges an attempt that is on no list, by the penalties and keys that the daemon's gate feeds. `admit` hands it the
+//! attempt and the client's prefix. It is a filter, never the authority: the daemon checks in full what passes here.
+//!
+//! A valid and mature token of a QUIC Initial says who comes: then the client's own penalty decides, and its address's
+//! does not apply, so that neighbours behind one address do not pay for each other. Any other attempt is the address's.
+//!
+//! # What an attacker can displace
+//! Nothing, by packets alone: look-ups never insert. The daemon inserts, for validated addresses and proven clients only.
+//! When a map is full the kernel evicts roughly the least recently used: a penalty that nobody has run into since the
+//! eviction scan came by before. One whose client keeps trying is marked by each look-up here and stays. (The daemon's own
+//! reads do not mark.) So a flood of new offenders displaces the penalties of those who have given up.
+//!
+//! # Races
+//! The entries of an LRU map are recycled: a program on another processor may still hold an entry that by now belongs to
+//! another client. It may then judge one attempt by that other's penalty, and take one attempt of its budget.
+//! Two processors that take from one budget at once are told apart by a compare-and-swap; the loser's attempt counts as
+//! beyond the budget, and a client's own repetition of it will not.
+
+use aya_ebpf::{helpers::bpf_ktime_get_coarse_ns, maps::LruHashMap};
+use edge_common::{
+    DROP_CLIENT_PENALTY, DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY,
+    PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN,
+    penalty::{GATE_ON, Gate, Judgement, Penalty, SECOND, address_key},
+    retry,
+    token::{self as wait, Prefix, TokenKey, Verdict},
+};
+
+use crate::{
+    GATE, KEYS, PENALTY_ADDRESS, PENALTY_CLIENT,
+    parse::{Frame, Packet},
+    token,
+};
+
+/// Bytes of a UDP header (RFC 768).
+const UDP: usize = 8;
+
+/// The reason for the verdict on an attempt on no list. `datagram` is the offset of a QUIC Initial's UDP header, or 0.
+#[inline(always)]
+pub fn judge(frame: &Frame, packet: &Packet, datagram: usize) -> u32 {
+    let Some(gate) = GATE.get(0) else {
+        return PASS_ATTEMPT;
+    };
+    if gate.flags & GATE_ON == 0 {
+        return PASS_ATTEMPT;
+    }
+    let Some(prefix) = prefix(frame, packet) else {
+        // The verifier wants this arm; `parse` has seen the header.
+        return PASS_ATTEMPT;
+    };
+    if datagram != 0 {
+        let Some((at, length)) = token::find(frame, datagram + UDP) else {
+            return DROP_MALFORMED;
+        };
+        if length >= wait::HEADER
+            && let Some(reason) = by_token(frame, packet, (prefix, datagram), gate, (at, length))
+        {
+            return reason;
+        }
+    }
+    match by(&PENALTY_ADDRESS, address_key(prefix)) {
+        Judgement::Over => PASS_ATTEMPT,
+        Judgement::Budgeted(_) => PASS_BUDGETED,
+        Judgement::Deferred => DROP_PENALTY_DEFERRED,
+        Judgement::Blocked => DROP_PENALTY_BLOCKED,
+    }
+}
+
+/// What a token of ours says; `None` for one that is as good as none (RFC 9000 section 8.1.3).
+#[inline(always)]
+fn by_token(
+    frame: &Frame,
+    packet: &Packet,
+    (prefix, datagram): (Prefix, usize),
+    gate: &Gate,
+    (at, length): (usize, usize),
+) -> Option<u32> {
+    let header = frame.header::<{ wait::HEADER }>(at)?;
+    let words = [
+        header.long::<0>(),
+        header.long::<8>(),
+        header.long::<16>(),
+        header.long::<24>(),
+    ];
+    let key = KEYS.get(wait::key_index(words[0]))?;
+    let kind = words[0] as u8;
+    if kind == retry::MAGIC && length == retry::LENGTH {
+        return by_retry(frame, packet, datagram, (key, gate), at);
+    }
+    if kind != wait::MAGIC {
+        return None;
+    }
+    match wait::verify(words, wait::QUIC, prefix, key, seconds(gate)) {
+        Verdict::Valid => Some(match by(&PENALTY_CLIENT, wait::Header::read(words).client) {
+            Judgement::Over | Judgement::Budgeted(_) => PASS_TOKEN,
+            Judgement::Deferred | Judgement::Blocked => DROP_CLIENT_PENALTY,
+        }),
+        Verdict::Early => Some(DROP_TOKEN_EARLY),
+        Verdict::NotAToken | Verdict::UnknownKey | Verdict::Expired | Verdict::BadMac => None,
+    }
+}
+
+/// A Retry token proves an address and nobody's identity: a good one is a newcomer's, whom the address's penalty judges. A
+/// client that shows a bad one does not accept another Retry, so its packet is dropped (RFC 9000 section 8.1.2).
+#[inline(always)]
+fn by_retry(
+    frame: &Frame,
+    packet: &Packet,
+    datagram: usize,
+    (key, gate): (&TokenKey, &Gate),
+    at: usize,
+) -> Option<u32> {
+    let token = frame.header::<{ retry::LENGTH }>(at)?;
+    let words = [
+        token.long::<0>(),
+        token.long::<8>(),
+        token.long::<16>(),
+        token.long::<24>(),
+        token.long::<32>(),
+        token.long::<40>(),
+        token.long::<48>(),
+        token.long::<56>(),
+        token.long::<64>(),
+    ];
+    let address = if packet.version == 4 {
+        [u64::from(frame.header::<20>(packet.network)?.word::<12>()), 0]
+    } else {
+        let header = frame.header::<40>(packet.network)?;
+        [header.long::<8>(), header.long::<16>()]
+    };
+    let from = retry::Source {
+        address,
+        port: frame.header::<2>(datagram)?.short::<0>(),
+        family: packet.version,
+    };
+    match retry::verify(words, from, key, seconds(gate)) {
+        Verdict::BadMac | Verdict::Expired => Some(DROP_TOKEN_BAD),
+        _ => None,
+    }
+}
+
+/// What the penalty under `key` makes of an attempt now; its budget is taken from.
+#[inline(always)]
+fn by(penalties: &LruHashMap<u64, Penalty>, key: u64) -> Judgement {
+    let Some(entry) = penalties.get_ptr_mut(key) else {
+        return Judgement::Over;
+    };
+    // SAFETY: a map's value stays readable while the program runs. It may change meanwhile, and be any numbers.
+    let penalty = unsafe { *entry };
+    let judgement = penalty.judge(now());
+    if let Judgement::Budgeted(next) = judgement {
+        // SAFETY: an aligned word of a map's value.
+        if !unsafe { swap(&raw mut (*entry).window, penalty.window, next) } {
+            return Judgement::Deferred;
+        }
+    }
+    judgement
+}
+
+/// Writes `new` if `old` is still there, in one step, and says whether it did. The target has the instruction, but the
+/// compiler's atomics for it have no such method.
+///
+/// # Safety
+/// `word` is aligned and can be written.
+#[inline(always)]
+unsafe fn swap(word: *mut u64, old: u64, new: u64) -> bool {
+    #[cfg(target_arch = "bpf")]
+    {
+        let found: u64;
+        // SAFETY: reads and writes the eight bytes at `word`, and r0, which it is told of.
+        unsafe {
+            core::arch::asm!(
+                "r0 = cmpxchg_64({0} + 0, r0, {1})",
+                in(reg) word,
+                in(reg) new,
+                inlateout("r0") old => found,
+                options(nostack),
+            );
+        }
+        found == old
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU64, Ordering};
+        // SAFETY: aligned and writable by contract.
+        let word = unsafe { AtomicU64::from_ptr(word) };
+        word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`, as of the last tick: a third of what the exact time costs.
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: takes nothing and touches nothing.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// Whole seconds since 1970.
+#[inline(always)]
+fn seconds(gate: &Gate) -> u64 {
+    now().wrapping_add(gate.clock_offset) / SECOND
+}
+
+#[inline(always)]
+fn prefix(frame: &Frame, packet: &Packet) -> Option<Prefix> {
+    Some(if packet.version == 4 {
+        Prefix {
+            word: u64::from(frame.header::<20>(packet.network)?.word::<12>()),
+            family: 4,
+        }
+    } else {
+        Prefix {
+            word: frame.header::<40>(packet.network)?.long::<8>(),
+            family: 6,
+        }
+    })
+}

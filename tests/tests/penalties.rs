@@ -1,0 +1,806 @@
+//! The gate in the kernel: penalties and tokens, packet in, verdict and reason out, by `BPF_PROG_TEST_RUN`. Needs root
+//! (CAP_BPF and CAP_SYS_ADMIN); attaches nothing.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use edge::config::{self, XdpMode};
+use edge::dataplane::{Dataplane, Penalised, Penalties, Penalty, Severity, clock_offset};
+use edge_common::retry::{self, Source};
+use edge_common::token::{HTTP, Header, KEYS, Prefix, QUIC, SKEW, TICKET, TokenKey, Verdict, to_bytes, verify};
+use edge_testbed::packet::extension::{DESTINATION, HOP_BY_HOP};
+use edge_testbed::packet::flag::{ACK, FIN, PSH, RST, SYN};
+use edge_testbed::packet::{Frame, quic_initial, quic_long, quic_short, quic_token};
+use edge_testbed::pins::Pins;
+use edge_testbed::test_run::{Program, verdict};
+use rustix::time::{ClockId, clock_gettime};
+
+/// What the test expects: the label pair of the metrics.
+type Expect = (&'static str, &'static str);
+
+const ATTEMPT: Expect = ("pass", "attempt");
+const ESTABLISHED: Expect = ("pass", "established");
+const ALLOWED: Expect = ("pass", "allowed");
+const BUDGETED: Expect = ("pass", "budgeted");
+const TOKEN: Expect = ("pass", "token");
+const DENIED: Expect = ("drop", "denied");
+const MALFORMED: Expect = ("drop", "malformed");
+const BLOCKED: Expect = ("drop", "penalty_blocked");
+const DEFERRED: Expect = ("drop", "penalty_deferred");
+const CLIENT: Expect = ("drop", "client_penalty");
+const EARLY: Expect = ("drop", "token_early");
+const BAD: Expect = ("drop", "token_bad");
+
+const CAPACITY: u32 = 1024;
+const LONG: Duration = Duration::from_secs(600);
+/// The second since 1970 in which the kernel believes to be.
+const NOW: u32 = 1_800_000_000;
+const V1: u32 = 1;
+const V2: u32 = 0x6b33_43cf;
+const TAG: u16 = 0x8100;
+const PROVIDER_TAG: u16 = 0x88a8;
+/// The source port of the test bed's frames.
+const PORT: u16 = 40_000;
+const ALICE: u64 = 0xa11c_e000_0000_0001;
+const MALLORY: u64 = 0x3a11_0124_0000_0002;
+
+fn root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: needs root (run `sudo -E cargo xtask test`)");
+        assert!(std::env::var_os("CI").is_none(), "CI must run this as root");
+    }
+    root
+}
+
+fn config() -> config::Dataplane {
+    let nets = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
+    config::Dataplane {
+        interfaces: Vec::new(),
+        mode: XdpMode::Auto,
+        pin_directory: PathBuf::from("/sys/fs/bpf/edge-penalties"),
+        tcp_ports: vec![443],
+        udp_ports: vec![443],
+        allow: nets(&["203.0.113.0/24", "2001:db8:a::/48"]),
+        deny: nets(&["198.51.100.0/24", "2001:db8:d::/48"]),
+        deny_entries: 1000,
+        penalty_entries: CAPACITY,
+        event_sample: 0,
+    }
+}
+
+/// Of epochs 4 to 6; 7 is no key yet.
+fn keys() -> [TokenKey; KEYS] {
+    let key = |epoch| TokenKey {
+        k0: 0x0706_0504_0302_0100 ^ epoch,
+        k1: 0x0f0e_0d0c_0b0a_0908,
+        epoch,
+        valid: 1,
+        reserved: 0,
+    };
+    [key(4), key(5), key(6), TokenKey::NONE]
+}
+
+struct Bench {
+    dataplane: Dataplane,
+    program: Program,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dataplane = Dataplane::unattached(&config()).unwrap();
+        let program = Program::by_id(dataplane.program_id().unwrap()).unwrap();
+        let bench = Self { dataplane, program };
+        bench.penalties().set_keys(&keys()).unwrap();
+        bench.penalties().switch(true).unwrap();
+        bench.freeze();
+        bench
+    }
+
+    fn penalties(&self) -> &Penalties {
+        self.dataplane.penalties()
+    }
+
+    /// Sets the kernel's wall clock to the middle of the second `NOW`.
+    fn freeze(&self) {
+        let time = clock_gettime(ClockId::Monotonic);
+        let monotonic = u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap();
+        let now = u64::from(NOW) * 1_000_000_000 + 500_000_000;
+        self.penalties().set_clock(now - monotonic).unwrap();
+    }
+
+    fn penalise(&self, who: Penalised, severity: Severity, remaining: Duration) {
+        let penalty = Penalty {
+            who,
+            severity,
+            remaining,
+        };
+        self.penalties().write(&[penalty]).unwrap();
+    }
+
+    fn block(&self, address: &str) {
+        self.penalise(Penalised::Address(address.parse().unwrap()), Severity::Blocked, LONG);
+    }
+
+    fn counters(&self) -> BTreeMap<Expect, u64> {
+        let counts = self.dataplane.counters().unwrap();
+        counts
+            .into_iter()
+            .map(|count| ((count.verdict.name(), count.name), count.packets))
+            .collect()
+    }
+
+    /// Runs one packet, and reads its reason off the counters: exactly one must have moved, by one, and it must belong
+    /// to the verdict.
+    fn judge(&self, packet: &[u8]) -> Expect {
+        let before = self.counters();
+        let verdict = self.program.run(packet, 1).unwrap().verdict;
+        let after = self.counters();
+        let moved: Vec<_> = after.iter().filter(|(key, count)| before[*key] != **count).collect();
+        let [(found, count)] = moved[..] else {
+            panic!("counters moved: {moved:?}")
+        };
+        assert_eq!(*count, before[found] + 1);
+        let expected = if verdict == verdict::PASS { "pass" } else { "drop" };
+        assert_eq!(found.0, expected, "{found:?}");
+        *found
+    }
+
+    fn passes(&self, packet: &[u8]) -> bool {
+        self.program.run(packet, 1).unwrap().verdict == verdict::PASS
+    }
+
+    fn all(&self, table: Vec<(&str, Frame, Expect)>) {
+        let mut wrong = Vec::new();
+        for (name, frame, expected) in table {
+            self.freeze();
+            let found = self.judge(&frame.bytes());
+            if found != expected {
+                wrong.push(format!("{name}: expected {expected:?}, got {found:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+fn from(source: &str) -> Frame {
+    Frame::from(source.parse::<IpAddr>().unwrap())
+}
+
+fn prefix(address: &str) -> Prefix {
+    Prefix::of(address.parse().unwrap())
+}
+
+fn header() -> Header {
+    Header {
+        key_id: 0,
+        family: 0,
+        flags: QUIC,
+        not_before: NOW - 10,
+        expires: NOW + 1000,
+        nonce: 0x1234_5678,
+        client: ALICE,
+    }
+}
+
+/// A token for this address, with the body behind it that the daemon would seal.
+fn minted(header: Header, address: &str, key: &TokenKey) -> Vec<u8> {
+    let mut token = to_bytes(header.encode(prefix(address), key)).to_vec();
+    token.extend([0x55; 60]);
+    token
+}
+
+/// A Retry token for this address.
+fn retried(address: &str, port: u16, issued: u64) -> Vec<u8> {
+    let address: IpAddr = address.parse().unwrap();
+    let bytes = match address {
+        IpAddr::V4(v4) => u128::from(u32::from_le_bytes(v4.octets())).to_le_bytes(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let (first, second) = bytes.split_at(8);
+    let source = Source {
+        address: [first, second].map(|half| u64::from_le_bytes(half.try_into().unwrap())),
+        port,
+        family: if address.is_ipv4() { 4 } else { 6 },
+    };
+    retry::encode(source, [1, 2, 3], 20, 9, &keys()[1], issued)
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect()
+}
+
+fn initial(token: &[u8]) -> Vec<u8> {
+    quic_token(V1, &[1; 8], &[2; 8], token, 2)
+}
+
+/// All that the gate can say, of one family, in each wrapping that a packet may come in.
+fn every_verdict(wrap: impl Fn(Frame) -> Frame, here: &str, there: &str) {
+    let bench = Bench::new();
+    let [old, key, ..] = keys();
+    let syn = || wrap(from(here).tcp(443, SYN));
+    let quic = |token: &[u8]| wrap(from(here).udp(443, &initial(token)));
+    let good = minted(header(), here, &key);
+    let early = minted(
+        Header {
+            not_before: NOW + 100,
+            ..header()
+        },
+        here,
+        &key,
+    );
+    let expired = minted(
+        Header {
+            expires: NOW - 10,
+            ..header()
+        },
+        here,
+        &key,
+    );
+    let carrier = |flags| minted(Header { flags, ..header() }, here, &key);
+    let mallorys = minted(
+        Header {
+            client: MALLORY,
+            ..header()
+        },
+        here,
+        &key,
+    );
+    let elsewhere = minted(header(), there, &key);
+    let unknown = minted(header(), here, &TokenKey { epoch: 7, ..key });
+    let mut forged = good.clone();
+    forged[31] ^= 1;
+    let late = u64::from(NOW) - 60;
+    let retry = retried(here, PORT, NOW.into());
+    let mut forged_retry = retry.clone();
+    forged_retry[40] ^= 1;
+
+    bench.penalise(Penalised::Client(MALLORY), Severity::Blocked, LONG);
+    // As good as none: what comes of them is what comes of the address.
+    let none = |expected| {
+        vec![
+            ("SYN", syn(), expected),
+            ("no token", quic(&[]), expected),
+            ("bad MAC", quic(&forged), expected),
+            ("expired", quic(&expired), expected),
+            ("another address's", quic(&elsewhere), expected),
+            ("unknown key", quic(&unknown), expected),
+            ("an HTTP token", quic(&carrier(HTTP)), expected),
+            ("a session ticket", quic(&carrier(TICKET)), expected),
+            ("somebody else's token", quic(&[0x77; 80]), expected),
+            ("a header cut short", quic(&good[..31]), expected),
+            ("a sealed Retry token", quic(&[0xa9; 80]), expected),
+            ("Retry token", quic(&retry), expected),
+            ("something like a Retry token", quic(&[0xa8; 80]), expected),
+            (
+                "unknown version",
+                wrap(from(here).udp(443, &quic_long(0x1a2a_3a4a, 0))),
+                expected,
+            ),
+        ]
+    };
+    // Whatever the address's penalty is.
+    let some = || {
+        vec![
+            ("valid", quic(&good), TOKEN),
+            ("previous key", quic(&minted(header(), here, &old)), TOKEN),
+            ("early", quic(&early), EARLY),
+            ("penalised client", quic(&mallorys), CLIENT),
+            ("forged Retry token", quic(&forged_retry), BAD),
+            ("late Retry token", quic(&retried(here, PORT, late)), BAD),
+            (
+                "Retry token of another port",
+                quic(&retried(here, PORT + 1, NOW.into())),
+                BAD,
+            ),
+            (
+                "Retry token of another address",
+                quic(&retried(there, PORT, NOW.into())),
+                BAD,
+            ),
+            ("established", wrap(from(here).tcp(443, ACK)), ESTABLISHED),
+        ]
+    };
+    bench.all(none(ATTEMPT));
+    bench.all(some());
+    bench.block(there);
+    bench.all(none(ATTEMPT));
+    bench.block(here);
+    bench.all(none(BLOCKED));
+    bench.all(some());
+    let who = Penalised::Address(here.parse().unwrap());
+    bench.penalise(who, Severity::Deferred(0), LONG);
+    bench.all(none(DEFERRED));
+    bench.all(some());
+    bench.penalise(who, Severity::Deferred(1000), LONG);
+    bench.all(none(BUDGETED));
+    bench.penalties().remove(&[who, who]).unwrap();
+    bench.all(none(ATTEMPT));
+}
+
+#[test]
+fn every_verdict_over_ipv4() {
+    if !root() {
+        return;
+    }
+    every_verdict(|frame| frame, "192.0.2.7", "192.0.2.8");
+    every_verdict(|frame| frame.tags(&[TAG]), "192.0.2.7", "192.0.2.8");
+    every_verdict(
+        |frame| frame.tags(&[PROVIDER_TAG, TAG]).options(40),
+        "192.0.2.7",
+        "7.2.0.192",
+    );
+}
+
+#[test]
+fn every_verdict_over_ipv6() {
+    if !root() {
+        return;
+    }
+    let (here, there) = ("2001:db8:c::1", "2001:db8:c:1::1");
+    every_verdict(|frame| frame, here, there);
+    every_verdict(|frame| frame.tags(&[TAG]), here, there);
+    every_verdict(
+        |frame| {
+            frame
+                .tags(&[PROVIDER_TAG, TAG])
+                .extension(HOP_BY_HOP, 0)
+                .extension(DESTINATION, 3)
+        },
+        here,
+        there,
+    );
+}
+
+/// A household has one /64; a penalty for less is evaded by the next privacy address.
+#[test]
+fn a_penalty_covers_a_64_or_an_address_and_no_more() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.block("2001:db8:c::1");
+    bench.block("32.1.13.184");
+    bench.all(vec![
+        (
+            "neighbour in the /64",
+            from("2001:db8:c::ffff:2").tcp(443, SYN),
+            BLOCKED,
+        ),
+        ("next /64", from("2001:db8:c:1::1").tcp(443, SYN), ATTEMPT),
+        ("IPv4", from("32.1.13.184").tcp(443, SYN), BLOCKED),
+        ("its bits as a /64", from("2001:db8::1").tcp(443, SYN), ATTEMPT),
+        ("next IPv4 address", from("32.1.13.185").tcp(443, SYN), ATTEMPT),
+    ]);
+}
+
+#[test]
+fn lists_win_established_stays_and_off_is_off() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let (allowed, denied, here) = ("203.0.113.5", "198.51.100.5", "192.0.2.7");
+    let (allowed6, denied6) = ("2001:db8:a::5", "2001:db8:d::5");
+    for address in [allowed, denied, here, allowed6, denied6] {
+        bench.block(address);
+    }
+    let early = |address| {
+        let header = Header {
+            not_before: NOW + 100,
+            ..header()
+        };
+        from(address).udp(443, &initial(&minted(header, address, &keys()[1])))
+    };
+    let good = |address| from(address).udp(443, &initial(&minted(header(), address, &keys()[1])));
+    bench.all(vec![
+        ("allowed", from(allowed).tcp(443, SYN), ALLOWED),
+        ("allowed, IPv6", from(allowed6).tcp(443, SYN), ALLOWED),
+        ("allowed, early token", early(allowed), ALLOWED),
+        ("allowed, early token, IPv6", early(allowed6), ALLOWED),
+        ("denied", from(denied).tcp(443, SYN), DENIED),
+        ("denied, good token", good(denied), DENIED),
+        ("denied, good token, IPv6", good(denied6), DENIED),
+        ("not our port", from(here).tcp(80, SYN), ("pass", "not_ours")),
+    ]);
+    for flags in [ACK, SYN | ACK, PSH | ACK, FIN | ACK, RST, 0] {
+        assert_eq!(
+            bench.judge(&from(here).tcp(443, flags).bytes()),
+            ESTABLISHED,
+            "{flags:x}"
+        );
+    }
+    for data in [quic_short(), quic_long(1, 1), quic_long(1, 2), quic_long(V2, 3)] {
+        assert_eq!(bench.judge(&from(here).udp(443, &data).bytes()), ESTABLISHED);
+    }
+    assert!(bench.penalties().is_on().unwrap());
+    bench.penalties().switch(false).unwrap();
+    assert!(!bench.penalties().is_on().unwrap());
+    let mut malformed = initial(&[]);
+    malformed[5] = 21;
+    bench.all(vec![
+        ("off: blocked", from(here).tcp(443, SYN), ATTEMPT),
+        ("off: early", early(here), ATTEMPT),
+        ("off: valid", good(here), ATTEMPT),
+        ("off: malformed Initial", from(here).udp(443, &malformed), ATTEMPT),
+        ("off: denied", from(denied).tcp(443, SYN), DENIED),
+    ]);
+    bench.penalties().switch(true).unwrap();
+    assert_eq!(
+        bench.judge(&from(here).tcp(443, SYN).bytes()),
+        BLOCKED,
+        "kept meanwhile"
+    );
+}
+
+/// A form of header that hides the token would have the client judged by its address, or let an early one in.
+#[test]
+fn tokens_are_found_in_every_form_of_header() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let here = "192.0.2.7";
+    let token = minted(header(), here, &keys()[1]);
+    for version in [V1, V2] {
+        for (destination, source) in [(0, 0), (8, 0), (0, 20), (20, 20), (7, 13)] {
+            for bytes in [2, 4, 8] {
+                let ids = [[3; 20], [4; 20]];
+                let data = quic_token(version, &ids[0][..destination], &ids[1][..source], &token, bytes);
+                let found = bench.judge(&from(here).udp(443, &data).bytes());
+                assert_eq!(found, TOKEN, "{version} {destination} {source} {bytes}");
+            }
+        }
+    }
+    let short = &token[..40];
+    let data = quic_token(V1, &[1; 8], &[], short, 1);
+    assert_eq!(bench.judge(&from(here).udp(443, &data).bytes()), TOKEN);
+    // RFC 9000 section 17.2: ids of at most 20 bytes.
+    for (destination, source) in [(21, 0), (0, 21), (255, 0), (0, 255)] {
+        let ids = [[3; 255], [4; 255]];
+        let data = quic_token(V1, &ids[0][..destination], &ids[1][..source], &token, 2);
+        assert_eq!(bench.judge(&from(here).udp(443, &data).bytes()), MALFORMED);
+    }
+    let mut beyond = quic_token(V1, &[1; 8], &[], &token, 2);
+    let at = 1 + 4 + 1 + 8 + 1;
+    for length in [0x7fff_u16, 0x4000 | 1200] {
+        beyond[at..at + 2].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(bench.judge(&from(here).udp(443, &beyond).bytes()), MALFORMED);
+    }
+    // Cut anywhere, the program answers, and never finds a token that is not whole.
+    let whole = from(here)
+        .udp(443, &quic_token(V1, &[1; 8], &[2; 8], &token, 2))
+        .bytes();
+    let end = 14 + 20 + 8 + 1 + 4 + 9 + 9 + 2 + token.len();
+    for length in 14..whole.len().min(300) {
+        let found = bench.judge(&whole[..length]);
+        assert_eq!(found == TOKEN, length >= end, "{length}: {found:?}");
+    }
+}
+
+/// xorshift64: the same tokens in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn near_now(&mut self) -> u32 {
+        let spread = [SKEW + 2, 5000, 1 << 31][self.below(3) as usize];
+        NOW.wrapping_add(self.below(spread) as u32)
+            .wrapping_sub(self.below(spread) as u32)
+    }
+}
+
+/// Were they to differ, the kernel would drop whom the daemon told to come.
+#[test]
+fn kernel_and_daemon_agree_on_every_token() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let addresses = ["192.0.2.7", "192.0.2.8", "2001:db8:c::1", "2001:db8:c:1::1"];
+    for address in addresses {
+        bench.block(address);
+    }
+    let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
+    let rounds = 16_000;
+    for round in 0..rounds {
+        let address = addresses[random.below(4) as usize];
+        let minted_for = if random.below(8) == 0 {
+            addresses[random.below(4) as usize]
+        } else {
+            address
+        };
+        let mut key = keys()[random.below(3) as usize];
+        if random.below(16) == 0 {
+            key.epoch = random.next();
+        }
+        let header = Header {
+            flags: if random.below(8) == 0 {
+                random.next() as u8
+            } else {
+                QUIC
+            },
+            not_before: random.near_now(),
+            expires: random.near_now(),
+            nonce: random.next() as u32,
+            client: random.next(),
+            ..header()
+        };
+        let mut words = header.encode(prefix(minted_for), &key);
+        match random.below(8) {
+            0 => words[random.below(4) as usize] ^= 1 << random.below(64),
+            1 => words = [random.next(), random.next(), random.next(), random.next()],
+            2 => words[0] ^= random.below(256) << 8,
+            _ => {}
+        }
+        // The first byte picks the Retry path, which has another test.
+        if words[0] as u8 == retry::MAGIC {
+            continue;
+        }
+        let published = keys()[edge_common::token::key_index(words[0]) as usize];
+        let daemon = verify(words, QUIC, prefix(address), &published, NOW.into());
+        *seen.entry(daemon as u32).or_default() += 1;
+        let expected = match daemon {
+            Verdict::Valid => TOKEN,
+            Verdict::Early => EARLY,
+            _ => BLOCKED,
+        };
+        let mut token = to_bytes(words).to_vec();
+        token.resize(32 + random.below(100) as usize, 0x55);
+        let ids = [random.below(21) as usize, random.below(21) as usize];
+        let version = if random.below(2) == 0 { V1 } else { V2 };
+        let data = quic_token(version, &[1; 20][..ids[0]], &[2; 20][..ids[1]], &token, 2);
+        bench.freeze();
+        let found = bench.judge(&from(address).udp(443, &data).bytes());
+        assert_eq!(found, expected, "round {round}: {daemon:?} {words:x?} of {address}");
+    }
+    assert!(seen.values().sum::<u32>() >= 10_000);
+    assert!(seen.len() == 6 && seen.values().all(|count| *count > 100), "{seen:?}");
+}
+
+/// Too many, and the storm comes through; too few, and neighbours behind the same address starve.
+#[test]
+fn a_deferred_address_gets_its_budget() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    for address in ["192.0.2.7", "2001:db8:c::1"] {
+        bench.penalise(
+            Penalised::Address(address.parse().unwrap()),
+            Severity::Deferred(4),
+            LONG,
+        );
+        let syn = from(address).tcp(443, SYN).bytes();
+        let initial = from(address).udp(443, &quic_initial()).bytes();
+        let burst = || {
+            (0..200)
+                .filter(|i| bench.passes(if i % 2 == 0 { &syn } else { &initial }))
+                .count()
+        };
+        // One more may become due while the burst goes on.
+        let first = burst();
+        assert!((4..=5).contains(&first), "{first}");
+        std::thread::sleep(Duration::from_millis(500));
+        let half = burst();
+        assert!((1..=3).contains(&half), "{half}");
+        std::thread::sleep(Duration::from_millis(1300));
+        let full = burst();
+        assert!((4..=5).contains(&full), "no more is saved up than a second's: {full}");
+        bench.penalise(Penalised::Address(address.parse().unwrap()), Severity::Blocked, LONG);
+        assert_eq!(burst(), 0);
+    }
+    // A client's own budget.
+    bench.penalise(Penalised::Client(ALICE), Severity::Deferred(3), LONG);
+    let data = initial(&minted(header(), "192.0.2.7", &keys()[0]));
+    let packet = from("192.0.2.7").udp(443, &data).bytes();
+    let passed = (0..100).filter(|_| bench.passes(&packet)).count();
+    assert!((3..=4).contains(&passed), "{passed}");
+}
+
+/// Two processors at once must not get a budget each.
+#[test]
+fn processors_share_a_budget() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.penalise(
+        Penalised::Address("192.0.2.7".parse().unwrap()),
+        Severity::Deferred(1000),
+        LONG,
+    );
+    let before = bench.counters()[&BUDGETED];
+    let start = std::time::Instant::now();
+    let program = &bench.program;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(move || {
+                let syn = from("192.0.2.7").tcp(443, SYN).bytes();
+                program.run(&syn, 1_000_000).unwrap();
+            });
+        }
+    });
+    let passed = bench.counters()[&BUDGETED] - before;
+    let most = 1000 * (u64::try_from(start.elapsed().as_millis()).unwrap() + 1050) / 1000;
+    assert!((1000..=most).contains(&passed), "{passed} of at most {most}");
+}
+
+#[test]
+fn a_penalty_ends_by_itself() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let who = Penalised::Address("192.0.2.7".parse().unwrap());
+    let syn = from("192.0.2.7").tcp(443, SYN).bytes();
+    for severity in [Severity::Blocked, Severity::Deferred(0)] {
+        bench.penalise(who, severity, Duration::from_millis(200));
+        assert!(!bench.passes(&syn));
+        assert_eq!(bench.penalties().list().unwrap().len(), 1);
+        std::thread::sleep(Duration::from_millis(220));
+        assert_eq!(bench.judge(&syn), ATTEMPT);
+        assert_eq!(bench.penalties().list().unwrap(), []);
+    }
+    bench.penalise(who, Severity::Blocked, Duration::MAX);
+    assert!(!bench.passes(&syn));
+}
+
+/// A botnet of more offenders than the map holds must not free those who are still at it.
+#[test]
+fn a_full_map_forgets_who_has_given_up() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let address = |n: u32| Penalised::Address(Ipv4Addr::from_bits(0x0a00_0000 + n).into());
+    let block = |range: std::ops::Range<u32>| {
+        let penalties: Vec<_> = range
+            .map(|n| Penalty {
+                who: address(n),
+                severity: Severity::Blocked,
+                remaining: LONG,
+            })
+            .collect();
+        bench.penalties().write(&penalties).unwrap();
+    };
+    let blocked = |range: std::ops::Range<u32>| {
+        range
+            .filter(|n| {
+                let source = Ipv4Addr::from_bits(0x0a00_0000 + n);
+                !bench.passes(&Frame::from(source.into()).tcp(443, SYN).bytes())
+            })
+            .count()
+    };
+    let (active, idle) = (0..100, 1000..1100);
+    block(active.clone());
+    block(idle.clone());
+    assert_eq!(blocked(active.clone()), 100);
+    // Packets alone displace nobody, from however many addresses.
+    for n in 0..20_000_u32 {
+        let source = Ipv6Addr::from_bits(0x2600 << 112 | u128::from(n) << 64);
+        assert!(bench.passes(&Frame::from(source.into()).tcp(443, SYN).bytes()));
+    }
+    assert_eq!(bench.penalties().list().unwrap().len(), 200);
+    // Ten times what the map holds, while the active go on.
+    for round in 0..(10 * CAPACITY).div_ceil(100) {
+        let first = 10_000 + round * 100;
+        block(first..first + 100);
+        let still = blocked(active.clone());
+        assert_eq!(still, 100, "after {} others", (round + 1) * 100);
+    }
+    let left = bench.penalties().list().unwrap();
+    assert!(
+        left.len() <= CAPACITY as usize && left.len() >= CAPACITY as usize / 2,
+        "{}",
+        left.len()
+    );
+    let listed = |range: std::ops::Range<u32>| range.filter(|n| left.iter().any(|p| p.who == address(*n))).count();
+    assert_eq!((listed(active), listed(idle)), (100, 0));
+    assert_eq!(bench.penalties().counted(), (left.len() as u64, 0));
+}
+
+/// Penalised clients would get in while the daemon restarts, and tokens would be refused.
+#[test]
+fn pinned_maps_survive_a_restart_with_their_contents() {
+    if !root() {
+        return;
+    }
+    let pins = Pins::prepare("test").unwrap();
+    let config = config::Dataplane {
+        pin_directory: pins.path().to_owned(),
+        ..config()
+    };
+    let penalties = [
+        (Penalised::Address("192.0.2.7".parse().unwrap()), Severity::Blocked),
+        (
+            Penalised::Address("2001:db8:c::".parse().unwrap()),
+            Severity::Deferred(3),
+        ),
+        (Penalised::Client(MALLORY), Severity::Blocked),
+    ]
+    .map(|(who, severity)| Penalty {
+        who,
+        severity,
+        remaining: LONG,
+    });
+    let first = Dataplane::start(&config).unwrap();
+    first.penalties().write(&penalties).unwrap();
+    first.penalties().set_keys(&keys()).unwrap();
+    first.penalties().set_clock(clock_offset()).unwrap();
+    first.penalties().switch(true).unwrap();
+    drop(first);
+    let listed = |penalties: &Penalties| {
+        let mut list = penalties.list().unwrap();
+        list.sort_by_key(|penalty| penalty.who);
+        assert!(list.iter().all(|p| p.remaining <= LONG && p.remaining > LONG / 2));
+        list.into_iter().map(|p| (p.who, p.severity)).collect::<Vec<_>>()
+    };
+    let expected = penalties.map(|p| (p.who, p.severity));
+    assert_eq!(
+        listed(&Penalties::open(pins.path()).unwrap()),
+        expected,
+        "no daemon runs"
+    );
+
+    let second = Dataplane::start(&config).unwrap();
+    assert_eq!(listed(second.penalties()), expected);
+    let bench = Bench {
+        program: Program::by_id(second.program_id().unwrap()).unwrap(),
+        dataplane: second,
+    };
+    let time = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let now = u32::try_from(time).unwrap();
+    let token = |client| {
+        let header = Header {
+            not_before: now - 10,
+            expires: now + 100,
+            client,
+            ..header()
+        };
+        from("192.0.2.7")
+            .udp(443, &initial(&minted(header, "192.0.2.7", &keys()[2])))
+            .bytes()
+    };
+    assert_eq!(bench.judge(&from("192.0.2.7").tcp(443, SYN).bytes()), BLOCKED);
+    assert_eq!(bench.judge(&token(ALICE)), TOKEN);
+    assert_eq!(bench.judge(&token(MALLORY)), CLIENT);
+    drop(bench);
+    edge::dataplane::detach(pins.path()).unwrap();
+}
+
+#[test]
+fn metrics_count_the_penalties() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.block("192.0.2.7");
+    bench.penalise(Penalised::Client(7), Severity::Blocked, LONG);
+    bench.penalise(Penalised::Client(8), Severity::Blocked, LONG);
+    bench.penalties().list().unwrap();
+    let mut registry = prometheus_client::registry::Registry::default();
+    registry.register_collector(Box::new(bench.dataplane.metrics()));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [
+        "edge_dataplane_penalties{kind=\"address\"} 1\n",
+        "edge_dataplane_penalties{kind=\"client\"} 2\n",
+        "edge_dataplane_packets_total{verdict=\"drop\",reason=\"penalty_blocked\"} 0\n",
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+}
