@@ -2,6 +2,7 @@
 //! what travels back. Knows everybody; nobody knows it but the command line.
 
 mod control;
+mod feed;
 mod gates;
 mod process;
 mod worker;
@@ -137,7 +138,7 @@ impl Node {
         }
 
         // 2 gate
-        let gates = gates::Gates::start(&config, &mut registry)?;
+        let gates = gates::Gates::start(&config, dataplane.as_ref(), &mut registry)?;
 
         // 3 tls
         let front = tls::Front::new(&config, certificates, &mut registry)?;

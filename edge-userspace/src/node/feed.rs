@@ -1,0 +1,93 @@
+//! The gate's penalties into the kernel's maps: the two rooms do not know each other, so the words of one become the words of
+//! the other here. The gate's feeding thread calls it, `dataplane` does the writing.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dataplane::{Penalised, Penalties, Penalty, Severity};
+use crate::gate::feed::{FeedError, KernelFeed};
+use crate::gate::penalty::{Level, PenaltyChange, Subject};
+
+/// The kernel, as the gate's thread feeds it.
+#[derive(Debug)]
+#[expect(dead_code, reason = "the gate is not wired yet")]
+pub(crate) struct Kernel(pub(crate) Arc<Penalties>);
+
+impl KernelFeed for Kernel {
+    fn apply(&mut self, now: Duration, changes: &[PenaltyChange]) -> Result<(), FeedError> {
+        let (written, lifted) = translate(now, changes);
+        self.0
+            .remove(&lifted)
+            .and_then(|()| self.0.write(&written))
+            .map_err(|error| FeedError(io::Error::other(error)))
+    }
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "the gate is not wired yet"))]
+fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Penalised>) {
+    let mut written = Vec::with_capacity(changes.len());
+    let mut lifted = Vec::new();
+    for change in changes {
+        let who = match change.key {
+            Subject::Address(address) => Penalised::Address(address),
+            Subject::Client(id) => Penalised::Client(id),
+        };
+        let severity = match change.level {
+            Some(Level::Deferred) => Severity::Deferred(change.syn_budget),
+            Some(Level::Blocked) => Severity::Blocked,
+            None => {
+                lifted.push(who);
+                continue;
+            }
+        };
+        // What has ended while it waited to be fed ends here, too: it replaces one that would go on.
+        written.push(Penalty {
+            who,
+            severity,
+            remaining: change.until.saturating_sub(now),
+        });
+    }
+    (written, lifted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A penalty read as another would block who is deferred, or never end.
+    #[test]
+    fn every_change_arrives_as_it_was_meant() {
+        let change = |key, level| PenaltyChange {
+            key,
+            level,
+            until: Duration::from_secs(15),
+            syn_budget: 6,
+        };
+        let address = std::net::IpAddr::from([192, 0, 2, 1]);
+        let changes = [
+            change(Subject::Address(address), Some(Level::Deferred)),
+            change(Subject::Client(7), Some(Level::Blocked)),
+            change(Subject::Client(8), None),
+        ];
+        let (written, lifted) = translate(Duration::from_secs(5), &changes);
+        let remaining = Duration::from_secs(10);
+        assert_eq!(
+            written,
+            [
+                Penalty {
+                    who: Penalised::Address(address),
+                    severity: Severity::Deferred(6),
+                    remaining
+                },
+                Penalty {
+                    who: Penalised::Client(7),
+                    severity: Severity::Blocked,
+                    remaining
+                },
+            ]
+        );
+        assert_eq!(lifted, [Penalised::Client(8)]);
+        assert!(translate(Duration::from_secs(20), &changes).0[0].remaining.is_zero());
+    }
+}
