@@ -11,7 +11,6 @@ use crate::gate::penalty::{Level, PenaltyChange, Subject};
 
 /// The kernel, as the gate's thread feeds it.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the gate is not wired yet")]
 pub(crate) struct Kernel(pub(crate) Arc<Penalties>);
 
 impl KernelFeed for Kernel {
@@ -24,7 +23,6 @@ impl KernelFeed for Kernel {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the gate is not wired yet"))]
 fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Penalised>) {
     let mut written = Vec::with_capacity(changes.len());
     let mut lifted = Vec::new();
@@ -49,6 +47,19 @@ fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Pen
         });
     }
     (written, lifted)
+}
+
+/// A penalty of the kernel's in the gate's words.
+pub(super) fn heard(penalty: &Penalty) -> (Subject, Level) {
+    let subject = match penalty.who {
+        Penalised::Address(address) => Subject::Address(address),
+        Penalised::Client(id) => Subject::Client(id),
+    };
+    let level = match penalty.severity {
+        Severity::Deferred(_) => Level::Deferred,
+        Severity::Blocked => Level::Blocked,
+    };
+    (subject, level)
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 
 use super::Node;
+use super::feed::{self, Kernel};
 use crate::admin::{Penalised, Penalty, PenaltyLevel};
 use crate::base::clock::UnixTime;
 use crate::base::peer::client_prefix;
 use crate::config::{Config, Mistakes};
-use crate::gate::feed::{FeedError, KernelFeed};
+use crate::dataplane::{self, Dataplane, Penalties};
 use crate::gate::handler::Gate;
 use crate::gate::metrics::Metrics;
 use crate::gate::penalty::{Level, PenaltyChange, Subject};
@@ -29,6 +30,8 @@ pub(super) fn wanted(config: &Config) -> bool {
 pub(super) struct Gates {
     pub(super) gate: Arc<Gate>,
     sealed: Arc<Sealed>,
+    /// Where XDP runs.
+    kernel: Option<Arc<Penalties>>,
 }
 
 impl Gates {
@@ -36,8 +39,17 @@ impl Gates {
     ///
     /// # Errors
     /// Templates and secrets that cannot be used.
-    pub(super) fn start(config: &Config, registry: &mut Registry) -> Result<Option<Self>, Mistakes> {
+    pub(super) fn start(
+        config: &Config,
+        dataplane: Option<&Dataplane>,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Option<Self>> {
+        let kernel = dataplane.map(|dataplane| dataplane.penalties().clone());
         if !wanted(config) {
+            if let Some(kernel) = &kernel {
+                // What a daemon before had penalised is not judged any more.
+                kernel.switch(false)?;
+            }
             return Ok(None);
         }
         let sealed = Sealed::new(&config.gate, UnixTime::now()).map_err(|mistake| Mistakes(vec![mistake]))?;
@@ -47,11 +59,34 @@ impl Gates {
         let (gate, changes) = Gate::new(&config.gate, &config.zones, sealed.clone(), metrics)?;
         let gate = Arc::new(gate);
         let (clock, book) = (gate.clock(), Arc::downgrade(gate.book()));
-        let feeding = std::thread::Builder::new().name("gate-feed".to_owned());
-        if let Err(error) = feeding.spawn(move || changes.run(clock, &book, &mut Nowhere)) {
-            tracing::warn!(%error, "penalties are not fed to the kernel");
+        if let Some(kernel) = &kernel {
+            for penalty in kernel.list()? {
+                // Taken over from the daemon before, so that they are listed and can be lifted.
+                let (subject, level) = feed::heard(&penalty);
+                gate.book().add(clock.now().mono, subject, level, penalty.remaining);
+            }
+            kernel.set_keys(&sealed.kernel_keys().0)?;
+            kernel.set_clock(dataplane::clock_offset())?;
+            kernel.switch(true)?;
+            let mut feed = Kernel(kernel.clone());
+            std::thread::Builder::new()
+                .name("gate-feed".to_owned())
+                .spawn(move || changes.run(clock, &book, &mut feed))?;
         }
-        Ok(Some(Self { gate, sealed }))
+        Ok(Some(Self { gate, sealed, kernel }))
+    }
+
+    /// Gauges; the kernel's clock; and keys when their epoch ends.
+    fn tick(&self) {
+        self.gate.tick();
+        let keys = self.sealed.rotate(UnixTime::now());
+        let Some(kernel) = &self.kernel else { return };
+        let told = kernel
+            .set_clock(dataplane::clock_offset())
+            .and_then(|()| keys.map_or(Ok(()), |keys| kernel.set_keys(&keys.0)));
+        if let Err(error) = told {
+            tracing::warn!(target: "edge::gate", %error, "the kernel was not told the time or the keys of tokens");
+        }
     }
 
     pub(super) fn penalties(&self) -> Vec<Penalty> {
@@ -97,24 +132,12 @@ fn subject(whom: Penalised) -> Subject {
     }
 }
 
-/// Once a second: gauges, and keys when their epoch ends.
+/// Keeps the gate current, once a second.
 pub(super) async fn tick(node: Arc<Node>) {
     let Some(gates) = &node.gates else { return };
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
         second.tick().await;
-        gates.gate.tick();
-        if gates.sealed.rotate(UnixTime::now()).is_some() {
-            tracing::info!(target: "edge::gate", "token keys of the next epoch");
-        }
-    }
-}
-
-/// Without XDP there is no kernel to feed.
-struct Nowhere;
-
-impl KernelFeed for Nowhere {
-    fn apply(&mut self, _: Duration, _: &[PenaltyChange]) -> Result<(), FeedError> {
-        Ok(())
+        gates.tick();
     }
 }

@@ -1,10 +1,11 @@
 //! The gate as clients meet it: curl, with a cookie jar and without.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::world::World;
+use crate::world::{CLIENT, EDGE, World};
 
 fn status(head: &str) -> &str {
     head.split(' ').nth(1).unwrap_or_default()
@@ -41,4 +42,39 @@ fn a_client_that_waits_is_served_once() {
     assert!(served.ends_with("the page\n"), "{served}");
     let again = world.ask_limited(&copied).unwrap();
     assert_eq!(status(&again), "429", "a token was good twice: {again}");
+}
+
+fn drops(world: &World) -> u64 {
+    let metrics = world.metrics();
+    let line = "edge_dataplane_packets_total{verdict=\"drop\",reason=\"penalty_blocked\"} ";
+    let count = metrics.lines().find_map(|l| l.strip_prefix(line));
+    count.and_then(|count| count.parse().ok()).unwrap()
+}
+
+/// A client that does not wait ends in the kernel: its connections are not even refused, and no crash of the daemon helps
+/// it, until its time is over or an operator lifts the penalty. Its neighbour at another address is served all the while.
+#[test]
+fn a_client_that_does_not_wait_is_dropped_by_the_kernel() {
+    let Some(mut world) = World::start() else { return };
+    let nothing = world.file("none");
+    let dropped = (0..60).any(|_| world.ask_limited(&nothing).is_none());
+    assert!(dropped, "60 attempts without a wait, and still answered");
+    assert_eq!(world.connect(EDGE[0], 443).unwrap_err().kind(), ErrorKind::TimedOut);
+    let before = drops(&world);
+    assert!(before > 0);
+    assert!(world.control("penalty", &["list"]).contains(CLIENT[0]));
+    assert!(world.get(EDGE[1]).status.success(), "the neighbour is not served");
+
+    world.daemon.kill().unwrap();
+    assert_eq!(world.connect(EDGE[0], 443).unwrap_err().kind(), ErrorKind::TimedOut);
+    world.restart();
+    world.wait_ready(EDGE[1]);
+    assert_eq!(world.connect(EDGE[0], 443).unwrap_err().kind(), ErrorKind::TimedOut);
+    assert!(drops(&world) > before);
+
+    world.control("penalty", &["lift", CLIENT[0]]);
+    // The kernel hears of it within a batch's time.
+    sleep(Duration::from_millis(500));
+    assert!(world.connect(EDGE[0], 443).is_ok());
+    assert!(!world.control("penalty", &["list"]).contains(CLIENT[0]));
 }

@@ -118,6 +118,14 @@ impl World {
             .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// What a scraper gets.
+    pub(crate) fn metrics(&self) -> String {
+        let mut curl = self.edge.command("curl").unwrap();
+        let output = run(curl.args(["--silent", "--fail", &format!("http://{ADMIN}/metrics")]));
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// A file that ends with this world.
     pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
