@@ -43,8 +43,13 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let (trigger, shutdown) = shutdown::channel();
+        // Before a worker accepts: a node that cannot be controlled must not take connections and drop them.
+        let listen = &config.admin.listen;
+        let admin = admin::server::bind(listen)
+            .await
+            .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
         let node = Node::start(run, config, certificates, logs, shutdown)?;
-        node.serve(&trigger).await
+        node.serve(admin, &trigger).await
     })
 }
 
@@ -197,7 +202,7 @@ struct Running {
 
 impl Running {
     /// The control thread's life: admin, events, health, signals, and the way down.
-    async fn serve(self, trigger: &Trigger) -> anyhow::Result<()> {
+    async fn serve(self, listener: admin::server::Listener, trigger: &Trigger) -> anyhow::Result<()> {
         let Self {
             node,
             workers,
@@ -205,10 +210,6 @@ impl Running {
         } = self;
         let shutdown = node.shutdown.clone();
         let config = node.config.load_full();
-        let listen = &config.admin.listen;
-        let listener = admin::server::bind(listen)
-            .await
-            .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
         let admin = tokio::spawn(admin::server::serve(listener, registry, node.clone(), shutdown.clone()));
         let health = tokio::spawn(node.fleet.clone().watch(shutdown.clone()));
         if let Some(events) = node.dataplane.as_ref().and_then(Dataplane::events) {
@@ -229,7 +230,7 @@ impl Running {
             http = ?config.server.http,
             zones = config.zones.len(),
             workers = config.server.workers,
-            admin = %listen,
+            admin = %config.admin.listen,
             "serving"
         );
         let watchdog = tokio::spawn(process::watchdog());
