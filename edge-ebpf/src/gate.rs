@@ -144,9 +144,11 @@ fn by(penalties: &LruHashMap<u64, Penalty>, key: u64) -> Judgement {
     let Some(entry) = penalties.get_ptr_mut(key) else {
         return Judgement::Over;
     };
+    // The clock first: what is read before a call must be saved over it.
+    let now = now();
     // SAFETY: a map's value stays readable while the program runs. It may change meanwhile, and be any numbers.
     let penalty = unsafe { *entry };
-    let judgement = penalty.judge(now());
+    let judgement = penalty.judge(now);
     if let Judgement::Budgeted(next) = judgement {
         // SAFETY: an aligned word of a map's value.
         if !unsafe { swap(&raw mut (*entry).window, penalty.window, next) } {

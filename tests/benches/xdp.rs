@@ -1,21 +1,23 @@
 //! Nanoseconds a packet costs in XDP: ours against the least that any program costs, and against Debian's xdp-filter with
-//! a denied address. By `BPF_PROG_TEST_RUN`, cases interleaved in rounds so that a slow moment hits all of them, medians
+//! a denied address; the gate's verdicts with penalties and tokens. By `BPF_PROG_TEST_RUN`, cases interleaved in rounds so that a slow moment hits all of them, medians
 //! of the rounds. Run it by `cargo xtask bench xdp`; needs root.
 //!
 //! Everything happens in network and mount namespaces of this process's own: nothing of the host's is touched, and
 //! nothing is left behind, however it ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use edge::config::{self, XdpMode};
-use edge::dataplane::Dataplane;
+use edge::dataplane::{Dataplane, Penalised, Penalty, Severity, clock_offset};
+use edge_common::token::{Header, Prefix, QUIC, TokenKey, to_bytes};
 use edge_testbed::packet::flag::{ACK, SYN};
-use edge_testbed::packet::{Frame, quic_initial};
-use edge_testbed::test_run::{Program, verdict};
+use edge_testbed::packet::{Frame, quic_initial, quic_short, quic_token};
+use edge_testbed::test_run::{Program, spread, verdict};
 use ipnet::{IpNet, Ipv4Net};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
@@ -30,6 +32,20 @@ const NEIGHBOUR: [u8; 4] = [198, 51, 99, 7];
 const IN_NETWORK: [u8; 4] = [198, 51, 100, 77];
 /// Denied by itself.
 const ADDRESS: [u8; 4] = [198, 51, 98, 66];
+/// On no list, blocked by the gate, and so is a client behind it.
+const PENALISED: [u8; 4] = [100, 64, 9, 9];
+/// On no list, deferred by the gate with the largest budget.
+const BUDGETED: [u8; 4] = [100, 64, 9, 10];
+const BUDGET: Penalty = Penalty {
+    who: Penalised::Address(IpAddr::V4(Ipv4Addr::from_octets(BUDGETED))),
+    severity: Severity::Deferred(u16::MAX),
+    remaining: Duration::from_secs(86_400),
+};
+/// On no list, deferred without a budget.
+const DEFERRED: [u8; 4] = [100, 64, 9, 11];
+const PENALISED_CLIENT: u64 = 0x0bad_c11e_0000_0001;
+/// Random addresses that are penalised. xdp-filter denies as many of them as its map holds, which is 10,000.
+const MANY: usize = 200_000;
 
 struct Case {
     name: &'static str,
@@ -56,6 +72,9 @@ fn main() -> Outcome<()> {
     }
     isolate()?;
     let dataplane = Dataplane::unattached(&config())?;
+    // The same without the gate, which is how it runs for who does not use it.
+    let gated = Dataplane::unattached(&config())?;
+    let key = penalise(&gated)?;
     let programs = [
         Program::bare(verdict::DROP)?,
         Program::bare(verdict::PASS)?,
@@ -63,6 +82,7 @@ fn main() -> Outcome<()> {
         xdp_filter("filter0", "ipv4", false)?,
         xdp_filter("filter1", "ipv4", true)?,
         xdp_filter("filter2", "all", false)?,
+        Program::by_id(gated.program_id()?)?,
     ];
     let frame = |address: [u8; 4]| Frame::from(IpAddr::from(address));
     let syn = |address| frame(address).tcp(443, SYN).bytes();
@@ -72,6 +92,38 @@ fn main() -> Outcome<()> {
         packet,
         verdict,
     };
+    let now = u32::try_from(std::time::UNIX_EPOCH.elapsed()?.as_secs())?;
+    let header = Header {
+        key_id: 0,
+        family: 0,
+        flags: QUIC,
+        not_before: now - 10,
+        expires: now + 86_400,
+        nonce: 7,
+        client: 7,
+    };
+    // From `PENALISED`: what a token is not good for, the address's penalty decides.
+    let token = |header: Header, address: [u8; 4], flip: u8| {
+        let mut token = to_bytes(header.encode(Prefix::v4(address), &key)).to_vec();
+        token[31] ^= flip;
+        token.resize(96, 0x55);
+        frame(PENALISED)
+            .udp(443, &quic_token(1, &[1; 8], &[2; 8], &token, 2))
+            .bytes()
+    };
+    let expired = Header {
+        expires: now - 10,
+        ..header
+    };
+    let penalised = Header {
+        client: PENALISED_CLIENT,
+        ..header
+    };
+    let early = Header {
+        not_before: now + 80_000,
+        ..header
+    };
+    let initial = |address| frame(address).udp(443, &quic_initial()).bytes();
     let cases = [
         case("bare_drop", 0, syn(CLEAN), verdict::DROP),
         case("bare_pass", 1, syn(CLEAN), verdict::PASS),
@@ -97,12 +149,42 @@ fn main() -> Outcome<()> {
         case("xdp_filter_pass", 3, syn(CLEAN), verdict::PASS),
         case("xdp_filter_dispatched_deny", 4, syn(ADDRESS), verdict::DROP),
         case("xdp_filter_all_deny", 5, syn(ADDRESS), verdict::DROP),
+        case("syn_gated", 6, syn(CLEAN), verdict::PASS),
+        case("syn_penalised", 6, syn(PENALISED), verdict::DROP),
+        case("syn_budgeted", 6, syn(BUDGETED), verdict::PASS),
+        case("syn_deferred", 6, syn(DEFERRED), verdict::DROP),
+        case("initial_no_token", 6, initial(CLEAN), verdict::PASS),
+        case("initial_penalised", 6, initial(PENALISED), verdict::DROP),
+        case("token_valid", 6, token(header, PENALISED, 0), verdict::PASS),
+        case("token_bad_mac", 6, token(header, PENALISED, 1), verdict::DROP),
+        case("token_expired", 6, token(expired, PENALISED, 0), verdict::DROP),
+        case("token_early", 6, token(early, PENALISED, 0), verdict::DROP),
+        case("token_other_address", 6, token(header, CLEAN, 0), verdict::DROP),
+        case(
+            "token_penalised_client",
+            6,
+            token(penalised, PENALISED, 0),
+            verdict::DROP,
+        ),
+        case(
+            "short_header",
+            6,
+            frame(PENALISED).udp(443, &quic_short()).bytes(),
+            verdict::PASS,
+        ),
     ];
     let (rounds, repeat) = if quick { (7, 200_000) } else { (11, 1_000_000) };
     let mut runs: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
     // Round 0 warms caches and branch predictors, and checks the verdicts.
     for round in 0..=rounds {
         for case in &cases {
+            let repeat = if case.name == "syn_budgeted" {
+                // A new penalty has its budget whole.
+                gated.penalties().write(&[BUDGET])?;
+                repeat.min(u32::from(u16::MAX) / 2)
+            } else {
+                repeat
+            };
             let run = programs
                 .get(case.program)
                 .ok_or("no such program")?
@@ -115,22 +197,88 @@ fn main() -> Outcome<()> {
             }
         }
     }
-    report(&cases, &runs, quick, output)
+    let alone = spread_runs(&programs, if quick { 4_000 } else { 40_000 })?;
+    report(&cases, &runs, &alone, quick, output)
 }
 
-fn report(cases: &[Case], runs: &BTreeMap<&str, Vec<u32>>, quick: bool, output: Option<PathBuf>) -> Outcome<()> {
+/// The cases of many addresses: each packet from another one, in an order without a pattern, once. That is a kernel run for
+/// each, and what it reports includes reading the clock and waking up caches; `bare_drop_alone` says how much that is.
+fn spread_runs(programs: &[Program], packets: usize) -> Outcome<BTreeMap<&'static str, Vec<u32>>> {
+    let many = many();
+    let size = std::thread::available_parallelism()?.get().max(possible_processors()?) * 8;
+    let denied = spread(Path::new("/sys/fs/bpf/xdp-filter/filter_ipv4"), ADDRESS, &many, size)?;
+    println!("xdp-filter's map took {denied} of {MANY} addresses");
+    let cases = [
+        ("bare_drop_alone", 0, 1),
+        ("syn_penalised_alone", 6, 1),
+        ("syn_penalised_10k", 6, denied.max(1)),
+        ("xdp_filter_deny_10k", 3, denied.max(1)),
+        ("syn_penalised_200k", 6, MANY),
+    ];
+    let mut runs: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    let mut state = 1_u64;
+    for round in 0..packets {
+        for (name, program, among) in cases {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            let at = usize::try_from(state >> 33)? % among;
+            let address = *many.get(at).ok_or("no such address")?;
+            let packet = Frame::from(IpAddr::from(address)).tcp(443, SYN).bytes();
+            let run = programs.get(program).ok_or("no such program")?.run(&packet, 1)?;
+            if run.verdict != verdict::DROP {
+                return Err(format!("{name}: {address:?} passed").into());
+            }
+            if round > packets / 10 {
+                runs.entry(name).or_default().push(run.nanoseconds);
+            }
+        }
+    }
+    Ok(runs)
+}
+
+fn possible_processors() -> Outcome<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = text.trim().rsplit(['-', ',']).next().unwrap_or_default();
+    Ok(last.parse::<usize>()? + 1)
+}
+
+/// Random client addresses outside of the cases' own and the lists' networks, the same in every run.
+fn many() -> Vec<[u8; 4]> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut all = BTreeSet::new();
+    while all.len() < MANY {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        // 100.64.0.0/10 less 100.64.0.0/16, where the cases are.
+        let low = u32::try_from(state >> 42).unwrap_or_default() & 0x003f_ffff;
+        if low >> 16 != 0 {
+            all.insert((0x6440_0000 | low).to_be_bytes());
+        }
+    }
+    all.into_iter().collect()
+}
+
+fn report(
+    cases: &[Case],
+    runs: &BTreeMap<&str, Vec<u32>>,
+    alone: &BTreeMap<&str, Vec<u32>>,
+    quick: bool,
+    output: Option<PathBuf>,
+) -> Outcome<()> {
     let mut medians = BTreeMap::new();
     println!("{:<28} {:>6}  {:>4}..{:<4} ns a packet", "case", "median", "min", "max");
-    for case in cases {
-        let mut sorted = runs.get(case.name).cloned().unwrap_or_default();
+    for (name, runs) in cases
+        .iter()
+        .filter_map(|case| runs.get_key_value(case.name))
+        .chain(alone)
+    {
+        let mut sorted = runs.clone();
         sorted.sort_unstable();
         let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
         let (min, max) = (
             sorted.first().copied().unwrap_or_default(),
             sorted.last().copied().unwrap_or_default(),
         );
-        println!("{:<28} {median:>6}  {min:>4}..{max:<4}", case.name);
-        medians.insert(case.name, median);
+        println!("{name:<28} {median:>6}  {min:>4}..{max:<4}");
+        medians.insert(*name, median);
     }
     let ns = |name| f64::from(medians.get(name).copied().unwrap_or_default());
     println!(
@@ -141,6 +289,20 @@ fn report(cases: &[Case], runs: &BTreeMap<&str, Vec<u32>>, quick: bool, output: 
         "CIDR deny: {:.2} of xdp-filter (at most 1.25)",
         ns("cidr_deny") / ns("xdp_filter_deny")
     );
+    println!(
+        "penalised SYN: {:.2} of xdp-filter (at most 1)",
+        ns("syn_penalised") / ns("xdp_filter_deny")
+    );
+    println!(
+        "penalised SYN, each packet from another of 10,000 addresses: {:.2} of xdp-filter",
+        ns("syn_penalised_10k") / ns("xdp_filter_deny_10k")
+    );
+    for name in ["token_valid", "token_bad_mac", "token_expired", "token_other_address"] {
+        println!(
+            "{name}: {:.2} of xdp-filter (at most 2.4)",
+            ns(name) / ns("xdp_filter_deny")
+        );
+    }
     if let Some(path) = output {
         let json = serde_json::json!({ "quick": quick, "ns": medians, "runs": runs });
         std::fs::write(&path, serde_json::to_string_pretty(&json)? + "\n")?;
@@ -202,9 +364,40 @@ fn config() -> config::Dataplane {
         allow: vec![],
         deny,
         deny_entries: 262_144,
+        // Room to spare: the kernel evicts before an LRU map is quite full.
         penalty_entries: 262_144,
         event_sample: 1_000,
     }
+}
+
+/// Puts the gate's cases in force, and returns a key that tokens are checked with.
+fn penalise(dataplane: &Dataplane) -> Outcome<TokenKey> {
+    let key = TokenKey {
+        k0: 0x0706_0504_0302_0100,
+        k1: 0x0f0e_0d0c_0b0a_0908,
+        epoch: 1,
+        valid: 1,
+        reserved: 0,
+    };
+    let penalties = dataplane.penalties();
+    penalties.set_keys(&[TokenKey::NONE, key, TokenKey::NONE, TokenKey::NONE])?;
+    penalties.set_clock(clock_offset())?;
+    let penalty = |who, severity| Penalty {
+        who,
+        severity,
+        remaining: Duration::from_secs(86_400),
+    };
+    let address = |address: [u8; 4]| Penalised::Address(address.into());
+    let many = many()
+        .into_iter()
+        .map(|a| penalty(Penalised::Address(a.into()), Severity::Blocked));
+    let mut all: Vec<Penalty> = many.collect();
+    all.push(penalty(address(PENALISED), Severity::Blocked));
+    all.push(penalty(address(DEFERRED), Severity::Deferred(0)));
+    all.push(penalty(Penalised::Client(PENALISED_CLIENT), Severity::Blocked));
+    penalties.write(&all)?;
+    penalties.switch(true)?;
+    Ok(key)
 }
 
 /// Debian's xdp-filter on an interface of its own, with `ADDRESS` denied. The peer that counts is the fastest one for the

@@ -2,9 +2,12 @@
 //! calls, because the programs come from everywhere: the daemon's own, another tool's, or two instructions made here.
 #![expect(unsafe_code, reason = "no library offers BPF_PROG_TEST_RUN on programs of others")]
 
+use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// XDP's verdicts, as the program returns them.
 pub mod verdict {
@@ -14,6 +17,9 @@ pub mod verdict {
     pub const PASS: u32 = 2;
 }
 
+const MAP_LOOKUP: i64 = 1;
+const MAP_UPDATE: i64 = 2;
+const OBJ_GET: i64 = 7;
 const PROG_LOAD: i64 = 5;
 const PROG_TEST_RUN: i64 = 10;
 const PROG_GET_FD_BY_ID: i64 = 13;
@@ -79,6 +85,26 @@ struct ById {
     flags: u32,
 }
 
+/// `bpf_attr` for `BPF_OBJ_GET`.
+#[repr(C)]
+#[derive(Default)]
+struct Pinned {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+/// `bpf_attr` for `BPF_MAP_LOOKUP_ELEM` and `BPF_MAP_UPDATE_ELEM`.
+#[repr(C)]
+#[derive(Default)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
 fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<i64> {
     // SAFETY: the kernel reads and writes `size_of::<T>()` bytes of `attributes`, which is one of the structures above;
     // pointers in them are to buffers that outlive the call.
@@ -94,6 +120,39 @@ fn descriptor(number: i64) -> io::Result<OwnedFd> {
     let number = i32::try_from(number).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Copies the value of `from` to every key of `to`, in another tool's pinned map, as far as the map has room; says how many
+/// it took. `size` is that of a whole value: of a per-CPU map, 8 bytes a possible CPU at least.
+///
+/// # Errors
+/// If there is no such map, or no such key in it.
+pub fn spread(pinned: &Path, from: [u8; 4], to: &[[u8; 4]], size: usize) -> io::Result<usize> {
+    let path = CString::new(pinned.as_os_str().as_bytes())?;
+    let map = descriptor(bpf(
+        OBJ_GET,
+        &mut Pinned {
+            path: path.as_ptr().addr() as u64,
+            ..Pinned::default()
+        },
+    )?)?;
+    let mut value = vec![0_u64; size.div_ceil(8)];
+    let mut element = Element {
+        map: u32::try_from(map.as_raw_fd()).map_err(io::Error::other)?,
+        key: from.as_ptr().addr() as u64,
+        value: value.as_mut_ptr().addr() as u64,
+        ..Element::default()
+    };
+    bpf(MAP_LOOKUP, &mut element)?;
+    for (taken, key) in to.iter().enumerate() {
+        element.key = key.as_ptr().addr() as u64;
+        match bpf(MAP_UPDATE, &mut element) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => return Ok(taken),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(to.len())
 }
 
 impl Program {
