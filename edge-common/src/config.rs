@@ -95,14 +95,17 @@ impl Near {
     }
 }
 
+/// Flag of [`Config`]: attempts on no list are judged by penalties and tokens.
+pub const GATE_ON: u32 = 1;
+
 /// The one element of the map `CONFIG`. All zeros, as a fresh map has it, passes everything.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Config {
     /// Sends an event for one in so many drops of a reason on a CPU; 0 sends none.
     pub event_sample: u32,
-    /// Nothing; 0.
-    pub reserved: u32,
+    /// [`GATE_ON`].
+    pub flags: u32,
     /// Ports whose TCP SYNs are attempts on the edge.
     pub tcp_ports: Ports,
     /// Ports whose UDP datagrams are QUIC for the edge.
@@ -117,7 +120,7 @@ impl Config {
     /// No port is the edge's: every packet passes as not ours.
     pub const EMPTY: Self = Self {
         event_sample: 0,
-        reserved: 0,
+        flags: 0,
         tcp_ports: Ports::EMPTY,
         udp_ports: Ports::EMPTY,
         near_v6_exact: Near::EMPTY,

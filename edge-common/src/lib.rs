@@ -15,7 +15,7 @@ pub mod retry;
 pub mod siphash;
 pub mod token;
 
-pub use config::{Config, Near, Ports};
+pub use config::{Config, GATE_ON, Near, Ports};
 pub use event::Event;
 pub use list::{
     ALLOW, ALLOW_CONFIGURED, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, V4_BUCKETS, v4_bucket, v4_key, v4_length,
@@ -39,8 +39,9 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](crate::Event)s.
     pub const EVENTS: &str = "EVENTS";
-    /// Array with one [`Gate`](crate::penalty::Gate).
-    pub const GATE: &str = "GATE";
+    /// Array with one `u64`: nanoseconds to add to `CLOCK_MONOTONIC` to get the time since 1970. The daemon refreshes it
+    /// every second, because the wall clock is stepped and slewed; without it tokens are early or expired by as much.
+    pub const CLOCK: &str = "CLOCK";
     /// Array of four [`TokenKey`](crate::token::TokenKey)s, by epoch modulo four. Secret.
     pub const KEYS: &str = "KEYS";
     /// LRU hash of client addresses (`u64`, see [`address_key`](crate::penalty::address_key)) to

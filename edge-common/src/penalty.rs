@@ -5,8 +5,8 @@ use crate::token::Prefix;
 
 /// Value of the maps `PENALTY_ADDRESS` and `PENALTY_CLIENT`.
 ///
-/// Times are nanoseconds of `CLOCK_MONOTONIC`, which the program reads as `bpf_ktime_get_coarse_ns`: up to a tick (1 to
-/// 10 ms) late, so a penalty ends up to a tick late.
+/// Times are nanoseconds of `CLOCK_MONOTONIC`, which the program reads by `bpf_ktime_get_coarse_ns`: up to two ticks (of 1 to
+/// 10 ms each) late, and so is the end of a penalty.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalty {
@@ -103,37 +103,16 @@ pub const fn address_prefix(key: u64) -> Prefix {
     }
 }
 
-/// The one element of the map `GATE`. All zeros, as a fresh map has it: no penalty and no token is looked at.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gate {
-    /// Nanoseconds to add to `CLOCK_MONOTONIC` to get the time since 1970. The daemon refreshes it every second, because
-    /// the wall clock is stepped and slewed; without it tokens are early or expired by as much.
-    pub clock_offset: u64,
-    /// [`GATE_ON`].
-    pub flags: u32,
-    /// Nothing; 0.
-    pub reserved: u32,
-}
-
-/// Attempts on no list are judged by penalties and tokens.
-pub const GATE_ON: u32 = 1;
-
 const _: () = {
     assert!(size_of::<Penalty>() == 24 && align_of::<Penalty>() == 8);
     assert!(core::mem::offset_of!(Penalty, window) == 8);
     assert!(core::mem::offset_of!(Penalty, step) == 16);
     assert!(core::mem::offset_of!(Penalty, level) == 20);
-    assert!(size_of::<Gate>() == 16);
-    assert!(core::mem::offset_of!(Gate, flags) == 8);
 };
 
 // SAFETY: `repr(C)`, only integers, no padding (the size asserted above is the sum of the fields).
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Penalty {}
-// SAFETY: as above.
-#[cfg(feature = "user")]
-unsafe impl aya::Pod for Gate {}
 
 #[cfg(test)]
 mod tests {

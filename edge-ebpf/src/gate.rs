@@ -16,17 +16,20 @@
 //! Two processors that take from one budget at once are told apart by a compare-and-swap; the loser's attempt counts as
 //! beyond the budget, and a client's own repetition of it will not.
 
-use aya_ebpf::{helpers::bpf_ktime_get_coarse_ns, maps::LruHashMap};
+use aya_ebpf::{
+    helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    maps::LruHashMap,
+};
 use edge_common::{
     DROP_CLIENT_PENALTY, DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY,
     PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN,
-    penalty::{GATE_ON, Gate, Judgement, Penalty, SECOND, address_key},
+    penalty::{Judgement, Penalty, SECOND, address_key},
     retry,
     token::{self as wait, Prefix, TokenKey, Verdict},
 };
 
 use crate::{
-    GATE, KEYS, PENALTY_ADDRESS, PENALTY_CLIENT,
+    CLOCK, KEYS, PENALTY_ADDRESS, PENALTY_CLIENT, TICK,
     parse::{Frame, Packet},
     token,
 };
@@ -37,12 +40,6 @@ const UDP: usize = 8;
 /// The reason for the verdict on an attempt on no list. `datagram` is the offset of a QUIC Initial's UDP header, or 0.
 #[inline(always)]
 pub fn judge(frame: &Frame, packet: &Packet, datagram: usize) -> u32 {
-    let Some(gate) = GATE.get(0) else {
-        return PASS_ATTEMPT;
-    };
-    if gate.flags & GATE_ON == 0 {
-        return PASS_ATTEMPT;
-    }
     let Some(prefix) = prefix(frame, packet) else {
         // The verifier wants this arm; `parse` has seen the header.
         return PASS_ATTEMPT;
@@ -52,7 +49,7 @@ pub fn judge(frame: &Frame, packet: &Packet, datagram: usize) -> u32 {
             return DROP_MALFORMED;
         };
         if length >= wait::HEADER
-            && let Some(reason) = by_token(frame, packet, (prefix, datagram), gate, (at, length))
+            && let Some(reason) = by_token(frame, packet, (prefix, datagram), (at, length))
         {
             return reason;
         }
@@ -71,7 +68,6 @@ fn by_token(
     frame: &Frame,
     packet: &Packet,
     (prefix, datagram): (Prefix, usize),
-    gate: &Gate,
     (at, length): (usize, usize),
 ) -> Option<u32> {
     let header = frame.header::<{ wait::HEADER }>(at)?;
@@ -84,12 +80,12 @@ fn by_token(
     let key = KEYS.get(wait::key_index(words[0]))?;
     let kind = words[0] as u8;
     if kind == retry::MAGIC && length == retry::LENGTH {
-        return by_retry(frame, packet, datagram, (key, gate), at);
+        return by_retry(frame, packet, datagram, key, at);
     }
     if kind != wait::MAGIC {
         return None;
     }
-    match wait::verify(words, wait::QUIC, prefix, key, seconds(gate)) {
+    match wait::verify(words, wait::QUIC, prefix, key, seconds()?) {
         Verdict::Valid => Some(match by(&PENALTY_CLIENT, wait::Header::read(words).client) {
             Judgement::Over | Judgement::Budgeted(_) => PASS_TOKEN,
             Judgement::Deferred | Judgement::Blocked => DROP_CLIENT_PENALTY,
@@ -102,13 +98,7 @@ fn by_token(
 /// A Retry token proves an address and nobody's identity: a good one is a newcomer's, whom the address's penalty judges. A
 /// client that shows a bad one does not accept another Retry, so its packet is dropped (RFC 9000 section 8.1.2).
 #[inline(always)]
-fn by_retry(
-    frame: &Frame,
-    packet: &Packet,
-    datagram: usize,
-    (key, gate): (&TokenKey, &Gate),
-    at: usize,
-) -> Option<u32> {
+fn by_retry(frame: &Frame, packet: &Packet, datagram: usize, key: &TokenKey, at: usize) -> Option<u32> {
     let token = frame.header::<{ retry::LENGTH }>(at)?;
     let words = [
         token.long::<0>(),
@@ -132,7 +122,7 @@ fn by_retry(
         port: frame.header::<2>(datagram)?.short::<0>(),
         family: packet.version,
     };
-    match retry::verify(words, from, key, seconds(gate)) {
+    match retry::verify(words, from, key, seconds()?) {
         Verdict::BadMac | Verdict::Expired => Some(DROP_TOKEN_BAD),
         _ => None,
     }
@@ -190,17 +180,33 @@ unsafe fn swap(word: *mut u64, old: u64, new: u64) -> bool {
     }
 }
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, as of the last tick: a third of what the exact time costs.
+/// Nanoseconds of `CLOCK_MONOTONIC`, as of the last tick but one at worst. The coarse clock moves with the tick, and the
+/// kernel puts a read of the tick's number in the place of its helper's call: so the clock is asked once a tick.
+/// Processors that write at once write the same; one that reads a new number beside an old time is a tick late.
 #[inline(always)]
 fn now() -> u64 {
     // SAFETY: takes nothing and touches nothing.
-    unsafe { bpf_ktime_get_coarse_ns() }
+    let tick = unsafe { bpf_jiffies64() };
+    let Some(last) = TICK.get_ptr_mut(0) else {
+        // The verifier wants this arm.
+        return 0;
+    };
+    // SAFETY: a map's value stays readable and writable while the program runs, and each word is written in one piece.
+    unsafe {
+        if (&raw const (*last)[0]).read_volatile() == tick {
+            return (&raw const (*last)[1]).read_volatile();
+        }
+        let now = bpf_ktime_get_coarse_ns();
+        (&raw mut (*last)[1]).write_volatile(now);
+        (&raw mut (*last)[0]).write_volatile(tick);
+        now
+    }
 }
 
 /// Whole seconds since 1970.
 #[inline(always)]
-fn seconds(gate: &Gate) -> u64 {
-    now().wrapping_add(gate.clock_offset) / SECOND
+fn seconds() -> Option<u64> {
+    Some(now().wrapping_add(*CLOCK.get(0)?) / SECOND)
 }
 
 #[inline(always)]

@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 use edge_common::{
     COUNTERS_CAPACITY, Config, Entry, V4_BUCKETS, Verdict,
-    penalty::{Gate, Penalty},
+    penalty::Penalty,
     token::{KEYS as TOKEN_KEYS, TokenKey},
     verdict,
 };
@@ -45,9 +45,12 @@ static V6_EXACT: HashMap<[u32; 4], Entry> = HashMap::with_max_entries(1, BPF_F_N
 #[map]
 static V6_PREFIX: LpmTrie<[u32; 4], Entry> = LpmTrie::with_max_entries(1, 0);
 #[map]
-static GATE: Array<Gate> = Array::with_max_entries(1, 0);
+static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static KEYS: Array<TokenKey> = Array::with_max_entries(TOKEN_KEYS as u32, 0);
+// The number of the last tick that was looked at, and the coarse clock then: the program's own.
+#[map]
+static TICK: Array<[u64; 2]> = Array::with_max_entries(1, 0);
 // Sized when the program is loaded. LRU maps take all their memory at once: no storm makes them grow.
 #[map]
 static PENALTY_ADDRESS: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1, 0);

@@ -396,7 +396,7 @@ fn penalise(dataplane: &Dataplane) -> Outcome<TokenKey> {
     all.push(penalty(address(DEFERRED), Severity::Deferred(0)));
     all.push(penalty(Penalised::Client(PENALISED_CLIENT), Severity::Blocked));
     penalties.write(&all)?;
-    penalties.switch(true)?;
+    dataplane.switch_gate(true)?;
     Ok(key)
 }
 

@@ -95,7 +95,7 @@ impl Bench {
         let program = Program::by_id(dataplane.program_id().unwrap()).unwrap();
         let bench = Self { dataplane, program };
         bench.penalties().set_keys(&keys()).unwrap();
-        bench.penalties().switch(true).unwrap();
+        bench.dataplane.switch_gate(true).unwrap();
         bench.freeze();
         bench
     }
@@ -415,9 +415,9 @@ fn lists_win_established_stays_and_off_is_off() {
     for data in [quic_short(), quic_long(1, 1), quic_long(1, 2), quic_long(V2, 3)] {
         assert_eq!(bench.judge(&from(here).udp(443, &data).bytes()), ESTABLISHED);
     }
-    assert!(bench.penalties().is_on().unwrap());
-    bench.penalties().switch(false).unwrap();
-    assert!(!bench.penalties().is_on().unwrap());
+    bench.dataplane.apply(&config()).unwrap();
+    assert_eq!(bench.judge(&from(here).tcp(443, SYN).bytes()), BLOCKED, "after a reload");
+    bench.dataplane.switch_gate(false).unwrap();
     let mut malformed = initial(&[]);
     malformed[5] = 21;
     bench.all(vec![
@@ -427,7 +427,7 @@ fn lists_win_established_stays_and_off_is_off() {
         ("off: malformed Initial", from(here).udp(443, &malformed), ATTEMPT),
         ("off: denied", from(denied).tcp(443, SYN), DENIED),
     ]);
-    bench.penalties().switch(true).unwrap();
+    bench.dataplane.switch_gate(true).unwrap();
     assert_eq!(
         bench.judge(&from(here).tcp(443, SYN).bytes()),
         BLOCKED,
@@ -741,7 +741,7 @@ fn pinned_maps_survive_a_restart_with_their_contents() {
     first.penalties().write(&penalties).unwrap();
     first.penalties().set_keys(&keys()).unwrap();
     first.penalties().set_clock(clock_offset()).unwrap();
-    first.penalties().switch(true).unwrap();
+    first.switch_gate(true).unwrap();
     drop(first);
     let listed = |penalties: &Penalties| {
         let mut list = penalties.list().unwrap();

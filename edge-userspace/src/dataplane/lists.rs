@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use edge_common::{
-    ALLOW, ALLOW_CONFIGURED, Config, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, Ports, V4_BUCKETS, v4_length,
+    ALLOW, ALLOW_CONFIGURED, Config, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, GATE_ON, Ports, V4_BUCKETS, v4_length,
 };
 use ipnet::{IpNet, Ipv6Net};
 
@@ -169,6 +169,19 @@ impl Lists {
         self.denied.load(Ordering::Relaxed)
     }
 
+    /// Makes the program ask the gate's maps about what is on no list, or not.
+    pub(super) fn switch_gate(&self, on: bool) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let mut tables = self.tables();
+        let mut config = tables.config()?;
+        let flags = config.flags & !GATE_ON | if on { GATE_ON } else { 0 };
+        if config.flags == flags {
+            return Ok(());
+        }
+        config.flags = flags;
+        tables.set_config(&config)
+    }
+
     /// Makes the kernel's tables and configuration what the file says, plus run-time entries, which are kept.
     pub(super) fn reload(&self, config: &config::Dataplane) -> Result<(), Error> {
         let _lock = self.lock()?;
@@ -188,7 +201,8 @@ impl Lists {
 
         // Nothing may be looked up less while old entries are still to be found: filters for both first, for the new
         // ones last.
-        let (both, both_lengths) = filters(file, old.keys().chain(new.keys()));
+        let flags = tables.config()?.flags;
+        let (both, both_lengths) = filters(file, flags, old.keys().chain(new.keys()));
         let now = tables.lengths()?;
         tables.set_lengths(&now, &both_lengths)?;
         tables.set_config(&both)?;
@@ -204,7 +218,7 @@ impl Lists {
         for network in old.keys().filter(|network| !new.contains_key(*network)) {
             tables.erase(network)?;
         }
-        let (config, lengths) = filters(file, new.keys());
+        let (config, lengths) = filters(file, flags, new.keys());
         tables.set_config(&config)?;
         tables.set_lengths(&both_lengths, &lengths)?;
         self.count(&new);
@@ -291,7 +305,7 @@ fn fits(entries: &BTreeMap<IpNet, Entry>, capacity: u32) -> Result<(), Error> {
 }
 
 /// The program's configuration before any list entry.
-fn base(file: &config::Dataplane) -> Config {
+fn base(file: &config::Dataplane, flags: u32) -> Config {
     let ports = |list: &[u16]| {
         list.iter().fold(Ports::EMPTY, |mut ports, port| {
             ports.insert(*port);
@@ -300,6 +314,7 @@ fn base(file: &config::Dataplane) -> Config {
     };
     Config {
         event_sample: file.event_sample,
+        flags,
         tcp_ports: ports(&file.tcp_ports),
         udp_ports: ports(&file.udp_ports),
         ..Config::EMPTY
@@ -307,8 +322,12 @@ fn base(file: &config::Dataplane) -> Config {
 }
 
 /// What makes the program look these entries up: its configuration, and the prefix lengths by IPv4 bucket.
-fn filters<'a>(file: &config::Dataplane, networks: impl Iterator<Item = &'a IpNet>) -> (Config, Vec<u64>) {
-    let mut config = base(file);
+fn filters<'a>(
+    file: &config::Dataplane,
+    flags: u32,
+    networks: impl Iterator<Item = &'a IpNet>,
+) -> (Config, Vec<u64>) {
+    let mut config = base(file, flags);
     let mut lengths = vec![0; usize::try_from(V4_BUCKETS).unwrap_or_default()];
     for network in networks {
         match network {

@@ -129,6 +129,15 @@ impl Dataplane {
         &self.penalties
     }
 
+    /// Makes the program judge attempts by penalties and tokens, or stop it. It goes on as it was through reloads and
+    /// restarts; what is in the maps stays either way.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::Pin`].
+    pub fn switch_gate(&self, on: bool) -> Result<(), Error> {
+        self.lists.switch_gate(on)
+    }
+
     /// Packets counted since the maps were made, by reason, over all CPUs and interfaces.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use edge_common::maps;
-use edge_common::penalty::{self, BLOCKED, DEFERRED, GATE_ON, Gate, address_key, address_prefix};
+use edge_common::penalty::{self, BLOCKED, DEFERRED, address_key, address_prefix};
 use edge_common::token::{KEYS, Prefix, TokenKey};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -38,7 +38,7 @@ struct Maps {
     address: Table,
     client: Table,
     keys: Array<MapData, TokenKey>,
-    gate: Array<MapData, Gate>,
+    clock: Array<MapData, u64>,
 }
 
 /// Who is penalised.
@@ -106,7 +106,7 @@ impl Penalties {
                 .try_into()
                 .map_err(Error::map(maps::PENALTY_CLIENT))?,
             keys: map(maps::KEYS)?.try_into().map_err(Error::map(maps::KEYS))?,
-            gate: map(maps::GATE)?.try_into().map_err(Error::map(maps::GATE))?,
+            clock: map(maps::CLOCK)?.try_into().map_err(Error::map(maps::CLOCK))?,
         };
         Ok(Self {
             maps: Mutex::new(maps),
@@ -206,37 +206,7 @@ impl Penalties {
     /// # Errors
     /// [`Error::Map`].
     pub fn set_clock(&self, offset: u64) -> Result<(), Error> {
-        self.change(|gate| gate.clock_offset = offset)
-    }
-
-    /// Makes the program look at penalties and tokens, or stop it. What is in the maps stays.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn switch(&self, on: bool) -> Result<(), Error> {
-        self.change(|gate| {
-            gate.flags = if on {
-                gate.flags | GATE_ON
-            } else {
-                gate.flags & !GATE_ON
-            };
-        })
-    }
-
-    /// Whether the program looks at penalties and tokens.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn is_on(&self) -> Result<bool, Error> {
-        let gate = self.maps().gate.get(&0, 0).map_err(Error::map(maps::GATE))?;
-        Ok(gate.flags & GATE_ON != 0)
-    }
-
-    fn change(&self, how: impl FnOnce(&mut Gate)) -> Result<(), Error> {
-        let mut maps = self.maps();
-        let mut gate = maps.gate.get(&0, 0).map_err(Error::map(maps::GATE))?;
-        how(&mut gate);
-        maps.gate.set(0, gate, 0).map_err(Error::map(maps::GATE))
+        self.maps().clock.set(0, offset, 0).map_err(Error::map(maps::CLOCK))
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
