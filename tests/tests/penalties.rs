@@ -416,7 +416,11 @@ fn lists_win_established_stays_and_off_is_off() {
         assert_eq!(bench.judge(&from(here).udp(443, &data).bytes()), ESTABLISHED);
     }
     bench.dataplane.apply(&config()).unwrap();
-    assert_eq!(bench.judge(&from(here).tcp(443, SYN).bytes()), BLOCKED, "after a reload");
+    assert_eq!(
+        bench.judge(&from(here).tcp(443, SYN).bytes()),
+        BLOCKED,
+        "after a reload"
+    );
     bench.dataplane.switch_gate(false).unwrap();
     let mut malformed = initial(&[]);
     malformed[5] = 21;

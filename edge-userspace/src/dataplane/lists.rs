@@ -322,11 +322,7 @@ fn base(file: &config::Dataplane, flags: u32) -> Config {
 }
 
 /// What makes the program look these entries up: its configuration, and the prefix lengths by IPv4 bucket.
-fn filters<'a>(
-    file: &config::Dataplane,
-    flags: u32,
-    networks: impl Iterator<Item = &'a IpNet>,
-) -> (Config, Vec<u64>) {
+fn filters<'a>(file: &config::Dataplane, flags: u32, networks: impl Iterator<Item = &'a IpNet>) -> (Config, Vec<u64>) {
     let mut config = base(file, flags);
     let mut lengths = vec![0; usize::try_from(V4_BUCKETS).unwrap_or_default()];
     for network in networks {
