@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::Method;
-use ipnet::IpNet;
 
 use crate::admin::{Denial, Denied, Penalised, Penalty, PenaltyLevel, client};
 use crate::base::clock::UnixTime;
 use crate::config::value::AdminAddress;
-use crate::config::{self, Config};
+use crate::config::{self, Config, value};
 use crate::{dataplane, gate, node};
 
 /// An edge node: XDP in front, TLS and HTTP behind.
@@ -143,8 +142,7 @@ enum DenyCommand {
 #[derive(Debug, Args)]
 struct Network {
     /// A network such as 192.0.2.0/24 or 2001:db8::/32, or one address.
-    #[arg(value_parser = |text: &str| client::parse_network(text).ok_or("write a network such as 192.0.2.0/24, or an address"))]
-    cidr: IpNet,
+    cidr: value::Network,
 }
 
 #[derive(Debug, Args)]
@@ -272,17 +270,17 @@ fn ask(asked: &Asked, method: Method, path: &str, body: String) -> anyhow::Resul
 fn deny(deny: &Deny) -> anyhow::Result<()> {
     match &deny.command {
         DenyCommand::Add(network) => {
-            let text = ask(&deny.asked, Method::POST, "/deny", network.cidr.to_string())?;
+            let text = ask(&deny.asked, Method::POST, "/deny", network.cidr.0.to_string())?;
             let what = match serde_json::from_str(&text).context("the daemon's answer cannot be read")? {
                 Denial::Denied => "denied",
                 Denial::Already => "was denied already:",
                 Denial::Allowed => "kept without effect, for the allow list covers it:",
             };
-            print(&format!("{what} {}\n", network.cidr));
+            print(&format!("{what} {}\n", network.cidr.0));
         }
         DenyCommand::Del(network) => {
-            ask(&deny.asked, Method::DELETE, "/deny", network.cidr.to_string())?;
-            print(&format!("lifted {}\n", network.cidr));
+            ask(&deny.asked, Method::DELETE, "/deny", network.cidr.0.to_string())?;
+            print(&format!("lifted {}\n", network.cidr.0));
         }
         DenyCommand::List { json } => {
             let text = ask(&deny.asked, Method::GET, "/deny", String::new())?;

@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use super::{Control, ControlError, Penalty, metrics};
+use crate::config::value::Network;
 
 /// Marks a control command. A web page cannot set it across origins without a preflight, which this endpoint never grants,
 /// so a browser on the operator's machine cannot be made to change the node (cross-site request forgery).
@@ -103,7 +104,8 @@ fn local_host(headers: &HeaderMap) -> bool {
 }
 
 fn network(body: &[u8]) -> Option<IpNet> {
-    std::str::from_utf8(body).ok().and_then(parse_network)
+    let network: Network = std::str::from_utf8(body).ok()?.trim().parse().ok()?;
+    Some(network.0)
 }
 
 fn no_network() -> Answer {
@@ -111,16 +113,6 @@ fn no_network() -> Answer {
         StatusCode::BAD_REQUEST,
         "write a network: 192.0.2.0/24, 2001:db8::/32 or one address\n",
     )
-}
-
-/// A network, or an address as the network of itself. Bits behind the prefix are cleared.
-pub fn parse_network(text: &str) -> Option<IpNet> {
-    let text = text.trim();
-    let network = text
-        .parse::<IpNet>()
-        .ok()
-        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
-    Some(network.trunc())
 }
 
 fn failed(error: &ControlError) -> Answer {

@@ -14,8 +14,6 @@ use tokio::net::{TcpStream, UnixStream};
 use super::answer::CONTROL_HEADER;
 use crate::config::value::AdminAddress;
 
-pub use super::answer::parse_network;
-
 /// A command that did not come through.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -34,6 +34,10 @@ struct Checker<'a> {
     mistakes: Vec<Mistake>,
 }
 
+pub(super) fn networks(list: &[super::value::Network]) -> Vec<ipnet::IpNet> {
+    list.iter().map(|network| network.0).collect()
+}
+
 /// No limit is written as zero.
 fn limit(time: Time) -> Option<Duration> {
     (!time.0.is_zero()).then_some(time.0)
@@ -119,7 +123,7 @@ impl Checker<'_> {
             http: raw.http.get_ref().clone(),
             redirect_port: raw.redirect_port,
             workers,
-            proxy_protocol_from: raw.proxy_protocol_from.clone(),
+            proxy_protocol_from: networks(&raw.proxy_protocol_from),
             drain: raw.drain.0,
         }
     }
@@ -142,8 +146,8 @@ impl Checker<'_> {
             pin_directory: raw.pin_directory.clone(),
             tcp_ports,
             udp_ports: Vec::new(),
-            allow: raw.allow.clone(),
-            deny: raw.deny.clone(),
+            allow: networks(&raw.allow),
+            deny: networks(&raw.deny),
             deny_entries: self.bounded(&raw.deny_entries, 16, 16 << 20),
             penalty_entries: self.bounded(&raw.penalty_entries, 1024, 16 << 20),
             event_sample: raw.event_sample,

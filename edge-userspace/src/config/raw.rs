@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::value::{AdminAddress, HostPattern, OriginAddress, Size, Time};
+use super::value::{AdminAddress, HostPattern, Network, OriginAddress, Size, Time};
 
 /// A whole file.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -51,7 +50,7 @@ section! {
         http: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
         redirect_port: u16 = 443,
         workers: Spanned<usize> = Spanned::new(0..0, 0),
-        proxy_protocol_from: Vec<IpNet> = Vec::new(),
+        proxy_protocol_from: Vec<Network> = Vec::new(),
         drain: Time = seconds(30),
     }
 }
@@ -62,8 +61,8 @@ section! {
         interfaces: Vec<String> = Vec::new(),
         xdp: XdpMode = XdpMode::Auto,
         pin_directory: PathBuf = PathBuf::from("/sys/fs/bpf/edge"),
-        allow: Vec<IpNet> = Vec::new(),
-        deny: Vec<IpNet> = Vec::new(),
+        allow: Vec<Network> = Vec::new(),
+        deny: Vec<Network> = Vec::new(),
         deny_entries: Spanned<u32> = Spanned::new(0..0, 262_144),
         penalty_entries: Spanned<u32> = Spanned::new(0..0, 131_072),
         event_sample: u32 = 1_000,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 /// Declares a newtype whose TOML form is a string read by `FromStr`.
@@ -72,6 +73,23 @@ impl FromStr for Size {
             .filter(|n| *n <= 1 << 50)
             .map(Self)
             .ok_or_else(wrong)
+    }
+}
+
+/// A network, or one address as the network of itself. Bits behind the prefix are cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+from_string!(Network);
+
+impl FromStr for Network {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let network = text
+            .parse::<IpNet>()
+            .ok()
+            .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        let wrong = || format!("\"{text}\" is no network; write 192.0.2.0/24, 2001:db8::/32 or one address");
+        network.map(|network| Self(network.trunc())).ok_or_else(wrong)
     }
 }
 
@@ -246,6 +264,18 @@ mod tests {
         }
         for wrong in ["", "B", "10", "1KB", "1k", "-1B", "99999999999TiB"] {
             assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+    }
+
+    /// A network read too widely would deny strangers; a single address must do.
+    #[test]
+    fn networks() {
+        let read = |text: &str| text.parse::<Network>().map(|n| n.0.to_string());
+        assert_eq!(read("192.0.2.9").as_deref(), Ok("192.0.2.9/32"));
+        assert_eq!(read("192.0.2.9/24").as_deref(), Ok("192.0.2.0/24"));
+        assert_eq!(read("2001:db8::1").as_deref(), Ok("2001:db8::1/128"));
+        for wrong in ["", "192.0.2", "192.0.2.0/33", "a.example", "192.0.2.0/", "/24"] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 

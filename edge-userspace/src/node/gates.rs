@@ -18,6 +18,9 @@ use crate::gate::metrics::Metrics;
 use crate::gate::penalty::{Level, PenaltyChange, Subject};
 use crate::gate::sealed::Sealed;
 
+/// Seconds between two counts of the kernel's penalties, for the gauge: a walk through the maps.
+const COUNTED_EVERY: u32 = 10;
+
 /// Whether any zone judges requests.
 pub(super) fn wanted(config: &Config) -> bool {
     config
@@ -46,9 +49,9 @@ impl Gates {
     ) -> anyhow::Result<Option<Self>> {
         let kernel = dataplane.map(|dataplane| dataplane.penalties().clone());
         if !wanted(config) {
-            if let Some(kernel) = &kernel {
+            if let Some(dataplane) = dataplane {
                 // What a daemon before had penalised is not judged any more.
-                kernel.switch(false)?;
+                dataplane.switch_gate(false)?;
             }
             return Ok(None);
         }
@@ -59,7 +62,7 @@ impl Gates {
         let (gate, changes) = Gate::new(&config.gate, &config.zones, sealed.clone(), metrics)?;
         let gate = Arc::new(gate);
         let (clock, book) = (gate.clock(), Arc::downgrade(gate.book()));
-        if let Some(kernel) = &kernel {
+        if let (Some(dataplane), Some(kernel)) = (dataplane, &kernel) {
             for penalty in kernel.list()? {
                 // Taken over from the daemon before, so that they are listed and can be lifted.
                 let (subject, level) = feed::heard(&penalty);
@@ -67,7 +70,7 @@ impl Gates {
             }
             kernel.set_keys(&sealed.kernel_keys().0)?;
             kernel.set_clock(dataplane::clock_offset())?;
-            kernel.switch(true)?;
+            dataplane.switch_gate(true)?;
             let mut feed = Kernel(kernel.clone());
             std::thread::Builder::new()
                 .name("gate-feed".to_owned())
@@ -136,8 +139,15 @@ fn subject(whom: Penalised) -> Subject {
 pub(super) async fn tick(node: Arc<Node>) {
     let Some(gates) = &node.gates else { return };
     let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut count = 0_u32;
     loop {
         second.tick().await;
         gates.tick();
+        count = count.wrapping_add(1);
+        if let Some(kernel) = gates.kernel.as_ref().filter(|_| count.is_multiple_of(COUNTED_EVERY))
+            && let Err(error) = kernel.list()
+        {
+            tracing::warn!(target: "edge::gate", %error, "the kernel's penalties cannot be counted");
+        }
     }
 }

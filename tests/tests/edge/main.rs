@@ -6,5 +6,6 @@
 mod checkout;
 mod garbage;
 mod gate;
+mod reload;
 mod survival;
 mod world;

@@ -107,7 +107,7 @@ impl Checker<'_> {
         }
         Gate {
             dry_run: raw.dry_run,
-            allow: raw.allow.clone(),
+            allow: crate::config::check::networks(&raw.allow),
             defer: self.time(&raw.defer, SECOND, HOUR),
             token_life: self.time(&raw.token_life, 60 * SECOND, 6 * HOUR),
             grace: self.number(&raw.grace, 1, 10_000),

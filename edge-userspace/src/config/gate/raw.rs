@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::config::value::Time;
+use crate::config::value::{Network, Time};
 
 const fn seconds(n: u64) -> Time {
     Time(Duration::from_secs(n))
@@ -47,7 +46,7 @@ impl Default for Node {
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Gate {
     pub(super) dry_run: bool,
-    pub(super) allow: Vec<IpNet>,
+    pub(super) allow: Vec<Network>,
     pub(super) defer: Spanned<Time>,
     pub(super) token_life: Spanned<Time>,
     pub(super) grace: Spanned<u32>,
