@@ -60,11 +60,11 @@ fn a_reload_swaps_lists_and_refuses_mistakes_under_an_open_connection() {
     assert_eq!(world.connect(EDGE[0], 443).unwrap_err().kind(), ErrorKind::TimedOut);
     assert!(ask(&mut connection).starts_with("HTTP/1.1 308"));
 
-    fs::write(&file, denies.replace("[[zone]]", "[[zones]]")).unwrap();
+    fs::write(&file, denies.replace("xdp = ", "xpd = ")).unwrap();
     signal(&world, Signal::HUP);
     until("the mistake is told with its line and mend", || {
         let log = fs::read_to_string(world.file("log")).unwrap();
-        log.contains("not reloaded: ") && log.contains("edge.toml:9: ") && log.contains("did you mean `zone`?")
+        log.contains("not reloaded: ") && log.contains("edge.toml:7: ") && log.contains("did you mean `xdp`?")
     });
     assert!(
         world.control("deny", &["list"]).contains(CLIENT[0]),
