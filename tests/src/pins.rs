@@ -12,7 +12,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// statfs(2): BPF_FS_MAGIC.
 const BPF_FS_MAGIC: i128 = 0xcafe_4a11;
 /// Only these are swept: an operator may well pin under `edge-something-7`.
-const LABELS: [&str; 2] = ["demo", "test"];
+const LABELS: [&str; 3] = ["bench", "demo", "test"];
 
 /// A name for a pin directory that is this process's own. The edge makes the directory.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Mounts the BPF file system if it is not there (in containers, usually). `label` is `demo` or `test`.
+    /// Mounts the BPF file system if it is not there (in containers, usually). `label` is `bench`, `demo` or `test`.
     pub fn prepare(label: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         anyhow::ensure!(

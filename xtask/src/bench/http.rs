@@ -244,7 +244,8 @@ fn compare(case: &Case, edge: Target, nginx: Target, effort: &Effort, core: usiz
     })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// Of at least one value.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len().is_multiple_of(2) {
@@ -318,7 +319,7 @@ fn content(length: u64) -> Vec<u8> {
 }
 
 /// The core for load generator and origin, and the one for the proxies.
-fn cores() -> Result<(usize, usize)> {
+pub(super) fn cores() -> Result<(usize, usize)> {
     let allowed = sched_getaffinity(None).context("asking which cores this process may use")?;
     let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
         .filter(|&core| allowed.is_set(core))

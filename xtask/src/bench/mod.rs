@@ -6,6 +6,7 @@ mod edge;
 mod http;
 mod load;
 mod nginx;
+mod storm;
 mod xdp;
 
 use anyhow::Result;
@@ -15,6 +16,8 @@ use anyhow::Result;
 pub(crate) enum Bench {
     /// Requests per CPU-second of an HTTPS reverse proxy, against nginx
     Http(http::BenchHttp),
+    /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against nginx
+    Storm(storm::BenchStorm),
     /// Nanoseconds per packet of the XDP program, against xdp-filter
     Xdp(xdp::BenchXdp),
 }
@@ -23,6 +26,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Http(bench) => http::run(bench),
+        Bench::Storm(bench) => storm::run(bench),
         Bench::Xdp(bench) => xdp::run(bench),
     }
 }

@@ -89,6 +89,15 @@ pub(super) fn proxy(setting: &Setting<'_>) -> Result<Process> {
 
 fn start(prefix: &Path, http: &str, address: SocketAddr, core: usize) -> Result<Process> {
     fs::create_dir_all(prefix)?;
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string()]);
+    let mut process = spawn(command, prefix, http)?;
+    process.wait_port(address, Duration::from_secs(10))?;
+    Ok(process)
+}
+
+/// Starts nginx by `command`, which runs what is added to it, with one worker and this content of `http`.
+pub(super) fn spawn(mut command: Command, prefix: &Path, http: &str) -> Result<Process> {
     let nginx = workspace::need("nginx", workspace::SETUP_BENCH)?;
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("    {kind}_temp_path \"{}\";\n", prefix.join(kind).display()))
@@ -116,15 +125,12 @@ http {{
     );
     let file: PathBuf = prefix.join("nginx.conf");
     fs::write(&file, configuration)?;
-    let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(nginx);
     command
+        .arg(nginx)
         .arg("-p")
         .arg(prefix)
         .arg("-c")
         .arg(&file)
         .args(["-e", "stderr"]);
-    let mut process = Process::spawn(&mut command, &prefix.join("output.log"))?;
-    process.wait_port(address, Duration::from_secs(10))?;
-    Ok(process)
+    Process::spawn(&mut command, &prefix.join("output.log"))
 }

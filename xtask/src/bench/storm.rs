@@ -1,0 +1,212 @@
+//! `cargo xtask bench storm`: what well-behaved clients keep while others retry without waiting, and what a rejected retry
+//! costs. [`world`] makes the namespaces and measures a window, [`target`] the three servers, [`plot`] the picture.
+
+mod plot;
+mod target;
+mod world;
+
+use std::fs;
+
+use anyhow::{Result, bail};
+use edge_testbed::pki::Authority;
+use edge_testbed::{netns, pins};
+use serde::Serialize;
+
+use super::http::{cores, median};
+use super::nginx;
+use crate::workspace::{self, Profile};
+use target::Kind;
+use world::{Plan, Turn};
+
+const HOW: &[&str] = &[
+    "client and edge are network namespaces joined by a veth pair, made anew for each turn; the three servers take turns",
+    "every request has a connection and a full TLS 1.3 handshake of its own; the same ECDSA P-256 certificate, 1 KB from a file; server and loads each have one core",
+    "good clients: open loop at a fixed rate from 100 addresses, latency counted from when the request was due, 2000 ms for one without a good answer within 2 s",
+    "retriers: 50 addresses, one TLS client each, that asks again 1 ms after any answer or 500 ms without one; the rule is 2 requests per second and address, 10 at once",
+    "windows of a turn: quiet (good clients), retries (and retriers), storm (and SYNs from the retriers' addresses by AF_PACKET)",
+    "CPU: the server's processes and the kernel thread that polls the server's end of the veth (threaded NAPI, pinned to the server's core); the softirqs of the clients' end, which run in whoever sends, are in the server's processes as far as these send",
+    "cpu_s_per_million_rejected: the window's CPU less that of the requests served (at the price of the quiet window), by rejected retries: 429s and SYNs dropped by the kernel (edge's counters, nftables' counter). edge and nginx_nft: storm window. nginx_limit_req: retries window, because it rejects no SYN and the flood would only be added to its cost",
+    "offered_retries_per_s: retriers' attempts and SYNs sent in the storm window, over all turns; figures are medians over the rounds",
+];
+
+/// What well-behaved clients keep while others retry without waiting, against nginx.
+///
+/// HTTPS clients at a fixed rate, first alone, then beside clients that were told to wait and retry at once, then with a
+/// flood of SYNs from those clients' addresses. edge with a rate rule and XDP, nginx with limit_req, and nginx behind
+/// nftables with a meter of the SYNs of each address take turns. Reports goodput and p99 of the well-behaved, and the
+/// CPU seconds of a million rejected retries. Needs root and two cores; all load stays inside network namespaces of its
+/// own, which end with it. Writes target/bench/storm.json and storm.svg. Takes about five minutes.
+#[derive(clap::Args)]
+pub(crate) struct BenchStorm {
+    /// One short round instead of three: under a minute once built, for a smoke test
+    #[arg(long)]
+    quick: bool,
+    /// Use the binaries that were built before, without `setup` and building
+    #[arg(long)]
+    no_build: bool,
+    /// SYNs per second of the flood
+    #[arg(long, value_name = "RATE", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
+    flood: u32,
+}
+
+#[derive(Serialize)]
+struct Report {
+    quick: bool,
+    offered_retries_per_s: f64,
+    edge: Figures,
+    nginx_limit_req: Figures,
+    nginx_nft: Figures,
+    how: &'static [&'static str],
+    peer: String,
+    runs: Runs,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Figures {
+    goodput_quiet_rps: f64,
+    goodput_storm_rps: f64,
+    p99_quiet_ms: f64,
+    p99_storm_ms: f64,
+    cpu_s_per_million_rejected: f64,
+}
+
+#[derive(Default, Serialize)]
+struct Runs {
+    edge: Vec<Turn>,
+    nginx_limit_req: Vec<Turn>,
+    nginx_nft: Vec<Turn>,
+}
+
+/// Measures, prints, writes.
+pub(crate) fn run(bench: &BenchStorm) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("network namespaces and XDP need root: `sudo -E env PATH=$PATH cargo xtask bench storm`");
+    }
+    if !bench.no_build {
+        workspace::prepare(&[workspace::SETUP_BENCH, workspace::BUILD_EBPF])?;
+        workspace::build_binaries(Profile::Release)?;
+        // By itself: the daemon's release build need not know of this load's features.
+        workspace::cargo(&[
+            "build",
+            "--release",
+            "-p",
+            "edge-testbed",
+            "--no-default-features",
+            "--features",
+            "storm",
+            "--bin",
+            "storm-load",
+        ])?;
+    }
+    netns::sweep()?;
+    pins::sweep();
+    let output = workspace::output("bench")?;
+    let directory = workspace::output("bench/storm")?;
+    let measured = measure(bench, &output, &directory);
+    workspace::give_back(&output)?;
+    measured
+}
+
+fn measure(bench: &BenchStorm, output: &std::path::Path, directory: &std::path::Path) -> Result<()> {
+    let (load_core, server_core) = cores()?;
+    let authority = Authority::new("Edge bench CA")?;
+    let ca = directory.join("ca.pem");
+    authority.write(&ca)?;
+    let plan = Plan {
+        leaf: authority.write_leaf(directory, "leaf", &[world::HOST])?,
+        directory: directory.to_owned(),
+        ca,
+        load_core,
+        server_core,
+        seconds: if bench.quick { 3.0 } else { 8.0 },
+        flood: bench.flood,
+    };
+    fs::create_dir_all(directory.join("www"))?;
+    fs::write(directory.join("www/page"), "0123456789abcde\n".repeat(64))?;
+
+    let rounds = if bench.quick { 1 } else { 3 };
+    let mut runs = Runs::default();
+    for round in 1..=rounds {
+        for kind in [Kind::Edge, Kind::LimitReq, Kind::Nft] {
+            let turn = world::turn(&plan, kind)?;
+            println!("{round}/{rounds} {turn}");
+            match kind {
+                Kind::Edge => runs.edge.push(turn),
+                Kind::LimitReq => runs.nginx_limit_req.push(turn),
+                Kind::Nft => runs.nginx_nft.push(turn),
+            }
+        }
+    }
+    let all = runs.edge.iter().chain(&runs.nginx_limit_req).chain(&runs.nginx_nft);
+    let report = Report {
+        quick: bench.quick,
+        offered_retries_per_s: median(all.map(|turn| turn.storm.offered_per_s()).collect()),
+        edge: figures(&runs.edge),
+        nginx_limit_req: figures(&runs.nginx_limit_req),
+        nginx_nft: figures(&runs.nginx_nft),
+        how: HOW,
+        peer: nginx::version()?,
+        runs,
+    };
+    print!("{}", table(&report));
+    let file = output.join("storm.json");
+    fs::write(&file, serde_json::to_string_pretty(&report)? + "\n")?;
+    fs::write(output.join("storm.svg"), plot::svg(&rows(&report)))?;
+    println!("written to {}, and storm.svg beside it", file.display());
+    Ok(())
+}
+
+fn figures(turns: &[Turn]) -> Figures {
+    let of = |figure: fn(&Turn) -> f64| median(turns.iter().map(figure).collect());
+    Figures {
+        goodput_quiet_rps: of(|turn| turn.quiet.goodput()),
+        goodput_storm_rps: of(|turn| turn.storm.goodput()),
+        p99_quiet_ms: of(|turn| turn.quiet.good.p99_ms),
+        p99_storm_ms: of(|turn| turn.storm.good.p99_ms),
+        cpu_s_per_million_rejected: of(|turn| turn.cpu_s_per_million_rejected),
+    }
+}
+
+fn rows(report: &Report) -> [(&'static str, Figures); 3] {
+    [
+        ("edge", report.edge),
+        ("nginx limit_req", report.nginx_limit_req),
+        ("nginx + nftables", report.nginx_nft),
+    ]
+}
+
+fn table(report: &Report) -> String {
+    let mut table = format!(
+        "\nWell-behaved HTTPS clients beside {:.0} retries per second (medians), against {}\n{:<18}{:>11}{:>11}{:>8}{:>11}{:>11}{:>20}\n",
+        report.offered_retries_per_s,
+        report.peer,
+        "",
+        "quiet req/s",
+        "storm req/s",
+        "kept",
+        "p99 quiet",
+        "p99 storm",
+        "CPU s/M rejected"
+    );
+    for (name, figures) in rows(report) {
+        table += &format!(
+            "{name:<18}{:>11.1}{:>11.1}{:>8.3}{:>8.1} ms{:>8.1} ms{:>20.3}\n",
+            figures.goodput_quiet_rps,
+            figures.goodput_storm_rps,
+            figures.goodput_storm_rps / figures.goodput_quiet_rps,
+            figures.p99_quiet_ms,
+            figures.p99_storm_ms,
+            figures.cpu_s_per_million_rejected,
+        );
+    }
+    let kept = report.edge.goodput_storm_rps / report.edge.goodput_quiet_rps;
+    let cost = report.edge.cpu_s_per_million_rejected / report.nginx_limit_req.cpu_s_per_million_rejected;
+    let verdict = |reached: bool| if reached { "reached" } else { "MISSED" };
+    table += &format!(
+        "goodput kept, at least 0.95: {kept:.3}, {}; a rejected retry, at most 1/1000 of nginx's 429: 1/{:.0}, {}\n",
+        verdict(kept >= 0.95),
+        1.0 / cost,
+        verdict(cost <= 0.001),
+    );
+    table
+}
