@@ -1,4 +1,4 @@
-//! The three servers under storm, each with the same rule: two requests a second of an address, ten at once.
+//! The three servers under storm, each with the same rule: two requests a second of an address, five at once.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -143,7 +143,7 @@ key = "{key}"
 [zone.origin]
 directory = "{www}"
 [[zone.gate.rule]]
-rate = {{ requests = 2, per = "1s", burst = 10 }}
+rate = {{ requests = 2, per = "1s", burst = 5 }}
 "#,
         pins = pins.display(),
         state = prefix.join("state").display(),
@@ -164,7 +164,7 @@ fn site(plan: &Plan, address: SocketAddr, limit: bool) -> String {
     let (zone, rule) = if limit {
         (
             "limit_req_zone $binary_remote_addr zone=clients:10m rate=2r/s;",
-            "limit_req zone=clients burst=10 nodelay; limit_req_status 429; limit_req_log_level info;",
+            "limit_req zone=clients burst=5 nodelay; limit_req_status 429; limit_req_log_level info;",
         )
     } else {
         ("", "")
@@ -196,7 +196,7 @@ fn meter(prefix: &Path, netns: &Netns, interface: &str) -> Result<()> {
     set seen {{ type ipv4_addr; flags dynamic; timeout 60s; size 65536; }}
     chain input {{
         type filter hook ingress device "{interface}" priority 0; policy accept;
-        tcp dport 443 tcp flags & (syn | ack) == syn update @seen {{ ip saddr limit rate over 2/second burst 10 packets }} counter drop
+        tcp dport 443 tcp flags & (syn | ack) == syn update @seen {{ ip saddr limit rate over 2/second burst 5 packets }} counter drop
     }}
 }}
 "#

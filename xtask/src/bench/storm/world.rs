@@ -20,7 +20,6 @@ pub(super) const HOST: &str = "storm.example.test";
 const TARGET: &str = "10.77.0.1:443";
 /// Requests per second of all good clients: half of what the rule leaves each of them.
 const GOOD_RATE: f64 = 100.0;
-const CLIENT: &str = "storm0";
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(5);
 
@@ -121,29 +120,33 @@ impl fmt::Display for Turn {
 pub(super) fn turn(plan: &Plan, kind: Kind) -> Result<Turn> {
     let client = Netns::create("client")?;
     let inside = Netns::create("edge")?;
-    // A name of this process's own: the thread that polls it carries it, and threads are the whole machine's.
+    // Names of this process's own: the threads that poll them carry them, and threads are the whole machine's.
     let interface = format!("st{}", std::process::id());
+    let outside = format!("sc{}", std::process::id());
     let end = |netns, interface, address| End {
         netns,
         interface,
         addresses: address,
     };
     veth(
-        &end(&client, CLIENT, &["10.77.0.2/16"]),
+        &end(&client, &outside, &["10.77.0.2/16"]),
         &end(&inside, &interface, &["10.77.0.1/16"]),
     )?;
     for network in ["10.77.1.0/24", "10.77.2.0/24"] {
-        client.ip(&["route", "add", "local", network, "dev", CLIENT])?;
+        client.ip(&["route", "add", "local", network, "dev", &outside])?;
     }
+    poller(&client, &outside, plan.load_core)?;
+    let kernel = poller(&inside, &interface, plan.server_core)?;
     let address: SocketAddr = TARGET.parse()?;
     let mut server = Server::start(kind, plan, &inside, &interface, address)?;
     ready(&mut server, &client, &inside, address)?;
     let mut world = World {
         plan,
-        kernel: poller(plan, &inside, &interface)?,
-        from: station(&client, CLIENT)?,
+        kernel,
+        from: station(&client, &outside)?,
         to: station(&inside, &interface)?,
         server,
+        outside,
         client,
         inside,
     };
@@ -202,6 +205,8 @@ struct World<'a> {
     kernel: u32,
     from: String,
     to: String,
+    /// The interface of the loads.
+    outside: String,
     client: Netns,
     inside: Netns,
 }
@@ -255,7 +260,7 @@ impl World<'_> {
             .args([format!("source={source}"), format!("sources={sources}")])
             .args([format!("rate={rate}"), format!("seconds={seconds}")])
             .args([
-                format!("interface={CLIENT}"),
+                format!("interface={}", self.outside),
                 format!("from={}", self.from),
                 format!("to={}", self.to),
             ]);
@@ -273,15 +278,15 @@ impl World<'_> {
     }
 }
 
-/// Makes a thread of its own poll the server's interface, on the server's core, and gives its id. Otherwise the kernel would
-/// drop packets in the time of the program that sends them, and nobody could tell the two apart.
-fn poller(plan: &Plan, netns: &Netns, interface: &str) -> Result<u32> {
+/// Makes a thread of its own poll this end of the veth pair, on the core of those behind it, and gives its id. Otherwise the
+/// kernel would receive and drop packets in the time of the program that sends them, and nobody could tell the two apart.
+fn poller(netns: &Netns, interface: &str, core: usize) -> Result<u32> {
     let limit = Duration::from_secs(10);
     let ethtool = workspace::need("ethtool", workspace::SETUP_BENCH)?;
     let mut gro = netns.command(ethtool)?;
-    // This is also what gives a veth without XDP something to poll.
-    let status = process::run(gro.args(["-K", interface, "gro", "on"]), limit)?;
-    ensure!(status.success(), "ethtool could not switch GRO on");
+    // With GRO there is something to poll even without XDP, but only for what a peer without TSO sends.
+    let status = process::run(gro.args(["-K", interface, "gro", "on", "tso", "off"]), limit)?;
+    ensure!(status.success(), "ethtool could not set {interface}");
     let mut threaded = std::process::Command::new("ip");
     // In the /sys of that namespace, which only `ip netns exec` mounts.
     threaded.args(["netns", "exec", netns.name(), "sh", "-c"]);
@@ -299,7 +304,7 @@ fn poller(plan: &Plan, netns: &Netns, interface: &str) -> Result<u32> {
         anyhow::bail!("{} threads poll {interface}, not one", threads.len());
     };
     let mut pin = std::process::Command::new("taskset");
-    pin.args(["-p", "-c", &plan.server_core.to_string(), &thread.to_string()]);
+    pin.args(["-p", "-c", &core.to_string(), &thread.to_string()]);
     let output = process::output(&mut pin, limit)?;
     ensure!(
         output.status.success(),
