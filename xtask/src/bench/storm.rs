@@ -25,7 +25,7 @@ const HOW: &[&str] = &[
     "retriers: 50 addresses, one TLS client each, that asks again 1 ms after any answer or 500 ms without one; the rule is 2 requests per second and address, 5 at once",
     "windows of a turn: quiet (good clients), retries (and retriers), storm (and SYNs from the retriers' addresses by AF_PACKET)",
     "CPU: the server's processes and the kernel thread that polls the server's end of the veth (threaded NAPI with GRO on and TSO off at both ends, each pinned to the core of its side, so that dropping is not done in the sender's time)",
-    "cpu_s_per_million_rejected: the window's CPU less that of the requests served (at the price of the quiet window), by rejected retries: 429s and SYNs dropped by the kernel (edge's counters, nftables' counter). edge and nginx_nft: storm window. nginx_limit_req: retries window, because it rejects no SYN and the flood would only be added to its cost",
+    "cpu_s_per_million_rejected: CPU beyond the quiet window's (the good clients send the same), by retries dealt with: 429s, SYNs dropped by the kernel (edge's counters, nftables' counter) and the few retries that the rule's burst served, which cost about as much as a 429. edge and nginx_nft: storm window. nginx_limit_req: retries window, because it rejects no SYN and the flood would only be added to its cost",
     "offered_retries_per_s: retriers' attempts and SYNs sent in the storm window, over all turns; figures are medians over the rounds",
 ];
 

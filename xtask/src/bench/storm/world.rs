@@ -88,12 +88,11 @@ impl Window {
         self.server_cpu_s + self.kernel_cpu_s
     }
 
-    /// CPU seconds per million rejected, with what was served paid at the price of the quiet window.
+    /// CPU seconds beyond the quiet window's, per million retries dealt with: dropped, told to wait, or served within the
+    /// rule's burst. A retry served and one told 429 cost nearly the same, which is the handshake.
     fn cost(&self, quiet: &Self) -> f64 {
-        let price = quiet.cpu() / quiet.good.ok.max(1) as f64;
-        let served = (self.good.ok + self.retriers.ok) as f64;
-        let rejected = (self.retriers.rejected + self.dropped).max(1) as f64;
-        (self.cpu() - served * price).max(0.0) / rejected * 1e6
+        let retries = (self.retriers.ok + self.retriers.rejected + self.dropped).max(1) as f64;
+        (self.cpu() - quiet.cpu()).max(0.0) / retries * 1e6
     }
 }
 
