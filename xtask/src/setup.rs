@@ -67,6 +67,12 @@ const TOOLS: &[Tool] = {
     ]
 };
 
+/// What a test says SKIPPED without: where the distribution has no such package (Ubuntu's Chromium is a snap), setup goes on.
+const OPTIONAL: &[Tool] = &[
+    tool("chromium", "chromium", &[Purpose::Test]),
+    tool("chromedriver", "chromium-driver", &[Purpose::Test]),
+];
+
 const fn tool(program: &'static str, package: &'static str, purposes: &'static [Purpose]) -> Tool {
     Tool {
         program,
@@ -97,6 +103,16 @@ pub(crate) fn run(setup: &Setup) -> Result<()> {
             for tool in absent {
                 workspace::need(tool.program, workspace::SETUP_BENCH)?;
             }
+        }
+    }
+
+    for tool in OPTIONAL {
+        let wanted = wants(tool.purposes) && workspace::tool(tool.program).is_none();
+        if wanted && (setup.check || !packages::install_optional(tool.package)) {
+            println!(
+                "setup: without {} (package {}): its test is skipped",
+                tool.program, tool.package
+            );
         }
     }
 

@@ -15,10 +15,14 @@ use edge_testbed::process::{self, Process};
 use crate::checkout;
 
 pub(crate) const HOST: &str = "site.example.test";
-/// Its gate admits twenty requests a minute of a client, one at a time.
+/// Its gate admits twenty requests a minute of a client, one at a time, unless a test wants another.
 pub(crate) const LIMITED: &str = "limited.example.test";
 pub(crate) const EDGE: [&str; 2] = ["10.77.0.1", "fd77::1"];
 pub(crate) const CLIENT: [&str; 2] = ["10.77.0.2", "fd77::2"];
+const TWENTY_A_MINUTE: &str = r#"grace = 3
+strike_base = "60s"
+[[zone.gate.rule]]
+rate = { requests = 20, per = "1m", burst = 1 }"#;
 const ADMIN: &str = "127.0.0.1:9180";
 const START: Duration = Duration::from_secs(30);
 /// Three SYNs of a client in vain: the first, and repeats after one and three seconds.
@@ -36,6 +40,11 @@ pub(crate) struct World {
 impl World {
     /// Says why and answers nothing where it cannot be made.
     pub(crate) fn start() -> Option<Self> {
+        Self::gated(TWENTY_A_MINUTE)
+    }
+
+    /// The same with another gate in front of the limited zone: the keys of `[zone.gate]`, then its rules.
+    pub(crate) fn gated(gate: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("SKIPPED: network namespaces and XDP need root");
             return None;
@@ -64,7 +73,7 @@ impl World {
         .unwrap();
         let directory = tempfile::tempdir().unwrap();
         let pins = Pins::prepare("test").unwrap();
-        write_files(directory.path(), pins.path());
+        write_files(directory.path(), pins.path(), gate);
         let daemon = spawn(&edge, directory.path());
         let mut world = Self {
             daemon,
@@ -174,7 +183,7 @@ fn run(command: &mut Command) -> Output {
     process::output(command, Duration::from_secs(30)).unwrap()
 }
 
-fn write_files(directory: &Path, pins: &Path) {
+fn write_files(directory: &Path, pins: &Path, gate: &str) {
     let authority = Authority::new("Edge test CA").unwrap();
     authority.write(&directory.join("ca.pem")).unwrap();
     authority.write_leaf(directory, "site", &[HOST, LIMITED]).unwrap();
@@ -205,10 +214,7 @@ key = "site.key"
 [zone.origin]
 directory = "www"
 [zone.gate]
-grace = 3
-strike_base = "60s"
-[[zone.gate.rule]]
-rate = {{ requests = 20, per = "1m", burst = 1 }}
+{gate}
 [gate]
 state_directory = "state"
 "#,

@@ -24,6 +24,11 @@ pub(super) fn candidate(package: &str) -> Option<String> {
     (version != "(none)").then(|| version.to_owned())
 }
 
+/// Installs a package that one can do without, and says whether it is there now.
+pub(super) fn install_optional(package: &str) -> bool {
+    available() && refresh().is_ok() && candidate(package).is_some() && install(&[package]).is_ok()
+}
+
 /// Gets the lists of packages, unless they are there.
 pub(super) fn refresh() -> Result<()> {
     let lists = Path::new("/var/lib/apt/lists");

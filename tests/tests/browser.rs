@@ -1,0 +1,174 @@
+//! The gate as a person meets it: Chromium is told to wait, shows the waiting page and gets in, and nothing that a browser
+//! does of its own accord (favicon, sub-resources, connections in advance) or an impatient person makes it do costs a strike.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+#[path = "checkout/mod.rs"]
+mod checkout;
+#[path = "browser/webdriver.rs"]
+mod webdriver;
+#[expect(dead_code, reason = "this test uses a part of that world")]
+#[path = "edge/world.rs"]
+mod world;
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use webdriver::Browser;
+use world::{EDGE, LIMITED, World};
+
+/// The waiting page's title, and that of the real one once its script has found all its parts.
+const WAITING: &str = "Please wait";
+const SERVED: &str = "served";
+/// A wait, a load, and a slow machine.
+const LONGEST: Duration = Duration::from_secs(20);
+
+const PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<head>
+<title>not complete</title>
+<link rel="icon" href="/favicon.ico">
+<link rel="stylesheet" href="/style.css">
+</head>
+<body><img src="/one.svg" alt=""><img src="/two.svg" alt=""><script src="/script.js"></script></body>
+</html>
+"#;
+const SCRIPT: &str = r#"addEventListener("load", function () {
+  var images = Array.from(document.images).every(function (image) { return image.naturalWidth === 8; });
+  if (images && getComputedStyle(document.body).color === "rgb(1, 2, 3)") document.title = "served";
+});
+"#;
+const IMAGE: &str =
+    r#"<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"><rect width="8" height="8"/></svg>"#;
+
+fn url() -> String {
+    format!("https://{LIMITED}/")
+}
+
+/// A gated zone with that page; how the gate counts who comes too early is as by default.
+fn world(gate: &str) -> Option<World> {
+    let world = World::gated(gate)?;
+    fs::create_dir(world.file("www/shop")).unwrap();
+    for (name, content) in [
+        ("index.html", PAGE),
+        ("shop/index.html", PAGE),
+        ("style.css", "body { color: rgb(1, 2, 3); }\n"),
+        ("script.js", SCRIPT),
+        ("one.svg", IMAGE),
+        ("two.svg", IMAGE),
+        ("favicon.ico", IMAGE),
+    ] {
+        fs::write(world.file("www").join(name), content).unwrap();
+    }
+    Some(world)
+}
+
+fn browser(world: &World) -> Option<Browser<'_>> {
+    Browser::start(&world.client, &world.file(""), LIMITED, EDGE[0])
+}
+
+/// The sum of all figures whose line begins so.
+fn sum(world: &World, beginning: &str) -> u64 {
+    let metrics = world.metrics();
+    let lines = metrics.lines().filter(|line| line.starts_with(beginning));
+    lines
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+/// Nothing is held against the client: no strike, no refusal, no packet dropped.
+fn assert_unpunished(world: &World) {
+    let penalties: serde_json::Value = serde_json::from_str(&world.control("penalty", &["list", "--json"])).unwrap();
+    assert!(penalties.as_array().unwrap().is_empty(), "{penalties}");
+    assert_eq!(sum(world, "edge_gate_blocked_total{"), 0);
+    assert_eq!(sum(world, "edge_dataplane_packets_total{verdict=\"drop\""), 0);
+}
+
+/// Looks on, without touching the browser, until the tab's page is complete.
+fn wait_served(world: &World, browser: &Browser<'_>) {
+    let deadline = Instant::now() + LONGEST;
+    loop {
+        let title = browser.title();
+        assert_unpunished(world);
+        if title == SERVED {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "after {LONGEST:?} the page is still {title:?}"
+        );
+        sleep(Duration::from_millis(250));
+    }
+}
+
+fn deferred(world: &World) -> u64 {
+    sum(world, "edge_gate_deferred_total{zone=\"limited\"")
+}
+
+/// Who is told to wait and does nothing gets the page when the wait is over, whole.
+#[test]
+fn a_person_who_waits_gets_the_page() {
+    let Some(world) = world("[[zone.gate.rule]]\nmanual = { wait = \"5s\" }") else {
+        return;
+    };
+    let Some(browser) = browser(&world) else { return };
+    let start = Instant::now();
+    browser.open(&url());
+    assert_eq!(browser.title(), WAITING);
+    wait_served(&world, &browser);
+    assert!(
+        start.elapsed() >= Duration::from_secs(4),
+        "{:?}: nobody waited",
+        start.elapsed()
+    );
+    assert!(deferred(&world) >= 1);
+
+    // Known from now on: another look costs no other wait.
+    let before = deferred(&world);
+    browser.reload();
+    wait_served(&world, &browser);
+    assert_eq!(deferred(&world), before);
+}
+
+/// Reloads, a second tab and connections without a request, all during the wait: both tabs get in when it is over.
+#[test]
+fn an_impatient_person_gets_in_all_the_same() {
+    let Some(world) = world("[[zone.gate.rule]]\nmanual = { wait = \"5s\" }") else {
+        return;
+    };
+    let Some(browser) = browser(&world) else { return };
+    browser.open(&url());
+    let first = browser.tab();
+    let preconnected: Vec<_> = (0..6).map(|_| world.connect(EDGE[0], 443).unwrap()).collect();
+    for _ in 0..2 {
+        sleep(Duration::from_millis(700));
+        browser.reload();
+        assert_eq!(browser.title(), WAITING);
+        assert_unpunished(&world);
+    }
+    browser.another_tab();
+    browser.open(&url());
+    assert_eq!(browser.title(), WAITING);
+    drop(preconnected);
+    assert!(deferred(&world) >= 4);
+    wait_served(&world, &browser);
+    browser.switch(&first);
+    wait_served(&world, &browser);
+}
+
+/// Who leafs through pages faster than a rate allows is told to wait, and then goes on. The rule counts pages, not their
+/// parts: who has just waited has one request, so a rule that counted all would let the page in without its images.
+#[test]
+fn a_person_beyond_the_rate_goes_on_after_the_wait() {
+    let rule = "[[zone.gate.rule]]\npath = \"/shop/\"\nrate = { requests = 15, per = \"1m\", burst = 3 }";
+    let Some(world) = world(rule) else { return };
+    let Some(browser) = browser(&world) else { return };
+    let told = (0..8).any(|_| {
+        browser.open(&format!("{}shop/", url()));
+        assert_unpunished(&world);
+        browser.title() == WAITING
+    });
+    assert!(told, "eight pages, and none too many");
+    wait_served(&world, &browser);
+}
