@@ -45,6 +45,7 @@ const CHECKS: &[(&str, Check, &str)] = &[
                 "--quiet",
                 "--workspace",
                 "--all-targets",
+                "--all-features",
                 "--",
                 "-D",
                 "warnings",
