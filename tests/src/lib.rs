@@ -9,5 +9,6 @@ pub mod netns;
 pub mod packet;
 pub mod pins;
 pub mod pki;
+pub mod privilege;
 pub mod process;
 pub mod test_run;

@@ -12,6 +12,7 @@ use edge::config::{self, XdpMode};
 use edge::dataplane::{Added, Dataplane, Error, Lists, Mode, detach};
 use edge_testbed::netns::{End, Netns, veth};
 use edge_testbed::pins::Pins;
+use edge_testbed::privilege::root;
 
 const PORT: u16 = 443;
 /// Longer than a connection over a veth pair ever takes, shorter than the second try of a SYN that was dropped.
@@ -22,15 +23,6 @@ struct World {
     edge: Netns,
     client: Netns,
     pins: Pins,
-}
-
-fn root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: needs root (run `sudo -E cargo xtask test`)");
-        assert!(std::env::var_os("CI").is_none(), "CI must run this as root");
-    }
-    root
 }
 
 impl World {

@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use edge_testbed::privilege;
 use edge_testbed::process::{self, Process};
 use rustix::process::Signal;
 
@@ -25,19 +26,6 @@ struct Demo {
     variables: HashMap<String, String>,
     _one: MutexGuard<'static, ()>,
     _log: tempfile::TempDir,
-}
-
-/// Says why and answers false where the demo cannot run.
-fn possible() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: the demo needs root");
-        return false;
-    }
-    if !checkout::root().join("target/ebpf/edge.o").exists() {
-        eprintln!("SKIPPED: no XDP program, build it by `cargo xtask build-ebpf`");
-        return false;
-    }
-    true
 }
 
 impl Demo {
@@ -166,7 +154,7 @@ fn body(output: &Output) -> &str {
 
 #[test]
 fn a_visitor_uses_the_demo_from_start_to_end() {
-    if !possible() {
+    if !privilege::can_attach(&checkout::root()) {
         return;
     }
     let mut demo = Demo::start();
@@ -262,7 +250,7 @@ fn a_visitor_uses_the_demo_from_start_to_end() {
 
 #[test]
 fn what_a_crashed_demo_left_is_removed_by_the_next() {
-    if !possible() {
+    if !privilege::can_attach(&checkout::root()) {
         return;
     }
     let mut crashed = Demo::start();

@@ -15,6 +15,7 @@ use edge_testbed::packet::extension::{DESTINATION, HOP_BY_HOP};
 use edge_testbed::packet::flag::{ACK, FIN, PSH, RST, SYN};
 use edge_testbed::packet::{Frame, quic_initial, quic_long, quic_short, quic_token};
 use edge_testbed::pins::Pins;
+use edge_testbed::privilege::root;
 use edge_testbed::test_run::{Program, verdict};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -46,15 +47,6 @@ const PROVIDER_TAG: u16 = 0x88a8;
 const PORT: u16 = 40_000;
 const ALICE: u64 = 0xa11c_e000_0000_0001;
 const MALLORY: u64 = 0x3a11_0124_0000_0002;
-
-fn root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: needs root (run `sudo -E cargo xtask test`)");
-        assert!(std::env::var_os("CI").is_none(), "CI must run this as root");
-    }
-    root
-}
 
 fn config() -> config::Dataplane {
     let nets = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();

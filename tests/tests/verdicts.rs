@@ -11,6 +11,7 @@ use edge::dataplane::Dataplane;
 use edge_testbed::packet::extension::{AUTHENTICATION, DESTINATION, HOP_BY_HOP, ROUTING};
 use edge_testbed::packet::flag::{ACK, CWR, ECE, FIN, PSH, RST, SYN, URG};
 use edge_testbed::packet::{Frame, quic_initial, quic_long, quic_short};
+use edge_testbed::privilege::root;
 use edge_testbed::test_run::{Program, verdict};
 
 const PROVIDER_TAG: u16 = 0x88a8;
@@ -33,15 +34,6 @@ const DENIED: Expect = Drop("denied");
 const FRAGMENT: Expect = Drop("fragment");
 const MALFORMED: Expect = Drop("malformed");
 const HEADERS: Expect = Drop("headers");
-
-fn root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: needs root (run `sudo -E cargo xtask test`)");
-        assert!(std::env::var_os("CI").is_none(), "CI must run this as root");
-    }
-    root
-}
 
 fn config() -> config::Dataplane {
     let nets = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use edge_testbed::netns::{End, Netns, veth};
 use edge_testbed::pins::Pins;
 use edge_testbed::pki::Authority;
+use edge_testbed::privilege;
 use edge_testbed::process::{self, Process};
 
 use crate::checkout;
@@ -45,12 +46,7 @@ impl World {
 
     /// The same with another gate in front of the limited zone: the keys of `[zone.gate]`, then its rules.
     pub(crate) fn gated(gate: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: network namespaces and XDP need root");
-            return None;
-        }
-        if !checkout::root().join("target/ebpf/edge.o").exists() {
-            eprintln!("SKIPPED: no XDP program, build it by `cargo xtask build-ebpf`");
+        if !privilege::can_attach(&checkout::root()) {
             return None;
         }
         checkout::build();
