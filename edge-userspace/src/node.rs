@@ -18,10 +18,13 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::log::Logs;
+use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::cli::{LogFormat, Run, Xdp};
 use crate::config::{self, Config, XdpMode};
 use crate::dataplane::Dataplane;
+use crate::gate::sealed;
+use crate::gate::token::Tokens;
 use crate::http::handler::Handler;
 use crate::origin::{self, Fleet, Origin};
 use crate::route::gated::Gated;
@@ -104,6 +107,8 @@ struct Node {
     config: ArcSwap<Config>,
     zones: zones::Current,
     dataplane: Option<Dataplane>,
+    /// What wait tokens and session tickets are made with.
+    tokens: Arc<Tokens>,
     gates: Option<gates::Gates>,
     front: Arc<tls::Front>,
     http: Arc<http::Shared>,
@@ -143,10 +148,13 @@ impl Node {
         }
 
         // 2 gate
-        let gates = gates::Gates::start(&config, dataplane.as_ref(), &mut registry)?;
+        let tokens = sealed::tokens(&config.gate, gates::wanted(&config), UnixTime::now())
+            .map_err(|mistake| config::Mistakes(vec![mistake]))?;
+        let gates = gates::Gates::start(&config, dataplane.as_ref(), &tokens, &mut registry)?;
 
         // 3 tls
-        let front = tls::Front::new(&config, certificates, &mut registry)?;
+        let door = gates.as_ref().map(|gates| gates.door(&tokens));
+        let front = tls::Front::new(&config, certificates, tokens.clone(), door, &mut registry)?;
 
         // 5 http
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
@@ -161,6 +169,7 @@ impl Node {
             started: Instant::now(),
             zones: zones.clone(),
             dataplane,
+            tokens,
             gates,
             front: front.clone(),
             http: http.clone(),

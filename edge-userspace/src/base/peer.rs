@@ -28,6 +28,10 @@ pub struct Handshake {
     pub version: &'static str,
     /// The client resumed an earlier session.
     pub resumed: bool,
+    /// The client's id: that of the ticket it resumed from, or a new one that its next ticket will carry.
+    pub client: u64,
+    /// It came with that id in a ticket, and the handshake has shown that it is its own.
+    pub known: bool,
 }
 
 /// Reduces an address to what limits and penalties are counted by: IPv4 /32, IPv6 /64 (a /64 is one household).

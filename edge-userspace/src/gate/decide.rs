@@ -10,11 +10,11 @@ use super::clock::{Now, nanos};
 use super::metrics::{Kind, Outcome};
 use super::neighbours::Neighbours;
 use super::pass::{self, Opened, Pass, Passes};
-use super::penalty::{Book, Level, Offence, Subject};
+use super::penalty::{Book, Company, Level, Offence, Subject};
 use super::policy::{self, Denied, Passed, Who};
 use super::rule;
 use super::table::{Table, Worth};
-use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Written};
+use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Named, Written};
 use super::zone::{Meter, ZoneGate};
 use crate::base::peer::client_prefix;
 
@@ -22,7 +22,7 @@ use crate::base::peer::client_prefix;
 pub struct Judge {
     pub(super) buckets: Buckets,
     pub(super) book: Arc<Book>,
-    pub(super) neighbours: Neighbours,
+    pub(super) neighbours: Arc<Neighbours>,
     passes: Arc<dyn Passes>,
     /// Clients let in after a wait, until their token ends: whose spent token still says who they are.
     admitted: Table<u64, Until>,
@@ -54,7 +54,7 @@ impl Judge {
         Self {
             buckets: Buckets::new(clients),
             book,
-            neighbours: Neighbours::new(clients / 4),
+            neighbours: Arc::new(Neighbours::new(clients / 4)),
             passes,
             admitted: Table::new(clients / 4),
         }
@@ -136,19 +136,47 @@ impl Case<'_> {
         policy::ask(&self.judge.buckets, self.now, self.zone, matching, who)
     }
 
-    /// Someone without a token, or with one that says nothing here: all that is known is the address.
+    /// Someone without a token, or with one that says nothing here: all that is known is the address, and the name that a
+    /// session ticket gives it. A name costs a handshake, not a wait: it is held to account by it, and served as its address.
     fn stranger(&self) -> Verdict {
-        let subject = Subject::Address(self.prefix);
-        let who = self.newcomer();
-        let mut within = true;
-        match self.judge.book.penalty(self.now.mono, self.zone.id, subject) {
-            Some((Level::Blocked, until)) => return self.blocked(subject, until, None),
-            Some((Level::Deferred, _)) => within = self.judge.book.share(self.now.mono, self.zone.id, self.prefix),
-            None => {}
-        }
-        let denied = match within.then(|| self.ask(who)) {
+        let Self { judge, now, zone, .. } = self;
+        let mut who = self.newcomer();
+        let proven = self.attempt.named.filter(|named| named.proven);
+        let (mut within, mut crowded) = (true, false);
+        let subject = match proven {
+            Some(Named { client, .. }) => {
+                if let Some(refused) = self.by_operator() {
+                    return refused;
+                }
+                let subject = Subject::Client(client);
+                if let Some((_, until)) = judge.book.penalty(now.mono, zone.id, subject) {
+                    return self.blocked(subject, until, None);
+                }
+                who.client = Some(client).filter(|client| self.was_admitted(*client));
+                subject
+            }
+            None => {
+                let subject = Subject::Address(self.prefix);
+                match judge.book.penalty(now.mono, zone.id, subject) {
+                    Some((Level::Blocked, until)) => return self.blocked(subject, until, None),
+                    Some((Level::Deferred, _)) => {
+                        let company = self.company(None);
+                        // Over TLS, the door has counted it.
+                        within =
+                            self.attempt.named.is_some() || judge.book.share(now.mono, zone.id, self.prefix, company);
+                        crowded = within && company != Company::default();
+                    }
+                    None => {}
+                }
+                subject
+            }
+        };
+        let mut denied = match within.then(|| self.ask(who)) {
             Some(Ok(passed)) => {
-                let client = self.judge.passes.client();
+                let client = who.client.unwrap_or_else(|| self.fresh());
+                if who.client.is_some() {
+                    self.seen(client);
+                }
                 let token = match passed.session {
                     Some(life) => Change::Set(self.write(pass::Kind::Session, client, life, 0)),
                     None if self.attempt.token.is_some() => Change::Clear,
@@ -159,7 +187,52 @@ impl Case<'_> {
             Some(Err(denied)) => *denied,
             None => self.beyond_share(who),
         };
+        if crowded {
+            // The offender has booked the address's turns far ahead, and will keep none of them.
+            let soon = zone
+                .config
+                .defer
+                .mul_f64(1.0 + (pass::mix(self.fresh()) % 1_024) as f64 / 1_024.0);
+            denied.due = denied.due.map(|due| due.min(now.second_after(soon)));
+        }
         self.deferred(subject, denied, None, true)
+    }
+
+    /// An operator's word holds for all behind an address, whatever they prove.
+    fn by_operator(&self) -> Option<Verdict> {
+        let now = self.now.mono;
+        match self.judge.book.added(now, Subject::Address(self.prefix))? {
+            (Level::Blocked, until) => {
+                let wait = until.saturating_sub(now);
+                Some((Decision::Block { wait, token: None }, Outcome::Blocked, Kind::Penalty))
+            }
+            (Level::Deferred, _) => None,
+        }
+    }
+
+    /// `client` was let in after a wait, and its token has not ended.
+    fn was_admitted(&self, client: u64) -> bool {
+        let until = self.judge.admitted.find(client);
+        until.is_some_and(|until| until.0 > self.now.mono)
+    }
+
+    /// The id for a client that has none yet: that of its connection's ticket, so that both say the same.
+    fn fresh(&self) -> u64 {
+        let named = self.attempt.named.map(|named| named.client);
+        named.unwrap_or_else(|| self.judge.passes.client())
+    }
+
+    /// `client` has proven itself: what is held against its address is eased at once if it is one more.
+    fn seen(&self, client: u64) {
+        let Self { judge, now, zone, .. } = self;
+        if judge.neighbours.seen(now.mono, self.prefix, client) {
+            judge.book.vouch(now.mono, zone.id, self.prefix, self.company(None));
+        }
+    }
+
+    /// Who else is behind the address, `except` that client.
+    fn company(&self, except: Option<u64>) -> Company {
+        self.judge.neighbours.company(self.now.mono, self.prefix, except)
     }
 
     /// A newcomer of a penalised address beyond its share waits for the next free turn.
@@ -193,9 +266,8 @@ impl Case<'_> {
         let Self { judge, now, zone, .. } = self;
         let subject = Subject::Client(pass.client);
         // What the gate holds against an address is not held against those who prove themselves; an operator's word is.
-        if let Some((Level::Blocked, until)) = judge.book.added(now.mono, Subject::Address(self.prefix)) {
-            let wait = until.saturating_sub(now.mono);
-            return (Decision::Block { wait, token: None }, Outcome::Blocked, Kind::Penalty);
+        if let Some(refused) = self.by_operator() {
+            return refused;
         }
         if let Some((_, until)) = judge.book.penalty(now.mono, zone.id, subject) {
             return self.blocked(subject, until, Some(&pass));
@@ -210,7 +282,7 @@ impl Case<'_> {
             if mature {
                 judge.book.behaved(zone.id, subject);
             } else {
-                known = judge.admitted.find(pass.client).is_some_and(|until| until.0 > now.mono);
+                known = self.was_admitted(pass.client);
             }
         }
         let who = Who {
@@ -222,7 +294,7 @@ impl Case<'_> {
         };
         match self.ask(who) {
             Ok(passed) => {
-                judge.neighbours.seen(now.mono, self.prefix, pass.client);
+                self.seen(pass.client);
                 let token = self.renewed(&pass, &passed, mature);
                 if mature {
                     let until = Until(now.mono + zone.config.token_life);
@@ -278,6 +350,7 @@ impl Case<'_> {
             return (Decision::Block { wait, token: None }, Outcome::Blocked, denied.kind);
         };
         let wait = now.until_second(due);
+        let client = pass.map_or_else(|| self.fresh(), |pass| pass.client);
         if self.attempt.validated {
             if judge.book.is_told(now.mono, zone.id, subject)
                 && let Offence::Strike { strikes, until } = self.offend(subject, pass)
@@ -285,10 +358,13 @@ impl Case<'_> {
                 return self.struck(subject, strikes, until, pass);
             }
             judge.book.tell(now.mono, zone.id, subject, now.mono + wait);
+            if pass.is_none() {
+                judge.neighbours.told(now.mono, self.prefix, client, now.mono + wait);
+            }
         }
         let written = || {
             self.mint(&Pass {
-                client: pass.map_or_else(|| judge.passes.client(), |pass| pass.client),
+                client,
                 zone: zone.id,
                 not_before: due,
                 expires: due.saturating_add(u32::try_from(zone.config.token_life.as_secs()).unwrap_or(u32::MAX)),
@@ -323,16 +399,20 @@ impl Case<'_> {
             .offend(self.now.mono, self.zone.id, subject, terms, carried)
     }
 
-    /// A strike: the penalty for the client, and for its address, since a SYN names no client.
+    /// A strike: the penalty for the client, by each name that it has proven, and for its address, since a SYN names no client.
     fn struck(&self, subject: Subject, strikes: u8, until: Duration, pass: Option<&Pass>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
-        let others = judge
-            .neighbours
-            .count(now.mono, self.prefix, pass.map(|pass| pass.client));
-        judge.book.penalise(now.mono, zone.id, subject, strikes, until, others);
-        if let Subject::Client(_) = subject {
-            let address = Subject::Address(self.prefix);
-            judge.book.penalise(now.mono, zone.id, address, strikes, until, others);
+        let named = self.attempt.named.map(|named| named.client);
+        let others = self.company(pass.map(|pass| pass.client).or(named));
+        let penalise = |subject| judge.book.penalise(now.mono, zone.id, subject, strikes, until, others);
+        penalise(subject);
+        let address = Subject::Address(self.prefix);
+        let proven = self.attempt.named.filter(|named| named.proven || pass.is_some());
+        let name = proven.map(|named| Subject::Client(named.client));
+        for more in name.into_iter().chain([address]) {
+            if more != subject {
+                penalise(more);
+            }
         }
         let wait = until.saturating_sub(now.mono);
         let token = pass.map(|pass| {

@@ -147,7 +147,7 @@ fn last_of_each(changes: Vec<PenaltyChange>) -> Vec<PenaltyChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::penalty::{Level, Subject};
+    use crate::gate::penalty::{Company, Level, Subject};
 
     struct Maps(std::sync::mpsc::Sender<Vec<PenaltyChange>>, u32);
     impl KernelFeed for Maps {
@@ -168,7 +168,14 @@ mod tests {
         let (feed, changes) = channel(4);
         let book = Arc::new(Book::new(512, feed));
         for n in 0..100 {
-            book.penalise(Duration::ZERO, 1, Subject::Client(n), 1, Duration::from_secs(900), 0);
+            book.penalise(
+                Duration::ZERO,
+                1,
+                Subject::Client(n),
+                1,
+                Duration::from_secs(900),
+                Company::default(),
+            );
         }
         let counts = changes.counts.clone();
         let (sender, fed) = std::sync::mpsc::channel();

@@ -8,11 +8,13 @@ use arc_swap::ArcSwap;
 
 use super::clock::{Clock, Now};
 use super::decide::Judge;
+use super::door::Door;
 use super::feed::{self, Changes};
 use super::metrics::Metrics;
 use super::page::Template;
 use super::pass::Passes;
 use super::penalty::{Book, Level};
+use super::token::Tokens;
 use super::verdict::{Attempt, Decision};
 use super::zone::{Meter, ZoneGate};
 use crate::config::gate::Node;
@@ -111,6 +113,12 @@ impl Gate {
     /// 128 random bits for a page.
     pub fn nonce(&self) -> u128 {
         u128::from(self.passes.client()) << 64 | u128::from(self.passes.client())
+    }
+
+    /// What judges clients of penalised addresses at the ClientHello, by tickets that carry headers of `tokens`.
+    pub fn door(&self, tokens: Arc<Tokens>) -> Door {
+        let Judge { book, neighbours, .. } = &self.judge;
+        Door::new(self.clock, book.clone(), neighbours.clone(), tokens)
     }
 
     /// The gate's clock: penalties are reckoned by it.

@@ -142,6 +142,16 @@ impl Secret {
         })
     }
 
+    /// One that nobody else has and that ends with the process.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn random() -> Result<Self, Error> {
+        let mut bytes = Zeroizing::new([0; LEAST]);
+        SystemRandom::new().fill(bytes.as_mut()).map_err(|_| Error::Random)?;
+        Ok(Self(Zeroizing::new(bytes.to_vec())))
+    }
+
     /// Reads the secret of this state directory; on the first start makes both, the directory with mode 0700, the file
     /// `cluster.secret` with 0600. Of two that start at once, one makes it and both read the same.
     ///

@@ -4,6 +4,7 @@
 //! In the order in which a request meets them: `cookie` finds its token, `handler` its zone, `decide` what it is and what becomes of it (`verdict`), `pass` what
 //! the token says, `penalty` and `neighbours` what is held against its client and its address, `rule` and `policy` what
 //! matches and what that demands (`queue` with `census`, `concurrency`, `bucket`), `answer` and `page` what it is told.
+//! `door` judges before any of this, at the ClientHello.
 //! Everything per client is in a `table` of fixed memory. The cores take the time as an argument (`clock`).
 
 pub mod answer;
@@ -14,6 +15,7 @@ pub mod command;
 pub mod concurrency;
 pub mod cookie;
 pub mod decide;
+pub mod door;
 pub mod feed;
 pub mod handler;
 pub mod keys;

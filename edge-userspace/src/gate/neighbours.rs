@@ -1,13 +1,22 @@
 //! How many proven clients an address stood for lately: an address is not a client, and one with neighbours behind it is
 //! never blocked whole. Linear counting (Whang et al. 1990) in 64 bits, two generations, in a table of fixed size.
-
+//!
+//! Clients that were told to wait and have not come back yet prove nothing: an abuser is told as often as it asks. They count
+//! during a trial: the first waits told behind an address. If one of them is kept, its client is proven and counts as such; if
+//! none is, the address has had its trial, and gets another only much later.
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::penalty::Company;
 use super::table::{Table, Worth};
 
 /// A generation; a client counts for one to two of them after it was last seen.
 const GENERATION: Duration = Duration::from_secs(300);
+/// How late a client may come that was told to wait, and the longest trial.
+const LATE: Duration = Duration::from_secs(5);
+const TRIAL: Duration = Duration::from_secs(60);
+/// From one trial to the next.
+const TRIALS: Duration = Duration::from_secs(900);
 
 /// The addresses of a node.
 #[derive(Debug)]
@@ -18,9 +27,29 @@ struct Seen {
     generation: u64,
     now: u64,
     before: u64,
+    trial: Option<Trial>,
+}
+
+/// Waits told behind an address.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    opened: Duration,
+    /// When the last of them should have come back.
+    until: Duration,
+    /// Those who wait, as in [`Seen`].
+    waiting: u64,
 }
 
 impl Seen {
+    fn new(generation: u64) -> Self {
+        Self {
+            generation,
+            now: 0,
+            before: 0,
+            trial: None,
+        }
+    }
+
     fn roll(&mut self, generation: u64) {
         match generation.saturating_sub(self.generation) {
             0 => {}
@@ -47,17 +76,52 @@ impl Neighbours {
     }
 
     /// `client` has proven itself behind `prefix`.
-    pub fn seen(&self, now: Duration, prefix: IpAddr, client: u64) {
+    /// `true` if it did not count before: there is one more.
+    pub fn seen(&self, now: Duration, prefix: IpAddr, client: u64) -> bool {
         let generation = now.as_secs() / GENERATION.as_secs();
-        let fresh = || Seen {
-            generation,
-            now: 0,
-            before: 0,
-        };
+        let fresh = || Seen::new(generation);
         self.0.update(prefix, now, fresh, |seen| {
             seen.roll(generation);
-            seen.now |= 1 << (client % 64);
+            let bit = 1 << (client % 64);
+            let new = (seen.now | seen.before) & bit == 0;
+            seen.now |= bit;
+            new
+        })
+    }
+
+    /// `client`, who has proven nothing yet, was told behind `prefix` to come back at `due`.
+    pub fn told(&self, now: Duration, prefix: IpAddr, client: u64, due: Duration) {
+        let fresh = || Seen::new(now.as_secs() / GENERATION.as_secs());
+        self.0.update(prefix, now, fresh, |seen| {
+            let old = seen.trial.filter(|trial| now < trial.opened + TRIALS);
+            let trial = seen.trial.insert(old.unwrap_or(Trial {
+                opened: now,
+                until: now,
+                waiting: 0,
+            }));
+            let last = trial.opened + TRIAL;
+            if now < last {
+                trial.waiting |= 1 << (client % 64);
+                trial.until = trial.until.max(due.saturating_add(LATE)).min(last);
+            }
         });
+    }
+
+    /// Who is behind `prefix`, `except` that client.
+    pub fn company(&self, now: Duration, prefix: IpAddr, except: Option<u64>) -> Company {
+        Company {
+            proven: self.count(now, prefix, except),
+            waiting: self.waiting(now, prefix, except),
+        }
+    }
+
+    /// How many wait behind `prefix` in a trial, `except` that one; at most 64.
+    pub fn waiting(&self, now: Duration, prefix: IpAddr, except: Option<u64>) -> u32 {
+        let trial = self.0.find(prefix).and_then(|seen| seen.trial);
+        trial.filter(|trial| now < trial.until).map_or(0, |trial| {
+            let except = except.map_or(0, |client| 1 << (client % 64));
+            (trial.waiting & !except).count_ones()
+        })
     }
 
     /// How many clients proved themselves lately behind `prefix`, `except` that one: exact for few, an estimate up to
@@ -98,5 +162,25 @@ mod tests {
             (count(1_100, None), count(1_100, Some(9)), count(1_600, None)),
             (1, 0, 0)
         );
+    }
+
+    /// Those who were told to wait would be locked out with the one who does not; or who never waits would be spared for
+    /// ever, by the waits that it is told.
+    #[test]
+    fn one_trial_for_those_who_wait() {
+        let neighbours = Neighbours::new(64);
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let seconds = Duration::from_secs;
+        let told = |s, client, due| neighbours.told(seconds(s), address, client, seconds(due));
+        let waiting = |s| neighbours.waiting(seconds(s), address, Some(1));
+        told(10, 1, 20);
+        assert_eq!(waiting(11), 0, "the one that asks");
+        told(11, 2, 30);
+        told(12, 3, 5_000);
+        assert_eq!((waiting(12), waiting(69), waiting(70)), (2, 2, 0));
+        told(80, 4, 90);
+        assert_eq!(waiting(81), 0, "nobody came back");
+        told(910, 5, 920);
+        assert_eq!((waiting(924), waiting(925)), (1, 0), "another trial");
     }
 }

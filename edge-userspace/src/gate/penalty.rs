@@ -14,10 +14,15 @@ use super::table::{Table, Worth};
 
 /// SYNs per second that pass for a deferred address without neighbours, and more for each neighbour.
 const SYN_BUDGET: u16 = 4;
-const SYN_BUDGET_EACH: u16 = 2;
-/// Newcomers per second that a penalised address keeps, and how many at once.
+const SYN_BUDGET_EACH: u16 = 4;
+/// Of those who wait behind an address, so many count.
+const WAITING: u32 = 16;
+/// Newcomers per second that a penalised address keeps, one more for each so many neighbours, and how many at once.
 const SHARE: Duration = Duration::from_secs(1);
+const SHARE_NEIGHBOURS: u32 = 2;
 const SHARE_BURST: u64 = 5;
+/// In place of a zone: what holds for the node, as the kernel has it. No zone's number but by a chance of 2^-64.
+pub const NODE: u64 = 0;
 /// Penalties that operators may add.
 const OPERATORS: usize = 65_536;
 
@@ -50,6 +55,33 @@ pub struct PenaltyChange {
     pub until: Duration,
     /// SYNs per second that pass at level [`Level::Deferred`].
     pub syn_budget: u16,
+}
+
+/// Who else is behind an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Company {
+    /// Clients that proved themselves lately.
+    pub proven: u32,
+    /// Clients that wait as they were told, as far as is known.
+    pub waiting: u32,
+}
+
+impl Company {
+    /// As many as count: those who wait may be one and the same.
+    fn counted(self) -> u32 {
+        self.proven.saturating_add(self.waiting.min(WAITING))
+    }
+
+    /// SYNs per second that pass for a deferred address.
+    pub fn syn_budget(self) -> u16 {
+        let counted = u16::try_from(self.counted()).unwrap_or(u16::MAX);
+        SYN_BUDGET.saturating_add(SYN_BUDGET_EACH.saturating_mul(counted))
+    }
+
+    /// Nanoseconds between two newcomers.
+    fn share(self) -> u64 {
+        nanos(SHARE) / u64::from(1 + self.counted() / SHARE_NEIGHBOURS)
+    }
 }
 
 /// How a zone counts.
@@ -187,32 +219,62 @@ impl Book {
         })
     }
 
-    /// Puts the penalty of a strike in force. An address with `neighbours`, or at its first strike, is deferred, not blocked:
+    /// Puts the penalty of a strike in force. An address with `company`, or at its first strike, is deferred, not blocked:
     /// those told to wait beside the offender must be able to come back.
-    pub fn penalise(&self, now: Duration, zone: u64, subject: Subject, strikes: u8, until: Duration, neighbours: u32) {
+    pub fn penalise(&self, now: Duration, zone: u64, subject: Subject, strikes: u8, until: Duration, company: Company) {
         let level = match subject {
-            Subject::Address(_) if neighbours > 0 || strikes < 2 => Level::Deferred,
+            Subject::Address(_) if company != Company::default() || strikes < 2 => Level::Deferred,
             Subject::Address(_) | Subject::Client(_) => Level::Blocked,
         };
-        let more = u16::try_from(neighbours).unwrap_or(u16::MAX);
         let change = PenaltyChange {
             key: subject,
             level: Some(level),
             until,
-            syn_budget: SYN_BUDGET.saturating_add(SYN_BUDGET_EACH.saturating_mul(more)),
+            syn_budget: company.syn_budget(),
         };
-        self.records.update((zone, subject), now, Record::default, |record| {
-            record.level = Some(level);
-            record.until = record.until.max(until);
-            record.syn_budget = change.syn_budget;
-        });
-        self.feed.send(change);
+        for zone in [zone, NODE] {
+            self.records.update((zone, subject), now, Record::default, |record| {
+                record.level = Some(level);
+                record.until = record.until.max(until);
+                record.syn_budget = change.syn_budget;
+            });
+        }
+        if self.added(now, subject).is_none() {
+            self.feed.send(change);
+        }
     }
 
-    /// Whether one newcomer more of a penalised address is within its small share.
-    pub fn share(&self, now: Duration, zone: u64, address: IpAddr) -> bool {
+    /// There is more `company` behind `address` than when it was penalised: it is not blocked any more, and its budget grows.
+    /// What an operator added stays.
+    pub fn vouch(&self, now: Duration, zone: u64, address: IpAddr, company: Company) {
+        let key = Subject::Address(address);
+        let syn_budget = company.syn_budget();
+        let grown = [zone, NODE].map(|zone| {
+            let grow = |record: &mut Record| {
+                let less = record.level == Some(Level::Blocked) || record.syn_budget < syn_budget;
+                if record.level.is_none() || record.until <= now || !less {
+                    return None;
+                }
+                record.level = Some(Level::Deferred);
+                record.syn_budget = syn_budget;
+                Some(record.until)
+            };
+            self.records.amend((zone, key), grow).flatten()
+        });
+        if let (Some(until), None) = (grown.into_iter().flatten().max(), self.added(now, key)) {
+            self.feed.send(PenaltyChange {
+                key,
+                level: Some(Level::Deferred),
+                until,
+                syn_budget,
+            });
+        }
+    }
+
+    /// Whether one newcomer more of a penalised address is within its small share, which grows with its `company`.
+    pub fn share(&self, now: Duration, zone: u64, address: IpAddr, company: Company) -> bool {
         let at = nanos(now);
-        let step = nanos(SHARE);
+        let step = company.share();
         let within = self.records.amend((zone, Subject::Address(address)), |record| {
             let from = record.share.max(at);
             let within = from - at <= step * (SHARE_BURST - 1);

@@ -1,6 +1,7 @@
 //! Passes as they go over the wire: sealed `token`s, and `replay` to spend them once. `node` makes one for all zones.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::clock::Now;
 use super::keys::{Epochs, KernelKeys, Secret};
@@ -13,26 +14,32 @@ use crate::config::gate::{Node, Secret as Place};
 
 /// Sealed tokens of one cluster, spent on this node.
 pub struct Sealed {
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     replay: Replay,
 }
 
+/// What a node makes its tokens with. Where `judges`, some zone has a gate: reads the cluster's secret, or makes the node's own
+/// at its first start. Where none has, only session tickets carry tokens: a secret that the cluster shares is read, so that
+/// its nodes resume each other's sessions; without one, no file is touched, and tickets end with the process.
+///
+/// # Errors
+/// The secret cannot be used, with its place in the file.
+pub fn tokens(config: &Node, judges: bool, now: UnixTime) -> Result<Arc<Tokens>, Mistake> {
+    let secret = match &config.secret {
+        Place::File(path, place) => Secret::read(path).map_err(|e| e.mistake(place)),
+        Place::Own(directory, place) if judges => Secret::read_or_create(directory).map_err(|e| e.mistake(place)),
+        Place::Own(_, place) => Secret::random().map_err(|e| e.mistake(place)),
+    }?;
+    // The configuration keeps to these bounds; the fallback is within them.
+    let epochs = Epochs::new(config.key_epoch).unwrap_or(Epochs::DEFAULT);
+    Ok(Arc::new(Tokens::new(secret, epochs, now)))
+}
+
 impl Sealed {
-    /// Reads the cluster's secret, or makes the node's own at its first start.
-    ///
-    /// # Errors
-    /// The secret cannot be used, with its place in the file.
-    pub fn new(config: &Node, now: UnixTime) -> Result<Self, Mistake> {
-        let secret = match &config.secret {
-            Place::File(path, place) => Secret::read(path).map_err(|e| e.mistake(place)),
-            Place::Own(directory, place) => Secret::read_or_create(directory).map_err(|e| e.mistake(place)),
-        }?;
-        // The configuration keeps to these bounds; the fallback is within them.
-        let epochs = Epochs::new(config.key_epoch).unwrap_or(Epochs::DEFAULT);
-        Ok(Self {
-            tokens: Tokens::new(secret, epochs, now),
-            replay: Replay::new(epochs, config.used_tokens),
-        })
+    /// With `tokens` of [`tokens`].
+    pub fn new(config: &Node, tokens: Arc<Tokens>) -> Self {
+        let replay = Replay::new(tokens.epochs(), config.used_tokens);
+        Self { tokens, replay }
     }
 
     /// Moves to the keys of `now`; those for the kernel if that changed anything. Every few seconds.
@@ -113,7 +120,7 @@ mod tests {
         let text = format!("[server]\nhttp = [\"127.0.0.1:80\"]\n[gate]\nstate_directory = {directory:?}\n");
         let zone = "[[zone]]\nname = \"a\"\nhosts = [\"a\"]\n[zone.origin]\nservers = [{ address = \"http://a\" }]\n";
         let config = crate::config::Config::parse(std::path::Path::new("edge.toml"), &(text + zone)).unwrap();
-        Sealed::new(&config.gate, UnixTime::now()).unwrap()
+        Sealed::new(&config.gate, tokens(&config.gate, true, UnixTime::now()).unwrap())
     }
 
     /// What the gate writes into a cookie it must read back on any node of the cluster, and from no other address.

@@ -471,6 +471,11 @@ pub fn from_text(text: &str) -> Option<[u8; LENGTH]> {
     (n == LENGTH).then_some(token)
 }
 
+/// A salt for [`Tokens::seal`].
+pub fn salt() -> [u8; SALT] {
+    random()
+}
+
 /// Random bytes from the kernel.
 #[expect(
     clippy::expect_used,

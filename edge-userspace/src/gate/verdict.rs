@@ -28,6 +28,18 @@ pub struct Attempt<'a> {
     pub headers: &'a HeaderMap,
     /// The token it brought, as text.
     pub token: Option<&'a str>,
+    /// Who its connection is, where the connection's tickets say so.
+    pub named: Option<Named>,
+}
+
+/// A client by its connection's session ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The id in the ticket that it will come back with.
+    pub client: u64,
+    /// It came with a ticket of that id, and the handshake showed that it is its own. It has been here before; that it has
+    /// waited is not said.
+    pub proven: bool,
 }
 
 /// What becomes of it.

@@ -11,12 +11,14 @@ use super::feed::{self, Kernel};
 use crate::admin::{Penalised, Penalty, PenaltyLevel};
 use crate::base::clock::UnixTime;
 use crate::base::peer::client_prefix;
-use crate::config::{Config, Mistakes};
+use crate::config::Config;
 use crate::dataplane::{self, Dataplane, Penalties};
+use crate::gate::door::Door;
 use crate::gate::handler::Gate;
 use crate::gate::metrics::Metrics;
 use crate::gate::penalty::{Level, PenaltyChange, Subject};
 use crate::gate::sealed::Sealed;
+use crate::gate::token::Tokens;
 
 /// Seconds between two counts of the kernel's penalties, for the gauge: a walk through the maps.
 const COUNTED_EVERY: u32 = 10;
@@ -45,6 +47,7 @@ impl Gates {
     pub(super) fn start(
         config: &Config,
         dataplane: Option<&Dataplane>,
+        tokens: &Arc<Tokens>,
         registry: &mut Registry,
     ) -> anyhow::Result<Option<Self>> {
         let kernel = dataplane.map(|dataplane| dataplane.penalties().clone());
@@ -55,8 +58,7 @@ impl Gates {
             }
             return Ok(None);
         }
-        let sealed = Sealed::new(&config.gate, UnixTime::now()).map_err(|mistake| Mistakes(vec![mistake]))?;
-        let sealed = Arc::new(sealed);
+        let sealed = Arc::new(Sealed::new(&config.gate, tokens.clone()));
         let metrics = Metrics::default();
         metrics.register(registry);
         let (gate, changes) = Gate::new(&config.gate, &config.zones, sealed.clone(), metrics)?;
@@ -77,6 +79,11 @@ impl Gates {
                 .spawn(move || changes.run(clock, &book, &mut feed))?;
         }
         Ok(Some(Self { gate, sealed, kernel }))
+    }
+
+    /// What judges at the ClientHello.
+    pub(super) fn door(&self, tokens: &Arc<Tokens>) -> Arc<Door> {
+        Arc::new(self.gate.door(tokens.clone()))
     }
 
     /// Gauges; the kernel's clock; and keys when their epoch ends.
@@ -137,11 +144,15 @@ fn subject(whom: Penalised) -> Subject {
 
 /// Keeps the gate current, once a second.
 pub(super) async fn tick(node: Arc<Node>) {
-    let Some(gates) = &node.gates else { return };
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut count = 0_u32;
     loop {
         second.tick().await;
+        let Some(gates) = &node.gates else {
+            // Session tickets alone; the gate would see to it itself, and tell the kernel.
+            node.tokens.rotate(UnixTime::now());
+            continue;
+        };
         gates.tick();
         count = count.wrapping_add(1);
         if let Some(kernel) = gates.kernel.as_ref().filter(|_| count.is_multiple_of(COUNTED_EVERY))

@@ -16,7 +16,7 @@ use crate::gate::answer::{self, Asked};
 use crate::gate::concurrency::Permit;
 use crate::gate::cookie;
 use crate::gate::handler::Gate;
-use crate::gate::verdict::{Attempt, Decision};
+use crate::gate::verdict::{Attempt, Decision, Named};
 use crate::gate::zone::ZoneGate;
 use crate::http::body::{Body, BodyError};
 use crate::http::handler::{Answer, Failure, Handler};
@@ -55,6 +55,10 @@ impl Gated {
                     path: head.uri.path(),
                     headers: &head.headers,
                     token: cookie::token(&head.headers),
+                    named: peer.handshake.as_ref().map(|handshake| Named {
+                        client: handshake.client,
+                        proven: handshake.known,
+                    }),
                 },
             )
         };

@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use rustls::server::Acceptor;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
 use super::certificates::{self, Store};
+use super::hello;
 use super::limits::Permit;
 use super::proxy_protocol::{self, Header};
+use super::tickets::Tickets;
 use crate::base::peer::{Handshake, Peer};
+use crate::gate::door::{Door, Refusal};
 
 /// A connection ready for requests.
 #[derive(Debug)]
@@ -69,6 +71,9 @@ pub enum Closed {
     /// The proxy's or the operator's.
     #[error("{0}")]
     ProxyHeader(#[source] proxy_protocol::Malformed),
+    /// The client's: its address is under a penalty, and it has no ticket that says it is another one's.
+    #[error("from a penalised address: {}", .0.label())]
+    Penalised(Refusal),
     /// A limit of ours.
     #[error("too many connections from one address")]
     Crowded,
@@ -86,6 +91,7 @@ impl Closed {
             Self::NotTls => "not_tls",
             Self::NoCertificate => "no_certificate",
             Self::ProxyHeader(_) => "proxy_header",
+            Self::Penalised(refusal) => refusal.label(),
             Self::Crowded => "address_limit",
             Self::Io(_) => "io",
         }
@@ -111,14 +117,16 @@ impl From<io::Error> for Closed {
 /// How to accept, from the snapshot in force when the connection came.
 pub(super) struct Terms {
     /// `None` on a plain listener.
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<(Arc<ServerConfig>, Tickets)>,
+    /// Judges clients of penalised addresses; `None` where there is no gate.
+    pub(super) door: Option<Arc<Door>>,
     pub(super) certificates: Arc<Store>,
     pub(super) timeout: Duration,
     /// The peer speaks the PROXY protocol.
     pub(super) proxied: bool,
 }
 
-/// Makes a connection of `stream`; on `Crowded` the stream comes back, to be reset.
+/// Makes a connection of `stream`; on `Crowded` and `Penalised` the stream comes back, to be reset.
 pub(super) async fn accept(
     stream: TcpStream,
     remote: SocketAddr,
@@ -159,7 +167,7 @@ async fn shake(
             handshake,
         })
     };
-    let Some(config) = terms.tls else {
+    let Some((config, tickets)) = terms.tls else {
         return Ok(Connection {
             io: Io::Plain(stream),
             peer: peer(None),
@@ -179,9 +187,14 @@ async fn shake(
         }
         _ => return Err((Closed::NotTls, None)),
     }
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
-        .await
-        .map_err(lost)?;
+    let hello = hello::read(&mut stream).await.map_err(|closed| (closed, None))?;
+    let door = terms.door.as_deref();
+    if let Some((door, penalised)) = door.and_then(|door| Some((door, door.penalised(client.ip())?)))
+        && let Err(refusal) = hello.judge(door, penalised)
+    {
+        return Err((Closed::Penalised(refusal), Some(stream)));
+    }
+    let start = StartHandshake::from_parts(hello.accepted, stream);
     let server_name: Option<Arc<str>> = start
         .client_hello()
         .server_name()
@@ -193,12 +206,17 @@ async fn shake(
         let _ = stream.shutdown().await;
         return Err((Closed::NoCertificate, None));
     }
-    let stream = start.into_stream(config).await.map_err(lost)?;
+    let (config, ticketer) = tickets.equip(&config, client.ip());
+    let stream = start
+        .into_stream_with(config, |connection| ticketer.settle(connection))
+        .await
+        .map_err(lost)?;
     let (_, session) = stream.get_ref();
     let protocol = match session.alpn_protocol() {
         Some(b"h2") => Protocol::H2,
         _ => Protocol::H1,
     };
+    let (id, known) = ticketer.client();
     let handshake = Handshake {
         duration: accepted.elapsed(),
         server_name,
@@ -207,6 +225,8 @@ async fn shake(
             _ => "TLSv1.3",
         },
         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+        client: id.0,
+        known,
     };
     Ok(Connection {
         io: Io::Tls(Box::new(stream)),

@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
-use rustls::server::ProducesTickets;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -18,9 +17,12 @@ use super::accept::{self, Closed, Connection, Terms};
 use super::certificates::{Loaded, Store};
 use super::limits::Limiter;
 use super::metrics::Metrics;
+use super::tickets::Tickets;
 use super::{Error, listener, settings};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::Config;
+use crate::gate::door::Door;
+use crate::gate::token::Tokens;
 
 /// What serves connections; cloned per connection.
 pub trait Serve: Clone + Send + 'static {
@@ -43,37 +45,46 @@ pub struct Front {
     settings: ArcSwap<Settings>,
     certificates: Arc<Store>,
     limiter: Arc<Limiter>,
+    tokens: Arc<Tokens>,
+    door: Option<Arc<Door>>,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
 struct Settings {
     tls: Arc<ServerConfig>,
-    tickets: Arc<dyn ProducesTickets>,
-    rotation: Duration,
+    tickets: Tickets,
     handshake_timeout: Duration,
     proxies: Vec<IpNet>,
 }
 
 impl Front {
-    /// Sets up from a configuration and the certificates loaded for it.
+    /// Sets up from a configuration and the certificates loaded for it. Session tickets are made with `tokens`; clients of
+    /// penalised addresses are judged by `door`.
     ///
     /// # Errors
     /// rustls cannot be set up.
-    pub fn new(config: &Config, loaded: Loaded, registry: &mut Registry) -> Result<Arc<Self>, Error> {
+    pub fn new(
+        config: &Config,
+        loaded: Loaded,
+        tokens: Arc<Tokens>,
+        door: Option<Arc<Door>>,
+        registry: &mut Registry,
+    ) -> Result<Arc<Self>, Error> {
         let metrics = Metrics::register(registry);
         let certificates = Arc::new(Store::default());
         certificates.swap(loaded.snapshot);
-        let tickets = settings::tickets(config.tls.ticket_rotation)?;
         let limits = &config.limits;
         Ok(Arc::new(Self {
-            settings: ArcSwap::from_pointee(Settings::new(config, certificates.clone(), tickets)?),
+            settings: ArcSwap::from_pointee(Settings::new(config, certificates.clone(), tokens.clone())?),
             certificates,
             limiter: Limiter::new(
                 limits.connections,
                 limits.connections_per_address,
                 metrics.connections.clone(),
             ),
+            tokens,
+            door,
             metrics,
         }))
     }
@@ -84,14 +95,7 @@ impl Front {
     /// # Errors
     /// rustls cannot be set up; nothing is changed then.
     pub fn reload(&self, config: &Config, loaded: Loaded) -> Result<(), Error> {
-        let old = self.settings.load();
-        // Replacing the keys would void every ticket out there.
-        let tickets = if old.rotation == config.tls.ticket_rotation {
-            old.tickets.clone()
-        } else {
-            settings::tickets(config.tls.ticket_rotation)?
-        };
-        let new = Settings::new(config, self.certificates.clone(), tickets)?;
+        let new = Settings::new(config, self.certificates.clone(), self.tokens.clone())?;
         self.certificates.swap(loaded.snapshot);
         self.settings.store(Arc::new(new));
         self.limiter
@@ -159,7 +163,8 @@ impl Front {
         let settings = self.settings.load();
         let ip = remote.ip().to_canonical();
         let terms = Terms {
-            tls: (socket == Socket::Tls).then(|| settings.tls.clone()),
+            tls: (socket == Socket::Tls).then(|| (settings.tls.clone(), settings.tickets.clone())),
+            door: self.door.clone(),
             certificates: self.certificates.clone(),
             timeout: settings.handshake_timeout,
             proxied: settings.proxies.iter().any(|net| net.contains(&ip)),
@@ -180,8 +185,11 @@ impl Front {
                         listener::reset(stream);
                     }
                 }
-                Err((closed, _)) => {
+                Err((closed, stream)) => {
                     metrics.failure(&closed);
+                    if let Some(stream) = stream {
+                        listener::reset(stream);
+                    }
                     tracing::debug!(client = %remote, reason = closed.label(), detail = %closed, "no connection");
                 }
             }
@@ -191,11 +199,10 @@ impl Front {
 }
 
 impl Settings {
-    fn new(config: &Config, certificates: Arc<Store>, tickets: Arc<dyn ProducesTickets>) -> Result<Self, Error> {
+    fn new(config: &Config, certificates: Arc<Store>, tokens: Arc<Tokens>) -> Result<Self, Error> {
         Ok(Self {
-            tls: settings::server(&config.tls, certificates, tickets.clone())?,
-            tickets,
-            rotation: config.tls.ticket_rotation,
+            tls: settings::server(&config.tls, certificates)?,
+            tickets: Tickets::new(tokens, config.tls.ticket_rotation),
             handshake_timeout: config.tls.handshake_timeout,
             proxies: config.server.proxy_protocol_from.clone(),
         })

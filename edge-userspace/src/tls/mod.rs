@@ -3,12 +3,15 @@
 
 pub mod accept;
 pub mod certificates;
+pub mod client_hello;
 pub mod front;
+mod hello;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod proxy_protocol;
 pub mod settings;
+mod tickets;
 mod validity;
 
 pub use accept::{Connection, Io, Protocol};

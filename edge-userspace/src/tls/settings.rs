@@ -2,12 +2,10 @@
 //! reload.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
-use rustls::crypto::{GetRandomFailed, ring};
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
-use rustls::ticketer::TicketRotator;
+use rustls::crypto::ring;
+use rustls::server::NoServerSessionStorage;
 
 use super::Error;
 use super::certificates::Store;
@@ -17,49 +15,11 @@ use crate::config::{self, TlsVersion};
 /// HTTP/1.1.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Ticket keys that live for `rotation` and are taken for as long again; one per process, since a client may come back to
-/// another worker. The inner ticketer rotates by itself every six hours, so a longer `rotation` has no effect beyond that.
-///
-/// # Errors
-/// No randomness.
-pub fn tickets(rotation: Duration) -> Result<Arc<dyn ProducesTickets>, Error> {
-    let seconds = u32::try_from(rotation.as_secs()).unwrap_or(u32::MAX);
-    let fresh = || -> Result<Box<dyn ProducesTickets>, GetRandomFailed> {
-        ring::Ticketer::new()
-            .map(|inner| Box::new(Shared(inner)) as Box<dyn ProducesTickets>)
-            .map_err(|_| GetRandomFailed)
-    };
-    Ok(Arc::new(TicketRotator::new(seconds, fresh)?))
-}
-
-/// `ring::Ticketer` comes shared, the rotator wants its own.
-#[derive(Debug)]
-struct Shared(Arc<dyn ProducesTickets>);
-
-impl ProducesTickets for Shared {
-    fn enabled(&self) -> bool {
-        self.0.enabled()
-    }
-    fn lifetime(&self) -> u32 {
-        self.0.lifetime()
-    }
-    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.0.encrypt(plain)
-    }
-    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        self.0.decrypt(cipher)
-    }
-}
-
-/// rustls's configuration for all TLS listeners.
+/// rustls's configuration for all TLS listeners; `tickets` adds a ticketer for each connection.
 ///
 /// # Errors
 /// rustls finds versions and ciphers that do not fit; cannot happen with the values here.
-pub fn server(
-    tls: &config::Tls,
-    certificates: Arc<Store>,
-    tickets: Arc<dyn ProducesTickets>,
-) -> Result<Arc<ServerConfig>, Error> {
+pub fn server(tls: &config::Tls, certificates: Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
     let mut provider = ring::default_provider();
     // AES-128 before AES-256: as strong against every known attack, a third less work per byte, and forward secrecy bounds
     // what a quantum computer of the far future would gain. Clients without AES instructions are rare enough by now.
@@ -78,7 +38,6 @@ pub fn server(
     config.ignore_client_order = true;
     // Tickets alone: nothing held here per client.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = tickets;
     // One connection per client is the rule with HTTP/2; each further ticket is a seal and a record per handshake.
     config.send_tls13_tickets = 1;
     // 0-RTT data could be replayed (RFC 8446 section 8).

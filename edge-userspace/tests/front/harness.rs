@@ -6,8 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use edge::base::clock::UnixTime;
 use edge::base::shutdown::{self, Phase, Trigger};
 use edge::config::Config;
+use edge::gate::handler::Gate;
+use edge::gate::keys::{Epochs, Secret};
+use edge::gate::metrics::Metrics;
+use edge::gate::sealed::Sealed;
+use edge::gate::token::Tokens;
 use edge::http::body::Body;
 use edge::http::handler::{Answer, Failure, Handler, Reason};
 use edge::http::message::{Request, Response};
@@ -34,6 +40,8 @@ pub(crate) struct Edge {
     /// Plain, redirecting.
     pub(crate) http: SocketAddr,
     pub(crate) front: Arc<Front>,
+    /// Without rules; for the penalties it keeps.
+    pub(crate) gate: Gate,
     pub(crate) shared: Arc<Shared>,
     pub(crate) zones: Current,
     pub(crate) trigger: Trigger,
@@ -94,7 +102,12 @@ impl Edge {
         let config = config(directory.path(), extra);
         let loaded = certificates::load(&config.zones).unwrap();
         let mut registry = Registry::default();
-        let front = Front::new(&config, loaded, &mut registry).unwrap();
+        let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
+        let tokens = Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()));
+        let sealed = Arc::new(Sealed::new(&config.gate, tokens.clone()));
+        let (gate, _) = Gate::new(&config.gate, &config.zones, sealed, Metrics::default()).unwrap();
+        let door = Arc::new(gate.door(tokens.clone()));
+        let front = Front::new(&config, loaded, tokens, Some(door), &mut registry).unwrap();
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));
         let shared = Shared::new(&config, zones.clone(), &mut registry);
         let (trigger, shutdown) = shutdown::channel();
@@ -117,6 +130,7 @@ impl Edge {
             plain: run(Socket::Plain, &echo),
             http: run(Socket::Plain, &redirect),
             front,
+            gate,
             shared,
             zones,
             trigger,
@@ -303,6 +317,13 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
                 }
             });
             Ok(Response::new(StatusCode::OK, Body::Empty))
+        }
+        "id" => {
+            let handshake = request.exchange.peer.handshake.as_ref().unwrap();
+            Ok(Response::new(
+                StatusCode::OK,
+                format!("{} {}", handshake.client, handshake.known),
+            ))
         }
         "fail" => Err(Failure::new(Reason::OriginUnreachable, "as asked")),
         _ => {

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod door;
 mod harness;
 mod http1;
 mod http2;

@@ -9,6 +9,7 @@ const TERMS: Terms = Terms {
     cap: Duration::from_secs(60),
     forgive: Duration::from_secs(600),
 };
+const NONE: Company = Company { proven: 0, waiting: 0 };
 const A: Subject = Subject::Address(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
 
 fn strike(book: &Book, now: u64) -> (u32, u64) {
@@ -41,15 +42,15 @@ fn levels_list_add_lift() {
     let (feed, changes) = feed::channel(8);
     let book = Book::new(512, feed);
     let at = Duration::from_secs;
-    book.penalise(at(0), 1, A, 1, at(10), 0);
+    book.penalise(at(0), 1, A, 1, at(10), NONE);
     assert_eq!(book.penalty(at(5), 1, A), Some((Level::Deferred, at(10))));
     assert_eq!((book.penalty(at(5), 2, A), book.penalty(at(10), 1, A)), (None, None));
-    book.penalise(at(0), 1, A, 5, at(20), 3);
+    book.penalise(at(0), 1, A, 5, at(20), Company { proven: 3, waiting: 0 });
     assert_eq!(book.penalty(at(5), 1, A), Some((Level::Deferred, at(20))));
-    book.penalise(at(0), 1, A, 2, at(20), 0);
+    book.penalise(at(0), 1, A, 2, at(20), NONE);
     assert_eq!(book.penalty(at(5), 1, A), Some((Level::Blocked, at(20))));
     let budgets: Vec<_> = changes.pending().iter().map(|c| c.syn_budget).collect();
-    assert_eq!(budgets, [4, 10, 4]);
+    assert_eq!(budgets, [4, 16, 4]);
     assert!(book.add(at(0), Subject::Client(7), Level::Blocked, at(100)));
     assert_eq!(book.list(at(5)).len(), 2);
     assert_eq!(
@@ -69,7 +70,7 @@ fn a_flood_keeps_penalties() {
     let client = |n| Subject::Client(n);
     book.add(at(0), A, Level::Blocked, at(1_000));
     for n in 0..200 {
-        book.penalise(at(0), 1, client(n), 1, at(600), 0);
+        book.penalise(at(0), 1, client(n), 1, at(600), NONE);
     }
     for n in 1_000..1_001_000 {
         book.tell(at(1), 1, client(n), at(9));
@@ -80,10 +81,11 @@ fn a_flood_keeps_penalties() {
     assert_eq!((kept, book.penalty(at(2), 1, A).is_some()), (200, true));
     // Full of penalties, it loses none to those who were merely told to wait.
     for n in 0..20_000 {
-        book.penalise(at(2), 1, client(n), 1, at(600), 0);
+        book.penalise(at(2), 1, client(n), 1, at(600), NONE);
     }
     let full = book.list(at(3)).len();
-    assert_eq!(full, 4_096 + 1);
+    // Each has a record in its zone and one of the node; the list has each once.
+    assert!((2_048..4_096).contains(&full), "{full}");
     for n in 2_000_000..2_100_000 {
         book.tell(at(3), 1, client(n), at(9));
     }
@@ -97,10 +99,10 @@ fn a_flood_keeps_penalties() {
 fn share() {
     let book = Book::new(512, feed::channel(8).0);
     let Subject::Address(address) = A else { return };
-    book.penalise(Duration::ZERO, 1, A, 1, Duration::from_secs(100), 0);
+    book.penalise(Duration::ZERO, 1, A, 1, Duration::from_secs(100), NONE);
     let passed = (0..1_000)
-        .filter(|ms| book.share(Duration::from_millis(*ms), 1, address))
+        .filter(|ms| book.share(Duration::from_millis(*ms), 1, address, NONE))
         .count();
     assert_eq!(passed, 5);
-    assert!(book.share(Duration::from_millis(2_000), 1, address));
+    assert!(book.share(Duration::from_millis(2_000), 1, address, NONE));
 }

@@ -1,0 +1,131 @@
+//! Finds the session tickets in a ClientHello: the identities of its pre-shared keys (TLS 1.3, RFC 8446 section 4.2.11) and
+//! its session ticket (TLS 1.2, RFC 5077 section 3.2). `hello` hands in the message; nothing is believed but lengths.
+
+use std::iter;
+
+/// Tickets that are looked at: clients offer one or two.
+const MOST: usize = 4;
+const CLIENT_HELLO: u8 = 1;
+const SESSION_TICKET: u16 = 35;
+const PRE_SHARED_KEY: u16 = 41;
+
+/// The bytes are no ClientHello, or lie about a length; the peer's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a malformed ClientHello")]
+pub struct Malformed;
+
+/// The tickets in a ClientHello.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tickets<'a>([Option<&'a [u8]>; MOST]);
+
+impl<'a> Tickets<'a> {
+    /// In `message`: type, length (24 bits), body, of which the length is not looked at.
+    ///
+    /// # Errors
+    /// It is cut short, or a length within it is wrong.
+    pub fn find(message: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse(message).ok_or(Malformed)
+    }
+
+    fn parse(message: &'a [u8]) -> Option<Self> {
+        let (kind, mut rest) = message.split_first()?;
+        if *kind != CLIENT_HELLO {
+            return None;
+        }
+        take(&mut rest, 3 + 2 + 32)?;
+        vector(&mut rest, 1)?; // session id
+        vector(&mut rest, 2)?; // cipher suites
+        vector(&mut rest, 1)?; // compression methods
+        let mut found = Self::default();
+        if rest.is_empty() {
+            return Some(found);
+        }
+        let mut slots = found.0.iter_mut();
+        let mut extensions = vector(&mut rest, 2)?;
+        while !extensions.is_empty() {
+            let kind = number(&mut extensions, 2)?;
+            let mut body = vector(&mut extensions, 2)?;
+            match u16::try_from(kind).ok()? {
+                SESSION_TICKET if !body.is_empty() => {
+                    if let Some(slot) = slots.next() {
+                        *slot = Some(body);
+                    }
+                }
+                PRE_SHARED_KEY => {
+                    let mut identities = vector(&mut body, 2)?;
+                    while !identities.is_empty() {
+                        let identity = vector(&mut identities, 2)?;
+                        take(&mut identities, 4)?; // obfuscated age
+                        if let Some(slot) = slots.next() {
+                            *slot = Some(identity);
+                        }
+                    }
+                    vector(&mut body, 2)?; // binders
+                }
+                _ => {}
+            }
+        }
+        Some(found)
+    }
+
+    /// One after the other, as they stand there; at most four.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.into_iter().flatten()
+    }
+}
+
+/// The next `n` bytes.
+fn take<'a>(rest: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(n)?;
+    *rest = left;
+    Some(taken)
+}
+
+/// A number of `n` bytes, big-endian; `n` is at most 4.
+fn number(rest: &mut &[u8], n: usize) -> Option<usize> {
+    let bytes = take(rest, n)?;
+    Some(bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+}
+
+/// A vector with a length of `n` bytes (RFC 8446 section 3.4).
+fn vector<'a>(rest: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let length = number(rest, n)?;
+    take(rest, length)
+}
+
+/// The handshake messages in a stream of plaintext records, put together. `None`: more bytes are needed.
+///
+/// # Errors
+/// A record of another type, an empty one, or one that is too long (RFC 8446 section 5.1).
+pub fn reassemble(stream: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+    const HANDSHAKE: u8 = 22;
+    const HEAD: usize = 5;
+    const RECORD: usize = 1 << 14;
+    let mut message = Vec::new();
+    let mut rest = stream;
+    let records = iter::from_fn(|| {
+        let mut head = rest.get(..HEAD)?;
+        let kind = number(&mut head, 1)?;
+        let length = { take(&mut head, 2).and_then(|_| number(&mut head, 2)) }?;
+        if kind != usize::from(HANDSHAKE) || length == 0 || length > RECORD {
+            return Some(Err(Malformed));
+        }
+        let (_, body) = rest.split_at_checked(HEAD)?;
+        let (fragment, left) = body.split_at_checked(length)?;
+        rest = left;
+        Some(Ok(fragment))
+    });
+    for fragment in records {
+        message.extend_from_slice(fragment?);
+        let mut head = message.get(1..).unwrap_or_default();
+        if let Some(length) = number(&mut head, 3)
+            && let Some(whole) = message.get(..length + 4)
+        {
+            return Ok(Some(whole.to_vec()));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;
