@@ -90,7 +90,7 @@ pub struct Dataplane {
 pub struct Tls {
     /// The oldest version spoken.
     pub min_version: TlsVersion,
-    /// Ticket keys are replaced this often.
+    /// How long a session ticket is good for, if the tokens' keys are kept so long.
     pub ticket_rotation: Duration,
     /// From the accept to the end of the handshake.
     pub handshake_timeout: Duration,

@@ -239,7 +239,7 @@ impl Book {
                 record.syn_budget = change.syn_budget;
             });
         }
-        if self.added(now, subject).is_none() {
+        if !self.is_barred(now, subject) {
             self.feed.send(change);
         }
     }
@@ -261,7 +261,8 @@ impl Book {
             };
             self.records.amend((zone, key), grow).flatten()
         });
-        if let (Some(until), None) = (grown.into_iter().flatten().max(), self.added(now, key)) {
+        let until = grown.into_iter().flatten().max();
+        if let Some(until) = until.filter(|_| !self.is_barred(now, key)) {
             self.feed.send(PenaltyChange {
                 key,
                 level: Some(Level::Deferred),
@@ -357,6 +358,11 @@ impl Book {
     /// Places taken, places there are, bytes of all.
     pub fn fill(&self) -> (usize, usize, usize) {
         (self.records.filled(), self.records.capacity(), self.records.bytes())
+    }
+
+    /// An operator has blocked it: the kernel is not told anything softer.
+    fn is_barred(&self, now: Duration, subject: Subject) -> bool {
+        matches!(self.added(now, subject), Some((Level::Blocked, _)))
     }
 
     /// Where the changes go.

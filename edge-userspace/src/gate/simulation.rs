@@ -229,6 +229,44 @@ fn early_with_a_token() {
     assert_eq!(keys, [true, false], "the client, and the address it comes from");
 }
 
+/// One that keeps its session and no cookie would be taken for its address, and its neighbours for it.
+#[test]
+fn early_with_a_session() {
+    let world = world(&[MANUAL]);
+    let named = |client| Some(Named { client, proven: true });
+    let go = |ms, client| visit_named(&world, ms, address(1), &mut None, named(client));
+    let outcomes: Vec<_> = (0..=17).map(|ms| go(ms, 7)).collect();
+    assert!(outcomes[..17].iter().all(|got| matches!(got, Got::Wait(_))));
+    assert!(matches!(outcomes[17], Got::Blocked(_)), "{outcomes:?}");
+    assert!(matches!(go(20, 8), Got::Wait(_)), "its neighbour");
+    assert!(
+        matches!(visit(&world, 21, address(1), &mut None), Got::Wait(_)),
+        "a newcomer"
+    );
+    let keys: Vec<_> = world.changes.pending().iter().map(|c| (c.key, c.level)).collect();
+    assert_eq!(
+        keys,
+        [
+            (Subject::Client(7), Some(Level::Blocked)),
+            (Subject::Address(address(1)), Some(Level::Deferred))
+        ]
+    );
+    // Who has waited by a cookie is known by its session, too, and its cookie carries the same name.
+    let mut jar = None;
+    let Got::Wait(wait) = visit_named(&world, 30, address(2), &mut jar, named(9)) else {
+        panic!("admitted without a wait");
+    };
+    assert!(jar.as_ref().is_some_and(|text| text.contains("_9_")), "{jar:?}");
+    assert_eq!(
+        visit_named(&world, 30 + wait, address(2), &mut jar, named(9)),
+        Got::Served
+    );
+    assert_eq!(
+        visit_named(&world, 40 + wait, address(2), &mut None, named(9)),
+        Got::Served
+    );
+}
+
 /// A bearer's token would open twice, in another zone, or from another network.
 #[test]
 fn once_and_bound() {

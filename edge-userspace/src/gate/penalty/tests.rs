@@ -106,3 +106,33 @@ fn share() {
     assert_eq!(passed, 5);
     assert!(book.share(Duration::from_millis(2_000), 1, address, NONE));
 }
+
+/// Neighbours who come back would find the door that was shut on another; or open one that an operator shut.
+#[test]
+fn company_eases_a_penalty_at_once() {
+    let (feed, changes) = feed::channel(16);
+    let book = Book::new(512, feed);
+    let Subject::Address(address) = A else { return };
+    let at = Duration::from_secs;
+    let company = |proven| Company { proven, waiting: 0 };
+    book.vouch(at(0), 1, address, company(5));
+    assert_eq!(changes.pending(), [], "there is nothing to ease");
+    book.penalise(at(0), 1, A, 2, at(60), NONE);
+    assert_eq!(book.penalty(at(1), 1, A), Some((Level::Blocked, at(60))));
+    book.vouch(at(1), 1, address, company(2));
+    book.vouch(at(2), 1, address, company(1));
+    for zone in [1, NODE] {
+        assert_eq!(book.penalty(at(3), zone, A), Some((Level::Deferred, at(60))));
+    }
+    let fed: Vec<_> = changes.pending().iter().map(|c| (c.level, c.syn_budget)).collect();
+    assert_eq!(fed, [(Some(Level::Blocked), 4), (Some(Level::Deferred), 12)]);
+    book.add(at(4), A, Level::Blocked, at(600));
+    changes.pending();
+    book.vouch(at(5), 1, address, company(9));
+    book.penalise(at(5), 1, A, 3, at(90), company(9));
+    assert_eq!(
+        changes.pending(),
+        [],
+        "the kernel was told something softer than the operator's word"
+    );
+}
