@@ -6,6 +6,8 @@
 mod checkout;
 mod garbage;
 mod gate;
+mod neighbours;
 mod reload;
 mod survival;
+mod visitor;
 mod world;
