@@ -11,6 +11,7 @@ mod event;
 mod list;
 pub mod penalty;
 mod reason;
+pub mod replay;
 pub mod retry;
 pub mod siphash;
 pub mod token;
@@ -23,8 +24,9 @@ pub use list::{
 };
 pub use reason::{
     COUNTERS_CAPACITY, DROP_CLIENT_PENALTY, DROP_DENIED, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED,
-    DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, FIRST_DROP, PASS_ALLOWED,
-    PASS_ATTEMPT, PASS_BUDGETED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, PASS_TOKEN, REASONS, Verdict, verdict,
+    DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED, FIRST_DROP,
+    PASS_ALLOWED, PASS_ATTEMPT, PASS_BUDGETED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, PASS_TOKEN, REASONS,
+    Verdict, verdict,
 };
 
 /// Version of every layout in this crate. It names the directory of the pinned maps: raise it whenever a map's key or
@@ -49,6 +51,9 @@ pub mod maps {
     pub const PENALTY_ADDRESS: &str = "PENALTY_ADDRESS";
     /// LRU hash of client ids (`u64`) to [`Penalty`](crate::penalty::Penalty).
     pub const PENALTY_CLIENT: &str = "PENALTY_CLIENT";
+    /// LRU hash of the MACs of genuine tokens that came (`u64`) to what [`replay`](crate::replay) keeps of each. The program
+    /// writes it.
+    pub const REPLAY: &str = "REPLAY";
     /// Hash of IPv4 prefixes (`u64`, see [`v4_key`](crate::v4_key)) to [`Entry`](crate::Entry).
     pub const V4: &str = "V4";
     /// Array of `u64`: the prefix lengths in each bucket (see [`v4_length`](crate::v4_length)). Bits must be set before

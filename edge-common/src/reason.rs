@@ -40,6 +40,8 @@ pub const DROP_CLIENT_PENALTY: u32 = 38;
 pub const DROP_TOKEN_EARLY: u32 = 39;
 /// A QUIC Initial with a Retry token of ours that is forged, altered, late, or another address's.
 pub const DROP_TOKEN_BAD: u32 = 40;
+/// A QUIC Initial with a genuine token that has come too often: see [`replay`](crate::replay).
+pub const DROP_TOKEN_REPLAYED: u32 = 41;
 
 /// Entries of the counters' map. Larger than the reasons there are, so that a new one fits the pinned map of a daemon
 /// that ran before it.
@@ -75,7 +77,7 @@ pub const fn verdict(reason: u32) -> Verdict {
 }
 
 /// Every reason with the value of the metrics' label `reason`.
-pub const REASONS: [(u32, &str); 16] = [
+pub const REASONS: [(u32, &str); 17] = [
     (PASS_NOT_OURS, "not_ours"),
     (PASS_ESTABLISHED, "established"),
     (PASS_ATTEMPT, "attempt"),
@@ -92,6 +94,7 @@ pub const REASONS: [(u32, &str); 16] = [
     (DROP_CLIENT_PENALTY, "client_penalty"),
     (DROP_TOKEN_EARLY, "token_early"),
     (DROP_TOKEN_BAD, "token_bad"),
+    (DROP_TOKEN_REPLAYED, "token_replayed"),
 ];
 
 const _: () = {

@@ -5,10 +5,14 @@
 //! does not apply, so that neighbours behind one address do not pay for each other. Any other attempt is the address's.
 //!
 //! # What an attacker can displace
-//! Nothing, by packets alone: look-ups never insert. The daemon inserts, for validated addresses and proven clients only.
+//! Of penalties nothing, by packets alone: look-ups never insert. The daemon inserts, for validated addresses and proven clients only.
 //! When a map is full the kernel evicts roughly the least recently used: a penalty that nobody has run into since the
 //! eviction scan came by before. One whose client keeps trying is marked by each look-up here and stays. (The daemon's own
 //! reads do not mark.) So a flood of new offenders displaces the penalties of those who have given up.
+//!
+//! The counts of tokens ([`replay`]) are inserted by packets, but only by those with a genuine token, which the daemon (or a Retry)
+//! gave to that address. Whoever collects as many as the map holds can displace an older token's count, and may then
+//! send that token [`replay::BURST`] times more: less than the tokens it took to do so are good for.
 //!
 //! # Races
 //! The entries of an LRU map are recycled: a program on another processor may still hold an entry that by now belongs to
@@ -22,14 +26,14 @@ use aya_ebpf::{
 };
 use edge_common::{
     DROP_CLIENT_PENALTY, DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY,
-    PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN,
+    DROP_TOKEN_REPLAYED, PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN,
     penalty::{Judgement, Penalty, SECOND, address_key},
-    retry,
+    replay, retry,
     token::{self as wait, Prefix, TokenKey, Verdict},
 };
 
 use crate::{
-    CLOCK, KEYS, PENALTY_ADDRESS, PENALTY_CLIENT, TICK,
+    CLOCK, KEYS, PENALTY_ADDRESS, PENALTY_CLIENT, REPLAY, TICK,
     parse::{Frame, Packet},
     token,
 };
@@ -87,7 +91,13 @@ fn by_token(
     }
     match wait::verify(words, wait::QUIC, prefix, key, seconds()?) {
         Verdict::Valid => Some(match by(&PENALTY_CLIENT, wait::Header::read(words).client) {
-            Judgement::Over | Judgement::Budgeted(_) => PASS_TOKEN,
+            Judgement::Over | Judgement::Budgeted(_) => {
+                if replayed(words[3]) {
+                    DROP_TOKEN_REPLAYED
+                } else {
+                    PASS_TOKEN
+                }
+            }
             Judgement::Deferred | Judgement::Blocked => DROP_CLIENT_PENALTY,
         }),
         Verdict::Early => Some(DROP_TOKEN_EARLY),
@@ -96,7 +106,8 @@ fn by_token(
 }
 
 /// A Retry token proves an address and nobody's identity: a good one is a newcomer's, whom the address's penalty judges. A
-/// client that shows a bad one does not accept another Retry, so its packet is dropped (RFC 9000 section 8.1.2).
+/// client that shows a bad one does not accept another Retry, so its packet is dropped (RFC 9000 section 8.1.2). One that
+/// came too often does not take from the budget that its address's neighbours share.
 #[inline(always)]
 fn by_retry(frame: &Frame, packet: &Packet, datagram: usize, key: &TokenKey, at: usize) -> Option<u32> {
     let token = frame.header::<{ retry::LENGTH }>(at)?;
@@ -124,7 +135,27 @@ fn by_retry(frame: &Frame, packet: &Packet, datagram: usize, key: &TokenKey, at:
     };
     match retry::verify(words, from, key, seconds()?) {
         Verdict::BadMac | Verdict::Expired => Some(DROP_TOKEN_BAD),
+        Verdict::Valid if replayed(words[8]) => Some(DROP_TOKEN_REPLAYED),
         _ => None,
+    }
+}
+
+/// Whether the genuine token with this MAC has come too often; counts it. Of two processors that count one token at once the
+/// loser's packet is dropped: an honest client's packets come by one queue, and are repeated.
+#[inline(always)]
+fn replayed(mac: u64) -> bool {
+    let now = now();
+    let Some(entry) = REPLAY.get_ptr_mut(mac) else {
+        // A full map makes room. One that cannot (all its free entries are another processor's) leaves the token uncounted.
+        let _ = REPLAY.insert(mac, replay::first(now), 0);
+        return false;
+    };
+    // SAFETY: a map's value stays readable while the program runs. It may be any number: see "Races" above.
+    let kept = unsafe { *entry };
+    match replay::again(kept, now) {
+        // SAFETY: a map's value is aligned and writable.
+        Some(next) => !unsafe { swap(entry, kept, next) },
+        None => true,
     }
 }
 

@@ -56,6 +56,9 @@ static TICK: Array<[u64; 2]> = Array::with_max_entries(1, 0);
 static PENALTY_ADDRESS: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static PENALTY_CLIENT: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1, 0);
+// The only map that packets insert into, and only those with a genuine token.
+#[map]
+static REPLAY: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1, 0);
 
 /// Entry point: one frame in, one verdict out, one counter up.
 #[xdp]

@@ -21,8 +21,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::error::Error;
 use super::pins::Pins;
 
-/// The maps that hold penalties, in no order that matters.
-pub(super) const TABLES: [&str; 2] = [maps::PENALTY_ADDRESS, maps::PENALTY_CLIENT];
+/// The maps of clients, one entry for each, in no order that matters.
+pub(super) const TABLES: [&str; 3] = [maps::PENALTY_ADDRESS, maps::PENALTY_CLIENT, maps::REPLAY];
 
 type Table = HashMap<MapData, u64, penalty::Penalty>;
 

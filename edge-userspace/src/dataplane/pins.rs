@@ -170,6 +170,7 @@ impl Pins {
             (maps::KEYS, 4, size_of::<TokenKey>(), KEYS_CAPACITY),
             (maps::PENALTY_ADDRESS, 8, size_of::<Penalty>(), penalties),
             (maps::PENALTY_CLIENT, 8, size_of::<Penalty>(), penalties),
+            (maps::REPLAY, 8, 8, penalties),
         ];
         let mut kept = Kept {
             paths: Vec::new(),

@@ -2,211 +2,28 @@
 //! (CAP_BPF and CAP_SYS_ADMIN); attaches nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bench;
+mod replay;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use edge::config::{self, XdpMode};
+use bench::{
+    ALICE, ALLOWED, ATTEMPT, BAD, BLOCKED, BUDGETED, Bench, CAPACITY, CLIENT, DEFERRED, DENIED, EARLY, ESTABLISHED,
+    LONG, MALFORMED, MALLORY, NOW, PORT, PROVIDER_TAG, TAG, TOKEN, V1, V2, config, from, header, initial, keys, minted,
+    prefix, retried,
+};
+use edge::config;
 use edge::dataplane::{Dataplane, Penalised, Penalties, Penalty, Severity, clock_offset};
-use edge_common::retry::{self, Source};
-use edge_common::token::{HTTP, Header, KEYS, Prefix, QUIC, SKEW, TICKET, TokenKey, Verdict, to_bytes, verify};
+use edge_common::retry;
+use edge_common::token::{HTTP, Header, QUIC, SKEW, TICKET, TokenKey, Verdict, to_bytes, verify};
 use edge_testbed::packet::extension::{DESTINATION, HOP_BY_HOP};
 use edge_testbed::packet::flag::{ACK, FIN, PSH, RST, SYN};
 use edge_testbed::packet::{Frame, quic_initial, quic_long, quic_short, quic_token};
 use edge_testbed::pins::Pins;
 use edge_testbed::privilege::root;
-use edge_testbed::test_run::{Program, verdict};
-use rustix::time::{ClockId, clock_gettime};
-
-/// What the test expects: the label pair of the metrics.
-type Expect = (&'static str, &'static str);
-
-const ATTEMPT: Expect = ("pass", "attempt");
-const ESTABLISHED: Expect = ("pass", "established");
-const ALLOWED: Expect = ("pass", "allowed");
-const BUDGETED: Expect = ("pass", "budgeted");
-const TOKEN: Expect = ("pass", "token");
-const DENIED: Expect = ("drop", "denied");
-const MALFORMED: Expect = ("drop", "malformed");
-const BLOCKED: Expect = ("drop", "penalty_blocked");
-const DEFERRED: Expect = ("drop", "penalty_deferred");
-const CLIENT: Expect = ("drop", "client_penalty");
-const EARLY: Expect = ("drop", "token_early");
-const BAD: Expect = ("drop", "token_bad");
-
-const CAPACITY: u32 = 1024;
-const LONG: Duration = Duration::from_secs(600);
-/// The second since 1970 in which the kernel believes to be.
-const NOW: u32 = 1_800_000_000;
-const V1: u32 = 1;
-const V2: u32 = 0x6b33_43cf;
-const TAG: u16 = 0x8100;
-const PROVIDER_TAG: u16 = 0x88a8;
-/// The source port of the test bed's frames.
-const PORT: u16 = 40_000;
-const ALICE: u64 = 0xa11c_e000_0000_0001;
-const MALLORY: u64 = 0x3a11_0124_0000_0002;
-
-fn config() -> config::Dataplane {
-    let nets = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
-    config::Dataplane {
-        interfaces: Vec::new(),
-        mode: XdpMode::Auto,
-        pin_directory: PathBuf::from("/sys/fs/bpf/edge-penalties"),
-        tcp_ports: vec![443],
-        udp_ports: vec![443],
-        allow: nets(&["203.0.113.0/24", "2001:db8:a::/48"]),
-        deny: nets(&["198.51.100.0/24", "2001:db8:d::/48"]),
-        deny_entries: 1000,
-        penalty_entries: CAPACITY,
-        event_sample: 0,
-    }
-}
-
-/// Of epochs 4 to 6; 7 is no key yet.
-fn keys() -> [TokenKey; KEYS] {
-    let key = |epoch| TokenKey {
-        k0: 0x0706_0504_0302_0100 ^ epoch,
-        k1: 0x0f0e_0d0c_0b0a_0908,
-        epoch,
-        valid: 1,
-        reserved: 0,
-    };
-    [key(4), key(5), key(6), TokenKey::NONE]
-}
-
-struct Bench {
-    dataplane: Dataplane,
-    program: Program,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let dataplane = Dataplane::unattached(&config()).unwrap();
-        let program = Program::by_id(dataplane.program_id().unwrap()).unwrap();
-        let bench = Self { dataplane, program };
-        bench.penalties().set_keys(&keys()).unwrap();
-        bench.dataplane.switch_gate(true).unwrap();
-        bench.freeze();
-        bench
-    }
-
-    fn penalties(&self) -> &Penalties {
-        self.dataplane.penalties()
-    }
-
-    /// Sets the kernel's wall clock to the middle of the second `NOW`.
-    fn freeze(&self) {
-        let time = clock_gettime(ClockId::Monotonic);
-        let monotonic = u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap();
-        let now = u64::from(NOW) * 1_000_000_000 + 500_000_000;
-        self.penalties().set_clock(now - monotonic).unwrap();
-    }
-
-    fn penalise(&self, who: Penalised, severity: Severity, remaining: Duration) {
-        let penalty = Penalty {
-            who,
-            severity,
-            remaining,
-        };
-        self.penalties().write(&[penalty]).unwrap();
-    }
-
-    fn block(&self, address: &str) {
-        self.penalise(Penalised::Address(address.parse().unwrap()), Severity::Blocked, LONG);
-    }
-
-    fn counters(&self) -> BTreeMap<Expect, u64> {
-        let counts = self.dataplane.counters().unwrap();
-        counts
-            .into_iter()
-            .map(|count| ((count.verdict.name(), count.name), count.packets))
-            .collect()
-    }
-
-    /// Runs one packet, and reads its reason off the counters: exactly one must have moved, by one, and it must belong
-    /// to the verdict.
-    fn judge(&self, packet: &[u8]) -> Expect {
-        let before = self.counters();
-        let verdict = self.program.run(packet, 1).unwrap().verdict;
-        let after = self.counters();
-        let moved: Vec<_> = after.iter().filter(|(key, count)| before[*key] != **count).collect();
-        let [(found, count)] = moved[..] else {
-            panic!("counters moved: {moved:?}")
-        };
-        assert_eq!(*count, before[found] + 1);
-        let expected = if verdict == verdict::PASS { "pass" } else { "drop" };
-        assert_eq!(found.0, expected, "{found:?}");
-        *found
-    }
-
-    fn passes(&self, packet: &[u8]) -> bool {
-        self.program.run(packet, 1).unwrap().verdict == verdict::PASS
-    }
-
-    fn all(&self, table: Vec<(&str, Frame, Expect)>) {
-        let mut wrong = Vec::new();
-        for (name, frame, expected) in table {
-            self.freeze();
-            let found = self.judge(&frame.bytes());
-            if found != expected {
-                wrong.push(format!("{name}: expected {expected:?}, got {found:?}"));
-            }
-        }
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    }
-}
-
-fn from(source: &str) -> Frame {
-    Frame::from(source.parse::<IpAddr>().unwrap())
-}
-
-fn prefix(address: &str) -> Prefix {
-    Prefix::of(address.parse().unwrap())
-}
-
-fn header() -> Header {
-    Header {
-        key_id: 0,
-        family: 0,
-        flags: QUIC,
-        not_before: NOW - 10,
-        expires: NOW + 1000,
-        nonce: 0x1234_5678,
-        client: ALICE,
-    }
-}
-
-/// A token for this address, with the body behind it that the daemon would seal.
-fn minted(header: Header, address: &str, key: &TokenKey) -> Vec<u8> {
-    let mut token = to_bytes(header.encode(prefix(address), key)).to_vec();
-    token.extend([0x55; 60]);
-    token
-}
-
-/// A Retry token for this address.
-fn retried(address: &str, port: u16, issued: u64) -> Vec<u8> {
-    let address: IpAddr = address.parse().unwrap();
-    let bytes = match address {
-        IpAddr::V4(v4) => u128::from(u32::from_le_bytes(v4.octets())).to_le_bytes(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    let (first, second) = bytes.split_at(8);
-    let source = Source {
-        address: [first, second].map(|half| u64::from_le_bytes(half.try_into().unwrap())),
-        port,
-        family: if address.is_ipv4() { 4 } else { 6 },
-    };
-    retry::encode(source, [1, 2, 3], 20, 9, &keys()[1], issued)
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect()
-}
-
-fn initial(token: &[u8]) -> Vec<u8> {
-    quic_token(V1, &[1; 8], &[2; 8], token, 2)
-}
+use edge_testbed::test_run::Program;
 
 /// All that the gate can say, of one family, in each wrapping that a packet may come in.
 fn every_verdict(wrap: impl Fn(Frame) -> Frame, here: &str, there: &str) {
@@ -439,17 +256,23 @@ fn tokens_are_found_in_every_form_of_header() {
     }
     let bench = Bench::new();
     let here = "192.0.2.7";
-    let token = minted(header(), here, &keys()[1]);
+    // A token that comes too often is dropped for that, so each has a nonce of its own.
+    let mut nonce = 0;
+    let mut fresh = || {
+        nonce += 1;
+        minted(Header { nonce, ..header() }, here, &keys()[1])
+    };
     for version in [V1, V2] {
         for (destination, source) in [(0, 0), (8, 0), (0, 20), (20, 20), (7, 13)] {
             for bytes in [2, 4, 8] {
-                let ids = [[3; 20], [4; 20]];
+                let (ids, token) = ([[3; 20], [4; 20]], fresh());
                 let data = quic_token(version, &ids[0][..destination], &ids[1][..source], &token, bytes);
                 let found = bench.judge(&from(here).udp(443, &data).bytes());
                 assert_eq!(found, TOKEN, "{version} {destination} {source} {bytes}");
             }
         }
     }
+    let token = fresh();
     let short = &token[..40];
     let data = quic_token(V1, &[1; 8], &[], short, 1);
     assert_eq!(bench.judge(&from(here).udp(443, &data).bytes()), TOKEN);
@@ -466,11 +289,11 @@ fn tokens_are_found_in_every_form_of_header() {
         assert_eq!(bench.judge(&from(here).udp(443, &beyond).bytes()), MALFORMED);
     }
     // Cut anywhere, the program answers, and never finds a token that is not whole.
-    let whole = from(here)
-        .udp(443, &quic_token(V1, &[1; 8], &[2; 8], &token, 2))
-        .bytes();
     let end = 14 + 20 + 8 + 1 + 4 + 9 + 9 + 2 + token.len();
-    for length in 14..whole.len().min(300) {
+    for length in 14..300 {
+        let whole = from(here)
+            .udp(443, &quic_token(V1, &[1; 8], &[2; 8], &fresh(), 2))
+            .bytes();
         let found = bench.judge(&whole[..length]);
         assert_eq!(found == TOKEN, length >= end, "{length}: {found:?}");
     }
