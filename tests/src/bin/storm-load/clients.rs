@@ -39,7 +39,10 @@ impl Client {
     fn new(load: &Load) -> Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&load.ca).context("reading the root's certificate")?)?;
-        let mut config = rustls::ClientConfig::builder()
+        // Two providers are compiled in, so neither is the default.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.resumption = rustls::client::Resumption::disabled();
