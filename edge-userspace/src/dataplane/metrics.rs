@@ -73,6 +73,14 @@ impl Collector for Metrics {
             let count = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
             count.encode(family.encode_family(&[("kind", kind)])?)?;
         }
+        let room = ConstGauge::new(i64::from(self.penalties.capacity()));
+        let metric = encoder.encode_descriptor(
+            "edge_dataplane_penalties_capacity",
+            "Penalties of one kind that the kernel has room for",
+            None,
+            room.metric_type(),
+        )?;
+        room.encode(metric)?;
         let mut info = encoder.encode_descriptor(
             "edge_dataplane_interface",
             "Interfaces that the XDP program is attached to, and in which mode",

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError};
 use edge_common::maps;
 use edge_common::penalty::{self, BLOCKED, DEFERRED, address_key, address_prefix};
 use edge_common::token::{KEYS, Prefix, TokenKey};
@@ -32,6 +32,8 @@ pub struct Penalties {
     /// Of each map, at the last count.
     addresses: AtomicU64,
     clients: AtomicU64,
+    /// Entries that each map has room for.
+    capacity: u32,
 }
 
 struct Maps {
@@ -108,7 +110,9 @@ impl Penalties {
             keys: map(maps::KEYS)?.try_into().map_err(Error::map(maps::KEYS))?,
             clock: map(maps::CLOCK)?.try_into().map_err(Error::map(maps::CLOCK))?,
         };
+        let info = maps.address.map().info().map_err(Error::map(maps::PENALTY_ADDRESS))?;
         Ok(Self {
+            capacity: info.max_entries(),
             maps: Mutex::new(maps),
             addresses: AtomicU64::new(0),
             clients: AtomicU64::new(0),
@@ -181,6 +185,11 @@ impl Penalties {
             self.addresses.load(Ordering::Relaxed),
             self.clients.load(Ordering::Relaxed),
         )
+    }
+
+    /// Penalties of addresses that there is room for, and as many of clients.
+    pub const fn capacity(&self) -> u32 {
+        self.capacity
     }
 
     /// Publishes the keys that tokens are checked with, by epoch modulo four. The new key must be here before any token is

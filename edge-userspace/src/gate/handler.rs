@@ -46,6 +46,7 @@ impl Gate {
         metrics: Metrics,
     ) -> Result<(Self, Changes), Mistakes> {
         let (feed, changes) = feed::channel(FEED_ROOM);
+        let changes = changes.timed_by(metrics.latency.clone());
         let book = Arc::new(Book::new(node.penalties, feed));
         let gate = Self {
             clock: Clock::new(),

@@ -93,6 +93,7 @@ pub struct Metrics {
     changes: Counter,
     overflows: Counter,
     failures: Counter,
+    pub(super) latency: feed::Latency,
 }
 
 impl Metrics {
@@ -146,6 +147,11 @@ impl Metrics {
             "edge_gate_feed_failures",
             "Batches the kernel refused",
             self.failures.clone(),
+        );
+        registry.register(
+            "edge_gate_feed_latency_seconds",
+            "From a penalty in the book to the kernel, the oldest of each batch",
+            self.latency.0.clone(),
         );
     }
 

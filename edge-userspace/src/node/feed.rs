@@ -21,6 +21,11 @@ impl KernelFeed for Kernel {
             .and_then(|()| self.0.write(&written))
             .map_err(|error| FeedError(io::Error::other(error)))
     }
+
+    fn held(&mut self) -> Result<Vec<Subject>, FeedError> {
+        let held = self.0.list().map_err(|error| FeedError(io::Error::other(error)))?;
+        Ok(held.iter().map(|penalty| heard(penalty).0).collect())
+    }
 }
 
 fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Penalised>) {

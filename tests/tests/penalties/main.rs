@@ -625,6 +625,8 @@ fn metrics_count_the_penalties() {
     for line in [
         "edge_dataplane_penalties{kind=\"address\"} 1\n",
         "edge_dataplane_penalties{kind=\"client\"} 2\n",
+        "edge_dataplane_penalties_capacity 1024\n",
+        "edge_dataplane_packets_total{verdict=\"drop\",reason=\"token_replayed\"} 0\n",
         "edge_dataplane_packets_total{verdict=\"drop\",reason=\"penalty_blocked\"} 0\n",
     ] {
         assert!(text.contains(line), "{line} in\n{text}");
