@@ -47,8 +47,8 @@ pub enum Taken {
     Yes {
         /// Requests left at once.
         left: u64,
-        /// Until the bucket is full again.
-        full: Duration,
+        /// Until one more is left.
+        more: Duration,
     },
     /// None was left.
     No {
@@ -62,8 +62,8 @@ pub enum Taken {
 pub enum Start {
     /// With its burst.
     Full,
-    /// With this one request only: for a client that was an anonymous part of its address until now, so that new names are
-    /// no way to new bursts.
+    /// With this one request only: for a client that was an anonymous part of its address until now, where that address has
+    /// had its burst for new names.
     Drained,
 }
 
@@ -110,18 +110,31 @@ impl Buckets {
                 };
             }
             arrival.0 = from.saturating_add(rate.interval);
-            let debt = ahead.saturating_add(rate.interval);
+            let room = rate.tolerance.saturating_sub(ahead);
             Taken::Yes {
-                left: rate.tolerance.saturating_add(rate.interval).saturating_sub(debt) / rate.interval,
-                full: Duration::from_nanos(debt),
+                left: room / rate.interval,
+                more: Duration::from_nanos(rate.interval - room % rate.interval),
             }
         })
+    }
+
+    /// The rate at which whole bursts may be given: one each time a burst has been earned, and one at once.
+    pub fn of_bursts(rate: Rate) -> Rate {
+        Rate {
+            interval: rate.tolerance.saturating_add(rate.interval),
+            tolerance: 0,
+        }
     }
 
     /// Gives one request back, taken for what was refused elsewhere.
     pub fn refund(&self, key: u64, rate: Rate) {
         self.0
             .amend(key, |arrival| arrival.0 = arrival.0.saturating_sub(rate.interval));
+    }
+
+    /// Whether `key` has a bucket.
+    pub fn knows(&self, key: u64) -> bool {
+        self.0.find(key).is_some()
     }
 
     /// Puts one more behind those who wait already and says how long that is, at `rate`; `None` beyond `longest`, and then
@@ -178,8 +191,9 @@ mod tests {
             for _ in 0..400 {
                 now += Duration::from_nanos(random.below(3 * rate.interval / 2));
                 match buckets.take(now, key, rate, Start::Full) {
-                    Taken::Yes { left, .. } => {
+                    Taken::Yes { left, more } => {
                         assert!(left < burst);
+                        assert!(!more.is_zero() && nanos(more) <= rate.interval);
                         given.push(now);
                     }
                     Taken::No { wait } => {

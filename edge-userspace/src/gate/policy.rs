@@ -177,8 +177,8 @@ fn ask_one(
                 reset: Some(reset),
             };
             match take(buckets, now, zone, rule, *rate, who, taken) {
-                Ok((left, full)) => {
-                    let told = limit(left, full);
+                Ok((left, more)) => {
+                    let told = limit(left, more);
                     if passed.limit.as_ref().is_none_or(|other| other.left > left) {
                         passed.limit = Some(told);
                     }
@@ -195,6 +195,11 @@ fn ask_one(
 
 /// One request from the bucket of `who`. A proven client has its own, and shares its address's bucket, as wide as the clients
 /// that the address may stand for; who proves nothing shares the bucket of one client with its whole address.
+///
+/// Who has just waited needs a burst, or its page comes without images and scripts. But a new name is had for one wait, and
+/// a burst for each would be many times the rate. So an address gets one such burst in the time in which a client earns one;
+/// beyond that a new name starts with its one request. Clients known behind the address do not add to it, since an inventor
+/// of names is known by each of them. In the long run it gains one client's rate at most, within what its address may have.
 fn take(
     buckets: &Buckets,
     now: Now,
@@ -207,8 +212,13 @@ fn take(
     let most = zone.config.clients_per_address;
     let own = match who.client {
         Some(client) if most > 1 => {
-            let start = if who.mature { Start::Drained } else { Start::Full };
-            (buckets.key((zone.id, &rule.name, client)), rate, start)
+            let key = buckets.key((zone.id, &rule.name, client));
+            let start = if who.mature && !buckets.knows(key) && !welcome(buckets, now, zone, rule, rate, who) {
+                Start::Drained
+            } else {
+                Start::Full
+            };
+            (key, rate, start)
         }
         _ => (buckets.key((zone.id, &rule.name, who.prefix)), rate, Start::Full),
     };
@@ -221,9 +231,9 @@ fn take(
     let first = taken.len();
     for (key, rate, start) in std::iter::once(own).chain((most > 1 && who.client.is_some()).then_some(all)) {
         match buckets.take(now.mono, key, rate, start) {
-            Taken::Yes { left, full } => {
+            Taken::Yes { left, more } => {
                 taken.push((key, rate));
-                result = result.or(Ok((left, full)));
+                result = result.or(Ok((left, more)));
             }
             Taken::No { wait } => {
                 for (key, rate) in taken.drain(first..) {
@@ -239,6 +249,13 @@ fn take(
         }
     }
     result
+}
+
+/// Whether a new name of this address starts with a burst.
+fn welcome(buckets: &Buckets, now: Now, zone: &ZoneGate, rule: &Rule, rate: Rate, who: Who) -> bool {
+    let key = buckets.key((zone.id, &rule.name, who.prefix, "welcome"));
+    let bursts = Buckets::of_bursts(rate);
+    matches!(buckets.take(now.mono, key, bursts, Start::Full), Taken::Yes { .. })
 }
 
 /// The next free turn of an address's newcomers: each token is one admission, so tokens are given out no faster than the

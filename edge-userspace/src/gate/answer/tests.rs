@@ -62,6 +62,99 @@ fn fields() {
     );
 }
 
+type Parameter = (String, Result<u64, String>);
+
+/// A list of items of structured fields (RFC 9651 section 4.2.1), as far as the RateLimit draft uses them: strings with
+/// parameters that are integers or strings. Strict: `None` for what the grammar has no word for.
+fn parsed(field: &str) -> Option<Vec<(String, Vec<Parameter>)>> {
+    fn string(text: &str) -> Option<(String, &str)> {
+        let (inside, rest) = text.strip_prefix('"')?.split_once('"')?;
+        let plain = inside.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'\\');
+        plain.then(|| (inside.to_owned(), rest))
+    }
+    let item = |text: &str| {
+        let (name, mut rest) = string(text)?;
+        let mut parameters = Vec::new();
+        while let Some(after) = rest.strip_prefix(';') {
+            let (key, value) = after.split_once('=')?;
+            let first = key.bytes().next()?;
+            let sound = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.*".contains(&b);
+            if !(first.is_ascii_lowercase() || first == b'*') || !key.bytes().all(sound) {
+                return None;
+            }
+            let value = if value.starts_with('"') {
+                let (text, after) = string(value)?;
+                rest = after;
+                Err(text)
+            } else {
+                let end = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+                let (digits, after) = value.split_at(end);
+                rest = after;
+                // Section 3.3.1: at most 15 digits.
+                Ok((1..=15).contains(&digits.len()).then(|| digits.parse().ok())??)
+            };
+            parameters.push((key.to_owned(), value));
+        }
+        rest.is_empty().then_some((name, parameters))
+    };
+    field.split(", ").map(item).collect()
+}
+
+/// Whatever a rule says, clients must be able to read it: integers of at most 15 digits, a window of at least a second, and
+/// the units of what is not requests.
+#[test]
+fn rate_limit_fields_are_structured_fields() {
+    let mut random = 7_u64;
+    let mut below = |n: u64| {
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (random >> 33) % n
+    };
+    for _ in 0..2_000 {
+        let limit = Limit {
+            name: "a-Rule_1.b".into(),
+            quota: below(u64::from(u32::MAX)),
+            window: (below(3) > 0).then(|| 1 + below(1 << 31)),
+            left: below(u64::from(u32::MAX)),
+            reset: (below(3) > 0).then(|| Duration::from_millis(below(1 << 31))),
+        };
+        let mut headers = HeaderMap::new();
+        rate_limit(&mut headers, &limit);
+        let read = |field: &str| parsed(headers[field].to_str().unwrap()).unwrap();
+        let name = limit.name.to_string();
+        let window = match limit.window {
+            Some(seconds) => ("w".to_owned(), Ok(seconds)),
+            None => ("qu".to_owned(), Err("concurrent-requests".to_owned())),
+        };
+        assert_eq!(
+            read("ratelimit-policy"),
+            [(name.clone(), vec![("q".to_owned(), Ok(limit.quota)), window])]
+        );
+        let mut told = vec![("r".to_owned(), Ok(limit.left))];
+        told.extend(limit.reset.map(|reset| ("t".to_owned(), Ok(whole_seconds(reset)))));
+        assert_eq!(read("ratelimit"), [(name, told)]);
+    }
+    // The parser must refuse something, or it proves nothing.
+    for wrong in [
+        "default;q=1",
+        "\"a\";q=1.5",
+        "\"a\";Q=1",
+        "\"a\"; q",
+        "\"a\";q=1234567890123456",
+        "\"a\"x",
+    ] {
+        assert_eq!(parsed(wrong), None, "{wrong}");
+    }
+}
+
+/// Retry-After must not be earlier than the time when more is left (draft section 5), or who keeps to it comes in vain.
+#[test]
+fn nobody_is_sent_back_before_there_is_more() {
+    let answer = ask(Method::GET, &[], Kind::Rate);
+    let after: u64 = field(&answer, "retry-after").parse().unwrap();
+    let limits = parsed(field(&answer, "ratelimit")).unwrap();
+    assert!(matches!(limits[0].1[1], (ref key, Ok(reset)) if key == "t" && after >= reset));
+}
+
 /// An API client would get a page it cannot read, and a browser JSON.
 #[test]
 fn forms() {

@@ -291,17 +291,71 @@ fn harvested_tokens_are_no_way_around() {
     }
 }
 
-/// A new name would be a new burst.
+/// A browser's page would come without its images and scripts right after the wait; and a burst for each new name would be a
+/// burst for each wait.
 #[test]
-fn waiting_gives_one_request_not_a_burst() {
+fn who_waited_gets_a_page_and_the_next_name_does_not() {
     let world = world(&[RATE]);
     while visit(&world, 0, address(1), &mut None) == Got::Served {}
-    let mut jar = None;
-    let Got::Wait(wait) = visit(&world, 0, address(1), &mut jar) else {
-        panic!("the address had its burst");
+    let mut jars = [None, None];
+    let waits = jars.each_mut().map(|jar| match visit(&world, 0, address(1), jar) {
+        Got::Wait(wait) => wait,
+        other => panic!("the address had its burst: {other:?}"),
+    });
+    let page = |n: usize, jar: &mut Option<String>| {
+        (0..20)
+            .filter(|k| visit(&world, waits[n] + k, address(1), jar) == Got::Served)
+            .count()
     };
-    assert_eq!(visit(&world, wait, address(1), &mut jar), Got::Served);
-    assert!(matches!(visit(&world, wait + 10, address(1), &mut jar), Got::Wait(_)));
+    let [first, second] = &mut jars;
+    assert_eq!((page(0, first), page(1, second)), (10, 1));
+    // The bucket of a name is its own from then on: no second burst by asking again.
+    assert!(matches!(visit(&world, waits[1] + 30, address(1), first), Got::Wait(_)));
+}
+
+/// Requests that an address gets in five minutes by waiting as a new client again and again. Each name is used for what it
+/// gives at once, or for one request.
+fn inventor_of_names(clients: u32, bursts: bool) -> u32 {
+    let world = world(&[&format!("grace = 10000\nclients_per_address = {clients}\n{RATE}")]);
+    let (mut jars, mut served) = (Vec::new(), 0);
+    for ms in (0..300_000).step_by(100) {
+        let mut jar = None;
+        match visit(&world, ms, address(1), &mut jar) {
+            Got::Served => served += 1,
+            Got::Wait(wait) if jars.len() < 100 => jars.push((ms + wait, jar)),
+            Got::Wait(_) | Got::Blocked(_) => {}
+        }
+        jars.retain_mut(|(due, jar)| {
+            if *due > ms {
+                return true;
+            }
+            while visit(&world, ms, address(1), jar) == Got::Served {
+                served += 1;
+                if !bursts {
+                    break;
+                }
+            }
+            false
+        });
+    }
+    served
+}
+
+/// Waiting under ever new names would be worth twice the rate.
+#[test]
+fn bursts_after_a_wait_are_no_higher_rate() {
+    for clients in [2, 8] {
+        let (with, without) = (inventor_of_names(clients, true), inventor_of_names(clients, false));
+        // What the address may have whatever it does: its clients' and its newcomers' burst and rate.
+        assert!(
+            with <= (clients + 1) * (10 + 300),
+            "{with} with {clients} clients an address"
+        );
+        assert!(
+            with < without * 2,
+            "{with} by bursts, {without} one by one, with {clients} clients"
+        );
+    }
 }
 
 /// People who arrive one after another behind a busy address would be taken for one who does not wait.
