@@ -1,4 +1,4 @@
-//! `cargo xtask bench xdp`: nanoseconds a packet, in the kernel itself. The measuring is `tests/benches/xdp.rs`, a program
+//! `cargo xtask bench xdp`: nanoseconds a packet, in the kernel itself. The measuring is `tests/benches/xdp`, a program
 //! of its own, because it needs the daemon's library, which the rest of xtask should not wait for.
 
 use anyhow::{Result, bail};
