@@ -6,9 +6,12 @@
 //! machine's own byte order unless a field's doc says otherwise; addresses are in network order, as on the wire.
 #![no_std]
 
+pub mod cid;
 mod config;
 mod event;
+pub mod integrity;
 mod list;
+pub mod lockdown;
 pub mod penalty;
 mod reason;
 pub mod replay;
@@ -23,10 +26,10 @@ pub use list::{
     v4_prefix,
 };
 pub use reason::{
-    COUNTERS_CAPACITY, DROP_CLIENT_PENALTY, DROP_DENIED, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED,
-    DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED, FIRST_DROP,
-    PASS_ALLOWED, PASS_ATTEMPT, PASS_BUDGETED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, PASS_TOKEN, REASONS,
-    Verdict, verdict,
+    ANSWER_RETRY, COUNTERS_CAPACITY, DROP_CLIENT_PENALTY, DROP_DENIED, DROP_FRAGMENT, DROP_HEADERS, DROP_INITIAL_SHORT,
+    DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED,
+    DROP_VERSION, FIRST_ANSWER, FIRST_DROP, PASS_ALLOWED, PASS_ATTEMPT, PASS_BUDGETED, PASS_ESTABLISHED, PASS_FRAGMENT,
+    PASS_NOT_OURS, PASS_TOKEN, REASONS, Verdict, verdict,
 };
 
 /// Version of every layout in this crate. It names the directory of the pinned maps: raise it whenever a map's key or
@@ -41,6 +44,8 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](crate::Event)s.
     pub const EVENTS: &str = "EVENTS";
+    /// Array with one [`Lockdown`](crate::lockdown::Lockdown). Holds a secret.
+    pub const LOCKDOWN: &str = "LOCKDOWN";
     /// Array with one `u64`: nanoseconds to add to `CLOCK_MONOTONIC` to get the time since 1970. The daemon refreshes it
     /// every second, because the wall clock is stepped and slewed; without it tokens are early or expired by as much.
     pub const CLOCK: &str = "CLOCK";

@@ -43,6 +43,16 @@ pub const DROP_TOKEN_BAD: u32 = 40;
 /// A QUIC Initial with a genuine token that has come too often: see [`replay`](crate::replay).
 pub const DROP_TOKEN_REPLAYED: u32 = 41;
 
+/// A QUIC Initial in a datagram of less than 1,200 bytes, which no client sends (RFC 9000 section 14.1).
+pub const DROP_INITIAL_SHORT: u32 = 42;
+/// Starts a QUIC connection of a version that is not spoken, in lockdown.
+pub const DROP_VERSION: u32 = 43;
+
+/// The first reason that is answered: every reason from here on goes back to where it came from.
+pub const FIRST_ANSWER: u32 = 56;
+/// A QUIC Initial without a token, in lockdown: answered with a Retry.
+pub const ANSWER_RETRY: u32 = 56;
+
 /// Entries of the counters' map. Larger than the reasons there are, so that a new one fits the pinned map of a daemon
 /// that ran before it.
 pub const COUNTERS_CAPACITY: u32 = 64;
@@ -54,6 +64,8 @@ pub enum Verdict {
     Pass,
     /// Forgets it.
     Drop,
+    /// Nothing: the program has made an answer of it, which leaves by the interface it came from.
+    Answer,
 }
 
 impl Verdict {
@@ -62,6 +74,7 @@ impl Verdict {
         match self {
             Self::Pass => "pass",
             Self::Drop => "drop",
+            Self::Answer => "answer",
         }
     }
 }
@@ -71,13 +84,15 @@ impl Verdict {
 pub const fn verdict(reason: u32) -> Verdict {
     if reason < FIRST_DROP {
         Verdict::Pass
-    } else {
+    } else if reason < FIRST_ANSWER {
         Verdict::Drop
+    } else {
+        Verdict::Answer
     }
 }
 
 /// Every reason with the value of the metrics' label `reason`.
-pub const REASONS: [(u32, &str); 17] = [
+pub const REASONS: [(u32, &str); 20] = [
     (PASS_NOT_OURS, "not_ours"),
     (PASS_ESTABLISHED, "established"),
     (PASS_ATTEMPT, "attempt"),
@@ -95,6 +110,9 @@ pub const REASONS: [(u32, &str); 17] = [
     (DROP_TOKEN_EARLY, "token_early"),
     (DROP_TOKEN_BAD, "token_bad"),
     (DROP_TOKEN_REPLAYED, "token_replayed"),
+    (DROP_INITIAL_SHORT, "initial_short"),
+    (DROP_VERSION, "version"),
+    (ANSWER_RETRY, "retry"),
 ];
 
 const _: () = {

@@ -25,21 +25,25 @@ use aya_ebpf::{
     maps::LruHashMap,
 };
 use edge_common::{
-    DROP_CLIENT_PENALTY, DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY,
-    DROP_TOKEN_REPLAYED, PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN,
+    ANSWER_RETRY, DROP_CLIENT_PENALTY, DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY,
+    DROP_TOKEN_REPLAYED, DROP_VERSION, PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN,
+    cid,
+    lockdown::ON,
     penalty::{Judgement, Penalty, SECOND, address_key},
     replay, retry,
     token::{self as wait, Prefix, TokenKey, Verdict},
 };
 
 use crate::{
-    CLOCK, KEYS, PENALTY_ADDRESS, PENALTY_CLIENT, REPLAY, TICK,
+    CLOCK, KEYS, LOCKDOWN, PENALTY_ADDRESS, PENALTY_CLIENT, REPLAY, TICK,
     parse::{Frame, Packet},
     token,
 };
 
 /// Bytes of a UDP header (RFC 768).
 const UDP: usize = 8;
+/// IP protocol number of UDP.
+const PROTOCOL_UDP: u8 = 17;
 
 /// The reason for the verdict on an attempt on no list. `datagram` is the offset of a QUIC Initial's UDP header, or 0.
 #[inline(always)]
@@ -52,11 +56,19 @@ pub fn judge(frame: &Frame, packet: &Packet, datagram: usize) -> u32 {
         let Some((at, length)) = token::find(frame, datagram + UDP) else {
             return DROP_MALFORMED;
         };
-        if length >= wait::HEADER
-            && let Some(reason) = by_token(frame, packet, (prefix, datagram), (at, length))
-        {
+        let mut proven = false;
+        if length >= wait::HEADER {
+            match by_token(frame, packet, (prefix, datagram), (at, length)) {
+                Said::Reason(reason) => return reason,
+                Said::Address => proven = true,
+                Said::Nothing => {}
+            }
+        }
+        if !proven && let Some(reason) = locked_down(frame, prefix, datagram) {
             return reason;
         }
+    } else if packet.protocol == PROTOCOL_UDP && LOCKDOWN.get(0).is_some_and(|lockdown| lockdown.flags & ON != 0) {
+        return DROP_VERSION;
     }
     match by(&PENALTY_ADDRESS, address_key(prefix)) {
         Judgement::Over => PASS_ATTEMPT,
@@ -66,15 +78,60 @@ pub fn judge(frame: &Frame, packet: &Packet, datagram: usize) -> u32 {
     }
 }
 
-/// What a token of ours says; `None` for one that is as good as none (RFC 9000 section 8.1.3).
+/// In lockdown, what becomes of an Initial that proves nothing: a Retry, unless its address is blocked or its budget used up.
+/// Budgets are not taken from here: the client comes again, with the token. One whose handshake is under way passes.
+#[inline(always)]
+fn locked_down(frame: &Frame, prefix: Prefix, datagram: usize) -> Option<u32> {
+    let lockdown = LOCKDOWN.get(0)?;
+    if lockdown.flags & ON == 0 {
+        return None;
+    }
+    let front = frame.header::<{ 6 + cid::LENGTH }>(datagram + UDP)?;
+    match front.byte::<5>() {
+        // RFC 9000 section 7.2: a client's first id is longer than that.
+        ..8 => return Some(DROP_MALFORMED),
+        8 if cid::decode(lockdown.cid_key(), front.long::<6>()).is_some() => return None,
+        _ => {}
+    }
+    Some(match standing(&PENALTY_ADDRESS, address_key(prefix)) {
+        Judgement::Over | Judgement::Budgeted(_) => ANSWER_RETRY,
+        Judgement::Deferred => DROP_PENALTY_DEFERRED,
+        Judgement::Blocked => DROP_PENALTY_BLOCKED,
+    })
+}
+
+/// What a token says.
+enum Said {
+    /// The verdict's reason.
+    Reason(u32),
+    /// That it came from the address it was given to, and no more.
+    Address,
+    /// Nothing: it is as good as none (RFC 9000 section 8.1.3).
+    Nothing,
+}
+
+/// What a token of ours says.
 #[inline(always)]
 fn by_token(
     frame: &Frame,
     packet: &Packet,
     (prefix, datagram): (Prefix, usize),
     (at, length): (usize, usize),
-) -> Option<u32> {
-    let header = frame.header::<{ wait::HEADER }>(at)?;
+) -> Said {
+    judged(frame, packet, (prefix, datagram), (at, length)).unwrap_or(Said::Nothing)
+}
+
+#[inline(always)]
+fn judged(
+    frame: &Frame,
+    packet: &Packet,
+    (prefix, datagram): (Prefix, usize),
+    (at, length): (usize, usize),
+) -> Option<Said> {
+    let kind = frame.header::<1>(at)?.byte::<0>();
+    // A Retry token of the daemon's own has a header behind its first byte.
+    let sealed = kind == retry::SEALED_MAGIC;
+    let header = frame.header::<{ wait::HEADER }>(if sealed { at + 1 } else { at })?;
     let words = [
         header.long::<0>(),
         header.long::<8>(),
@@ -82,15 +139,22 @@ fn by_token(
         header.long::<24>(),
     ];
     let key = KEYS.get(wait::key_index(words[0]))?;
-    let kind = words[0] as u8;
     if kind == retry::MAGIC && length == retry::LENGTH {
         return by_retry(frame, packet, datagram, key, at);
     }
-    if kind != wait::MAGIC {
+    if kind != wait::MAGIC && !sealed {
         return None;
     }
-    match wait::verify(words, wait::QUIC, prefix, key, seconds()?) {
-        Verdict::Valid => Some(match by(&PENALTY_CLIENT, wait::Header::read(words).client) {
+    let verdict = wait::verify(words, wait::QUIC, prefix, key, seconds()?);
+    if sealed {
+        return match verdict {
+            Verdict::Valid if replayed(words[3]) => Some(Said::Reason(DROP_TOKEN_REPLAYED)),
+            Verdict::Valid => Some(Said::Address),
+            _ => None,
+        };
+    }
+    match verdict {
+        Verdict::Valid => Some(Said::Reason(match by(&PENALTY_CLIENT, wait::Header::read(words).client) {
             Judgement::Over | Judgement::Budgeted(_) => {
                 if replayed(words[3]) {
                     DROP_TOKEN_REPLAYED
@@ -99,8 +163,8 @@ fn by_token(
                 }
             }
             Judgement::Deferred | Judgement::Blocked => DROP_CLIENT_PENALTY,
-        }),
-        Verdict::Early => Some(DROP_TOKEN_EARLY),
+        })),
+        Verdict::Early => Some(Said::Reason(DROP_TOKEN_EARLY)),
         Verdict::NotAToken | Verdict::UnknownKey | Verdict::Expired | Verdict::BadMac => None,
     }
 }
@@ -109,7 +173,7 @@ fn by_token(
 /// client that shows a bad one does not accept another Retry, so its packet is dropped (RFC 9000 section 8.1.2). One that
 /// came too often does not take from the budget that its address's neighbours share.
 #[inline(always)]
-fn by_retry(frame: &Frame, packet: &Packet, datagram: usize, key: &TokenKey, at: usize) -> Option<u32> {
+fn by_retry(frame: &Frame, packet: &Packet, datagram: usize, key: &TokenKey, at: usize) -> Option<Said> {
     let token = frame.header::<{ retry::LENGTH }>(at)?;
     let words = [
         token.long::<0>(),
@@ -134,8 +198,9 @@ fn by_retry(frame: &Frame, packet: &Packet, datagram: usize, key: &TokenKey, at:
         family: packet.version,
     };
     match retry::verify(words, from, key, seconds()?) {
-        Verdict::BadMac | Verdict::Expired => Some(DROP_TOKEN_BAD),
-        Verdict::Valid if replayed(words[8]) => Some(DROP_TOKEN_REPLAYED),
+        Verdict::BadMac | Verdict::Expired => Some(Said::Reason(DROP_TOKEN_BAD)),
+        Verdict::Valid if replayed(words[8]) => Some(Said::Reason(DROP_TOKEN_REPLAYED)),
+        Verdict::Valid => Some(Said::Address),
         _ => None,
     }
 }
@@ -156,6 +221,16 @@ fn replayed(mac: u64) -> bool {
         // SAFETY: a map's value is aligned and writable.
         Some(next) => !unsafe { swap(entry, kept, next) },
         None => true,
+    }
+}
+
+/// What the penalty under `key` would make of an attempt now.
+#[inline(always)]
+fn standing(penalties: &LruHashMap<u64, Penalty>, key: u64) -> Judgement {
+    match penalties.get_ptr(key) {
+        None => Judgement::Over,
+        // SAFETY: a map's value stays readable while the program runs. It may change meanwhile, and be any numbers.
+        Some(entry) => unsafe { *entry }.judge(now()),
     }
 }
 
@@ -236,7 +311,7 @@ fn now() -> u64 {
 
 /// Whole seconds since 1970.
 #[inline(always)]
-fn seconds() -> Option<u64> {
+pub fn seconds() -> Option<u64> {
     Some(now().wrapping_add(*CLOCK.get(0)?) / SECOND)
 }
 

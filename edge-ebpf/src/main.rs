@@ -11,6 +11,7 @@ mod admit;
 mod count;
 mod gate;
 mod parse;
+mod retry;
 mod token;
 
 use aya_ebpf::{
@@ -20,7 +21,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use edge_common::{
-    COUNTERS_CAPACITY, Config, Entry, V4_BUCKETS, Verdict,
+    COUNTERS_CAPACITY, Config, DROP_MALFORMED, Entry, V4_BUCKETS, Verdict,
+    lockdown::Lockdown,
     penalty::Penalty,
     token::{KEYS as TOKEN_KEYS, TokenKey},
     verdict,
@@ -46,6 +48,11 @@ static V6_EXACT: HashMap<[u32; 4], Entry> = HashMap::with_max_entries(1, BPF_F_N
 static V6_PREFIX: LpmTrie<[u32; 4], Entry> = LpmTrie::with_max_entries(1, 0);
 #[map]
 static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
+static LOCKDOWN: Array<Lockdown> = Array::with_max_entries(1, 0);
+// Where `retry` writes an answer: the program's own, and this processor's.
+#[map]
+static SCRATCH: PerCpuArray<[u64; retry::SCRATCH_BYTES / 8]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static KEYS: Array<TokenKey> = Array::with_max_entries(TOKEN_KEYS as u32, 0);
 // The number of the last tick that was looked at, and the coarse clock then: the program's own.
@@ -74,9 +81,14 @@ pub fn edge(context: XdpContext) -> u32 {
         Class::Known(reason) => reason,
         Class::Attempt(datagram) => admit::judge(&frame, &packet, datagram, config),
     };
+    let reason = match verdict(reason) {
+        Verdict::Answer if retry::answer(&context).is_none() => DROP_MALFORMED,
+        _ => reason,
+    };
     let counted = count::add(reason);
     match verdict(reason) {
         Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Answer => xdp_action::XDP_TX,
         Verdict::Drop => {
             if count::sampled(config, counted) {
                 count::sample(&context, reason);

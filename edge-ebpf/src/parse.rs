@@ -7,7 +7,7 @@
 //! A packet that ends before its port is known passes as not ours: the host's own stack refuses it, whoever it is for.
 
 use edge_common::{
-    Config, DROP_FRAGMENT, DROP_HEADERS, DROP_MALFORMED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, Ports,
+    Config, DROP_FRAGMENT, DROP_HEADERS, DROP_INITIAL_SHORT, DROP_MALFORMED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, Ports,
 };
 
 /// VLAN tags that are looked through: one of a provider (802.1ad) around one of a customer (802.1Q).
@@ -34,9 +34,10 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// Versions in network order are compared as read in host order (RFC 9000 section 15, RFC 9369 section 3.1).
+/// The version that the daemon speaks, as read in host order (RFC 9000 section 15).
 const QUIC_V1: u32 = 1;
-const QUIC_V2: u32 = 0x6b33_43cf;
+/// Length field of a UDP datagram that a client's Initial packet is in, at least: 1,200 bytes and the header.
+const LEAST_INITIAL: u16 = 1_208;
 
 /// The bytes of a packet, from the Ethernet header on.
 #[derive(Clone, Copy)]
@@ -92,6 +93,12 @@ impl Frame {
             return None;
         }
         Some(Header { address })
+    }
+
+    /// The address of the `N` bytes at `offset`, to be written; for a frame that is the program's own to change.
+    #[inline(always)]
+    pub fn writable<const N: usize>(&self, offset: usize) -> Option<usize> {
+        Some(self.header::<N>(offset)?.address)
     }
 
     /// Whether there are `length` bytes at `offset`, both below 32 KiB. It proves nothing to the verifier.
@@ -379,9 +386,10 @@ fn quic(frame: &Frame, offset: usize) -> Class {
     let kind = first >> 4 & 3;
     match u32::from_be(header.word::<9>()) {
         QUIC_V1 if kind != 0 => Class::Known(PASS_ESTABLISHED),
-        QUIC_V2 if kind != 1 => Class::Known(PASS_ESTABLISHED),
+        // RFC 9000 section 14.1.
+        QUIC_V1 if header.short::<4>() < LEAST_INITIAL => Class::Known(DROP_INITIAL_SHORT),
+        QUIC_V1 => Class::Attempt(offset),
         // A version that we do not speak has no connection here: what the type bits mean is its own affair.
-        QUIC_V1 | QUIC_V2 => Class::Attempt(offset),
         _ => Class::Attempt(0),
     }
 }

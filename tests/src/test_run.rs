@@ -15,6 +15,8 @@ pub mod verdict {
     pub const DROP: u32 = 1;
     /// Hand it to the stack.
     pub const PASS: u32 = 2;
+    /// Send it back where it came from.
+    pub const TX: u32 = 3;
 }
 
 const MAP_LOOKUP: i64 = 1;
@@ -182,6 +184,26 @@ impl Program {
             ..ProgLoad::default()
         };
         descriptor(bpf(PROG_LOAD, &mut load)?).map(Self)
+    }
+
+    /// Runs it once on a packet: the verdict, and the packet as the program has left it.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn rewritten(&self, packet: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+        let mut after = vec![0; packet.len() + 256];
+        let mut attributes = TestRun {
+            program: u32::try_from(self.0.as_raw_fd()).map_err(io::Error::other)?,
+            size_in: u32::try_from(packet.len()).map_err(io::Error::other)?,
+            size_out: u32::try_from(after.len()).map_err(io::Error::other)?,
+            data_in: packet.as_ptr().addr() as u64,
+            data_out: after.as_mut_ptr().addr() as u64,
+            repeat: 1,
+            ..TestRun::default()
+        };
+        bpf(PROG_TEST_RUN, &mut attributes)?;
+        after.truncate(usize::try_from(attributes.size_out).map_err(io::Error::other)?);
+        Ok((attributes.verdict, after))
     }
 
     /// Runs it `repeat` times on a packet.

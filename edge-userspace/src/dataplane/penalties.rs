@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError};
+use edge_common::lockdown::Lockdown;
 use edge_common::maps;
 use edge_common::penalty::{self, BLOCKED, DEFERRED, address_key, address_prefix};
 use edge_common::token::{KEYS, Prefix, TokenKey};
@@ -41,6 +42,7 @@ struct Maps {
     client: Table,
     keys: Array<MapData, TokenKey>,
     clock: Array<MapData, u64>,
+    lockdown: Array<MapData, Lockdown>,
 }
 
 /// Who is penalised.
@@ -109,6 +111,7 @@ impl Penalties {
                 .map_err(Error::map(maps::PENALTY_CLIENT))?,
             keys: map(maps::KEYS)?.try_into().map_err(Error::map(maps::KEYS))?,
             clock: map(maps::CLOCK)?.try_into().map_err(Error::map(maps::CLOCK))?,
+            lockdown: map(maps::LOCKDOWN)?.try_into().map_err(Error::map(maps::LOCKDOWN))?,
         };
         let info = maps.address.map().info().map_err(Error::map(maps::PENALTY_ADDRESS))?;
         Ok(Self {
@@ -216,6 +219,16 @@ impl Penalties {
     /// [`Error::Map`].
     pub fn set_clock(&self, offset: u64) -> Result<(), Error> {
         self.maps().clock.set(0, offset, 0).map_err(Error::map(maps::CLOCK))
+    }
+
+    /// Tells the program what to do with QUIC Initials that prove nothing. A Retry token is minted with the key that the
+    /// id names, so [`set_keys`](Self::set_keys) comes first.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn set_lockdown(&self, lockdown: Lockdown) -> Result<(), Error> {
+        let mut maps = self.maps();
+        maps.lockdown.set(0, lockdown, 0).map_err(Error::map(maps::LOCKDOWN))
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {

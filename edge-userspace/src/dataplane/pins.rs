@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
+use edge_common::lockdown::Lockdown;
 use edge_common::penalty::Penalty;
 use edge_common::token::{KEYS, TokenKey};
 use edge_common::{COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, V4_BUCKETS, maps};
@@ -167,6 +168,7 @@ impl Pins {
             (maps::V6_EXACT, 16, size_of::<Entry>(), capacity),
             (maps::V6_PREFIX, 20, size_of::<Entry>(), capacity),
             (maps::CLOCK, 4, 8, 1),
+            (maps::LOCKDOWN, 4, size_of::<Lockdown>(), 1),
             (maps::KEYS, 4, size_of::<TokenKey>(), KEYS_CAPACITY),
             (maps::PENALTY_ADDRESS, 8, size_of::<Penalty>(), penalties),
             (maps::PENALTY_CLIENT, 8, size_of::<Penalty>(), penalties),

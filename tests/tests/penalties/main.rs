@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
+mod lockdown;
 mod replay;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use bench::{
     ALICE, ALLOWED, ATTEMPT, BAD, BLOCKED, BUDGETED, Bench, CAPACITY, CLIENT, DEFERRED, DENIED, EARLY, ESTABLISHED,
-    LONG, MALFORMED, MALLORY, NOW, PORT, PROVIDER_TAG, TAG, TOKEN, V1, V2, config, from, header, initial, keys, minted,
+    LONG, MALFORMED, MALLORY, NOW, PORT, PROVIDER_TAG, TAG, TOKEN, V1, config, from, header, initial, keys, minted,
     prefix, retried,
 };
 use edge::config;
@@ -221,7 +222,7 @@ fn lists_win_established_stays_and_off_is_off() {
             "{flags:x}"
         );
     }
-    for data in [quic_short(), quic_long(1, 1), quic_long(1, 2), quic_long(V2, 3)] {
+    for data in [quic_short(), quic_long(1, 1), quic_long(1, 2)] {
         assert_eq!(bench.judge(&from(here).udp(443, &data).bytes()), ESTABLISHED);
     }
     bench.dataplane.apply(&config()).unwrap();
@@ -262,14 +263,12 @@ fn tokens_are_found_in_every_form_of_header() {
         nonce += 1;
         minted(Header { nonce, ..header() }, here, &keys()[1])
     };
-    for version in [V1, V2] {
-        for (destination, source) in [(0, 0), (8, 0), (0, 20), (20, 20), (7, 13)] {
-            for bytes in [2, 4, 8] {
-                let (ids, token) = ([[3; 20], [4; 20]], fresh());
-                let data = quic_token(version, &ids[0][..destination], &ids[1][..source], &token, bytes);
-                let found = bench.judge(&from(here).udp(443, &data).bytes());
-                assert_eq!(found, TOKEN, "{version} {destination} {source} {bytes}");
-            }
+    for (destination, source) in [(0, 0), (8, 0), (0, 20), (20, 20), (7, 13)] {
+        for bytes in [2, 4, 8] {
+            let (ids, token) = ([[3; 20], [4; 20]], fresh());
+            let data = quic_token(V1, &ids[0][..destination], &ids[1][..source], &token, bytes);
+            let found = bench.judge(&from(here).udp(443, &data).bytes());
+            assert_eq!(found, TOKEN, "{destination} {source} {bytes}");
         }
     }
     let token = fresh();
@@ -380,8 +379,7 @@ fn kernel_and_daemon_agree_on_every_token() {
         let mut token = to_bytes(words).to_vec();
         token.resize(32 + random.below(100) as usize, 0x55);
         let ids = [random.below(21) as usize, random.below(21) as usize];
-        let version = if random.below(2) == 0 { V1 } else { V2 };
-        let data = quic_token(version, &[1; 20][..ids[0]], &[2; 20][..ids[1]], &token, 2);
+        let data = quic_token(V1, &[1; 20][..ids[0]], &[2; 20][..ids[1]], &token, 2);
         bench.freeze();
         let found = bench.judge(&from(address).udp(443, &data).bytes());
         assert_eq!(found, expected, "round {round}: {daemon:?} {words:x?} of {address}");
