@@ -506,7 +506,7 @@ fn a_packet_cut_anywhere_gets_a_counted_verdict() {
             .tags(&[PROVIDER_TAG, TAG])
             .options(8)
             .tcp_header(443, SYN, 6, 24),
-        from(BAD).options(40).udp(443, &quic_initial()[..40]),
+        from(BAD).options(40).udp_length(443, &quic_initial()[..40], 1_208),
         from(BAD6)
             .extension(HOP_BY_HOP, 1)
             .extension(AUTHENTICATION, 4)
@@ -515,7 +515,7 @@ fn a_packet_cut_anywhere_gets_a_counted_verdict() {
         from(BAD6)
             .tags(&[TAG])
             .extension(ROUTING, 2)
-            .udp(443, &quic_initial()[..40]),
+            .udp_length(443, &quic_initial()[..40], 1_208),
         from(CLEAN6).fragment(0, true).tcp(443, SYN),
     ] {
         let bytes = frame.bytes();
