@@ -12,6 +12,7 @@ pub mod gate;
 pub mod http;
 mod node;
 pub mod origin;
+pub mod quic;
 pub mod route;
 pub mod tls;
 pub mod zones;

@@ -29,7 +29,7 @@ use crate::http::handler::Handler;
 use crate::origin::{self, Fleet, Origin};
 use crate::route::gated::Gated;
 use crate::zones::Zones;
-use crate::{admin, http, tls, zones};
+use crate::{admin, http, quic, tls, zones};
 
 /// Runs a node until a signal ends it.
 ///
@@ -111,6 +111,7 @@ struct Node {
     tokens: Arc<Tokens>,
     gates: Option<gates::Gates>,
     front: Arc<tls::Front>,
+    quic: Option<Arc<quic::Front>>,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
     fleet: Arc<Fleet>,
@@ -156,6 +157,17 @@ impl Node {
         let door = gates.as_ref().map(|gates| gates.door(&tokens));
         let front = tls::Front::new(&config, certificates, tokens.clone(), door, &mut registry)?;
 
+        // 4 quic
+        let quic = match config.server.http3 && !config.server.https.is_empty() {
+            true => Some(quic::Front::new(
+                &config,
+                &front.server_config(),
+                front.limiter().clone(),
+                &mut registry,
+            )?),
+            false => None,
+        };
+
         // 5 http
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
@@ -172,6 +184,7 @@ impl Node {
             tokens,
             gates,
             front: front.clone(),
+            quic: quic.clone(),
             http: http.clone(),
             redirect: redirect.clone(),
             fleet: fleet.clone(),
@@ -189,6 +202,7 @@ impl Node {
             }
             worker::Worker {
                 front: front.clone(),
+                quic: quic.clone(),
                 server: http::Server::new(http.clone(), handler, shutdown.clone()),
                 redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
                 shutdown: shutdown.clone(),
@@ -320,6 +334,9 @@ impl Node {
             None => {}
         }
         self.front.reload(&new, loaded)?;
+        if let Some(quic) = &self.quic {
+            quic.reload(&new, &self.front.server_config())?;
+        }
         self.fleet.install(plan);
         self.zones.store(Arc::new(zones));
         self.http.reload(&new);

@@ -121,6 +121,7 @@ impl Checker<'_> {
         Server {
             https: raw.https.get_ref().clone(),
             http: raw.http.get_ref().clone(),
+            http3: raw.http3,
             redirect_port: raw.redirect_port,
             workers,
             proxy_protocol_from: networks(&raw.proxy_protocol_from),
@@ -140,12 +141,18 @@ impl Checker<'_> {
             .collect();
         tcp_ports.sort_unstable();
         tcp_ports.dedup();
+        let mut udp_ports: Vec<u16> = match server.http3 {
+            true => server.https.iter().map(std::net::SocketAddr::port).collect(),
+            false => Vec::new(),
+        };
+        udp_ports.sort_unstable();
+        udp_ports.dedup();
         Dataplane {
             mode: if interfaces.is_empty() { XdpMode::Off } else { raw.xdp },
             interfaces,
             pin_directory: raw.pin_directory.clone(),
             tcp_ports,
-            udp_ports: Vec::new(),
+            udp_ports,
             allow: networks(&raw.allow),
             deny: networks(&raw.deny),
             deny_entries: self.bounded(&raw.deny_entries, 16, 16 << 20),

@@ -58,6 +58,8 @@ pub struct Server {
     pub proxy_protocol_from: Vec<IpNet>,
     /// How long draining may take.
     pub drain: Duration,
+    /// HTTP/3 on the UDP ports of `https`.
+    pub http3: bool,
 }
 
 /// XDP. Ports are those of `Server`.

@@ -48,6 +48,7 @@ section! {
     Server {
         https: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
         http: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
+        http3: bool = true,
         redirect_port: u16 = 443,
         workers: Spanned<usize> = Spanned::new(0..0, 0),
         proxy_protocol_from: Vec<Network> = Vec::new(),

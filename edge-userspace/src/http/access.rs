@@ -179,7 +179,8 @@ fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_11 => "HTTP/1.1",
-        _ => "HTTP/2",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/3",
     }
 }
 

@@ -13,6 +13,12 @@ pub enum BodyError {
     /// The client broke off, or its framing was wrong.
     #[error("the client's content broke off: {0}")]
     Client(#[source] hyper::Error),
+    /// The client's QUIC stream or connection broke off.
+    #[error("the client's content broke off: {0}")]
+    Quic(#[source] h3::error::StreamError),
+    /// The client's content is not what its head says.
+    #[error("{0}")]
+    Framing(&'static str),
     /// The origin broke off, or its framing was wrong.
     #[error("the origin's content broke off: {0}")]
     Origin(#[source] hyper::Error),

@@ -10,11 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::body::BodyError;
+use super::body::{Body, BodyError};
 use super::handler::Reason;
 
 /// What came of the content, for the answer and the log.
@@ -51,7 +50,7 @@ impl Meter {
 
 /// Content with limits.
 pub(super) struct Intake {
-    inner: Incoming,
+    inner: Body,
     meter: Arc<Meter>,
     most: u64,
     stall: Duration,
@@ -63,7 +62,7 @@ pub(super) struct Intake {
 
 impl Intake {
     /// At most `most` bytes, at most `stall` between two pieces that the handler waits for.
-    pub(super) fn new(inner: Incoming, meter: Arc<Meter>, most: Option<u64>, stall: Duration) -> Self {
+    pub(super) fn new(inner: Body, meter: Arc<Meter>, most: Option<u64>, stall: Duration) -> Self {
         Self {
             inner,
             meter,
@@ -98,7 +97,12 @@ impl Intake {
 
 /// Whether content broke off because its framing was wrong (hyper's chunk decoder or the guard said so), rather than because
 /// the client left.
-fn ambiguous(error: &hyper::Error) -> bool {
+fn ambiguous(error: &BodyError) -> bool {
+    let error = match error {
+        BodyError::Framing(_) => return true,
+        BodyError::Client(error) => error,
+        _ => return false,
+    };
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
@@ -109,13 +113,13 @@ fn ambiguous(error: &hyper::Error) -> bool {
     false
 }
 
-impl Body for Intake {
+impl http_body::Body for Intake {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
+        let frame = match http_body::Body::poll_frame(Pin::new(&mut this.inner), cx) {
             Poll::Pending => {
                 ready!(this.stalled(cx));
                 return this.fail(2, BodyError::Stalled);
@@ -127,7 +131,7 @@ impl Body for Intake {
             None => this.meter.done.store(true, Relaxed),
             Some(Err(error)) => {
                 let code = if ambiguous(&error) { 4 } else { 3 };
-                return this.fail(code, BodyError::Client(error));
+                return this.fail(code, error);
             }
             Some(Ok(ref frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -137,19 +141,19 @@ impl Body for Intake {
                         return this.fail(1, BodyError::TooLarge);
                     }
                 }
-                if this.inner.is_end_stream() {
+                if http_body::Body::is_end_stream(&this.inner) {
                     this.meter.done.store(true, Relaxed);
                 }
             }
         }
-        Poll::Ready(frame.map(|f| f.map_err(BodyError::Client)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        http_body::Body::is_end_stream(&self.inner)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        http_body::Body::size_hint(&self.inner)
     }
 }

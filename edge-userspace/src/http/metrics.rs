@@ -36,7 +36,7 @@ struct Inner {
 
 /// One zone's handles: requests by protocol and class of status, and their duration.
 pub struct ZoneMetrics {
-    requests: [[Counter; 6]; 3],
+    requests: [[Counter; 6]; 4],
     duration: Histogram,
 }
 
@@ -62,7 +62,7 @@ struct ProtocolLabel {
     protocol: &'static str,
 }
 
-const PROTOCOLS: [&str; 3] = ["1.0", "1.1", "2"];
+const PROTOCOLS: [&str; 4] = ["1.0", "1.1", "2", "3"];
 /// `aborted`: the exchange ended before its response head.
 const CLASSES: [&str; 6] = ["aborted", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -172,7 +172,8 @@ impl Metrics {
         let protocol = match version {
             Version::HTTP_10 => 0,
             Version::HTTP_11 => 1,
-            _ => 2,
+            Version::HTTP_2 => 2,
+            _ => 3,
         };
         let class = usize::from(status.unwrap_or(0) / 100).min(CLASSES.len() - 1);
         if let Some(counter) = zone.requests.get(protocol).and_then(|classes| classes.get(class)) {

@@ -6,6 +6,7 @@ pub mod body;
 mod delivery;
 pub mod framing;
 mod guard;
+mod h3;
 pub mod handler;
 mod intake;
 mod life;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -17,12 +18,13 @@ use pin_project_lite::pin_project;
 use prometheus_client::registry::Registry;
 use tokio::time::Sleep;
 
+use super::body::Body;
 use super::delivery::Flow;
 use super::guard::{self, Guard};
 use super::handler::Handler;
 use super::life::{Life, Overdue};
 use super::metrics::Metrics;
-use super::service::Service;
+use super::service::{Service, Wire};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::{Config, Limits};
 use crate::tls::{Connection, Protocol, Serve};
@@ -52,14 +54,27 @@ pub struct Shared {
 pub(super) struct Settings {
     pub(super) limits: Arc<Limits>,
     pub(super) access_sample: Option<u32>,
+    /// What tells clients of HTTP/3 (RFC 7838), by the port they came to.
+    alternatives: Box<[(u16, HeaderValue)]>,
 }
+
+/// How long clients may remember that HTTP/3 is spoken here, in seconds.
+const ALTERNATIVE_AGE: u32 = 86_400;
 
 impl Settings {
     fn new(config: &Config) -> Arc<Self> {
         Arc::new(Self {
             limits: config.limits.clone(),
             access_sample: config.log.access_sample,
+            alternatives: alternatives(config),
         })
+    }
+
+    /// The `Alt-Svc` for a client that came over TLS to `port`.
+    pub(super) fn alternative(&self, port: u16) -> Option<&HeaderValue> {
+        self.alternatives
+            .iter()
+            .find_map(|(of, value)| (*of == port).then_some(value))
     }
 }
 
@@ -81,12 +96,25 @@ impl Shared {
     }
 }
 
+/// One for each port where HTTP/3 is spoken.
+fn alternatives(config: &Config) -> Box<[(u16, HeaderValue)]> {
+    config
+        .dataplane
+        .udp_ports
+        .iter()
+        .filter_map(|port| {
+            let value = format!("h3=\":{port}\"; ma={ALTERNATIVE_AGE}");
+            Some((*port, HeaderValue::try_from(value).ok()?))
+        })
+        .collect()
+}
+
 /// Serves connections with one worker's handler.
 #[derive(Clone)]
 pub struct Server {
-    shared: Arc<Shared>,
-    handler: Arc<dyn Handler>,
-    shutdown: Shutdown,
+    pub(super) shared: Arc<Shared>,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) shutdown: Shutdown,
 }
 
 impl Server {
@@ -116,7 +144,10 @@ impl Serve for Server {
             handler: self.handler.clone(),
             peer,
             life: life.clone(),
-            protocol,
+            wire: match protocol {
+                Protocol::H1 => Wire::H1,
+                Protocol::H2 => Wire::H2,
+            },
             memory: Mutex::default(),
         });
         let shutdown = self.shutdown.clone();
@@ -125,7 +156,8 @@ impl Serve for Server {
                 let gauge = metrics.connections("1");
                 gauge.inc();
                 let io = Guard::http1(io, permit, life.clone(), metrics.clone(), limits.header_bytes);
-                let service = service_fn(move |request| service.call(request, None));
+                let service =
+                    service_fn(move |request: hyper::Request<_>| service.call(request.map(Body::Client), None));
                 let connection = http1_builder(&limits)
                     .serve_connection(TokioIo::new(io), service)
                     .with_upgrades();
@@ -142,11 +174,11 @@ impl Serve for Server {
                     patience: limits.write_timeout,
                 };
                 let next = spawner.next.clone();
-                let service = service_fn(move |request| {
+                let service = service_fn(move |request: hyper::Request<_>| {
                     let flow = Flow::new();
                     // hyper calls the executor right after this, with the stream that this call belongs to.
                     *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(flow.clone());
-                    service.call(request, Some(flow))
+                    service.call(request.map(Body::Client), Some(flow))
                 });
                 let connection = http2_builder(&limits, spawner).serve_connection(TokioIo::new(io), service);
                 drive(connection, &life, &limits, &metrics, shutdown, Some(socket)).await;

@@ -5,10 +5,9 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use http::header::UPGRADE;
+use http::header::{ALT_SVC, UPGRADE};
 use http::{Method, StatusCode, Version, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::access::{self, Account};
 use super::answer;
@@ -23,7 +22,6 @@ use super::request::{self as sound, Host, Recent};
 use super::server::{Settings, Shared};
 use crate::base::id::RequestId;
 use crate::base::peer::Peer;
-use crate::tls::Protocol;
 
 /// What the requests of one connection share.
 pub(super) struct Service {
@@ -31,8 +29,19 @@ pub(super) struct Service {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) peer: Arc<Peer>,
     pub(super) life: Arc<Life>,
-    pub(super) protocol: Protocol,
+    pub(super) wire: Wire,
     pub(super) memory: Mutex<Memory>,
+}
+
+/// What the requests of a connection come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// HTTP/1.1, or 1.0: one request at a time.
+    H1,
+    /// HTTP/2.
+    H2,
+    /// HTTP/3.
+    H3,
 }
 
 /// What was true of the request before.
@@ -58,9 +67,9 @@ impl Service {
     /// Answers one request. What must happen even if the future is never polled happens before it is returned.
     pub(super) fn call(
         self: &Arc<Self>,
-        request: hyper::Request<Incoming>,
+        request: http::Request<Body>,
         flow: Option<Arc<Flow>>,
-    ) -> impl Future<Output = Result<hyper::Response<Delivery>, Infallible>> + Send + use<> {
+    ) -> impl Future<Output = Result<http::Response<Delivery>, Infallible>> + Send + use<> {
         let started = Instant::now();
         let settings = self.shared.settings.load_full();
         let count = self.life.begin();
@@ -79,14 +88,14 @@ impl Service {
             .limits
             .requests_per_connection
             .is_some_and(|most| count >= most);
-        if last && self.protocol == Protocol::H2 {
+        if last && self.wire != Wire::H1 {
             self.life.finish();
         }
         let opening = Opening {
             settings,
             id,
-            last: last && self.protocol == Protocol::H1,
-            asks_upgrade: self.protocol == Protocol::H1
+            last: last && self.wire == Wire::H1,
+            asks_upgrade: self.wire == Wire::H1
                 && (head.method == Method::CONNECT
                     || head.version == Version::HTTP_11 && head.headers.contains_key(UPGRADE)),
             head_only: head.method.clone(),
@@ -99,12 +108,12 @@ impl Service {
     async fn answer(
         self: Arc<Self>,
         mut head: request::Parts,
-        body: Incoming,
+        body: Body,
         opening: Opening,
         mut account: Account,
         flow: Option<Arc<Flow>>,
         started: Instant,
-    ) -> hyper::Response<Delivery> {
+    ) -> http::Response<Delivery> {
         let mut deadline = None;
         let mut meter = None;
         let result = match self.open(&mut head, &opening.settings, &mut account) {
@@ -172,7 +181,7 @@ impl Service {
     /// before 100-continue invites it.
     fn intake(
         &self,
-        body: Incoming,
+        body: Body,
         exchange: &Exchange,
         settings: &Settings,
         meter: &mut Option<Arc<Meter>>,
@@ -195,7 +204,7 @@ impl Service {
     }
 
     /// Notes content that nobody will read.
-    fn spurn(&self, body: &Incoming) {
+    fn spurn(&self, body: &Body) {
         if !body.is_end_stream() {
             self.life.leave_unread();
         }
@@ -231,7 +240,7 @@ impl Service {
         let reason = failure.reason;
         self.shared.metrics.failure(reason);
         let mut response = answer::failure(reason, opening.id, opening.json);
-        if reason.closes() && self.protocol == Protocol::H1 {
+        if reason.closes() && self.wire == Wire::H1 {
             answer::close(&mut response.head.headers);
         }
         account.status(response.head.status.as_u16());
@@ -247,7 +256,7 @@ impl Service {
         flow: Option<Arc<Flow>>,
         deadline: Option<tokio::time::Instant>,
         meter: Option<&Meter>,
-    ) -> hyper::Response<Delivery> {
+    ) -> http::Response<Delivery> {
         let Response { mut head, body, .. } = response;
         let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS
             || opening.head_only == Method::CONNECT && head.status.is_success();
@@ -256,16 +265,22 @@ impl Service {
         }
         let closes = opening.last || head.extensions.remove::<CloseAfter>().is_some();
         if closes && !upgraded {
-            match self.protocol {
-                Protocol::H1 => answer::close(&mut head.headers),
-                Protocol::H2 => self.life.finish(),
+            match self.wire {
+                Wire::H1 => answer::close(&mut head.headers),
+                Wire::H2 | Wire::H3 => self.life.finish(),
             }
+        }
+        if self.wire != Wire::H3
+            && self.peer.handshake.is_some()
+            && let Some(alternative) = opening.settings.alternative(self.peer.local.port())
+        {
+            head.headers.insert(ALT_SVC, alternative.clone());
         }
         if meter.is_some_and(|meter| !meter.done()) {
             self.life.leave_unread();
         }
         let body = answer::without_content(&mut head, body, &opening.head_only);
-        hyper::Response::from_parts(head, Delivery::new(body, account, flow, deadline))
+        http::Response::from_parts(head, Delivery::new(body, account, flow, deadline))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Worker threads: each with its own single-threaded runtime, its own sockets on the same addresses (`SO_REUSEPORT`), and its
 //! own handlers, so that a request stays on the thread it arrived on.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -11,14 +11,23 @@ use tokio::sync::mpsc;
 use crate::base::shutdown::Shutdown;
 use crate::config::Config;
 use crate::tls::{Front, Socket, listener};
-use crate::{http, tls};
+use crate::{http, quic, tls};
 
 /// The sockets of all workers, bound before anything else is done.
-pub(super) struct Sockets(Vec<Vec<(TcpListener, Socket)>>);
+pub(super) struct Sockets(Vec<Bound>);
+
+/// The sockets of one worker.
+#[derive(Default)]
+struct Bound {
+    tcp: Vec<(TcpListener, Socket)>,
+    udp: Vec<UdpSocket>,
+}
 
 /// What one thread runs.
 pub(super) struct Worker {
     pub(super) front: Arc<Front>,
+    /// Where HTTP/3 is spoken.
+    pub(super) quic: Option<Arc<quic::Front>>,
     /// Serves what comes over TLS.
     pub(super) server: http::Server,
     /// Answers what comes over plain listeners.
@@ -31,7 +40,7 @@ impl Sockets {
     /// is bound to, shared by all workers.
     pub(super) fn bind(config: &Config) -> anyhow::Result<Self> {
         let mut given = given()?;
-        let mut workers: Vec<Vec<(TcpListener, Socket)>> = (0..config.server.workers).map(|_| Vec::new()).collect();
+        let mut workers: Vec<Bound> = (0..config.server.workers).map(|_| Bound::default()).collect();
         let tls = config.server.https.iter().map(|a| (*a, Socket::Tls));
         let plain = config.server.http.iter().map(|a| (*a, Socket::Plain));
         for (address, socket) in tls.chain(plain) {
@@ -44,7 +53,14 @@ impl Sockets {
                     Some(listener) => listener::adopt(listener.try_clone().map_err(tls::Error::Adopt)?)?,
                     None => listener::bind(address)?,
                 };
-                worker.push((listener, socket));
+                worker.tcp.push((listener, socket));
+            }
+        }
+        if config.server.http3 {
+            for address in &config.server.https {
+                for worker in &mut workers {
+                    worker.udp.push(quic::socket::bind(*address)?);
+                }
             }
         }
         for (bound, _) in given {
@@ -95,23 +111,26 @@ fn given() -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
     Ok(sockets)
 }
 
-fn work(
-    worker: Worker,
-    sockets: Vec<(TcpListener, Socket)>,
-    started: &mpsc::Sender<anyhow::Result<()>>,
-) -> anyhow::Result<()> {
+fn work(worker: Worker, sockets: Bound, started: &mpsc::Sender<anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(61)
         .build()?;
     runtime.block_on(async {
-        let mut loops = tokio::task::JoinSet::new();
-        for (listener, socket) in sockets {
+        let mut loops = tokio::task::JoinSet::<anyhow::Result<()>>::new();
+        for (listener, socket) in sockets.tcp {
             let (front, shutdown) = (worker.front.clone(), worker.shutdown.clone());
-            match socket {
-                Socket::Tls => loops.spawn(front.run(listener, socket, worker.server.clone(), shutdown)),
-                Socket::Plain => loops.spawn(front.run(listener, socket, worker.redirect.clone(), shutdown)),
+            let server = match socket {
+                Socket::Tls => worker.server.clone(),
+                Socket::Plain => worker.redirect.clone(),
             };
+            loops.spawn(async move { Ok(front.run(listener, socket, server, shutdown).await?) });
+        }
+        if let Some(front) = &worker.quic {
+            for socket in sockets.udp {
+                let (front, server, shutdown) = (front.clone(), worker.server.clone(), worker.shutdown.clone());
+                loops.spawn(async move { Ok(front.run(socket, server, shutdown).await?) });
+            }
         }
         // Nobody waits if the control thread gave up.
         let _ = started.send(Ok(())).await;

@@ -103,6 +103,16 @@ impl Front {
         Ok(())
     }
 
+    /// rustls's configuration for new connections, for whoever speaks TLS over something else than TCP.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.settings.load().tls.clone()
+    }
+
+    /// The places that all clients share, by whatever transport they come.
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        &self.limiter
+    }
+
     /// Client connections now.
     pub fn connections(&self) -> usize {
         self.limiter.connections()

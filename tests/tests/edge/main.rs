@@ -6,6 +6,7 @@
 mod checkout;
 mod garbage;
 mod gate;
+mod http3;
 mod neighbours;
 mod reload;
 mod survival;

@@ -1,0 +1,249 @@
+//! Serves QUIC connections by HTTP/3 (RFC 9114): the h3 crate between the connection and the service, and what ends a
+//! connection that is overdue. `quic` hands connections over by [`Serve`](crate::quic::Serve).
+
+mod body;
+mod head;
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h3::error::Code;
+use h3::server::{RequestResolver, RequestStream};
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
+use tokio::sync::Notify;
+
+use super::delivery::{Delivery, Flow};
+use super::life::{Life, Overdue};
+use super::server::Server;
+use super::service::{Service, Wire};
+use crate::base::shutdown::Phase;
+use crate::config::Limits;
+use crate::quic;
+
+type Sending = RequestStream<h3_quinn::SendStream<Bytes>, Bytes>;
+type Resolver = RequestResolver<h3_quinn::Connection, Bytes>;
+type Accepting = h3::server::Connection<h3_quinn::Connection, Bytes>;
+
+impl quic::Serve for Server {
+    async fn serve_quic(&self, connection: quic::Connection) {
+        let quic::Connection { quic, peer, permit } = connection;
+        let limits = self.shared.settings.load().limits.clone();
+        let metrics = self.shared.metrics.clone();
+        let gauge = metrics.connections("3");
+        gauge.inc();
+        let life = Arc::new(Life::new(peer.accepted));
+        let service = Arc::new(Service {
+            shared: self.shared.clone(),
+            handler: self.handler.clone(),
+            peer,
+            life: life.clone(),
+            wire: Wire::H3,
+            memory: Mutex::default(),
+        });
+        let mut builder = h3::server::builder();
+        builder.max_field_section_size(limits.header_bytes as u64);
+        let h3 = h3_quinn::Connection::new(quic.clone());
+        let opened = tokio::time::timeout(limits.header_timeout, builder.build(h3)).await;
+        match opened {
+            Ok(Ok(accepting)) => {
+                let mut session = Session {
+                    accepting,
+                    service,
+                    life,
+                    limits,
+                    turn: Arc::default(),
+                    ending: false,
+                };
+                if let Err(Some(overdue)) = session.run(self).await {
+                    metrics.overdue(overdue);
+                    tracing::debug!(reason = overdue, "HTTP/3 connection dropped");
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "no HTTP/3 connection"),
+            Err(_) => metrics.overdue(Overdue::Head.label()),
+        }
+        quic.close(varint(Code::H3_NO_ERROR), b"");
+        gauge.dec();
+        drop(permit);
+    }
+}
+
+/// One connection being served.
+struct Session {
+    accepting: Accepting,
+    service: Arc<Service>,
+    life: Arc<Life>,
+    limits: Arc<Limits>,
+    /// A request has ended: the connection may be finished, or idle.
+    turn: Arc<Notify>,
+    ending: bool,
+}
+
+impl Session {
+    /// Takes requests until the connection ends or is overdue; what it was overdue with.
+    async fn run(&mut self, server: &Server) -> Result<(), Option<&'static str>> {
+        let (mut shutdown, mut stopping) = (server.shutdown.clone(), server.shutdown.clone());
+        let drain = shutdown.reached(Phase::Draining);
+        let stop = stopping.reached(Phase::Stopped);
+        tokio::pin!(drain, stop);
+        loop {
+            let deadline = self.life.deadline(&self.limits, self.ending);
+            let wake = deadline.map_or_else(|| Instant::now() + self.limits.idle_timeout, |(at, _)| at);
+            let turn = self.turn.clone();
+            tokio::select! {
+                resolver = self.accepting.accept() => match resolver {
+                    Ok(Some(resolver)) => self.spawn(resolver),
+                    Ok(None) => return Ok(()),
+                    Err(error) => {
+                        tracing::debug!(%error, "HTTP/3 connection ended");
+                        return Ok(());
+                    }
+                },
+                () = turn.notified() => {
+                    if self.life.finishing() {
+                        self.end().await?;
+                    }
+                }
+                () = &mut drain, if !self.ending => self.end().await?,
+                () = &mut stop => return Err(None),
+                () = tokio::time::sleep_until(wake.into()) => {
+                    if let Some((at, overdue)) = deadline && at <= Instant::now() {
+                        if self.ending || !matches!(overdue, Overdue::Idle) {
+                            return Err((!self.ending).then(|| overdue.label()));
+                        }
+                        // In good order first: an idle client is no enemy.
+                        self.life.rest();
+                        self.end().await?;
+                    }
+                }
+            }
+            if self.life.stormy(self.limits.resets_per_connection) {
+                return Err(Some("resets"));
+            }
+        }
+    }
+
+    /// GOAWAY: what has been taken is answered, what comes later is rejected (RFC 9114 section 5.2).
+    async fn end(&mut self) -> Result<(), Option<&'static str>> {
+        if std::mem::replace(&mut self.ending, true) {
+            return Ok(());
+        }
+        // One beyond the last: the identifier names the first request that will not be served.
+        let sent = tokio::time::timeout(self.limits.write_timeout, self.accepting.shutdown(1)).await;
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(None),
+            Err(_) => Err(Some(Overdue::Write.label())),
+        }
+    }
+
+    fn spawn(&self, resolver: Resolver) {
+        let exchange = Exchange {
+            service: self.service.clone(),
+            life: self.life.clone(),
+            limits: self.limits.clone(),
+        };
+        let turn = self.turn.clone();
+        tokio::spawn(async move {
+            exchange.run(resolver).await;
+            turn.notify_one();
+        });
+    }
+}
+
+/// One request stream.
+struct Exchange {
+    service: Arc<Service>,
+    life: Arc<Life>,
+    limits: Arc<Limits>,
+}
+
+/// Why a response did not get out whole.
+enum Broken {
+    /// The client takes no more, or is gone.
+    Client,
+    /// The content broke off: the stream must not look whole.
+    Content,
+}
+
+impl Exchange {
+    async fn run(self, resolver: Resolver) {
+        let resolved = tokio::time::timeout(self.limits.header_timeout, resolver.resolve_request()).await;
+        let (request, mut stream) = match resolved {
+            Ok(Ok(resolved)) => resolved,
+            // h3 has ended the stream, or the connection, with the code that RFC 9114 asks for. Time spent on streams that
+            // come to nothing counts towards the connection's resets.
+            Ok(Err(_)) | Err(_) => return self.wasted(),
+        };
+        let (head, ()) = request.into_parts();
+        let length = match head::check(&head) {
+            Ok(length) => length,
+            Err(why) => {
+                self.service.shared.metrics.refused_framing(why);
+                stream.stop_stream(Code::H3_MESSAGE_ERROR);
+                stream.stop_sending(Code::H3_MESSAGE_ERROR);
+                return self.wasted();
+            }
+        };
+        if head::expects_continue(&head) && !self.invite(&mut stream).await {
+            return self.wasted();
+        }
+        let (mut sending, receiving) = stream.split();
+        let body = body::content(receiving, length);
+        let flow = Flow::new();
+        let Ok(response) = self
+            .service
+            .call(http::Request::from_parts(head, body), Some(flow))
+            .await;
+        if let Err(Broken::Content) = self.deliver(&mut sending, response).await {
+            sending.stop_stream(Code::H3_INTERNAL_ERROR);
+        }
+    }
+
+    fn wasted(&self) {
+        self.life.begin();
+        self.life.end(Instant::now(), true);
+    }
+
+    /// 100 Continue. Sent at once: the content's limits are checked as it comes.
+    async fn invite(&self, stream: &mut RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>) -> bool {
+        let mut response = http::Response::new(());
+        *response.status_mut() = StatusCode::CONTINUE;
+        self.patient(stream.send_response(response)).await.is_ok()
+    }
+
+    /// Hands the response over, piece by piece, at the client's pace.
+    async fn deliver(&self, sending: &mut Sending, response: http::Response<Delivery>) -> Result<(), Broken> {
+        let (mut head, mut body) = response.into_parts();
+        head::strip(&mut head.headers);
+        self.patient(sending.send_response(http::Response::from_parts(head, ())))
+            .await?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Broken::Content)?;
+            match frame.into_data() {
+                Ok(data) => self.patient(sending.send_data(data)).await?,
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new());
+                    self.patient(sending.send_trailers(trailers)).await?;
+                    break;
+                }
+            }
+        }
+        self.patient(sending.finish()).await
+    }
+
+    /// Waits for the client, but not for longer than a piece may take.
+    async fn patient<T>(&self, write: impl Future<Output = Result<T, h3::error::StreamError>>) -> Result<T, Broken> {
+        match tokio::time::timeout(self.limits.write_timeout, write).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(_)) => Err(Broken::Client),
+            Err(_) => Err(Broken::Content),
+        }
+    }
+}
+
+fn varint(code: Code) -> quinn::VarInt {
+    quinn::VarInt::from_u64(code.value()).unwrap_or(quinn::VarInt::MAX)
+}

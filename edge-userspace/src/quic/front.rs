@@ -1,0 +1,200 @@
+//! The UDP front door: what all workers share and the accept loop each of them runs. `node` makes one and gives it the
+//! sockets; connections go to what implements [`Serve`].
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use quinn::{Endpoint, Incoming, ServerConfig, TokioRuntime};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::mpsc;
+
+use super::accept;
+use super::metrics::Metrics;
+use super::{Error, Serve, settings};
+use crate::base::shutdown::{Phase, Shutdown};
+use crate::config::Config;
+use crate::tls::limits::Limiter;
+
+/// Handshakes under way at one worker from which on unproven addresses get a Retry first: a spoofed flood then costs a
+/// packet each and holds no memory (RFC 9000 section 8.1.2).
+const UNPROVEN: usize = 256;
+
+/// Shared by all workers.
+#[derive(Debug)]
+pub struct Front {
+    settings: ArcSwap<Settings>,
+    limiter: Arc<Limiter>,
+    metrics: Metrics,
+    reset_secret: [u8; 32],
+}
+
+#[derive(Debug)]
+struct Settings {
+    quic: Arc<ServerConfig>,
+    handshake_timeout: Duration,
+}
+
+impl Settings {
+    fn new(config: &Config, tls: &rustls::ServerConfig) -> Result<Self, Error> {
+        Ok(Self {
+            quic: Arc::new(settings::server(tls, &config.limits)?),
+            handshake_timeout: config.tls.handshake_timeout,
+        })
+    }
+}
+
+impl Front {
+    /// Sets up from a configuration; `tls` and `limiter` are those of the TCP front door, so that certificates, tickets and
+    /// limits are one.
+    ///
+    /// # Errors
+    /// rustls cannot be set up for QUIC, or there is no randomness.
+    pub fn new(
+        config: &Config,
+        tls: &rustls::ServerConfig,
+        limiter: Arc<Limiter>,
+        registry: &mut Registry,
+    ) -> Result<Arc<Self>, Error> {
+        let mut reset_secret = [0; 32];
+        SystemRandom::new()
+            .fill(&mut reset_secret)
+            .map_err(|_| Error::NoRandomness)?;
+        Ok(Arc::new(Self {
+            settings: ArcSwap::from_pointee(Settings::new(config, tls)?),
+            limiter,
+            metrics: Metrics::register(registry),
+            reset_secret,
+        }))
+    }
+
+    /// Takes over another configuration for connections to come.
+    ///
+    /// # Errors
+    /// rustls cannot be set up; nothing is changed then.
+    pub fn reload(&self, config: &Config, tls: &rustls::ServerConfig) -> Result<(), Error> {
+        self.settings.store(Arc::new(Settings::new(config, tls)?));
+        Ok(())
+    }
+
+    /// Serves `socket` (from [`super::socket::bind`]) within the worker's runtime until draining; returns when every
+    /// connection taken here has ended or the process is to stop.
+    ///
+    /// # Errors
+    /// The socket cannot be registered with the runtime.
+    pub async fn run<S: Serve>(
+        self: Arc<Self>,
+        socket: UdpSocket,
+        serve: S,
+        mut shutdown: Shutdown,
+    ) -> Result<(), Error> {
+        let listener = accept::canonical(socket.local_addr().map_err(Error::Adopt)?);
+        let endpoint = Endpoint::new(
+            settings::endpoint(&self.reset_secret),
+            Some((*self.settings.load().quic).clone()),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(Error::Adopt)?;
+        let handshakes = Arc::new(AtomicUsize::new(0));
+        let (alive, mut ended) = mpsc::channel::<()>(1);
+        let mut draining = shutdown.clone();
+        let stop = draining.reached(Phase::Draining);
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                incoming = endpoint.accept() => match incoming {
+                    Some(incoming) => self.take(incoming, listener, &handshakes, &serve, &alive),
+                    None => break,
+                },
+            }
+        }
+        // From here on, attempts are answered with CONNECTION_REFUSED.
+        endpoint.set_server_config(None);
+        drop(alive);
+        tokio::select! {
+            // Nothing is ever sent: this ends when the last connection has dropped its sender.
+            _ = ended.recv() => {}
+            () = shutdown.reached(Phase::Stopped) => {}
+        }
+        endpoint.close(NO_ERROR, b"");
+        // The last CONNECTION_CLOSE leaves by the endpoint's own task.
+        let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+        Ok(())
+    }
+
+    fn take<S: Serve>(
+        self: &Arc<Self>,
+        incoming: Incoming,
+        listener: SocketAddr,
+        handshakes: &Arc<AtomicUsize>,
+        serve: &S,
+        alive: &mpsc::Sender<()>,
+    ) {
+        self.metrics.incoming.inc();
+        let remote = incoming.remote_address();
+        if handshakes.load(Ordering::Relaxed) >= UNPROVEN
+            && incoming.may_retry()
+            && !incoming.remote_address_validated()
+        {
+            // May fail only for one that may not be retried.
+            let _ = incoming.retry();
+            return;
+        }
+        let Some(mut permit) = self.limiter.enter() else {
+            self.metrics.refused_total.inc();
+            return incoming.refuse();
+        };
+        if !permit.claim(remote.ip().to_canonical()) {
+            self.metrics.refused_address.inc();
+            return incoming.refuse();
+        }
+        let settings = self.settings.load();
+        let (config, limit) = (settings.quic.clone(), settings.handshake_timeout);
+        let (serve, alive, metrics) = (serve.clone(), alive.clone(), self.metrics.clone());
+        let under_way = UnderWay::new(handshakes);
+        tokio::spawn(async move {
+            let result = accept::accept(incoming, config, listener, permit, limit).await;
+            drop(under_way);
+            match result {
+                Ok(connection) => {
+                    if let Some(handshake) = &connection.peer.handshake {
+                        metrics.handshake(handshake.resumed, handshake.duration.as_secs_f64());
+                    }
+                    serve.serve_quic(connection).await;
+                }
+                Err(closed) => {
+                    metrics.failure(&closed);
+                    tracing::debug!(client = %remote, reason = closed.label(), detail = %closed, "no QUIC connection");
+                }
+            }
+            drop(alive);
+        });
+    }
+}
+
+/// RFC 9000 section 20.1: nothing is wrong.
+const NO_ERROR: quinn::VarInt = quinn::VarInt::from_u32(0);
+/// How long the last packets may take to leave.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// One handshake under way.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,84 @@
+//! What the room counts. Labels are closed enums; handles of hot counters are fetched once.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::accept::Closed;
+
+/// Handles shared by all workers; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    handshakes: Family<Resumed, Counter>,
+    failures: Family<Reason, Counter>,
+    duration: Histogram,
+    /// Attempts that reached the daemon.
+    pub incoming: Counter,
+    /// Attempts refused because there are too many connections in all.
+    pub refused_total: Counter,
+    /// Attempts refused because their client has too many connections.
+    pub refused_address: Counter,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Resumed {
+    resumed: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+impl Metrics {
+    /// Registers the room's metrics; once per process.
+    pub fn register(registry: &mut Registry) -> Self {
+        let refused = Family::<Reason, Counter>::default();
+        let this = Self {
+            handshakes: Family::default(),
+            failures: Family::default(),
+            duration: Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ]),
+            incoming: Counter::default(),
+            refused_total: refused.get_or_create_owned(&Reason { reason: "total" }),
+            refused_address: refused.get_or_create_owned(&Reason { reason: "address" }),
+        };
+        registry.register(
+            "edge_quic_handshakes",
+            "QUIC handshakes that succeeded",
+            this.handshakes.clone(),
+        );
+        registry.register(
+            "edge_quic_handshake_failures",
+            "QUIC attempts that ended before a request",
+            this.failures.clone(),
+        );
+        registry.register(
+            "edge_quic_handshake_duration_seconds",
+            "From the first Initial packet to the handshake's end",
+            this.duration.clone(),
+        );
+        registry.register("edge_quic_refused", "QUIC attempts refused for a limit", refused);
+        registry.register(
+            "edge_quic_incoming",
+            "QUIC attempts that reached the daemon",
+            this.incoming.clone(),
+        );
+        this
+    }
+
+    /// A handshake that succeeded after `seconds`.
+    pub(super) fn handshake(&self, resumed: bool, seconds: f64) {
+        let resumed = if resumed { "true" } else { "false" };
+        self.handshakes.get_or_create(&Resumed { resumed }).inc();
+        self.duration.observe(seconds);
+    }
+
+    /// An attempt that came to nothing.
+    pub(super) fn failure(&self, closed: &Closed) {
+        self.failures.get_or_create(&Reason { reason: closed.label() }).inc();
+    }
+}

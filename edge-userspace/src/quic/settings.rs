@@ -1,0 +1,75 @@
+//! From the checked configuration to quinn's: TLS 1.3 with ALPN `h3`, flow control, time-outs, versions. `front` holds the
+//! result and swaps it on reload.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use ring::hmac;
+
+use super::Error;
+use crate::config::Limits;
+
+/// Unread content per stream and per connection: what a client can make us hold; as over HTTP/2.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Content handed over but not acknowledged, per connection: 100 Mbit/s at 300 ms.
+const SEND_WINDOW: u64 = 4 << 20;
+/// Bytes of handshake messages out of order; a ClientHello with ML-KEM and a client certificate fits well.
+const CRYPTO_BUFFER: usize = 32 << 10;
+/// HTTP/3 needs three unidirectional streams of the client (RFC 9114 section 6.2), some clients open more.
+const UNIDIRECTIONAL: u32 = 16;
+/// Stateless resets, at most one in this time per endpoint: each answers a packet of anybody (RFC 9000 section 10.3).
+const RESET_INTERVAL: Duration = Duration::from_millis(20);
+/// QUIC version 1 alone: quinn has no version 2, and drafts would walk past what the XDP program knows.
+const VERSIONS: [u32; 1] = [1];
+/// Connections that wait to be accepted, per endpoint, and what their first packets may hold.
+const INCOMING: usize = 1 << 12;
+const INCOMING_BYTES: u64 = 32 << 10;
+const INCOMING_BYTES_TOTAL: u64 = 32 << 20;
+
+/// quinn's configuration for new connections. `tls` is a TLS 1.3 configuration of the same certificates and tickets as
+/// over TCP; its protocols are replaced by `h3`.
+///
+/// # Errors
+/// `tls` lacks the cipher suite of Initial packets.
+pub(super) fn server(tls: &rustls::ServerConfig, limits: &Limits) -> Result<ServerConfig, Error> {
+    let mut tls = tls.clone();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    tls.max_early_data_size = 0;
+    let crypto = QuicServerConfig::try_from(Arc::new(tls)).map_err(|_| Error::NoInitialSuite)?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport(limits)))
+        .max_incoming(INCOMING)
+        .incoming_buffer_size(INCOMING_BYTES)
+        .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
+    Ok(config)
+}
+
+fn transport(limits: &Limits) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    // Silence ends a connection; one that pings but asks for nothing is ended by whoever serves it.
+    let idle = IdleTimeout::try_from(limits.idle_timeout).unwrap_or_else(|_| IdleTimeout::from(VarInt::MAX));
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNIDIRECTIONAL))
+        .max_idle_timeout(Some(idle))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .crypto_buffer_size(CRYPTO_BUFFER)
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+/// quinn's configuration of an endpoint. `reset_secret` makes stateless reset tokens: the same for all endpoints of a
+/// node, so that any of them can reset what another one lost.
+pub(super) fn endpoint(reset_secret: &[u8; 32]) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_secret)));
+    config
+        .supported_versions(VERSIONS.to_vec())
+        .min_reset_interval(RESET_INTERVAL);
+    config
+}
