@@ -21,6 +21,10 @@
 //! A token is a bearer's: it is bound to an address prefix and, when asked with [`Tokens::open_for`], to carrier and zone;
 //! that it is used once is `replay`'s business.
 
+mod retry;
+
+pub use retry::Retried;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;

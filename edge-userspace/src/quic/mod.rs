@@ -3,9 +3,12 @@
 
 mod accept;
 mod front;
+pub mod initial;
 pub mod metrics;
 mod settings;
 pub mod socket;
+mod tap;
+mod token;
 
 pub use front::Front;
 
