@@ -159,12 +159,7 @@ impl Node {
 
         // 4 quic
         let quic = match config.server.http3 && !config.server.https.is_empty() {
-            true => Some(quic::Front::new(
-                &config,
-                &front.server_config(),
-                front.limiter().clone(),
-                &mut registry,
-            )?),
+            true => Some(quic::Front::new(&config, &front, tokens.clone(), &mut registry)?),
             false => None,
         };
 
@@ -335,7 +330,7 @@ impl Node {
         }
         self.front.reload(&new, loaded)?;
         if let Some(quic) = &self.quic {
-            quic.reload(&new, &self.front.server_config())?;
+            quic.reload(&new, &self.front)?;
         }
         self.fleet.install(plan);
         self.zones.store(Arc::new(zones));

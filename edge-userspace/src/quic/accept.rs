@@ -11,6 +11,7 @@ use super::Connection;
 use crate::base::peer::{Handshake, Peer};
 use crate::tls::certificates;
 use crate::tls::limits::Permit;
+use crate::tls::tickets::Ticketer;
 
 /// Why an attempt ended before it could be served.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,7 @@ pub(super) async fn accept(
     listener: SocketAddr,
     permit: Permit,
     limit: Duration,
+    (ticketer, known): (Arc<Ticketer>, bool),
 ) -> Result<Connection, Closed> {
     let accepted = Instant::now();
     let client = canonical(incoming.remote_address());
@@ -84,13 +86,16 @@ pub(super) async fn accept(
     let data = quic
         .handshake_data()
         .and_then(|data| data.downcast::<HandshakeData>().ok());
+    let (id, resumed) = ticketer.client();
     let handshake = Handshake {
         duration: accepted.elapsed(),
         server_name: data
             .and_then(|data| data.server_name)
             .map(|name| certificates::normal(&name).into()),
         version: "TLSv1.3",
-        resumed: false,
+        resumed,
+        client: id.0,
+        known: known || resumed,
     };
     let peer = Arc::new(Peer {
         client,

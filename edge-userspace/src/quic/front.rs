@@ -1,23 +1,28 @@
 //! The UDP front door: what all workers share and the accept loop each of them runs. `node` makes one and gives it the
 //! sockets; connections go to what implements [`Serve`].
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
-use quinn::{Endpoint, Incoming, ServerConfig, TokioRuntime};
+use quinn::{Endpoint, Incoming, Runtime as _, ServerConfig, TokioRuntime};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 
 use super::accept;
 use super::metrics::Metrics;
+use super::tap::{Hints, Tap};
+use super::token::TokenKey;
 use super::{Error, Serve, settings};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::Config;
+use crate::gate::token::{ClientId, Tokens};
+use crate::tls;
 use crate::tls::limits::Limiter;
+use crate::tls::tickets::{Ticketer, Tickets};
 
 /// Handshakes under way at one worker from which on unproven addresses get a Retry first: a spoofed flood then costs a
 /// packet each and holds no memory (RFC 9000 section 8.1.2).
@@ -28,35 +33,56 @@ const UNPROVEN: usize = 256;
 pub struct Front {
     settings: ArcSwap<Settings>,
     limiter: Arc<Limiter>,
+    tokens: Arc<Tokens>,
     metrics: Metrics,
     reset_secret: [u8; 32],
 }
 
 #[derive(Debug)]
 struct Settings {
-    quic: Arc<ServerConfig>,
+    /// What all connections' configurations are made of.
+    quic: ServerConfig,
+    tls: rustls::ServerConfig,
+    tickets: Tickets,
     handshake_timeout: Duration,
 }
 
 impl Settings {
-    fn new(config: &Config, tls: &rustls::ServerConfig) -> Result<Self, Error> {
+    fn new(config: &Config, tcp: &tls::Front, tokens: &Arc<Tokens>) -> Result<Self, Error> {
+        let tls = settings::tls(&tcp.server_config());
+        let crypto = settings::crypto(Arc::new(tls.clone()))?;
         Ok(Self {
-            quic: Arc::new(settings::server(tls, &config.limits)?),
+            quic: settings::server(crypto, TokenKey::new(tokens.clone()), &config.limits),
+            tls,
+            tickets: tcp.tickets(),
             handshake_timeout: config.tls.handshake_timeout,
         })
+    }
+
+    /// The configuration for one connection of `client`, who comes from `address`.
+    fn equip(
+        &self,
+        tokens: &Arc<Tokens>,
+        address: IpAddr,
+        client: ClientId,
+    ) -> Result<(Arc<ServerConfig>, Arc<Ticketer>), Error> {
+        let (tls, ticketer) = self.tickets.equip_for(&self.tls, address, client);
+        let mut config = self.quic.clone();
+        config.crypto = settings::crypto(tls)?;
+        config.token_key(TokenKey::of(tokens.clone(), client));
+        Ok((Arc::new(config), ticketer))
     }
 }
 
 impl Front {
-    /// Sets up from a configuration; `tls` and `limiter` are those of the TCP front door, so that certificates, tickets and
-    /// limits are one.
+    /// Sets up from a configuration; certificates, tickets and limits are those of `tcp`, the other front door.
     ///
     /// # Errors
     /// rustls cannot be set up for QUIC, or there is no randomness.
     pub fn new(
         config: &Config,
-        tls: &rustls::ServerConfig,
-        limiter: Arc<Limiter>,
+        tcp: &tls::Front,
+        tokens: Arc<Tokens>,
         registry: &mut Registry,
     ) -> Result<Arc<Self>, Error> {
         let mut reset_secret = [0; 32];
@@ -64,8 +90,9 @@ impl Front {
             .fill(&mut reset_secret)
             .map_err(|_| Error::NoRandomness)?;
         Ok(Arc::new(Self {
-            settings: ArcSwap::from_pointee(Settings::new(config, tls)?),
-            limiter,
+            settings: ArcSwap::from_pointee(Settings::new(config, tcp, &tokens)?),
+            limiter: tcp.limiter().clone(),
+            tokens,
             metrics: Metrics::register(registry),
             reset_secret,
         }))
@@ -75,8 +102,8 @@ impl Front {
     ///
     /// # Errors
     /// rustls cannot be set up; nothing is changed then.
-    pub fn reload(&self, config: &Config, tls: &rustls::ServerConfig) -> Result<(), Error> {
-        self.settings.store(Arc::new(Settings::new(config, tls)?));
+    pub fn reload(&self, config: &Config, tcp: &tls::Front) -> Result<(), Error> {
+        self.settings.store(Arc::new(Settings::new(config, tcp, &self.tokens)?));
         Ok(())
     }
 
@@ -92,11 +119,14 @@ impl Front {
         mut shutdown: Shutdown,
     ) -> Result<(), Error> {
         let listener = accept::canonical(socket.local_addr().map_err(Error::Adopt)?);
-        let endpoint = Endpoint::new(
+        let runtime = Arc::new(TokioRuntime);
+        let hints = Arc::new(Hints::default());
+        let socket = runtime.wrap_udp_socket(socket).map_err(Error::Adopt)?;
+        let endpoint = Endpoint::new_with_abstract_socket(
             settings::endpoint(&self.reset_secret),
-            Some((*self.settings.load().quic).clone()),
-            socket,
-            Arc::new(TokioRuntime),
+            Some(self.settings.load().quic.clone()),
+            Tap::new(socket, hints.clone()),
+            runtime,
         )
         .map_err(Error::Adopt)?;
         let handshakes = Arc::new(AtomicUsize::new(0));
@@ -109,7 +139,13 @@ impl Front {
                 biased;
                 () = &mut stop => break,
                 incoming = endpoint.accept() => match incoming {
-                    Some(incoming) => self.take(incoming, listener, &handshakes, &serve, &alive),
+                    Some(incoming) => {
+                        let client = incoming
+                            .remote_address_validated()
+                            .then(|| hints.take(incoming.remote_address(), &incoming.orig_dst_cid()))
+                            .flatten();
+                        self.take(incoming, listener, client, &handshakes, &serve, &alive);
+                    }
                     None => break,
                 },
             }
@@ -132,6 +168,7 @@ impl Front {
         self: &Arc<Self>,
         incoming: Incoming,
         listener: SocketAddr,
+        client: Option<ClientId>,
         handshakes: &Arc<AtomicUsize>,
         serve: &S,
         alive: &mpsc::Sender<()>,
@@ -155,11 +192,24 @@ impl Front {
             return incoming.refuse();
         }
         let settings = self.settings.load();
-        let (config, limit) = (settings.quic.clone(), settings.handshake_timeout);
+        let known = client.is_some();
+        let equipped = settings.equip(
+            &self.tokens,
+            remote.ip().to_canonical(),
+            client.unwrap_or_else(ClientId::fresh),
+        );
+        let (config, ticketer) = match equipped {
+            Ok(equipped) => equipped,
+            Err(error) => {
+                tracing::error!(%error, "a QUIC connection was refused");
+                return incoming.refuse();
+            }
+        };
+        let limit = settings.handshake_timeout;
         let (serve, alive, metrics) = (serve.clone(), alive.clone(), self.metrics.clone());
         let under_way = UnderWay::new(handshakes);
         tokio::spawn(async move {
-            let result = accept::accept(incoming, config, listener, permit, limit).await;
+            let result = accept::accept(incoming, config, listener, permit, limit, (ticketer, known)).await;
             drop(under_way);
             match result {
                 Ok(connection) => {

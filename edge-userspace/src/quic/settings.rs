@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_common::retry;
+use edge_common::token::SKEW;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt};
 use ring::hmac;
 
 use super::Error;
+use super::token::{SpentTokens, TokenKey};
 use crate::config::Limits;
 
 /// Unread content per stream and per connection: what a client can make us hold; as over HTTP/2.
@@ -24,28 +27,44 @@ const UNIDIRECTIONAL: u32 = 16;
 const RESET_INTERVAL: Duration = Duration::from_millis(20);
 /// QUIC version 1 alone: quinn has no version 2, and drafts would walk past what the XDP program knows.
 const VERSIONS: [u32; 1] = [1];
+/// NEW_TOKENs given to a client on each path it proves: one for a next connection, one should two race.
+const TOKENS: u32 = 2;
 /// Connections that wait to be accepted, per endpoint, and what their first packets may hold.
 const INCOMING: usize = 1 << 12;
 const INCOMING_BYTES: u64 = 32 << 10;
 const INCOMING_BYTES_TOTAL: u64 = 32 << 20;
 
-/// quinn's configuration for new connections. `tls` is a TLS 1.3 configuration of the same certificates and tickets as
-/// over TCP; its protocols are replaced by `h3`.
-///
-/// # Errors
-/// `tls` lacks the cipher suite of Initial packets.
-pub(super) fn server(tls: &rustls::ServerConfig, limits: &Limits) -> Result<ServerConfig, Error> {
-    let mut tls = tls.clone();
+/// rustls's configuration for QUIC: as over TCP, but for the protocol.
+pub(super) fn tls(tcp: &rustls::ServerConfig) -> rustls::ServerConfig {
+    let mut tls = tcp.clone();
     tls.alpn_protocols = vec![b"h3".to_vec()];
     tls.max_early_data_size = 0;
-    let crypto = QuicServerConfig::try_from(Arc::new(tls)).map_err(|_| Error::NoInitialSuite)?;
-    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    tls
+}
+
+/// What quinn makes sessions of.
+///
+/// # Errors
+/// `tls` has no TLS 1.3, or lacks the cipher suite of Initial packets.
+pub(super) fn crypto(tls: Arc<rustls::ServerConfig>) -> Result<Arc<QuicServerConfig>, Error> {
+    QuicServerConfig::try_from(tls)
+        .map(Arc::new)
+        .map_err(|_| Error::NoInitialSuite)
+}
+
+/// quinn's configuration for new connections; sessions and NEW_TOKENs of each connection replace those here.
+pub(super) fn server(crypto: Arc<QuicServerConfig>, key: Arc<TokenKey>, limits: &Limits) -> ServerConfig {
+    let mut config = ServerConfig::new(crypto, key);
+    let mut validation = ValidationTokenConfig::default();
+    validation.log(Arc::new(SpentTokens::default())).sent(TOKENS);
     config
+        .retry_token_lifetime(Duration::from_secs(retry::LIFE + SKEW))
+        .validation_token_config(validation)
         .transport_config(Arc::new(transport(limits)))
         .max_incoming(INCOMING)
         .incoming_buffer_size(INCOMING_BYTES)
         .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
-    Ok(config)
+    config
 }
 
 fn transport(limits: &Limits) -> TransportConfig {

@@ -12,9 +12,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use edge_common::retry;
 use edge_common::token::{self, HEADER};
+use quinn_proto::TokenLog;
 use quinn_proto::crypto::{AeadKey, CryptoError, HandshakeTokenKey};
 
 use crate::base::clock::UnixTime;
@@ -180,6 +182,23 @@ fn content(data: &[u8]) -> Option<(u8, IpAddr)> {
         _ => return None,
     };
     matches!(kind, RETRY | VALIDATION).then_some((kind, address))
+}
+
+/// Remembers NEW_TOKENs that were used, so that each is taken once (RFC 9000 section 8.1.4). False positives make a token as
+/// good as none, now and then.
+#[derive(Default)]
+pub(super) struct SpentTokens(quinn_proto::BloomTokenLog);
+
+impl TokenLog for SpentTokens {
+    /// Only the part of quinn's nonce counts that the seal covers: whoever changed the rest would have a token more.
+    fn check_and_insert(
+        &self,
+        nonce: u128,
+        issued: SystemTime,
+        lifetime: Duration,
+    ) -> Result<(), quinn_proto::TokenReuseError> {
+        self.0.check_and_insert(nonce & u128::from(u64::MAX), issued, lifetime)
+    }
 }
 
 #[cfg(test)]

@@ -108,6 +108,11 @@ impl Front {
         self.settings.load().tls.clone()
     }
 
+    /// What makes their session tickets.
+    pub fn tickets(&self) -> Tickets {
+        self.settings.load().tickets.clone()
+    }
+
     /// The places that all clients share, by whatever transport they come.
     pub fn limiter(&self) -> &Arc<Limiter> {
         &self.limiter

@@ -11,7 +11,7 @@ pub mod listener;
 pub mod metrics;
 pub mod proxy_protocol;
 pub mod settings;
-mod tickets;
+pub mod tickets;
 mod validity;
 
 pub use accept::{Connection, Io, Protocol};

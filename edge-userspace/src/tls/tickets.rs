@@ -30,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// What all connections' ticketers share.
 #[derive(Clone, Debug)]
-pub(super) struct Tickets {
+pub struct Tickets {
     tokens: Arc<Tokens>,
     life: Duration,
 }
@@ -43,11 +43,21 @@ impl Tickets {
     }
 
     /// `config` for one connection of the client at `address`, and the ticketer in it.
-    pub(super) fn equip(&self, config: &ServerConfig, address: IpAddr) -> (Arc<ServerConfig>, Arc<Ticketer>) {
+    pub fn equip(&self, config: &ServerConfig, address: IpAddr) -> (Arc<ServerConfig>, Arc<Ticketer>) {
+        self.equip_for(config, address, ClientId::fresh())
+    }
+
+    /// The same for a client that has another proof of its id, or is to have this one.
+    pub fn equip_for(
+        &self,
+        config: &ServerConfig,
+        address: IpAddr,
+        client: ClientId,
+    ) -> (Arc<ServerConfig>, Arc<Ticketer>) {
         let ticketer = Arc::new(Ticketer {
             shared: self.clone(),
             address,
-            fresh: ClientId::fresh(),
+            fresh: client,
             presented: OnceLock::new(),
             settled: AtomicBool::new(false),
             resumed: AtomicBool::new(false),
@@ -59,7 +69,7 @@ impl Tickets {
 }
 
 /// The ticketer of one connection: knows its client.
-pub(super) struct Ticketer {
+pub struct Ticketer {
     shared: Tickets,
     address: IpAddr,
     /// The id of a client that brings none.
@@ -73,7 +83,7 @@ pub(super) struct Ticketer {
 impl Ticketer {
     /// To be called when rustls has processed the ClientHello: a client that brought a ticket and does not resume its session
     /// has not shown that the ticket is its own, and must not get another with the same id.
-    pub(super) fn settle(&self, connection: &ServerConnection) {
+    pub fn settle(&self, connection: &ServerConnection) {
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         self.resumed
             .store(resumed && self.presented.get().is_some(), Ordering::Release);
@@ -82,7 +92,7 @@ impl Ticketer {
 
     /// The client's id in the tickets of this connection, and whether it brought it (and the handshake, once it is done,
     /// has proven it).
-    pub(super) fn client(&self) -> (ClientId, bool) {
+    pub fn client(&self) -> (ClientId, bool) {
         // TLS 1.2 writes the ticket of a resumed session before `settle`, that of a new one after.
         let brought = !self.settled.load(Ordering::Acquire) || self.resumed.load(Ordering::Acquire);
         match self.presented.get().filter(|_| brought) {
