@@ -12,12 +12,15 @@ use rustls::server::Acceptor;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
-use super::certificates::{self, Store};
+use super::certificates::{self, Entry, Store};
+use super::clients;
+use super::keyless::{Keyless, Whose};
 use super::limits::Permit;
 use super::proxy_protocol::{self, Header};
+use super::remote::Refusal;
 use crate::base::peer::{Handshake, Peer};
 
 /// A connection ready for requests.
@@ -72,6 +75,9 @@ pub enum Closed {
     /// A limit of ours.
     #[error("too many connections from one address")]
     Crowded,
+    /// The key server's, the network's to it, or a limit of ours.
+    #[error("{0}")]
+    KeyServer(#[source] Refusal),
     /// The connection broke.
     #[error("{0}")]
     Io(#[source] io::Error),
@@ -87,6 +93,8 @@ impl Closed {
             Self::NoCertificate => "no_certificate",
             Self::ProxyHeader(_) => "proxy_header",
             Self::Crowded => "address_limit",
+            Self::KeyServer(Refusal::Shed | Refusal::NoStack) => "shed",
+            Self::KeyServer(_) => "key_server",
             Self::Io(_) => "io",
         }
     }
@@ -113,6 +121,7 @@ pub(super) struct Terms {
     /// `None` on a plain listener.
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) certificates: Arc<Store>,
+    pub(super) keyless: Arc<Keyless>,
     pub(super) timeout: Duration,
     /// The peer speaks the PROXY protocol.
     pub(super) proxied: bool,
@@ -186,15 +195,21 @@ async fn shake(
         .client_hello()
         .server_name()
         .map(|name| certificates::normal(name).into());
-    if !terms.certificates.covers(server_name.as_deref()) {
+    let Some(entry) = terms.certificates.find(server_name.as_deref()) else {
         let mut stream = start.io;
         // rustls would say access_denied; unrecognized_name is what RFC 6066 section 3 asks for. Nothing is encrypted yet.
         let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 112]).await;
         let _ = stream.shutdown().await;
         return Err((Closed::NoCertificate, None));
-    }
-    let stream = start.into_stream(config).await.map_err(lost)?;
+    };
+    let stream = finish(start, config, &entry, &terms.keyless, client.ip())
+        .await
+        .map_err(|closed| (closed, None))?;
     let (_, session) = stream.get_ref();
+    let identity = match &entry.clients {
+        Some(verifier) => clients::identity(session, verifier).map_err(|error| (Closed::Handshake(error), None))?,
+        None => None,
+    };
     let protocol = match session.alpn_protocol() {
         Some(b"h2") => Protocol::H2,
         _ => Protocol::H1,
@@ -207,6 +222,7 @@ async fn shake(
             _ => "TLSv1.3",
         },
         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+        client: identity,
     };
     Ok(Connection {
         io: Io::Tls(Box::new(stream)),
@@ -214,6 +230,26 @@ async fn shake(
         protocol,
         permit,
     })
+}
+
+/// The handshake from the ClientHello on, with a key that is here or elsewhere.
+async fn finish(
+    start: StartHandshake<TcpStream>,
+    config: Arc<ServerConfig>,
+    entry: &Entry,
+    keyless: &Keyless,
+    client: IpAddr,
+) -> Result<TlsStream<TcpStream>, Closed> {
+    let config = entry.config.get().cloned().unwrap_or(config);
+    let Some(route) = &entry.remote else {
+        return Ok(start.into_stream(config).await?);
+    };
+    let whose = Whose {
+        route: route.clone(),
+        exchange: entry.exchange,
+        client,
+    };
+    keyless.shake(start.accepted, start.io, config, &whose).await
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

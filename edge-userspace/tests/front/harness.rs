@@ -92,7 +92,7 @@ impl Edge {
             .unwrap();
         roots.add(certificate(directory.path(), "b", &["b.example"])).unwrap();
         let config = config(directory.path(), extra);
-        let loaded = certificates::load(&config.zones).unwrap();
+        let loaded = certificates::load(&config, None).unwrap();
         let mut registry = Registry::default();
         let front = Front::new(&config, loaded, &mut registry).unwrap();
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));
