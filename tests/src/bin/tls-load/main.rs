@@ -1,12 +1,13 @@
-//! The load of `cargo xtask bench keyless`: TLS handshakes and nothing else, and a relay that stands for a long way to a key
-//! server, since many kernels come without netem.
+//! The load of `cargo xtask bench keyless`: TLS handshakes and nothing else, requests for signatures and nothing else, and a relay
+//! that stands for a long way to a key server, since many kernels come without netem.
 //!
-//! `tls-load ROLE key=value…`, started by xtask. `shake` ends by itself and prints one line of JSON; `relay` runs until it is
-//! ended.
+//! `tls-load ROLE key=value…`, started by xtask. `shake` and `sign` end by themselves and print one line of JSON; `relay` runs
+//! until it is ended.
 #![deny(unsafe_code)]
 
 mod clients;
 mod relay;
+mod sign;
 
 use std::collections::HashMap;
 
@@ -41,8 +42,9 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match role.as_str() {
         "shake" => println!("{}", runtime.block_on(clients::shake(&words))?),
+        "sign" => println!("{}", runtime.block_on(sign::sign(&words))?),
         "relay" => runtime.block_on(relay::run(&words))?,
-        _ => bail!("the role is shake or relay, not {role:?}"),
+        _ => bail!("the role is shake, sign or relay, not {role:?}"),
     }
     Ok(())
 }
