@@ -29,7 +29,7 @@ pub struct Handshake {
     /// The client resumed an earlier session.
     pub resumed: bool,
     /// Whom the client's certificate names, where its zone asks for one.
-    pub client: Option<Arc<Identity>>,
+    pub certificate: Option<Arc<Identity>>,
 }
 
 /// A client's certificate, verified.

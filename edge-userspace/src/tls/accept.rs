@@ -202,6 +202,7 @@ async fn shake(
         let _ = stream.shutdown().await;
         return Err((Closed::NoCertificate, None));
     };
+    let config = entry.config.get().cloned().unwrap_or(config);
     let stream = finish(start, config, &entry, &terms.keyless, client.ip())
         .await
         .map_err(|closed| (closed, None))?;
@@ -222,7 +223,7 @@ async fn shake(
             _ => "TLSv1.3",
         },
         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
-        client: identity,
+        certificate: identity,
     };
     Ok(Connection {
         io: Io::Tls(Box::new(stream)),
@@ -240,7 +241,6 @@ async fn finish(
     keyless: &Keyless,
     client: IpAddr,
 ) -> Result<TlsStream<TcpStream>, Closed> {
-    let config = entry.config.get().cloned().unwrap_or(config);
     let Some(route) = &entry.remote else {
         return Ok(start.into_stream(config).await?);
     };
@@ -249,7 +249,7 @@ async fn finish(
         exchange: entry.exchange,
         client,
     };
-    keyless.shake(start.accepted, start.io, config, &whose).await
+    keyless.shake(start.accepted, start.io, config, &whose, |_| ()).await
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

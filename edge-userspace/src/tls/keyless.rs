@@ -136,7 +136,8 @@ impl Keyless {
         Ok(deadline)
     }
 
-    /// Shakes hands with a client whose ClientHello is `accepted`; `config` is the zone's own.
+    /// Shakes hands with a client whose ClientHello is `accepted`; `config` is the zone's own. `settle` sees the session once the
+    /// ClientHello has been answered.
     ///
     /// # Errors
     /// The client's fault, the connection's, or a refusal; the client has its alert.
@@ -146,6 +147,7 @@ impl Keyless {
         mut io: S,
         config: Arc<ServerConfig>,
         whose: &Whose,
+        settle: impl FnOnce(&mut ServerConnection),
     ) -> Result<TlsStream<S>, Closed> {
         let mut seat = Seat::default();
         let terms = config.clone();
@@ -158,6 +160,7 @@ impl Keyless {
             Ok(Err((error, alert))) => return Err(refuse(&mut io, error, Some(alert)).await),
             Err(refusal) => return Err(refuse(&mut io, refusal.into(), None).await),
         };
+        settle(&mut session);
         let mut again = asks_again(&session, whose);
         while again {
             send(&mut session, &mut io).await?;

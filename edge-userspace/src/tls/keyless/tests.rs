@@ -143,7 +143,7 @@ impl Zone {
     async fn accept(self, io: DuplexStream) -> Result<TlsStream<DuplexStream>, Closed> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
         self.keyless
-            .shake(start.accepted, start.io, self.config.clone(), &self.whose)
+            .shake(start.accepted, start.io, self.config.clone(), &self.whose, |_| ())
             .await
     }
 
