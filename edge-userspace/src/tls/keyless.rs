@@ -94,8 +94,8 @@ impl Keyless {
         (made, free, self.flights.waiting())
     }
 
-    /// Runs `code`, which may use the zone's remote key, and answers its questions. One place and one deadline serve a whole
-    /// handshake: pass the same `seat` each time. Dropped, it leaves nothing behind.
+    /// Runs `code`, which may use the zone's remote key, and answers its questions, all of which have one place and one
+    /// deadline: pass the same `seat` as long as nobody else is waited for. Dropped, it leaves nothing behind.
     ///
     /// # Errors
     /// No stack. Whatever else goes wrong, `code` is told by rustls's error.
@@ -164,6 +164,8 @@ impl Keyless {
         let mut again = asks_again(&session, whose);
         while again {
             send(&mut session, &mut io).await?;
+            // Now the client is waited for: another may have the place, and the key servers' time does not run.
+            seat = Seat::default();
             let mut piece = [0; PIECE];
             let n = io.read(&mut piece).await?;
             let mut bytes = piece.get(..n).unwrap_or_default();
