@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod interrupt;
+pub mod keys;
 pub mod netns;
 pub mod packet;
 pub mod pins;

@@ -12,8 +12,8 @@ use super::mistake::{Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
 use super::{
-    Admin, Certificate, Config, Dataplane, Health, Limits, Log, Origin, OriginServer, Server, Tls, Upstream, XdpMode,
-    Zone,
+    Admin, Certificate, Clients, Config, Dataplane, Health, Key, KeyServer, Limits, Log, Origin, OriginServer, Server,
+    Tls, Upstream, XdpMode, Zone,
 };
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
@@ -73,7 +73,9 @@ impl Checker<'_> {
         let server = self.server(&raw.server);
         let dataplane = self.dataplane(&raw.dataplane, &server);
         let limits = self.limits(&raw.limits);
-        let zones = self.zones(&raw.zone, &server, &limits);
+        let (key_servers, mistakes) = super::keys::servers(&raw.key_server, self.source);
+        self.mistakes.extend(mistakes);
+        let zones = self.zones(&raw.zone, &server, &limits, &key_servers);
         let (gate, mistakes) = super::gate::check::node(&raw.gate, self.source);
         self.mistakes.extend(mistakes);
         Config {
@@ -83,11 +85,16 @@ impl Checker<'_> {
                 min_version: raw.tls.min_version,
                 ticket_rotation: self.ticket_rotation(&raw.tls),
                 handshake_timeout: raw.tls.handshake_timeout.0,
+                key_server_timeout: self.key_server_timeout(&raw.tls),
+                // A stack each, with two of the 65,530 mappings that a process has by default.
+                waiting: self.bounded(&raw.tls.handshakes_waiting, 1, 1 << 20),
+                waiting_per_address: self.bounded(&raw.tls.handshakes_waiting_per_address, 1, 1 << 20),
             },
             limits: Arc::new(limits),
             admin: self.admin(&raw.admin),
             log: self.log(&raw.log),
             gate,
+            key_servers,
             zones,
         }
     }
@@ -170,6 +177,14 @@ impl Checker<'_> {
         time
     }
 
+    fn key_server_timeout(&mut self, raw: &raw::Tls) -> Duration {
+        let time = raw.key_server_timeout.get_ref().0;
+        if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&time) {
+            self.mistake(raw.key_server_timeout.span(), "out of bounds", "write 100ms to 60s");
+        }
+        time
+    }
+
     fn limits(&mut self, raw: &raw::Limits) -> Limits {
         let header_bytes = raw.header_bytes.get_ref().0;
         if !(8 << 10..=1 << 20).contains(&header_bytes) {
@@ -229,7 +244,13 @@ impl Checker<'_> {
         }
     }
 
-    fn zones(&mut self, raw: &[Spanned<raw::Zone>], server: &Server, limits: &Limits) -> Vec<Zone> {
+    fn zones(
+        &mut self,
+        raw: &[Spanned<raw::Zone>],
+        server: &Server,
+        limits: &Limits,
+        key_servers: &[KeyServer],
+    ) -> Vec<Zone> {
         if raw.is_empty() {
             self.mistake(0..0, "no zone", "write a [[zone]] with name, hosts and [zone.origin]");
         }
@@ -282,7 +303,7 @@ impl Checker<'_> {
                 name: name.as_str().into(),
                 hosts: zone.hosts.get_ref().iter().map(|h| h.get_ref().clone()).collect(),
                 default: is_default,
-                certificate: self.certificate(zone, server),
+                certificate: self.certificate(zone, server, key_servers),
                 body_bytes: match zone.body_bytes {
                     Some(size) => (size.0 > 0).then_some(size.0),
                     None => limits.body_bytes,
@@ -299,28 +320,38 @@ impl Checker<'_> {
         zones
     }
 
-    fn certificate(&mut self, zone: &raw::Zone, server: &Server) -> Option<Certificate> {
-        match (&zone.certificate, &zone.key) {
+    fn certificate(&mut self, zone: &raw::Zone, server: &Server, key_servers: &[KeyServer]) -> Option<Certificate> {
+        let clients = zone.client_certificates.as_ref().map(|clients| Clients {
+            ca: (self.path(clients.ca.get_ref()), self.place(clients.ca.span())),
+            required: clients.required,
+        });
+        let key = match super::keys::key(zone, key_servers, self.source) {
+            Ok(key) => key,
+            Err(mistakes) => {
+                self.mistakes.extend(mistakes);
+                return None;
+            }
+        };
+        match (&zone.certificate, key) {
             (Some(chain), Some(key)) => Some(Certificate {
                 chain: self.path(chain.get_ref()),
                 chain_place: self.place(chain.span()),
-                key: self.path(key.get_ref()),
-                key_place: self.place(key.span()),
+                key,
+                clients,
             }),
             (Some(chain), None) => {
                 self.mistake(
                     chain.span(),
                     "a certificate without a key",
-                    "write `key = \"….key\"` beside it",
+                    "write `key = \"….key\"` beside it, or `key_servers`",
                 );
                 None
             }
-            (None, Some(key)) => {
-                self.mistake(
-                    key.span(),
+            (None, Some(Key::File(_, place) | Key::Servers { place, .. })) => {
+                self.mistakes.push(place.mistake(
                     "a key without a certificate",
                     "write `certificate = \"….pem\"` beside it",
-                );
+                ));
                 None
             }
             (None, None) => {
@@ -329,7 +360,11 @@ impl Checker<'_> {
                         "zone \"{}\" has no certificate, but server.https listens",
                         zone.name.get_ref()
                     );
-                    self.mistake(zone.name.span(), what, "write `certificate` and `key`");
+                    self.mistake(
+                        zone.name.span(),
+                        what,
+                        "write `certificate`, and `key` or `key_servers`",
+                    );
                 }
                 None
             }

@@ -2,6 +2,7 @@
 
 mod check;
 pub mod gate;
+mod keys;
 mod mistake;
 mod raw;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use keys::{Clients, Key, KeyExchange, KeyServer};
 pub use mistake::{Mistake, Mistakes, Place};
 pub use raw::{Balance, LogFormat, OriginHttp, TlsVersion, XdpMode};
 use value::{AdminAddress, HostPattern, OriginAddress};
@@ -39,6 +41,8 @@ pub struct Config {
     pub log: Log,
     /// What all gates share.
     pub gate: gate::Node,
+    /// Where private keys are that are not here.
+    pub key_servers: Vec<KeyServer>,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }
@@ -96,6 +100,12 @@ pub struct Tls {
     pub ticket_rotation: Duration,
     /// From the accept to the end of the handshake.
     pub handshake_timeout: Duration,
+    /// All that one handshake asks of key servers.
+    pub key_server_timeout: Duration,
+    /// Handshakes that may wait for key servers.
+    pub waiting: usize,
+    /// Those of one IPv4 address or IPv6 /64.
+    pub waiting_per_address: usize,
 }
 
 /// Bounds on what clients can make the edge hold. A duration of `None` and a size of `None` mean no limit.
@@ -168,17 +178,17 @@ pub struct Zone {
     pub origin: Origin,
 }
 
-/// PEM files of a certificate, with their places for errors of the room that loads them.
+/// A certificate: PEM files and the way to its key, with their places for errors of the room that loads them.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// Chain, leaf first.
     pub chain: PathBuf,
     /// Where the chain is named.
     pub chain_place: Place,
-    /// Private key.
-    pub key: PathBuf,
-    /// Where the key is named.
-    pub key_place: Place,
+    /// Its private key.
+    pub key: Key,
+    /// Certificates of clients; `None`: none is asked for.
+    pub clients: Option<Clients>,
 }
 
 /// Where a zone's responses come from.

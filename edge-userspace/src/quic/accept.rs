@@ -96,6 +96,7 @@ pub(super) async fn accept(
         resumed,
         client: id.0,
         known: known || resumed,
+        certificate: None,
     };
     let peer = Arc::new(Peer {
         client,

@@ -1,0 +1,168 @@
+//! Handshakes whose private keys exist only in the key server's process, by the clients that people use. If this fails, a zone
+//! with keys elsewhere is unreachable for some of them, or its keys are not where the operator thinks.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+#[path = "../checkout/mod.rs"]
+mod checkout;
+#[expect(dead_code, reason = "this test uses a part of it")]
+#[path = "../browser/webdriver.rs"]
+mod webdriver;
+mod world;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use webdriver::Browser;
+use world::{CLIENTS, EXCHANGE, LOCAL, P256, RSA, World};
+
+/// Every TLS client the system has, over both versions, to keys of both kinds.
+#[test]
+fn clients_of_every_kind_get_in() {
+    let Some(world) = World::start() else { return };
+    for host in [P256, RSA, EXCHANGE, LOCAL] {
+        for version in ["--tlsv1.3", "--tls-max=1.2"] {
+            let answer = world.curl(host, &[version]);
+            assert!(answer.status.success(), "{host} {version}: {answer:?}");
+        }
+        for version in ["-tls1_3", "-tls1_2"] {
+            let said = world.s_client(host, &[version]);
+            assert!(said.contains("Verify return code: 0 (ok)"), "{host} {version}: {said}");
+        }
+        // Its first share is for a group that the edge has not: a HelloRetryRequest.
+        let said = world.s_client(host, &["-tls1_3", "-groups", "P-521:X25519", "-msg"]);
+        assert!(said.contains("Verify return code: 0 (ok)"), "{host}: {said}");
+        assert_eq!(said.matches("ClientHello").count(), 2, "{host}: {said}");
+        let said = world.python(host);
+        assert_eq!(said, "TLSv1.2 200\nTLSv1.3 200\n", "{host}");
+    }
+    assert!(world.count("edge_tls_keyserver_requests_total{server=\"keys\",outcome=\"ok\"}") > 20);
+    // A hello of many segments, dribbled: more protocols offered than anybody speaks.
+    let long = (0..200)
+        .map(|n| format!("protocol-number-{n}"))
+        .collect::<Vec<_>>()
+        .join(",");
+    let said = world.s_client(P256, &["-tls1_3", "-alpn", &format!("{long},http/1.1")]);
+    assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+}
+
+/// The browser that most people have; it comes with the post-quantum hybrid, and gets it.
+#[test]
+fn a_browser_gets_in() {
+    let Some(world) = World::start() else { return };
+    let Some(browser) = Browser::start(&world.inside, &world.file(""), P256, "127.0.0.1") else {
+        return;
+    };
+    browser.open(&format!("https://{P256}/"));
+    assert_eq!(browser.title(), "keyless");
+    assert!(world.count("edge_tls_key_exchanges_total{group=\"x25519mlkem768\"}") > 0);
+}
+
+/// An outage of the key server is told to newcomers in time, and not noticed by those who come back.
+#[test]
+fn an_outage() {
+    let Some(mut world) = World::start() else { return };
+    let session = world.file("session.pem");
+    let session = session.to_str().unwrap();
+    world.s_client(P256, &["-tls1_3", "-sess_out", session, "-ign_eof"]);
+    world.keyserver.kill().unwrap();
+    let start = Instant::now();
+    let said = world.s_client(P256, &["-tls1_3"]);
+    assert!(said.contains("alert internal error"), "{said}");
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    let said = world.s_client(P256, &["-tls1_3", "-sess_in", session]);
+    assert!(said.contains("Reused, TLSv1.3"), "{said}");
+    assert!(
+        world.curl(LOCAL, &[]).status.success(),
+        "keys that are here know nothing of it"
+    );
+
+    // Handshakes that are under way when it comes back are served.
+    let waiting: Vec<_> = (0..5)
+        .map(|_| world.curl_command(P256, &[]).stdout(Stdio::null()).spawn().unwrap())
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    world.restart_keyserver();
+    for mut client in waiting {
+        assert!(client.wait().unwrap().success());
+    }
+}
+
+/// An edge that is not trusted any more gets nothing, from the moment its entry is gone.
+#[test]
+fn a_revoked_edge() {
+    let Some(world) = World::start() else { return };
+    assert!(world.curl(P256, &[]).status.success());
+    world.keys.let_in("another-edge.example.test").unwrap();
+    world.keyserver.signal(Signal::HUP).unwrap();
+    world.until("refused", || !world.curl(P256, &[]).status.success());
+    let said = world.s_client(P256, &["-tls1_2"]);
+    assert!(said.contains("alert internal error"), "{said}");
+    world.keys.let_in(edge_testbed::keys::EDGE).unwrap();
+    world.keyserver.signal(Signal::HUP).unwrap();
+    world.until("trusted again", || world.curl(P256, &[]).status.success());
+}
+
+/// A zone's key moves to the key server by a reload, and a key that no server has is told at once.
+#[test]
+fn a_key_moves_by_a_reload() {
+    let Some(world) = World::start() else { return };
+    assert!(world.curl(LOCAL, &[]).status.success());
+    let before = world.count("edge_tls_keyserver_requests_total{server=\"keys\",outcome=\"ok\"}");
+    let text = std::fs::read_to_string(world.file("edge.toml")).unwrap();
+    let moved = text.replace("key = \"local.key\"", "key_servers = [\"keys\"]");
+    assert_ne!(text, moved);
+    std::fs::write(world.file("edge.toml"), &moved).unwrap();
+    world.daemon.signal(Signal::HUP).unwrap();
+    world.until("the missing key is told", || {
+        world
+            .daemon
+            .log()
+            .contains("no key server of the zone has its certificate's key")
+    });
+    world
+        .keys
+        .add("local", &std::fs::read_to_string(world.file("local.key")).unwrap())
+        .unwrap();
+    std::fs::remove_file(world.file("local.key")).unwrap();
+    world.until("served by the key server", || world.curl(LOCAL, &[]).status.success());
+    assert!(world.count("edge_tls_keyserver_requests_total{server=\"keys\",outcome=\"ok\"}") > before);
+    std::fs::write(world.file("edge.toml"), moved.replace("[\"keys\"]", "[\"kyes\"]")).unwrap();
+    world.daemon.signal(Signal::HUP).unwrap();
+    world.until("the mistake is told", || {
+        world.daemon.log().contains("there is no key server \\\"kyes\\\"")
+    });
+    assert!(world.curl(P256, &[]).status.success(), "the old configuration goes on");
+}
+
+/// A zone for known clients only: whoever has no certificate, or one of somebody else, stays outside.
+#[test]
+fn clients_with_certificates() {
+    let Some(world) = World::start() else { return };
+    let (certificate, key) = (world.file("person.pem"), world.file("person.key"));
+    let person = ["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    for version in ["--tlsv1.3", "--tls-max=1.2"] {
+        let mut arguments = person.to_vec();
+        arguments.push(version);
+        assert!(world.curl(CLIENTS, &arguments).status.success(), "{version}");
+        assert!(!world.curl(CLIENTS, &[version]).status.success(), "{version}: without");
+        let stranger = [
+            "--cert",
+            &world.file("stranger.pem").display().to_string(),
+            "--key",
+            &world.file("stranger.key").display().to_string(),
+            version,
+        ];
+        assert!(
+            !world.curl(CLIENTS, &stranger).status.success(),
+            "{version}: of another CA"
+        );
+    }
+    world.until("the log names the person", || {
+        world
+            .daemon
+            .log()
+            .contains("\"client_subject\":\"CN=person.example.test\"")
+    });
+}
