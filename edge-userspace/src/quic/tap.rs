@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::initial::{Cid, Initial};
+use super::keep::Kept;
 use crate::gate::token::ClientId;
 
 /// Hints kept at once, per socket: those of half of them are younger than the other half's.
@@ -45,9 +47,8 @@ impl Default for Generations {
 }
 
 impl Hints {
-    /// Looks at one datagram.
-    fn see(&self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        let Some(initial) = Initial::read(datagram) else { return };
+    /// Looks at the front of one datagram.
+    fn see(&self, now: Instant, from: SocketAddr, initial: &Initial<'_>) {
         if initial.token.first() != Some(&token::MAGIC) {
             return;
         }
@@ -72,17 +73,37 @@ impl Hints {
     }
 }
 
+/// What a socket's tap finds.
+#[derive(Clone, Debug)]
+pub(super) struct Finds {
+    pub(super) hints: Arc<Hints>,
+    /// Initial packets, while there is use for them.
+    pub(super) kept: Arc<Kept>,
+    /// Whether there is: a zone's key is elsewhere.
+    pub(super) keep: Arc<AtomicBool>,
+}
+
+impl Finds {
+    fn see(&self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let Some(initial) = Initial::read(datagram) else { return };
+        self.hints.see(now, from, &initial);
+        if self.keep.load(Ordering::Relaxed) {
+            self.kept.see(now, from, &initial, datagram);
+        }
+    }
+}
+
 /// The socket.
 #[derive(Debug)]
 pub(super) struct Tap {
     inner: Arc<dyn AsyncUdpSocket>,
-    hints: Arc<Hints>,
+    finds: Finds,
 }
 
 impl Tap {
-    /// Around `inner`; hints go to `hints`.
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, hints: Arc<Hints>) -> Arc<Self> {
-        Arc::new(Self { inner, hints })
+    /// Around `inner`; what it finds goes to `finds`.
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, finds: Finds) -> Arc<Self> {
+        Arc::new(Self { inner, finds })
     }
 }
 
@@ -108,7 +129,7 @@ impl AsyncUdpSocket for Tap {
                 // The kernel joins datagrams of one sender (GRO).
                 let joined = buf.get(..meta.len).unwrap_or_default();
                 for datagram in joined.chunks(meta.stride.max(1)) {
-                    self.hints.see(now, meta.addr, datagram);
+                    self.finds.see(now, meta.addr, datagram);
                 }
             }
         }
@@ -146,19 +167,23 @@ mod tests {
         datagram
     }
 
+    fn see(hints: &Hints, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        hints.see(now, from, &Initial::read(datagram).unwrap());
+    }
+
     /// A neighbour behind the same address and port must not be taken for the client, nor a flood fill the memory.
     #[test]
     fn hints_are_one_attempts_and_bounded() {
         let hints = Hints::default();
         let now = Instant::now();
         let from: SocketAddr = "192.0.2.1:4433".parse().unwrap();
-        hints.see(now, from, &attempt(1, 10));
-        hints.see(now, from, &attempt(2, 20));
+        see(&hints, now, from, &attempt(1, 10));
+        see(&hints, now, from, &attempt(2, 20));
         assert_eq!(hints.take(from, &[2]), Some(ClientId(20)));
         assert_eq!(hints.take(from, &[2]), None, "taken once");
         assert_eq!(hints.take("192.0.2.2:4433".parse().unwrap(), &[1]), None);
         for port in 0..30_000 {
-            hints.see(now, SocketAddr::new(from.ip(), port), &attempt(1, 1));
+            see(&hints, now, SocketAddr::new(from.ip(), port), &attempt(1, 1));
         }
         let kept = hints.0.lock().unwrap();
         assert!(kept.young.len() + kept.old.len() <= MOST);

@@ -6,7 +6,7 @@ use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{Error, HandshakeKind, RootCertStore, ServerConnection};
+use rustls::{CommonState, Error, HandshakeKind, RootCertStore};
 use x509_parser::prelude::FromDer;
 
 use super::certificates;
@@ -42,10 +42,7 @@ pub(super) fn verifier(clients: &Clients) -> Result<Arc<dyn ClientCertVerifier>,
 ///
 /// # Errors
 /// It does not hold any more, or there is none and the zone requires one.
-pub(super) fn identity(
-    session: &ServerConnection,
-    verifier: &Arc<dyn ClientCertVerifier>,
-) -> Result<Option<Arc<Identity>>, Error> {
+pub fn identity(session: &CommonState, verifier: &Arc<dyn ClientCertVerifier>) -> Result<Option<Arc<Identity>>, Error> {
     let Some((leaf, issuers)) = session.peer_certificates().and_then(|chain| chain.split_first()) else {
         if verifier.client_auth_mandatory() {
             return Err(Error::NoCertificatesPresented);

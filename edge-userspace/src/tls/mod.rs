@@ -4,7 +4,7 @@
 pub mod accept;
 pub mod certificates;
 pub mod client_hello;
-mod clients;
+pub mod clients;
 pub mod flights;
 pub mod front;
 mod hello;

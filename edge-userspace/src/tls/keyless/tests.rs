@@ -14,11 +14,15 @@ use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
 use super::server::{self, Mood, Pki, Running};
 use super::*;
+use crate::base::clock::UnixTime;
 use crate::config::{KeyServer, TlsVersion};
+use crate::gate::keys::{Epochs, Secret};
+use crate::gate::token::Tokens;
 use crate::keyserver::wire::ErrorCode;
 use crate::tls::certificates::Entry;
 use crate::tls::remote::{KeyServers, PublicKey, RemoteKey};
 use crate::tls::settings;
+use crate::tls::tickets::Tickets;
 
 const NAME: &str = "zone.test";
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -83,9 +87,12 @@ impl World {
             clients: None,
             config: OnceLock::new(),
         });
-        let tickets = settings::tickets(Duration::from_secs(3600)).unwrap();
+        let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
+        let tokens = Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()));
+        let tickets = Tickets::new(tokens, Duration::from_secs(3600));
+        let config = settings::special(&terms(1), &entry).unwrap();
         Zone {
-            config: settings::special(&terms(1), &entry, tickets).unwrap(),
+            config: tickets.equip(&config, [192, 0, 2, 1].into()).0,
             whose: Whose {
                 route,
                 exchange,
