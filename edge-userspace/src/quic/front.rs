@@ -20,9 +20,10 @@ use super::session::{Opening, Terms};
 use super::tap::{Finds, Tap};
 use super::token::TokenKey;
 use super::{Error, Serve, settings};
+use crate::base::clock::UnixTime;
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::Config;
-use crate::gate::token::{ClientId, Tokens};
+use crate::gate::token::{Carrier, ClientId, Tokens};
 use crate::tls;
 use crate::tls::limits::Limiter;
 
@@ -196,18 +197,23 @@ impl Front {
             self.metrics.refused_address.inc();
             return incoming.refuse();
         }
-        // Only what a token says that quinn has found valid.
+        let address = remote.ip().to_canonical();
+        // quinn says that the address is valid, not by which token: what the hint says has to be genuine itself.
         let client = incoming
             .remote_address_validated()
             .then(|| door.finds.hints.take(remote, &incoming.orig_dst_cid()))
-            .flatten();
+            .flatten()
+            .and_then(|front| {
+                let checked = self.tokens.check(UnixTime::now(), address, Carrier::Quic, &front);
+                Some(ClientId(checked.ok()?.header.client))
+            });
         let settings = self.settings.load();
         let id = client.unwrap_or_else(ClientId::fresh);
         let mut config = settings.quic.clone();
         config.token_key(TokenKey::of(self.tokens.clone(), id));
         let attempt = Attempt {
             config,
-            opening: Opening::new(settings.terms.clone(), remote.ip().to_canonical(), id),
+            opening: Opening::new(settings.terms.clone(), address, id),
             claim: match self.keep.load(Ordering::Relaxed) {
                 true => door
                     .finds

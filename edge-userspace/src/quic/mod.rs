@@ -14,7 +14,7 @@ mod settings;
 pub mod shadow;
 pub mod socket;
 mod tap;
-mod token;
+pub mod token;
 
 pub use front::Front;
 

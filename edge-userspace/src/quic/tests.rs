@@ -233,6 +233,61 @@ async fn who_comes_back_is_known() {
     world.level().await;
 }
 
+/// A store of one token, for any server.
+#[derive(Debug)]
+struct Pocket(std::sync::Mutex<Option<bytes::Bytes>>);
+
+impl quinn_proto::TokenStore for Pocket {
+    fn insert(&self, _: &str, token: bytes::Bytes) {
+        *self.0.lock().unwrap() = Some(token);
+    }
+
+    fn take(&self, _: &str) -> Option<bytes::Bytes> {
+        self.0.lock().unwrap().take()
+    }
+}
+
+/// Whoever writes another's id into a token would go by that name, and its penalties would be the other's.
+#[tokio::test]
+async fn who_forges_a_token_is_a_stranger() {
+    let mut world = World::start().await;
+    let pocket = Arc::new(Pocket(std::sync::Mutex::default()));
+    let mut client = world.client(CLASSIC);
+    client.config.token_store(pocket.clone());
+    let _first = client.connect(LOCAL).await.unwrap();
+    let genuine = world.peer().await;
+    rest().await;
+    let forged = |by: u8| {
+        let mut token = pocket.0.lock().unwrap().clone().unwrap().to_vec();
+        // The client's id in the header.
+        token[16] ^= by;
+        let mut forger = world.client(CLASSIC);
+        forger
+            .config
+            .token_store(Arc::new(Pocket(std::sync::Mutex::new(Some(token.into())))));
+        forger
+    };
+    let (one, two) = (forged(1), forged(1));
+    let _second = one.connect(LOCAL).await.unwrap();
+    assert!(!world.peer().await.known);
+    // Also where the forger proves its address by a Retry.
+    world.keys.mood.wedged.store(true, SeqCst);
+    let crowd: Vec<_> = (0..300)
+        .map(|_| {
+            let client = world.client(CLASSIC);
+            tokio::spawn(async move { client.connect(REMOTE).await.is_ok() })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let _third = two.connect(LOCAL).await.unwrap();
+    let stranger = world.peer().await;
+    assert!(!stranger.known && stranger.client != genuine.client ^ 1);
+    for one in crowd {
+        assert!(!one.await.unwrap());
+    }
+    world.level().await;
+}
+
 /// A client that is told nothing waits for its own time-out, and its user with it.
 #[tokio::test]
 async fn a_name_of_nobody_gets_its_alert() {

@@ -5,6 +5,7 @@
 
 #[path = "../checkout/mod.rs"]
 mod checkout;
+mod quic;
 #[expect(dead_code, reason = "this test uses a part of it")]
 #[path = "../browser/webdriver.rs"]
 mod webdriver;
@@ -159,6 +160,61 @@ fn clients_with_certificates() {
             "{version}: of another CA"
         );
     }
+    world.until("the log names the person", || {
+        world
+            .daemon
+            .log()
+            .contains("\"client_subject\":\"CN=person.example.test\"")
+    });
+}
+
+/// HTTP/3 to keys of every kind; an outage ends handshakes by an alert, and is not noticed by who comes back.
+#[test]
+fn over_quic() {
+    let Some(mut world) = World::start() else { return };
+    quic::run(async {
+        for host in [P256, RSA, EXCHANGE, LOCAL] {
+            let (_, status) = quic::Client::new(&world, None).get(host).await.unwrap();
+            assert_eq!(status, 200, "{host}");
+        }
+        let back = quic::Client::new(&world, None);
+        back.get(P256).await.unwrap();
+        assert_eq!(world.count("edge_quic_handshakes_total{resumed=\"true\"}"), 0);
+        world.keyserver.kill().unwrap();
+        let start = Instant::now();
+        // internal_error (RFC 9001 section 4.8).
+        assert_eq!(quic::Client::new(&world, None).refused(P256).await, 0x150);
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+        assert_eq!(
+            world.count("edge_quic_handshake_failures_total{reason=\"key_server\"}"),
+            1
+        );
+        let (_, status) = back.get(P256).await.unwrap();
+        assert_eq!(status, 200, "who comes back needs no key server");
+        assert_eq!(world.count("edge_quic_handshakes_total{resumed=\"true\"}"), 1);
+        world.restart_keyserver();
+        quic::Client::new(&world, None).get(P256).await.unwrap();
+    });
+}
+
+/// Whoever is let in for a certificate over TCP alone would walk in over QUIC.
+#[test]
+fn clients_with_certificates_over_quic() {
+    let Some(world) = World::start() else { return };
+    quic::run(async {
+        let (_, status) = quic::Client::new(&world, Some("person")).get(CLIENTS).await.unwrap();
+        assert_eq!(status, 200);
+        // certificate_required, and what rustls says of a certificate by another CA.
+        assert_eq!(quic::Client::new(&world, None).refused(CLIENTS).await, 0x174);
+        assert_eq!(
+            quic::Client::new(&world, Some("stranger")).refused(CLIENTS).await,
+            0x130
+        );
+        // A session with a zone that asks for none opens no door here.
+        let visitor = quic::Client::new(&world, None);
+        visitor.get(P256).await.unwrap();
+        assert_eq!(visitor.refused(CLIENTS).await, 0x174);
+    });
     world.until("the log names the person", || {
         world
             .daemon
