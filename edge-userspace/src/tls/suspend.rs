@@ -337,7 +337,7 @@ mod tests {
         assert!(matches!(mine.resume(Ok(None)), Some(Step::Done(5))));
         let lost = task(&stacks, || ());
         thread::spawn(move || drop(lost)).join().unwrap();
-        assert_eq!(stacks.count(), (1, 1), "the lost one is not counted any more");
+        assert_eq!(stacks.count(), (0, 0), "the lost one is not counted any more");
     }
 
     /// The memory of a burst is given back, that of steady work is kept.

@@ -79,7 +79,7 @@ fn an_outage() {
     let start = Instant::now();
     let said = world.s_client(P256, &["-tls1_3"]);
     assert!(said.contains("alert internal error"), "{said}");
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(11), "{:?}", start.elapsed());
     let said = world.s_client(P256, &["-tls1_3", "-sess_in", session]);
     assert!(said.contains("Reused, TLSv1.3"), "{said}");
     assert!(
@@ -151,22 +151,13 @@ fn clients_with_certificates() {
     let Some(world) = World::start() else { return };
     let (certificate, key) = (world.file("person.pem"), world.file("person.key"));
     let person = ["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
-    for version in ["--tlsv1.3", "--tls-max=1.2"] {
-        let mut arguments = person.to_vec();
-        arguments.push(version);
-        assert!(world.curl(CLIENTS, &arguments).status.success(), "{version}");
-        assert!(!world.curl(CLIENTS, &[version]).status.success(), "{version}: without");
-        let stranger = [
-            "--cert",
-            &world.file("stranger.pem").display().to_string(),
-            "--key",
-            &world.file("stranger.key").display().to_string(),
-            version,
-        ];
-        assert!(
-            !world.curl(CLIENTS, &stranger).status.success(),
-            "{version}: of another CA"
-        );
+    let (certificate, key) = (world.file("stranger.pem"), world.file("stranger.key"));
+    let stranger = ["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    for version in [TLS13, TLS12] {
+        let ask = |shown: &[&str]| world.curl(CLIENTS, &[shown, version].concat()).status.success();
+        assert!(ask(&person), "{version:?}");
+        assert!(!ask(&[]), "{version:?}: without");
+        assert!(!ask(&stranger), "{version:?}: of another CA");
     }
     world.until("the log names the person", || {
         world
