@@ -131,13 +131,15 @@ impl<R: Send + 'static> Drop for Task<R> {
             return;
         }
         // Refused, rustls fails and returns: quicker than unwinding, and its destructors run as after any error.
-        while self.coroutine.is_some() {
-            let step = catch_unwind(AssertUnwindSafe(|| self.resume(Err(Refusal::Cancelled))));
-            if step.is_err() {
-                // Its panic has unwound the stack already.
-                self.coroutine = None;
-                self.stacks.lost();
+        while let Some(coroutine) = &self.coroutine {
+            if coroutine.done() {
+                // A panic has unwound its stack.
+                if let Some(coroutine) = self.coroutine.take() {
+                    self.stacks.give(coroutine.into_stack());
+                }
+                return;
             }
+            let _ = catch_unwind(AssertUnwindSafe(|| self.resume(Err(Refusal::Cancelled))));
         }
     }
 }
@@ -280,5 +282,77 @@ impl Stacks {
     pub fn count(&self) -> (usize, usize) {
         let free = self.lock();
         (free.made, free.stacks.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stacks() -> Arc<Stacks> {
+        Stacks::new(2, Gauge::default())
+    }
+
+    fn task<R: Send>(stacks: &Arc<Stacks>, code: impl FnOnce() -> R + Send + 'static) -> Task<R> {
+        Task::new(stacks, Notes::default(), code).unwrap()
+    }
+
+    /// A task that never ran, ran to its end, or died of a panic gives its stack back or forgets it; never leaks the count.
+    #[test]
+    fn stacks_come_back() {
+        let stacks = stacks();
+        drop(task(&stacks, || 1));
+        assert_eq!(stacks.count(), (1, 1));
+        let mut done = task(&stacks, || vec![7_u8; 100_000]);
+        assert!(matches!(done.resume(Ok(None)), Some(Step::Done(bytes)) if bytes.len() == 100_000));
+        assert!(done.resume(Ok(None)).is_none(), "over");
+        let _kept = task(&stacks, || ());
+        let mut dies = task(&stacks, || assert!(notes(|_| ()).is_none(), "inside there are notes"));
+        assert!(Task::new(&stacks, Notes::default(), || ()).is_err(), "no third stack");
+        let died = catch_unwind(AssertUnwindSafe(|| dies.resume(Ok(None)).is_some()));
+        assert!(died.is_err());
+        assert!(notes(|_| ()).is_none(), "outside again");
+        drop(dies);
+        assert_eq!(stacks.count(), (2, 1));
+    }
+
+    /// Outside a task there is nothing to put aside: an error, not a crash.
+    #[test]
+    fn outside_nothing_waits() {
+        assert!(notes(|_| ()).is_none());
+        let mut inside = task(&stacks(), || notes(|notes| notes.exchange.is_none()));
+        assert!(matches!(inside.resume(Ok(None)), Some(Step::Done(Some(true)))));
+    }
+
+    /// A suspended handshake belongs to its thread; another one leaves it alone.
+    #[test]
+    fn another_thread_leaves_it_alone() {
+        let stacks = stacks();
+        let mut mine = task(&stacks, || 5);
+        let theirs = thread::spawn(move || (mine.resume(Ok(None)).is_none(), mine))
+            .join()
+            .unwrap();
+        let (refused, mut mine) = theirs;
+        assert!(refused);
+        assert!(matches!(mine.resume(Ok(None)), Some(Step::Done(5))));
+        let lost = task(&stacks, || ());
+        thread::spawn(move || drop(lost)).join().unwrap();
+        assert_eq!(stacks.count(), (0, 0), "the lost one is not counted any more");
+    }
+
+    /// The memory of a burst is given back, that of steady work is kept.
+    #[test]
+    fn sweeping() {
+        let stacks = stacks();
+        let (a, b) = (task(&stacks, || ()), task(&stacks, || ()));
+        drop((a, b));
+        stacks.sweep();
+        assert_eq!(stacks.count(), (2, 2), "they were in use since the last look");
+        drop(task(&stacks, || ()));
+        stacks.sweep();
+        assert_eq!(stacks.count(), (1, 1), "one was enough");
+        stacks.sweep();
+        stacks.sweep();
+        assert_eq!(stacks.count(), (0, 0));
     }
 }

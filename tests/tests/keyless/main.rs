@@ -18,22 +18,31 @@ use rustix::process::Signal;
 use webdriver::Browser;
 use world::{CLIENTS, EXCHANGE, LOCAL, P256, RSA, World};
 
+const TLS13: &[&str] = &["--tlsv1.3"];
+const TLS12: &[&str] = &["--tls-max", "1.2"];
+
+/// `openssl s_client` has shaken hands, and trusts whom it met.
+fn assert_met(said: &str, version: &str) {
+    assert!(
+        said.contains(&format!("New, {version}, Cipher is ")) && said.contains("Verify return code: 0 (ok)"),
+        "{said}"
+    );
+}
+
 /// Every TLS client the system has, over both versions, to keys of both kinds.
 #[test]
 fn clients_of_every_kind_get_in() {
     let Some(world) = World::start() else { return };
     for host in [P256, RSA, EXCHANGE, LOCAL] {
-        for version in ["--tlsv1.3", "--tls-max=1.2"] {
-            let answer = world.curl(host, &[version]);
-            assert!(answer.status.success(), "{host} {version}: {answer:?}");
+        for version in [TLS13, TLS12] {
+            let answer = world.curl(host, version);
+            assert!(answer.status.success(), "{host} {version:?}: {answer:?}");
         }
-        for version in ["-tls1_3", "-tls1_2"] {
-            let said = world.s_client(host, &[version]);
-            assert!(said.contains("Verify return code: 0 (ok)"), "{host} {version}: {said}");
-        }
+        assert_met(&world.s_client(host, &["-tls1_3"]), "TLSv1.3");
+        assert_met(&world.s_client(host, &["-tls1_2"]), "TLSv1.2");
         // Its first share is for a group that the edge has not: a HelloRetryRequest.
         let said = world.s_client(host, &["-tls1_3", "-groups", "P-521:X25519", "-msg"]);
-        assert!(said.contains("Verify return code: 0 (ok)"), "{host}: {said}");
+        assert_met(&said, "TLSv1.3");
         assert_eq!(said.matches("ClientHello").count(), 2, "{host}: {said}");
         let said = world.python(host);
         assert_eq!(said, "TLSv1.2 200\nTLSv1.3 200\n", "{host}");
@@ -45,7 +54,7 @@ fn clients_of_every_kind_get_in() {
         .collect::<Vec<_>>()
         .join(",");
     let said = world.s_client(P256, &["-tls1_3", "-alpn", &format!("{long},http/1.1")]);
-    assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+    assert_met(&said, "TLSv1.3");
 }
 
 /// The browser that most people have; it comes with the post-quantum hybrid, and gets it.
@@ -71,7 +80,7 @@ fn an_outage() {
     let start = Instant::now();
     let said = world.s_client(P256, &["-tls1_3"]);
     assert!(said.contains("alert internal error"), "{said}");
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(11), "{:?}", start.elapsed());
     let said = world.s_client(P256, &["-tls1_3", "-sess_in", session]);
     assert!(said.contains("Reused, TLSv1.3"), "{said}");
     assert!(
@@ -143,22 +152,13 @@ fn clients_with_certificates() {
     let Some(world) = World::start() else { return };
     let (certificate, key) = (world.file("person.pem"), world.file("person.key"));
     let person = ["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
-    for version in ["--tlsv1.3", "--tls-max=1.2"] {
-        let mut arguments = person.to_vec();
-        arguments.push(version);
-        assert!(world.curl(CLIENTS, &arguments).status.success(), "{version}");
-        assert!(!world.curl(CLIENTS, &[version]).status.success(), "{version}: without");
-        let stranger = [
-            "--cert",
-            &world.file("stranger.pem").display().to_string(),
-            "--key",
-            &world.file("stranger.key").display().to_string(),
-            version,
-        ];
-        assert!(
-            !world.curl(CLIENTS, &stranger).status.success(),
-            "{version}: of another CA"
-        );
+    let (certificate, key) = (world.file("stranger.pem"), world.file("stranger.key"));
+    let stranger = ["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    for version in [TLS13, TLS12] {
+        let ask = |shown: &[&str]| world.curl(CLIENTS, &[shown, version].concat()).status.success();
+        assert!(ask(&person), "{version:?}");
+        assert!(!ask(&[]), "{version:?}: without");
+        assert!(!ask(&stranger), "{version:?}: of another CA");
     }
     world.until("the log names the person", || {
         world

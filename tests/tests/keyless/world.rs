@@ -87,7 +87,7 @@ impl World {
 
     pub(crate) fn curl_command(&self, host: &str, arguments: &[&str]) -> Command {
         let mut curl = self.inside.command("curl").unwrap();
-        curl.args(["--silent", "--show-error", "--fail", "--max-time", "8", "--cacert"])
+        curl.args(["--silent", "--show-error", "--fail", "--max-time", "15", "--cacert"])
             .arg(self.file("ca.pem"))
             .args(["--resolve", &format!("{host}:443:127.0.0.1")])
             .args(arguments)
@@ -103,7 +103,7 @@ impl World {
     pub(crate) fn s_client(&self, host: &str, arguments: &[&str]) -> String {
         let mut shell = self.inside.command("sh").unwrap();
         let script = r#"{ printf 'GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$0"; sleep 0.5; } |
-            exec timeout 8 openssl s_client -connect 127.0.0.1:443 -servername "$0" -verify_hostname "$0" "$@" 2>&1"#;
+            exec timeout 12 openssl s_client -connect 127.0.0.1:443 -servername "$0" -verify_hostname "$0" "$@" 2>&1"#;
         shell
             .args(["-c", script, host, "-CAfile"])
             .arg(self.file("ca.pem"))
@@ -210,7 +210,7 @@ fn write_files(directory: &tempfile::TempDir) -> Keys {
     fs::create_dir(path.join("www")).unwrap();
     fs::write(path.join("www/index.html"), "<!doctype html>\n<title>keyless</title>\n").unwrap();
     let configuration = format!(
-        "[server]\nhttps = [\"127.0.0.1:443\"]\nworkers = 2\n[admin]\nlisten = \"{ADMIN}\"\n[gate]\nstate_directory = \"state\"\n{}{zones}",
+        "[server]\nhttps = [\"127.0.0.1:443\"]\nworkers = 2\n[tls]\nkey_server_timeout = \"5s\"\n[admin]\nlisten = \"{ADMIN}\"\n[gate]\nstate_directory = \"state\"\n{}{zones}",
         keys.entry("keys", LISTEN.parse().unwrap()),
     );
     fs::write(path.join("edge.toml"), configuration).unwrap();

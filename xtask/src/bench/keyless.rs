@@ -126,8 +126,8 @@ pub(crate) fn run(bench: &BenchKeyless) -> Result<()> {
     }
     let effort = if bench.quick {
         Effort {
-            pairs: 3,
-            window: 0.8,
+            pairs: 2,
+            window: 0.5,
             latencies: 15,
             waiting: 1_000,
         }

@@ -48,6 +48,8 @@ struct Asking<'a> {
     refusal: Refusal,
     /// Whether some failure of this round may be over soon.
     passing: bool,
+    /// Rounds that have found nobody.
+    rounds: usize,
 }
 
 /// What came of one attempt: whose it was, when it was sent, the answer and the connection.
@@ -69,6 +71,7 @@ impl<'a> Asking<'a> {
             turn: route.turn.fetch_add(1, Relaxed),
             refusal: Refusal::Unreachable,
             passing: false,
+            rounds: 0,
         }
     }
 
@@ -99,7 +102,10 @@ impl<'a> Asking<'a> {
 
     fn failed(&mut self, leg: &Leg, refusal: Refusal) {
         let target = leg.server.target();
-        target.handles.refused(refusal);
+        // A handshake that looks around all the time it has is one that found nobody.
+        if self.rounds == 0 || refusal != Refusal::Unreachable {
+            target.handles.refused(refusal);
+        }
         match refusal {
             Refusal::Unreachable | Refusal::Refused(ErrorCode::Draining) => self.passing = true,
             Refusal::Refused(ErrorCode::Internal) | Refusal::Unfitting | Refusal::WrongKey => {
@@ -198,6 +204,7 @@ impl<'a> Asking<'a> {
         }
         self.asked = 0;
         self.passing = false;
+        self.rounds += 1;
         Ok(())
     }
 

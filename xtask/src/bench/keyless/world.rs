@@ -191,7 +191,7 @@ impl World {
         }
         let run = Run::parse(&load.log())?;
         // The stacks are given back within a few seconds.
-        std::thread::sleep(Duration::from_secs(16));
+        std::thread::sleep(Duration::from_secs(11));
         Ok(Inflight {
             n,
             ok: run.ok,
