@@ -204,7 +204,7 @@ fn clients_with_certificates_over_quic() {
     quic::run(async {
         let (_, status) = quic::Client::new(&world, Some("person")).get(CLIENTS).await.unwrap();
         assert_eq!(status, 200);
-        // certificate_required, and what rustls says of a certificate by another CA.
+        // certificate_required; decrypt_error, for a certificate by another CA of the same name.
         assert_eq!(quic::Client::new(&world, None).refused(CLIENTS).await, 0x174);
         assert_eq!(
             quic::Client::new(&world, Some("stranger")).refused(CLIENTS).await,
