@@ -3,6 +3,7 @@
 
 mod body;
 mod head;
+mod wire;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -22,9 +23,9 @@ use crate::base::shutdown::Phase;
 use crate::config::Limits;
 use crate::quic;
 
-type Sending = RequestStream<h3_quinn::SendStream<Bytes>, Bytes>;
-type Resolver = RequestResolver<h3_quinn::Connection, Bytes>;
-type Accepting = h3::server::Connection<h3_quinn::Connection, Bytes>;
+type Sending = RequestStream<wire::Sending, Bytes>;
+type Resolver = RequestResolver<wire::Wire, Bytes>;
+type Accepting = h3::server::Connection<wire::Wire, Bytes>;
 
 impl quic::Serve for Server {
     async fn serve_quic(&self, connection: quic::Connection) {
@@ -44,12 +45,14 @@ impl quic::Serve for Server {
         });
         let mut builder = h3::server::builder();
         builder.max_field_section_size(limits.header_bytes as u64);
-        let h3 = h3_quinn::Connection::new(quic.clone());
+        let latest = wire::Latest::default();
+        let h3 = wire::Wire::new(quic.clone(), latest.clone());
         let opened = tokio::time::timeout(limits.header_timeout, builder.build(h3)).await;
         match opened {
             Ok(Ok(accepting)) => {
                 let mut session = Session {
                     accepting,
+                    latest,
                     service,
                     life,
                     limits,
@@ -73,6 +76,7 @@ impl quic::Serve for Server {
 /// One connection being served.
 struct Session {
     accepting: Accepting,
+    latest: wire::Latest,
     service: Arc<Service>,
     life: Arc<Life>,
     limits: Arc<Limits>,
@@ -146,8 +150,16 @@ impl Session {
             limits: self.limits.clone(),
         };
         let turn = self.turn.clone();
+        let stopped = self.latest.take();
         tokio::spawn(async move {
-            exchange.run(resolver).await;
+            match stopped {
+                // Dropped, the exchange lets go of everything, as with a stream of HTTP/2 that is reset.
+                Some(stopped) => tokio::select! {
+                    () = stopped => {}
+                    () = exchange.run(resolver) => {}
+                },
+                None => exchange.run(resolver).await,
+            }
             turn.notify_one();
         });
     }
@@ -208,7 +220,7 @@ impl Exchange {
     }
 
     /// 100 Continue. Sent at once: the content's limits are checked as it comes.
-    async fn invite(&self, stream: &mut RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>) -> bool {
+    async fn invite(&self, stream: &mut RequestStream<wire::Bidi, Bytes>) -> bool {
         let mut response = http::Response::new(());
         *response.status_mut() = StatusCode::CONTINUE;
         self.patient(stream.send_response(response)).await.is_ok()

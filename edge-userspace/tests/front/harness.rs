@@ -39,6 +39,8 @@ pub(crate) struct Edge {
     pub(crate) plain: SocketAddr,
     /// Plain, redirecting.
     pub(crate) http: SocketAddr,
+    /// QUIC.
+    pub(crate) h3: SocketAddr,
     pub(crate) front: Arc<Front>,
     /// Without rules; for the penalties it keeps.
     pub(crate) gate: Gate,
@@ -107,7 +109,8 @@ impl Edge {
         let sealed = Arc::new(Sealed::new(&config.gate, tokens.clone()));
         let (gate, _) = Gate::new(&config.gate, &config.zones, sealed, Metrics::default()).unwrap();
         let door = Arc::new(gate.door(tokens.clone()));
-        let front = Front::new(&config, loaded, tokens, Some(door), &mut registry).unwrap();
+        let front = Front::new(&config, loaded, tokens.clone(), Some(door), &mut registry).unwrap();
+        let quic = edge::quic::Front::new(&config, &front, tokens, &mut registry).unwrap();
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));
         let shared = Shared::new(&config, zones.clone(), &mut registry);
         let (trigger, shutdown) = shutdown::channel();
@@ -125,10 +128,20 @@ impl Edge {
             runs.push(tokio::spawn(async move { run.await.unwrap() }));
             address
         };
+        let udp = edge::quic::socket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let h3 = udp.local_addr().unwrap();
+        let (https, plain, http) = (
+            run(Socket::Tls, &echo),
+            run(Socket::Plain, &echo),
+            run(Socket::Plain, &redirect),
+        );
+        let run = quic.run(udp, echo, shutdown);
+        runs.push(tokio::spawn(async move { run.await.unwrap() }));
         Self {
-            https: run(Socket::Tls, &echo),
-            plain: run(Socket::Plain, &echo),
-            http: run(Socket::Plain, &redirect),
+            https,
+            plain,
+            http,
+            h3,
             front,
             gate,
             shared,

@@ -1,4 +1,4 @@
-//! The front of the edge on loopback: sockets, TLS, HTTP/1.1 and HTTP/2, with an echo handler in place of the rooms behind.
+//! The front of the edge on loopback: sockets, TLS, HTTP/1.1, HTTP/2 and HTTP/3, with an echo handler in place of the rooms behind.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,6 +11,7 @@ mod door;
 mod harness;
 mod http1;
 mod http2;
+mod http3;
 mod limits;
 mod smuggling;
 mod tls;

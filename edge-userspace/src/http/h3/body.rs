@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::http::body::{Body, BodyError};
 
-type Receiving = RequestStream<h3_quinn::RecvStream, Bytes>;
+type Receiving = RequestStream<super::wire::Receiving, Bytes>;
 
 /// Content under way.
 struct Content {
