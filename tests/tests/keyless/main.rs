@@ -208,7 +208,7 @@ fn clients_with_certificates_over_quic() {
         assert_eq!(quic::Client::new(&world, None).refused(CLIENTS).await, 0x174);
         assert_eq!(
             quic::Client::new(&world, Some("stranger")).refused(CLIENTS).await,
-            0x130
+            0x133
         );
         // A session with a zone that asks for none opens no door here.
         let visitor = quic::Client::new(&world, None);
