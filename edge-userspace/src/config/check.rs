@@ -286,6 +286,7 @@ impl Checker<'_> {
                     self.mistakes.extend(mistakes);
                     Arc::new(gate)
                 }),
+                delta: None,
                 origin: self.origin(&zone.origin),
             });
         }

@@ -162,6 +162,8 @@ pub struct Zone {
     pub request_timeout: Option<Duration>,
     /// Who is let in; `None`: everybody.
     pub gate: Option<Arc<gate::Gate>>,
+    /// The name of the far end that answers by differences; `None`: none does.
+    pub delta: Option<Arc<str>>,
     /// Where its responses come from.
     pub origin: Origin,
 }
