@@ -9,6 +9,7 @@ use http::Method;
 
 use crate::admin::{Denial, Denied, Penalised, Penalty, PenaltyLevel, client};
 use crate::base::clock::UnixTime;
+use crate::config::far::FarConfig;
 use crate::config::value::AdminAddress;
 use crate::config::{self, Config, value};
 use crate::{dataplane, gate, node};
@@ -25,6 +26,8 @@ struct Edge {
 enum Command {
     /// Run the node until SIGTERM (drains) or SIGINT; SIGHUP reloads zones, certificates, lists and limits.
     Run(Run),
+    /// Run beside origins, and answer the near ends of edges by what changed: until SIGTERM (drains) or SIGINT; SIGHUP reloads.
+    FarEnd(FarEnd),
     /// Check a configuration without starting: files and certificates are read, nothing is bound or attached.
     Check(Check),
     /// Show a running node's state as JSON.
@@ -105,6 +108,19 @@ struct Check {
     /// The configuration file.
     #[arg(long, short, default_value = "/etc/edge/edge.toml")]
     config: PathBuf,
+    /// Print every key with its default and what it means, and stop.
+    #[arg(long)]
+    print_defaults: bool,
+}
+
+#[derive(Debug, Args)]
+struct FarEnd {
+    /// The configuration file.
+    #[arg(long, short, default_value = "/etc/edge/far-end.toml")]
+    config: PathBuf,
+    /// Check the file and what it names, and stop.
+    #[arg(long)]
+    check: bool,
     /// Print every key with its default and what it means, and stop.
     #[arg(long)]
     print_defaults: bool,
@@ -205,6 +221,7 @@ pub fn main() -> ExitCode {
     let edge = Edge::parse();
     let done = match edge.command {
         Command::Run(run) => node::run(&run),
+        Command::FarEnd(end) => far_end(end),
         Command::Check(check) => self::check(&check),
         Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
         Command::Deny(command) => deny(&command),
@@ -249,6 +266,21 @@ fn check(check: &Check) -> anyhow::Result<()> {
         check.config.display(),
         config.zones.len()
     ));
+    Ok(())
+}
+
+fn far_end(end: FarEnd) -> anyhow::Result<()> {
+    if end.print_defaults {
+        print(config::far::DEFAULTS);
+        return Ok(());
+    }
+    if !end.check {
+        return node::far::run(end.config);
+    }
+    let config = FarConfig::read(&end.config)?;
+    node::far::check(&config)?;
+    let zones = config.node.zones.len();
+    print(&format!("{}: {zones} zones, sound\n", end.config.display()));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod delta;
 pub mod gate;
 pub mod http;
 mod node;

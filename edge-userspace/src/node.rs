@@ -2,6 +2,8 @@
 //! what travels back. Knows everybody; nobody knows it but the command line.
 
 mod control;
+mod delta;
+pub(crate) mod far;
 mod feed;
 mod gates;
 mod process;
@@ -23,6 +25,7 @@ use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::cli::{LogFormat, Run, Xdp};
 use crate::config::{self, Config, XdpMode};
 use crate::dataplane::Dataplane;
+use crate::delta::{Near, near};
 use crate::gate::sealed;
 use crate::gate::token::Tokens;
 use crate::http::handler::Handler;
@@ -66,7 +69,7 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
         eprintln!("warning: {warning}");
     }
     Fleet::new(
-        &Zones::new(&config.zones),
+        &delta::with_far_ends(config),
         origin::Metrics::register(&mut Registry::default()),
     )?;
     Ok(())
@@ -114,6 +117,7 @@ struct Node {
     quic: Option<Arc<quic::Front>>,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
+    near: Arc<near::Shared>,
     fleet: Arc<Fleet>,
     ready: AtomicBool,
     logs: Logs,
@@ -167,8 +171,13 @@ impl Node {
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 
-        // 10 origin
-        let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
+        // 9 delta
+        let near = delta::start(&config, &mut registry);
+
+        // 10 origin, and the far ends, which it connects to like to origins
+        let with_far_ends = delta::with_far_ends(&config);
+        let fleet = Fleet::new(&with_far_ends, origin::Metrics::register(&mut registry))?;
+        delta::install(&near, &config, &with_far_ends);
 
         let node = Arc::new(Self {
             config_file: run.config.clone(),
@@ -182,6 +191,7 @@ impl Node {
             quic: quic.clone(),
             http: http.clone(),
             redirect: redirect.clone(),
+            near: near.clone(),
             fleet: fleet.clone(),
             ready: AtomicBool::new(false),
             logs,
@@ -190,8 +200,9 @@ impl Node {
         });
         let config = node.config.load();
         let workers = sockets.start(config.server.workers, || {
-            // Right to left: gate(origin).
+            // Right to left: gate(near(origin)).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
+            handler = Arc::new(Near::new(near.clone(), handler));
             if let Some(gates) = &node.gates {
                 handler = Arc::new(Gated::new(gates.gate.clone(), handler));
             }
@@ -320,7 +331,8 @@ impl Node {
             tracing::warn!(target: "edge::tls", "{warning}");
         }
         let zones = Zones::new(&new.zones);
-        let plan = self.fleet.plan(&zones)?;
+        let with_far_ends = delta::with_far_ends(&new);
+        let plan = self.fleet.plan(&with_far_ends)?;
         match &self.gates {
             Some(gates) => gates.gate.reload(&new.zones)?,
             None if gates::wanted(&new) => {
@@ -333,6 +345,7 @@ impl Node {
             quic.reload(&new, &self.front)?;
         }
         self.fleet.install(plan);
+        delta::install(&self.near, &new, &with_far_ends);
         self.zones.store(Arc::new(zones));
         self.http.reload(&new);
         self.redirect.adjust(new.server.redirect_port);

@@ -26,9 +26,14 @@ const CLIENT: &str = "10.77.0.2";
 const CLIENT6: &str = "fd77::2";
 const ORIGIN: &str = "127.0.0.1:8080";
 const ADMIN: &str = "127.0.0.1:9180";
+/// The far end beside the origin of a third zone, which comes by differences.
+const FAR_END: &str = "127.0.0.1:8443";
+const FAR_ADMIN: &str = "127.0.0.1:9181";
+const FAR_NAME: &str = "far.example.test";
 /// One zone is proxied to the origin, one is served from files.
 const PROXIED: &str = "shop.example.test";
 const STATIC: &str = "static.example.test";
+const DELTA: &str = "delta.example.test";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// The daemon drains for a while after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -59,6 +64,7 @@ pub(crate) fn run(profile: Profile, xdp: &str) -> Result<()> {
 /// Fields are dropped from first to last: the edge before its origin, processes before namespaces.
 struct Demo {
     edge: Process,
+    far_end: Process,
     origin: Process,
     pins: Pins,
     client: Netns,
@@ -97,12 +103,21 @@ impl Demo {
         let binary = workspace::binary("edge", profile);
         let mut command = inside.command(&binary)?;
         command
+            .args(["far-end", "--config"])
+            .arg(directory.join("far-end.toml"));
+        let mut far_end = Process::spawn(&mut command, &directory.join("far-end.log"))?;
+        claim.record(far_end.id(), &binary)?;
+        far_end.wait_line("serving near ends", START_TIMEOUT)?;
+
+        let mut command = inside.command(&binary)?;
+        command
             .args(["run", "--log-format", "human", "--config"])
             .arg(directory.join("edge.toml"));
         let edge = Process::spawn(&mut command, &directory.join("edge.log"))?;
         claim.record(edge.id(), &binary)?;
         let mut demo = Self {
             edge,
+            far_end,
             origin,
             pins,
             client,
@@ -115,7 +130,7 @@ impl Demo {
         Ok(demo)
     }
 
-    /// Ready means: both zones answer a real client, by both families.
+    /// Ready means: all zones answer a real client, by both families.
     fn wait_ready(&mut self) -> Result<()> {
         let Self {
             edge,
@@ -123,7 +138,7 @@ impl Demo {
             directory,
             ..
         } = self;
-        for host in [PROXIED, STATIC] {
+        for host in [PROXIED, STATIC, DELTA] {
             for address in [ADDRESS.to_owned(), format!("[{ADDRESS6}]")] {
                 let what = format!("answer for {host} at {address}");
                 edge.wait_until(&what, START_TIMEOUT, || {
@@ -155,8 +170,9 @@ impl Demo {
             ("EDGE_DEMO_CLIENT_ADDR", CLIENT),
             ("EDGE_DEMO_CLIENT_ADDR6", CLIENT6),
             ("EDGE_DEMO_CA", &ca.to_string_lossy()),
-            ("EDGE_DEMO_HOSTS", &format!("{PROXIED} {STATIC}")),
+            ("EDGE_DEMO_HOSTS", &format!("{PROXIED} {STATIC} {DELTA}")),
             ("EDGE_DEMO_ADMIN", ADMIN),
+            ("EDGE_DEMO_FAR_ADMIN", FAR_ADMIN),
             ("EDGE_DEMO_INTERFACE", INTERFACE),
             ("EDGE_DEMO_PINS", &self.pins.path().to_string_lossy()),
             ("EDGE_DEMO_BIN", &self.binary.to_string_lossy()),
@@ -185,6 +201,10 @@ Logs and configuration are in {directory}. Try, as root in another terminal:
   # Its gate admits one request in ten seconds below /limited/. Ask twice: the second is told to wait, with a token in the
   # cookie jar, and is served when it comes back in time
   client curl --cacert "$EDGE_DEMO_CA" --resolve {STATIC}:443:$EDGE_DEMO_ADDR -b jar -c jar -i https://{STATIC}/limited/
+  # A page that changes on every request, by differences: ask twice or more, then see how many bytes of how much content
+  # crossed between the edge and its far end
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {DELTA}:443:$EDGE_DEMO_ADDR -so page https://{DELTA}/changing/100000
+  inside curl -s http://$EDGE_DEMO_ADMIN/metrics | grep -E '^edge_delta_(hop|content)_bytes_total'
   # Metrics and state
   inside curl -s http://$EDGE_DEMO_ADMIN/metrics
   inside "$EDGE_DEMO_BIN" status --admin $EDGE_DEMO_ADMIN
@@ -203,19 +223,25 @@ Ctrl-C ends the demo and removes what it made.
     /// Waits for the wish to end, then lets the edge drain.
     fn watch(&mut self) -> Result<()> {
         while !interrupt::requested() {
-            for (name, process) in [("the edge", &mut self.edge), ("the origin", &mut self.origin)] {
+            for (name, process) in [
+                ("the edge", &mut self.edge),
+                ("the far end", &mut self.far_end),
+                ("the origin", &mut self.origin),
+            ] {
                 if let Some(status) = process.ended()? {
                     bail!("{name} ended ({status}); the end of its log:\n{}", process.tail());
                 }
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        let status = self.edge.stop(STOP_TIMEOUT)?;
-        if !status.success() {
-            bail!(
-                "the edge did not end cleanly ({status}); the end of its log:\n{}",
-                self.edge.tail()
-            );
+        for (name, process) in [("the edge", &mut self.edge), ("the far end", &mut self.far_end)] {
+            let status = process.stop(STOP_TIMEOUT)?;
+            if !status.success() {
+                bail!(
+                    "{name} did not end cleanly ({status}); the end of its log:\n{}",
+                    process.tail()
+                );
+            }
         }
         Ok(())
     }
@@ -233,6 +259,12 @@ fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<()> {
     authority.write(&directory.join("ca.pem"))?;
     authority.write_leaf(directory, "shop", &[PROXIED, &format!("*.{PROXIED}")])?;
     authority.write_leaf(directory, "static", &[STATIC])?;
+    authority.write_leaf(directory, "delta", &[DELTA])?;
+    let hop = Authority::new("Edge demo hop CA")?;
+    hop.write(&directory.join("hop-ca.pem"))?;
+    hop.write_leaf(directory, "far-end", &[FAR_NAME])?;
+    hop.write_leaf(directory, "near-end", &["near.example.test"])?;
+    fs::write(directory.join("far-end.toml"), far_end())?;
     let www = directory.join("www");
     fs::create_dir_all(&www)?;
     fs::write(
@@ -285,8 +317,52 @@ directory = "www"
 path = "/limited/"
 rate = {{ requests = 6, per = "1m", burst = 1 }}
 
+[[zone]]
+name = "delta"
+hosts = ["{DELTA}"]
+certificate = "delta.pem"
+key = "delta.key"
+delta = "beside"
+[zone.origin]
+servers = [{{ address = "http://{ORIGIN}" }}]
+
+[[far_end]]
+name = "beside"
+servers = [{{ address = "https://{FAR_END}" }}]
+server_name = "{FAR_NAME}"
+ca = "hop-ca.pem"
+certificate = "near-end.pem"
+key = "near-end.key"
+
 [gate]
 state_directory = "state"
+"#
+    )
+}
+
+fn far_end() -> String {
+    format!(
+        r#"# Written by `cargo xtask run`; `edge far-end --print-defaults` shows every key.
+[server]
+listen = ["{FAR_END}"]
+certificate = "far-end.pem"
+key = "far-end.key"
+near_ends = "hop-ca.pem"
+
+[store]
+directory = "far-end"
+
+[admin]
+listen = "{FAR_ADMIN}"
+
+[log]
+format = "human"
+
+[[zone]]
+name = "delta"
+hosts = ["{DELTA}"]
+[zone.origin]
+servers = [{{ address = "http://{ORIGIN}" }}]
 "#
     )
 }

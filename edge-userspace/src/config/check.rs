@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::delta::FarEnd;
 use super::mistake::{Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
@@ -17,19 +18,13 @@ use super::{
 };
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
-    let mut checker = Checker {
-        source,
-        mistakes: Vec::new(),
-    };
+    let mut checker = Checker::new(source);
     let config = checker.config(raw);
-    if checker.mistakes.is_empty() {
-        Ok(config)
-    } else {
-        Err(Mistakes(checker.mistakes))
-    }
+    checker.end(config)
 }
 
-struct Checker<'a> {
+/// Collects mistakes; `far` checks with it what its file has in common with this one.
+pub(super) struct Checker<'a> {
     source: &'a Source<'a>,
     mistakes: Vec<Mistake>,
 }
@@ -43,8 +38,24 @@ fn limit(time: Time) -> Option<Duration> {
     (!time.0.is_zero()).then_some(time.0)
 }
 
-impl Checker<'_> {
-    fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
+impl<'a> Checker<'a> {
+    pub(super) fn new(source: &'a Source<'a>) -> Self {
+        Self {
+            source,
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// What was checked, if nothing was wrong.
+    pub(super) fn end<T>(self, checked: T) -> Result<T, Mistakes> {
+        if self.mistakes.is_empty() {
+            Ok(checked)
+        } else {
+            Err(Mistakes(self.mistakes))
+        }
+    }
+
+    pub(super) fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
         self.mistakes.push(self.source.place(span).mistake(what, mend));
     }
 
@@ -61,11 +72,11 @@ impl Checker<'_> {
         n
     }
 
-    fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
         self.source.path(path)
     }
 
-    fn place(&self, span: Range<usize>) -> Place {
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
         self.source.place(span)
     }
 
@@ -73,7 +84,11 @@ impl Checker<'_> {
         let server = self.server(&raw.server);
         let dataplane = self.dataplane(&raw.dataplane, &server);
         let limits = self.limits(&raw.limits);
-        let zones = self.zones(&raw.zone, &server, &limits);
+        let (delta, mistakes) = super::delta::node(&raw.delta, self.source);
+        self.mistakes.extend(mistakes);
+        let (far_ends, mistakes) = super::delta::far_ends(&raw.far_end, self.source);
+        self.mistakes.extend(mistakes);
+        let zones = self.zones(&raw.zone, &server, &limits, &far_ends);
         let (gate, mistakes) = super::gate::check::node(&raw.gate, self.source);
         self.mistakes.extend(mistakes);
         Config {
@@ -83,11 +98,14 @@ impl Checker<'_> {
                 min_version: raw.tls.min_version,
                 ticket_rotation: self.ticket_rotation(&raw.tls),
                 handshake_timeout: raw.tls.handshake_timeout.0,
+                near_ends: None,
             },
             limits: Arc::new(limits),
             admin: self.admin(&raw.admin),
             log: self.log(&raw.log),
             gate,
+            delta,
+            far_ends,
             zones,
         }
     }
@@ -114,18 +132,22 @@ impl Checker<'_> {
                 }
             }
         }
-        let workers = match self.bounded(&raw.workers, 0, 1_024) {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            n => n,
-        };
         Server {
             https: raw.https.get_ref().clone(),
             http: raw.http.get_ref().clone(),
             http3: raw.http3,
             redirect_port: raw.redirect_port,
-            workers,
+            workers: self.workers(&raw.workers),
             proxy_protocol_from: networks(&raw.proxy_protocol_from),
             drain: raw.drain.0,
+        }
+    }
+
+    /// None means one per processor.
+    pub(super) fn workers(&mut self, raw: &Spanned<usize>) -> usize {
+        match self.bounded(raw, 0, 1_024) {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
         }
     }
 
@@ -170,7 +192,7 @@ impl Checker<'_> {
         time
     }
 
-    fn limits(&mut self, raw: &raw::Limits) -> Limits {
+    pub(super) fn limits(&mut self, raw: &raw::Limits) -> Limits {
         let header_bytes = raw.header_bytes.get_ref().0;
         if !(8 << 10..=1 << 20).contains(&header_bytes) {
             self.mistake(raw.header_bytes.span(), "out of bounds", "write 8KiB to 1MiB");
@@ -192,7 +214,7 @@ impl Checker<'_> {
         }
     }
 
-    fn admin(&mut self, raw: &raw::Admin) -> Admin {
+    pub(super) fn admin(&mut self, raw: &raw::Admin) -> Admin {
         if let AdminAddress::Tcp(address) = raw.listen.get_ref()
             && !address.ip().is_loopback()
             && !raw.remote
@@ -208,7 +230,7 @@ impl Checker<'_> {
         }
     }
 
-    fn log(&mut self, raw: &raw::Log) -> Log {
+    pub(super) fn log(&mut self, raw: &raw::Log) -> Log {
         // `Targets` would take an unknown word for a module's name.
         let known = |part: &str| {
             let level = part.split_once('=').map_or(part, |(_, level)| level);
@@ -229,7 +251,13 @@ impl Checker<'_> {
         }
     }
 
-    fn zones(&mut self, raw: &[Spanned<raw::Zone>], server: &Server, limits: &Limits) -> Vec<Zone> {
+    pub(super) fn zones(
+        &mut self,
+        raw: &[Spanned<raw::Zone>],
+        server: &Server,
+        limits: &Limits,
+        far_ends: &[FarEnd],
+    ) -> Vec<Zone> {
         if raw.is_empty() {
             self.mistake(0..0, "no zone", "write a [[zone]] with name, hosts and [zone.origin]");
         }
@@ -292,6 +320,19 @@ impl Checker<'_> {
                     let (gate, mistakes) = super::gate::check::gate(gate, self.source);
                     self.mistakes.extend(mistakes);
                     Arc::new(gate)
+                }),
+                delta: zone.delta.as_ref().map(|end| {
+                    let name = end.get_ref().as_str();
+                    if !far_ends.iter().any(|known| *known.name == *name) {
+                        let known: Vec<_> = far_ends.iter().map(|end| format!("\"{}\"", end.name)).collect();
+                        let mend = if known.is_empty() {
+                            "write a [[far_end]] with this name".to_owned()
+                        } else {
+                            format!("write {}", known.join(" or "))
+                        };
+                        self.mistake(end.span(), format!("no far end is called \"{name}\""), mend);
+                    }
+                    name.into()
                 }),
                 origin: self.origin(&zone.origin),
             });
@@ -396,6 +437,7 @@ impl Checker<'_> {
                 .ca
                 .as_ref()
                 .map(|ca| (self.path(ca.get_ref()), self.place(ca.span()))),
+            identity: None,
             connect_timeout: raw.connect_timeout.0,
             response_timeout: raw.response_timeout.0,
             body_timeout: raw.body_timeout.0,

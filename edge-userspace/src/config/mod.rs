@@ -1,6 +1,8 @@
 //! The file, checked once: `raw` is what was written, this is what the rooms are built from. Parse low, build high.
 
 mod check;
+pub mod delta;
+pub mod far;
 pub mod gate;
 mod mistake;
 mod raw;
@@ -39,6 +41,10 @@ pub struct Config {
     pub log: Log,
     /// What all gates share.
     pub gate: gate::Node,
+    /// What is held to make differences of.
+    pub delta: delta::Node,
+    /// Far ends, in the file's order.
+    pub far_ends: Vec<delta::FarEnd>,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }
@@ -96,6 +102,8 @@ pub struct Tls {
     pub ticket_rotation: Duration,
     /// From the accept to the end of the handshake.
     pub handshake_timeout: Duration,
+    /// At a far end: the authority of the certificates that near ends must show; HTTP/2 alone is spoken then.
+    pub near_ends: Option<(PathBuf, Place)>,
 }
 
 /// Bounds on what clients can make the edge hold. A duration of `None` and a size of `None` mean no limit.
@@ -164,12 +172,14 @@ pub struct Zone {
     pub request_timeout: Option<Duration>,
     /// Who is let in; `None`: everybody.
     pub gate: Option<Arc<gate::Gate>>,
+    /// The name of the far end that answers by differences; `None`: none does.
+    pub delta: Option<Arc<str>>,
     /// Where its responses come from.
     pub origin: Origin,
 }
 
 /// PEM files of a certificate, with their places for errors of the room that loads them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// Chain, leaf first.
     pub chain: PathBuf,
@@ -205,6 +215,8 @@ pub struct Upstream {
     pub server_name: Option<String>,
     /// Roots to trust instead of the system's.
     pub ca: Option<(PathBuf, Place)>,
+    /// What the edge shows of itself, where it is asked for.
+    pub identity: Option<Certificate>,
     /// Connecting, TLS included.
     pub connect_timeout: Duration,
     /// Waiting for the response's head.
@@ -261,27 +273,7 @@ impl Config {
     /// # Errors
     /// Every mistake that was found: of the syntax the first, of the checks all.
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let whole = |what: String, mend: &str| {
-            Mistakes(vec![Mistake {
-                file: file.to_owned(),
-                line: 0,
-                key: String::new(),
-                what,
-                mend: mend.to_owned(),
-            }])
-        };
-        let bytes = std::fs::read(file).map_err(|e| {
-            whole(
-                format!("cannot be read: {e}"),
-                "write one: `edge check --print-defaults > edge.toml`",
-            )
-        })?;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            whole(
-                format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()),
-                "save it as UTF-8",
-            )
-        })?;
+        let text = read(file, "edge check --print-defaults > edge.toml")?;
         Self::parse(file, &text)
     }
 
@@ -294,4 +286,25 @@ impl Config {
         let raw = toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
         check::check(raw, &source)
     }
+}
+
+/// The text of `file`; `command` prints one to begin with.
+fn read(file: &Path, command: &str) -> Result<String, Mistakes> {
+    let whole = |what: String, mend: String| {
+        Mistakes(vec![Mistake {
+            file: file.to_owned(),
+            line: 0,
+            key: String::new(),
+            what,
+            mend,
+        }])
+    };
+    let bytes =
+        std::fs::read(file).map_err(|e| whole(format!("cannot be read: {e}"), format!("write one: `{command}`")))?;
+    String::from_utf8(bytes).map_err(|e| {
+        whole(
+            format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()),
+            "save it as UTF-8".to_owned(),
+        )
+    })
 }

@@ -21,6 +21,8 @@ pub(super) struct Raw {
     pub(super) admin: Admin,
     pub(super) log: Log,
     pub(super) gate: super::gate::raw::Node,
+    pub(super) delta: super::delta::raw::Node,
+    pub(super) far_end: Vec<Spanned<super::delta::raw::FarEnd>>,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
@@ -171,6 +173,8 @@ pub(super) struct Zone {
     pub(super) request_timeout: Option<Time>,
     #[serde(default)]
     pub(super) gate: Option<super::gate::raw::Gate>,
+    #[serde(default)]
+    pub(super) delta: Option<Spanned<String>>,
     pub(super) origin: Spanned<Origin>,
 }
 

@@ -28,6 +28,9 @@ pub enum BodyError {
     /// No bytes moved for longer than the limit.
     #[error("content stalled beyond the limit")]
     Stalled,
+    /// Not what its digest says: found before its last byte had left.
+    #[error("content from the far end: {0}")]
+    Damaged(&'static str),
     /// A file could not be read to its end.
     #[error("reading a file: {0}")]
     File(#[source] std::io::Error),

@@ -165,6 +165,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         old.dataplane.penalty_entries != new.dataplane.penalty_entries,
     );
     changed("admin.listen", old.admin.listen != new.admin.listen);
+    changed("delta", old.delta != new.delta);
     changed("gate", old.gate != new.gate);
     changed("log.format", old.log.format != new.log.format);
     keys

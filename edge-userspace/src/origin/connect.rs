@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -21,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use super::health::Trouble;
 use crate::config::value::OriginAddress;
 use crate::config::{Mistake, OriginHttp, Upstream};
+use crate::tls::certificates;
 
 /// How long a name's addresses are used before it is asked again, and how long they serve when it then has no answer.
 const NAME_FRESH: Duration = Duration::from_secs(10);
@@ -123,10 +125,10 @@ pub(super) struct Connected {
 }
 
 impl Connector {
-    /// Loads the roots that `upstream` needs.
+    /// Loads the roots that `upstream` needs, and what is shown to it.
     ///
     /// # Errors
-    /// The operator's mistake when its `ca` cannot be read or has no certificate.
+    /// The operator's mistake when its `ca`, certificate or key cannot be read or used.
     pub(super) fn new(upstream: &Upstream) -> Result<Self, Mistake> {
         let tls = if upstream.servers.iter().any(|server| server.address.tls) {
             let roots = match &upstream.ca {
@@ -149,7 +151,11 @@ impl Connector {
                 OriginHttp::V2 => &[b"h2"],
                 OriginHttp::Auto => &[b"h2", b"http/1.1"],
             };
-            Some([client_config(&roots, alpn), client_config(&roots, &[b"http/1.1"])])
+            let identity = upstream.identity.as_ref().map(certificates::identity).transpose()?;
+            Some([
+                client_config(&roots, alpn, identity.as_ref()),
+                client_config(&roots, &[b"http/1.1"], identity.as_ref()),
+            ])
         } else {
             None
         };
@@ -217,14 +223,22 @@ impl Connector {
     }
 }
 
-fn client_config(roots: &Arc<RootCertStore>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+fn client_config(
+    roots: &Arc<RootCertStore>,
+    alpn: &[&[u8]],
+    identity: Option<&Arc<CertifiedKey>>,
+) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     #[expect(clippy::expect_used, reason = "ring has suites for both versions, at every start")]
     let builder = builder
         .with_safe_default_protocol_versions()
         .expect("ring speaks TLS 1.2 and 1.3");
-    let mut config = builder.with_root_certificates(roots.clone()).with_no_client_auth();
+    let builder = builder.with_root_certificates(roots.clone());
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((**key).clone()))),
+    };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
 }

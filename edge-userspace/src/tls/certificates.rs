@@ -75,6 +75,30 @@ pub fn load(zones: &[config::Zone]) -> Result<Loaded, Mistakes> {
     }
 }
 
+/// Loads one certificate that is shown by whatever name it is asked for: a far end's.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_one(files: &Certificate) -> Result<Loaded, Mistakes> {
+    let mut loaded = Loaded::default();
+    let key = certified(files, &mut loaded.warnings).map_err(|mistake| Mistakes(vec![mistake]))?;
+    loaded.snapshot.default = Some(key);
+    Ok(loaded)
+}
+
+/// Loads what the edge shows of itself to a server that asks.
+///
+/// # Errors
+/// A file that is missing, is no certificate or key, or does not match its other half.
+pub fn identity(files: &Certificate) -> Result<Arc<CertifiedKey>, Mistake> {
+    let mut warnings = Vec::new();
+    let key = certified(files, &mut warnings)?;
+    for warning in warnings {
+        tracing::warn!(target: "edge::tls", "{warning}");
+    }
+    Ok(key)
+}
+
 impl Snapshot {
     /// The certificate for a server name (lower case, no trailing dot): the exact name's, the wildcard's one label up, else
     /// the default zone's, which clients without a name get too.

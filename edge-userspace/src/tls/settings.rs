@@ -1,15 +1,19 @@
 //! From the checked configuration to rustls's: versions, ciphers, ALPN, tickets. `front` holds the result and swaps it on
 //! reload.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::server::NoServerSessionStorage;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 
 use super::Error;
 use super::certificates::Store;
-use crate::config::{self, TlsVersion};
+use crate::config::{self, Mistakes, Place, TlsVersion};
 
 /// HTTP/2 before HTTP/1.1; a client that offers neither is refused (RFC 7301 section 3.2), one that offers nothing gets
 /// HTTP/1.1.
@@ -18,7 +22,8 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// rustls's configuration for all TLS listeners; `tickets` adds a ticketer for each connection.
 ///
 /// # Errors
-/// rustls finds versions and ciphers that do not fit; cannot happen with the values here.
+/// The authority of near ends cannot be read. rustls finds versions and ciphers that do not fit; cannot happen with the
+/// values here.
 pub fn server(tls: &config::Tls, certificates: Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
     let mut provider = ring::default_provider();
     // AES-128 before AES-256: as strong against every known attack, a third less work per byte, and forward secrecy bounds
@@ -30,10 +35,19 @@ pub fn server(tls: &config::Tls, certificates: Arc<Store>) -> Result<Arc<ServerC
         TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(versions)?
-        .with_no_client_auth()
-        .with_cert_resolver(certificates);
+    let provider = Arc::new(provider);
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions)?;
+    if let Some((file, place)) = &tls.near_ends {
+        let verifier = near_ends(file, place, provider)?;
+        let mut config = builder
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(certificates);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // Connections last; each new one shows its certificate again, so that one taken back is refused at once.
+        config.send_tls13_tickets = 0;
+        return Ok(Arc::new(config));
+    }
+    let mut config = builder.with_no_client_auth().with_cert_resolver(certificates);
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     config.ignore_client_order = true;
     // Tickets alone: nothing held here per client.
@@ -43,4 +57,20 @@ pub fn server(tls: &config::Tls, certificates: Arc<Store>) -> Result<Arc<ServerC
     // 0-RTT data could be replayed (RFC 8446 section 8).
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
+}
+
+/// Believes those to whom the authority in `file` has issued a certificate for clients.
+fn near_ends(file: &Path, place: &Place, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let mend = "write a PEM file with the certificate of the near ends' authority";
+    let wrong = |what: String| Error::Mistake(Mistakes(vec![place.mistake(what, mend)]));
+    let mut roots = RootCertStore::empty();
+    let found = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| wrong(format!("{} cannot be read: {e}", file.display())))?;
+    if roots.add_parsable_certificates(found).0 == 0 {
+        return Err(wrong(format!("{} has no certificate", file.display())));
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|e| wrong(format!("{}: {e}", file.display())))
 }

@@ -20,6 +20,8 @@ pub struct Zone {
     pub body_bytes: Option<u64>,
     /// A whole request; `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// The far end that answers by differences; `None`: none does.
+    pub delta: Option<Arc<str>>,
     /// Where responses come from.
     pub origin: Origin,
 }
@@ -46,6 +48,7 @@ impl Zones {
                 default: zone.default,
                 body_bytes: zone.body_bytes,
                 request_timeout: zone.request_timeout,
+                delta: zone.delta.clone(),
                 origin: zone.origin.clone(),
             });
             for host in &zone.hosts {

@@ -2,17 +2,21 @@
 //!
 //! `demo-origin ADDRESS` serves until it is ended:
 //! `/` a page; `/inspect` method, path and headers (JSON if asked for); `/bytes/N` N bytes; `/slow/MS` an answer after MS
-//! milliseconds; `/echo` the request's body, streamed; `/status/CODE` that status; `/healthz`.
+//! milliseconds; `/echo` the request's body, streamed; `/status/CODE` that status; `/changing/N` a page of about N bytes whose
+//! fields change on every request; `/prices/N` JSON with N records, three in ten of which change; `/healthz`.
 #![deny(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use edge_testbed::changing::Noise;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -28,6 +32,8 @@ const CHUNK: Bytes = Bytes::from_static(&[b'e'; 16 * 1024]);
 /// The longest `/slow` and the largest `/bytes`: an origin in a demo is no place to hold the edge hostage.
 const LONGEST: u64 = 60_000;
 const LARGEST: u64 = 16 << 30;
+const LARGEST_PAGE: usize = 8 << 20;
+const MOST_RECORDS: u64 = 10_000;
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
@@ -76,6 +82,17 @@ async fn answer(request: Request<Incoming>) -> Answer {
             }
             _ => refuse(StatusCode::BAD_REQUEST, "/bytes/N wants a number up to 17179869184\n"),
         },
+        ("changing", count) => match count.parse() {
+            Ok(count) if count <= LARGEST_PAGE => changing("text/html; charset=utf-8", page(count)),
+            _ => refuse(StatusCode::BAD_REQUEST, "/changing/N wants a number up to 8388608\n"),
+        },
+        ("prices", count) => match count.parse() {
+            Ok(count) if count <= MOST_RECORDS => changing(
+                "application/json",
+                edge_testbed::changing::json(count, &mut Noise::of_now()),
+            ),
+            _ => refuse(StatusCode::BAD_REQUEST, "/prices/N wants a number up to 10000\n"),
+        },
         ("slow", milliseconds) => match milliseconds.parse() {
             Ok(milliseconds) if milliseconds <= LONGEST => {
                 tokio::time::sleep(Duration::from_millis(milliseconds)).await;
@@ -94,9 +111,33 @@ async fn answer(request: Request<Incoming>) -> Answer {
         },
         _ => refuse(
             StatusCode::NOT_FOUND,
-            "try / /inspect /bytes/N /slow/MS /echo /status/CODE /healthz\n",
+            "try / /inspect /bytes/N /slow/MS /echo /status/CODE /changing/N /prices/N /healthz\n",
         ),
     }
+}
+
+/// A page of about `length` bytes; the parts that stay are made once.
+fn page(length: usize) -> String {
+    static BULKS: Mutex<BTreeMap<usize, Arc<str>>> = Mutex::new(BTreeMap::new());
+    let bulk = {
+        let mut bulks = BULKS.lock().unwrap_or_else(PoisonError::into_inner);
+        if bulks.len() > 16 {
+            bulks.clear();
+        }
+        bulks
+            .entry(length)
+            .or_insert_with(|| edge_testbed::changing::bulk(length).into())
+            .clone()
+    };
+    edge_testbed::changing::page(&bulk, &mut Noise::of_now())
+}
+
+fn changing(kind: &'static str, body: String) -> Answer {
+    let mut answer = text(kind, body);
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    answer
 }
 
 /// What reached the origin: the way to see which headers the edge adds and removes.

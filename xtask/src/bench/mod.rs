@@ -2,6 +2,7 @@
 //!
 //! Every bench prints a table, writes its runs to `target/bench/NAME.json`, and takes `--quick`.
 
+mod delta;
 mod edge;
 mod http;
 mod load;
@@ -14,6 +15,8 @@ use anyhow::Result;
 /// Measure against a peer on this machine
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
+    /// What differences between versions save, by content and on a thin link, against nginx with gzip
+    Delta(delta::BenchDelta),
     /// Requests per CPU-second of an HTTPS reverse proxy, against nginx
     Http(http::BenchHttp),
     /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against nginx
@@ -25,6 +28,7 @@ pub(crate) enum Bench {
 /// Runs one bench.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
+        Bench::Delta(bench) => delta::run(bench),
         Bench::Http(bench) => http::run(bench),
         Bench::Storm(bench) => storm::run(bench),
         Bench::Xdp(bench) => xdp::run(bench),
