@@ -1,6 +1,7 @@
 //! The only assembly: builds every room from the configuration in the order in which a request meets them, and connects
 //! what travels back. Knows everybody; nobody knows it but the command line.
 
+mod cache;
 mod control;
 mod feed;
 mod gates;
@@ -105,6 +106,7 @@ struct Node {
     zones: zones::Current,
     dataplane: Option<Dataplane>,
     gates: Option<gates::Gates>,
+    cache: Option<Arc<crate::cache::Shared>>,
     front: Arc<tls::Front>,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
@@ -152,6 +154,9 @@ impl Node {
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 
+        // 8 cache
+        let cache = cache::start(&config, &mut registry)?;
+
         // 10 origin
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
 
@@ -162,6 +167,7 @@ impl Node {
             zones: zones.clone(),
             dataplane,
             gates,
+            cache,
             front: front.clone(),
             http: http.clone(),
             redirect: redirect.clone(),
@@ -173,8 +179,9 @@ impl Node {
         });
         let config = node.config.load();
         let workers = sockets.start(config.server.workers, || {
-            // Right to left: gate(origin).
+            // Right to left: gate(cache(origin)).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
+            handler = cache::around(node.cache.as_ref(), handler);
             if let Some(gates) = &node.gates {
                 handler = Arc::new(Gated::new(gates.gate.clone(), handler));
             }
@@ -235,6 +242,7 @@ impl Running {
         );
         let watchdog = tokio::spawn(process::watchdog());
         let ticking = tokio::spawn(gates::tick(node.clone()));
+        let measuring = tokio::spawn(cache::tick(node.cache.clone()));
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),
@@ -258,6 +266,7 @@ impl Running {
         trigger.advance(Phase::Stopped);
         watchdog.abort();
         ticking.abort();
+        measuring.abort();
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
         let _ = admin.await;
         let _ = health.await;
@@ -309,6 +318,9 @@ impl Node {
                 tracing::warn!("[zone.gate] appeared for the first time; that takes a restart")
             }
             None => {}
+        }
+        if self.cache.is_none() && cache::wanted(&new) {
+            tracing::warn!("[zone.cache] appeared for the first time; that takes a restart");
         }
         self.front.reload(&new, loaded)?;
         self.fleet.install(plan);

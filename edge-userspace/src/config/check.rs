@@ -76,6 +76,12 @@ impl Checker<'_> {
         let zones = self.zones(&raw.zone, &server, &limits);
         let (gate, mistakes) = super::gate::check::node(&raw.gate, self.source);
         self.mistakes.extend(mistakes);
+        let largest = zones
+            .iter()
+            .filter_map(|zone| zone.cache.as_ref())
+            .map(|cache| cache.object_bytes);
+        let (cache, mistakes) = super::cache::check::node(&raw.cache, largest.max().unwrap_or(0), self.source);
+        self.mistakes.extend(mistakes);
         Config {
             server,
             dataplane,
@@ -88,6 +94,7 @@ impl Checker<'_> {
             admin: self.admin(&raw.admin),
             log: self.log(&raw.log),
             gate,
+            cache,
             zones,
         }
     }
@@ -285,6 +292,11 @@ impl Checker<'_> {
                     let (gate, mistakes) = super::gate::check::gate(gate, self.source);
                     self.mistakes.extend(mistakes);
                     Arc::new(gate)
+                }),
+                cache: zone.cache.as_ref().map(|cache| {
+                    let (cache, mistakes) = super::cache::check::zone(cache, self.source);
+                    self.mistakes.extend(mistakes);
+                    Arc::new(cache)
                 }),
                 origin: self.origin(&zone.origin),
             });

@@ -1,5 +1,6 @@
 //! The file, checked once: `raw` is what was written, this is what the rooms are built from. Parse low, build high.
 
+pub mod cache;
 mod check;
 pub mod gate;
 mod mistake;
@@ -39,6 +40,8 @@ pub struct Config {
     pub log: Log,
     /// What all gates share.
     pub gate: gate::Node,
+    /// What all caches share.
+    pub cache: cache::Node,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }
@@ -162,6 +165,8 @@ pub struct Zone {
     pub request_timeout: Option<Duration>,
     /// Who is let in; `None`: everybody.
     pub gate: Option<Arc<gate::Gate>>,
+    /// What is stored of its responses; `None`: nothing.
+    pub cache: Option<Arc<cache::Cache>>,
     /// Where its responses come from.
     pub origin: Origin,
 }

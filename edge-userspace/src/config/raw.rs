@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) admin: Admin,
     pub(super) log: Log,
     pub(super) gate: super::gate::raw::Node,
+    pub(super) cache: super::cache::raw::Node,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
@@ -170,6 +171,8 @@ pub(super) struct Zone {
     pub(super) request_timeout: Option<Time>,
     #[serde(default)]
     pub(super) gate: Option<super::gate::raw::Gate>,
+    #[serde(default)]
+    pub(super) cache: Option<super::cache::raw::Cache>,
     pub(super) origin: Spanned<Origin>,
 }
 

@@ -22,6 +22,9 @@ pub enum BodyError {
     /// No bytes moved for longer than the limit.
     #[error("content stalled beyond the limit")]
     Stalled,
+    /// Content that several requests share broke off.
+    #[error("content shared with another request broke off")]
+    Shared,
     /// A file could not be read to its end.
     #[error("reading a file: {0}")]
     File(#[source] std::io::Error),

@@ -60,6 +60,8 @@ pub struct Report {
     pub origin: Option<Arc<str>>,
     /// From sending the request to the first byte of the origin's response head.
     pub first_byte: Option<Duration>,
+    /// How the cache answered, where the zone has one.
+    pub cache: Option<&'static str>,
     /// Attempts at an origin, retries included.
     pub attempts: u8,
 }

@@ -20,6 +20,8 @@ pub struct Zone {
     pub body_bytes: Option<u64>,
     /// A whole request; `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// What is stored of its responses; `None`: nothing.
+    pub cache: Option<Arc<config::cache::Cache>>,
     /// Where responses come from.
     pub origin: Origin,
 }
@@ -46,6 +48,7 @@ impl Zones {
                 default: zone.default,
                 body_bytes: zone.body_bytes,
                 request_timeout: zone.request_timeout,
+                cache: zone.cache.clone(),
                 origin: zone.origin.clone(),
             });
             for host in &zone.hosts {
