@@ -9,6 +9,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod delta;
 pub mod gate;
 pub mod http;
 mod node;
