@@ -2,6 +2,7 @@
 //! what travels back. Knows everybody; nobody knows it but the command line.
 
 mod cache;
+mod coding;
 mod control;
 mod feed;
 mod gates;
@@ -107,6 +108,7 @@ struct Node {
     dataplane: Option<Dataplane>,
     gates: Option<gates::Gates>,
     cache: Option<Arc<crate::cache::Shared>>,
+    coding: Arc<crate::delta::browser::Shared>,
     front: Arc<tls::Front>,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
@@ -157,6 +159,9 @@ impl Node {
         // 8 cache
         let cache = cache::start(&config, &mut registry)?;
 
+        // 9 delta
+        let coding = coding::start(&config, &mut registry);
+
         // 10 origin
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
 
@@ -168,6 +173,7 @@ impl Node {
             dataplane,
             gates,
             cache,
+            coding,
             front: front.clone(),
             http: http.clone(),
             redirect: redirect.clone(),
@@ -179,9 +185,10 @@ impl Node {
         });
         let config = node.config.load();
         let workers = sockets.start(config.server.workers, || {
-            // Right to left: gate(cache(origin)).
+            // Right to left: gate(coding(cache(origin))).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
             handler = cache::around(node.cache.as_ref(), handler);
+            handler = coding::around(&node.coding, handler);
             if let Some(gates) = &node.gates {
                 handler = Arc::new(Gated::new(gates.gate.clone(), handler));
             }
@@ -242,7 +249,10 @@ impl Running {
         );
         let watchdog = tokio::spawn(process::watchdog());
         let ticking = tokio::spawn(gates::tick(node.clone()));
-        let measuring = tokio::spawn(cache::tick(node.cache.clone()));
+        let measuring = [
+            tokio::spawn(cache::tick(node.cache.clone())),
+            tokio::spawn(coding::tick(node.coding.clone())),
+        ];
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),
@@ -266,7 +276,7 @@ impl Running {
         trigger.advance(Phase::Stopped);
         watchdog.abort();
         ticking.abort();
-        measuring.abort();
+        measuring.iter().for_each(tokio::task::JoinHandle::abort);
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
         let _ = admin.await;
         let _ = health.await;

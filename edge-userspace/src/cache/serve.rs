@@ -14,7 +14,7 @@ use super::metrics::Outcome;
 use super::resource::Variant;
 use crate::base::clock::UnixTime;
 use crate::http::body::Body;
-use crate::http::message::Response;
+use crate::http::message::{ContentName, Response};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -142,6 +142,7 @@ pub(super) fn answer(
         Verdict::Whole => {
             response.body = match content {
                 Content::Stored(bytes) => {
+                    response.head.extensions.insert(ContentName(variant.body.0));
                     if !fields.contains_key(header::CONTENT_LENGTH) && !bytes.is_empty() {
                         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
                     }

@@ -82,6 +82,8 @@ impl Checker<'_> {
             .map(|cache| cache.object_bytes);
         let (cache, mistakes) = super::cache::check::node(&raw.cache, largest.max().unwrap_or(0), self.source);
         self.mistakes.extend(mistakes);
+        let (coding, mistakes) = super::coding::check::node(&raw.coding, self.source);
+        self.mistakes.extend(mistakes);
         Config {
             server,
             dataplane,
@@ -95,6 +97,7 @@ impl Checker<'_> {
             log: self.log(&raw.log),
             gate,
             cache,
+            coding,
             zones,
         }
     }
@@ -298,6 +301,12 @@ impl Checker<'_> {
                     self.mistakes.extend(mistakes);
                     Arc::new(cache)
                 }),
+                coding: {
+                    let (raw, rules) = (zone.coding.as_ref(), zone.dictionary.as_slice());
+                    let (coding, mistakes) = super::coding::check::zone(raw, rules, self.source);
+                    self.mistakes.extend(mistakes);
+                    coding.map(Arc::new)
+                },
                 origin: self.origin(&zone.origin),
             });
         }

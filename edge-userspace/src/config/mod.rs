@@ -2,6 +2,7 @@
 
 pub mod cache;
 mod check;
+pub mod coding;
 pub mod gate;
 mod mistake;
 mod raw;
@@ -42,6 +43,8 @@ pub struct Config {
     pub gate: gate::Node,
     /// What all caches share.
     pub cache: cache::Node,
+    /// What content coding shares.
+    pub coding: coding::Node,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }
@@ -167,6 +170,8 @@ pub struct Zone {
     pub gate: Option<Arc<gate::Gate>>,
     /// What is stored of its responses; `None`: nothing.
     pub cache: Option<Arc<cache::Cache>>,
+    /// How its responses are coded for clients; `None`: as they come.
+    pub coding: Option<Arc<coding::Coding>>,
     /// Where its responses come from.
     pub origin: Origin,
 }

@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub(super) log: Log,
     pub(super) gate: super::gate::raw::Node,
     pub(super) cache: super::cache::raw::Node,
+    pub(super) coding: super::coding::raw::Node,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
@@ -173,6 +174,10 @@ pub(super) struct Zone {
     pub(super) gate: Option<super::gate::raw::Gate>,
     #[serde(default)]
     pub(super) cache: Option<super::cache::raw::Cache>,
+    #[serde(default)]
+    pub(super) coding: Option<super::coding::raw::Coding>,
+    #[serde(default)]
+    pub(super) dictionary: Vec<Spanned<super::coding::raw::Dictionary>>,
     pub(super) origin: Spanned<Origin>,
 }
 

@@ -26,7 +26,7 @@ fn printed_defaults_are_the_defaults() {
     let printed: Raw = toml::from_str(DEFAULTS).unwrap();
     let zone = "[[zone]]\nname = \"example\"\nhosts = [\"example.com\", \"*.example.com\"]\ndefault = false\n\
                 certificate = \"example.pem\"\nkey = \"example.key\"\n\
-                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n[zone.cache]\n";
+                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n[zone.cache]\n[zone.coding]\n";
     let bare: Raw = toml::from_str(zone).unwrap();
     assert_eq!(printed, bare);
     let sources = [
@@ -44,7 +44,18 @@ fn printed_defaults_are_the_defaults() {
     for key in keys.filter(|k| {
         !matches!(
             *k,
-            "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate" | "cache"
+            "zone"
+                | "server"
+                | "log"
+                | "tls"
+                | "admin"
+                | "limits"
+                | "dataplane"
+                | "gate"
+                | "cache"
+                | "coding"
+                | "dictionary"
+                | "r#match"
         )
     }) {
         let documented = DEFAULTS.lines().any(|line| {

@@ -3,5 +3,7 @@
 //!
 //! `codec` makes and undoes such streams, `digest` names versions.
 
+pub mod browser;
 pub mod codec;
+pub mod coding;
 pub mod digest;

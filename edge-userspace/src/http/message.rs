@@ -49,6 +49,11 @@ pub struct Response {
     pub report: Report,
 }
 
+/// Among a response's extensions: a name of its content. Responses of one name have the same bytes, so that what was made of
+/// them once need not be made again. The cache gives names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ContentName(pub u128);
+
 /// Among a response's extensions: the client's connection ends in good order behind it (`Connection: close`, GOAWAY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseAfter;

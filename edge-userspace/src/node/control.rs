@@ -173,6 +173,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     changed("admin.listen", old.admin.listen != new.admin.listen);
     changed("gate", old.gate != new.gate);
     changed("cache", old.cache != new.cache);
+    changed("coding", old.coding != new.coding);
     changed("log.format", old.log.format != new.log.format);
     keys
 }
