@@ -241,9 +241,10 @@ impl Drop for Reader {
     fn drop(&mut self) {
         // A rest that the first reader will not take must not hold the origin's connection.
         if self.first {
-            self.fill.change(|state| match &mut state.end {
-                Some(End::Rest(rest)) => *rest = None,
-                _ => {}
+            self.fill.change(|state| {
+                if let Some(End::Rest(rest)) = &mut state.end {
+                    *rest = None;
+                }
             });
         }
     }

@@ -154,7 +154,7 @@ async fn ordinary_codings() {
     let (head, body) = bed
         .ask("HEAD", "z.example", "/page.1", &[("accept-encoding", "br")])
         .await;
-    assert!(coding(&head) == "br" && !head.headers.contains_key(header::CONTENT_LENGTH) && body.len() > 0);
+    assert!(coding(&head) == "br" && !head.headers.contains_key(header::CONTENT_LENGTH) && !body.is_empty());
     let (head, _) = bed
         .get("/page.1", &[("accept-encoding", "br"), ("range", "bytes=0-9")])
         .await;
