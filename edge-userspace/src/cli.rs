@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::Method;
 
-use crate::admin::{Denial, Denied, Penalised, Penalty, PenaltyLevel, client};
+use crate::admin::{Denial, Denied, Penalised, Penalty, PenaltyLevel, Purged, client};
 use crate::base::clock::UnixTime;
 use crate::config::far::FarConfig;
 use crate::config::value::AdminAddress;
@@ -36,6 +36,8 @@ enum Command {
     Deny(Deny),
     /// Show or change whom a running node's gate penalises.
     Penalty(PenaltyArguments),
+    /// Void what a running node's cache has stored.
+    Cache(CacheArguments),
     /// Make, verify or inspect a wait token.
     Token(gate::command::Token),
     /// Remove XDP programs, maps and pins that a node left behind. Without this, protection outlives the daemon.
@@ -195,6 +197,33 @@ enum PenaltyCommand {
     },
 }
 
+#[derive(Debug, Args)]
+struct CacheArguments {
+    #[command(subcommand)]
+    command: CacheCommand,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Debug, Subcommand)]
+enum CacheCommand {
+    /// Void stored responses, and those under way, at once and across restarts.
+    #[command(group(clap::ArgGroup::new("what").required(true).args(["url", "prefix", "tag"])))]
+    Purge {
+        /// One URL, whole: https://www.example.com/path?query.
+        url: Option<String>,
+        /// All URLs that begin so: https://www.example.com/images/.
+        #[arg(long)]
+        prefix: Option<String>,
+        /// All responses of a zone with this word in Cache-Tag or Surrogate-Key.
+        #[arg(long, requires = "zone")]
+        tag: Option<String>,
+        /// The zone's name.
+        #[arg(long, conflicts_with_all = ["url", "prefix"])]
+        zone: Option<String>,
+    },
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LevelArgument {
     /// A few connections a second pass, for those who share the address.
@@ -226,6 +255,7 @@ pub fn main() -> ExitCode {
         Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
         Command::Deny(command) => deny(&command),
         Command::Penalty(command) => penalty(&command),
+        Command::Cache(command) => cache(&command),
         Command::Token(token) => match token_command(&token) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
@@ -379,6 +409,27 @@ fn penalty(arguments: &PenaltyArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn cache(arguments: &CacheArguments) -> anyhow::Result<()> {
+    let CacheCommand::Purge { url, prefix, tag, zone } = &arguments.command;
+    let what = match (url, prefix, tag, zone) {
+        (Some(url), ..) => Purged::Url { url: url.clone() },
+        (_, Some(prefix), ..) => Purged::Prefix { prefix: prefix.clone() },
+        (_, _, Some(tag), Some(zone)) => Purged::Tag {
+            zone: zone.clone(),
+            tag: tag.clone(),
+        },
+        _ => anyhow::bail!("write a URL, --prefix, or --zone with --tag"),
+    };
+    ask(
+        &arguments.asked,
+        Method::POST,
+        "/cache/purge",
+        serde_json::to_string(&what)?,
+    )?;
+    print(&format!("purged {what}\n"));
+    Ok(())
+}
+
 fn token_command(token: &gate::command::Token) -> anyhow::Result<bool> {
     let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
     Ok(gate::command::run(token, UnixTime::now(), &mut input, &mut out)?)
@@ -430,6 +481,10 @@ mod tests {
         ]);
         assert!(matches!(run.unwrap().command, Command::Run(run) if run.interface == ["a", "b"]));
         assert!(Edge::try_parse_from(["edge", "deny", "add", "nowhere"]).is_err());
+        for wrong in [&[][..], &["--tag", "t"], &["https://a/", "--prefix", "https://a/"]] {
+            let line = ["edge", "cache", "purge"].iter().chain(wrong);
+            assert!(Edge::try_parse_from(line).is_err(), "{wrong:?}");
+        }
         assert!(Edge::try_parse_from(["edge", "run", "--no-xdp", "--xdp", "native"]).is_err());
     }
 }

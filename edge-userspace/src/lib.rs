@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod base;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod dataplane;

@@ -1,6 +1,8 @@
 //! The only assembly: builds every room from the configuration in the order in which a request meets them, and connects
 //! what travels back. Knows everybody; nobody knows it but the command line.
 
+mod cache;
+mod coding;
 mod control;
 mod delta;
 pub(crate) mod far;
@@ -113,6 +115,8 @@ struct Node {
     /// What wait tokens and session tickets are made with.
     tokens: Arc<Tokens>,
     gates: Option<gates::Gates>,
+    cache: Option<Arc<crate::cache::Shared>>,
+    coding: Arc<crate::delta::browser::Shared>,
     front: Arc<tls::Front>,
     quic: Option<Arc<quic::Front>>,
     http: Arc<http::Shared>,
@@ -171,7 +175,11 @@ impl Node {
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 
+        // 8 cache
+        let cache = cache::start(&config, &mut registry)?;
+
         // 9 delta
+        let coding = coding::start(&config, &mut registry);
         let near = delta::start(&config, &mut registry);
 
         // 10 origin, and the far ends, which it connects to like to origins
@@ -187,6 +195,8 @@ impl Node {
             dataplane,
             tokens,
             gates,
+            cache,
+            coding,
             front: front.clone(),
             quic: quic.clone(),
             http: http.clone(),
@@ -200,9 +210,11 @@ impl Node {
         });
         let config = node.config.load();
         let workers = sockets.start(config.server.workers, || {
-            // Right to left: gate(near(origin)).
+            // Right to left: gate(coding(cache(near(origin)))).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
             handler = Arc::new(Near::new(near.clone(), handler));
+            handler = cache::around(node.cache.as_ref(), handler);
+            handler = coding::around(&node.coding, handler);
             if let Some(gates) = &node.gates {
                 handler = Arc::new(Gated::new(gates.gate.clone(), handler));
             }
@@ -264,6 +276,10 @@ impl Running {
         );
         let watchdog = tokio::spawn(process::watchdog());
         let ticking = tokio::spawn(gates::tick(node.clone()));
+        let measuring = [
+            tokio::spawn(cache::tick(node.cache.clone())),
+            tokio::spawn(coding::tick(node.coding.clone())),
+        ];
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),
@@ -287,6 +303,7 @@ impl Running {
         trigger.advance(Phase::Stopped);
         watchdog.abort();
         ticking.abort();
+        measuring.iter().for_each(tokio::task::JoinHandle::abort);
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
         let _ = admin.await;
         let _ = health.await;
@@ -339,6 +356,9 @@ impl Node {
                 tracing::warn!("[zone.gate] appeared for the first time; that takes a restart")
             }
             None => {}
+        }
+        if self.cache.is_none() && cache::wanted(&new) {
+            tracing::warn!("[zone.cache] appeared for the first time; that takes a restart");
         }
         self.front.reload(&new, loaded)?;
         if let Some(quic) = &self.quic {

@@ -205,6 +205,13 @@ Logs and configuration are in {directory}. Try, as root in another terminal:
   # crossed between the edge and its far end
   client curl --cacert "$EDGE_DEMO_CA" --resolve {DELTA}:443:$EDGE_DEMO_ADDR -so page https://{DELTA}/changing/100000
   inside curl -s http://$EDGE_DEMO_ADMIN/metrics | grep -E '^edge_delta_(hop|content)_bytes_total'
+  # The shop's cache: the second answer is a hit, until it is purged
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {PROXIED}:443:$EDGE_DEMO_ADDR -s -D- -o release.1.js https://{PROXIED}/release.1.js
+  inside "$EDGE_DEMO_BIN" cache --admin $EDGE_DEMO_ADMIN purge https://{PROXIED}/release.1.js
+  # Release 2 as what changed against release 1 (dcz), as browsers ask for it once they have release 1; 200 bytes or so
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {PROXIED}:443:$EDGE_DEMO_ADDR -s -D- -o release.2.dcz \
+    -H 'Accept-Encoding: zstd, dcz' -H "Available-Dictionary: :$(openssl dgst -sha256 -binary release.1.js | base64):" https://{PROXIED}/release.2.js
+  tail -c +41 release.2.dcz | zstd -dc -D release.1.js | tail -1
   # Metrics and state
   inside curl -s http://$EDGE_DEMO_ADMIN/metrics
   inside "$EDGE_DEMO_BIN" status --admin $EDGE_DEMO_ADMIN
@@ -304,6 +311,12 @@ certificate = "shop.pem"
 key = "shop.key"
 [zone.origin]
 servers = [{{ address = "http://{ORIGIN}" }}]
+[zone.cache]
+[zone.coding]
+[[zone.dictionary]]
+path = "/release.*.js"
+destinations = ["script"]
+id = "release"
 
 [[zone]]
 name = "static"

@@ -57,6 +57,12 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// Why not, in words for the operator: none was in force.
     fn forgive(&self, subject: Penalised) -> Result<(), ControlError>;
+
+    /// Voids what the cache has stored, or is about to.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    fn purge(&self, what: &Purged) -> Result<(), ControlError>;
 }
 
 /// One entry of the deny list.
@@ -118,6 +124,39 @@ impl TryFrom<String> for Penalised {
 impl From<Penalised> for String {
     fn from(subject: Penalised) -> Self {
         subject.to_string()
+    }
+}
+
+/// What `edge cache purge` voids.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Purged {
+    /// One URL.
+    Url {
+        /// Whole: `https://host/path?query`.
+        url: String,
+    },
+    /// All that begin so.
+    Prefix {
+        /// With scheme and host.
+        prefix: String,
+    },
+    /// All of a zone with a tag.
+    Tag {
+        /// The zone's name.
+        zone: String,
+        /// One word of `Cache-Tag` or `Surrogate-Key`.
+        tag: String,
+    },
+}
+
+impl fmt::Display for Purged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url { url } => write!(f, "{url}"),
+            Self::Prefix { prefix } => write!(f, "all below {prefix}"),
+            Self::Tag { zone, tag } => write!(f, "all of zone {zone} tagged {tag}"),
+        }
     }
 }
 

@@ -91,6 +91,14 @@ impl<'a> Checker<'a> {
         let zones = self.zones(&raw.zone, &server, &limits, &far_ends);
         let (gate, mistakes) = super::gate::check::node(&raw.gate, self.source);
         self.mistakes.extend(mistakes);
+        let largest = zones
+            .iter()
+            .filter_map(|zone| zone.cache.as_ref())
+            .map(|cache| cache.object_bytes);
+        let (cache, mistakes) = super::cache::check::node(&raw.cache, largest.max().unwrap_or(0), self.source);
+        self.mistakes.extend(mistakes);
+        let (coding, mistakes) = super::coding::check::node(&raw.coding, self.source);
+        self.mistakes.extend(mistakes);
         Config {
             server,
             dataplane,
@@ -106,6 +114,8 @@ impl<'a> Checker<'a> {
             gate,
             delta,
             far_ends,
+            cache,
+            coding,
             zones,
         }
     }
@@ -334,6 +344,17 @@ impl<'a> Checker<'a> {
                     }
                     name.into()
                 }),
+                cache: zone.cache.as_ref().map(|cache| {
+                    let (cache, mistakes) = super::cache::check::zone(cache, self.source);
+                    self.mistakes.extend(mistakes);
+                    Arc::new(cache)
+                }),
+                coding: {
+                    let (raw, rules) = (zone.coding.as_ref(), zone.dictionary.as_slice());
+                    let (coding, mistakes) = super::coding::check::zone(raw, rules, self.source);
+                    self.mistakes.extend(mistakes);
+                    coding.map(Arc::new)
+                },
                 origin: self.origin(&zone.origin),
             });
         }

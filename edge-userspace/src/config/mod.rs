@@ -1,6 +1,8 @@
 //! The file, checked once: `raw` is what was written, this is what the rooms are built from. Parse low, build high.
 
+pub mod cache;
 mod check;
+pub mod coding;
 pub mod delta;
 pub mod far;
 pub mod gate;
@@ -45,6 +47,10 @@ pub struct Config {
     pub delta: delta::Node,
     /// Far ends, in the file's order.
     pub far_ends: Vec<delta::FarEnd>,
+    /// What all caches share.
+    pub cache: cache::Node,
+    /// What content coding shares.
+    pub coding: coding::Node,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }
@@ -174,6 +180,10 @@ pub struct Zone {
     pub gate: Option<Arc<gate::Gate>>,
     /// The name of the far end that answers by differences; `None`: none does.
     pub delta: Option<Arc<str>>,
+    /// What is stored of its responses; `None`: nothing.
+    pub cache: Option<Arc<cache::Cache>>,
+    /// How its responses are coded for clients; `None`: as they come.
+    pub coding: Option<Arc<coding::Coding>>,
     /// Where its responses come from.
     pub origin: Origin,
 }

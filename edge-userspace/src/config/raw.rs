@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) gate: super::gate::raw::Node,
     pub(super) delta: super::delta::raw::Node,
     pub(super) far_end: Vec<Spanned<super::delta::raw::FarEnd>>,
+    pub(super) cache: super::cache::raw::Node,
+    pub(super) coding: super::coding::raw::Node,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
@@ -175,6 +177,11 @@ pub(super) struct Zone {
     pub(super) gate: Option<super::gate::raw::Gate>,
     #[serde(default)]
     pub(super) delta: Option<Spanned<String>>,
+    pub(super) cache: Option<super::cache::raw::Cache>,
+    #[serde(default)]
+    pub(super) coding: Option<super::coding::raw::Coding>,
+    #[serde(default)]
+    pub(super) dictionary: Vec<Spanned<super::coding::raw::Dictionary>>,
     pub(super) origin: Spanned<Origin>,
 }
 

@@ -26,13 +26,14 @@ fn printed_defaults_are_the_defaults() {
     let printed: Raw = toml::from_str(DEFAULTS).unwrap();
     let zone = "[[zone]]\nname = \"example\"\nhosts = [\"example.com\", \"*.example.com\"]\ndefault = false\n\
                 certificate = \"example.pem\"\nkey = \"example.key\"\n\
-                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n";
+                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n[zone.cache]\n[zone.coding]\n";
     let bare: Raw = toml::from_str(zone).unwrap();
     assert_eq!(printed, bare);
     let sources = [
         include_str!("raw.rs"),
         include_str!("gate/raw.rs"),
         include_str!("delta/raw.rs"),
+        include_str!("cache/raw.rs"),
     ];
     let keys = sources.iter().flat_map(|source| source.lines()).filter_map(|line| {
         let line = line.trim().trim_start_matches("pub(super) ");
@@ -45,6 +46,18 @@ fn printed_defaults_are_the_defaults() {
         !matches!(
             *k,
             "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate" | "far_end"
+            "zone"
+                | "server"
+                | "log"
+                | "tls"
+                | "admin"
+                | "limits"
+                | "dataplane"
+                | "gate"
+                | "cache"
+                | "coding"
+                | "dictionary"
+                | "r#match"
         )
     }) {
         let documented = DEFAULTS.lines().any(|line| {

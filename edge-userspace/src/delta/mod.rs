@@ -3,11 +3,14 @@
 //!
 //! `near` stands in the edge: it names the version it has (`bases`), asks the far end, undoes the coding (`restore`) and
 //! compares digests before it believes the result. `far` stands beside the origin: it fetches (`flights`, `intake`), keeps
-//! versions (`versions`), encodes what changed (`encodings`). `hop` is what the two say to each other. `codec` makes and
-//! undoes streams, `digest` names versions.
+//! versions (`versions`), encodes what changed (`encodings`). `hop` is what the two say to each other. `coding` codes
+//! responses for clients, `browser` as differences where a browser has a dictionary. `codec` makes and undoes streams,
+//! `digest` names versions.
 
 mod bases;
+pub mod browser;
 pub mod codec;
+pub mod coding;
 pub mod digest;
 mod encodings;
 pub mod far;

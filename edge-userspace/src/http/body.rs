@@ -31,6 +31,9 @@ pub enum BodyError {
     /// Not what its digest says: found before its last byte had left.
     #[error("content from the far end: {0}")]
     Damaged(&'static str),
+    /// Content that several requests share broke off.
+    #[error("content shared with another request broke off")]
+    Shared,
     /// A file could not be read to its end.
     #[error("reading a file: {0}")]
     File(#[source] std::io::Error),

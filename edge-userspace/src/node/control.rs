@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Node;
 use super::gates::Gates;
-use crate::admin::{Control, ControlError, Denial, Denied, Penalised, Penalty};
+use crate::admin::{Control, ControlError, Denial, Denied, Penalised, Penalty, Purged};
 use crate::base::shutdown::Phase;
 use crate::config::Config;
 use crate::dataplane::{self, Added};
@@ -129,6 +129,12 @@ impl Control for Node {
         tracing::info!(target: "edge::gate", %subject, "forgiven by the operator");
         Ok(())
     }
+
+    fn purge(&self, what: &Purged) -> Result<(), ControlError> {
+        super::cache::purge(self.cache.as_ref(), &self.zones.load(), what)?;
+        tracing::info!(target: "edge::cache", %what, "purged by the operator");
+        Ok(())
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
@@ -167,6 +173,8 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     changed("admin.listen", old.admin.listen != new.admin.listen);
     changed("delta", old.delta != new.delta);
     changed("gate", old.gate != new.gate);
+    changed("cache", old.cache != new.cache);
+    changed("coding", old.coding != new.coding);
     changed("log.format", old.log.format != new.log.format);
     keys
 }

@@ -28,6 +28,8 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         request_timeout: None,
         gate: None,
         delta: None,
+        cache: None,
+        coding: None,
         origin: config::Origin::Servers(end.upstream.clone()),
     }));
     Zones::new(&zones)

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{process, worker};
-use crate::admin::{Control, ControlError, Denial, Denied, Penalised, Penalty};
+use crate::admin::{Control, ControlError, Denial, Denied, Penalised, Penalty, Purged};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::config::Mistakes;
@@ -223,7 +223,9 @@ impl End {
 
 /// Why a node's command is refused.
 fn none<T>() -> Result<T, ControlError> {
-    Err(ControlError("a far end has no XDP program and no gate".to_owned()))
+    Err(ControlError(
+        "a far end has no XDP program, no gate and no cache".to_owned(),
+    ))
 }
 
 impl Control for End {
@@ -268,6 +270,10 @@ impl Control for End {
     }
 
     fn forgive(&self, _: Penalised) -> Result<(), ControlError> {
+        none()
+    }
+
+    fn purge(&self, _: &Purged) -> Result<(), ControlError> {
         none()
     }
 }

@@ -22,6 +22,10 @@ pub struct Zone {
     pub request_timeout: Option<Duration>,
     /// The far end that answers by differences; `None`: none does.
     pub delta: Option<Arc<str>>,
+    /// What is stored of its responses; `None`: nothing.
+    pub cache: Option<Arc<config::cache::Cache>>,
+    /// How its responses are coded for clients; `None`: as they come.
+    pub coding: Option<Arc<config::coding::Coding>>,
     /// Where responses come from.
     pub origin: Origin,
 }
@@ -49,6 +53,8 @@ impl Zones {
                 body_bytes: zone.body_bytes,
                 request_timeout: zone.request_timeout,
                 delta: zone.delta.clone(),
+                cache: zone.cache.clone(),
+                coding: zone.coding.clone(),
                 origin: zone.origin.clone(),
             });
             for host in &zone.hosts {

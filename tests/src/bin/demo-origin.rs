@@ -3,7 +3,8 @@
 //! `demo-origin ADDRESS` serves until it is ended:
 //! `/` a page; `/inspect` method, path and headers (JSON if asked for); `/bytes/N` N bytes; `/slow/MS` an answer after MS
 //! milliseconds; `/echo` the request's body, streamed; `/status/CODE` that status; `/changing/N` a page of about N bytes whose
-//! fields change on every request; `/prices/N` JSON with N records, three in ten of which change; `/healthz`.
+//! fields change on every request; `/prices/N` JSON with N records, three in ten of which change; `/release/N` a page with
+//! release N of a script, `/release.N.js`, which may be kept for ten minutes; `/healthz`.
 #![deny(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -109,9 +110,14 @@ async fn answer(request: Request<Incoming>) -> Answer {
             Some(code) if !code.is_informational() => refuse(code, ""),
             _ => refuse(StatusCode::BAD_REQUEST, "/status/CODE wants a status from 200 to 999\n"),
         },
+        ("release", release) => match release.parse() {
+            Ok(release) => page(release),
+            _ => refuse(StatusCode::BAD_REQUEST, "/release/N wants a number\n"),
+        },
+        (script, "") if released(script).is_some() => self::script(released(script).unwrap_or_default()),
         _ => refuse(
             StatusCode::NOT_FOUND,
-            "try / /inspect /bytes/N /slow/MS /echo /status/CODE /changing/N /prices/N /healthz\n",
+            "try / /inspect /bytes/N /slow/MS /echo /status/CODE /changing/N /prices/N /release/N /healthz\n",
         ),
     }
 }
@@ -180,6 +186,36 @@ fn echo(request: Request<Incoming>) -> Answer {
     if let Some(kind) = kind {
         answer.headers_mut().insert(CONTENT_TYPE, kind);
     }
+    answer
+}
+
+/// The release of `release.N.js`.
+fn released(name: &str) -> Option<u32> {
+    name.strip_prefix("release.")?.strip_suffix(".js")?.parse().ok()
+}
+
+/// A page whose title is set by its script.
+fn page(release: u32) -> Answer {
+    let html = format!("<!doctype html>\n<title>no script</title>\n<script src=\"/release.{release}.js\"></script>\n");
+    text("text/html; charset=utf-8", html)
+}
+
+/// A script of about 100 KB; releases differ in a few lines, as releases do.
+fn script(release: u32) -> Answer {
+    let mut script = String::new();
+    for n in 0..2_000_u32 {
+        let changed = if n % 500 == 7 { release } else { 0 };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            script,
+            "function part{n}() {{ return {} + {changed}; }}",
+            n.wrapping_mul(2_654_435_761)
+        );
+    }
+    let _ = writeln!(script, "document.title = 'release {release}';");
+    let mut answer = text("text/javascript; charset=utf-8", script);
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=600"));
     answer
 }
 

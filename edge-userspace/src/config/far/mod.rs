@@ -174,6 +174,11 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
                 object_bytes: 0,
             },
             far_ends: Vec::new(),
+            cache: super::cache::Node::unused(),
+            coding: super::coding::Node {
+                memory: 0,
+                dictionaries: 0,
+            },
             server,
             zones,
         },

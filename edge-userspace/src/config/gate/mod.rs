@@ -31,16 +31,11 @@ pub struct Node {
 impl Node {
     /// Of a process without gates: takes no memory and reads no secret.
     pub(super) fn unused() -> Self {
-        let nowhere = Place {
-            file: PathBuf::new(),
-            line: 0,
-            key: String::new(),
-        };
         Self {
             clients: 0,
             penalties: 0,
             used_tokens: 0,
-            secret: Secret::Own(PathBuf::new(), nowhere),
+            secret: Secret::Own(PathBuf::new(), Place::nowhere()),
             key_epoch: Duration::ZERO,
         }
     }
