@@ -10,6 +10,7 @@ pub mod config;
 pub mod dataplane;
 pub mod gate;
 pub mod http;
+pub mod isolate;
 mod node;
 pub mod origin;
 pub mod route;

@@ -2,6 +2,7 @@
 
 mod check;
 pub mod gate;
+pub mod isolate;
 mod mistake;
 mod raw;
 #[cfg(test)]
@@ -39,6 +40,8 @@ pub struct Config {
     pub log: Log,
     /// What all gates share.
     pub gate: gate::Node,
+    /// What all workers share.
+    pub isolate: isolate::Node,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }
@@ -162,6 +165,10 @@ pub struct Zone {
     pub request_timeout: Option<Duration>,
     /// Who is let in; `None`: everybody.
     pub gate: Option<Arc<gate::Gate>>,
+    /// Code that answers; `None`: none.
+    pub worker: Option<Arc<isolate::Worker>>,
+    /// Which requests go where; what matches none goes to the origin.
+    pub routes: Vec<isolate::Route>,
     /// Where its responses come from.
     pub origin: Origin,
 }
@@ -186,6 +193,8 @@ pub enum Origin {
     Servers(Arc<Upstream>),
     /// Files below this directory.
     Directory(PathBuf),
+    /// Nowhere: the zone's worker answers alone.
+    None,
 }
 
 /// Servers spoken to by HTTP.
@@ -223,6 +232,8 @@ pub struct Upstream {
     pub passive: Option<(u32, Duration)>,
     /// Asking a server for its health.
     pub health: Option<Health>,
+    /// Connect to no address that is private, loopback, link-local or otherwise not of the public Internet.
+    pub public_only: bool,
 }
 
 /// One origin server.

@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) admin: Admin,
     pub(super) log: Log,
     pub(super) gate: super::gate::raw::Node,
+    pub(super) isolate: super::isolate::raw::Node,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
@@ -170,7 +171,12 @@ pub(super) struct Zone {
     pub(super) request_timeout: Option<Time>,
     #[serde(default)]
     pub(super) gate: Option<super::gate::raw::Gate>,
-    pub(super) origin: Spanned<Origin>,
+    #[serde(default)]
+    pub(super) worker: Option<super::isolate::raw::Worker>,
+    #[serde(default)]
+    pub(super) route: Vec<Spanned<super::isolate::raw::Route>>,
+    #[serde(default)]
+    pub(super) origin: Option<Spanned<Origin>>,
 }
 
 section! {

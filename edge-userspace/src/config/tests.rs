@@ -26,10 +26,15 @@ fn printed_defaults_are_the_defaults() {
     let printed: Raw = toml::from_str(DEFAULTS).unwrap();
     let zone = "[[zone]]\nname = \"example\"\nhosts = [\"example.com\", \"*.example.com\"]\ndefault = false\n\
                 certificate = \"example.pem\"\nkey = \"example.key\"\n\
-                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n";
+                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n\
+                [zone.worker]\n[zone.worker.keyvalue]\n";
     let bare: Raw = toml::from_str(zone).unwrap();
     assert_eq!(printed, bare);
-    let sources = [include_str!("raw.rs"), include_str!("gate/raw.rs")];
+    let sources = [
+        include_str!("raw.rs"),
+        include_str!("gate/raw.rs"),
+        include_str!("isolate/raw.rs"),
+    ];
     let keys = sources.iter().flat_map(|source| source.lines()).filter_map(|line| {
         let line = line.trim().trim_start_matches("pub(super) ");
         let (key, rest) = line.split_once(": ")?;
@@ -40,7 +45,7 @@ fn printed_defaults_are_the_defaults() {
     for key in keys.filter(|k| {
         !matches!(
             *k,
-            "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate"
+            "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate" | "isolate"
         )
     }) {
         let documented = DEFAULTS.lines().any(|line| {

@@ -22,6 +22,9 @@ pub enum BodyError {
     /// No bytes moved for longer than the limit.
     #[error("content stalled beyond the limit")]
     Stalled,
+    /// The zone's worker came to a bad end while it made the content.
+    #[error("the worker's content broke off: {0}")]
+    Worker(&'static str),
     /// A file could not be read to its end.
     #[error("reading a file: {0}")]
     File(#[source] std::io::Error),

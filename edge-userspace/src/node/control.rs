@@ -166,6 +166,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     );
     changed("admin.listen", old.admin.listen != new.admin.listen);
     changed("gate", old.gate != new.gate);
+    changed("isolate", old.isolate != new.isolate);
     changed("log.format", old.log.format != new.log.format);
     keys
 }
