@@ -6,6 +6,7 @@ mod feed;
 mod gates;
 mod process;
 mod worker;
+mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,8 +24,11 @@ use crate::cli::{LogFormat, Run, Xdp};
 use crate::config::{self, Config, XdpMode};
 use crate::dataplane::Dataplane;
 use crate::http::handler::Handler;
+use crate::isolate::handler::Isolated;
+use crate::isolate::isolates::Isolates;
 use crate::origin::{self, Fleet, Origin};
 use crate::route::gated::Gated;
+use crate::route::routed::Routed;
 use crate::zones::Zones;
 use crate::{admin, http, tls, zones};
 
@@ -108,6 +112,7 @@ struct Node {
     front: Arc<tls::Front>,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
+    isolates: Option<Arc<Isolates>>,
     fleet: Arc<Fleet>,
     ready: AtomicBool,
     logs: Logs,
@@ -152,6 +157,9 @@ impl Node {
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 
+        // 7 isolate
+        let isolates = workers::start(&config, zones.clone(), &mut registry)?;
+
         // 10 origin
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
 
@@ -165,6 +173,7 @@ impl Node {
             front: front.clone(),
             http: http.clone(),
             redirect: redirect.clone(),
+            isolates,
             fleet: fleet.clone(),
             ready: AtomicBool::new(false),
             logs,
@@ -172,9 +181,15 @@ impl Node {
             config: ArcSwap::from_pointee(config),
         });
         let config = node.config.load();
-        let workers = sockets.start(config.server.workers, || {
-            // Right to left: gate(origin).
+        let workers = sockets.start(config.server.workers, node.isolates.is_some(), || {
+            // Right to left: gate(route(isolate | origin)).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
+            if let Some(isolates) = &node.isolates {
+                let isolated = Arc::new(Isolated::new(isolates.clone(), handler.clone()));
+                handler = Arc::new(Routed::new(isolated.clone(), handler));
+                // What workers ask of other zones travels back to where their own requests came from.
+                isolated.join(Arc::downgrade(&handler));
+            }
             if let Some(gates) = &node.gates {
                 handler = Arc::new(Gated::new(gates.gate.clone(), handler));
             }
@@ -235,6 +250,7 @@ impl Running {
         );
         let watchdog = tokio::spawn(process::watchdog());
         let ticking = tokio::spawn(gates::tick(node.clone()));
+        let sweeping = tokio::spawn(workers::tick(node.clone()));
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),
@@ -258,6 +274,7 @@ impl Running {
         trigger.advance(Phase::Stopped);
         watchdog.abort();
         ticking.abort();
+        sweeping.abort();
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
         let _ = admin.await;
         let _ = health.await;
@@ -310,8 +327,19 @@ impl Node {
             }
             None => {}
         }
+        let workers = match &self.isolates {
+            Some(isolates) => Some((isolates, isolates.plan(&new.zones)?)),
+            None if workers::wanted(&new) => {
+                tracing::warn!("[zone.worker] appeared for the first time; that takes a restart");
+                None
+            }
+            None => None,
+        };
         self.front.reload(&new, loaded)?;
         self.fleet.install(plan);
+        if let Some((isolates, plan)) = workers {
+            isolates.install(plan);
+        }
         self.zones.store(Arc::new(zones));
         self.http.reload(&new);
         self.redirect.adjust(new.server.redirect_port);

@@ -8,8 +8,10 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
+use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::artifact::Sound;
 use super::error::Error;
 use crate::config::isolate::{MEMORY_MOST, TABLE_MOST};
 
@@ -121,6 +123,21 @@ pub(super) fn fingerprint(wasm: &wasmtime::Engine) -> [u8; 32] {
         *to = *from;
     }
     name
+}
+
+/// Maps compiled code.
+///
+/// # Errors
+/// [`Error::Refused`]: it is of another engine.
+pub(super) fn map(engine: &Engine, code: &Sound) -> Result<Component, Error> {
+    #[expect(
+        unsafe_code,
+        reason = "wasmtime trusts compiled code; `Sound` is code that this node wrote"
+    )]
+    // SAFETY: a `Sound` is a file whose MAC, with a key that only this node has, covers all its bytes, and wasmtime's compiler
+    // in a process of this node wrote them. The directory is closed to other users, so nobody changes the mapped file.
+    let mapped = unsafe { Component::deserialize_file(&engine.wasm, code.path()) };
+    mapped.map_err(|e| Error::Refused(format!("{e:#}")))
 }
 
 impl Ticker {

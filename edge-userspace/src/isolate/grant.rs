@@ -42,6 +42,8 @@ pub struct Grant {
 pub(super) struct Lineage {
     /// Requests above this one, on this node and, by `CDN-Loop`, on others.
     pub(super) depth: u32,
+    /// Of them on others.
+    outside: u32,
     /// Sub-requests that are left to the whole tree of requests that one client's request grew.
     pub(super) left: Arc<AtomicU32>,
     /// `CDN-Loop` as it came (RFC 8586): a guest must not be able to take it off.
@@ -112,9 +114,17 @@ impl Lineage {
         let left = subrequests.checked_shr(passes.saturating_mul(3)).unwrap_or(0);
         Self {
             depth: passes,
+            outside: passes,
             left: Arc::new(AtomicU32::new(left)),
             passed,
         }
+    }
+}
+
+impl Lineage {
+    /// Whether another guest of this node waits for the request.
+    pub(super) fn is_nested(&self) -> bool {
+        self.depth > self.outside
     }
 }
 

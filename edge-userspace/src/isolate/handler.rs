@@ -20,6 +20,7 @@ use super::isolates::Isolates;
 use super::program::{Call, Responder};
 use super::slots::Slot;
 use crate::http::body::{Body, BodyError};
+use crate::http::forwarded;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Report, Request, Response};
 
@@ -83,7 +84,8 @@ impl Isolated {
             Some(lineage) => lineage,
             None => Lineage::root(&request.head.headers, limits.subrequests),
         };
-        let nested = lineage.depth > 0;
+        let nested = lineage.is_nested();
+        forwarded::rewrite(&mut request.head.headers, &request.exchange);
         let failed = |ended: Ended| {
             tenant.counts.failed(ended);
             ended.failure()

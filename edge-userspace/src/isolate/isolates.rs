@@ -2,13 +2,15 @@
 //! worker threads; asked by the control commands.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use wasmtime::component::Linker;
 
+use super::artifact::{Artifacts, directory};
 use super::component::Host;
+use super::deploy::Mapped;
 use super::engine::Engine;
 use super::error::Error;
 use super::metrics::Metrics;
@@ -22,21 +24,28 @@ pub struct Isolates {
     engine: Engine,
     pub(super) linker: Linker<Host>,
     zones: Current,
-    tenants: ArcSwap<HashMap<Arc<str>, Arc<Tenant>>>,
+    pub(super) tenants: ArcSwap<HashMap<Arc<str>, Arc<Tenant>>>,
     slots: Slots,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     pub(super) config: config::isolate::Node,
-    turns: usize,
+    pub(super) turns: usize,
+    pub(super) artifacts: Artifacts,
+    pub(super) mapped: Mutex<Mapped>,
+    /// Held by whoever changes what is deployed.
+    pub(super) busy: Mutex<()>,
 }
 
 impl Isolates {
-    /// For the zones of `config` that have a worker. What they stored and deployed is opened by [`Isolates::reload`].
+    /// For the zones of `config` that have a worker. What they stored and deployed is opened by
+    /// [`Isolates::plan`].
     ///
     /// # Errors
     /// The engine or the state directory cannot be had.
     pub fn new(config: &Config, zones: Current, metrics: Metrics) -> Result<Arc<Self>, Error> {
         let engine = Engine::new(config.isolate.instances)?;
         let linker = super::component::linker(&engine)?;
+        directory(&config.isolate.state_directory)?;
+        let artifacts = Artifacts::open(&config.isolate.state_directory, engine.fingerprint())?;
         let all = usize::try_from(config.isolate.instances).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
             linker,
@@ -47,6 +56,9 @@ impl Isolates {
             metrics,
             config: config.isolate.clone(),
             turns: config.server.workers,
+            artifacts,
+            mapped: Mutex::default(),
+            busy: Mutex::default(),
             engine,
         }))
     }

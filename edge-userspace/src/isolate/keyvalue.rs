@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::Semaphore;
 
@@ -26,16 +27,16 @@ const CALLS: usize = 8;
 const CACHE: usize = 1 << 20;
 
 /// A zone's database.
-pub struct Vault {
+pub(super) struct Vault {
     database: Database,
-    limits: Keyvalue,
+    limits: ArcSwap<Keyvalue>,
     /// To be held during each call.
     pub(super) calls: Arc<Semaphore>,
 }
 
 /// Why a value was not stored or read; a guest is told these words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// The zone's quota of bytes.
     #[error("the zone's quota of bytes is used up")]
     Bytes,
@@ -104,13 +105,14 @@ impl Vault {
         make().map_err(|e| failed(e.to_string()))?;
         Ok(Self {
             database,
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             calls: Arc::new(Semaphore::new(CALLS)),
         })
     }
 
-    pub(super) fn limits(&self) -> &Keyvalue {
-        &self.limits
+    /// Other limits from now on; what is stored stays.
+    pub(super) fn adjust(&self, limits: Keyvalue) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// The values of `keys`, in their order.
@@ -199,7 +201,8 @@ impl Vault {
         if key.is_empty() || key.len() > KEY {
             return Err(Refusal::Key);
         }
-        if value.len() > self.limits.value_bytes {
+        let limits = self.limits.load();
+        if value.len() > limits.value_bytes {
             return Err(Refusal::Value);
         }
         if let Some(old) = values.insert(key, value)? {
@@ -207,10 +210,10 @@ impl Vault {
         }
         usage.bytes = usage.bytes.saturating_add((key.len() + value.len()) as u64);
         usage.keys = usage.keys.saturating_add(1);
-        if usage.bytes > self.limits.bytes {
+        if usage.bytes > limits.bytes {
             return Err(Refusal::Bytes);
         }
-        if usage.keys > self.limits.keys {
+        if usage.keys > limits.keys {
             return Err(Refusal::Keys);
         }
         Ok(())

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::budget::Meter;
 use super::error::Ended;
@@ -159,7 +159,7 @@ struct Inner {
 }
 
 /// A zone's figures for `/status` and `edge worker list`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Summary {
     /// Requests given to the worker.
     pub requests: u64,
@@ -168,7 +168,7 @@ pub struct Summary {
     /// Of them under way.
     pub active: i64,
     /// By reason, those that are not zero.
-    pub failures: std::collections::BTreeMap<&'static str, u64>,
+    pub failures: std::collections::BTreeMap<String, u64>,
     /// Sub-requests that got a response.
     pub subrequests: u64,
     /// Sub-requests that were refused or failed.
@@ -249,7 +249,7 @@ impl Counts {
                 .iter()
                 .zip(&this.failures)
                 .filter(|(_, counter)| counter.get() > 0)
-                .map(|(ended, counter)| (ended.label(), counter.get()))
+                .map(|(ended, counter)| (ended.label().to_owned(), counter.get()))
                 .collect(),
             subrequests: answered.get(),
             subrequests_refused: refused.get(),

@@ -5,9 +5,12 @@
 //! A program ([`program`]) of any kind runs under the same limits ([`budget`], [`store`], [`slots`]), with the same view of the
 //! world ([`grant`]), and ends for the same reasons ([`error`]).
 
+mod artifact;
 pub mod budget;
 pub mod clocks;
+pub(crate) mod compile;
 mod component;
+pub mod deploy;
 pub mod engine;
 pub mod error;
 pub mod grant;
@@ -17,8 +20,10 @@ mod keyvalue;
 pub mod log;
 pub mod metrics;
 pub mod program;
+pub mod project;
 mod slots;
 mod speech;
 pub mod store;
 pub mod tenant;
+pub mod versions;
 mod wasi;

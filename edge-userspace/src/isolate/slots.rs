@@ -19,6 +19,7 @@ pub(super) struct Slots {
     nested: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_most: usize,
+    nested_most: usize,
 }
 
 /// A slot; free again when dropped.
@@ -32,7 +33,13 @@ impl Slots {
             nested: Arc::new(Semaphore::new(nested)),
             waiting: AtomicUsize::new(0),
             waiting_most: outer,
+            nested_most: nested,
         }
+    }
+
+    /// As it was made.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.waiting_most, self.nested_most)
     }
 
     /// A slot for a client's request, or for one that another worker made.

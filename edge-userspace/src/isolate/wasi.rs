@@ -9,7 +9,6 @@ use super::keyvalue::{Refusal, Vault};
 use super::log::Level;
 
 mod generated {
-    #![expect(missing_docs, reason = "generated from wit/")]
     wasmtime::component::bindgen!({
         path: "wit",
         world: "edge:worker/extras",
@@ -30,10 +29,12 @@ const BUCKET: &str = "default";
 
 /// A bucket that a guest opened.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated code names it as public")]
 pub struct Bucket;
 
 /// What a store's calls fail with.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated code names it as public")]
 pub enum StoreError {
     NoSuchStore,
     Refused(Refusal),
