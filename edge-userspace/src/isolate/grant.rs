@@ -14,7 +14,7 @@ use super::tenant::Tenant;
 use crate::config::Origin;
 use crate::config::value::OriginAddress;
 use crate::http::body::Body;
-use crate::http::handler::{Handler, Reason};
+use crate::http::handler::{Fault, Handler, Reason};
 use crate::http::message::{Exchange, Request, Response};
 use crate::zones::{Current, Zone};
 
@@ -142,6 +142,10 @@ impl Grant {
             Err(refused) => (None, Err(refused)),
         };
         self.tenant.counts.subrequest(outcome.is_ok());
+        if matches!(outcome, Err(Refused::TooMany)) {
+            // A guest may try as often as it likes, and the log would grow with it.
+            return Err(Refused::TooMany);
+        }
         tracing::info!(
             target: "edge::isolate",
             id = %self.exchange.id,
@@ -161,13 +165,13 @@ impl Grant {
         request: http::Request<Body>,
         started: Instant,
     ) -> Result<(Option<Arc<str>>, Response), Refused> {
-        let depth = self.lineage.depth.saturating_add(1);
-        if depth > DEPTH {
-            return Err(Refused::Loop);
-        }
         let count = |left: u32| left.checked_sub(1);
         if self.lineage.left.fetch_update(Relaxed, Relaxed, count).is_err() {
             return Err(Refused::TooMany);
+        }
+        let depth = self.lineage.depth.saturating_add(1);
+        if depth > DEPTH {
+            return Err(Refused::Loop);
         }
         let (mut head, body) = request.into_parts();
         let authority = head.uri.authority().cloned().ok_or(Refused::Malformed)?;
@@ -193,7 +197,14 @@ impl Grant {
         match way {
             Way::Origin => {
                 let request = Request { head, body, exchange };
-                let response = self.reach.origin.handle(request).await.map_err(|f| refused(f.reason))?;
+                let response = match self.reach.origin.handle(request).await {
+                    Ok(response) => response,
+                    // Said by the origin, in effect: there is no such file.
+                    Err(failure) if failure.reason.fault() == Fault::Client => {
+                        Response::new(failure.reason.status(), Body::Empty)
+                    }
+                    Err(failure) => return Err(refused(failure.reason)),
+                };
                 Ok((None, response))
             }
             Way::Zone => {

@@ -172,7 +172,13 @@ impl Running {
         // `{:#}` would render the chain, `{:?}` the backtrace, which costs 100 ms.
         let cause = error.root_cause().to_string();
         let cause: String = cause.chars().take(500).collect();
-        self.grant.say(super::log::Level::Error, &format!("{ended}: {cause}"));
+        let words = ended.to_string();
+        let text = if words == cause {
+            words
+        } else {
+            format!("{words}: {cause}")
+        };
+        self.grant.say(super::log::Level::Error, &text);
     }
 }
 
