@@ -192,7 +192,7 @@ fn write_files(directory: &Path) {
             ),
             "mirror" => format!("file = \"{file}\"\nzones = [\"attacks\"]\n"),
             "victim" => format!(
-                "file = \"{file}\"\nsettings = {{ plan = \"gold\" }}\nsecrets = {{ api = \"api.key\" }}\n\
+                "file = \"{file}\"\ncpu = \"2s\"\nsettings = {{ plan = \"gold\" }}\nsecrets = {{ api = \"api.key\" }}\n\
                  [zone.worker.keyvalue]\nbytes = \"20KiB\"\n"
             ),
             _ => format!("file = \"{file}\"\nreuse = 3\n"),

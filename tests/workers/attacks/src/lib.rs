@@ -63,8 +63,10 @@ impl Guest for Attacks {
             "/nested" => ask(query),
             "/fanout" => fanout(query),
             "/log" => {
-                for n in 0..100_000 {
-                    eprintln!("line {n} of a flood {}", "x".repeat(200));
+                let stderr = wasip2::cli::stderr::get_stderr();
+                let line = format!("{}\n", "x".repeat(200));
+                for _ in 0..20_000 {
+                    stderr.blocking_write_and_flush(line.as_bytes()).expect("taken, or dropped");
                 }
                 log(Level::Critical, "flood", &"y".repeat(1 << 20));
                 "logged".to_owned()
