@@ -98,8 +98,8 @@ impl Isolates {
                 )),
             };
             let active = match &worker.file {
-                Some((path, _)) => self.from_file(&tenant, path)?,
-                None => self.from_versions(&tenant),
+                Some((path, _)) => self.configured(&tenant, path)?,
+                None => self.deployed(&tenant),
             };
             let vault = match (&worker.keyvalue, tenant.vault.load_full()) {
                 (None, _) => None,
@@ -142,7 +142,7 @@ impl Isolates {
         self.prune();
     }
 
-    fn from_file(&self, tenant: &Tenant, path: &Path) -> Result<Option<Active>, Error> {
+    fn configured(&self, tenant: &Tenant, path: &Path) -> Result<Option<Active>, Error> {
         let bytes = std::fs::read(path).map_err(artifact::failed(path, "the worker cannot be read"))?;
         let digest = Digest::of(&bytes);
         let same = |active: &Arc<Active>| active.version == 0 && active.digest == digest.hex();
@@ -158,7 +158,7 @@ impl Isolates {
         }))
     }
 
-    fn from_versions(&self, tenant: &Tenant) -> Option<Active> {
+    fn deployed(&self, tenant: &Tenant) -> Option<Active> {
         if tenant.active.load().as_ref().is_some_and(|active| active.version > 0) {
             return None;
         }

@@ -164,7 +164,7 @@ fn neighbours_of_spinners_keep_their_pace() {
     let mut sorted = slow;
     sorted.sort_by(f64::total_cmp);
     let (middle, high) = (sorted[100], sorted[190]);
-    assert!(world.failures("mirror", "cpu") > 4.0);
+    assert!(world.failures("mirror", "cpu") >= 1.0);
     // Each spinner that is ahead takes a tick of a millisecond; a machine that is busy otherwise takes what it takes.
     assert!(middle < 0.05 && high < 0.25, "{middle} {high}");
 }

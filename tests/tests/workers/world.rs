@@ -190,7 +190,7 @@ fn write_files(directory: &Path) {
                  origins = [{{ address = \"http://localhost:9180\" }}, {{ address = \"http://127.0.0.1:9180\" }}]\n\
                  concurrency = 20\n"
             ),
-            "mirror" => format!("file = \"{file}\"\nzones = [\"attacks\"]\n"),
+            "mirror" => format!("file = \"{file}\"\ncpu = \"500ms\"\nzones = [\"attacks\"]\n"),
             "victim" => format!(
                 "file = \"{file}\"\ncpu = \"2s\"\nsettings = {{ plan = \"gold\" }}\nsecrets = {{ api = \"api.key\" }}\n\
                  [zone.worker.keyvalue]\nbytes = \"20KiB\"\n"

@@ -4,6 +4,7 @@
 
 mod edge;
 mod http;
+mod isolate;
 mod load;
 mod nginx;
 mod storm;
@@ -16,6 +17,8 @@ use anyhow::Result;
 pub(crate) enum Bench {
     /// Requests per CPU-second of an HTTPS reverse proxy, against nginx
     Http(http::BenchHttp),
+    /// CPU per request of zones' workers, against workerd
+    Isolate(isolate::BenchIsolate),
     /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against nginx
     Storm(storm::BenchStorm),
     /// Nanoseconds per packet of the XDP program, against xdp-filter
@@ -26,6 +29,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Http(bench) => http::run(bench),
+        Bench::Isolate(bench) => isolate::run(bench),
         Bench::Storm(bench) => storm::run(bench),
         Bench::Xdp(bench) => xdp::run(bench),
     }
