@@ -1,5 +1,7 @@
 //! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and completions from [`command`].
 
+mod worker;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,6 +42,11 @@ enum Command {
     Cache(CacheArguments),
     /// Make, verify or inspect a wait token.
     Token(gate::command::Token),
+    /// Deploy and watch zones' workers on a running node, or begin a new one.
+    Worker(worker::Worker),
+    /// Compile a worker from standard input to standard output, under limits: run by the daemon.
+    #[command(hide = true)]
+    WorkerCompile(worker::Compile),
     /// Remove XDP programs, maps and pins that a node left behind. Without this, protection outlives the daemon.
     Detach(Detach),
     /// Show the version and what this build can do.
@@ -261,6 +268,8 @@ pub fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
+        Command::Worker(command) => worker::run(&command),
+        Command::WorkerCompile(arguments) => worker::compile(&arguments),
         Command::Detach(detach) => self::detach(&detach),
         Command::Version => {
             print(&version());

@@ -12,6 +12,7 @@ pub mod dataplane;
 pub mod delta;
 pub mod gate;
 pub mod http;
+pub mod isolate;
 mod node;
 pub mod origin;
 pub mod quic;

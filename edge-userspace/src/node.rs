@@ -10,6 +10,7 @@ mod feed;
 mod gates;
 mod process;
 mod worker;
+mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,8 +32,11 @@ use crate::delta::{Near, near};
 use crate::gate::sealed;
 use crate::gate::token::Tokens;
 use crate::http::handler::Handler;
+use crate::isolate::handler::Isolated;
+use crate::isolate::isolates::Isolates;
 use crate::origin::{self, Fleet, Origin};
 use crate::route::gated::Gated;
+use crate::route::routed::Routed;
 use crate::zones::Zones;
 use crate::{admin, http, quic, tls, zones};
 
@@ -122,6 +126,7 @@ struct Node {
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
     near: Arc<near::Shared>,
+    isolates: Option<Arc<Isolates>>,
     fleet: Arc<Fleet>,
     ready: AtomicBool,
     logs: Logs,
@@ -175,6 +180,9 @@ impl Node {
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 
+        // 7 isolate
+        let isolates = workers::start(&config, zones.clone(), &mut registry)?;
+
         // 8 cache
         let cache = cache::start(&config, &mut registry)?;
 
@@ -202,6 +210,7 @@ impl Node {
             http: http.clone(),
             redirect: redirect.clone(),
             near: near.clone(),
+            isolates,
             fleet: fleet.clone(),
             ready: AtomicBool::new(false),
             logs,
@@ -209,12 +218,18 @@ impl Node {
             config: ArcSwap::from_pointee(config),
         });
         let config = node.config.load();
-        let workers = sockets.start(config.server.workers, || {
-            // Right to left: gate(coding(cache(near(origin)))).
+        let workers = sockets.start(config.server.workers, node.isolates.is_some(), || {
+            // Right to left: gate(route(isolate | coding(cache(near(origin))))).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
             handler = Arc::new(Near::new(near.clone(), handler));
             handler = cache::around(node.cache.as_ref(), handler);
             handler = coding::around(&node.coding, handler);
+            if let Some(isolates) = &node.isolates {
+                let isolated = Arc::new(Isolated::new(isolates.clone(), handler.clone()));
+                handler = Arc::new(Routed::new(isolated.clone(), handler));
+                // What workers ask of other zones travels back to where their own requests came from.
+                isolated.join(Arc::downgrade(&handler));
+            }
             if let Some(gates) = &node.gates {
                 handler = Arc::new(Gated::new(gates.gate.clone(), handler));
             }
@@ -280,6 +295,7 @@ impl Running {
             tokio::spawn(cache::tick(node.cache.clone())),
             tokio::spawn(coding::tick(node.coding.clone())),
         ];
+        let sweeping = tokio::spawn(workers::tick(node.clone()));
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),
@@ -304,6 +320,7 @@ impl Running {
         watchdog.abort();
         ticking.abort();
         measuring.iter().for_each(tokio::task::JoinHandle::abort);
+        sweeping.abort();
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
         let _ = admin.await;
         let _ = health.await;
@@ -360,12 +377,23 @@ impl Node {
         if self.cache.is_none() && cache::wanted(&new) {
             tracing::warn!("[zone.cache] appeared for the first time; that takes a restart");
         }
+        let workers = match &self.isolates {
+            Some(isolates) => Some((isolates, isolates.plan(&new.zones)?)),
+            None if workers::wanted(&new) => {
+                tracing::warn!("[zone.worker] appeared for the first time; that takes a restart");
+                None
+            }
+            None => None,
+        };
         self.front.reload(&new, loaded)?;
         if let Some(quic) = &self.quic {
             quic.reload(&new, &self.front)?;
         }
         self.fleet.install(plan);
         delta::install(&self.near, &new, &with_far_ends);
+        if let Some((isolates, plan)) = workers {
+            isolates.install(plan);
+        }
         self.zones.store(Arc::new(zones));
         self.http.reload(&new);
         self.redirect.adjust(new.server.redirect_port);

@@ -63,6 +63,7 @@ const TOOLS: &[Tool] = {
         tool("nft", "nftables", &[Bench]),
         tool("ethtool", "ethtool", &[Bench]),
         tool("xdp-filter", "xdp-tools", &[Bench]),
+        tool("npm", "npm", &[Bench]),
         tool("git", "git", &[Lint]),
     ]
 };

@@ -9,7 +9,7 @@ use crate::workspace::{self, Profile};
 /// Tests that need root make network namespaces or load XDP programs; without root they say SKIPPED and why.
 #[derive(clap::Args)]
 pub(crate) struct Test {
-    /// Skip `setup` and `build-ebpf`
+    /// Skip `setup`, `build-ebpf` and `build-workers`
     #[arg(long)]
     no_setup: bool,
     /// Arguments for `cargo test`, for example `-p edge-userspace` or `-- --nocapture`
@@ -20,7 +20,7 @@ pub(crate) struct Test {
 /// Runs the tests; the last thing on the terminal is the runner's own summary.
 pub(crate) fn run(test: &Test) -> Result<()> {
     if !test.no_setup {
-        workspace::prepare(&[workspace::SETUP_TEST, workspace::BUILD_EBPF])?;
+        workspace::prepare(&[workspace::SETUP_TEST, workspace::BUILD_EBPF, workspace::BUILD_WORKERS])?;
     }
     // Tests start the daemon, the demo origin and this program, which `cargo test` alone would not all build.
     workspace::build_binaries(Profile::Dev)?;

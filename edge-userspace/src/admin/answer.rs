@@ -94,14 +94,14 @@ pub(super) fn answer(
         "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: /metrics /healthz /readyz /status /deny /penalty /cache/purge\n",
+            "known: /metrics /healthz /readyz /status /deny /penalty /cache/purge /worker\n",
         ),
     }
 }
 
 /// Whether the request was addressed to an address or to localhost: a name that an attacker's DNS points here (rebinding)
 /// is refused. A request over a Unix socket names no host or `localhost`.
-fn local_host(headers: &HeaderMap) -> bool {
+pub(super) fn local_host(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let Ok(host) = host.to_str() else { return false };
     let Ok(authority) = host.parse::<http::uri::Authority>() else {
@@ -133,14 +133,14 @@ fn not_allowed(methods: &'static str) -> Answer {
     answer
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     match serde_json::to_string_pretty(value) {
         Ok(body) => with_type(status, "application/json", body + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Answer {
+pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Answer {
     with_type(status, "text/plain; charset=utf-8", body.into())
 }
 
@@ -221,6 +221,9 @@ mod tests {
                 Purged::Url { .. } => Ok(()),
                 _ => Err(ControlError("none".to_owned())),
             }
+        }
+        fn worker(&self, _: super::super::WorkerOrder) -> super::super::Ordered<'_> {
+            Box::pin(async { Err(ControlError("none".to_owned())) })
         }
     }
 

@@ -6,11 +6,15 @@ pub mod client;
 pub mod log;
 pub mod metrics;
 pub mod server;
+mod worker;
 
 use std::fmt;
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +67,45 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// Why not, in words for the operator.
     fn purge(&self, what: &Purged) -> Result<(), ControlError>;
+    /// Does something with zones' workers; may take seconds.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    fn worker(&self, order: WorkerOrder) -> Ordered<'_>;
+}
+
+/// What [`Control::worker`] gives back.
+pub type Ordered<'a> = Pin<Box<dyn Future<Output = Result<serde_json::Value, ControlError>> + Send + 'a>>;
+
+/// What operators want of workers.
+#[derive(Clone, Debug)]
+pub enum WorkerOrder {
+    /// Make `bytes` the zone's worker.
+    Deploy {
+        /// The zone's name.
+        zone: String,
+        /// The file.
+        bytes: Bytes,
+    },
+    /// Activate an earlier version.
+    Rollback {
+        /// The zone's name.
+        zone: String,
+        /// Which; `None`: the one before.
+        version: Option<u64>,
+    },
+    /// Versions and figures.
+    List {
+        /// The zone's name; `None`: all.
+        zone: Option<String>,
+    },
+    /// What a zone's worker said.
+    Logs {
+        /// The zone's name.
+        zone: String,
+        /// Lines behind this number.
+        after: u64,
+    },
 }
 
 /// One entry of the deny list.

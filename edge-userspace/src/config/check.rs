@@ -99,6 +99,8 @@ impl<'a> Checker<'a> {
         self.mistakes.extend(mistakes);
         let (coding, mistakes) = super::coding::check::node(&raw.coding, self.source);
         self.mistakes.extend(mistakes);
+        let (isolate, mistakes) = super::isolate::check::node(&raw.isolate, self.source);
+        self.mistakes.extend(mistakes);
         Config {
             server,
             dataplane,
@@ -116,6 +118,7 @@ impl<'a> Checker<'a> {
             far_ends,
             cache,
             coding,
+            isolate,
             zones,
         }
     }
@@ -355,10 +358,48 @@ impl<'a> Checker<'a> {
                     self.mistakes.extend(mistakes);
                     coding.map(Arc::new)
                 },
-                origin: self.origin(&zone.origin),
+                worker: zone.worker.as_ref().map(|worker| {
+                    let (worker, mistakes) = super::isolate::check::worker(worker, self.source);
+                    self.mistakes.extend(mistakes);
+                    Arc::new(worker)
+                }),
+                routes: {
+                    let (worker, origin) = (zone.worker.is_some(), zone.origin.is_some());
+                    let (routes, mistakes) = super::isolate::check::routes(&zone.route, worker, origin, self.source);
+                    self.mistakes.extend(mistakes);
+                    routes
+                },
+                origin: match &zone.origin {
+                    Some(origin) => self.origin(origin),
+                    None => {
+                        if zone.worker.is_none() && zone.route.is_empty() {
+                            let mend = "write [zone.origin] or [zone.worker]";
+                            self.mistake(zone.name.span(), "a zone that nothing answers for", mend);
+                        }
+                        Origin::None
+                    }
+                },
             });
         }
+        self.asked_zones(raw, &names);
         zones
+    }
+
+    /// A worker may only ask zones that there are.
+    fn asked_zones(&mut self, raw: &[Spanned<raw::Zone>], names: &HashMap<String, usize>) {
+        for (span, name) in raw
+            .iter()
+            .filter_map(|zone| zone.get_ref().worker.as_ref())
+            .flat_map(super::isolate::raw::Worker::asked)
+        {
+            if !names.contains_key(name) {
+                self.mistake(
+                    span,
+                    format!("there is no zone \"{name}\""),
+                    "write the name of a [[zone]]",
+                );
+            }
+        }
     }
 
     fn certificate(&mut self, zone: &raw::Zone, server: &Server) -> Option<Certificate> {
@@ -469,6 +510,7 @@ impl<'a> Checker<'a> {
             upgrades: raw.upgrades,
             passive: (passive > 0).then_some((passive, raw.passive.cooldown.0)),
             health: raw.health.as_ref().map(|health| self.health(health)),
+            public_only: false,
         }))
     }
 

@@ -6,6 +6,7 @@ pub mod coding;
 pub mod delta;
 pub mod far;
 pub mod gate;
+pub mod isolate;
 mod mistake;
 mod raw;
 #[cfg(test)]
@@ -51,6 +52,8 @@ pub struct Config {
     pub cache: cache::Node,
     /// What content coding shares.
     pub coding: coding::Node,
+    /// What all workers share.
+    pub isolate: isolate::Node,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }
@@ -184,6 +187,10 @@ pub struct Zone {
     pub cache: Option<Arc<cache::Cache>>,
     /// How its responses are coded for clients; `None`: as they come.
     pub coding: Option<Arc<coding::Coding>>,
+    /// Code that answers; `None`: none.
+    pub worker: Option<Arc<isolate::Worker>>,
+    /// Which requests go where; what matches none goes to the origin.
+    pub routes: Vec<isolate::Route>,
     /// Where its responses come from.
     pub origin: Origin,
 }
@@ -208,6 +215,8 @@ pub enum Origin {
     Servers(Arc<Upstream>),
     /// Files below this directory.
     Directory(PathBuf),
+    /// Nowhere: the zone's worker answers alone.
+    None,
 }
 
 /// Servers spoken to by HTTP.
@@ -247,6 +256,8 @@ pub struct Upstream {
     pub passive: Option<(u32, Duration)>,
     /// Asking a server for its health.
     pub health: Option<Health>,
+    /// Connect to no address that is private, loopback, link-local or otherwise not of the public Internet.
+    pub public_only: bool,
 }
 
 /// One origin server.

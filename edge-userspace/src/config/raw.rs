@@ -25,6 +25,7 @@ pub(super) struct Raw {
     pub(super) far_end: Vec<Spanned<super::delta::raw::FarEnd>>,
     pub(super) cache: super::cache::raw::Node,
     pub(super) coding: super::coding::raw::Node,
+    pub(super) isolate: super::isolate::raw::Node,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
@@ -177,12 +178,18 @@ pub(super) struct Zone {
     pub(super) gate: Option<super::gate::raw::Gate>,
     #[serde(default)]
     pub(super) delta: Option<Spanned<String>>,
+    #[serde(default)]
     pub(super) cache: Option<super::cache::raw::Cache>,
     #[serde(default)]
     pub(super) coding: Option<super::coding::raw::Coding>,
     #[serde(default)]
     pub(super) dictionary: Vec<Spanned<super::coding::raw::Dictionary>>,
-    pub(super) origin: Spanned<Origin>,
+    #[serde(default)]
+    pub(super) worker: Option<super::isolate::raw::Worker>,
+    #[serde(default)]
+    pub(super) route: Vec<Spanned<super::isolate::raw::Route>>,
+    #[serde(default)]
+    pub(super) origin: Option<Spanned<Origin>>,
 }
 
 section! {

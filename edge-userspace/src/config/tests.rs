@@ -26,7 +26,9 @@ fn printed_defaults_are_the_defaults() {
     let printed: Raw = toml::from_str(DEFAULTS).unwrap();
     let zone = "[[zone]]\nname = \"example\"\nhosts = [\"example.com\", \"*.example.com\"]\ndefault = false\n\
                 certificate = \"example.pem\"\nkey = \"example.key\"\n\
-                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n[zone.cache]\n[zone.coding]\n";
+                [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n\
+                [zone.cache]\n[zone.coding]\n\
+                [zone.worker]\n[zone.worker.keyvalue]\n";
     let bare: Raw = toml::from_str(zone).unwrap();
     assert_eq!(printed, bare);
     let sources = [
@@ -34,6 +36,7 @@ fn printed_defaults_are_the_defaults() {
         include_str!("gate/raw.rs"),
         include_str!("delta/raw.rs"),
         include_str!("cache/raw.rs"),
+        include_str!("isolate/raw.rs"),
     ];
     let keys = sources.iter().flat_map(|source| source.lines()).filter_map(|line| {
         let line = line.trim().trim_start_matches("pub(super) ");
@@ -58,6 +61,7 @@ fn printed_defaults_are_the_defaults() {
                 | "coding"
                 | "dictionary"
                 | "r#match"
+            "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate" | "isolate"
         )
     }) {
         let documented = DEFAULTS.lines().any(|line| {

@@ -34,6 +34,9 @@ pub enum BodyError {
     /// Content that several requests share broke off.
     #[error("content shared with another request broke off")]
     Shared,
+    /// The zone's worker came to a bad end while it made the content.
+    #[error("the worker's content broke off: {0}")]
+    Worker(&'static str),
     /// A file could not be read to its end.
     #[error("reading a file: {0}")]
     File(#[source] std::io::Error),

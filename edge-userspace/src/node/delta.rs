@@ -30,6 +30,8 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         delta: None,
         cache: None,
         coding: None,
+        worker: None,
+        routes: Vec::new(),
         origin: config::Origin::Servers(end.upstream.clone()),
     }));
     Zones::new(&zones)

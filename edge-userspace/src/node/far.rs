@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{process, worker};
-use crate::admin::{Control, ControlError, Denial, Denied, Penalised, Penalty, Purged};
+use crate::admin::{Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::config::Mistakes;
@@ -58,7 +58,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
         let shared = store(&config, &mut registry)?;
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.node.server.redirect_port));
-        let workers = sockets.start(config.node.server.workers, || {
+        let workers = sockets.start(config.node.server.workers, false, || {
             // Right to left: far(origin).
             let origin: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
             let handler: Arc<dyn Handler> = Arc::new(Far::new(shared.clone(), origin));
@@ -224,7 +224,7 @@ impl End {
 /// Why a node's command is refused.
 fn none<T>() -> Result<T, ControlError> {
     Err(ControlError(
-        "a far end has no XDP program, no gate and no cache".to_owned(),
+        "a far end has no XDP program, no gate, no cache and no workers".to_owned(),
     ))
 }
 
@@ -275,5 +275,9 @@ impl Control for End {
 
     fn purge(&self, _: &Purged) -> Result<(), ControlError> {
         none()
+    }
+
+    fn worker(&self, _: WorkerOrder) -> Ordered<'_> {
+        Box::pin(async { none() })
     }
 }

@@ -37,6 +37,9 @@ pub(super) enum ConnectError {
     /// The operator or the network: the name has no address.
     #[error("the name does not resolve")]
     Resolve,
+    /// The operator or the owner of the name: it has none but addresses that this upstream must not be asked at.
+    #[error("the name has private addresses only")]
+    Private,
     /// The origin: nothing listens.
     #[error("connection refused")]
     Refused,
@@ -67,7 +70,7 @@ impl ConnectError {
     /// As shown in `/status`.
     pub(super) fn trouble(&self) -> Trouble {
         match self {
-            Self::Resolve => Trouble::Resolve,
+            Self::Resolve | Self::Private => Trouble::Resolve,
             Self::Refused => Trouble::Refused,
             Self::Unreachable(_) => Trouble::Unreachable,
             Self::Timeout => Trouble::Timeout,
@@ -113,6 +116,7 @@ pub(super) struct Connector {
     server_name: Option<ServerName<'static>>,
     http: OriginHttp,
     timeout: Duration,
+    public_only: bool,
 }
 
 /// A connection, not spoken on yet.
@@ -167,6 +171,7 @@ impl Connector {
                 .and_then(|name| ServerName::try_from(name.to_owned()).ok()),
             http: upstream.http,
             timeout: upstream.connect_timeout,
+            public_only: upstream.public_only,
         })
     }
 
@@ -193,7 +198,18 @@ impl Connector {
     ) -> Result<Connected, ConnectError> {
         let stream = match server.host.parse::<IpAddr>() {
             Ok(ip) => dial(SocketAddr::new(ip, server.port)).await,
-            Err(_) => race(&names.resolve(server).await?).await,
+            Err(_) => {
+                let mut addresses = names.resolve(server).await?;
+                if self.public_only {
+                    // Judged here, between the one answer of the resolver and the connection to what it named: a name that
+                    // is asked twice can be answered twice (DNS rebinding).
+                    addresses = addresses.iter().copied().filter(|a| public(a.ip())).collect();
+                    if addresses.is_empty() {
+                        return Err(ConnectError::Private);
+                    }
+                }
+                race(&addresses).await
+            }
         }
         .map_err(|e| ConnectError::from_io(&e))?;
         if !server.tls {
@@ -258,6 +274,42 @@ fn system_roots() -> Arc<RootCertStore> {
             Arc::new(roots)
         })
         .clone()
+}
+
+/// Whether `address` is one of the public Internet, by the registries of special purpose addresses (RFC 6890, RFC 8190), those
+/// that carry an IPv4 address judged by it as well.
+fn public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            !(v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_documentation()
+                || v4.is_multicast()
+                || a == 0
+                || a >= 240
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 192 && b == 0 && c == 0)
+                || (a == 192 && b == 88 && c == 99)
+                || (a == 198 && (b == 18 || b == 19)))
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, e, f, g, h] = v6.segments();
+            let carried = |high: u16, low: u16| {
+                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+                public(IpAddr::from([a, b, c, d]))
+            };
+            // Only 2000::/3 is handed out, and 64:ff9b::/96 stands for IPv4 (RFC 6052).
+            if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
+                return carried(g, h);
+            }
+            if a == 0x2002 {
+                return carried(b, c);
+            }
+            a & 0xe000 == 0x2000 && !(a == 0x2001 && (b < 0x200 || b == 0xdb8)) && !(a == 0x3fff && b < 0x1000)
+        }
+    }
 }
 
 async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
@@ -381,5 +433,39 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, io => io.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker would reach what only this host's network may.
+    #[test]
+    fn what_is_public() {
+        for (text, is) in [
+            ("8.8.8.8", true),
+            ("10.0.0.1", false),
+            ("127.0.0.1", false),
+            ("169.254.169.254", false),
+            ("100.64.0.1", false),
+            ("0.0.0.0", false),
+            ("255.255.255.255", false),
+            ("192.0.2.1", false),
+            ("224.0.0.1", false),
+            ("::1", false),
+            ("::", false),
+            ("fe80::1", false),
+            ("fd00::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:8.8.8.8", true),
+            ("64:ff9b::7f00:1", false),
+            ("64:ff9b::808:808", true),
+            ("2002:7f00:1::", false),
+            ("2001:db8::1", false),
+            ("2606:4700::1111", true),
+        ] {
+            assert_eq!(public(text.parse().unwrap()), is, "{text}");
+        }
     }
 }

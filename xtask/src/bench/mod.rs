@@ -5,6 +5,7 @@
 mod delta;
 mod edge;
 mod http;
+mod isolate;
 mod load;
 mod nginx;
 mod storm;
@@ -19,6 +20,8 @@ pub(crate) enum Bench {
     Delta(delta::BenchDelta),
     /// Requests per CPU-second of an HTTPS reverse proxy, against nginx
     Http(http::BenchHttp),
+    /// CPU per request of zones' workers, against workerd
+    Isolate(isolate::BenchIsolate),
     /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against nginx
     Storm(storm::BenchStorm),
     /// Nanoseconds per packet of the XDP program, against xdp-filter
@@ -30,6 +33,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Delta(bench) => delta::run(bench),
         Bench::Http(bench) => http::run(bench),
+        Bench::Isolate(bench) => isolate::run(bench),
         Bench::Storm(bench) => storm::run(bench),
         Bench::Xdp(bench) => xdp::run(bench),
     }

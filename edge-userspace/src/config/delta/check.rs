@@ -126,6 +126,7 @@ impl Checker<'_> {
                 idle_connections: 64,
                 connections: 1_024,
                 retries: 1,
+                public_only: false,
                 upgrades: true,
                 passive: (failures > 0).then_some((failures, raw.passive.cooldown.0)),
                 health: None,

@@ -175,6 +175,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
             },
             far_ends: Vec::new(),
             cache: super::cache::Node::unused(),
+            isolate: super::isolate::Node::unused(),
             coding: super::coding::Node {
                 memory: 0,
                 dictionaries: 0,
