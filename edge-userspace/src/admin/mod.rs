@@ -1,10 +1,13 @@
 //! The operator's side of the node: logs, metrics, health, status and the control commands. Imports nothing to its right;
 //! `node` injects what it shows and does through [`Control`].
 
+#[cfg(feature = "node")]
 mod answer;
+#[cfg(feature = "node")]
 pub mod client;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "node")]
 pub mod server;
 mod worker;
 

@@ -7,6 +7,8 @@ pub mod delta;
 pub mod far;
 pub mod gate;
 pub mod isolate;
+#[cfg(feature = "keyserver")]
+pub mod keyserver;
 mod mistake;
 mod raw;
 #[cfg(test)]
@@ -295,6 +297,7 @@ impl Config {
     /// Every mistake that was found: of the syntax the first, of the checks all.
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
         let text = read(file, "edge check --print-defaults > edge.toml")?;
+        let text = text(file, "edge check --print-defaults > edge.toml")?;
         Self::parse(file, &text)
     }
 
@@ -311,6 +314,8 @@ impl Config {
 
 /// The text of `file`; `command` prints one to begin with.
 fn read(file: &Path, command: &str) -> Result<String, Mistakes> {
+/// The text of a file; `command` is what writes one.
+fn text(file: &Path, command: &str) -> Result<String, Mistakes> {
     let whole = |what: String, mend: String| {
         Mistakes(vec![Mistake {
             file: file.to_owned(),
@@ -327,5 +332,7 @@ fn read(file: &Path, command: &str) -> Result<String, Mistakes> {
             format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()),
             "save it as UTF-8".to_owned(),
         )
+        let what = format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to());
+        whole(what, "save it as UTF-8".to_owned())
     })
 }
