@@ -7,23 +7,27 @@
 
 pub mod admin;
 pub mod base;
+#[cfg(feature = "node")]
 pub mod cache;
 #[cfg(feature = "node")]
 pub mod cli;
 pub mod config;
 #[cfg(feature = "node")]
 pub mod dataplane;
+#[cfg(feature = "node")]
 pub mod delta;
 #[cfg(feature = "node")]
 pub mod gate;
 #[cfg(feature = "node")]
 pub mod http;
+#[cfg(feature = "node")]
 pub mod isolate;
 pub mod keyserver;
 #[cfg(feature = "node")]
 mod node;
 #[cfg(feature = "node")]
 pub mod origin;
+#[cfg(feature = "node")]
 pub mod quic;
 #[cfg(feature = "node")]
 pub mod route;

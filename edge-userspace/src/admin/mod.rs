@@ -9,6 +9,7 @@ pub mod log;
 pub mod metrics;
 #[cfg(feature = "node")]
 pub mod server;
+#[cfg(feature = "node")]
 mod worker;
 
 use std::fmt;
@@ -70,6 +71,7 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// Why not, in words for the operator.
     fn purge(&self, what: &Purged) -> Result<(), ControlError>;
+
     /// Does something with zones' workers; may take seconds.
     ///
     /// # Errors

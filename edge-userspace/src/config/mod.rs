@@ -296,7 +296,6 @@ impl Config {
     /// # Errors
     /// Every mistake that was found: of the syntax the first, of the checks all.
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let text = read(file, "edge check --print-defaults > edge.toml")?;
         let text = text(file, "edge check --print-defaults > edge.toml")?;
         Self::parse(file, &text)
     }
@@ -312,8 +311,6 @@ impl Config {
     }
 }
 
-/// The text of `file`; `command` prints one to begin with.
-fn read(file: &Path, command: &str) -> Result<String, Mistakes> {
 /// The text of a file; `command` is what writes one.
 fn text(file: &Path, command: &str) -> Result<String, Mistakes> {
     let whole = |what: String, mend: String| {
@@ -328,10 +325,6 @@ fn text(file: &Path, command: &str) -> Result<String, Mistakes> {
     let bytes =
         std::fs::read(file).map_err(|e| whole(format!("cannot be read: {e}"), format!("write one: `{command}`")))?;
     String::from_utf8(bytes).map_err(|e| {
-        whole(
-            format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()),
-            "save it as UTF-8".to_owned(),
-        )
         let what = format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to());
         whole(what, "save it as UTF-8".to_owned())
     })

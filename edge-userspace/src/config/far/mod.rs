@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::check::Checker;
 use super::mistake::{Mistakes, Source};
 use super::value::Size;
-use super::{Certificate, Config, Dataplane, Place, Server, Tls, TlsVersion, XdpMode, read};
+use super::{Certificate, Config, Dataplane, Place, Server, Tls, TlsVersion, XdpMode, text};
 
 /// The commented defaults, for `edge far-end --print-defaults`.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -49,7 +49,7 @@ impl FarConfig {
     /// # Errors
     /// As [`Config::read`].
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let text = read(file, "edge far-end --print-defaults > far-end.toml")?;
+        let text = text(file, "edge far-end --print-defaults > far-end.toml")?;
         Self::parse(file, &text)
     }
 
