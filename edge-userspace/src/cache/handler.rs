@@ -1,11 +1,12 @@
 //! One request's way: the store, another request's response, or the origin and what becomes of its answer.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use foyer::{Cache as Table, CacheBuilder};
-use http::header;
+use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Uri, request, response};
 
 use super::bans::{self, Ban};
@@ -35,7 +36,9 @@ const MOST_LOOKS: usize = 4;
 pub struct Shared {
     store: Arc<Store>,
     flights: Arc<Flights>,
-    refusals: Table<String, UnixTime>,
+    /// By hash: the URLs are strangers', and may be long.
+    refusals: Table<u64, UnixTime>,
+    hasher: RandomState,
 }
 
 /// Why a purge was not carried out in full.
@@ -56,6 +59,7 @@ impl Shared {
             store,
             flights: Arc::default(),
             refusals: CacheBuilder::new(REFUSALS).with_shards(8).build(),
+            hasher: RandomState::new(),
         })
     }
 
@@ -77,17 +81,22 @@ impl Shared {
     }
 
     fn refused(&self, key: &str, now: UnixTime) -> bool {
-        let known = self.refusals.get(key);
+        let known = self.refusals.get(&self.hasher.hash_one(key));
         known.is_some_and(|entry| now.since(*entry.value()) < serve::REFUSAL)
+    }
+
+    fn refuse(&self, key: &str, now: UnixTime) {
+        drop(self.refusals.insert(self.hasher.hash_one(key), now));
+    }
+
+    fn welcome(&self, key: &str) {
+        drop(self.refusals.remove(&self.hasher.hash_one(key)));
     }
 
     /// An unsafe request has succeeded: what is stored of the URL is out of date (RFC 9111 section 4.4).
     fn invalidate(&self, key: String) {
         let known = self.store.may_have(&key) || self.flights.has(&key);
-        if known
-            && bans::sound(&key)
-            && let Err(error) = self.store.purge(Ban::Url(key), UnixTime::now(), false)
-        {
+        if known && let Err(error) = self.store.purge(Ban::Url(key), UnixTime::now(), false) {
             tracing::warn!(target: "edge::cache", %error, "an invalidation was not written down");
         }
     }
@@ -248,7 +257,8 @@ impl Inner {
             head: request.head,
             exchange: request.exchange,
         };
-        if wishes.no_store {
+        // What cannot be purged is not stored.
+        if wishes.no_store || !bans::sound(&course.key) {
             let response = self.next.handle(course.request()).await?;
             return Ok(course.pass(response, Outcome::Bypass, Forward::Request));
         }
@@ -448,7 +458,7 @@ impl Inner {
                 if let Some((variant, _)) = stored.filter(|_| !status.is_server_error()) {
                     self.shared.store.drop_variant(&course.key, variant.body).await;
                 }
-                self.shared.refusals.insert(course.key.clone(), came);
+                self.shared.refuse(&course.key, came);
             }
             if let Some(pilot) = pilot.take() {
                 pilot.close(Landing::Alone);
@@ -458,6 +468,12 @@ impl Inner {
         let mut fields = std::mem::take(&mut response.head.headers);
         let others = fields.get("cache-status").cloned();
         resource::strip(&mut fields, &worth.directives);
+        // Otherwise each answer from the store would get the date of its own (RFC 9110 section 6.6.1).
+        if !fields.contains_key(header::DATE)
+            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(came.into()))
+        {
+            fields.insert(header::DATE, date);
+        }
         let variant = Variant {
             status,
             fields,
@@ -517,7 +533,7 @@ impl Inner {
             if sound && bytes.len() as u64 <= course.zone.object_bytes {
                 variant.length = bytes.len() as u64;
                 store.put(&course.key, variant.clone(), bytes.clone()).await;
-                self.shared.refusals.remove(&course.key);
+                self.shared.welcome(&course.key);
                 course.metrics.kept(Kept::Stored);
             }
             if let Some(pilot) = pilot {
@@ -551,7 +567,7 @@ impl Inner {
                         ..Variant::clone(&stored)
                     };
                     shared.store.put(&key, variant, bytes).await;
-                    shared.refusals.remove(&key);
+                    shared.welcome(&key);
                     (Kept::Stored, landing)
                 }
                 Filled::Broken => (Kept::Broken, Landing::Alone),
@@ -560,7 +576,7 @@ impl Inner {
             };
             metrics.kept(kept);
             if kept != Kept::Stored {
-                shared.refusals.insert(key, UnixTime::now());
+                shared.refuse(&key, UnixTime::now());
             }
             if let Some(pilot) = pilot {
                 pilot.close(landing);
@@ -610,7 +626,7 @@ impl Inner {
                 landing = Landing::Stored;
             } else {
                 // It is to be confirmed each time: nobody gains by waiting for another's confirmation.
-                self.shared.refusals.insert(course.key.clone(), came);
+                self.shared.refuse(&course.key, came);
             }
             self.shared.store.refresh(&course.key, updated.clone()).await;
         } else {
