@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
 
+use http::request;
+
 use super::*;
 use crate::base::id::RequestId;
 use crate::base::peer::Peer;
 use crate::config::Config;
 use crate::http::handler::Reason;
+use crate::http::message::Exchange;
 
 type Script = Box<dyn Fn(usize, &request::Parts) -> Result<Response, Failure> + Send + Sync>;
 
