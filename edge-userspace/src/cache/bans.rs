@@ -15,9 +15,9 @@ use crate::base::clock::UnixTime;
 /// Purges of one kind that are held at most.
 const MOST: usize = 4_096;
 /// Purged URLs that are held at most.
-const MOST_URLS: usize = 65_536;
+const MOST_URLS: usize = 16_384;
 /// The longest URL, prefix or tag.
-const LONGEST: usize = 8 << 10;
+const LONGEST: usize = 4 << 10;
 
 /// What a purge means.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

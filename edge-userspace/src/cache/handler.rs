@@ -1,30 +1,33 @@
 //! One request's way: the store, another request's response, or the origin and what becomes of its answer.
 
+mod course;
+mod flown;
+
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use foyer::{Cache as Table, CacheBuilder};
 use http::header;
-use http::{Method, StatusCode, Uri, request, response};
+use http::{Method, StatusCode, Uri};
 
 use super::bans::{self, Ban};
 use super::directives::Wishes;
-use super::fill::{Fill, Outcome as Filled};
-use super::flight::{self, Flights, Landing, Pilot, Seat};
-use super::metrics::{Kept, Outcome, ZoneMetrics};
+use super::flight::{self, Flights, Landing, Seat};
+use super::metrics::Outcome;
 use super::purge::{Purge, Unsound};
-use super::resource::{self, BodyId, Variant};
+use super::resource::{self, Variant};
 use super::reuse::{self, Reuse};
 use super::serve::{self, Content, Forward, Told};
 use super::store::Store;
-use super::worth::{self, Heuristic, Seen};
 use crate::base::clock::UnixTime;
 use crate::config::cache::Cache as Zone;
 use crate::http::body::Body;
-use crate::http::handler::{Answer, Failure, Fault, Handler};
-use crate::http::message::{Exchange, Report, Request, Response};
+use crate::http::handler::{Answer, Failure, Handler};
+use crate::http::message::{Request, Response};
 use crate::zones::Zones;
+use course::Course;
 
 /// URLs whose responses turned out not to be storable, at most.
 const REFUSALS: usize = 65_536;
@@ -35,7 +38,9 @@ const MOST_LOOKS: usize = 4;
 pub struct Shared {
     store: Arc<Store>,
     flights: Arc<Flights>,
-    refusals: Table<String, UnixTime>,
+    /// By hash: the URLs are strangers', and may be long.
+    refusals: Table<u64, UnixTime>,
+    hasher: RandomState,
 }
 
 /// Why a purge was not carried out in full.
@@ -56,6 +61,7 @@ impl Shared {
             store,
             flights: Arc::default(),
             refusals: CacheBuilder::new(REFUSALS).with_shards(8).build(),
+            hasher: RandomState::new(),
         })
     }
 
@@ -77,17 +83,22 @@ impl Shared {
     }
 
     fn refused(&self, key: &str, now: UnixTime) -> bool {
-        let known = self.refusals.get(key);
+        let known = self.refusals.get(&self.hasher.hash_one(key));
         known.is_some_and(|entry| now.since(*entry.value()) < serve::REFUSAL)
+    }
+
+    fn refuse(&self, key: &str, now: UnixTime) {
+        drop(self.refusals.insert(self.hasher.hash_one(key), now));
+    }
+
+    fn welcome(&self, key: &str) {
+        drop(self.refusals.remove(&self.hasher.hash_one(key)));
     }
 
     /// An unsafe request has succeeded: what is stored of the URL is out of date (RFC 9111 section 4.4).
     fn invalidate(&self, key: String) {
         let known = self.store.may_have(&key) || self.flights.has(&key);
-        if known
-            && bans::sound(&key)
-            && let Err(error) = self.store.purge(Ban::Url(key), UnixTime::now(), false)
-        {
+        if known && let Err(error) = self.store.purge(Ban::Url(key), UnixTime::now(), false) {
             tracing::warn!(target: "edge::cache", %error, "an invalidation was not written down");
         }
     }
@@ -123,81 +134,6 @@ impl Handler for Cache {
                 self.0.other(&zone, request).await
             }
         })
-    }
-}
-
-/// One request and what is known for all its steps.
-struct Course {
-    key: String,
-    zone: Arc<Zone>,
-    wishes: Wishes,
-    metrics: Arc<ZoneMetrics>,
-    /// As the client sent it.
-    head: request::Parts,
-    exchange: Exchange,
-}
-
-impl Course {
-    fn request(&self) -> Request {
-        Request {
-            head: self.head.clone(),
-            body: Body::Empty,
-            exchange: self.exchange.clone(),
-        }
-    }
-
-    fn heuristic(&self) -> Heuristic {
-        Heuristic {
-            percent: self.zone.heuristic_percent,
-            most: self.zone.heuristic_most.as_secs(),
-        }
-    }
-
-    fn is_head(&self) -> bool {
-        self.head.method == Method::HEAD
-    }
-
-    /// A request for a part, or with conditions: when nothing is stored, its answer says nothing about the whole.
-    fn is_partial(&self) -> bool {
-        [
-            header::RANGE,
-            header::IF_MATCH,
-            header::IF_NONE_MATCH,
-            header::IF_MODIFIED_SINCE,
-            header::IF_UNMODIFIED_SINCE,
-        ]
-        .iter()
-        .any(|name| self.head.headers.contains_key(name))
-    }
-
-    /// The answer made of something stored, or being stored.
-    fn serve(&self, variant: &Variant, content: Content, now: UnixTime, outcome: Outcome, mut told: Told) -> Response {
-        let content = if self.is_head() { Content::None } else { content };
-        if let Content::Stored(bytes) = &content {
-            self.metrics.served.inc_by(bytes.len() as u64);
-        }
-        let mut response = serve::answer(&self.head, variant, content, now, outcome);
-        if self.zone.status_field {
-            told.ttl = Some(serve::ttl(variant, now));
-            told.write(&mut response.head.headers);
-        }
-        self.metrics.outcome(outcome);
-        response
-    }
-
-    /// A response of the origin's that goes on as it is.
-    fn pass(&self, mut response: Response, outcome: Outcome, forward: Forward) -> Response {
-        if self.zone.status_field {
-            let told = Told {
-                forward: Some(forward),
-                status: Some(response.head.status),
-                ..Told::default()
-            };
-            told.write(&mut response.head.headers);
-        }
-        response.report.cache = Some(outcome.label());
-        self.metrics.outcome(outcome);
-        response
     }
 }
 
@@ -248,7 +184,8 @@ impl Inner {
             head: request.head,
             exchange: request.exchange,
         };
-        if wishes.no_store {
+        // What cannot be purged is not stored.
+        if wishes.no_store || !bans::sound(&course.key) {
             let response = self.next.handle(course.request()).await?;
             return Ok(course.pass(response, Outcome::Bypass, Forward::Request));
         }
@@ -366,327 +303,6 @@ impl Inner {
             drop(self.fly(&behind, Some(pilot), Some(stored), Forward::Stale).await);
         });
     }
-
-    /// Goes to the origin. `stored`: what would answer if it is confirmed. `pilot`: others wait for it.
-    async fn fly(
-        &self,
-        course: &Course,
-        mut pilot: Option<Pilot>,
-        stored: Option<(Variant, Bytes)>,
-        forward: Forward,
-    ) -> Result<Response, Failure> {
-        let mut request = course.request();
-        if let Some((variant, _)) = &stored
-            && !course.is_head()
-        {
-            serve::validation(&mut request.head, variant);
-        }
-        // Conditions that are not ours: the answer is the client's alone.
-        let whole = stored.is_some() || !course.is_partial();
-        let asked = UnixTime::now();
-        let mut response = match self.next.handle(request).await {
-            Ok(response) => response,
-            Err(failure) => {
-                if let Some(pilot) = pilot.take() {
-                    pilot.close(Landing::Failed(failure.reason, failure.detail.as_str().into()));
-                }
-                return self.failed(course, stored, failure);
-            }
-        };
-        let came = UnixTime::now();
-        let status = response.head.status;
-        if matches!(status.as_u16(), 500 | 502 | 503 | 504)
-            && let Some((variant, body)) = &stored
-            && reuse::instead_of_error(variant, &course.wishes, &course.zone, came)
-        {
-            if let Some(pilot) = pilot.take() {
-                pilot.close(Landing::Alone);
-            }
-            return Ok(stale(course, variant, body, came, Some(status)));
-        }
-        if course.is_head() {
-            self.compare(course, stored.map(|(variant, _)| variant), &response.head, asked, came)
-                .await;
-            return Ok(course.pass(response, Outcome::Miss, forward));
-        }
-        let stored = match stored {
-            Some((variant, body)) if status == StatusCode::NOT_MODIFIED => {
-                return Ok(self
-                    .confirmed(course, pilot, variant, body, response, asked, came)
-                    .await);
-            }
-            other => other,
-        };
-        let outcome = if stored.is_some() {
-            Outcome::Expired
-        } else {
-            Outcome::Miss
-        };
-        let seen = Seen {
-            request: &course.head.headers,
-            status,
-            fields: &response.head.headers,
-            asked,
-            came,
-        };
-        let worth = if whole || !matches!(status.as_u16(), 206 | 304 | 412 | 416) {
-            worth::judge(&seen, course.heuristic())
-        } else {
-            None
-        };
-        let length = announced(&response);
-        let vary = resource::selectors(&response.head.headers, &course.head.headers);
-        let (Some(worth), Some(vary), false) = (worth, vary, length.is_some_and(|n| n > course.zone.object_bytes))
-        else {
-            let kept = match length {
-                Some(n) if n > course.zone.object_bytes => Kept::TooLarge,
-                _ => Kept::Uncacheable,
-            };
-            course.metrics.kept(kept);
-            if whole {
-                // What was stored is no longer what the origin says.
-                if let Some((variant, _)) = stored.filter(|_| !status.is_server_error()) {
-                    self.shared.store.drop_variant(&course.key, variant.body).await;
-                }
-                self.shared.refusals.insert(course.key.clone(), came);
-            }
-            if let Some(pilot) = pilot.take() {
-                pilot.close(Landing::Alone);
-            }
-            return Ok(course.pass(response, outcome, forward));
-        };
-        let mut fields = std::mem::take(&mut response.head.headers);
-        let others = fields.get("cache-status").cloned();
-        resource::strip(&mut fields, &worth.directives);
-        let variant = Variant {
-            status,
-            fields,
-            vary,
-            body: BodyId(super::random()),
-            length: length.unwrap_or(0),
-            asked,
-            came,
-            worth,
-        };
-        if let Some((old, _)) = &stored
-            && old.vary != variant.vary
-        {
-            self.shared.store.drop_variant(&course.key, old.body).await;
-        }
-        let told = Told {
-            forward: Some(forward),
-            status: Some(status),
-            stored: true,
-            ..Told::default()
-        };
-        let report = std::mem::take(&mut response.report);
-        let (variant, content) = self.keep(course, pilot, variant, length, response.body).await;
-        let mut answer = course.serve(&variant, content, came, outcome, told);
-        if let Some(others) = others {
-            let own = answer.head.headers.insert("cache-status", others);
-            if let Some(own) = own {
-                answer.head.headers.append("cache-status", own);
-            }
-        }
-        answer.report = Report {
-            cache: answer.report.cache,
-            ..report
-        };
-        Ok(answer)
-    }
-
-    /// Stores a response: at once, if it is at hand, else as it comes.
-    async fn keep(
-        &self,
-        course: &Course,
-        pilot: Option<Pilot>,
-        mut variant: Variant,
-        length: Option<u64>,
-        body: Body,
-    ) -> (Arc<Variant>, Content) {
-        let store = &self.shared.store;
-        let fresh = variant.worth.lifetime > variant.worth.age && !variant.worth.directives.no_cache;
-        let landing = if fresh { Landing::Stored } else { Landing::Alone };
-        let at_hand = match &body {
-            Body::Empty => Some(Bytes::new()),
-            Body::Full(bytes) => Some(bytes.clone()),
-            _ => None,
-        };
-        if let Some(bytes) = at_hand {
-            let sound = length.is_none_or(|n| n == bytes.len() as u64);
-            if sound && bytes.len() as u64 <= course.zone.object_bytes {
-                variant.length = bytes.len() as u64;
-                store.put(&course.key, variant.clone(), bytes.clone()).await;
-                self.shared.refusals.remove(&course.key);
-                course.metrics.kept(Kept::Stored);
-            }
-            if let Some(pilot) = pilot {
-                pilot.close(if sound { landing } else { Landing::Alone });
-            }
-            return (Arc::new(variant), Content::Stored(bytes));
-        }
-        let variant = Arc::new(variant);
-        let fill = Arc::new(Fill::default());
-        let mut room = store.room();
-        let roomy = room.grow(length.unwrap_or(0));
-        if let (Some(pilot), Some(_), true, true) = (&pilot, length, fresh, roomy) {
-            pilot.land(Landing::Streaming(variant.clone(), fill.clone()));
-        }
-        let content = Content::Streamed {
-            fill: fill.clone(),
-            first: true,
-            announced: length.is_some(),
-        };
-        let (shared, metrics) = (self.shared.clone(), course.metrics.clone());
-        let (key, most) = (course.key.clone(), course.zone.object_bytes);
-        let stored = variant.clone();
-        // On this worker: the origin's connection lives here.
-        tokio::spawn(async move {
-            let filled = fill.drive(body, length, most, &mut room).await;
-            fill.hold(room);
-            let (kept, landing) = match filled {
-                Filled::Whole(bytes) => {
-                    let variant = Variant {
-                        length: bytes.len() as u64,
-                        ..Variant::clone(&stored)
-                    };
-                    shared.store.put(&key, variant, bytes).await;
-                    shared.refusals.remove(&key);
-                    (Kept::Stored, landing)
-                }
-                Filled::Broken => (Kept::Broken, Landing::Alone),
-                Filled::TooLarge => (Kept::TooLarge, Landing::Alone),
-                Filled::NoRoom => (Kept::NoRoom, Landing::Alone),
-            };
-            metrics.kept(kept);
-            if kept != Kept::Stored {
-                shared.refusals.insert(key, UnixTime::now());
-            }
-            if let Some(pilot) = pilot {
-                pilot.close(landing);
-            }
-        });
-        (variant, content)
-    }
-
-    /// The origin says that what is stored is still right.
-    #[expect(clippy::too_many_arguments, reason = "one step of `fly`, which has them all")]
-    async fn confirmed(
-        &self,
-        course: &Course,
-        pilot: Option<Pilot>,
-        variant: Variant,
-        body: Bytes,
-        response: Response,
-        asked: UnixTime,
-        came: UnixTime,
-    ) -> Response {
-        let Response { head, report, .. } = response;
-        let fields = variant.updated(&head.headers);
-        // The new Age is the confirmation's.
-        let mut judged = fields.clone();
-        if let Some(age) = head.headers.get(header::AGE) {
-            judged.insert(header::AGE, age.clone());
-        }
-        let seen = Seen {
-            request: &course.head.headers,
-            status: variant.status,
-            fields: &judged,
-            asked,
-            came,
-        };
-        let worth = worth::judge(&seen, course.heuristic());
-        let storable = worth.is_some();
-        let mut landing = Landing::Alone;
-        let updated = Variant {
-            fields,
-            asked,
-            came,
-            worth: worth.unwrap_or_else(|| variant.worth.clone()),
-            ..variant
-        };
-        if storable {
-            if updated.worth.lifetime > updated.worth.age && !updated.worth.directives.no_cache {
-                landing = Landing::Stored;
-            } else {
-                // It is to be confirmed each time: nobody gains by waiting for another's confirmation.
-                self.shared.refusals.insert(course.key.clone(), came);
-            }
-            self.shared.store.refresh(&course.key, updated.clone()).await;
-        } else {
-            self.shared.store.drop_variant(&course.key, updated.body).await;
-        }
-        if let Some(pilot) = pilot {
-            pilot.close(landing);
-        }
-        let told = Told {
-            forward: Some(Forward::Stale),
-            status: Some(StatusCode::NOT_MODIFIED),
-            stored: storable,
-            ..Told::default()
-        };
-        let mut answer = course.serve(&updated, Content::Stored(body), came, Outcome::Revalidated, told);
-        answer.report = Report {
-            cache: answer.report.cache,
-            ..report
-        };
-        answer
-    }
-
-    /// What an answer to HEAD says of what is stored (RFC 9111 section 4.3.5).
-    async fn compare(
-        &self,
-        course: &Course,
-        stored: Option<Variant>,
-        response: &response::Parts,
-        asked: UnixTime,
-        came: UnixTime,
-    ) {
-        let Some(variant) = stored.filter(|_| response.status == StatusCode::OK) else {
-            return;
-        };
-        let said = &response.headers;
-        let same = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH]
-            .iter()
-            .all(|name| {
-                said.get(name)
-                    .is_none_or(|value| variant.fields.get(name) == Some(value))
-            });
-        let fields = variant.updated(said);
-        let seen = Seen {
-            request: &course.head.headers,
-            status: variant.status,
-            fields: &fields,
-            asked,
-            came,
-        };
-        match worth::judge(&seen, course.heuristic()) {
-            Some(worth) if same => {
-                let updated = Variant {
-                    fields,
-                    asked,
-                    came,
-                    worth,
-                    ..variant
-                };
-                self.shared.store.refresh(&course.key, updated).await;
-            }
-            _ => self.shared.store.drop_variant(&course.key, variant.body).await,
-        }
-    }
-
-    /// The origin failed: what is stored stands in, where that is allowed.
-    fn failed(&self, course: &Course, stored: Option<(Variant, Bytes)>, failure: Failure) -> Result<Response, Failure> {
-        let now = UnixTime::now();
-        if failure.reason.fault() != Fault::Client
-            && let Some((variant, body)) = &stored
-            && reuse::instead_of_error(variant, &course.wishes, &course.zone, now)
-        {
-            return Ok(stale(course, variant, body, now, None));
-        }
-        course.metrics.outcome(Outcome::Miss);
-        Err(failure)
-    }
 }
 
 /// What [`Inner::look`] found.
@@ -694,24 +310,6 @@ enum Look {
     Answered(Response),
     /// To the origin; with what may answer if it is confirmed.
     Forward(Option<(Variant, Bytes)>, Forward),
-}
-
-fn stale(course: &Course, variant: &Variant, body: &Bytes, now: UnixTime, status: Option<StatusCode>) -> Response {
-    let told = Told {
-        forward: Some(Forward::Stale),
-        status,
-        ..Told::default()
-    };
-    course.serve(variant, Content::Stored(body.clone()), now, Outcome::StaleError, told)
-}
-
-/// The content's length as it was announced.
-fn announced(response: &Response) -> Option<u64> {
-    let field = response.head.headers.get(header::CONTENT_LENGTH);
-    match field {
-        Some(length) => length.to_str().ok()?.parse().ok(),
-        None => http_body::Body::size_hint(&response.body).exact(),
-    }
 }
 
 /// The key of what `Location` or `Content-Location` names, where it is on the same origin as `key` (RFC 9111 section 4.4).

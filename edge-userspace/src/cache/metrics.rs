@@ -96,6 +96,11 @@ struct ZoneOutcome {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfZone {
+    zone: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfKind {
     kind: &'static str,
 }
@@ -134,8 +139,8 @@ pub(super) struct Metrics(Arc<Inner>);
 struct Inner {
     requests: Family<ZoneOutcome, Counter>,
     responses: Family<ZoneOutcome, Counter>,
-    served: Family<ZoneOutcome, Counter>,
-    background: Family<ZoneOutcome, Counter>,
+    served: Family<OfZone, Counter>,
+    background: Family<OfZone, Counter>,
     evictions: Counter,
     purges: Family<OfKind, Counter>,
     disk_errors: Counter,
@@ -167,10 +172,10 @@ impl Metrics {
         r.register(
             "edge_cache_served_bytes",
             "Content sent from the store",
-            of(&inner.served),
+            inner.served.clone(),
         );
         let help = "Validations while a stale response was sent";
-        r.register("edge_cache_background_validations", help, of(&inner.background));
+        r.register("edge_cache_background_validations", help, inner.background.clone());
         r.register(
             "edge_cache_evictions",
             "Records evicted from memory",
@@ -217,8 +222,11 @@ impl Metrics {
         let fresh = Arc::new(ZoneMetrics {
             outcomes: Outcome::ALL.map(|outcome| of(&self.0.requests, outcome.label())),
             kept: Kept::ALL.map(|(_, label)| of(&self.0.responses, label)),
-            served: of(&self.0.served, "served"),
-            background: of(&self.0.background, "started"),
+            served: self.0.served.get_or_create_owned(&OfZone { zone: name.to_string() }),
+            background: self
+                .0
+                .background
+                .get_or_create_owned(&OfZone { zone: name.to_string() }),
         });
         self.0.zones.rcu(|zones| {
             let mut zones = HashMap::clone(zones);

@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
 
+use http::request;
+
 use super::*;
 use crate::base::id::RequestId;
 use crate::base::peer::Peer;
 use crate::config::Config;
 use crate::http::handler::Reason;
+use crate::http::message::Exchange;
 
 type Script = Box<dyn Fn(usize, &request::Parts) -> Result<Response, Failure> + Send + Sync>;
 
@@ -184,7 +187,11 @@ async fn stores_and_answers() {
             second.is(200, "abcdef") && second.told().starts_with("edge; hit; ttl="),
             "{second:?}"
         );
-        assert!(second.fields.contains_key("age") && second.fields["content-length"] == "6");
+        assert!(
+            second.fields.contains_key("age")
+                && second.fields.contains_key("date")
+                && second.fields["content-length"] == "6"
+        );
         let head = bed.ask("HEAD", "/", &[]).await.unwrap();
         assert!(head.is(200, "") && head.fields["content-length"] == "6", "{head:?}");
         let part = bed.get(&[("range", "bytes=1-2")]).await;
@@ -359,6 +366,12 @@ async fn requests_directives() {
     bed.get(&[("cache-control", "no-store")]).await;
     bed.get(&[("authorization", "x")]).await;
     assert_eq!(bed.asked(), 4);
+    // Too long for a purge to name: not stored.
+    let long = format!("/{}", "x".repeat(5_000));
+    for _ in 0..2 {
+        assert!(bed.ask("GET", &long, &[]).await.unwrap().is(200, "x"));
+    }
+    assert_eq!(bed.asked(), 6);
     // None of them made the stored response another one's.
     assert!(bed.get(&[]).await.told().contains("hit"));
 }
