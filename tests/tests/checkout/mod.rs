@@ -29,5 +29,12 @@ pub(crate) fn build() {
     build
         .args(["build", "--quiet", "--workspace", "--bins"])
         .current_dir(root());
+    // What the test runner set for this test would make build scripts of libraries run again, and all that stands on them.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            build.env_remove(name.as_ref());
+        }
+    }
     assert!(process::run(&mut build, BUILD).unwrap().success());
 }
