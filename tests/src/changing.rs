@@ -22,7 +22,7 @@ impl Noise {
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,7 +32,7 @@ impl Noise {
 
     /// Less than `n`, which is at least 1.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
+        self.draw() % n.max(1)
     }
 
     /// So many hexadecimal digits.
@@ -40,7 +40,7 @@ impl Noise {
         let mut text = String::new();
         while text.len() < digits {
             // Writing to a String cannot fail.
-            let _ = write!(text, "{:016x}", self.next());
+            let _ = write!(text, "{:016x}", self.draw());
         }
         text.truncate(digits);
         text

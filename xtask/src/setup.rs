@@ -60,6 +60,8 @@ const TOOLS: &[Tool] = {
         tool("taskset", "util-linux", &[Bench]),
         tool("nginx", "nginx-light", &[Bench]),
         tool("h2load", "nghttp2-client", &[Bench]),
+        tool("python3", "python3", &[Bench]),
+        tool("zstd", "zstd", &[Test]),
         tool("nft", "nftables", &[Bench]),
         tool("ethtool", "ethtool", &[Bench]),
         tool("xdp-filter", "xdp-tools", &[Bench]),

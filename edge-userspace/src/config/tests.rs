@@ -328,3 +328,40 @@ fn garbage_does_not_panic() {
         }
     }
 }
+
+/// A zone that names a far end that is not there would silently cross whole; a far end without TLS would believe anyone.
+#[test]
+fn far_ends() {
+    let end = "[[far_end]]\nname = \"paris\"\nservers = [{ address = \"https://far.example:8443\" }]\nca = \"ca.pem\"\n\
+               certificate = \"near.pem\"\nkey = \"near.key\"\n";
+    let listen = "[server]\nhttp = [\"127.0.0.1:80\"]\n";
+    let zone = ZONE.replace("[zone.origin]", "delta = \"paris\"\n[zone.origin]");
+    let config = Config::parse(Path::new("dir/edge.toml"), &format!("{listen}{end}{zone}")).unwrap();
+    assert_eq!(config.zones[0].delta.as_deref(), Some("paris"));
+    let upstream = &config.far_ends[0].upstream;
+    assert_eq!(upstream.identity.as_ref().unwrap().chain, Path::new("dir/near.pem"));
+    let cases = [
+        (zone.clone(), "no far end is called \"paris\"", "[[far_end]]"),
+        (
+            format!("{}{zone}", end.replace("paris", "rome")),
+            "no far end is called",
+            "\"rome\"",
+        ),
+        (
+            format!("{}{zone}", end.replace("https:", "http:")),
+            "without TLS",
+            "https://",
+        ),
+        (format!("{end}{end}{zone}"), "already on line", "name of its own"),
+        (format!("{}{zone}", end.replace("key = \"near.key\"\n", "")), "key", ""),
+        (
+            format!("[delta]\nmemory = \"1KiB\"\n{end}{zone}"),
+            "out of bounds",
+            "1MiB",
+        ),
+    ];
+    for (text, what, mend) in cases {
+        let all = mistakes(&format!("{listen}{text}"));
+        assert!(all[0].what.contains(what) && all[0].mend.contains(mend), "{all:?}");
+    }
+}

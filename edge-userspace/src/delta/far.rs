@@ -103,7 +103,7 @@ impl Shared {
         let mut found = self.versions.at_hand(zone, digest);
         if found.is_none() && self.versions.on_disk(zone, digest) {
             let (shared, zone) = (self.clone(), zone.clone());
-            let read = tokio::task::spawn_blocking(move || shared.versions.from_disk(&zone, digest));
+            let read = tokio::task::spawn_blocking(move || shared.versions.read(&zone, digest));
             found = read.await.ok().flatten();
         }
         self.metrics.looked_up(Store::Versions, found.is_some());
@@ -304,7 +304,7 @@ fn speak_for_client(request: &mut Request) {
         client: client.map_or(hop.client, |ip| SocketAddr::new(ip, 0)),
         local: hop.local,
         accepted: hop.accepted,
-        handshake: secure.then(|| Handshake {
+        handshake: secure.then_some(Handshake {
             duration: Duration::ZERO,
             server_name: None,
             version: "",

@@ -98,7 +98,7 @@ impl Versions {
         Some(Dictionary::with_digest(content, digest))
     }
 
-    /// Whether [`Versions::from_disk`] may find it.
+    /// Whether [`Versions::read`] may find it.
     pub(super) fn on_disk(&self, zone: &Arc<str>, digest: Digest) -> bool {
         self.disk
             .as_ref()
@@ -106,7 +106,7 @@ impl Versions {
     }
 
     /// Reads a version from disk and checks it; blocks. A file that is not what its name says is removed.
-    pub(super) fn from_disk(&self, zone: &Arc<str>, digest: Digest) -> Option<Dictionary> {
+    pub(super) fn read(&self, zone: &Arc<str>, digest: Digest) -> Option<Dictionary> {
         let disk = self.disk.as_ref()?;
         let path = disk.path(zone, digest);
         let content = fs::read(&path).ok();
@@ -281,10 +281,10 @@ mod tests {
         let store = open(directory.path(), 1 << 20);
         assert!(!directory.path().join("a").join("left.part").exists());
         assert!(store.at_hand(&zone, kept.digest()).is_none());
-        let found = store.from_disk(&zone, kept.digest()).unwrap();
+        let found = store.read(&zone, kept.digest()).unwrap();
         assert_eq!(found.content(), kept.content());
         assert!(store.at_hand(&zone, kept.digest()).is_some());
-        assert!(store.from_disk(&zone, hurt.digest()).is_none());
+        assert!(store.read(&zone, hurt.digest()).is_none());
         assert!(!store.on_disk(&zone, hurt.digest()));
         assert!(!store.on_disk(&zone, hidden.digest()));
         assert!(!store.on_disk(&"b".into(), kept.digest()));

@@ -108,7 +108,7 @@ fn peer(client: &str, secure: bool) -> Arc<Peer> {
         client: client.parse().unwrap(),
         local: "192.0.2.1:443".parse().unwrap(),
         accepted: Instant::now(),
-        handshake: secure.then(|| Handshake {
+        handshake: secure.then_some(Handshake {
             duration: Duration::ZERO,
             server_name: None,
             version: "TLSv1.3",

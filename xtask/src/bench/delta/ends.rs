@@ -245,7 +245,7 @@ impl World {
         // Each release has the changes of those before it, and a dozen of its own.
         for _ in 0..n * 12 {
             let at = usize::try_from(noise.below(bundle.len() as u64)).unwrap_or(0);
-            let put = format!("function f{:x}(a){{return a+{}}}", noise.next(), noise.below(1_000));
+            let put = format!("function f{:x}(a){{return a+{}}}", noise.draw(), noise.below(1_000));
             bundle.splice(at..at, put.into_bytes());
         }
         let new = self.directory.join("www/bundle.new");
