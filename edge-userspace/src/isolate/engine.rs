@@ -200,7 +200,9 @@ pub(super) fn settings(instances: u32) -> Config {
         .async_stack_size(HOST_STACK)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
-        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16))
+        // A trap's reason is all that is said of it: no guest's frames, and no tables for them in each zone's code.
+        .wasm_backtrace_max_frames(None)
+        .generate_address_map(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }

@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(slots.take(true).await.unwrap_err(), Ended::Overload);
         assert!(began.elapsed() < PATIENCE, "a worker's request does not wait");
         drop(nested);
-        slots.take(true).await.unwrap();
+        drop(slots.take(true).await.unwrap());
         let (second, third) = tokio::join!(slots.take(false), slots.take(false));
         assert!(second.is_err() && third.is_err());
         let waited = began.elapsed();

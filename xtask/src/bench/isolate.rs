@@ -39,21 +39,21 @@ const ZONES: usize = 5_000;
 pub(crate) struct BenchIsolate {
     /// Short windows and 50 zones instead of 5,000: a smoke test
     #[arg(long)]
-    quick: bool,
+    pub(super) quick: bool,
     /// Use the binaries that were built before, without `setup` and building
     #[arg(long)]
-    no_build: bool,
+    pub(super) no_build: bool,
     /// Take the unoptimised build: shows that the bench works, never how fast edge is
     #[arg(long)]
-    dev: bool,
+    pub(super) dev: bool,
     /// A script that answers `/`, `/json` and `/sub` as the peer's does, for the edge's own JavaScript engine
     #[arg(long, value_name = "FILE")]
-    script: Option<PathBuf>,
+    pub(super) script: Option<PathBuf>,
 }
 
 /// One server under load.
-struct Server {
-    process: Process,
+pub(super) struct Server {
+    pub(super) process: Process,
     address: SocketAddr,
 }
 
@@ -64,7 +64,8 @@ struct Window {
     p99_ms: f64,
 }
 
-struct Bench<'a> {
+/// Where it runs, and by what.
+pub(super) struct Bench<'a> {
     directory: PathBuf,
     leaf: Files,
     binary: PathBuf,
@@ -75,26 +76,7 @@ struct Bench<'a> {
 
 /// Measures.
 pub(crate) fn run(options: &BenchIsolate) -> Result<()> {
-    let profile = if options.dev { Profile::Dev } else { Profile::Release };
-    if !options.no_build {
-        workspace::prepare(&[workspace::SETUP_BENCH, workspace::BUILD_EBPF, workspace::BUILD_WORKERS])?;
-        workspace::build_binaries(profile)?;
-    }
-    let directory = workspace::output("bench")?.join("isolate");
-    // What a run before deployed must not be taken for this one's.
-    let _ = fs::remove_dir_all(&directory);
-    fs::create_dir_all(&directory)?;
-    let authority = Authority::new("Edge bench CA")?;
-    let leaf = authority.write_leaf(&directory, "zones", &HOSTS)?;
-    let (load_core, server_core) = cores()?;
-    let bench = Bench {
-        leaf,
-        binary: workspace::binary("edge", profile),
-        options,
-        load_core,
-        server_core,
-        directory,
-    };
+    let bench = Bench::prepare("isolate", options)?;
     fs::write(bench.directory.join("10k.json"), ten_kilobytes())?;
     let report = bench.report()?;
     let text = serde_json::to_string_pretty(&report)? + "\n";
@@ -103,6 +85,32 @@ pub(crate) fn run(options: &BenchIsolate) -> Result<()> {
     fs::write(&file, text)?;
     println!("written to {}", file.display());
     Ok(())
+}
+
+impl<'a> Bench<'a> {
+    /// Builds what it needs, and makes its directory anew.
+    pub(super) fn prepare(name: &str, options: &'a BenchIsolate) -> Result<Self> {
+        let profile = if options.dev { Profile::Dev } else { Profile::Release };
+        if !options.no_build {
+            workspace::prepare(&[workspace::SETUP_BENCH, workspace::BUILD_EBPF, workspace::BUILD_WORKERS])?;
+            workspace::build_binaries(profile)?;
+        }
+        let directory = workspace::output("bench")?.join(name);
+        // What a run before deployed must not be taken for this one's.
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory)?;
+        let authority = Authority::new("Edge bench CA")?;
+        let leaf = authority.write_leaf(&directory, "zones", &HOSTS)?;
+        let (load_core, server_core) = cores()?;
+        Ok(Self {
+            leaf,
+            binary: workspace::binary("edge", profile),
+            options,
+            load_core,
+            server_core,
+            directory,
+        })
+    }
 }
 
 impl Bench<'_> {
@@ -239,7 +247,15 @@ impl Bench<'_> {
         })
     }
 
-    fn h2load(&self, server: &Server, host: &str, path: &str, connections: u32, requests: u64) -> Result<Command> {
+    /// h2load on its core, ready to run or for more URLs.
+    pub(super) fn h2load(
+        &self,
+        server: &Server,
+        host: &str,
+        path: &str,
+        connections: u32,
+        requests: u64,
+    ) -> Result<Command> {
         let mut command = Command::new("taskset");
         command
             .args(["-c", &self.load_core.to_string()])
@@ -329,7 +345,7 @@ impl Bench<'_> {
     }
 
     /// The zones of the comparison, each with the keys of its worker.
-    fn zones(&self) -> Vec<(String, String)> {
+    pub(super) fn zones(&self) -> Vec<(String, String)> {
         let file = format!("file = \"{}\"\n", worker().display());
         let mut zones = vec![
             ("one".to_owned(), format!("{file}zones = [\"two\"]\n")),
@@ -349,13 +365,14 @@ impl Bench<'_> {
         zones
     }
 
-    fn edge(&self, name: &str, zones: &[(String, String)]) -> Result<Server> {
+    /// An edge with these zones, when it serves.
+    pub(super) fn edge(&self, name: &str, zones: &[(String, String)]) -> Result<Server> {
         let directory = self.directory.join(name);
         fs::create_dir_all(&directory)?;
         let address = free_address()?;
         let mut text = format!(
             "[server]\nhttps = [\"{address}\"]\nworkers = 1\n[limits]\nrequests_per_connection = 0\n[log]\naccess = false\n\
-             level = \"warn\"\n[admin]\nlisten = \"unix:{}\"\n[isolate]\nstate_directory = \"state\"\n",
+             level = \"error,edge::node=info\"\n[admin]\nlisten = \"unix:{}\"\n[isolate]\nstate_directory = \"state\"\n",
             directory.join("admin.sock").display()
         );
         for (zone, keys) in zones {
@@ -374,7 +391,7 @@ impl Bench<'_> {
             .arg(&file);
         let mut process = Process::spawn(&mut command, &directory.join("output.log"))?;
         // Compiling thousands of workers takes its time.
-        process.wait_port(address, Duration::from_secs(3 * 3_600))?;
+        process.wait_line("\"serving\"", Duration::from_secs(3 * 3_600))?;
         Ok(Server { process, address })
     }
 
@@ -390,26 +407,16 @@ impl Bench<'_> {
             .iter()
             .map(|n| format!("(name = \"{n}\", worker = .worker)"))
             .collect();
-        let sockets: Result<Vec<String>> = names
-            .iter()
-            .enumerate()
-            .map(|(n, name)| {
-                let at = if n == 0 { address } else { free_address()? };
-                Ok(format!(
-                    "( name = \"s{n}\", address = \"{at}\", https = (tlsOptions = .tls), service = \"{name}\" )"
-                ))
-            })
-            .collect();
         let config = format!(
             "using Workerd = import \"/workerd/workerd.capnp\";\n\
-             const config :Workerd.Config = ( services = [ {}, (name = \"two\", worker = .two) ], sockets = [ {} ] );\n\
+             const config :Workerd.Config = ( services = [ {}, (name = \"two\", worker = .two) ],\n\
+               sockets = [ (name = \"s\", address = \"{address}\", https = (tlsOptions = .tls), service = \"w0\") ] );\n\
              const tls :Workerd.TlsOptions = ( keypair = ( privateKey = embed \"key.pem\", certificateChain = embed \"cert.pem\" ) );\n\
              const worker :Workerd.Worker = ( modules = [ (name = \"worker.js\", esModule = embed \"worker.js\") ],\n\
                compatibilityDate = \"2025-01-01\", bindings = [ (name = \"TWO\", service = \"two\") ] );\n\
              const two :Workerd.Worker = ( modules = [ (name = \"worker.js\", esModule = embed \"worker.js\") ],\n\
                compatibilityDate = \"2025-01-01\" );\n",
-            services.join(", "),
-            sockets?.join(", ")
+            services.join(", ")
         );
         fs::write(directory.join("config.capnp"), config)?;
         let mut command = Command::new("taskset");
@@ -421,7 +428,7 @@ impl Bench<'_> {
         let mut process = Process::spawn(&mut command, &directory.join("output.log"))?;
         process.wait_port(address, Duration::from_secs(60))?;
         let server = Server { process, address };
-        // Each script is loaded by its first request.
+        // Every worker is loaded at the start; a request shows that they are.
         self.measure(&server, "one.example", "/", None, 1, 100)?;
         Ok(server)
     }

@@ -8,6 +8,7 @@ mod http;
 mod isolate;
 mod load;
 mod nginx;
+mod soak;
 mod storm;
 mod xdp;
 
@@ -22,6 +23,8 @@ pub(crate) enum Bench {
     Http(http::BenchHttp),
     /// CPU per request of zones' workers, against workerd
     Isolate(isolate::BenchIsolate),
+    /// Memory of the edge over a million requests to good and bad workers
+    Soak(soak::BenchSoak),
     /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against nginx
     Storm(storm::BenchStorm),
     /// Nanoseconds per packet of the XDP program, against xdp-filter
@@ -34,6 +37,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Delta(bench) => delta::run(bench),
         Bench::Http(bench) => http::run(bench),
         Bench::Isolate(bench) => isolate::run(bench),
+        Bench::Soak(bench) => soak::run(bench),
         Bench::Storm(bench) => storm::run(bench),
         Bench::Xdp(bench) => xdp::run(bench),
     }
