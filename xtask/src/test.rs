@@ -20,7 +20,12 @@ pub(crate) struct Test {
 /// Runs the tests; the last thing on the terminal is the runner's own summary.
 pub(crate) fn run(test: &Test) -> Result<()> {
     if !test.no_setup {
-        workspace::prepare(&[workspace::SETUP_TEST, workspace::BUILD_EBPF, workspace::BUILD_WORKERS])?;
+        workspace::prepare(&[
+            workspace::SETUP_TEST,
+            workspace::BUILD_EBPF,
+            workspace::BUILD_JS,
+            workspace::BUILD_WORKERS,
+        ])?;
     }
     // Tests start the daemon, the demo origin and this program, which `cargo test` alone would not all build.
     workspace::build_binaries(Profile::Dev)?;
