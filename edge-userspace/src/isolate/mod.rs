@@ -2,7 +2,7 @@
 //! [`handler::Isolated`]; what a worker asks of servers it hands to the room `origin`, what it asks of other zones to their
 //! own handlers. docs/workers.md is for operators and for those who write workers.
 //!
-//! A program ([`program`]) of any kind runs under the same limits ([`budget`], [`store`], [`slots`]), with the same view of the
+//! A program ([`program`]) of any kind runs under the same limits ([`budget`], [`store`], `slots`), with the same view of the
 //! world ([`grant`]), and ends for the same reasons ([`error`]).
 
 mod artifact;

@@ -20,7 +20,7 @@ pub trait Program: Send + Sync + 'static {
     /// Runs the guest for one request. The response goes through `responder`, as soon as its head is known; its body may go
     /// on streaming from the run, and the run may go on behind it. Dropping the run aborts the guest. The run is polled
     /// within the request's meter and under its deadline; an error ends the request by
-    /// [`Ended::of`](super::error::Ended::of) it.
+    /// `Ended::of` it.
     fn run(self: Arc<Self>, call: Call, responder: Responder) -> Run;
 
     /// What it is, for lists.

@@ -108,7 +108,7 @@ impl ResourceLimiter for Base {
     }
 }
 
-/// A store under all limits. The guest is to be polled within [`Metered`](super::budget::Metered), which the handler does.
+/// A store under all limits. The guest is to be polled within `Metered`, which the handler does.
 pub fn open<T: Hosted>(engine: &Engine, data: T) -> Store<T> {
     let mut store = Store::new(engine.wasm(), data);
     store.limiter(|data| data.base());

@@ -187,7 +187,7 @@ fn write_files(directory: &Path) {
             "links" => "secrets = { link_key = \"api.key\" }\n[zone.origin]\ndirectory = \"www\"\n".to_owned(),
             "greeter" => "settings = { greeting = \"good day\" }\n[zone.worker.keyvalue]\n".to_owned(),
             "attacks" => format!(
-                "file = \"{file}\"\nwall = \"2s\"\ncpu = \"500ms\"\nzones = [\"mirror\"]\nresponse_bytes = \"1MiB\"\nsubrequests = 30\n\
+                "file = \"{file}\"\nwall = \"4s\"\ncpu = \"250ms\"\nmemory = \"32MiB\"\nzones = [\"mirror\"]\nresponse_bytes = \"1MiB\"\nsubrequests = 30\n\
                  origins = [{{ address = \"http://localhost:9180\" }}, {{ address = \"http://127.0.0.1:9180\" }}]\n\
                  concurrency = 20\n"
             ),

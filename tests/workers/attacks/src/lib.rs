@@ -46,18 +46,24 @@ impl Guest for Attacks {
                 monotonic_clock::subscribe_duration(1_500_000_000).block();
                 "waited".to_owned()
             }
-            "/never" => return streamed(out, |_, stream| {
-                let _ = stream.blocking_write_and_flush(b"so far");
-                monotonic_clock::subscribe_duration(HOUR).block();
-            }),
-            "/trap-late" => return streamed(out, |_, stream| {
-                let _ = stream.blocking_write_and_flush(b"so far");
-                panic!("behind the head");
-            }),
-            "/flood" => return streamed(out, |_, stream| {
-                let piece = vec![b'x'; 4096];
-                while stream.blocking_write_and_flush(&piece).is_ok() {}
-            }),
+            "/never" => {
+                return streamed(out, |_, stream| {
+                    let _ = stream.blocking_write_and_flush(b"so far");
+                    monotonic_clock::subscribe_duration(HOUR).block();
+                });
+            }
+            "/trap-late" => {
+                return streamed(out, |_, stream| {
+                    let _ = stream.blocking_write_and_flush(b"so far");
+                    panic!("behind the head");
+                });
+            }
+            "/flood" => {
+                return streamed(out, |_, stream| {
+                    let piece = vec![b'x'; 4096];
+                    while stream.blocking_write_and_flush(&piece).is_ok() {}
+                });
+            }
             "/none" => return,
             "/unread" => "not read".to_owned(),
             "/nested" => ask(query),
@@ -66,7 +72,9 @@ impl Guest for Attacks {
                 let stderr = wasip2::cli::stderr::get_stderr();
                 let line = format!("{}\n", "x".repeat(200));
                 for _ in 0..20_000 {
-                    stderr.blocking_write_and_flush(line.as_bytes()).expect("taken, or dropped");
+                    stderr
+                        .blocking_write_and_flush(line.as_bytes())
+                        .expect("taken, or dropped");
                 }
                 log(Level::Critical, "flood", &"y".repeat(1 << 20));
                 "logged".to_owned()
@@ -246,7 +254,10 @@ fn sight() -> String {
     }
     for bucket in ["default", "", "victim", "../victim", "zone-victim", "victim.redb"] {
         if let Ok(bucket_found) = store::open(bucket) {
-            let keys = bucket_found.list_keys(None).map(|answer| answer.keys).unwrap_or_default();
+            let keys = bucket_found
+                .list_keys(None)
+                .map(|answer| answer.keys)
+                .unwrap_or_default();
             seen.extend(keys.into_iter().map(|key| format!("key {bucket}:{key}")));
         }
     }
@@ -281,7 +292,12 @@ fn key(query: &str) -> String {
             let (key, value) = pair.split_once(':').unwrap_or((pair, ""));
             format!("{:?}", bucket.set(key, value.as_bytes()))
         }
-        Some(("get", key)) => format!("{:?}", bucket.get(key).map(|v| v.map(|v| String::from_utf8_lossy(&v).into_owned()))),
+        Some(("get", key)) => format!(
+            "{:?}",
+            bucket
+                .get(key)
+                .map(|v| v.map(|v| String::from_utf8_lossy(&v).into_owned()))
+        ),
         Some(("fill", count)) => {
             let count: u32 = count.parse().expect("a number");
             for n in 0..count {

@@ -82,7 +82,10 @@ fn hand_on(from: &IncomingResponse, out: ResponseOutparam) {
     let body = response.body().expect("taken once");
     ResponseOutparam::set(out, Ok(response));
     let incoming = from.consume().expect("taken once");
-    let (source, sink) = (incoming.stream().expect("taken once"), body.write().expect("taken once"));
+    let (source, sink) = (
+        incoming.stream().expect("taken once"),
+        body.write().expect("taken once"),
+    );
     let whole = pump(&source, &sink);
     drop(sink);
     if whole.is_ok() {
