@@ -70,7 +70,7 @@ const CHECKS: &[(&str, Check, &str)] = &[
 /// Runs every check.
 pub(crate) fn run(lint: &Lint) -> Result<()> {
     if !lint.no_setup {
-        workspace::prepare(&[workspace::SETUP_LINT, workspace::BUILD_EBPF])?;
+        workspace::prepare(&[workspace::SETUP_LINT, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
     }
     let mut failed = Vec::new();
     for (name, check, mend) in CHECKS {

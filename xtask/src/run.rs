@@ -42,7 +42,7 @@ pub(crate) fn run(run: &Run) -> Result<()> {
         } else {
             workspace::SETUP_BUILD
         };
-        workspace::prepare(&[setup, workspace::BUILD_EBPF])?;
+        workspace::prepare(&[setup, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
         workspace::build_binaries(profile)?;
     }
     for binary in ["edge", "demo-origin"] {

@@ -38,7 +38,12 @@ pub(crate) fn run(test: &Test) -> Result<()> {
         return workspace::run(&mut command);
     }
     if !test.no_setup {
-        workspace::prepare(&[workspace::SETUP_TEST, workspace::BUILD_EBPF, workspace::BUILD_WORKERS])?;
+        workspace::prepare(&[
+            workspace::SETUP_TEST,
+            workspace::BUILD_EBPF,
+            workspace::BUILD_JS,
+            workspace::BUILD_WORKERS,
+        ])?;
     }
     // Tests start the daemon, the demo origin and this program, which `cargo test` alone would not all build.
     workspace::build_binaries(Profile::Dev)?;

@@ -75,6 +75,8 @@ enum Command {
 enum Language {
     /// A component, by cargo.
     Rust,
+    /// A script.
+    Js,
 }
 
 /// Arguments of `edge worker-compile`, which the daemon runs.
@@ -163,6 +165,7 @@ pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
         Command::New { directory, lang } => {
             let language = match lang {
                 Language::Rust => project::Language::Rust,
+                Language::Js => project::Language::Js,
             };
             project::write(directory, language)?;
             let next = project::next(directory, language);

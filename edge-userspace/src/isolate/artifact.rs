@@ -53,6 +53,11 @@ impl Sound {
     pub(super) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
+
+    /// All of it.
+    pub(super) fn bytes(&self) -> std::io::Result<Vec<u8>> {
+        std::fs::read(self.path())
+    }
 }
 
 /// Makes `path` if need be, for this user alone.

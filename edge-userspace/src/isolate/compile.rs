@@ -100,7 +100,10 @@ pub(super) fn compile(bytes: &[u8], kind: Kind, limits: &Node) -> Result<Vec<u8>
             )));
         }
         None if !status.success() => {
-            let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let words: String = words
+                .chars()
+                .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
+                .collect();
             return Err(failed(format!("failed: {}", words.trim())));
         }
         None => {}
@@ -124,7 +127,12 @@ fn bounded(from: impl Read, most: u64) -> Vec<u8> {
 /// # Errors
 /// The reason, for the daemon that asked.
 pub(crate) fn child(kind: Kind, seconds: u64, memory: u64) -> Result<(), Box<dyn std::error::Error>> {
-    confine(seconds, memory)?;
+    // A script's image lies in a file that has no name (memfd), and is no larger than this.
+    let files = match kind {
+        Kind::Component => 0,
+        Kind::Script => 128 << 20,
+    };
+    confine(seconds, memory, files)?;
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes)?;
     let code = match kind {
@@ -132,14 +140,14 @@ pub(crate) fn child(kind: Kind, seconds: u64, memory: u64) -> Result<(), Box<dyn
             let engine = wasmtime::Engine::new(&engine::settings(1)).map_err(|e| format!("{e:#}"))?;
             engine.precompile_component(&bytes).map_err(|e| format!("{e:#}"))?
         }
-        Kind::Script => return Err("this build runs no scripts".into()),
+        Kind::Script => super::js::compile_handed(&bytes)?,
     };
     std::io::stdout().lock().write_all(&code)?;
     Ok(())
 }
 
 /// Limits this process, and takes from it what compiling does not need.
-fn confine(seconds: u64, memory: u64) -> rustix::io::Result<()> {
+fn confine(seconds: u64, memory: u64, files: u64) -> rustix::io::Result<()> {
     let limit = |resource, most| {
         let most = Some(most);
         setrlimit(
@@ -153,7 +161,7 @@ fn confine(seconds: u64, memory: u64) -> rustix::io::Result<()> {
     limit(Resource::Cpu, seconds)?;
     // Not the address space: the pool reserves more than there is memory. What can be written counts.
     limit(Resource::Data, memory)?;
-    limit(Resource::Fsize, 0)?;
+    limit(Resource::Fsize, files)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, 64)?;
     rustix::thread::set_no_new_privs(true)?;

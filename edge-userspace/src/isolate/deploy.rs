@@ -14,6 +14,7 @@ use super::compile;
 use super::component::Proxied;
 use super::error::Error;
 use super::isolates::Isolates;
+use super::js::Script;
 use super::keyvalue::Vault;
 use super::metrics::Summary;
 use super::program::{Kind, Program};
@@ -210,7 +211,10 @@ impl Isolates {
             Some(code) => code,
             None => {
                 let began = Instant::now();
-                let code = compile::compile(bytes, kind, &self.config)?;
+                let code = match kind {
+                    Kind::Component => compile::compile(bytes, kind, &self.config)?,
+                    Kind::Script => compile::compile(&self.scripts.to_compile(self, bytes)?, kind, &self.config)?,
+                };
                 compiled = began.elapsed();
                 self.artifacts.write(digest, kind, &code)?;
                 let none = || Error::Compile("left no code".to_owned());
@@ -222,7 +226,10 @@ impl Isolates {
                 let component = self.component(digest, &code)?;
                 Arc::new(Proxied::new(self.engine(), &self.linker, component)?)
             }
-            Kind::Script => return Err(Error::Refused("this build runs no scripts".to_owned())),
+            Kind::Script => {
+                let image = super::engine::map_module(self.engine(), &code)?;
+                Arc::new(Script::new(self.engine().clone(), self.scripts.shared(self)?, image)?)
+            }
         };
         Ok(Loaded {
             program,
@@ -352,7 +359,7 @@ impl Isolates {
 
     /// Removes compiled code that no version of any zone wants.
     fn prune(&self) {
-        let mut wanted = HashSet::new();
+        let mut wanted: HashSet<String> = self.scripts.digests().collect();
         for tenant in self.tenants.load().values() {
             if let Some(active) = tenant.active.load().as_ref() {
                 wanted.insert(active.digest.clone());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use wasmtime::component::Component;
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, Module, PoolingAllocationConfig};
 
 use super::artifact::Sound;
 use super::error::Error;
@@ -22,7 +22,7 @@ pub const TICK: Duration = Duration::from_millis(1);
 const IDLE_TICKS: u32 = 1_000;
 
 /// Bytes of a guest's stack; beyond: the trap `stack`.
-const WASM_STACK: usize = 512 << 10;
+const WASM_STACK: usize = 1_280 << 10;
 /// Bytes of the stack that guest and host functions share; the host's part is what is left of it.
 const HOST_STACK: usize = 2 << 20;
 
@@ -138,6 +138,35 @@ pub(super) fn map(engine: &Engine, code: &Sound) -> Result<Component, Error> {
     // in a process of this node wrote them. The directory is closed to other users, so nobody changes the mapped file.
     let mapped = unsafe { Component::deserialize_file(&engine.wasm, code.path()) };
     mapped.map_err(|e| Error::Refused(format!("{e:#}")))
+}
+
+/// Maps the compiled code of a core module.
+///
+/// # Errors
+/// [`Error::Refused`]: it is of another engine.
+pub(super) fn map_module(engine: &Engine, code: &Sound) -> Result<Module, Error> {
+    #[expect(
+        unsafe_code,
+        reason = "wasmtime trusts compiled code; `Sound` is code that this node wrote"
+    )]
+    // SAFETY: as in `map`.
+    let mapped = unsafe { Module::deserialize_file(&engine.wasm, code.path()) };
+    mapped.map_err(|e| Error::Refused(format!("{e:#}")))
+}
+
+/// Compiled code of a core module, as the daemon handed it to the process that compiles.
+///
+/// # Errors
+/// [`Error::Engine`]: it is of another engine.
+pub(super) fn handed(engine: &Engine, code: &[u8]) -> Result<Module, Error> {
+    #[expect(
+        unsafe_code,
+        reason = "wasmtime trusts compiled code; this came from the daemon, which checked it"
+    )]
+    // SAFETY: the daemon reads it from a `Sound` and writes it to the standard input of a process that it started itself, before
+    // anything of a tenant.
+    let module = unsafe { Module::deserialize(&engine.wasm, code) };
+    module.map_err(|e| Error::Engine(format!("{e:#}")))
 }
 
 impl Ticker {

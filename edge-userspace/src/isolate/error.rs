@@ -76,6 +76,8 @@ pub enum Ended {
     Trap,
     /// It ended itself (`exit`, `abort`).
     Exit,
+    /// A script threw instead of answering.
+    Exception,
     /// A call of the host that it may not make, or more handles or bytes than one may pass.
     Host,
     /// It ended without a response.
@@ -92,7 +94,7 @@ pub enum Ended {
 
 impl Ended {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Cpu,
         Self::Wall,
         Self::Memory,
@@ -100,6 +102,7 @@ impl Ended {
         Self::Stack,
         Self::Trap,
         Self::Exit,
+        Self::Exception,
         Self::Host,
         Self::NoResponse,
         Self::BadResponse,
@@ -118,6 +121,7 @@ impl Ended {
             Self::Stack => "stack",
             Self::Trap => "trap",
             Self::Exit => "exit",
+            Self::Exception => "exception",
             Self::Host => "host",
             Self::NoResponse => "no_response",
             Self::BadResponse => "bad_response",
@@ -136,6 +140,7 @@ impl Ended {
             Self::Stack => "the worker's calls nested too deeply",
             Self::Trap => "the worker trapped",
             Self::Exit => "the worker ended itself",
+            Self::Exception => "the worker threw instead of answering",
             Self::Host => "the worker made a call that it may not make",
             Self::NoResponse => "the worker ended without a response",
             Self::BadResponse => "the worker's response cannot be sent",

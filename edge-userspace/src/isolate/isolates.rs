@@ -13,6 +13,7 @@ use super::component::Host;
 use super::deploy::Mapped;
 use super::engine::Engine;
 use super::error::Error;
+use super::js::Scripts;
 use super::metrics::Metrics;
 use super::slots::Slots;
 use super::tenant::Tenant;
@@ -31,6 +32,7 @@ pub struct Isolates {
     pub(super) turns: usize,
     pub(super) artifacts: Artifacts,
     pub(super) mapped: Mutex<Mapped>,
+    pub(super) scripts: Scripts,
     /// Held by whoever changes what is deployed.
     pub(super) busy: Mutex<()>,
 }
@@ -58,6 +60,7 @@ impl Isolates {
             turns: config.server.workers,
             artifacts,
             mapped: Mutex::default(),
+            scripts: Scripts::new()?,
             busy: Mutex::default(),
             engine,
         }))

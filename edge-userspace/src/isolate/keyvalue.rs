@@ -154,6 +154,35 @@ impl Vault {
         Ok((keys, more.then(|| skip.saturating_add(PAGE as u64))))
     }
 
+    /// At most `most` keys that begin with `prefix`, in order, behind `after`; and the last of them if there are more.
+    pub(super) fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<(Vec<String>, Option<String>), Refusal> {
+        let read = self.database.begin_read()?;
+        let values = read.open_table(VALUES)?;
+        let from = after.filter(|after| *after > prefix).unwrap_or(prefix);
+        let mut keys = Vec::new();
+        for entry in values.range(from..)? {
+            let entry = entry?;
+            let key = entry.0.value();
+            if !key.starts_with(prefix) {
+                break;
+            }
+            if after == Some(key) {
+                continue;
+            }
+            if keys.len() >= most {
+                let last = keys.last().cloned();
+                return Ok((keys, last));
+            }
+            keys.push(key.to_owned());
+        }
+        Ok((keys, None))
+    }
+
     /// Stores all of `entries` or none.
     pub(super) fn set(&self, entries: &[(String, Vec<u8>)]) -> Result<(), Refusal> {
         batch(entries.len())?;

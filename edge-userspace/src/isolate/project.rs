@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 pub enum Language {
     /// A component, by cargo.
     Rust,
+    /// A script, as it is.
+    Js,
 }
 
 /// Why no project was written.
@@ -30,6 +32,11 @@ const RUST: [(&str, &str); 3] = [
     ("src/lib.rs", include_str!("../../templates/worker-rust/src/lib.rs.in")),
 ];
 
+const JS: [(&str, &str); 2] = [
+    ("worker.js", include_str!("../../templates/worker-js/worker.js.in")),
+    ("README.md", include_str!("../../templates/worker-js/README.md.in")),
+];
+
 /// Writes a project to `directory`.
 ///
 /// # Errors
@@ -39,8 +46,9 @@ pub fn write(directory: &Path, language: Language) -> Result<(), Error> {
     if directory.exists() {
         return Err(Error::There(directory.to_owned()));
     }
-    let files = match language {
-        Language::Rust => RUST,
+    let files: &[(&str, &str)] = match language {
+        Language::Rust => &RUST,
+        Language::Js => &JS,
     };
     for (file, text) in files {
         let path = directory.join(file);
@@ -63,6 +71,7 @@ pub fn next(directory: &Path, language: Language) -> String {
             "  cd {} && rustup target add wasm32-wasip2 && cargo build --release --target wasm32-wasip2\n",
             directory.display()
         ),
+        Language::Js => format!("  edge worker deploy ZONE {}\n", directory.join("worker.js").display()),
     }
 }
 
@@ -92,6 +101,10 @@ mod tests {
         let readme = std::fs::read_to_string(project.join("README.md")).unwrap();
         assert!(readme.contains("release/my_shop.wasm"), "{readme}");
         assert!(matches!(write(&project, Language::Rust), Err(Error::There(_))));
+        let script = directory.path().join("my-script");
+        write(&script, Language::Js).unwrap();
+        let text = std::fs::read_to_string(script.join("worker.js")).unwrap();
+        assert!(text.contains("hello from my-script") && next(&script, Language::Js).contains("my-script/worker.js"));
         for name in ["1st", "a b", "..", "ünter"] {
             assert!(matches!(
                 write(&directory.path().join(name), Language::Rust),

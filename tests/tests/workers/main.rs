@@ -6,4 +6,5 @@ mod attacks;
 #[path = "../checkout/mod.rs"]
 mod checkout;
 mod life;
+mod scripts;
 mod world;

@@ -16,7 +16,7 @@ use crate::checkout;
 const ADMIN: &str = "127.0.0.1:9180";
 const START: Duration = Duration::from_secs(60);
 /// As they are called in `[[zone]]` and, with `.example`, in URLs.
-const ZONES: [&str; 6] = ["front", "greeter", "attacks", "mirror", "victim", "reused"];
+const ZONES: [&str; 7] = ["front", "greeter", "attacks", "mirror", "victim", "reused", "links"];
 
 /// Everything ends with it, the daemon first.
 pub(crate) struct World {
@@ -184,6 +184,7 @@ fn write_files(directory: &Path) {
     for zone in ZONES {
         let more = match zone {
             "front" => "zones = [\"greeter\"]\n[zone.origin]\ndirectory = \"www\"\n".to_owned(),
+            "links" => "secrets = { link_key = \"api.key\" }\n[zone.origin]\ndirectory = \"www\"\n".to_owned(),
             "greeter" => "settings = { greeting = \"good day\" }\n[zone.worker.keyvalue]\n".to_owned(),
             "attacks" => format!(
                 "file = \"{file}\"\nwall = \"4s\"\ncpu = \"250ms\"\nmemory = \"32MiB\"\nzones = [\"mirror\"]\nresponse_bytes = \"1MiB\"\nsubrequests = 30\n\

@@ -2,7 +2,7 @@
 //! one run.
 //!
 //! Both terminate TLS on the same core with the same certificate; h2load has another. What counts is CPU time of the server's
-//! process per request. Scripts on the edge's own JavaScript engine are measured where a zone is given one (`--script`).
+//! process per request. The edge's own JavaScript engine runs the same script as workerd.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -46,10 +46,13 @@ pub(crate) struct BenchIsolate {
     /// Take the unoptimised build: shows that the bench works, never how fast edge is
     #[arg(long)]
     pub(super) dev: bool,
-    /// A script that answers `/`, `/json` and `/sub` as the peer's does, for the edge's own JavaScript engine
+    /// Another script for the edge's own JavaScript engine than the peer's; it must answer `/`, `/json` and `/sub` alike
     #[arg(long, value_name = "FILE")]
     pub(super) script: Option<PathBuf>,
 }
+
+/// What both engines of JavaScript run.
+const WORKER: &str = include_str!("isolate/worker.js");
 
 /// One server under load.
 pub(super) struct Server {
@@ -69,6 +72,7 @@ pub(super) struct Bench<'a> {
     directory: PathBuf,
     leaf: Files,
     binary: PathBuf,
+    script: PathBuf,
     options: &'a BenchIsolate,
     load_core: usize,
     server_core: usize,
@@ -92,7 +96,12 @@ impl<'a> Bench<'a> {
     pub(super) fn prepare(name: &str, options: &'a BenchIsolate) -> Result<Self> {
         let profile = if options.dev { Profile::Dev } else { Profile::Release };
         if !options.no_build {
-            workspace::prepare(&[workspace::SETUP_BENCH, workspace::BUILD_EBPF, workspace::BUILD_WORKERS])?;
+            workspace::prepare(&[
+                workspace::SETUP_BENCH,
+                workspace::BUILD_EBPF,
+                workspace::BUILD_JS,
+                workspace::BUILD_WORKERS,
+            ])?;
             workspace::build_binaries(profile)?;
         }
         let directory = workspace::output("bench")?.join(name);
@@ -102,8 +111,14 @@ impl<'a> Bench<'a> {
         let authority = Authority::new("Edge bench CA")?;
         let leaf = authority.write_leaf(&directory, "zones", &HOSTS)?;
         let (load_core, server_core) = cores()?;
+        let script = match &options.script {
+            Some(script) => script.clone(),
+            None => directory.join("worker.js"),
+        };
+        fs::write(directory.join("worker.js"), WORKER)?;
         Ok(Self {
             leaf,
+            script,
             binary: workspace::binary("edge", profile),
             options,
             load_core,
@@ -179,9 +194,6 @@ impl Bench<'_> {
                 (edge, "script.example", 2),
                 (peer, "one.example", 3),
             ] {
-                if host == "script.example" && self.options.script.is_none() {
-                    continue;
-                }
                 let window = self.measure(server, host, path, post, 8, requests)?;
                 println!(
                     "{path} {}/{rounds} {host}: {:.1} us CPU, p99 {:.2} ms",
@@ -326,21 +338,16 @@ impl Bench<'_> {
         let peer = self.workerd(30)?;
         let theirs = process::resident_memory(peer.process.id())?;
         drop(peer);
-        let ours = match &self.options.script {
-            None => None,
-            Some(script) => {
-                let text = fs::read_to_string(script)?;
-                let zones: Result<Vec<_>> = (0..30)
-                    .map(|n| {
-                        let file = self.directory.join(format!("script{n}.js"));
-                        fs::write(&file, format!("{text}\n// {n}\n"))?;
-                        Ok((format!("z{n}"), format!("file = \"{}\"\n", file.display())))
-                    })
-                    .collect();
-                let edge = self.edge("scripts", &zones?)?;
-                Some(process::resident_memory(edge.process.id())? >> 20)
-            }
-        };
+        let text = fs::read_to_string(&self.script)?;
+        let zones: Result<Vec<_>> = (0..30)
+            .map(|n| {
+                let file = self.directory.join(format!("script{n}.js"));
+                fs::write(&file, format!("{text}\n// {n}\n"))?;
+                Ok((format!("z{n}"), format!("file = \"{}\"\n", file.display())))
+            })
+            .collect();
+        let edge = self.edge("scripts", &zones?)?;
+        let ours = process::resident_memory(edge.process.id())? >> 20;
         Ok(json!({ "edge": ours, "workerd": theirs >> 20 }))
     }
 
@@ -356,12 +363,10 @@ impl Bench<'_> {
             ),
             ("spin".to_owned(), format!("{file}cpu = \"300s\"\nwall = \"300s\"\n")),
         ];
-        if let Some(script) = &self.options.script {
-            zones.push((
-                "script".to_owned(),
-                format!("file = \"{}\"\nzones = [\"two\"]\n", script.display()),
-            ));
-        }
+        zones.push((
+            "script".to_owned(),
+            format!("file = \"{}\"\nzones = [\"two\"]\n", self.script.display()),
+        ));
         zones
     }
 
@@ -400,7 +405,7 @@ impl Bench<'_> {
         fs::create_dir_all(&directory)?;
         fs::copy(&self.leaf.certificate, directory.join("cert.pem"))?;
         fs::copy(&self.leaf.key, directory.join("key.pem"))?;
-        fs::write(directory.join("worker.js"), include_str!("isolate/worker.js"))?;
+        fs::write(directory.join("worker.js"), WORKER)?;
         let address = free_address()?;
         let names: Vec<String> = (0..workers).map(|n| format!("w{n}")).collect();
         let services: Vec<String> = names

@@ -1,9 +1,9 @@
-// What tests/workers/bench does, for workerd.
+// What tests/workers/bench does, for workerd and for the edge's own JavaScript engine.
 export default {
   async fetch(request, env) {
     const { pathname } = new URL(request.url);
     if (pathname === "/sub") {
-      const response = await env.TWO.fetch("https://two.example/");
+      const response = await (env.TWO ? env.TWO.fetch("https://two.example/") : fetch("https://two.example/"));
       return new Response("one got: " + (await response.text()));
     }
     if (pathname === "/json") {
