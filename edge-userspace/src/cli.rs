@@ -217,9 +217,9 @@ enum CacheCommand {
     /// Void stored responses, and those under way, at once and across restarts.
     #[command(group(clap::ArgGroup::new("what").required(true).args(["url", "prefix", "tag"])))]
     Purge {
-        /// One URL, whole: https://www.example.com/path?query.
+        /// One URL, whole: `https://www.example.com/path?query`.
         url: Option<String>,
-        /// All URLs that begin so: https://www.example.com/images/.
+        /// All URLs that begin so: `https://www.example.com/images/`.
         #[arg(long)]
         prefix: Option<String>,
         /// All responses of a zone with this word in Cache-Tag or Surrogate-Key.
