@@ -68,7 +68,7 @@ struct Fetched {
 
 enum Fetch {
     Whole(Arc<Fetched>),
-    Passed(Response),
+    Passed(Box<Response>),
 }
 
 impl Shared {
@@ -135,7 +135,7 @@ impl Far {
             Ok(Fetch::Whole(fetched)) => Ok(self.tell(ask, shown, &zone, resource, &fetched).await),
             Ok(Fetch::Passed(response)) => {
                 self.shared.metrics.outcome(Outcome::Passed);
-                Ok(response)
+                Ok(*response)
             }
             Err(failure) => {
                 self.shared.metrics.outcome(Outcome::Failed);
@@ -177,11 +177,11 @@ impl Far {
         let Response { mut head, body, report } = self.next.handle(request).await?;
         hop::strip(&mut head.headers);
         let passed = |head, body| {
-            Ok(Fetch::Passed(Response {
+            Ok(Fetch::Passed(Box::new(Response {
                 head,
                 body,
                 report: report.clone(),
-            }))
+            })))
         };
         if head.status != StatusCode::OK || !gatherable(&head.headers) {
             return passed(head, body);

@@ -111,7 +111,7 @@ async fn answer(request: Request<Incoming>) -> Answer {
             _ => refuse(StatusCode::BAD_REQUEST, "/status/CODE wants a status from 200 to 999\n"),
         },
         ("release", release) => match release.parse() {
-            Ok(release) => page(release),
+            Ok(release) => release_page(release),
             _ => refuse(StatusCode::BAD_REQUEST, "/release/N wants a number\n"),
         },
         (script, "") if released(script).is_some() => self::script(released(script).unwrap_or_default()),
@@ -195,7 +195,7 @@ fn released(name: &str) -> Option<u32> {
 }
 
 /// A page whose title is set by its script.
-fn page(release: u32) -> Answer {
+fn release_page(release: u32) -> Answer {
     let html = format!("<!doctype html>\n<title>no script</title>\n<script src=\"/release.{release}.js\"></script>\n");
     text("text/html; charset=utf-8", html)
 }

@@ -65,7 +65,7 @@ pub struct Near {
 /// What came of asking the far end.
 enum Tried {
     /// What the client gets.
-    Answer(Response),
+    Answer(Box<Response>),
     /// Nothing that can be proved.
     Wrong,
     /// The far end has no answer of the origin's.
@@ -175,7 +175,7 @@ impl Near {
             tried = self.ask(known, &head, &exchange, &place, None).await;
         }
         match tried {
-            Ok(Tried::Answer(response)) => Ok(self.or_stale(response, base.as_ref())),
+            Ok(Tried::Answer(response)) => Ok(self.or_stale(*response, base.as_ref())),
             Ok(Tried::Wrong) => {
                 tracing::warn!(target: "edge::delta", zone = %exchange.zone.name, "the far end's answers cannot be proved; asking the origin");
                 self.direct(head, exchange, base.as_ref()).await
@@ -286,7 +286,7 @@ impl Near {
             }
             Ok(None) if understood(&response, &head.headers) => {
                 self.shared.metrics.outcome(Outcome::Passed);
-                Ok(Tried::Answer(response))
+                Ok(Tried::Answer(Box::new(response)))
             }
             Ok(None) | Err(_) => {
                 self.shared.metrics.mismatch(Mismatch::Head);
@@ -375,7 +375,7 @@ impl Restoring<'_> {
             Body::boxed(restored)
         };
         set_length(&mut response.head.headers, content.length);
-        Tried::Answer(response)
+        Tried::Answer(Box::new(response))
     }
 
     /// The version that was named is the current one.
@@ -394,7 +394,7 @@ impl Restoring<'_> {
         response.head.status = StatusCode::OK;
         response.body = bytes.clone().into();
         set_length(&mut response.head.headers, content.length);
-        Tried::Answer(response)
+        Tried::Answer(Box::new(response))
     }
 
     /// What keeps the version once it is proved, where it may be kept.
