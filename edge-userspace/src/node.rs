@@ -46,7 +46,7 @@ use crate::{admin, http, quic, tls, zones};
 /// What keeps the node from starting, with the mend. Nothing that happens later ends it.
 pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
     let config = configuration(run)?;
-    let certificates = tls::certificates::load(&config.zones)?;
+    let certificates = tls::certificates::load(&config, None)?;
     let logs = admin::log::start(&config.log)?;
     process::prepare(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,7 +70,7 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
 /// # Errors
 /// The mistakes.
 pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
-    let loaded = tls::certificates::load(&config.zones)?;
+    let loaded = tls::certificates::load(config, None)?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -267,6 +267,7 @@ impl Running {
         let shutdown = node.shutdown.clone();
         let config = node.config.load_full();
         let admin = tokio::spawn(admin::server::serve(listener, registry, node.clone(), shutdown.clone()));
+        tokio::spawn(node.front.clone().tend(shutdown.clone()));
         let health = tokio::spawn(node.fleet.clone().watch(shutdown.clone()));
         if let Some(events) = node.dataplane.as_ref().and_then(Dataplane::events) {
             tokio::spawn(async move {
@@ -349,7 +350,7 @@ impl Node {
 
     fn try_reload(&self) -> anyhow::Result<()> {
         let new = configuration(&self.overrides)?;
-        let loaded = tls::certificates::load(&new.zones)?;
+        let loaded = tls::certificates::load(&new, Some(&self.front.key_servers()))?;
         let old = self.config.load();
         for key in control::needs_restart(&old, &new) {
             tracing::warn!("{key} was changed; that takes a restart");

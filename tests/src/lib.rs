@@ -6,6 +6,7 @@
 
 pub mod changing;
 pub mod interrupt;
+pub mod keys;
 pub mod netns;
 pub mod packet;
 pub mod pins;

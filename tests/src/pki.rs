@@ -55,6 +55,15 @@ impl Authority {
 
     /// A leaf for servers and clients, as PEM: certificate, key. Names may be wildcards or IP addresses.
     pub fn leaf(&self, names: &[&str]) -> Result<(String, String)> {
+        self.leaf_of(names, &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+    }
+
+    /// As [`Authority::leaf`], with a key that is there: PKCS#8 PEM, RSA for one, which this cannot make.
+    pub fn leaf_with(&self, names: &[&str], key: &str) -> Result<(String, String)> {
+        self.leaf_of(names, &KeyPair::from_pem(key)?)
+    }
+
+    fn leaf_of(&self, names: &[&str], key: &KeyPair) -> Result<(String, String)> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut parameters = CertificateParams::new(names.clone())?;
         if let Some(first) = names.first() {
@@ -64,8 +73,7 @@ impl Authority {
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         parameters.use_authority_key_identifier_extension = true;
         validity(&mut parameters, 10);
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        Ok((parameters.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+        Ok((parameters.signed_by(key, &self.issuer)?.pem(), key.serialize_pem()))
     }
 
     /// Writes a leaf as `DIRECTORY/STEM.pem` and `DIRECTORY/STEM.key`.
@@ -77,17 +85,22 @@ impl Authority {
         };
         fs::write(&files.certificate, certificate)
             .with_context(|| format!("writing {}", files.certificate.display()))?;
-        // A key of an earlier run keeps its own mode when it is only overwritten.
-        let _ = fs::remove_file(&files.key);
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&files.key)
-            .and_then(|mut file| file.write_all(key.as_bytes()))
-            .with_context(|| format!("writing {}", files.key.display()))?;
+        write_key(&files.key, &key)?;
         Ok(files)
     }
+}
+
+/// Writes a private key that only its owner can read.
+pub fn write_key(path: &Path, pem: &str) -> Result<()> {
+    // A key of an earlier run keeps its own mode when it is only overwritten.
+    let _ = fs::remove_file(path);
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(pem.as_bytes()))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 /// Valid now, whatever the machine's clock says: the range starts a year before the clock's own year.

@@ -32,6 +32,17 @@ pub struct Handshake {
     pub client: u64,
     /// It came with that id in a ticket, and the handshake has shown that it is its own.
     pub known: bool,
+    /// Whom the client's certificate names, where its zone asks for one.
+    pub certificate: Option<Arc<Identity>>,
+}
+
+/// A client's certificate, verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its subject: `C=…, O=…, CN=…`.
+    pub subject: String,
+    /// SHA-256 of the certificate, in lower-case hexadecimal.
+    pub fingerprint: String,
 }
 
 /// Reduces an address to what limits and penalties are counted by: IPv4 /32, IPv6 /64 (a /64 is one household).

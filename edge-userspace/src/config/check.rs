@@ -13,8 +13,8 @@ use super::mistake::{Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
 use super::{
-    Admin, Certificate, Config, Dataplane, Health, Limits, Log, Origin, OriginServer, Server, Tls, Upstream, XdpMode,
-    Zone,
+    Admin, Certificate, Clients, Config, Dataplane, Health, Key, KeyServer, Limits, Log, Origin, OriginServer, Server,
+    Tls, Upstream, XdpMode, Zone,
 };
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
@@ -96,7 +96,9 @@ impl<'a> Checker<'a> {
         self.mistakes.extend(mistakes);
         let (far_ends, mistakes) = super::delta::far_ends(&raw.far_end, self.source);
         self.mistakes.extend(mistakes);
-        let zones = self.zones(&raw.zone, &server, &limits, &far_ends);
+        let (key_servers, mistakes) = super::keys::servers(&raw.key_server, self.source);
+        self.mistakes.extend(mistakes);
+        let zones = self.zones(&raw.zone, &server, &limits, (&far_ends, &key_servers));
         let (gate, mistakes) = super::gate::check::node(&raw.gate, self.source);
         self.mistakes.extend(mistakes);
         let largest = zones
@@ -117,6 +119,10 @@ impl<'a> Checker<'a> {
                 ticket_rotation: self.ticket_rotation(&raw.tls),
                 handshake_timeout: raw.tls.handshake_timeout.0,
                 near_ends: None,
+                key_server_timeout: self.key_server_timeout(&raw.tls),
+                // A stack each, with two of the 65,530 mappings that a process has by default.
+                waiting: self.bounded(&raw.tls.handshakes_waiting, 1, 1 << 20),
+                waiting_per_address: self.bounded(&raw.tls.handshakes_waiting_per_address, 1, 1 << 20),
             },
             limits: Arc::new(limits),
             admin: self.admin(&raw.admin),
@@ -127,6 +133,7 @@ impl<'a> Checker<'a> {
             cache,
             coding,
             isolate,
+            key_servers,
             zones,
         }
     }
@@ -213,6 +220,14 @@ impl<'a> Checker<'a> {
         time
     }
 
+    fn key_server_timeout(&mut self, raw: &raw::Tls) -> Duration {
+        let time = raw.key_server_timeout.get_ref().0;
+        if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&time) {
+            self.mistake(raw.key_server_timeout.span(), "out of bounds", "write 100ms to 60s");
+        }
+        time
+    }
+
     pub(super) fn limits(&mut self, raw: &raw::Limits) -> Limits {
         let header_bytes = raw.header_bytes.get_ref().0;
         if !(8 << 10..=1 << 20).contains(&header_bytes) {
@@ -272,7 +287,7 @@ impl<'a> Checker<'a> {
         raw: &[Spanned<raw::Zone>],
         server: &Server,
         limits: &Limits,
-        far_ends: &[FarEnd],
+        (far_ends, key_servers): (&[FarEnd], &[KeyServer]),
     ) -> Vec<Zone> {
         if raw.is_empty() {
             self.mistake(0..0, "no zone", "write a [[zone]] with name, hosts and [zone.origin]");
@@ -326,7 +341,7 @@ impl<'a> Checker<'a> {
                 name: name.as_str().into(),
                 hosts: zone.hosts.get_ref().iter().map(|h| h.get_ref().clone()).collect(),
                 default: is_default,
-                certificate: self.certificate(zone, server),
+                certificate: self.certificate(zone, server, key_servers),
                 body_bytes: match zone.body_bytes {
                     Some(size) => (size.0 > 0).then_some(size.0),
                     None => limits.body_bytes,
@@ -405,28 +420,38 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn certificate(&mut self, zone: &raw::Zone, server: &Server) -> Option<Certificate> {
-        match (&zone.certificate, &zone.key) {
+    fn certificate(&mut self, zone: &raw::Zone, server: &Server, key_servers: &[KeyServer]) -> Option<Certificate> {
+        let clients = zone.client_certificates.as_ref().map(|clients| Clients {
+            ca: (self.path(clients.ca.get_ref()), self.place(clients.ca.span())),
+            required: clients.required,
+        });
+        let key = match super::keys::key(zone, key_servers, self.source) {
+            Ok(key) => key,
+            Err(mistakes) => {
+                self.mistakes.extend(mistakes);
+                return None;
+            }
+        };
+        match (&zone.certificate, key) {
             (Some(chain), Some(key)) => Some(Certificate {
                 chain: self.path(chain.get_ref()),
                 chain_place: self.place(chain.span()),
-                key: self.path(key.get_ref()),
-                key_place: self.place(key.span()),
+                key,
+                clients,
             }),
             (Some(chain), None) => {
                 self.mistake(
                     chain.span(),
                     "a certificate without a key",
-                    "write `key = \"….key\"` beside it",
+                    "write `key = \"….key\"` beside it, or `key_servers`",
                 );
                 None
             }
-            (None, Some(key)) => {
-                self.mistake(
-                    key.span(),
+            (None, Some(Key::File(_, place) | Key::Servers { place, .. })) => {
+                self.mistakes.push(place.mistake(
                     "a key without a certificate",
                     "write `certificate = \"….pem\"` beside it",
-                );
+                ));
                 None
             }
             (None, None) => {
@@ -435,7 +460,11 @@ impl<'a> Checker<'a> {
                         "zone \"{}\" has no certificate, but server.https listens",
                         zone.name.get_ref()
                     );
-                    self.mistake(zone.name.span(), what, "write `certificate` and `key`");
+                    self.mistake(
+                        zone.name.span(),
+                        what,
+                        "write `certificate`, and `key` or `key_servers`",
+                    );
                 }
                 None
             }

@@ -7,6 +7,7 @@ pub mod delta;
 pub mod far;
 pub mod gate;
 pub mod isolate;
+mod keys;
 #[cfg(feature = "keyserver")]
 pub mod keyserver;
 mod mistake;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use keys::{Clients, Key, KeyExchange, KeyServer};
 pub use mistake::{Mistake, Mistakes, Place};
 pub use raw::{Balance, LogFormat, OriginHttp, TlsVersion, XdpMode};
 use value::{AdminAddress, HostPattern, OriginAddress};
@@ -56,6 +58,8 @@ pub struct Config {
     pub coding: coding::Node,
     /// What all workers share.
     pub isolate: isolate::Node,
+    /// Where private keys are that are not here.
+    pub key_servers: Vec<KeyServer>,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
 }
@@ -115,6 +119,12 @@ pub struct Tls {
     pub handshake_timeout: Duration,
     /// At a far end: the authority of the certificates that near ends must show; HTTP/2 alone is spoken then.
     pub near_ends: Option<(PathBuf, Place)>,
+    /// All that one handshake asks of key servers.
+    pub key_server_timeout: Duration,
+    /// Handshakes that may wait for key servers.
+    pub waiting: usize,
+    /// Those of one IPv4 address or IPv6 /64.
+    pub waiting_per_address: usize,
 }
 
 /// Bounds on what clients can make the edge hold. A duration of `None` and a size of `None` mean no limit.
@@ -197,9 +207,22 @@ pub struct Zone {
     pub origin: Origin,
 }
 
-/// PEM files of a certificate, with their places for errors of the room that loads them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A certificate: PEM files and the way to its key, with their places for errors of the room that loads them.
+#[derive(Clone, Debug)]
 pub struct Certificate {
+    /// Chain, leaf first.
+    pub chain: PathBuf,
+    /// Where the chain is named.
+    pub chain_place: Place,
+    /// Its private key.
+    pub key: Key,
+    /// Certificates of clients; `None`: none is asked for.
+    pub clients: Option<Clients>,
+}
+
+/// A certificate with its key beside it, that a process shows of itself to another of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
     /// Chain, leaf first.
     pub chain: PathBuf,
     /// Where the chain is named.
@@ -237,7 +260,7 @@ pub struct Upstream {
     /// Roots to trust instead of the system's.
     pub ca: Option<(PathBuf, Place)>,
     /// What the edge shows of itself, where it is asked for.
-    pub identity: Option<Certificate>,
+    pub identity: Option<Identity>,
     /// Connecting, TLS included.
     pub connect_timeout: Duration,
     /// Waiting for the response's head.

@@ -26,6 +26,7 @@ pub(super) struct Raw {
     pub(super) cache: super::cache::raw::Node,
     pub(super) coding: super::coding::raw::Node,
     pub(super) isolate: super::isolate::raw::Node,
+    pub(super) key_server: Vec<Spanned<super::keys::RawServer>>,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
@@ -97,6 +98,9 @@ section! {
         min_version: TlsVersion = TlsVersion::V1_2,
         ticket_rotation: Spanned<Time> = Spanned::new(0..0, seconds(6 * 3600)),
         handshake_timeout: Time = seconds(10),
+        key_server_timeout: Spanned<Time> = Spanned::new(0..0, seconds(3)),
+        handshakes_waiting: Spanned<usize> = Spanned::new(0..0, 16_384),
+        handshakes_waiting_per_address: Spanned<usize> = Spanned::new(0..0, 512),
     }
 }
 
@@ -172,6 +176,12 @@ pub(super) struct Zone {
     pub(super) certificate: Option<Spanned<PathBuf>>,
     #[serde(default)]
     pub(super) key: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) key_servers: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    pub(super) key_exchange: Option<Spanned<super::keys::KeyExchange>>,
+    #[serde(default)]
+    pub(super) client_certificates: Option<super::keys::RawClients>,
     #[serde(default)]
     pub(super) body_bytes: Option<Size>,
     #[serde(default)]

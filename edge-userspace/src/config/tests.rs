@@ -13,6 +13,15 @@ hosts = [\"a.example\"]
 servers = [{ address = \"http://127.0.0.1:8080\" }]
 ";
 
+const KEY_SERVER: &str = "[[key_server]]
+name = \"keys-1\"
+address = \"127.0.0.1:9443\"
+server_name = \"keys.example\"
+ca = \"ca.pem\"
+certificate = \"edge.pem\"
+key = \"edge.key\"
+";
+
 fn mistakes(text: &str) -> Vec<Mistake> {
     match Config::parse(Path::new("dir/edge.toml"), text) {
         Ok(_) => panic!("accepted:\n{text}"),
@@ -37,6 +46,7 @@ fn printed_defaults_are_the_defaults() {
         include_str!("delta/raw.rs"),
         include_str!("cache/raw.rs"),
         include_str!("isolate/raw.rs"),
+        include_str!("keys.rs").split_once("/// Where ephemeral").unwrap().0,
     ];
     let keys = sources.iter().flat_map(|source| source.lines()).filter_map(|line| {
         let line = line.trim().trim_start_matches("pub(super) ");
@@ -62,6 +72,7 @@ fn printed_defaults_are_the_defaults() {
                 | "dictionary"
                 | "r#match"
                 | "isolate"
+            "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate" | "key_server"
         )
     }) {
         let documented = DEFAULTS.lines().any(|line| {
@@ -252,6 +263,70 @@ fn each_kind_of_mistake() {
             "zone.certificate",
             "without a key",
             "key =",
+        ),
+        (
+            format!(
+                "{listen}{}",
+                ZONE.replace("hosts", "key_servers = [\"a\"]\nkey = \"a.key\"\nhosts")
+            ),
+            6,
+            "zone.key_servers",
+            "both `key` and `key_servers`",
+            "keep `key_servers`",
+        ),
+        (
+            format!(
+                "{listen}{}",
+                ZONE.replace("hosts", "certificate = \"a.pem\"\nkey_servers = [\"b\"]\nhosts")
+            ),
+            7,
+            "zone.key_servers",
+            "no key server \"b\"",
+            "[[key_server]]",
+        ),
+        (
+            format!(
+                "{listen}{KEY_SERVER}{}",
+                ZONE.replace("hosts", "certificate = \"a.pem\"\nkey_servers = [\"b\"]\nhosts")
+            ),
+            14,
+            "zone.key_servers",
+            "no key server \"b\"",
+            "or one of: keys-1",
+        ),
+        (
+            format!("{listen}{KEY_SERVER}{KEY_SERVER}{ZONE}"),
+            11,
+            "key_server.name",
+            "already",
+            "name of its own",
+        ),
+        (
+            format!("{listen}{}{ZONE}", KEY_SERVER.replace("keys.example", "not a name")),
+            6,
+            "key_server.server_name",
+            "no server name",
+            "certificate",
+        ),
+        (
+            format!(
+                "{listen}{}",
+                ZONE.replace(
+                    "hosts",
+                    "certificate = \"a.pem\"\nkey = \"a.key\"\nkey_exchange = \"remote\"\nhosts"
+                )
+            ),
+            8,
+            "zone.key_exchange",
+            "no key server",
+            "`key_servers`",
+        ),
+        (
+            format!("{listen}[tls]\nkey_server_timeout = \"0s\"\n{ZONE}"),
+            4,
+            "tls.key_server_timeout",
+            "out of bounds",
+            "60s",
         ),
         (
             format!("{listen}{ZONE}[zone.origin.health]\npath = \"x\"\n"),

@@ -311,6 +311,7 @@ fn speak_for_client(request: &mut Request) {
             resumed: false,
             client: 0,
             known: false,
+            certificate: None,
         }),
     });
 }

@@ -172,6 +172,8 @@ impl Line {
             agent = self.agent.as_ref().and_then(|agent| agent.to_str().ok()),
             tls = handshake.map(|h| h.version),
             resumed = handshake.filter(|_| self.first).map(|h| h.resumed),
+            client_certificate = handshake.and_then(|h| h.certificate.as_deref()).map(|client| &*client.fingerprint),
+            client_subject = handshake.and_then(|h| h.certificate.as_deref()).map(|client| &*client.subject),
         );
     }
 }

@@ -4,14 +4,31 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, Incoming, ServerConfig, TransportErrorCode};
 
 use super::Connection;
+use super::keep::Claim;
+use super::prepare::Preparation;
+use super::session::{Crypto, Opening};
 use crate::base::peer::{Handshake, Peer};
-use crate::tls::certificates;
 use crate::tls::limits::Permit;
-use crate::tls::tickets::Ticketer;
+use crate::tls::remote::Refusal;
+
+/// What an attempt is accepted with.
+pub(super) struct Attempt {
+    pub(super) incoming: Incoming,
+    /// Its connection's configuration, the sessions of which are `opening`'s.
+    pub(super) config: ServerConfig,
+    pub(super) opening: Arc<Opening>,
+    /// Its packets, where they may be needed before it is accepted.
+    pub(super) claim: Option<Claim>,
+    pub(super) preparation: Preparation,
+    /// Where it came to.
+    pub(super) listener: SocketAddr,
+    pub(super) permit: Permit,
+    /// The client has shown by a token who it is.
+    pub(super) known: bool,
+}
 
 /// Why an attempt ended before it could be served.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +42,9 @@ pub(super) enum Closed {
     /// The client's: it closed or reset the connection.
     #[error("the client left: {0}")]
     Left(#[source] ConnectionError),
+    /// The key server's, the network's to it, or a limit of ours.
+    #[error("{0}")]
+    KeyServer(#[source] Refusal),
     /// The client's: packets against the protocol.
     #[error("{0}")]
     Transport(#[source] ConnectionError),
@@ -37,6 +57,8 @@ impl Closed {
             Self::Timeout => "timeout",
             Self::Handshake(_) => "alert",
             Self::Left(_) => "left",
+            Self::KeyServer(Refusal::Shed | Refusal::NoStack) => "shed",
+            Self::KeyServer(_) => "key_server",
             Self::Transport(_) => "transport",
         }
     }
@@ -64,38 +86,59 @@ fn code(code: TransportErrorCode) -> u64 {
     code.into()
 }
 
-/// Shakes hands with a client whose attempt was let in.
-pub(super) async fn accept(
-    incoming: Incoming,
-    config: Arc<ServerConfig>,
-    listener: SocketAddr,
-    permit: Permit,
-    limit: Duration,
-    (ticketer, known): (Arc<Ticketer>, bool),
-) -> Result<Connection, Closed> {
+/// Shakes hands within `limit` with a client whose attempt was let in.
+pub(super) async fn accept(attempt: Attempt, limit: Duration) -> Result<Connection, Closed> {
     let accepted = Instant::now();
+    let opening = attempt.opening.clone();
+    let result = tokio::time::timeout(limit, shake(attempt, accepted)).await;
+    match (result, opening.refusal()) {
+        (Ok(Ok(connection)), _) => Ok(connection),
+        (_, Some(refusal)) => Err(Closed::KeyServer(refusal)),
+        (Ok(Err(closed)), None) => Err(closed),
+        (Err(_), None) => Err(Closed::Timeout),
+    }
+}
+
+async fn shake(attempt: Attempt, accepted: Instant) -> Result<Connection, Closed> {
+    let Attempt {
+        incoming,
+        mut config,
+        opening,
+        claim,
+        preparation,
+        listener,
+        permit,
+        known,
+    } = attempt;
     let client = canonical(incoming.remote_address());
     let local = canonical(SocketAddr::new(
         incoming.local_ip().unwrap_or(listener.ip()),
         listener.port(),
     ));
-    let connecting = incoming.accept_with(config)?;
-    let quic = tokio::time::timeout(limit, connecting)
-        .await
-        .map_err(|_| Closed::Timeout)??;
-    let data = quic
-        .handshake_data()
-        .and_then(|data| data.downcast::<HandshakeData>().ok());
-    let (id, resumed) = ticketer.client();
+    let id = match claim {
+        Some(claim) => Box::pin(preparation.run(&incoming, &config, &opening, claim)).await,
+        None => None,
+    };
+    config.crypto = Arc::new(Crypto(opening.clone()));
+    let connecting = preparation.ids.with(id, || incoming.accept_with(Arc::new(config)))?;
+    let quic = tokio::select! {
+        connected = connecting => connected?,
+        // Dropped, the connection closes.
+        () = opening.refused() => return Err(Closed::KeyServer(opening.refusal().unwrap_or(Refusal::Cancelled))),
+    };
+    let (Some(chosen), Some(settled)) = (opening.chosen(), opening.settled()) else {
+        // A connection without a handshake: there is none.
+        return Err(Closed::Timeout);
+    };
+    let (id, believed) = chosen.ticketer.client();
     let handshake = Handshake {
         duration: accepted.elapsed(),
-        server_name: data
-            .and_then(|data| data.server_name)
-            .map(|name| certificates::normal(&name).into()),
+        server_name: chosen.server_name.clone(),
         version: "TLSv1.3",
-        resumed,
+        resumed: settled.resumed,
         client: id.0,
-        known: known || resumed,
+        known: known || believed,
+        certificate: settled.certificate.clone(),
     };
     let peer = Arc::new(Peer {
         client,

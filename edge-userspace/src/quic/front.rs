@@ -1,28 +1,31 @@
 //! The UDP front door: what all workers share and the accept loop each of them runs. `node` makes one and gives it the
 //! sockets; connections go to what implements [`Serve`].
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use quinn::{Endpoint, Incoming, Runtime as _, ServerConfig, TokioRuntime};
+use quinn_proto::HashedConnectionIdGenerator;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 
-use super::accept;
+use super::accept::{self, Attempt};
 use super::metrics::Metrics;
-use super::tap::{Hints, Tap};
+use super::prepare::{Ids, Preparation};
+use super::session::{Opening, Terms};
+use super::tap::{Finds, Tap};
 use super::token::TokenKey;
 use super::{Error, Serve, settings};
+use crate::base::clock::UnixTime;
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::Config;
-use crate::gate::token::{ClientId, Tokens};
+use crate::gate::token::{Carrier, ClientId, Tokens};
 use crate::tls;
 use crate::tls::limits::Limiter;
-use crate::tls::tickets::{Ticketer, Tickets};
 
 /// Handshakes under way at one worker from which on unproven addresses get a Retry first: a spoofed flood then costs a
 /// packet each and holds no memory (RFC 9000 section 8.1.2).
@@ -36,42 +39,41 @@ pub struct Front {
     tokens: Arc<Tokens>,
     metrics: Metrics,
     reset_secret: [u8; 32],
+    /// Initial packets are kept until they are decided on.
+    keep: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct Settings {
     /// What all connections' configurations are made of.
     quic: ServerConfig,
-    tls: rustls::ServerConfig,
-    tickets: Tickets,
+    terms: Arc<Terms>,
     handshake_timeout: Duration,
 }
 
 impl Settings {
     fn new(config: &Config, tcp: &tls::Front, tokens: &Arc<Tokens>) -> Result<Self, Error> {
         let tls = settings::tls(&tcp.server_config());
-        let crypto = settings::crypto(Arc::new(tls.clone()))?;
+        let (stock, initial) = settings::crypto(&tls)?;
         Ok(Self {
-            quic: settings::server(crypto, TokenKey::new(tokens.clone()), &config.limits),
-            tls,
-            tickets: tcp.tickets(),
+            quic: settings::server(stock.clone(), TokenKey::new(tokens.clone()), &config.limits),
+            terms: Arc::new(Terms {
+                tls,
+                certificates: tcp.certificates().clone(),
+                tickets: tcp.tickets(),
+                keyless: tcp.keyless().clone(),
+                initial,
+                stock,
+            }),
             handshake_timeout: config.tls.handshake_timeout,
         })
     }
+}
 
-    /// The configuration for one connection of `client`, who comes from `address`.
-    fn equip(
-        &self,
-        tokens: &Arc<Tokens>,
-        address: IpAddr,
-        client: ClientId,
-    ) -> Result<(Arc<ServerConfig>, Arc<Ticketer>), Error> {
-        let (tls, ticketer) = self.tickets.equip_for(&self.tls, address, client);
-        let mut config = self.quic.clone();
-        config.crypto = settings::crypto(tls)?;
-        config.token_key(TokenKey::of(tokens.clone(), client));
-        Ok((Arc::new(config), ticketer))
-    }
+/// Whether any zone's key is elsewhere.
+fn keyless(tcp: &tls::Front) -> bool {
+    let certificates = tcp.certificates().snapshot();
+    certificates.entries().any(|entry| entry.remote.is_some())
 }
 
 impl Front {
@@ -95,6 +97,7 @@ impl Front {
             tokens,
             metrics: Metrics::register(registry),
             reset_secret,
+            keep: Arc::new(AtomicBool::new(keyless(tcp))),
         }))
     }
 
@@ -104,6 +107,7 @@ impl Front {
     /// rustls cannot be set up; nothing is changed then.
     pub fn reload(&self, config: &Config, tcp: &tls::Front) -> Result<(), Error> {
         self.settings.store(Arc::new(Settings::new(config, tcp, &self.tokens)?));
+        self.keep.store(keyless(tcp), Ordering::Relaxed);
         Ok(())
     }
 
@@ -120,17 +124,32 @@ impl Front {
     ) -> Result<(), Error> {
         let listener = accept::canonical(socket.local_addr().map_err(Error::Adopt)?);
         let runtime = Arc::new(TokioRuntime);
-        let hints = Arc::new(Hints::default());
+        let finds = Finds {
+            hints: Arc::default(),
+            kept: Arc::default(),
+            keep: self.keep.clone(),
+        };
         let socket = runtime.wrap_udp_socket(socket).map_err(Error::Adopt)?;
+        let ids = Ids::new(Box::<HashedConnectionIdGenerator>::default());
+        let config = settings::endpoint(&self.reset_secret, &ids);
         let endpoint = Endpoint::new_with_abstract_socket(
-            settings::endpoint(&self.reset_secret),
+            config.clone(),
             Some(self.settings.load().quic.clone()),
-            Tap::new(socket, hints.clone()),
+            Tap::new(socket, finds.clone()),
             runtime,
         )
         .map_err(Error::Adopt)?;
-        let handshakes = Arc::new(AtomicUsize::new(0));
         let (alive, mut ended) = mpsc::channel::<()>(1);
+        let door = Door {
+            listener,
+            finds,
+            preparation: Preparation {
+                endpoint: Arc::new(config),
+                ids,
+            },
+            handshakes: Arc::default(),
+        };
+        let mut sweeps = tokio::time::interval(SWEEP);
         let mut draining = shutdown.clone();
         let stop = draining.reached(Phase::Draining);
         tokio::pin!(stop);
@@ -139,15 +158,10 @@ impl Front {
                 biased;
                 () = &mut stop => break,
                 incoming = endpoint.accept() => match incoming {
-                    Some(incoming) => {
-                        let client = incoming
-                            .remote_address_validated()
-                            .then(|| hints.take(incoming.remote_address(), &incoming.orig_dst_cid()))
-                            .flatten();
-                        self.take(incoming, listener, client, &handshakes, &serve, &alive);
-                    }
+                    Some(incoming) => self.take(incoming, &door, &serve, &alive),
                     None => break,
                 },
+                _ = sweeps.tick() => door.finds.kept.sweep(Instant::now()),
             }
         }
         // From here on, attempts are answered with CONNECTION_REFUSED.
@@ -164,18 +178,10 @@ impl Front {
         Ok(())
     }
 
-    fn take<S: Serve>(
-        self: &Arc<Self>,
-        incoming: Incoming,
-        listener: SocketAddr,
-        client: Option<ClientId>,
-        handshakes: &Arc<AtomicUsize>,
-        serve: &S,
-        alive: &mpsc::Sender<()>,
-    ) {
+    fn take<S: Serve>(self: &Arc<Self>, incoming: Incoming, door: &Door, serve: &S, alive: &mpsc::Sender<()>) {
         self.metrics.incoming.inc();
         let remote = incoming.remote_address();
-        if handshakes.load(Ordering::Relaxed) >= UNPROVEN
+        if door.handshakes.load(Ordering::Relaxed) >= UNPROVEN
             && incoming.may_retry()
             && !incoming.remote_address_validated()
         {
@@ -191,25 +197,41 @@ impl Front {
             self.metrics.refused_address.inc();
             return incoming.refuse();
         }
+        let address = remote.ip().to_canonical();
+        // quinn says that the address is valid, not by which token: what the hint says has to be genuine itself.
+        let client = incoming
+            .remote_address_validated()
+            .then(|| door.finds.hints.take(remote, &incoming.orig_dst_cid()))
+            .flatten()
+            .and_then(|front| {
+                let checked = self.tokens.check(UnixTime::now(), address, Carrier::Quic, &front);
+                Some(ClientId(checked.ok()?.header.client))
+            });
         let settings = self.settings.load();
-        let known = client.is_some();
-        let equipped = settings.equip(
-            &self.tokens,
-            remote.ip().to_canonical(),
-            client.unwrap_or_else(ClientId::fresh),
-        );
-        let (config, ticketer) = match equipped {
-            Ok(equipped) => equipped,
-            Err(error) => {
-                tracing::error!(%error, "a QUIC connection was refused");
-                return incoming.refuse();
-            }
+        let id = client.unwrap_or_else(ClientId::fresh);
+        let mut config = settings.quic.clone();
+        config.token_key(TokenKey::of(self.tokens.clone(), id));
+        let attempt = Attempt {
+            config,
+            opening: Opening::new(settings.terms.clone(), address, id),
+            claim: match self.keep.load(Ordering::Relaxed) {
+                true => door
+                    .finds
+                    .kept
+                    .claim(remote, &incoming.orig_dst_cid(), !incoming.may_retry()),
+                false => None,
+            },
+            preparation: door.preparation.clone(),
+            incoming,
+            listener: door.listener,
+            permit,
+            known: client.is_some(),
         };
         let limit = settings.handshake_timeout;
         let (serve, alive, metrics) = (serve.clone(), alive.clone(), self.metrics.clone());
-        let under_way = UnderWay::new(handshakes);
+        let under_way = UnderWay::new(&door.handshakes);
         tokio::spawn(async move {
-            let result = accept::accept(incoming, config, listener, permit, limit, (ticketer, known)).await;
+            let result = Box::pin(accept::accept(attempt, limit)).await;
             drop(under_way);
             match result {
                 Ok(connection) => {
@@ -228,6 +250,16 @@ impl Front {
     }
 }
 
+/// What one endpoint's attempts share.
+struct Door {
+    listener: SocketAddr,
+    finds: Finds,
+    preparation: Preparation,
+    handshakes: Arc<AtomicUsize>,
+}
+
+/// How often packets that nobody has claimed are looked after.
+const SWEEP: Duration = Duration::from_secs(2);
 /// RFC 9000 section 20.1: nothing is wrong.
 const NO_ERROR: quinn::VarInt = quinn::VarInt::from_u32(0);
 /// How long the last packets may take to leave.

@@ -72,7 +72,7 @@ fn cid(from: &[u8]) -> Option<(Cid, &[u8])> {
 }
 
 /// RFC 9000 section 16.
-fn varint(from: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn varint(from: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, rest) = from.split_first()?;
     let more = (1_usize << (first >> 6)) - 1;
     let (tail, rest) = rest.split_at_checked(more)?;

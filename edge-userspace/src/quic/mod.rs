@@ -3,12 +3,18 @@
 
 mod accept;
 mod front;
+pub mod hello;
 pub mod initial;
+pub mod keep;
 pub mod metrics;
+mod parameters;
+mod prepare;
+mod session;
 mod settings;
+pub mod shadow;
 pub mod socket;
 mod tap;
-mod token;
+pub mod token;
 
 pub use front::Front;
 
@@ -70,3 +76,6 @@ fn mend(error: &io::Error) -> &'static str {
         _ => "see the system's message",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,11 @@ use edge_common::token::SKEW;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt};
 use ring::hmac;
+use rustls::CipherSuite;
+use rustls::quic::Suite;
 
 use super::Error;
+use super::prepare::Ids;
 use super::token::{SpentTokens, TokenKey};
 use crate::config::Limits;
 
@@ -42,14 +45,19 @@ pub(super) fn tls(tcp: &rustls::ServerConfig) -> rustls::ServerConfig {
     tls
 }
 
-/// What quinn makes sessions of.
+/// quinn's own sessions, for what is not ours to do, and what Initial packets are sealed by (RFC 9001 section 5.2).
 ///
 /// # Errors
-/// `tls` has no TLS 1.3, or lacks the cipher suite of Initial packets.
-pub(super) fn crypto(tls: Arc<rustls::ServerConfig>) -> Result<Arc<QuicServerConfig>, Error> {
-    QuicServerConfig::try_from(tls)
-        .map(Arc::new)
-        .map_err(|_| Error::NoInitialSuite)
+/// `tls` lacks the cipher suite of Initial packets.
+pub(super) fn crypto(tls: &rustls::ServerConfig) -> Result<(Arc<QuicServerConfig>, Suite), Error> {
+    let suites = &tls.crypto_provider().cipher_suites;
+    let initial = suites.iter().find_map(|suite| match suite.suite() {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => suite.tls13()?.quic_suite(),
+        _ => None,
+    });
+    let initial = initial.ok_or(Error::NoInitialSuite)?;
+    let stock = QuicServerConfig::with_initial(Arc::new(tls.clone()), initial).map_err(|_| Error::NoInitialSuite)?;
+    Ok((Arc::new(stock), initial))
 }
 
 /// quinn's configuration for new connections; sessions and NEW_TOKENs of each connection replace those here.
@@ -84,11 +92,15 @@ fn transport(limits: &Limits) -> TransportConfig {
 }
 
 /// quinn's configuration of an endpoint. `reset_secret` makes stateless reset tokens: the same for all endpoints of a
-/// node, so that any of them can reset what another one lost.
-pub(super) fn endpoint(reset_secret: &[u8; 32]) -> EndpointConfig {
+/// node, so that any of them can reset what another one lost; `ids` names its connections.
+pub(super) fn endpoint(reset_secret: &[u8; 32], ids: &Ids) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_secret)));
     config
         .supported_versions(VERSIONS.to_vec())
+        .cid_generator({
+            let ids = ids.clone();
+            move || Box::new(ids.clone())
+        })
         .min_reset_interval(RESET_INTERVAL);
     config
 }

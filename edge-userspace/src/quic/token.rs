@@ -32,7 +32,7 @@ const LIFE: u32 = 7 * 86_400;
 
 /// Seals for one client, or opens for all.
 #[derive(Clone)]
-pub(super) struct TokenKey {
+pub struct TokenKey {
     tokens: Arc<Tokens>,
     /// Whose NEW_TOKENs are minted.
     client: ClientId,
@@ -40,12 +40,12 @@ pub(super) struct TokenKey {
 
 impl TokenKey {
     /// For an endpoint: opens everybody's tokens. What it would mint would be a newcomer's.
-    pub(super) fn new(tokens: Arc<Tokens>) -> Arc<Self> {
+    pub fn new(tokens: Arc<Tokens>) -> Arc<Self> {
         Self::of(tokens, ClientId::fresh())
     }
 
     /// For a connection of `client`.
-    pub(super) fn of(tokens: Arc<Tokens>, client: ClientId) -> Arc<Self> {
+    pub fn of(tokens: Arc<Tokens>, client: ClientId) -> Arc<Self> {
         Arc::new(Self { tokens, client })
     }
 }

@@ -14,11 +14,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
-use super::certificates::{self, Store};
+use super::certificates::{self, Entry, Store};
+use super::clients;
 use super::hello;
+use super::keyless::{Keyless, Whose};
 use super::limits::Permit;
 use super::proxy_protocol::{self, Header};
-use super::tickets::Tickets;
+use super::remote;
+use super::tickets::{Ticketer, Tickets};
 use crate::base::peer::{Handshake, Peer};
 use crate::gate::door::{Door, Refusal};
 
@@ -77,6 +80,9 @@ pub enum Closed {
     /// A limit of ours.
     #[error("too many connections from one address")]
     Crowded,
+    /// The key server's, the network's to it, or a limit of ours.
+    #[error("{0}")]
+    KeyServer(#[source] remote::Refusal),
     /// The connection broke.
     #[error("{0}")]
     Io(#[source] io::Error),
@@ -93,6 +99,8 @@ impl Closed {
             Self::ProxyHeader(_) => "proxy_header",
             Self::Penalised(refusal) => refusal.label(),
             Self::Crowded => "address_limit",
+            Self::KeyServer(remote::Refusal::Shed | remote::Refusal::NoStack) => "shed",
+            Self::KeyServer(_) => "key_server",
             Self::Io(_) => "io",
         }
     }
@@ -121,6 +129,7 @@ pub(super) struct Terms {
     /// Judges clients of penalised addresses; `None` where there is no gate.
     pub(super) door: Option<Arc<Door>>,
     pub(super) certificates: Arc<Store>,
+    pub(super) keyless: Arc<Keyless>,
     pub(super) timeout: Duration,
     /// The peer speaks the PROXY protocol.
     pub(super) proxied: bool,
@@ -201,19 +210,23 @@ async fn shake(
         .client_hello()
         .server_name()
         .map(|name| certificates::normal(name).into());
-    if !terms.certificates.covers(server_name.as_deref()) {
+    let Some(entry) = terms.certificates.find(server_name.as_deref()) else {
         let mut stream = start.io;
         // rustls would say access_denied; unrecognized_name is what RFC 6066 section 3 asks for. Nothing is encrypted yet.
         let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 112]).await;
         let _ = stream.shutdown().await;
         return Err((Closed::NoCertificate, None));
-    }
+    };
+    let config = entry.config.get().cloned().unwrap_or(config);
     let (config, ticketer) = tickets.equip(&config, client.ip());
-    let stream = start
-        .into_stream_with(config, |connection| ticketer.settle(connection))
+    let stream = finish(start, config, &entry, &terms.keyless, client.ip(), &ticketer)
         .await
-        .map_err(lost)?;
+        .map_err(|closed| (closed, None))?;
     let (_, session) = stream.get_ref();
+    let identity = match &entry.clients {
+        Some(verifier) => clients::identity(session, verifier).map_err(|error| (Closed::Handshake(error), None))?,
+        None => None,
+    };
     let protocol = match session.alpn_protocol() {
         Some(b"h2") => Protocol::H2,
         _ => Protocol::H1,
@@ -229,6 +242,7 @@ async fn shake(
         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
         client: id.0,
         known,
+        certificate: identity,
     };
     Ok(Connection {
         io: Io::Tls(Box::new(stream)),
@@ -237,6 +251,31 @@ async fn shake(
         protocol,
         permit,
     })
+}
+
+/// The handshake from the ClientHello on, with a key that is here or elsewhere.
+async fn finish(
+    start: StartHandshake<TcpStream>,
+    config: Arc<ServerConfig>,
+    entry: &Entry,
+    keyless: &Keyless,
+    client: IpAddr,
+    ticketer: &Ticketer,
+) -> Result<TlsStream<TcpStream>, Closed> {
+    let Some(route) = &entry.remote else {
+        let settle = |session: &mut rustls::ServerConnection| ticketer.settle(session);
+        return Ok(start.into_stream_with(config, settle).await?);
+    };
+    let whose = Whose {
+        route: route.clone(),
+        exchange: entry.exchange,
+        client,
+    };
+    keyless
+        .shake(start.accepted, start.io, config, &whose, |session| {
+            ticketer.settle(session)
+        })
+        .await
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

@@ -1,30 +1,50 @@
 //! Certificates by server name: loaded from the zones' PEM files, checked as far as files alone allow, and held as one
-//! snapshot that a reload swaps whole. Key bytes are zeroized once rustls has them, and never printed.
+//! snapshot that a reload swaps whole. A certificate's key is a file, whose bytes are zeroized once rustls has them and never
+//! printed, or a route to key servers.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::clients;
+use super::remote::{KeyServers, PublicKey, RemoteKey, Route};
 use super::validity;
 use crate::config::value::HostPattern;
-use crate::config::{self, Certificate, Mistake, Mistakes};
+use crate::config::{self, Certificate, Config, Identity, Key, KeyExchange, Mistake, Mistakes, Place};
 
 /// Certificates at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
-    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
-    default: Option<Arc<CertifiedKey>>,
+    exact: HashMap<Box<str>, Arc<Entry>>,
+    wildcard: HashMap<Box<str>, Arc<Entry>>,
+    default: Option<Arc<Entry>>,
+}
+
+/// A zone's certificate, and what its handshakes are like.
+#[derive(Debug)]
+pub struct Entry {
+    /// The chain and the key, which may be elsewhere.
+    pub key: Arc<CertifiedKey>,
+    /// The way to the key, where it is elsewhere.
+    pub remote: Option<Arc<Route>>,
+    /// Ephemeral keys are made by the key server too.
+    pub exchange: bool,
+    /// Who checks certificates of clients; `None`: none is asked for.
+    pub clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// rustls's configuration of its own, where the one for all zones does not do; set before the snapshot is used.
+    pub config: OnceLock<Arc<ServerConfig>>,
 }
 
 /// What loading gives: the snapshot, and what the operator should look at although it works.
@@ -32,6 +52,8 @@ pub struct Snapshot {
 pub struct Loaded {
     /// For [`Store::swap`].
     pub snapshot: Snapshot,
+    /// What the routes in it lead to.
+    pub key_servers: KeyServers,
     /// Expired, not covering a host, readable by all.
     pub warnings: Vec<Mistake>,
 }
@@ -40,32 +62,45 @@ pub struct Loaded {
 #[derive(Debug, Default)]
 pub struct Store(ArcSwap<Snapshot>);
 
-/// Loads the certificates of all zones that name one.
+/// Loads the certificates of all zones that name one, and the way to the keys that are elsewhere: key servers that are as
+/// they were in `before` stay connected.
 ///
 /// # Errors
 /// Every file that is missing, is no certificate or key, or does not match its other half.
-pub fn load(zones: &[config::Zone]) -> Result<Loaded, Mistakes> {
-    let mut loaded = Loaded::default();
+pub fn load(config: &Config, before: Option<&KeyServers>) -> Result<Loaded, Mistakes> {
     let mut mistakes = Vec::new();
-    for zone in zones {
+    let key_servers = KeyServers::load(&config.key_servers, before).unwrap_or_else(|wrong| {
+        mistakes.extend(wrong.0);
+        KeyServers::default()
+    });
+    let mut loaded = Loaded {
+        key_servers,
+        ..Loaded::default()
+    };
+    let sound = mistakes.is_empty();
+    for zone in &config.zones {
         let Some(files) = &zone.certificate else { continue };
-        let key = match certified(files, &mut loaded.warnings) {
-            Ok(key) => key,
+        if !sound && matches!(files.key, Key::Servers { .. }) {
+            // Its servers are what has to be mended first.
+            continue;
+        }
+        let entry = match entry(zone, files, &mut loaded) {
+            Ok(entry) => Arc::new(entry),
             Err(mistake) => {
                 mistakes.push(mistake);
                 continue;
             }
         };
-        loaded.warnings.extend(doubts(zone, files, &key));
+        loaded.warnings.extend(doubts(zone, files, &entry.key));
         for host in &zone.hosts {
             let (map, name) = match host {
                 HostPattern::Exact(name) => (&mut loaded.snapshot.exact, name),
                 HostPattern::Wildcard(suffix) => (&mut loaded.snapshot.wildcard, suffix),
             };
-            map.insert(name.as_str().into(), key.clone());
+            map.insert(name.as_str().into(), entry.clone());
         }
         if zone.default {
-            loaded.snapshot.default = Some(key);
+            loaded.snapshot.default = Some(entry);
         }
     }
     if mistakes.is_empty() {
@@ -79,10 +114,16 @@ pub fn load(zones: &[config::Zone]) -> Result<Loaded, Mistakes> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_one(files: &Certificate) -> Result<Loaded, Mistakes> {
+pub fn load_one(files: &Identity) -> Result<Loaded, Mistakes> {
     let mut loaded = Loaded::default();
-    let key = certified(files, &mut loaded.warnings).map_err(|mistake| Mistakes(vec![mistake]))?;
-    loaded.snapshot.default = Some(key);
+    let key = shown(files, &mut loaded.warnings).map_err(|mistake| Mistakes(vec![mistake]))?;
+    loaded.snapshot.default = Some(Arc::new(Entry {
+        key,
+        remote: None,
+        exchange: false,
+        clients: None,
+        config: OnceLock::new(),
+    }));
     Ok(loaded)
 }
 
@@ -90,25 +131,100 @@ pub fn load_one(files: &Certificate) -> Result<Loaded, Mistakes> {
 ///
 /// # Errors
 /// A file that is missing, is no certificate or key, or does not match its other half.
-pub fn identity(files: &Certificate) -> Result<Arc<CertifiedKey>, Mistake> {
+pub fn identity(files: &Identity) -> Result<Arc<CertifiedKey>, Mistake> {
     let mut warnings = Vec::new();
-    let key = certified(files, &mut warnings)?;
+    let key = shown(files, &mut warnings)?;
     for warning in warnings {
         tracing::warn!(target: "edge::tls", "{warning}");
     }
     Ok(key)
 }
 
+fn shown(files: &Identity, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedKey>, Mistake> {
+    let certificate = Certificate {
+        chain: files.chain.clone(),
+        chain_place: files.chain_place.clone(),
+        key: Key::File(files.key.clone(), files.key_place.clone()),
+        clients: None,
+    };
+    certified(&certificate, &files.key, &files.key_place, warnings)
+}
+
+fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Result<Entry, Mistake> {
+    let mut entry = match &files.key {
+        Key::File(key, place) => Entry {
+            key: certified(files, key, place, &mut loaded.warnings)?,
+            remote: None,
+            exchange: false,
+            clients: None,
+            config: OnceLock::new(),
+        },
+        Key::Servers { names, exchange, .. } => {
+            let route = route(zone, files, names, &loaded.key_servers)?;
+            Entry {
+                key: Arc::new(CertifiedKey::new(chain(files)?, Arc::new(RemoteKey(route.clone())))),
+                remote: Some(route),
+                exchange: *exchange == KeyExchange::Remote,
+                clients: None,
+                config: OnceLock::new(),
+            }
+        }
+    };
+    if let Some(clients) = &files.clients {
+        entry.clients = Some(clients::verifier(clients)?);
+    }
+    Ok(entry)
+}
+
+/// The key's name is all that the certificate says of it; whether its servers have it is seen when they answer.
+fn route(
+    zone: &config::Zone,
+    files: &Certificate,
+    names: &[String],
+    servers: &KeyServers,
+) -> Result<Arc<Route>, Mistake> {
+    let chain = chain(files)?;
+    let key = chain.first().and_then(PublicKey::of).ok_or_else(|| {
+        files.chain_place.mistake(
+            format!(
+                "{} has a key of a kind that key servers do not have",
+                files.chain.display()
+            ),
+            "use RSA of 2048 to 4096 bits, ECDSA on P-256 or P-384, or Ed25519",
+        )
+    })?;
+    let servers = names.iter().filter_map(|name| servers.get(name).cloned()).collect();
+    Ok(Route::new(zone.name.clone(), key, servers))
+}
+
 impl Snapshot {
     /// The certificate for a server name (lower case, no trailing dot): the exact name's, the wildcard's one label up, else
     /// the default zone's, which clients without a name get too.
-    pub fn find(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+    pub fn find(&self, name: Option<&str>) -> Option<&Arc<Entry>> {
         name.and_then(|name| {
             self.exact
                 .get(name)
                 .or_else(|| self.wildcard.get(name.split_once('.')?.1))
         })
         .or(self.default.as_ref())
+    }
+
+    /// Every zone's, once or more.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.exact.values().chain(self.wildcard.values()).chain(&self.default)
+    }
+}
+
+impl Entry {
+    /// Whether rustls needs a configuration of its own for it.
+    pub fn is_special(&self) -> bool {
+        self.remote.is_some() || self.clients.is_some()
+    }
+}
+
+impl ResolvesServerCert for Entry {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.key.clone())
     }
 }
 
@@ -118,16 +234,21 @@ impl Store {
         self.0.store(Arc::new(snapshot));
     }
 
-    /// Whether some certificate serves `name`.
-    pub fn covers(&self, name: Option<&str>) -> bool {
-        self.0.load().find(name).is_some()
+    /// The certificate that serves `name`.
+    pub fn find(&self, name: Option<&str>) -> Option<Arc<Entry>> {
+        self.0.load().find(name).cloned()
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.load_full()
     }
 }
 
 impl ResolvesServerCert for Store {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(normal);
-        self.0.load().find(name.as_deref()).cloned()
+        Some(self.0.load().find(name.as_deref())?.key.clone())
     }
 }
 
@@ -136,46 +257,53 @@ pub fn normal(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-fn certified(files: &Certificate, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedKey>, Mistake> {
+fn certified(
+    files: &Certificate,
+    file: &Path,
+    place: &Place,
+    warnings: &mut Vec<Mistake>,
+) -> Result<Arc<CertifiedKey>, Mistake> {
     let chain = chain(files)?;
-    let mut key = key(files, warnings)?;
+    let mut key = key(file, place, warnings)?;
     // By reference, so that the bytes can be wiped: rustls's own copy lives inside ring's key.
     let signer = rustls::crypto::ring::sign::any_supported_type(&key);
     key.zeroize();
     // rustls's words name the defect, never the bytes.
     let signer = signer.map_err(|error| {
-        files.key_place.mistake(
-            format!("{} cannot be used: {error}", files.key.display()),
+        place.mistake(
+            format!("{} cannot be used: {error}", file.display()),
             "use an RSA key of 2048 to 8192 bits, ECDSA on P-256 or P-384, or Ed25519",
         )
     })?;
     let certified = CertifiedKey::new(chain, signer);
     certified.keys_match().map_err(|_| {
-        files.key_place.mistake(
-            format!("{} is not the key of {}", files.key.display(), files.chain.display()),
+        place.mistake(
+            format!("{} is not the key of {}", file.display(), files.chain.display()),
             "name the key the certificate was made for",
         )
     })?;
     Ok(Arc::new(certified))
 }
 
-fn chain(files: &Certificate) -> Result<Vec<CertificateDer<'static>>, Mistake> {
-    let file = files.chain.display();
-    let bytes = std::fs::read(&files.chain)
-        .map_err(|error| files.chain_place.mistake(format!("{file}: {error}"), mend(&error)))?;
+/// The certificates in a PEM file, at least one.
+pub(super) fn certificates(path: &Path, place: &Place) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+    let file = path.display();
+    let bytes = std::fs::read(path).map_err(|error| place.mistake(format!("{file}: {error}"), mend(&error)))?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
-        .map_err(|_| {
-            files
-                .chain_place
-                .mistake(format!("{file} is broken PEM"), "copy it again from its issuer")
-        })?;
+        .map_err(|_| place.mistake(format!("{file} is broken PEM"), "copy it again from its issuer"))?;
     if chain.is_empty() {
-        return Err(files.chain_place.mistake(
+        return Err(place.mistake(
             format!("{file} has no certificate"),
             "it needs \"-----BEGIN CERTIFICATE-----\" sections, the leaf first",
         ));
     }
+    Ok(chain)
+}
+
+fn chain(files: &Certificate) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+    let file = files.chain.display();
+    let chain = certificates(&files.chain, &files.chain_place)?;
     if chain
         .first()
         .is_none_or(|leaf| ParsedCertificate::try_from(leaf).is_err())
@@ -188,22 +316,17 @@ fn chain(files: &Certificate) -> Result<Vec<CertificateDer<'static>>, Mistake> {
     Ok(chain)
 }
 
-fn key(files: &Certificate, warnings: &mut Vec<Mistake>) -> Result<PrivateKeyDer<'static>, Mistake> {
-    let file = files.key.display();
-    let bytes =
-        std::fs::read(&files.key).map_err(|error| files.key_place.mistake(format!("{file}: {error}"), mend(&error)))?;
+fn key(path: &Path, place: &Place, warnings: &mut Vec<Mistake>) -> Result<PrivateKeyDer<'static>, Mistake> {
+    let file = path.display();
+    let bytes = std::fs::read(path).map_err(|error| place.mistake(format!("{file}: {error}"), mend(&error)))?;
     let bytes = Zeroizing::new(bytes);
-    if readable_by_all(&files.key) {
-        warnings.push(
-            files
-                .key_place
-                .mistake(format!("{file} is readable by everyone"), format!("chmod 600 {file}")),
-        );
+    if readable_by_all(path) {
+        warnings.push(place.mistake(format!("{file} is readable by everyone"), format!("chmod 600 {file}")));
     }
     let encrypted = memchr::memmem::find(&bytes, b"BEGIN ENCRYPTED PRIVATE KEY").is_some()
         || memchr::memmem::find(&bytes, b"Proc-Type: 4,ENCRYPTED").is_some();
     if encrypted {
-        return Err(files.key_place.mistake(
+        return Err(place.mistake(
             format!("{file} is encrypted"),
             format!("decrypt it: openssl pkey -in {file} -out plain.key"),
         ));
@@ -216,15 +339,11 @@ fn key(files: &Certificate, warnings: &mut Vec<Mistake>) -> Result<PrivateKeyDer
             if let Ok(mut more) = more {
                 more.zeroize();
             }
-            Err(files
-                .key_place
-                .mistake(format!("{file} has several keys"), "keep the certificate's own"))
+            Err(place.mistake(format!("{file} has several keys"), "keep the certificate's own"))
         }
         // The PEM error is not shown: it can quote the file.
-        (Some(Err(_)), _) => Err(files
-            .key_place
-            .mistake(format!("{file} is broken PEM"), "copy it again")),
-        (None, _) => Err(files.key_place.mistake(
+        (Some(Err(_)), _) => Err(place.mistake(format!("{file} is broken PEM"), "copy it again")),
+        (None, _) => Err(place.mistake(
             format!("{file} has no private key"),
             "it needs a \"-----BEGIN PRIVATE KEY-----\" section (PKCS#8, SEC1 or PKCS#1)",
         )),

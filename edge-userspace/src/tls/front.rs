@@ -14,15 +14,21 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::accept::{self, Closed, Connection, Terms};
-use super::certificates::{Loaded, Store};
+use super::certificates::{Loaded, Snapshot, Store};
+use super::keyless::Keyless;
 use super::limits::Limiter;
 use super::metrics::Metrics;
+use super::remote::KeyServers;
+use super::remote::survey::survey;
 use super::tickets::Tickets;
 use super::{Error, listener, settings};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::Config;
 use crate::gate::door::Door;
 use crate::gate::token::Tokens;
+
+/// How often memory is given back; a burst's stacks stay for the next one so long.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// What serves connections; cloned per connection.
 pub trait Serve: Clone + Send + 'static {
@@ -44,6 +50,8 @@ pub enum Socket {
 pub struct Front {
     settings: ArcSwap<Settings>,
     certificates: Arc<Store>,
+    key_servers: ArcSwap<KeyServers>,
+    keyless: Arc<Keyless>,
     limiter: Arc<Limiter>,
     tokens: Arc<Tokens>,
     door: Option<Arc<Door>>,
@@ -74,11 +82,15 @@ impl Front {
     ) -> Result<Arc<Self>, Error> {
         let metrics = Metrics::register(registry);
         let certificates = Arc::new(Store::default());
+        arm(&loaded.snapshot, config)?;
         certificates.swap(loaded.snapshot);
+        loaded.key_servers.metrics().register(registry);
         let limits = &config.limits;
         Ok(Arc::new(Self {
             settings: ArcSwap::from_pointee(Settings::new(config, certificates.clone(), tokens.clone())?),
             certificates,
+            key_servers: ArcSwap::from_pointee(loaded.key_servers),
+            keyless: Arc::new(Keyless::new(&config.tls, registry)),
             limiter: Limiter::new(
                 limits.connections,
                 limits.connections_per_address,
@@ -96,8 +108,11 @@ impl Front {
     /// # Errors
     /// rustls cannot be set up; nothing is changed then.
     pub fn reload(&self, config: &Config, loaded: Loaded) -> Result<(), Error> {
+        arm(&loaded.snapshot, config)?;
         let new = Settings::new(config, self.certificates.clone(), self.tokens.clone())?;
         self.certificates.swap(loaded.snapshot);
+        self.key_servers.store(Arc::new(loaded.key_servers));
+        self.keyless.adjust(&config.tls);
         self.settings.store(Arc::new(new));
         self.limiter
             .adjust(config.limits.connections, config.limits.connections_per_address);
@@ -114,9 +129,58 @@ impl Front {
         self.settings.load().tickets.clone()
     }
 
+    /// The certificates in force, by server name.
+    pub fn certificates(&self) -> &Arc<Store> {
+        &self.certificates
+    }
+
     /// The places that all clients share, by whatever transport they come.
     pub fn limiter(&self) -> &Arc<Limiter> {
         &self.limiter
+    }
+
+    /// What the zones' keys that are elsewhere lead to.
+    pub fn key_servers(&self) -> Arc<KeyServers> {
+        self.key_servers.load_full()
+    }
+
+    /// What all suspended handshakes share.
+    pub fn keyless(&self) -> &Arc<Keyless> {
+        &self.keyless
+    }
+
+    /// The control thread's part until the process stops: gives back memory that handshakes do not need any more, and tells
+    /// the operator of keys that no key server has.
+    pub async fn tend(self: Arc<Self>, mut shutdown: Shutdown) {
+        let sweeps = async {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                self.keyless.sweep();
+            }
+        };
+        let surveys = async {
+            let mut surveyed = None;
+            loop {
+                // Looked at again with each reload.
+                let certificates = self.certificates.snapshot();
+                if !surveyed.as_ref().is_some_and(|old| Arc::ptr_eq(old, &certificates)) {
+                    survey(
+                        certificates
+                            .entries()
+                            .filter_map(|entry| entry.remote.clone())
+                            .collect(),
+                    )
+                    .await;
+                    surveyed = Some(certificates);
+                }
+                tokio::time::sleep(SWEEP).await;
+            }
+        };
+        tokio::select! {
+            () = sweeps => {}
+            () = surveys => {}
+            () = shutdown.reached(Phase::Stopped) => {}
+        }
     }
 
     /// Client connections now.
@@ -138,6 +202,8 @@ impl Front {
         mut shutdown: Shutdown,
     ) -> Result<(), Error> {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Adopt)?;
+        // On this worker's runtime: its first handshakes find them made.
+        self.key_servers.load().connect();
         let (alive, mut ended) = mpsc::channel::<()>(1);
         let mut draining = shutdown.clone();
         let stop = draining.reached(Phase::Draining);
@@ -182,6 +248,7 @@ impl Front {
             tls: (socket == Socket::Tls).then(|| (settings.tls.clone(), settings.tickets.clone())),
             door: self.door.clone(),
             certificates: self.certificates.clone(),
+            keyless: self.keyless.clone(),
             timeout: settings.handshake_timeout,
             proxied: settings.proxies.iter().any(|net| net.contains(&ip)),
             near_end: settings.near_ends,
@@ -191,7 +258,9 @@ impl Front {
             // Boxed apart: the handshake's state is large and short-lived, the connection's task is long-lived.
             match Box::pin(accept::accept(stream, remote, permit, terms)).await {
                 Ok(connection) => {
-                    if let Some(handshake) = &connection.peer.handshake {
+                    if let (Some(handshake), accept::Io::Tls(stream)) = (&connection.peer.handshake, &connection.io) {
+                        let group = stream.get_ref().1.negotiated_key_exchange_group();
+                        metrics.key_exchange(group.map(rustls::crypto::SupportedKxGroup::name));
                         metrics.handshake(handshake.version, handshake.resumed, handshake.duration.as_secs_f64());
                     }
                     serve.serve(connection).await;
@@ -213,6 +282,17 @@ impl Front {
             drop(alive);
         });
     }
+}
+
+/// Gives zones that need it a configuration of their own.
+fn arm(snapshot: &Snapshot, config: &Config) -> Result<(), Error> {
+    for entry in snapshot.entries().filter(|entry| entry.is_special()) {
+        if entry.config.get().is_none() {
+            // Set here and nowhere else.
+            let _ = entry.config.set(settings::special(&config.tls, entry)?);
+        }
+    }
+    Ok(())
 }
 
 impl Settings {

@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use rustls::NamedGroup;
 
 use super::accept::Closed;
 
@@ -13,6 +14,7 @@ use super::accept::Closed;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     handshakes: Family<Handshake, Counter>,
+    groups: Family<Group, Counter>,
     failures: Family<Reason, Counter>,
     /// Seconds from the accept to the end of a handshake that succeeded.
     pub duration: Histogram,
@@ -35,6 +37,11 @@ struct Handshake {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Group {
+    group: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
@@ -45,6 +52,7 @@ impl Metrics {
         let refused = Family::<Reason, Counter>::default();
         let this = Self {
             handshakes: Family::default(),
+            groups: Family::default(),
             failures: Family::default(),
             duration: Histogram::new([
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -59,6 +67,11 @@ impl Metrics {
             "edge_tls_handshakes",
             "Handshakes that succeeded",
             this.handshakes.clone(),
+        );
+        registry.register(
+            "edge_tls_key_exchanges",
+            "Handshakes that succeeded, by the group of their key exchange",
+            this.groups.clone(),
         );
         registry.register(
             "edge_tls_handshake_failures",
@@ -90,6 +103,18 @@ impl Metrics {
         let resumed = if resumed { "true" } else { "false" };
         self.handshakes.get_or_create(&Handshake { version, resumed }).inc();
         self.duration.observe(seconds);
+    }
+
+    /// What keys the handshake agreed on; a session resumed in TLS 1.2 has none of its own.
+    pub fn key_exchange(&self, group: Option<NamedGroup>) {
+        let group = match group {
+            Some(NamedGroup::X25519MLKEM768) => "x25519mlkem768",
+            Some(NamedGroup::X25519) => "x25519",
+            Some(NamedGroup::secp256r1) => "secp256r1",
+            Some(NamedGroup::secp384r1) => "secp384r1",
+            _ => "none",
+        };
+        self.groups.get_or_create(&Group { group }).inc();
     }
 
     /// A connection that ended before it could be served.

@@ -1,16 +1,21 @@
-//! Room 3: TLS over TCP. Listens, bounds the number of clients, reads PROXY protocol headers, shakes hands by SNI, and
-//! hands each connection with its [`Peer`](crate::base::peer::Peer) to what serves it: `http`, by the trait [`Serve`].
+//! Room 3: TLS over TCP. Listens, bounds the number of clients, reads PROXY protocol headers, shakes hands by SNI with keys that
+//! are here or at key servers, and hands each connection with its [`Peer`](crate::base::peer::Peer) to what serves it: `http`, by the trait [`Serve`].
 
 pub mod accept;
 pub mod certificates;
 pub mod client_hello;
+pub mod clients;
+pub mod flights;
 pub mod front;
 mod hello;
+pub mod keyless;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod proxy_protocol;
+pub mod remote;
 pub mod settings;
+pub mod suspend;
 pub mod tickets;
 mod validity;
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use edge_common::token::HEADER;
 use rustls::server::ProducesTickets;
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{CommonState, HandshakeKind, ServerConfig};
 
 use crate::base::clock::UnixTime;
 use crate::gate::token::{self, Carrier, ClientId, Maturity, SALT, Tokens};
@@ -83,7 +83,7 @@ pub struct Ticketer {
 impl Ticketer {
     /// To be called when rustls has processed the ClientHello: a client that brought a ticket and does not resume its session
     /// has not shown that the ticket is its own, and must not get another with the same id.
-    pub fn settle(&self, connection: &ServerConnection) {
+    pub fn settle(&self, connection: &CommonState) {
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         self.resumed
             .store(resumed && self.presented.get().is_some(), Ordering::Release);

@@ -100,7 +100,7 @@ impl Edge {
             .unwrap();
         roots.add(certificate(directory.path(), "b", &["b.example"])).unwrap();
         let config = config(directory.path(), extra);
-        let loaded = certificates::load(&config.zones).unwrap();
+        let loaded = certificates::load(&config, None).unwrap();
         let mut registry = Registry::default();
         let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
         let tokens = Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()));

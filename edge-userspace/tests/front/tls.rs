@@ -46,7 +46,7 @@ async fn unrecognized_name() {
     let mut config = config(edge.directory.path(), "");
     config.zones[1].default = false;
     edge.front
-        .reload(&config, certificates::load(&config.zones).unwrap())
+        .reload(&config, certificates::load(&config, None).unwrap())
         .unwrap();
     let error = edge
         .tls_with("other.example", edge.client(&[]))
@@ -104,7 +104,7 @@ async fn resumption() {
             // Reloading keeps the ticket keys.
             let config = config(edge.directory.path(), &edge.extra);
             edge.front
-                .reload(&config, certificates::load(&config.zones).unwrap())
+                .reload(&config, certificates::load(&config, None).unwrap())
                 .unwrap();
         }
         edge.counts("resumed=\"true\"} 2").await;
@@ -119,7 +119,7 @@ async fn reload_swaps_certificates() {
     let renewed = certificate(edge.directory.path(), "a", &["a.example"]);
     let config = config(edge.directory.path(), "");
     edge.front
-        .reload(&config, certificates::load(&config.zones).unwrap())
+        .reload(&config, certificates::load(&config, None).unwrap())
         .unwrap();
     edge.roots = rustls::RootCertStore::empty();
     edge.roots.add(renewed).unwrap();
@@ -134,7 +134,7 @@ async fn mistakes_in_files() {
     let edge = Edge::start("");
     let directory = edge.directory.path();
     let config = config(directory, "");
-    let complaint = || certificates::load(&config.zones).unwrap_err().to_string();
+    let complaint = || certificates::load(&config, None).unwrap_err().to_string();
     let key = std::fs::read(directory.join("a.key")).unwrap();
     let chain = std::fs::read(directory.join("a.pem")).unwrap();
 
@@ -174,7 +174,7 @@ async fn mistakes_in_files() {
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let pair = rcgen::KeyPair::from_pem(std::str::from_utf8(&key).unwrap()).unwrap();
     std::fs::write(directory.join("a.pem"), params.self_signed(&pair).unwrap().pem()).unwrap();
-    let warnings: Vec<String> = certificates::load(&config.zones)
+    let warnings: Vec<String> = certificates::load(&config, None)
         .unwrap()
         .warnings
         .iter()

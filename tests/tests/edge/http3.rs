@@ -27,6 +27,10 @@ struct Client {
 
 impl Client {
     async fn connect(world: &World, address: &str) -> Self {
+        Self::try_connect(world, address, HOST).await.unwrap()
+    }
+
+    async fn try_connect(world: &World, address: &str, host: &str) -> Result<Self, quinn::ConnectionError> {
         let ca = fs::read(world.file("ca.pem")).unwrap();
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
@@ -47,17 +51,17 @@ impl Client {
         let mut endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime).unwrap();
         let tls = QuicClientConfig::try_from(tls).unwrap();
         endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(tls)));
-        let connection = endpoint.connect(remote, HOST).unwrap();
-        let connection = tokio::time::timeout(PATIENCE, connection).await.unwrap().unwrap();
+        let connection = endpoint.connect(remote, host).unwrap();
+        let connection = tokio::time::timeout(PATIENCE, connection).await.unwrap()?;
         let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(connection.clone()))
             .await
             .unwrap();
         let driver = tokio::spawn(async move { poll_fn(|cx| driver.poll_close(cx)).await });
-        Self {
+        Ok(Self {
             requests,
             driver,
             connection,
-        }
+        })
     }
 
     async fn ask(&mut self, request: Request<()>, content: &[&'static [u8]]) -> (http::Response<()>, Vec<u8>) {
@@ -162,4 +166,20 @@ fn draining_says_goaway_and_lets_the_client_leave() {
         drop(client.connection);
     });
     assert!(world.daemon.wait(PATIENCE).unwrap().success());
+}
+
+/// A client that is told nothing, or the wrong thing, waits or blames the network.
+#[test]
+fn a_name_of_no_zone_is_unrecognized() {
+    let Some(world) = World::start() else { return };
+    run(async {
+        for address in EDGE {
+            let refused = Client::try_connect(&world, address, "nobody.example.test").await;
+            match refused.map(|_| ()).unwrap_err() {
+                // RFC 9001 section 4.8, RFC 6066 section 3.
+                quinn::ConnectionError::ConnectionClosed(close) => assert_eq!(u64::from(close.error_code), 0x170),
+                other => panic!("{other}"),
+            }
+        }
+    });
 }

@@ -6,6 +6,7 @@ mod delta;
 mod edge;
 mod http;
 mod isolate;
+mod keyless;
 mod load;
 mod nginx;
 mod soak;
@@ -25,6 +26,8 @@ pub(crate) enum Bench {
     Isolate(isolate::BenchIsolate),
     /// Memory of the edge over a million requests to good and bad workers
     Soak(soak::BenchSoak),
+    /// Handshakes per CPU-second with keys at a key server, against local keys and nginx
+    Keyless(keyless::BenchKeyless),
     /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against nginx
     Storm(storm::BenchStorm),
     /// Nanoseconds per packet of the XDP program, against xdp-filter
@@ -38,6 +41,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Http(bench) => http::run(bench),
         Bench::Isolate(bench) => isolate::run(bench),
         Bench::Soak(bench) => soak::run(bench),
+        Bench::Keyless(bench) => keyless::run(bench),
         Bench::Storm(bench) => storm::run(bench),
         Bench::Xdp(bench) => xdp::run(bench),
     }

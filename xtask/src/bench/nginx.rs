@@ -87,7 +87,7 @@ pub(super) fn proxy(setting: &Setting<'_>) -> Result<Process> {
     start(prefix, &http, *address, setting.core)
 }
 
-fn start(prefix: &Path, http: &str, address: SocketAddr, core: usize) -> Result<Process> {
+pub(super) fn start(prefix: &Path, http: &str, address: SocketAddr, core: usize) -> Result<Process> {
     fs::create_dir_all(prefix)?;
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string()]);

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::{FarEnd, Node, raw};
 use crate::config::mistake::{Mistake, Source};
 use crate::config::value::Size;
-use crate::config::{Certificate, OriginHttp, OriginServer, Upstream};
+use crate::config::{Identity, OriginHttp, OriginServer, Upstream};
 
 struct Checker<'a> {
     source: &'a Source<'a>,
@@ -113,7 +113,7 @@ impl Checker<'_> {
                 preserve_host: true,
                 server_name: raw.server_name.as_ref().map(|name| name.get_ref().clone()),
                 ca: Some((self.source.path(raw.ca.get_ref()), self.source.place(raw.ca.span()))),
-                identity: Some(Certificate {
+                identity: Some(Identity {
                     chain: self.source.path(raw.certificate.get_ref()),
                     chain_place: self.source.place(raw.certificate.span()),
                     key: self.source.path(raw.key.get_ref()),

@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::check::Checker;
 use super::mistake::{Mistakes, Source};
 use super::value::Size;
-use super::{Certificate, Config, Dataplane, Place, Server, Tls, TlsVersion, XdpMode, text};
+use super::{Config, Dataplane, Identity, Place, Server, Tls, TlsVersion, XdpMode, text};
 
 /// The commented defaults, for `edge far-end --print-defaults`.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -23,7 +23,7 @@ pub struct FarConfig {
     /// What it has in common with a node: listeners, limits, admin, log, zones. Its TLS asks near ends for certificates.
     pub node: Config,
     /// What it shows to near ends.
-    pub identity: Certificate,
+    pub identity: Identity,
     /// What it keeps.
     pub store: Store,
 }
@@ -115,7 +115,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
         drain: raw.server.drain.0,
         http3: false,
     };
-    let zones = checker.zones(&raw.zone, &server, &limits, &[]);
+    let zones = checker.zones(&raw.zone, &server, &limits, (&[], &[]));
     server.https.clone_from(raw.server.listen.get_ref());
     let store = &raw.store;
     let mut size = |value: &Spanned<Size>, least: u64, most: u64, mend: &str| {
@@ -136,7 +136,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
         directory_place: checker.place(store.directory.span()),
     };
     FarConfig {
-        identity: Certificate {
+        identity: Identity {
             chain: checker.path(raw.server.certificate.get_ref()),
             chain_place: checker.place(raw.server.certificate.span()),
             key: checker.path(raw.server.key.get_ref()),
@@ -160,6 +160,10 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
                 min_version: TlsVersion::V1_3,
                 ticket_rotation: std::time::Duration::from_secs(3_600),
                 handshake_timeout: std::time::Duration::from_secs(10),
+                // Its key is here: no handshake waits.
+                key_server_timeout: std::time::Duration::from_secs(3),
+                waiting: 1,
+                waiting_per_address: 1,
                 near_ends: Some((
                     checker.path(raw.server.near_ends.get_ref()),
                     checker.place(raw.server.near_ends.span()),
@@ -174,6 +178,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
                 object_bytes: 0,
             },
             far_ends: Vec::new(),
+            key_servers: Vec::new(),
             cache: super::cache::Node::unused(),
             isolate: super::isolate::Node::unused(),
             coding: super::coding::Node {

@@ -1,5 +1,6 @@
 use std::time::Instant;
 
+use rustls::ServerConnection;
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, version};

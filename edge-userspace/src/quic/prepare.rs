@@ -1,0 +1,119 @@
+//! Handshakes of zones whose keys are elsewhere: the ClientHello is answered before quinn accepts the attempt, because quinn
+//! answers within `accept`, where nobody can wait. The attempt's packets (`keep`) show the ClientHello (`shadow`), rustls answers
+//! it on a stack that can be put aside (`tls::keyless`), and `session` plays the answer back; [`Ids`] makes quinn use the connection id that
+//! was signed. `accept` calls it for attempts that are to be accepted, never before a Retry.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use quinn::Incoming;
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, EndpointConfig, InvalidCid};
+
+use super::keep::Claim;
+use super::session::{Opening, Prepared};
+use super::shadow::{Hello, Shadow};
+
+/// Connection ids of an endpoint and of the shadows of its attempts: the next one can be said beforehand.
+#[derive(Clone)]
+pub(super) struct Ids(Arc<Mutex<Line>>);
+
+struct Line {
+    next: Option<ConnectionId>,
+    generator: Box<dyn ConnectionIdGenerator>,
+}
+
+impl Ids {
+    /// Those of `generator`.
+    pub(super) fn new(generator: Box<dyn ConnectionIdGenerator>) -> Self {
+        Self(Arc::new(Mutex::new(Line { next: None, generator })))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `accept`, the connection of which gets `id`. Nothing else may ask for ids meanwhile: they are of one thread.
+    pub(super) fn with<R>(&self, id: Option<ConnectionId>, accept: impl FnOnce() -> R) -> R {
+        self.lock().next = id;
+        let result = accept();
+        self.lock().next = None;
+        result
+    }
+}
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut line = self.lock();
+        line.next.take().unwrap_or_else(|| line.generator.generate_cid())
+    }
+
+    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
+        self.lock().generator.validate(id)
+    }
+
+    fn cid_len(&self) -> usize {
+        self.lock().generator.cid_len()
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        self.lock().generator.cid_lifetime()
+    }
+}
+
+/// What an endpoint has for it.
+#[derive(Clone)]
+pub(super) struct Preparation {
+    /// The endpoint's own configuration, with the same [`Ids`].
+    pub(super) endpoint: Arc<EndpointConfig>,
+    pub(super) ids: Ids,
+}
+
+impl Preparation {
+    /// Answers the ClientHello of `incoming`, whose packets are `claim`; the id that its connection has to have. `None` where
+    /// it can be accepted as it is: the key is here, or the ClientHello is none.
+    pub(super) async fn run(
+        &self,
+        incoming: &Incoming,
+        config: &quinn::ServerConfig,
+        opening: &Opening,
+        claim: Claim,
+    ) -> Option<ConnectionId> {
+        let shadow = Shadow::new(
+            self.endpoint.clone(),
+            config,
+            opening.stock(),
+            incoming.remote_address(),
+            incoming.local_ip(),
+            (incoming.orig_dst_cid(), !incoming.may_retry()),
+        );
+        let Hello {
+            message,
+            parameters,
+            source,
+        } = hello(shadow, claim).await?;
+        // What is wrong with it, the session finds too.
+        let chosen = opening.choose(&message).ok()?;
+        let whose = opening.whose(chosen)?;
+        let outcome = opening.answer(chosen, &whose, &message, parameters).await;
+        opening.play(Prepared {
+            hello: message,
+            source,
+            outcome,
+        });
+        Some(source)
+    }
+}
+
+async fn hello(mut shadow: Shadow, mut claim: Claim) -> Option<Hello> {
+    for datagram in std::mem::take(&mut claim.first) {
+        if let Some(hello) = shadow.feed(Instant::now(), &datagram).ok()? {
+            return Some(hello);
+        }
+    }
+    loop {
+        let datagram = claim.more.recv().await?;
+        if let Some(hello) = shadow.feed(Instant::now(), &datagram).ok()? {
+            return Some(hello);
+        }
+    }
+}

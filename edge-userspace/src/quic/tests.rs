@@ -1,0 +1,401 @@
+//! Whole QUIC handshakes against an endpoint of ours: keys that are here and elsewhere, names that are nobody's, clients that
+//! come back, leave, or ask for another key exchange.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, ConnectionError, Endpoint, TransportErrorCode};
+use rustls::{NamedGroup, RootCertStore};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::base::clock::UnixTime;
+use crate::base::peer::Handshake;
+use crate::base::shutdown::{self, Trigger};
+use crate::config::Config;
+use crate::gate::keys::{Epochs, Secret};
+use crate::gate::token::Tokens;
+use crate::tls::certificates;
+use crate::tls::keyless::server::{self, Pki, Running};
+
+const LOCAL: &str = "local.test";
+const REMOTE: &str = "remote.test";
+/// Its key exchange is elsewhere too.
+const EXCHANGE: &str = "exchange.test";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    front: Arc<Front>,
+    tcp: Arc<tls::Front>,
+    address: SocketAddr,
+    peers: UnboundedReceiver<Arc<Peer>>,
+    keys: Running,
+    roots: RootCertStore,
+    registry: Registry,
+    _trigger: Trigger,
+    _pki: Pki,
+}
+
+use crate::tls;
+
+#[derive(Clone)]
+struct Guestbook(UnboundedSender<Arc<Peer>>);
+
+impl Serve for Guestbook {
+    async fn serve_quic(&self, connection: Connection) {
+        let _ = self.0.send(connection.peer);
+        connection.quic.closed().await;
+        drop(connection.permit);
+    }
+}
+
+impl World {
+    async fn start() -> Self {
+        let pki = Pki::new();
+        let file = |name: String, text: String| std::fs::write(pki.path(&name), text).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let keys = server::start(&pki, key.serialize_der(), Arc::default(), None).await;
+        let mut roots = RootCertStore::empty();
+        let mut zones = String::new();
+        for host in [LOCAL, REMOTE, EXCHANGE] {
+            let params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            roots.add(certificate.der().clone()).unwrap();
+            file(format!("{host}.pem"), certificate.pem());
+            let way = match host {
+                LOCAL => "key = \"local.key\"",
+                REMOTE => "key_servers = [\"one\"]",
+                _ => "key_servers = [\"one\"]\nkey_exchange = \"remote\"",
+            };
+            zones += &format!(
+                "[[zone]]\nname = \"{host}\"\nhosts = [\"{host}\"]\ncertificate = \"{host}.pem\"\n{way}\n\
+                 [zone.origin]\nservers = [{{ address = \"http://127.0.0.1:1\" }}]\n"
+            );
+        }
+        file("local.key".into(), key.serialize_pem());
+        pki.entry("one", keys.address, 0);
+        let text = format!(
+            "[server]\nhttps = [\"127.0.0.1:443\"]\n[tls]\nkey_server_timeout = \"1500ms\"\nhandshakes_waiting_per_address = 5000\n\
+             [limits]\nconnections_per_address = 2000\n\
+             [[key_server]]\nname = \"one\"\naddress = \"{}\"\nserver_name = \"keys.test\"\nca = \"ca.pem\"\n\
+             certificate = \"edge.pem\"\nkey = \"edge.key\"\n{zones}",
+            keys.address
+        );
+        let config = Config::parse(&pki.path("edge.toml"), &text).unwrap();
+        let mut registry = Registry::default();
+        let loaded = certificates::load(&config, None).unwrap();
+        let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
+        let tokens = Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()));
+        let tcp = tls::Front::new(&config, loaded, tokens.clone(), None, &mut registry).unwrap();
+        let front = Front::new(&config, &tcp, tokens, &mut registry).unwrap();
+        let socket = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (trigger, shutdown) = shutdown::channel();
+        let (book, peers) = unbounded_channel();
+        tokio::spawn(front.clone().run(socket, Guestbook(book), shutdown));
+        Self {
+            front,
+            tcp,
+            address,
+            peers,
+            keys,
+            roots,
+            registry,
+            _trigger: trigger,
+            _pki: pki,
+        }
+    }
+
+    /// A client that offers these key exchanges, the first with a share.
+    fn client(&self, groups: &[NamedGroup]) -> Client {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        let all = std::mem::take(&mut provider.kx_groups);
+        provider.kx_groups = groups
+            .iter()
+            .filter_map(|group| all.iter().find(|one| one.name() == *group).copied())
+            .collect();
+        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        Client {
+            endpoint: Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap(),
+            config: ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())),
+            address: self.address,
+        }
+    }
+
+    async fn peer(&mut self) -> Handshake {
+        let peer = timeout(PATIENCE, self.peers.recv()).await.unwrap().unwrap();
+        Arc::into_inner(peer).unwrap().handshake.unwrap()
+    }
+
+    /// Nothing of any handshake is left.
+    async fn level(&self) {
+        let start = Instant::now();
+        loop {
+            let (made, free, waiting) = self.tcp.keyless().count();
+            if (made - free, waiting) == (0, 0) {
+                return;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{} stacks in use, {waiting} places",
+                made - free
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Client {
+    endpoint: Endpoint,
+    config: ClientConfig,
+    address: SocketAddr,
+}
+
+impl Client {
+    async fn connect(&self, host: &str) -> Result<quinn::Connection, ConnectionError> {
+        let connecting = self
+            .endpoint
+            .connect_with(self.config.clone(), self.address, host)
+            .unwrap();
+        timeout(PATIENCE, connecting).await.unwrap()
+    }
+}
+
+const CLASSIC: &[NamedGroup] = &[NamedGroup::X25519, NamedGroup::secp256r1];
+/// Hellos of two datagrams.
+const HYBRID: &[NamedGroup] = &[NamedGroup::X25519MLKEM768, NamedGroup::X25519];
+
+fn alert(error: ConnectionError) -> TransportErrorCode {
+    match error {
+        ConnectionError::ConnectionClosed(close) => close.error_code,
+        other => panic!("{other}"),
+    }
+}
+
+/// Waits until the client has its session ticket and token: they come after the handshake.
+async fn rest() {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+}
+
+/// The gate would take a client that comes back for a stranger, or a stranger for it.
+#[tokio::test]
+async fn who_comes_back_is_known() {
+    let mut world = World::start().await;
+    for host in [LOCAL, REMOTE] {
+        let client = world.client(HYBRID);
+        let first = client.connect(host).await.unwrap();
+        let newcomer = world.peer().await;
+        assert!(!newcomer.resumed && !newcomer.known, "{host}");
+        assert_eq!(newcomer.server_name.as_deref(), Some(host));
+        rest().await;
+        first.close(0_u32.into(), b"");
+
+        let asked = world.keys.mood.asked.load(SeqCst);
+        let _second = client.connect(host).await.unwrap();
+        let back = world.peer().await;
+        assert!(back.resumed && back.known, "{host}");
+        assert_eq!(back.client, newcomer.client, "{host}");
+        assert_eq!(
+            world.keys.mood.asked.load(SeqCst),
+            asked,
+            "{host}: resumed without the key server"
+        );
+
+        // The token alone, from another process as it were.
+        let mut other = world.client(CLASSIC);
+        other
+            .config
+            .token_store(Arc::new(quinn_proto::TokenMemoryCache::default()));
+        let store = Arc::new(quinn_proto::TokenMemoryCache::default());
+        let mut one = world.client(CLASSIC);
+        one.config.token_store(store.clone());
+        let _third = one.connect(host).await.unwrap();
+        let third = world.peer().await;
+        assert_ne!(third.client, newcomer.client);
+        rest().await;
+        other.config.token_store(store);
+        let _fourth = other.connect(host).await.unwrap();
+        let fourth = world.peer().await;
+        assert!(!fourth.resumed && fourth.known, "{host}");
+        assert_eq!(fourth.client, third.client, "{host}");
+    }
+    world.level().await;
+}
+
+/// A store of one token, for any server.
+#[derive(Debug)]
+struct Pocket(std::sync::Mutex<Option<bytes::Bytes>>);
+
+impl quinn_proto::TokenStore for Pocket {
+    fn insert(&self, _: &str, token: bytes::Bytes) {
+        *self.0.lock().unwrap() = Some(token);
+    }
+
+    fn take(&self, _: &str) -> Option<bytes::Bytes> {
+        self.0.lock().unwrap().take()
+    }
+}
+
+/// Whoever writes another's id into a token would go by that name, and its penalties would be the other's.
+#[tokio::test]
+async fn who_forges_a_token_is_a_stranger() {
+    let mut world = World::start().await;
+    let pocket = Arc::new(Pocket(std::sync::Mutex::default()));
+    let mut client = world.client(CLASSIC);
+    client.config.token_store(pocket.clone());
+    let _first = client.connect(LOCAL).await.unwrap();
+    let genuine = world.peer().await;
+    rest().await;
+    let forged = |by: u8| {
+        let mut token = pocket.0.lock().unwrap().clone().unwrap().to_vec();
+        // The client's id in the header.
+        token[16] ^= by;
+        let mut forger = world.client(CLASSIC);
+        forger
+            .config
+            .token_store(Arc::new(Pocket(std::sync::Mutex::new(Some(token.into())))));
+        forger
+    };
+    let (one, two) = (forged(1), forged(1));
+    let _second = one.connect(LOCAL).await.unwrap();
+    assert!(!world.peer().await.known);
+    // Also where the forger proves its address by a Retry.
+    world.keys.mood.wedged.store(true, SeqCst);
+    let crowd: Vec<_> = (0..300)
+        .map(|_| {
+            let client = world.client(CLASSIC);
+            tokio::spawn(async move { client.connect(REMOTE).await.is_ok() })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let _third = two.connect(LOCAL).await.unwrap();
+    let stranger = world.peer().await;
+    assert!(!stranger.known && stranger.client != genuine.client ^ 1);
+    for one in crowd {
+        assert!(!one.await.unwrap());
+    }
+    world.level().await;
+}
+
+/// A client that is told nothing waits for its own time-out, and its user with it.
+#[tokio::test]
+async fn a_name_of_nobody_gets_its_alert() {
+    let world = World::start().await;
+    for groups in [CLASSIC, HYBRID] {
+        let error = world.client(groups).connect("nobody.test").await.unwrap_err();
+        assert_eq!(alert(error), TransportErrorCode::crypto(112));
+    }
+}
+
+/// Clients would wait one after the other for a key server that is far away, or those that get a Retry never come in.
+#[tokio::test]
+async fn handshakes_wait_together() {
+    let mut world = World::start().await;
+    world.keys.mood.delay.store(50, SeqCst);
+    let warm = world.client(HYBRID).connect(REMOTE).await.unwrap();
+    world.peer().await;
+    let start = Instant::now();
+    let burst = |world: &World, count: usize| {
+        let mut set = tokio::task::JoinSet::new();
+        for n in 0..count {
+            let client = world.client(if n % 2 == 0 { HYBRID } else { CLASSIC });
+            set.spawn(async move { client.connect(REMOTE).await.map(|connection| (client, connection)) });
+        }
+        set
+    };
+    let all = burst(&world, 50).join_all().await;
+    let took = start.elapsed();
+    assert!(
+        all.iter().all(Result::is_ok),
+        "{:?}",
+        all.iter().find(|one| one.is_err())
+    );
+    // One after the other it would be 2.5 s; how fast this machine computes is not the matter.
+    eprintln!("50 handshakes with a key server 50 ms away took {took:?}");
+    assert!(took < Duration::from_millis(2_400), "{took:?}");
+    drop((warm, all));
+
+    // So many that newcomers get a Retry.
+    world.keys.mood.delay.store(400, SeqCst);
+    let all = burst(&world, 300).join_all().await;
+    assert!(
+        all.iter().all(Result::is_ok),
+        "{:?}",
+        all.iter().find(|one| one.is_err())
+    );
+    drop(all);
+    // Each attempt behind a Retry comes twice.
+    let mut metrics = String::new();
+    prometheus_client::encoding::text::encode(&mut metrics, &world.registry).unwrap();
+    let came = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("edge_quic_incoming_total ")?.parse::<u64>().ok());
+    assert!(came > Some(351 + 20), "{came:?}");
+    world.level().await;
+}
+
+/// A zone whose key cannot be used must say so while its clients still listen.
+#[tokio::test]
+async fn a_key_server_that_fails_is_told() {
+    let mut world = World::start().await;
+    world.keys.mood.wedged.store(true, SeqCst);
+    for groups in [CLASSIC, HYBRID] {
+        let start = Instant::now();
+        let error = world.client(groups).connect(REMOTE).await.unwrap_err();
+        assert_eq!(alert(error), TransportErrorCode::crypto(80));
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
+    world.client(CLASSIC).connect(LOCAL).await.unwrap();
+    world.peer().await;
+    world.keys.mood.wedged.store(false, SeqCst);
+    world.client(CLASSIC).connect(REMOTE).await.unwrap();
+    world.level().await;
+}
+
+/// A client whose first share is not to the zone's liking gets in all the same.
+#[tokio::test]
+async fn hello_retry_requests() {
+    let mut world = World::start().await;
+    let client = world.client(&[NamedGroup::X25519MLKEM768, NamedGroup::secp256r1]);
+    let connection = client.connect(EXCHANGE).await.unwrap();
+    let handshake = world.peer().await;
+    assert!(!handshake.resumed);
+    // The first hello in two packets, the second in one, Finished.
+    assert!(connection.stats().frame_tx.crypto >= 4, "no second hello");
+    world.level().await;
+}
+
+/// Clients that leave while a key server is asked would take everybody's places in the end.
+#[tokio::test]
+async fn who_leaves_leaves_nothing() {
+    let world = World::start().await;
+    world.keys.mood.delay.store(300, SeqCst);
+    for n in 0..20 {
+        let client = world.client(if n % 2 == 0 { HYBRID } else { CLASSIC });
+        let connecting = client
+            .endpoint
+            .connect_with(client.config.clone(), world.address, REMOTE)
+            .unwrap();
+        let _ = timeout(Duration::from_millis(30), connecting)
+            .await
+            .map(|met| met.unwrap_err());
+    }
+    world.level().await;
+    let start = Instant::now();
+    while world.tcp.connections() > 0 {
+        assert!(start.elapsed() < PATIENCE, "{} connections", world.tcp.connections());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(world.front);
+}

@@ -1,0 +1,259 @@
+//! The key servers that the configuration names: how each is reached, how it does, and this node's connections to it, one per
+//! worker. `certificates` builds the zones' routes of them; a reload keeps those that have not changed, with their connections.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use ring::digest::{SHA256, digest};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::{Notify, watch};
+use zeroize::Zeroizing;
+
+use super::health::{Breaker, Health};
+use super::link::Link;
+use super::metrics::{Handles, Metrics};
+use crate::config::{self, Mistake, Mistakes, Place};
+use crate::keyserver::wire;
+
+/// How a key server is reached, and how it does.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    pub(super) server_name: ServerName<'static>,
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) health: Health,
+    pub(super) handles: Handles,
+    /// Told when a server, any of them, may be worth another try.
+    pub(super) changed: Arc<Notify>,
+    started: Instant,
+}
+
+impl Target {
+    /// On the clock of its health.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// It answered.
+    pub(super) fn answered(&self) {
+        if self.health.succeeded() {
+            self.handles.open.set(0);
+            tracing::info!(server = self.name, "the key server is in use again");
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// There is a connection to it; whether it answers is not known yet.
+    pub(super) fn connected(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// A request or a connection failed. True when that opened the breaker.
+    pub(super) fn failed(&self) -> bool {
+        let opened = self.health.failed(self.now());
+        if opened {
+            self.handles.open.set(1);
+            tracing::warn!(
+                server = self.name,
+                "the key server fails; requests go elsewhere for now"
+            );
+        }
+        opened
+    }
+
+    /// It takes requests and does not answer.
+    pub(super) fn wedged(&self) {
+        if self.health.trip(self.now()) {
+            self.handles.open.set(1);
+            tracing::warn!(
+                server = self.name,
+                "the key server is silent; requests go elsewhere for now"
+            );
+        }
+    }
+}
+
+/// One key server.
+#[derive(Debug)]
+pub struct Server {
+    target: Arc<Target>,
+    priority: u16,
+    /// Of the configuration and the files it names: what a reload compares.
+    fingerprint: [u8; 32],
+    links: Mutex<HashMap<ThreadId, Arc<Link>>>,
+    /// Dropped with the server, it ends the connections.
+    alive: watch::Sender<()>,
+}
+
+impl Server {
+    pub(super) fn priority(&self) -> u16 {
+        self.priority
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The calling worker's connection, started if there is none.
+    pub(super) fn link(&self) -> Arc<Link> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links
+            .entry(thread::current().id())
+            .or_insert_with(|| Link::start(self.target.clone(), self.alive.subscribe()))
+            .clone()
+    }
+
+    /// This worker's connection, where a request may be sent to it now.
+    pub(super) fn open(&self) -> Option<Arc<Link>> {
+        if self.target.health.breaker(self.target.now()) == Breaker::Open {
+            return None;
+        }
+        Some(self.link()).filter(|link| link.usable())
+    }
+
+    fn read(server: &config::KeyServer, metrics: &Metrics, changed: &Arc<Notify>) -> Result<Self, Mistake> {
+        let (mut config, fingerprint) = client(server)?;
+        config.alpn_protocols = vec![wire::ALPN.to_vec()];
+        Ok(Self {
+            priority: server.priority,
+            fingerprint,
+            target: Arc::new(Target {
+                name: server.name.clone(),
+                address: server.address,
+                server_name: server.server_name.clone(),
+                tls: Arc::new(config),
+                health: Health::default(),
+                handles: metrics.of(&server.name),
+                changed: changed.clone(),
+                started: Instant::now(),
+            }),
+            links: Mutex::default(),
+            alive: watch::Sender::new(()),
+        })
+    }
+}
+
+/// All key servers of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct KeyServers {
+    servers: HashMap<String, Arc<Server>>,
+    metrics: Metrics,
+    changed: Arc<Notify>,
+}
+
+impl KeyServers {
+    /// Reads the files that the servers' entries name; nothing is connected. Servers that are as they were in `before` go on.
+    ///
+    /// # Errors
+    /// Every file that is missing or no certificate or key.
+    pub fn load(servers: &[config::KeyServer], before: Option<&Self>) -> Result<Self, Mistakes> {
+        let mut this = Self {
+            servers: HashMap::new(),
+            metrics: before.map(|before| before.metrics.clone()).unwrap_or_default(),
+            changed: before.map(|before| before.changed.clone()).unwrap_or_default(),
+        };
+        let mut mistakes = Vec::new();
+        for server in servers {
+            match Server::read(server, &this.metrics, &this.changed) {
+                Ok(new) => {
+                    let old = before.and_then(|before| before.servers.get(&server.name));
+                    let same = old.filter(|old| old.fingerprint == new.fingerprint);
+                    let kept = same.cloned().unwrap_or_else(|| Arc::new(new));
+                    this.servers.insert(server.name.clone(), kept);
+                }
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(this)
+        } else {
+            Err(Mistakes(mistakes))
+        }
+    }
+
+    /// The one of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Server>> {
+        self.servers.get(name)
+    }
+
+    /// What they count; to be registered once.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Starts the calling worker's connections, so that its first handshakes need not wait for them.
+    pub fn connect(&self) {
+        for server in self.servers.values() {
+            server.link();
+        }
+    }
+}
+
+/// rustls's configuration towards a key server, and the fingerprint of all that went into it.
+fn client(server: &config::KeyServer) -> Result<(ClientConfig, [u8; 32]), Mistake> {
+    let read = |(path, place): &(std::path::PathBuf, Place)| {
+        std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+            place.mistake(
+                format!("{}: {error}", path.display()),
+                "name a file that is there and that edge may read",
+            )
+        })
+    };
+    let (ca, certificate, key) = (read(&server.ca)?, read(&server.certificate)?, read(&server.key)?);
+    let broken = |(path, place): &(std::path::PathBuf, Place), what: &str, mend: &str| {
+        place.mistake(format!("{} {what}", path.display()), mend)
+    };
+    let certificates = |pem: &[u8], file| {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        match chain {
+            Ok(chain) if !chain.is_empty() => Ok(chain),
+            _ => Err(broken(
+                file,
+                "has no certificate that can be read",
+                "it needs \"-----BEGIN CERTIFICATE-----\" sections",
+            )),
+        }
+    };
+    let mut roots = RootCertStore::empty();
+    for root in certificates(&ca, &server.ca)? {
+        roots.add(root).map_err(|_| {
+            broken(
+                &server.ca,
+                "has a certificate that is no root",
+                "name the CA that signed the key server's certificate",
+            )
+        })?;
+    }
+    let chain = certificates(&certificate, &server.certificate)?;
+    let private = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
+        broken(
+            &server.key,
+            "has no private key that can be read",
+            "name the key of the client certificate, unencrypted PEM",
+        )
+    })?;
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .and_then(|builder| {
+            builder
+                .with_root_certificates(roots)
+                .with_client_auth_cert(chain, private)
+        })
+        .map_err(|error| {
+            let what = format!("cannot be used with {}: {error}", server.certificate.0.display());
+            broken(&server.key, &what, "name the key the certificate was made for")
+        })?;
+    let mut all = format!("{server:?}").into_bytes();
+    all.extend(digest(&SHA256, &ca).as_ref());
+    all.extend(digest(&SHA256, &certificate).as_ref());
+    all.extend(digest(&SHA256, &key).as_ref());
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, &all).as_ref());
+    Ok((config, fingerprint))
+}

@@ -1,0 +1,50 @@
+//! The load of `cargo xtask bench keyless`: TLS handshakes and nothing else, requests for signatures and nothing else, and a relay
+//! that stands for a long way to a key server, since many kernels come without netem.
+//!
+//! `tls-load ROLE key=value…`, started by xtask. `shake` and `sign` end by themselves and print one line of JSON; `relay` runs
+//! until it is ended.
+#![deny(unsafe_code)]
+
+mod clients;
+mod relay;
+mod sign;
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail};
+
+/// What xtask says: `key=value` words.
+pub(crate) struct Words(HashMap<String, String>);
+
+impl Words {
+    fn parse(words: impl Iterator<Item = String>) -> Self {
+        let pair = |word: String| {
+            word.split_once('=')
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        };
+        Self(words.filter_map(pair).collect())
+    }
+
+    /// The value of `key`.
+    pub(crate) fn get<T: std::str::FromStr>(&self, key: &str) -> Result<T>
+    where
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        let word = self.0.get(key).with_context(|| format!("{key}= is missing"))?;
+        word.parse().with_context(|| format!("{key}={word}"))
+    }
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let role = arguments.next().unwrap_or_default();
+    let words = Words::parse(arguments);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match role.as_str() {
+        "shake" => println!("{}", runtime.block_on(clients::shake(&words))?),
+        "sign" => println!("{}", runtime.block_on(sign::sign(&words))?),
+        "relay" => runtime.block_on(relay::run(&words))?,
+        _ => bail!("the role is shake, sign or relay, not {role:?}"),
+    }
+    Ok(())
+}
