@@ -38,6 +38,14 @@ pub(super) fn networks(list: &[super::value::Network]) -> Vec<ipnet::IpNet> {
     list.iter().map(|network| network.0).collect()
 }
 
+/// Whether every part of a level list names a level: `Targets` would take an unknown word for a module's name.
+pub(super) fn level_is_sound(list: &str) -> bool {
+    list.split(',').all(|part| {
+        let level = part.split_once('=').map_or(part, |(_, level)| level);
+        level.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
+    })
+}
+
 /// No limit is written as zero.
 fn limit(time: Time) -> Option<Duration> {
     (!time.0.is_zero()).then_some(time.0)
@@ -217,12 +225,7 @@ impl Checker<'_> {
     }
 
     fn log(&mut self, raw: &raw::Log) -> Log {
-        // `Targets` would take an unknown word for a module's name.
-        let known = |part: &str| {
-            let level = part.split_once('=').map_or(part, |(_, level)| level);
-            level.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
-        };
-        if !raw.level.get_ref().split(',').all(known) {
+        if !level_is_sound(raw.level.get_ref()) {
             self.mistake(
                 raw.level.span(),
                 format!("\"{}\" is no log level", raw.level.get_ref()),

@@ -3,6 +3,8 @@
 mod check;
 pub mod gate;
 mod keys;
+#[cfg(feature = "keyserver")]
+pub mod keyserver;
 mod mistake;
 mod raw;
 #[cfg(test)]
@@ -269,27 +271,7 @@ impl Config {
     /// # Errors
     /// Every mistake that was found: of the syntax the first, of the checks all.
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let whole = |what: String, mend: &str| {
-            Mistakes(vec![Mistake {
-                file: file.to_owned(),
-                line: 0,
-                key: String::new(),
-                what,
-                mend: mend.to_owned(),
-            }])
-        };
-        let bytes = std::fs::read(file).map_err(|e| {
-            whole(
-                format!("cannot be read: {e}"),
-                "write one: `edge check --print-defaults > edge.toml`",
-            )
-        })?;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            whole(
-                format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()),
-                "save it as UTF-8",
-            )
-        })?;
+        let text = text(file, "edge check --print-defaults > edge.toml")?;
         Self::parse(file, &text)
     }
 
@@ -302,4 +284,23 @@ impl Config {
         let raw = toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
         check::check(raw, &source)
     }
+}
+
+/// The text of a file; `command` is what writes one.
+fn text(file: &Path, command: &str) -> Result<String, Mistakes> {
+    let whole = |what: String, mend: String| {
+        Mistakes(vec![Mistake {
+            file: file.to_owned(),
+            line: 0,
+            key: String::new(),
+            what,
+            mend,
+        }])
+    };
+    let bytes =
+        std::fs::read(file).map_err(|e| whole(format!("cannot be read: {e}"), format!("write one: `{command}`")))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let what = format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to());
+        whole(what, "save it as UTF-8".to_owned())
+    })
 }

@@ -39,6 +39,8 @@ macro_rules! section {
         }
     };
 }
+#[cfg(feature = "keyserver")]
+pub(super) use section;
 
 const fn seconds(n: u64) -> Time {
     Time(Duration::from_secs(n))
