@@ -1,4 +1,5 @@
-//! The demo: a client namespace, an edge namespace, an origin, and the edge between them with XDP on its interface.
+//! The demo: a client namespace, an edge namespace, an origin, a key server with the key of one zone, and the edge between them
+//! with XDP on its interface.
 //!
 //! `run` hands over; everything made here is removed by `Drop` in reverse order, and what a crash left by
 //! [`leftovers`] at the next start.
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use edge_testbed::interrupt;
+use edge_testbed::keys::Keys;
 use edge_testbed::netns::{End, Netns, veth};
 use edge_testbed::pins::Pins;
 use edge_testbed::pki::Authority;
@@ -30,7 +32,8 @@ const ADMIN: &str = "127.0.0.1:9180";
 const FAR_END: &str = "127.0.0.1:8443";
 const FAR_ADMIN: &str = "127.0.0.1:9181";
 const FAR_NAME: &str = "far.example.test";
-/// One zone is proxied to the origin, one is served from files.
+const KEYSERVER: &str = "127.0.0.1:9443";
+/// One zone is proxied to the origin, and its key is at the key server; one is served from files.
 const PROXIED: &str = "shop.example.test";
 const STATIC: &str = "static.example.test";
 const DELTA: &str = "delta.example.test";
@@ -66,6 +69,7 @@ struct Demo {
     edge: Process,
     far_end: Process,
     origin: Process,
+    keyserver: Process,
     pins: Pins,
     client: Netns,
     inside: Netns,
@@ -90,7 +94,7 @@ impl Demo {
             },
         )?;
         let pins = Pins::prepare("demo")?;
-        write_files(directory, &pins, xdp)?;
+        let keys = write_files(directory, &pins, xdp)?;
 
         let origin_binary = workspace::binary("demo-origin", profile);
         let mut origin = Process::spawn(
@@ -99,6 +103,19 @@ impl Demo {
         )?;
         claim.record(origin.id(), &origin_binary)?;
         origin.wait_line("listening", START_TIMEOUT)?;
+
+        let keyserver_binary = workspace::binary("edge-keyserver", profile);
+        let mut command = inside.command(&keyserver_binary)?;
+        command
+            .args(["run", "--log-format", "human", "--config"])
+            .arg(keys.configuration());
+        let mut keyserver = Process::spawn(&mut command, &directory.join("keyserver.log"))?;
+        claim.record(keyserver.id(), &keyserver_binary)?;
+        let address = KEYSERVER.parse()?;
+        keyserver.wait_until("key server", START_TIMEOUT, || {
+            inside.enter(|| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)))??;
+            Ok(true)
+        })?;
 
         let binary = workspace::binary("edge", profile);
         let mut command = inside.command(&binary)?;
@@ -119,6 +136,7 @@ impl Demo {
             edge,
             far_end,
             origin,
+            keyserver,
             pins,
             client,
             inside,
@@ -196,6 +214,8 @@ Logs and configuration are in {directory}. Try, as root in another terminal:
   # What reaches the origin, over IPv4 and IPv6
   client curl --cacert "$EDGE_DEMO_CA" --resolve {PROXIED}:443:$EDGE_DEMO_ADDR https://{PROXIED}/inspect
   client curl --cacert "$EDGE_DEMO_CA" --resolve "{PROXIED}:443:[$EDGE_DEMO_ADDR6]" https://{PROXIED}/inspect
+  # Its key is at the key server alone: what the edge has asked of it
+  inside curl -s http://$EDGE_DEMO_ADMIN/metrics | grep edge_tls_keyserver_requests
   # The zone with static files
   client curl --cacert "$EDGE_DEMO_CA" --resolve {STATIC}:443:$EDGE_DEMO_ADDR https://{STATIC}/
   # Its gate admits one request in ten seconds below /limited/. Ask twice: the second is told to wait, with a token in the
@@ -234,6 +254,7 @@ Ctrl-C ends the demo and removes what it made.
                 ("the edge", &mut self.edge),
                 ("the far end", &mut self.far_end),
                 ("the origin", &mut self.origin),
+                ("the key server", &mut self.keyserver),
             ] {
                 if let Some(status) = process.ended()? {
                     bail!("{name} ended ({status}); the end of its log:\n{}", process.tail());
@@ -261,10 +282,15 @@ impl Drop for Demo {
     }
 }
 
-fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<()> {
+fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<Keys> {
     let authority = Authority::new("Edge demo CA")?;
     authority.write(&directory.join("ca.pem"))?;
-    authority.write_leaf(directory, "shop", &[PROXIED, &format!("*.{PROXIED}")])?;
+    let keys = Keys::prepare(&directory.join("keyserver"), &authority, KEYSERVER.parse()?)?;
+    let (certificate, key) = authority.leaf(&[PROXIED, &format!("*.{PROXIED}")])?;
+    fs::write(directory.join("shop.pem"), certificate)?;
+    // An earlier demo had it here.
+    let _ = fs::remove_file(directory.join("shop.key"));
+    keys.add("shop", &key)?;
     authority.write_leaf(directory, "static", &[STATIC])?;
     authority.write_leaf(directory, "delta", &[DELTA])?;
     let hop = Authority::new("Edge demo hop CA")?;
@@ -284,8 +310,10 @@ fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<()> {
         "<!doctype html>\n<title>edge demo: limited</title>\n<h1>You waited, or you were the first</h1>\n",
     )?;
     let path = directory.join("edge.toml");
-    fs::write(&path, configuration(&pins.path().to_string_lossy(), xdp))
-        .with_context(|| format!("writing {}", path.display()))
+    let configuration = configuration(&pins.path().to_string_lossy(), xdp);
+    let entry = keys.entry("keys", KEYSERVER.parse()?);
+    fs::write(&path, format!("{configuration}\n{entry}")).with_context(|| format!("writing {}", path.display()))?;
+    Ok(keys)
 }
 
 fn configuration(pins: &str, xdp: &str) -> String {
@@ -308,7 +336,7 @@ name = "shop"
 hosts = ["{PROXIED}", "*.{PROXIED}"]
 default = true
 certificate = "shop.pem"
-key = "shop.key"
+key_servers = ["keys"]
 [zone.origin]
 servers = [{{ address = "http://{ORIGIN}" }}]
 [zone.cache]

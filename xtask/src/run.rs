@@ -45,7 +45,7 @@ pub(crate) fn run(run: &Run) -> Result<()> {
         workspace::prepare(&[setup, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
         workspace::build_binaries(profile)?;
     }
-    for binary in ["edge", "demo-origin"] {
+    for binary in ["edge", "edge-keyserver", "demo-origin"] {
         let path = workspace::binary(binary, profile);
         if !path.exists() {
             bail!("{} is missing: leave --no-build out", path.display());

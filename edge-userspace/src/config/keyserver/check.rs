@@ -8,10 +8,10 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw::{self, Raw};
-use super::{Client, Config, Grant, Identity, Keys, Limits, Process, Selector, Server, User, hex32};
+use super::{Certificate, Client, Config, Grant, Identity, Keys, Limits, Process, Selector, Server, User, hex32};
+use crate::config::Log;
 use crate::config::mistake::{Mistake, Mistakes, Place, Source};
 use crate::config::value::{AdminAddress, HostPattern, Time};
-use crate::config::{Certificate, Log};
 
 pub(super) fn check(raw: &Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
     let mut checker = Checker {

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use raw::LockMemory;
 
 use super::mistake::{Mistakes, Place, Source};
-use super::{Certificate, Log, value::AdminAddress};
+use super::{Log, value::AdminAddress};
 
 /// The commented defaults, for `edge-keyserver check --print-defaults`.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -52,6 +52,19 @@ pub struct Server {
     pub workers: usize,
     /// How long draining may take.
     pub drain: Duration,
+}
+
+/// The server's own certificate: PEM files, with their places for errors of the room that loads them.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Chain, leaf first.
+    pub chain: PathBuf,
+    /// Where the chain is named.
+    pub chain_place: Place,
+    /// Private key.
+    pub key: PathBuf,
+    /// Where the key is named.
+    pub key_place: Place,
 }
 
 /// Private keys.
