@@ -74,6 +74,9 @@ fn read(corpus: &Path) -> Outcome<Vec<Pair>> {
     let mut pairs = Vec::new();
     for class in std::fs::read_dir(corpus)? {
         let class = class?;
+        if !class.path().is_dir() {
+            continue;
+        }
         for pair in std::fs::read_dir(class.path())? {
             let pair = pair?;
             let (old, new) = (pair.path().join("old"), pair.path().join("new"));

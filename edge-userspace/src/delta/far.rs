@@ -341,8 +341,8 @@ fn conditional(headers: &HeaderMap) -> bool {
     .any(|name| headers.contains_key(name))
 }
 
-/// Whether content may be gathered and coded: it has no coding of its own and is no endless stream, and nobody forbids it
-/// (RFC 9111 section 5.2.2.6).
+/// Whether content may be gathered and coded: it has no coding of its own and is no endless stream. `no-transform` forbids
+/// nothing here: the near end undoes what is done (RFC 9110 section 7.7 is about what recipients get).
 fn gatherable(headers: &HeaderMap) -> bool {
     let coded = headers
         .get_all(header::CONTENT_ENCODING)

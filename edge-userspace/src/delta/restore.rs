@@ -60,7 +60,11 @@ impl Restored {
             length: content.length,
             hop: 0,
             held: None,
-            copy: proved.map(|proved| (BytesMut::new(), proved)),
+            // As large as it will be, so that what is kept takes no more than is counted.
+            copy: proved.map(|proved| {
+                let length = usize::try_from(content.length).unwrap_or(0);
+                (BytesMut::with_capacity(length), proved)
+            }),
             spent: Duration::ZERO,
             ended: false,
             metrics,

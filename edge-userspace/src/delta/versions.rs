@@ -75,12 +75,13 @@ impl Versions {
     /// Keeps `version` of `zone`; on disk too unless it is `private`.
     pub(super) fn put(&self, zone: &Arc<str>, version: &Dictionary, private: bool) {
         let key = (zone.clone(), version.digest());
-        let content = version.content().clone();
+        if lock(&self.memory).get(&key).is_some() {
+            return;
+        }
+        // A copy: what comes from a connection is often a piece of a much larger buffer, which it would keep alive.
+        let content = Bytes::copy_from_slice(version.content());
         {
             let mut memory = lock(&self.memory);
-            if memory.get(&key).is_some() {
-                return;
-            }
             let weight = content.len();
             memory.put(key.clone(), content.clone(), weight);
             let (bytes, entries) = memory.fill();
