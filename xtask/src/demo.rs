@@ -37,7 +37,11 @@ const KEYSERVER: &str = "127.0.0.1:9443";
 const PROXIED: &str = "shop.example.test";
 const STATIC: &str = "static.example.test";
 const DELTA: &str = "delta.example.test";
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// One is a worker in Rust, which asks the other, a script.
+const RUST: &str = "front.example.test";
+const SCRIPT: &str = "greeter.example";
+/// The first start of all compiles the workers, and the engine of scripts.
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// The daemon drains for a while after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -148,7 +152,7 @@ impl Demo {
         Ok(demo)
     }
 
-    /// Ready means: all zones answer a real client, by both families.
+    /// Ready means: all that clients ask answer a real client, by both families.
     fn wait_ready(&mut self) -> Result<()> {
         let Self {
             edge,
@@ -156,7 +160,7 @@ impl Demo {
             directory,
             ..
         } = self;
-        for host in [PROXIED, STATIC, DELTA] {
+        for host in [PROXIED, STATIC, DELTA, RUST] {
             for address in [ADDRESS.to_owned(), format!("[{ADDRESS6}]")] {
                 let what = format!("answer for {host} at {address}");
                 edge.wait_until(&what, START_TIMEOUT, || {
@@ -232,6 +236,9 @@ Logs and configuration are in {directory}. Try, as root in another terminal:
   client curl --cacert "$EDGE_DEMO_CA" --resolve {PROXIED}:443:$EDGE_DEMO_ADDR -s -D- -o release.2.dcz \
     -H 'Accept-Encoding: zstd, dcz' -H "Available-Dictionary: :$(openssl dgst -sha256 -binary release.1.js | base64):" https://{PROXIED}/release.2.js
   tail -c +41 release.2.dcz | zstd -dc -D release.1.js | tail -1
+  # A worker in Rust that asks one in JavaScript, in the same process; then the log of both under one request id
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {RUST}:443:$EDGE_DEMO_ADDR https://{RUST}/greet/ann
+  inside "$EDGE_DEMO_BIN" worker --admin $EDGE_DEMO_ADMIN logs greeter; grep sub-request {directory}/edge.log
   # Metrics and state
   inside curl -s http://$EDGE_DEMO_ADMIN/metrics
   inside "$EDGE_DEMO_BIN" status --admin $EDGE_DEMO_ADMIN
@@ -298,6 +305,15 @@ fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<Keys> {
     hop.write_leaf(directory, "far-end", &[FAR_NAME])?;
     hop.write_leaf(directory, "near-end", &["near.example.test"])?;
     fs::write(directory.join("far-end.toml"), far_end())?;
+    authority.write_leaf(directory, "workers", &[RUST, SCRIPT])?;
+    for (worker, name) in [
+        ("target/workers/front.wasm", "front.wasm"),
+        ("tests/workers/scripts/greeter.js", "greeter.js"),
+    ] {
+        let from = workspace::root().join(worker);
+        fs::copy(&from, directory.join(name))
+            .with_context(|| format!("{}: run `cargo xtask build-workers`", from.display()))?;
+    }
     let www = directory.join("www");
     fs::create_dir_all(&www)?;
     fs::write(
@@ -330,6 +346,30 @@ pin_directory = "{pins}"
 
 [admin]
 listen = "{ADMIN}"
+
+[isolate]
+state_directory = "state"
+
+[[zone]]
+name = "front"
+hosts = ["{RUST}"]
+certificate = "workers.pem"
+key = "workers.key"
+[zone.worker]
+file = "front.wasm"
+zones = ["greeter"]
+[zone.origin]
+directory = "www"
+
+[[zone]]
+name = "greeter"
+hosts = ["{SCRIPT}"]
+certificate = "workers.pem"
+key = "workers.key"
+[zone.worker]
+file = "greeter.js"
+settings = {{ greeting = "good day" }}
+[zone.worker.keyvalue]
 
 [[zone]]
 name = "shop"

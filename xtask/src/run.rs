@@ -43,6 +43,9 @@ pub(crate) fn run(run: &Run) -> Result<()> {
             workspace::SETUP_BUILD
         };
         workspace::prepare(&[setup, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
+        if run.daemon.is_empty() {
+            workspace::prepare(&[workspace::BUILD_WORKERS])?;
+        }
         workspace::build_binaries(profile)?;
     }
     for binary in ["edge", "edge-keyserver", "demo-origin"] {
