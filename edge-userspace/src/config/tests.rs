@@ -72,7 +72,7 @@ fn printed_defaults_are_the_defaults() {
                 | "dictionary"
                 | "r#match"
                 | "isolate"
-            "zone" | "server" | "log" | "tls" | "admin" | "limits" | "dataplane" | "gate" | "key_server"
+                | "key_server"
         )
     }) {
         let documented = DEFAULTS.lines().any(|line| {
@@ -387,18 +387,17 @@ fn garbage_does_not_panic() {
         format!("[server]\nhttp = [\"127.0.0.1:80\"]\n{ZONE}"),
     ];
     for seed in seeds {
-        for i in 0..seed.len() {
+        // A long text is parsed whole each time: some 1,500 places are enough of it, and every one of a short text.
+        for i in (0..seed.len()).step_by(seed.len() / 1_500 + 1) {
             let Some((head, tail)) = seed.split_at_checked(i) else {
                 continue;
             };
-            for junk in ["", "{", "[", "\"", "=", "é", "\n"] {
+            for junk in ["", "[", "\"", "é"] {
                 let mut text = head.to_owned();
                 text.push_str(junk);
                 text.push_str(tail.get(1..).unwrap_or_default());
-                if i % 7 == 0 || junk == "[" {
-                    // Only that it returns is asked for.
-                    drop(Config::parse(Path::new("edge.toml"), &text));
-                }
+                // Only that it returns is asked for.
+                drop(Config::parse(Path::new("edge.toml"), &text));
             }
         }
     }

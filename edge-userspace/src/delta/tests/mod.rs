@@ -113,6 +113,9 @@ fn peer(client: &str, secure: bool) -> Arc<Peer> {
             server_name: None,
             version: "TLSv1.3",
             resumed: false,
+            client: 0,
+            known: false,
+            certificate: None,
         }),
     })
 }
@@ -124,6 +127,11 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         body_bytes: None,
         request_timeout: None,
         delta: delta.map(Arc::from),
+        cache: None,
+        coding: None,
+        worker: None,
+        routes: Vec::new(),
+        elsewhere: Vec::new(),
         origin: config::Origin::Directory("/".into()),
     })
 }
