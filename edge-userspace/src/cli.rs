@@ -1,5 +1,7 @@
 //! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and completions from [`command`].
 
+mod worker;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,8 +9,9 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::Method;
 
-use crate::admin::{Denial, Denied, Penalised, Penalty, PenaltyLevel, client};
+use crate::admin::{Denial, Denied, Penalised, Penalty, PenaltyLevel, Purged, client};
 use crate::base::clock::UnixTime;
+use crate::config::far::FarConfig;
 use crate::config::value::AdminAddress;
 use crate::config::{self, Config, value};
 use crate::{dataplane, gate, node};
@@ -25,6 +28,8 @@ struct Edge {
 enum Command {
     /// Run the node until SIGTERM (drains) or SIGINT; SIGHUP reloads zones, certificates, lists and limits.
     Run(Run),
+    /// Run beside origins, and answer the near ends of edges by what changed: until SIGTERM (drains) or SIGINT; SIGHUP reloads.
+    FarEnd(FarEnd),
     /// Check a configuration without starting: files and certificates are read, nothing is bound or attached.
     Check(Check),
     /// Show a running node's state as JSON.
@@ -33,8 +38,15 @@ enum Command {
     Deny(Deny),
     /// Show or change whom a running node's gate penalises.
     Penalty(PenaltyArguments),
+    /// Void what a running node's cache has stored.
+    Cache(CacheArguments),
     /// Make, verify or inspect a wait token.
     Token(gate::command::Token),
+    /// Deploy and watch zones' workers on a running node, or begin a new one.
+    Worker(worker::Worker),
+    /// Compile a worker from standard input to standard output, under limits: run by the daemon.
+    #[command(hide = true)]
+    WorkerCompile(worker::Compile),
     /// Remove XDP programs, maps and pins that a node left behind. Without this, protection outlives the daemon.
     Detach(Detach),
     /// Show the version and what this build can do.
@@ -111,6 +123,19 @@ struct Check {
 }
 
 #[derive(Debug, Args)]
+struct FarEnd {
+    /// The configuration file.
+    #[arg(long, short, default_value = "/etc/edge/far-end.toml")]
+    config: PathBuf,
+    /// Check the file and what it names, and stop.
+    #[arg(long)]
+    check: bool,
+    /// Print every key with its default and what it means, and stop.
+    #[arg(long)]
+    print_defaults: bool,
+}
+
+#[derive(Debug, Args)]
 struct Asked {
     /// The running node's admin endpoint: an address, or unix:/path.
     #[arg(long, global = true, env = "EDGE_ADMIN", default_value = "127.0.0.1:9180")]
@@ -179,6 +204,33 @@ enum PenaltyCommand {
     },
 }
 
+#[derive(Debug, Args)]
+struct CacheArguments {
+    #[command(subcommand)]
+    command: CacheCommand,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Debug, Subcommand)]
+enum CacheCommand {
+    /// Void stored responses, and those under way, at once and across restarts.
+    #[command(group(clap::ArgGroup::new("what").required(true).args(["url", "prefix", "tag"])))]
+    Purge {
+        /// One URL, whole: `https://www.example.com/path?query`.
+        url: Option<String>,
+        /// All URLs that begin so: `https://www.example.com/images/`.
+        #[arg(long)]
+        prefix: Option<String>,
+        /// All responses of a zone with this word in Cache-Tag or Surrogate-Key.
+        #[arg(long, requires = "zone")]
+        tag: Option<String>,
+        /// The zone's name.
+        #[arg(long, conflicts_with_all = ["url", "prefix"])]
+        zone: Option<String>,
+    },
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LevelArgument {
     /// A few connections a second pass, for those who share the address.
@@ -205,15 +257,19 @@ pub fn main() -> ExitCode {
     let edge = Edge::parse();
     let done = match edge.command {
         Command::Run(run) => node::run(&run),
+        Command::FarEnd(end) => far_end(end),
         Command::Check(check) => self::check(&check),
         Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
         Command::Deny(command) => deny(&command),
         Command::Penalty(command) => penalty(&command),
+        Command::Cache(command) => cache(&command),
         Command::Token(token) => match token_command(&token) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
+        Command::Worker(command) => worker::run(&command),
+        Command::WorkerCompile(arguments) => worker::compile(&arguments),
         Command::Detach(detach) => self::detach(&detach),
         Command::Version => {
             print(&version());
@@ -249,6 +305,21 @@ fn check(check: &Check) -> anyhow::Result<()> {
         check.config.display(),
         config.zones.len()
     ));
+    Ok(())
+}
+
+fn far_end(end: FarEnd) -> anyhow::Result<()> {
+    if end.print_defaults {
+        print(config::far::DEFAULTS);
+        return Ok(());
+    }
+    if !end.check {
+        return node::far::run(end.config);
+    }
+    let config = FarConfig::read(&end.config)?;
+    node::far::check(&config)?;
+    let zones = config.node.zones.len();
+    print(&format!("{}: {zones} zones, sound\n", end.config.display()));
     Ok(())
 }
 
@@ -347,6 +418,27 @@ fn penalty(arguments: &PenaltyArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn cache(arguments: &CacheArguments) -> anyhow::Result<()> {
+    let CacheCommand::Purge { url, prefix, tag, zone } = &arguments.command;
+    let what = match (url, prefix, tag, zone) {
+        (Some(url), ..) => Purged::Url { url: url.clone() },
+        (_, Some(prefix), ..) => Purged::Prefix { prefix: prefix.clone() },
+        (_, _, Some(tag), Some(zone)) => Purged::Tag {
+            zone: zone.clone(),
+            tag: tag.clone(),
+        },
+        _ => anyhow::bail!("write a URL, --prefix, or --zone with --tag"),
+    };
+    ask(
+        &arguments.asked,
+        Method::POST,
+        "/cache/purge",
+        serde_json::to_string(&what)?,
+    )?;
+    print(&format!("purged {what}\n"));
+    Ok(())
+}
+
 fn token_command(token: &gate::command::Token) -> anyhow::Result<bool> {
     let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
     Ok(gate::command::run(token, UnixTime::now(), &mut input, &mut out)?)
@@ -398,6 +490,10 @@ mod tests {
         ]);
         assert!(matches!(run.unwrap().command, Command::Run(run) if run.interface == ["a", "b"]));
         assert!(Edge::try_parse_from(["edge", "deny", "add", "nowhere"]).is_err());
+        for wrong in [&[][..], &["--tag", "t"], &["https://a/", "--prefix", "https://a/"]] {
+            let line = ["edge", "cache", "purge"].iter().chain(wrong);
+            assert!(Edge::try_parse_from(line).is_err(), "{wrong:?}");
+        }
         assert!(Edge::try_parse_from(["edge", "run", "--no-xdp", "--xdp", "native"]).is_err());
     }
 }

@@ -8,14 +8,20 @@
 pub mod admin;
 pub mod base;
 #[cfg(feature = "node")]
+pub mod cache;
+#[cfg(feature = "node")]
 pub mod cli;
 pub mod config;
 #[cfg(feature = "node")]
 pub mod dataplane;
 #[cfg(feature = "node")]
+pub mod delta;
+#[cfg(feature = "node")]
 pub mod gate;
 #[cfg(feature = "node")]
 pub mod http;
+#[cfg(feature = "node")]
+pub mod isolate;
 pub mod keyserver;
 #[cfg(feature = "node")]
 mod node;

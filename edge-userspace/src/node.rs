@@ -1,11 +1,16 @@
 //! The only assembly: builds every room from the configuration in the order in which a request meets them, and connects
 //! what travels back. Knows everybody; nobody knows it but the command line.
 
+mod cache;
+mod coding;
 mod control;
+mod delta;
+pub(crate) mod far;
 mod feed;
 mod gates;
 mod process;
 mod worker;
+mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,11 +28,15 @@ use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::cli::{LogFormat, Run, Xdp};
 use crate::config::{self, Config, XdpMode};
 use crate::dataplane::Dataplane;
+use crate::delta::{Near, near};
 use crate::gate::sealed;
 use crate::gate::token::Tokens;
 use crate::http::handler::Handler;
+use crate::isolate::handler::Isolated;
+use crate::isolate::isolates::Isolates;
 use crate::origin::{self, Fleet, Origin};
 use crate::route::gated::Gated;
+use crate::route::routed::Routed;
 use crate::zones::Zones;
 use crate::{admin, http, quic, tls, zones};
 
@@ -66,7 +75,7 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
         eprintln!("warning: {warning}");
     }
     Fleet::new(
-        &Zones::new(&config.zones),
+        &delta::with_far_ends(config),
         origin::Metrics::register(&mut Registry::default()),
     )?;
     Ok(())
@@ -110,10 +119,14 @@ struct Node {
     /// What wait tokens and session tickets are made with.
     tokens: Arc<Tokens>,
     gates: Option<gates::Gates>,
+    cache: Option<Arc<crate::cache::Shared>>,
+    coding: Arc<crate::delta::browser::Shared>,
     front: Arc<tls::Front>,
     quic: Option<Arc<quic::Front>>,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
+    near: Arc<near::Shared>,
+    isolates: Option<Arc<Isolates>>,
     fleet: Arc<Fleet>,
     ready: AtomicBool,
     logs: Logs,
@@ -167,8 +180,20 @@ impl Node {
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 
-        // 10 origin
-        let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
+        // 7 isolate
+        let isolates = workers::start(&config, zones.clone(), &mut registry)?;
+
+        // 8 cache
+        let cache = cache::start(&config, &mut registry)?;
+
+        // 9 delta
+        let coding = coding::start(&config, &mut registry);
+        let near = delta::start(&config, &mut registry);
+
+        // 10 origin, and the far ends, which it connects to like to origins
+        let with_far_ends = delta::with_far_ends(&config);
+        let fleet = Fleet::new(&with_far_ends, origin::Metrics::register(&mut registry))?;
+        delta::install(&near, &config, &with_far_ends);
 
         let node = Arc::new(Self {
             config_file: run.config.clone(),
@@ -178,10 +203,14 @@ impl Node {
             dataplane,
             tokens,
             gates,
+            cache,
+            coding,
             front: front.clone(),
             quic: quic.clone(),
             http: http.clone(),
             redirect: redirect.clone(),
+            near: near.clone(),
+            isolates,
             fleet: fleet.clone(),
             ready: AtomicBool::new(false),
             logs,
@@ -189,9 +218,18 @@ impl Node {
             config: ArcSwap::from_pointee(config),
         });
         let config = node.config.load();
-        let workers = sockets.start(config.server.workers, || {
-            // Right to left: gate(origin).
+        let workers = sockets.start(config.server.workers, node.isolates.is_some(), || {
+            // Right to left: gate(route(isolate | coding(cache(near(origin))))).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
+            handler = Arc::new(Near::new(near.clone(), handler));
+            handler = cache::around(node.cache.as_ref(), handler);
+            handler = coding::around(&node.coding, handler);
+            if let Some(isolates) = &node.isolates {
+                let isolated = Arc::new(Isolated::new(isolates.clone(), handler.clone()));
+                handler = Arc::new(Routed::new(isolated.clone(), handler));
+                // What workers ask of other zones travels back to where their own requests came from.
+                isolated.join(Arc::downgrade(&handler));
+            }
             if let Some(gates) = &node.gates {
                 handler = Arc::new(Gated::new(gates.gate.clone(), handler));
             }
@@ -254,6 +292,11 @@ impl Running {
         );
         let watchdog = tokio::spawn(process::watchdog());
         let ticking = tokio::spawn(gates::tick(node.clone()));
+        let measuring = [
+            tokio::spawn(cache::tick(node.cache.clone())),
+            tokio::spawn(coding::tick(node.coding.clone())),
+        ];
+        let sweeping = tokio::spawn(workers::tick(node.clone()));
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),
@@ -277,6 +320,8 @@ impl Running {
         trigger.advance(Phase::Stopped);
         watchdog.abort();
         ticking.abort();
+        measuring.iter().for_each(tokio::task::JoinHandle::abort);
+        sweeping.abort();
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
         let _ = admin.await;
         let _ = health.await;
@@ -321,7 +366,8 @@ impl Node {
             tracing::warn!(target: "edge::tls", "{warning}");
         }
         let zones = Zones::new(&new.zones);
-        let plan = self.fleet.plan(&zones)?;
+        let with_far_ends = delta::with_far_ends(&new);
+        let plan = self.fleet.plan(&with_far_ends)?;
         match &self.gates {
             Some(gates) => gates.gate.reload(&new.zones)?,
             None if gates::wanted(&new) => {
@@ -329,11 +375,26 @@ impl Node {
             }
             None => {}
         }
+        if self.cache.is_none() && cache::wanted(&new) {
+            tracing::warn!("[zone.cache] appeared for the first time; that takes a restart");
+        }
+        let workers = match &self.isolates {
+            Some(isolates) => Some((isolates, isolates.plan(&new.zones)?)),
+            None if workers::wanted(&new) => {
+                tracing::warn!("[zone.worker] appeared for the first time; that takes a restart");
+                None
+            }
+            None => None,
+        };
         self.front.reload(&new, loaded)?;
         if let Some(quic) = &self.quic {
             quic.reload(&new, &self.front)?;
         }
         self.fleet.install(plan);
+        delta::install(&self.near, &new, &with_far_ends);
+        if let Some((isolates, plan)) = workers {
+            isolates.install(plan);
+        }
         self.zones.store(Arc::new(zones));
         self.http.reload(&new);
         self.redirect.adjust(new.server.redirect_port);

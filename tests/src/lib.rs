@@ -4,6 +4,7 @@
 //! [`netns::Netns`] or a [`process::Process`] removes what it stands for, and a sweep removes what a crash left.
 #![deny(unsafe_code)]
 
+pub mod changing;
 pub mod interrupt;
 pub mod keys;
 pub mod netns;

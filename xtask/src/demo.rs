@@ -1,4 +1,5 @@
-//! The demo: a client namespace, an edge namespace, an origin, and the edge between them with XDP on its interface.
+//! The demo: a client namespace, an edge namespace, an origin, a key server with the key of one zone, and the edge between them
+//! with XDP on its interface.
 //!
 //! `run` hands over; everything made here is removed by `Drop` in reverse order, and what a crash left by
 //! [`leftovers`] at the next start.
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use edge_testbed::interrupt;
+use edge_testbed::keys::Keys;
 use edge_testbed::netns::{End, Netns, veth};
 use edge_testbed::pins::Pins;
 use edge_testbed::pki::Authority;
@@ -26,10 +28,20 @@ const CLIENT: &str = "10.77.0.2";
 const CLIENT6: &str = "fd77::2";
 const ORIGIN: &str = "127.0.0.1:8080";
 const ADMIN: &str = "127.0.0.1:9180";
-/// One zone is proxied to the origin, one is served from files.
+/// The far end beside the origin of a third zone, which comes by differences.
+const FAR_END: &str = "127.0.0.1:8443";
+const FAR_ADMIN: &str = "127.0.0.1:9181";
+const FAR_NAME: &str = "far.example.test";
+const KEYSERVER: &str = "127.0.0.1:9443";
+/// One zone is proxied to the origin, and its key is at the key server; one is served from files.
 const PROXIED: &str = "shop.example.test";
 const STATIC: &str = "static.example.test";
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const DELTA: &str = "delta.example.test";
+/// One is a worker in Rust, which asks the other, a script.
+const RUST: &str = "front.example.test";
+const SCRIPT: &str = "greeter.example";
+/// The first start of all compiles the workers, and the engine of scripts.
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// The daemon drains for a while after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -59,7 +71,9 @@ pub(crate) fn run(profile: Profile, xdp: &str) -> Result<()> {
 /// Fields are dropped from first to last: the edge before its origin, processes before namespaces.
 struct Demo {
     edge: Process,
+    far_end: Process,
     origin: Process,
+    keyserver: Process,
     pins: Pins,
     client: Netns,
     inside: Netns,
@@ -84,7 +98,7 @@ impl Demo {
             },
         )?;
         let pins = Pins::prepare("demo")?;
-        write_files(directory, &pins, xdp)?;
+        let keys = write_files(directory, &pins, xdp)?;
 
         let origin_binary = workspace::binary("demo-origin", profile);
         let mut origin = Process::spawn(
@@ -94,7 +108,28 @@ impl Demo {
         claim.record(origin.id(), &origin_binary)?;
         origin.wait_line("listening", START_TIMEOUT)?;
 
+        let keyserver_binary = workspace::binary("edge-keyserver", profile);
+        let mut command = inside.command(&keyserver_binary)?;
+        command
+            .args(["run", "--log-format", "human", "--config"])
+            .arg(keys.configuration());
+        let mut keyserver = Process::spawn(&mut command, &directory.join("keyserver.log"))?;
+        claim.record(keyserver.id(), &keyserver_binary)?;
+        let address = KEYSERVER.parse()?;
+        keyserver.wait_until("key server", START_TIMEOUT, || {
+            inside.enter(|| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)))??;
+            Ok(true)
+        })?;
+
         let binary = workspace::binary("edge", profile);
+        let mut command = inside.command(&binary)?;
+        command
+            .args(["far-end", "--config"])
+            .arg(directory.join("far-end.toml"));
+        let mut far_end = Process::spawn(&mut command, &directory.join("far-end.log"))?;
+        claim.record(far_end.id(), &binary)?;
+        far_end.wait_line("serving near ends", START_TIMEOUT)?;
+
         let mut command = inside.command(&binary)?;
         command
             .args(["run", "--log-format", "human", "--config"])
@@ -103,7 +138,9 @@ impl Demo {
         claim.record(edge.id(), &binary)?;
         let mut demo = Self {
             edge,
+            far_end,
             origin,
+            keyserver,
             pins,
             client,
             inside,
@@ -115,7 +152,7 @@ impl Demo {
         Ok(demo)
     }
 
-    /// Ready means: both zones answer a real client, by both families.
+    /// Ready means: all that clients ask answer a real client, by both families.
     fn wait_ready(&mut self) -> Result<()> {
         let Self {
             edge,
@@ -123,7 +160,7 @@ impl Demo {
             directory,
             ..
         } = self;
-        for host in [PROXIED, STATIC] {
+        for host in [PROXIED, STATIC, DELTA, RUST] {
             for address in [ADDRESS.to_owned(), format!("[{ADDRESS6}]")] {
                 let what = format!("answer for {host} at {address}");
                 edge.wait_until(&what, START_TIMEOUT, || {
@@ -155,8 +192,9 @@ impl Demo {
             ("EDGE_DEMO_CLIENT_ADDR", CLIENT),
             ("EDGE_DEMO_CLIENT_ADDR6", CLIENT6),
             ("EDGE_DEMO_CA", &ca.to_string_lossy()),
-            ("EDGE_DEMO_HOSTS", &format!("{PROXIED} {STATIC}")),
+            ("EDGE_DEMO_HOSTS", &format!("{PROXIED} {STATIC} {DELTA}")),
             ("EDGE_DEMO_ADMIN", ADMIN),
+            ("EDGE_DEMO_FAR_ADMIN", FAR_ADMIN),
             ("EDGE_DEMO_INTERFACE", INTERFACE),
             ("EDGE_DEMO_PINS", &self.pins.path().to_string_lossy()),
             ("EDGE_DEMO_BIN", &self.binary.to_string_lossy()),
@@ -180,11 +218,27 @@ Logs and configuration are in {directory}. Try, as root in another terminal:
   # What reaches the origin, over IPv4 and IPv6
   client curl --cacert "$EDGE_DEMO_CA" --resolve {PROXIED}:443:$EDGE_DEMO_ADDR https://{PROXIED}/inspect
   client curl --cacert "$EDGE_DEMO_CA" --resolve "{PROXIED}:443:[$EDGE_DEMO_ADDR6]" https://{PROXIED}/inspect
+  # Its key is at the key server alone: what the edge has asked of it
+  inside curl -s http://$EDGE_DEMO_ADMIN/metrics | grep edge_tls_keyserver_requests
   # The zone with static files
   client curl --cacert "$EDGE_DEMO_CA" --resolve {STATIC}:443:$EDGE_DEMO_ADDR https://{STATIC}/
   # Its gate admits one request in ten seconds below /limited/. Ask twice: the second is told to wait, with a token in the
   # cookie jar, and is served when it comes back in time
   client curl --cacert "$EDGE_DEMO_CA" --resolve {STATIC}:443:$EDGE_DEMO_ADDR -b jar -c jar -i https://{STATIC}/limited/
+  # A page that changes on every request, by differences: ask twice or more, then see how many bytes of how much content
+  # crossed between the edge and its far end
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {DELTA}:443:$EDGE_DEMO_ADDR -so page https://{DELTA}/changing/100000
+  inside curl -s http://$EDGE_DEMO_ADMIN/metrics | grep -E '^edge_delta_(hop|content)_bytes_total'
+  # The shop's cache: the second answer is a hit, until it is purged
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {PROXIED}:443:$EDGE_DEMO_ADDR -s -D- -o release.1.js https://{PROXIED}/release.1.js
+  inside "$EDGE_DEMO_BIN" cache --admin $EDGE_DEMO_ADMIN purge https://{PROXIED}/release.1.js
+  # Release 2 as what changed against release 1 (dcz), as browsers ask for it once they have release 1; 200 bytes or so
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {PROXIED}:443:$EDGE_DEMO_ADDR -s -D- -o release.2.dcz \
+    -H 'Accept-Encoding: zstd, dcz' -H "Available-Dictionary: :$(openssl dgst -sha256 -binary release.1.js | base64):" https://{PROXIED}/release.2.js
+  tail -c +41 release.2.dcz | zstd -dc -D release.1.js | tail -1
+  # A worker in Rust that asks one in JavaScript, in the same process; then the log of both under one request id
+  client curl --cacert "$EDGE_DEMO_CA" --resolve {RUST}:443:$EDGE_DEMO_ADDR https://{RUST}/greet/ann
+  inside "$EDGE_DEMO_BIN" worker --admin $EDGE_DEMO_ADMIN logs greeter; grep sub-request {directory}/edge.log
   # Metrics and state
   inside curl -s http://$EDGE_DEMO_ADMIN/metrics
   inside "$EDGE_DEMO_BIN" status --admin $EDGE_DEMO_ADMIN
@@ -203,19 +257,26 @@ Ctrl-C ends the demo and removes what it made.
     /// Waits for the wish to end, then lets the edge drain.
     fn watch(&mut self) -> Result<()> {
         while !interrupt::requested() {
-            for (name, process) in [("the edge", &mut self.edge), ("the origin", &mut self.origin)] {
+            for (name, process) in [
+                ("the edge", &mut self.edge),
+                ("the far end", &mut self.far_end),
+                ("the origin", &mut self.origin),
+                ("the key server", &mut self.keyserver),
+            ] {
                 if let Some(status) = process.ended()? {
                     bail!("{name} ended ({status}); the end of its log:\n{}", process.tail());
                 }
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        let status = self.edge.stop(STOP_TIMEOUT)?;
-        if !status.success() {
-            bail!(
-                "the edge did not end cleanly ({status}); the end of its log:\n{}",
-                self.edge.tail()
-            );
+        for (name, process) in [("the edge", &mut self.edge), ("the far end", &mut self.far_end)] {
+            let status = process.stop(STOP_TIMEOUT)?;
+            if !status.success() {
+                bail!(
+                    "{name} did not end cleanly ({status}); the end of its log:\n{}",
+                    process.tail()
+                );
+            }
         }
         Ok(())
     }
@@ -228,11 +289,31 @@ impl Drop for Demo {
     }
 }
 
-fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<()> {
+fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<Keys> {
     let authority = Authority::new("Edge demo CA")?;
     authority.write(&directory.join("ca.pem"))?;
-    authority.write_leaf(directory, "shop", &[PROXIED, &format!("*.{PROXIED}")])?;
+    let keys = Keys::prepare(&directory.join("keyserver"), &authority, KEYSERVER.parse()?)?;
+    let (certificate, key) = authority.leaf(&[PROXIED, &format!("*.{PROXIED}")])?;
+    fs::write(directory.join("shop.pem"), certificate)?;
+    // An earlier demo had it here.
+    let _ = fs::remove_file(directory.join("shop.key"));
+    keys.add("shop", &key)?;
     authority.write_leaf(directory, "static", &[STATIC])?;
+    authority.write_leaf(directory, "delta", &[DELTA])?;
+    let hop = Authority::new("Edge demo hop CA")?;
+    hop.write(&directory.join("hop-ca.pem"))?;
+    hop.write_leaf(directory, "far-end", &[FAR_NAME])?;
+    hop.write_leaf(directory, "near-end", &["near.example.test"])?;
+    fs::write(directory.join("far-end.toml"), far_end())?;
+    authority.write_leaf(directory, "workers", &[RUST, SCRIPT])?;
+    for (worker, name) in [
+        ("target/workers/front.wasm", "front.wasm"),
+        ("tests/workers/scripts/greeter.js", "greeter.js"),
+    ] {
+        let from = workspace::root().join(worker);
+        fs::copy(&from, directory.join(name))
+            .with_context(|| format!("{}: run `cargo xtask build-workers`", from.display()))?;
+    }
     let www = directory.join("www");
     fs::create_dir_all(&www)?;
     fs::write(
@@ -245,8 +326,10 @@ fn write_files(directory: &Path, pins: &Pins, xdp: &str) -> Result<()> {
         "<!doctype html>\n<title>edge demo: limited</title>\n<h1>You waited, or you were the first</h1>\n",
     )?;
     let path = directory.join("edge.toml");
-    fs::write(&path, configuration(&pins.path().to_string_lossy(), xdp))
-        .with_context(|| format!("writing {}", path.display()))
+    let configuration = configuration(&pins.path().to_string_lossy(), xdp);
+    let entry = keys.entry("keys", KEYSERVER.parse()?);
+    fs::write(&path, format!("{configuration}\n{entry}")).with_context(|| format!("writing {}", path.display()))?;
+    Ok(keys)
 }
 
 fn configuration(pins: &str, xdp: &str) -> String {
@@ -264,14 +347,44 @@ pin_directory = "{pins}"
 [admin]
 listen = "{ADMIN}"
 
+[isolate]
+state_directory = "state"
+
+[[zone]]
+name = "front"
+hosts = ["{RUST}"]
+certificate = "workers.pem"
+key = "workers.key"
+[zone.worker]
+file = "front.wasm"
+zones = ["greeter"]
+[zone.origin]
+directory = "www"
+
+[[zone]]
+name = "greeter"
+hosts = ["{SCRIPT}"]
+certificate = "workers.pem"
+key = "workers.key"
+[zone.worker]
+file = "greeter.js"
+settings = {{ greeting = "good day" }}
+[zone.worker.keyvalue]
+
 [[zone]]
 name = "shop"
 hosts = ["{PROXIED}", "*.{PROXIED}"]
 default = true
 certificate = "shop.pem"
-key = "shop.key"
+key_servers = ["keys"]
 [zone.origin]
 servers = [{{ address = "http://{ORIGIN}" }}]
+[zone.cache]
+[zone.coding]
+[[zone.dictionary]]
+path = "/release.*.js"
+destinations = ["script"]
+id = "release"
 
 [[zone]]
 name = "static"
@@ -285,8 +398,52 @@ directory = "www"
 path = "/limited/"
 rate = {{ requests = 6, per = "1m", burst = 1 }}
 
+[[zone]]
+name = "delta"
+hosts = ["{DELTA}"]
+certificate = "delta.pem"
+key = "delta.key"
+delta = "beside"
+[zone.origin]
+servers = [{{ address = "http://{ORIGIN}" }}]
+
+[[far_end]]
+name = "beside"
+servers = [{{ address = "https://{FAR_END}" }}]
+server_name = "{FAR_NAME}"
+ca = "hop-ca.pem"
+certificate = "near-end.pem"
+key = "near-end.key"
+
 [gate]
 state_directory = "state"
+"#
+    )
+}
+
+fn far_end() -> String {
+    format!(
+        r#"# Written by `cargo xtask run`; `edge far-end --print-defaults` shows every key.
+[server]
+listen = ["{FAR_END}"]
+certificate = "far-end.pem"
+key = "far-end.key"
+near_ends = "hop-ca.pem"
+
+[store]
+directory = "far-end"
+
+[admin]
+listen = "{FAR_ADMIN}"
+
+[log]
+format = "human"
+
+[[zone]]
+name = "delta"
+hosts = ["{DELTA}"]
+[zone.origin]
+servers = [{{ address = "http://{ORIGIN}" }}]
 "#
     )
 }

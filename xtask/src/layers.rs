@@ -171,7 +171,9 @@ fn judge(from: &str, import: &Import) -> Option<String> {
     if to == "cli" && from != "node" {
         return Some("nothing but node and the binaries knows the command line: let node pass the value in".to_owned());
     }
-    if from == "node" || (from == "cli" && ["base", "config", "admin", "node", "dataplane", "gate"].contains(&to)) {
+    if from == "node"
+        || (from == "cli" && ["base", "config", "admin", "node", "dataplane", "gate", "isolate"].contains(&to))
+    {
         return None;
     }
     if to == "node" {

@@ -55,6 +55,11 @@ const CHECKS: &[(&str, Check, &str)] = &[
     ),
     ("clippy of edge-ebpf", build_ebpf::clippy, "mend the code"),
     (
+        "the lean key server",
+        lean,
+        "make the dependency optional, behind feature `node` of edge-userspace",
+    ),
+    (
         "documentation",
         documentation,
         "mend the comment; links in [`…`] must resolve",
@@ -65,7 +70,7 @@ const CHECKS: &[(&str, Check, &str)] = &[
 /// Runs every check.
 pub(crate) fn run(lint: &Lint) -> Result<()> {
     if !lint.no_setup {
-        workspace::prepare(&[workspace::SETUP_LINT, workspace::BUILD_EBPF])?;
+        workspace::prepare(&[workspace::SETUP_LINT, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
     }
     let mut failed = Vec::new();
     for (name, check, mend) in CHECKS {
@@ -89,6 +94,54 @@ pub(crate) fn run(lint: &Lint) -> Result<()> {
     }
     println!("lint: all {} checks passed", CHECKS.len());
     Ok(())
+}
+
+/// What must not be in the process that holds private keys: every library there is code that could lose them.
+const NOT_IN_KEYSERVER: &[&str] = &[
+    "aya",
+    "brotli",
+    "foyer",
+    "h2",
+    "h3",
+    "hyper",
+    "quinn",
+    "quinn-proto",
+    "redb",
+    "reqwest",
+    "wasmtime",
+    "zstd",
+];
+
+/// The key server alone builds, and from few libraries.
+fn lean() -> Result<()> {
+    const ALONE: &[&str] = &[
+        "-p",
+        "edge-userspace",
+        "--no-default-features",
+        "--features",
+        "keyserver",
+    ];
+    let mut tree = workspace::cargo_command();
+    tree.arg("tree")
+        .args(ALONE)
+        .args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+    let output = process::output(&mut tree, FETCH_TIMEOUT)?;
+    if !output.status.success() {
+        bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    let found: Vec<&str> = names.filter(|name| NOT_IN_KEYSERVER.contains(name)).collect();
+    if !found.is_empty() {
+        bail!("edge-keyserver stands on {}", found.join(", "));
+    }
+    let mut check = workspace::cargo_command();
+    workspace::run(
+        check
+            .args(["clippy", "--quiet"])
+            .args(ALONE)
+            .args(["--lib", "--bins", "--", "-D", "warnings"]),
+    )
 }
 
 fn documentation() -> Result<()> {

@@ -6,6 +6,8 @@
 
 mod bench;
 mod build_ebpf;
+mod build_js;
+mod build_workers;
 mod demo;
 mod layers;
 mod lint;
@@ -33,6 +35,10 @@ enum Command {
     Setup(setup::Setup),
     /// Build the XDP program that the daemon embeds
     BuildEbpf(build_ebpf::BuildEbpf),
+    /// Build the JavaScript engine that the daemon embeds
+    BuildJs(build_js::BuildJs),
+    /// Build the workers of tests, benches and the demo, or a project of your own
+    BuildWorkers(build_workers::BuildWorkers),
     /// Run the demo, or with arguments after `--` the daemon
     Run(run::Run),
     /// Run every test
@@ -64,6 +70,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Setup(setup) => setup::run(&setup),
         Command::BuildEbpf(build) => build_ebpf::run(&build),
+        Command::BuildJs(build) => build_js::run(&build),
+        Command::BuildWorkers(build) => build_workers::run(&build),
         Command::Run(run) => run::run(&run),
         Command::Test(test) => test::run(&test),
         Command::Lint(lint) => lint::run(&lint),
@@ -81,9 +89,17 @@ mod tests {
 
     #[test]
     fn the_commands_that_others_call_by_name_parse() {
-        use workspace::{BUILD_EBPF, SETUP_BENCH, SETUP_BUILD, SETUP_LINT, SETUP_TEST};
+        use workspace::{BUILD_EBPF, BUILD_JS, BUILD_WORKERS, SETUP_BENCH, SETUP_BUILD, SETUP_LINT, SETUP_TEST};
         Cli::command().debug_assert();
-        for words in [BUILD_EBPF, SETUP_BENCH, SETUP_BUILD, SETUP_LINT, SETUP_TEST] {
+        for words in [
+            BUILD_EBPF,
+            BUILD_JS,
+            BUILD_WORKERS,
+            SETUP_BENCH,
+            SETUP_BUILD,
+            SETUP_LINT,
+            SETUP_TEST,
+        ] {
             let line = ["xtask"].iter().chain(words.iter());
             assert!(Cli::try_parse_from(line).is_ok(), "{words:?}");
         }

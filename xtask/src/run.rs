@@ -42,10 +42,13 @@ pub(crate) fn run(run: &Run) -> Result<()> {
         } else {
             workspace::SETUP_BUILD
         };
-        workspace::prepare(&[setup, workspace::BUILD_EBPF])?;
+        workspace::prepare(&[setup, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
+        if run.daemon.is_empty() {
+            workspace::prepare(&[workspace::BUILD_WORKERS])?;
+        }
         workspace::build_binaries(profile)?;
     }
-    for binary in ["edge", "demo-origin"] {
+    for binary in ["edge", "edge-keyserver", "demo-origin"] {
         let path = workspace::binary(binary, profile);
         if !path.exists() {
             bail!("{} is missing: leave --no-build out", path.display());

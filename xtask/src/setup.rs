@@ -1,8 +1,9 @@
 //! `cargo xtask setup`: finds what building, testing, linting and benches need, and installs what is missing.
 //!
-//! Three kinds of things: programs of the distribution (`packages`), a toolchain that can build eBPF (`toolchain`), and
-//! cargo programs, which go to `target/tools` and never over a user's own. All of it may be run again at any time.
+//! Programs of the distribution (`packages`), a toolchain that can build eBPF (`toolchain`), a compiler for the JavaScript engine
+//! (`clang`), and cargo programs, which go to `target/tools` and never over a user's own. All of it may be run again at any time.
 
+mod clang;
 mod packages;
 mod toolchain;
 
@@ -13,6 +14,7 @@ use anyhow::{Result, bail};
 
 use crate::workspace;
 
+pub(crate) use clang::Clang;
 pub(crate) use toolchain::Toolchain;
 
 /// Find or install what is missing on this machine.
@@ -61,9 +63,12 @@ const TOOLS: &[Tool] = {
         tool("taskset", "util-linux", &[Bench]),
         tool("nginx", "nginx-light", &[Bench]),
         tool("h2load", "nghttp2-client", &[Bench]),
+        tool("python3", "python3", &[Bench]),
+        tool("zstd", "zstd", &[Test]),
         tool("nft", "nftables", &[Bench]),
         tool("ethtool", "ethtool", &[Bench]),
         tool("xdp-filter", "xdp-tools", &[Bench]),
+        tool("npm", "npm", &[Bench]),
         tool("git", "git", &[Lint]),
     ]
 };
@@ -129,6 +134,11 @@ pub(crate) fn run(setup: &Setup) -> Result<()> {
             }
         }
         None => missing.push("a Rust toolchain with the source of `core`, and a bpf-linker of its LLVM".into()),
+    }
+
+    match clang::ensure(setup.check)? {
+        Some(clang) => println!("setup: JavaScript engine by {clang}"),
+        None => missing.push("clang, wasm-ld and libclang-rt for wasm32".into()),
     }
 
     if wants(&[Purpose::Lint]) {

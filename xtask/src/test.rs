@@ -9,9 +9,12 @@ use crate::workspace::{self, Profile};
 /// Tests that need root make network namespaces or load XDP programs; without root they say SKIPPED and why.
 #[derive(clap::Args)]
 pub(crate) struct Test {
-    /// Skip `setup` and `build-ebpf`
+    /// Skip `setup`, `build-ebpf` and `build-workers`
     #[arg(long)]
     no_setup: bool,
+    /// Only the randomised fault test of delta responses, with so many requests
+    #[arg(long, value_name = "N", conflicts_with = "arguments")]
+    faults: Option<u32>,
     /// Arguments for `cargo test`, for example `-p edge-userspace` or `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -19,8 +22,28 @@ pub(crate) struct Test {
 
 /// Runs the tests; the last thing on the terminal is the runner's own summary.
 pub(crate) fn run(test: &Test) -> Result<()> {
+    if let Some(count) = test.faults {
+        let mut command = workspace::cargo_command();
+        command
+            .args([
+                "test",
+                "-p",
+                "edge-userspace",
+                "--lib",
+                "delta::tests::faults",
+                "--",
+                "--nocapture",
+            ])
+            .env("EDGE_FAULT_RESPONSES", count.to_string());
+        return workspace::run(&mut command);
+    }
     if !test.no_setup {
-        workspace::prepare(&[workspace::SETUP_TEST, workspace::BUILD_EBPF])?;
+        workspace::prepare(&[
+            workspace::SETUP_TEST,
+            workspace::BUILD_EBPF,
+            workspace::BUILD_JS,
+            workspace::BUILD_WORKERS,
+        ])?;
     }
     // Tests start the daemon, the demo origin and this program, which `cargo test` alone would not all build.
     workspace::build_binaries(Profile::Dev)?;

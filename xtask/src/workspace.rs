@@ -21,6 +21,10 @@ pub(crate) const SETUP_LINT: &[&str] = &["setup", "build", "lint"];
 pub(crate) const SETUP_BENCH: &[&str] = &["setup", "build", "bench"];
 /// The XDP program.
 pub(crate) const BUILD_EBPF: &[&str] = &["build-ebpf"];
+/// The JavaScript engine.
+pub(crate) const BUILD_JS: &[&str] = &["build-js"];
+/// The workers of tests, benches and the demo.
+pub(crate) const BUILD_WORKERS: &[&str] = &["build-workers"];
 
 /// Runs other commands of this program first, as if they had been typed.
 pub(crate) fn prepare(commands: &[&[&str]]) -> Result<()> {

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-use super::{Control, ControlError, Penalty, metrics};
+use super::{Control, ControlError, Penalty, Purged, metrics};
 use crate::config::value::Network;
 
 /// Marks a control command. A web page cannot set it across origins without a preflight, which this endpoint never grants,
@@ -46,7 +46,7 @@ pub(super) fn answer(
             Ok(list) => json(StatusCode::OK, &list),
             Err(error) => failed(&error),
         },
-        "/deny" | "/penalty" if changes && !headers.contains_key(CONTROL_HEADER) => text(
+        "/deny" | "/penalty" | "/cache/purge" if changes && !headers.contains_key(CONTROL_HEADER) => text(
             StatusCode::FORBIDDEN,
             "control commands need the field `Edge-Control: 1`\n",
         ),
@@ -82,18 +82,26 @@ pub(super) fn answer(
             },
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         },
+        "/cache/purge" if *method == Method::POST => match serde_json::from_slice::<Purged>(body) {
+            Ok(what) => match control.purge(&what) {
+                Ok(()) => json(StatusCode::OK, &what),
+                Err(error) => failed(&error),
+            },
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        },
+        "/cache/purge" => not_allowed("POST"),
         "/metrics" | "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
         "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: /metrics /healthz /readyz /status /deny /penalty\n",
+            "known: /metrics /healthz /readyz /status /deny /penalty /cache/purge /worker\n",
         ),
     }
 }
 
 /// Whether the request was addressed to an address or to localhost: a name that an attacker's DNS points here (rebinding)
 /// is refused. A request over a Unix socket names no host or `localhost`.
-fn local_host(headers: &HeaderMap) -> bool {
+pub(super) fn local_host(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let Ok(host) = host.to_str() else { return false };
     let Ok(authority) = host.parse::<http::uri::Authority>() else {
@@ -125,14 +133,14 @@ fn not_allowed(methods: &'static str) -> Answer {
     answer
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     match serde_json::to_string_pretty(value) {
         Ok(body) => with_type(status, "application/json", body + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Answer {
+pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Answer {
     with_type(status, "text/plain; charset=utf-8", body.into())
 }
 
@@ -208,6 +216,15 @@ mod tests {
                 Err(ControlError("none".to_owned()))
             }
         }
+        fn purge(&self, what: &Purged) -> Result<(), ControlError> {
+            match what {
+                Purged::Url { .. } => Ok(()),
+                _ => Err(ControlError("none".to_owned())),
+            }
+        }
+        fn worker(&self, _: super::super::WorkerOrder) -> super::super::Ordered<'_> {
+            Box::pin(async { Err(ControlError("none".to_owned())) })
+        }
     }
 
     fn ask(fake: &Fake, method: &str, path: &str, headers: &[(&'static str, &str)], body: &str) -> u16 {
@@ -248,6 +265,10 @@ mod tests {
         assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "2001:db8::/64"), 200);
         assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "192.0.2.1"), 409);
         assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "nobody"), 400);
+        let purge = |what| ask(&fake, "POST", "/cache/purge", &control, what);
+        assert_eq!(purge("{\"url\":\"https://a/\"}"), 200);
+        assert_eq!(purge("{\"zone\":\"z\",\"tag\":\"t\"}"), 409);
+        assert_eq!(purge("{\"uri\":\"https://a/\"}"), 400);
     }
 
     /// A web page in the operator's browser must not be able to change the node or read its status.
@@ -256,6 +277,7 @@ mod tests {
         let fake = Fake::default();
         assert_eq!(ask(&fake, "POST", "/deny", &[], "192.0.2.0/24"), 403);
         assert_eq!(ask(&fake, "DELETE", "/penalty", &[], "2001:db8::"), 403);
+        assert_eq!(ask(&fake, "POST", "/cache/purge", &[], "{}"), 403);
         assert_eq!(
             ask(&fake, "GET", "/status", &[("host", "rebound.example:9180")], ""),
             421

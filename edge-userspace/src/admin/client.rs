@@ -1,4 +1,4 @@
-//! The other side of the endpoint: what `edge status` and `edge deny` ask a running daemon.
+//! The other side of the endpoint: what `edge status`, `edge deny` and others ask a running daemon.
 
 use std::io;
 use std::time::Duration;
@@ -33,9 +33,9 @@ pub enum Error {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The daemon took longer than 10 s.
-    #[error("the daemon at {0} did not answer within 10 s")]
-    Timeout(AdminAddress),
+    /// The daemon took too long.
+    #[error("the daemon at {0} did not answer within {1:?}")]
+    Timeout(AdminAddress, Duration),
     /// The daemon refused, in its own words.
     #[error("{message}")]
     Refused {
@@ -51,6 +51,20 @@ pub enum Error {
 /// # Errors
 /// As [`Error`] says.
 pub fn ask(address: &AdminAddress, method: Method, path: &str, body: String) -> Result<String, Error> {
+    send(address, method, path, body.into(), Duration::from_secs(10))
+}
+
+/// As [`ask`], with content that may be long and a daemon that may take `patience`.
+///
+/// # Errors
+/// As [`Error`] says.
+pub fn send(
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    patience: Duration,
+) -> Result<String, Error> {
     let exchange = |source: Box<dyn std::error::Error + Send + Sync>| Error::Exchange {
         address: address.clone(),
         source,
@@ -60,13 +74,13 @@ pub fn ask(address: &AdminAddress, method: Method, path: &str, body: String) -> 
         .build()
         .map_err(|e| exchange(e.into()))?;
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(10), converse(address, method, path, body))
+        tokio::time::timeout(patience, converse(address, method, path, body))
             .await
-            .unwrap_or_else(|_| Err(Error::Timeout(address.clone())))
+            .unwrap_or_else(|_| Err(Error::Timeout(address.clone(), patience)))
     })
 }
 
-async fn converse(address: &AdminAddress, method: Method, path: &str, body: String) -> Result<String, Error> {
+async fn converse(address: &AdminAddress, method: Method, path: &str, body: Bytes) -> Result<String, Error> {
     let connect = |source| Error::Connect {
         address: address.clone(),
         source,
@@ -88,7 +102,7 @@ async fn exchange(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     method: Method,
     path: &str,
-    body: String,
+    body: Bytes,
 ) -> Result<String, Error> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Exchange {
         address: address.clone(),
@@ -101,7 +115,7 @@ async fn exchange(
         .uri(path)
         .header("host", "localhost")
         .header(CONTROL_HEADER, "1")
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(body))
         .map_err(|e| failed(e.into()))?;
     let response = sender.send_request(request).await.map_err(|e| failed(e.into()))?;
     let status = response.status();

@@ -9,11 +9,16 @@ pub mod log;
 pub mod metrics;
 #[cfg(feature = "node")]
 pub mod server;
+#[cfg(feature = "node")]
+mod worker;
 
 use std::fmt;
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +65,52 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// Why not, in words for the operator: none was in force.
     fn forgive(&self, subject: Penalised) -> Result<(), ControlError>;
+
+    /// Voids what the cache has stored, or is about to.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    fn purge(&self, what: &Purged) -> Result<(), ControlError>;
+
+    /// Does something with zones' workers; may take seconds.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    fn worker(&self, order: WorkerOrder) -> Ordered<'_>;
+}
+
+/// What [`Control::worker`] gives back.
+pub type Ordered<'a> = Pin<Box<dyn Future<Output = Result<serde_json::Value, ControlError>> + Send + 'a>>;
+
+/// What operators want of workers.
+#[derive(Clone, Debug)]
+pub enum WorkerOrder {
+    /// Make `bytes` the zone's worker.
+    Deploy {
+        /// The zone's name.
+        zone: String,
+        /// The file.
+        bytes: Bytes,
+    },
+    /// Activate an earlier version.
+    Rollback {
+        /// The zone's name.
+        zone: String,
+        /// Which; `None`: the one before.
+        version: Option<u64>,
+    },
+    /// Versions and figures.
+    List {
+        /// The zone's name; `None`: all.
+        zone: Option<String>,
+    },
+    /// What a zone's worker said.
+    Logs {
+        /// The zone's name.
+        zone: String,
+        /// Lines behind this number.
+        after: u64,
+    },
 }
 
 /// One entry of the deny list.
@@ -121,6 +172,39 @@ impl TryFrom<String> for Penalised {
 impl From<Penalised> for String {
     fn from(subject: Penalised) -> Self {
         subject.to_string()
+    }
+}
+
+/// What `edge cache purge` voids.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Purged {
+    /// One URL.
+    Url {
+        /// Whole: `https://host/path?query`.
+        url: String,
+    },
+    /// All that begin so.
+    Prefix {
+        /// With scheme and host.
+        prefix: String,
+    },
+    /// All of a zone with a tag.
+    Tag {
+        /// The zone's name.
+        zone: String,
+        /// One word of `Cache-Tag` or `Surrogate-Key`.
+        tag: String,
+    },
+}
+
+impl fmt::Display for Purged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url { url } => write!(f, "{url}"),
+            Self::Prefix { prefix } => write!(f, "all below {prefix}"),
+            Self::Tag { zone, tag } => write!(f, "all of zone {zone} tagged {tag}"),
+        }
     }
 }
 

@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::Control;
 use super::answer::answer;
+use super::{Control, worker};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::value::AdminAddress;
 
@@ -26,8 +26,8 @@ use crate::config::value::AdminAddress;
 const CONNECTIONS: usize = 64;
 /// Content of a command.
 const BODY: usize = 4 << 10;
-/// A whole connection.
-const LIFE: Duration = Duration::from_secs(60);
+/// A whole connection; compiling a worker may take most of it.
+const LIFE: Duration = Duration::from_secs(300);
 
 /// A bound admin endpoint.
 #[derive(Debug)]
@@ -116,6 +116,9 @@ async fn serve_one(io: Box<dyn Io>, registry: Arc<Registry>, control: Arc<dyn Co
         let (registry, control) = (registry.clone(), control.clone());
         async move {
             let (head, body) = request.into_parts();
+            if worker::is_for(head.uri.path()) {
+                return Ok(worker::answer(&head, body, &*control).await);
+            }
             let body = match Limited::new(body, BODY).collect().await {
                 Ok(collected) => collected.to_bytes(),
                 Err(_) => {

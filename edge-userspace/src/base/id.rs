@@ -26,6 +26,13 @@ impl RequestId {
         Self(z ^ (z >> 31))
     }
 
+    /// What [`RequestId::hex`] wrote: an identifier that another node of ours gave.
+    pub fn from_hex(text: &[u8]) -> Option<Self> {
+        let digits = std::str::from_utf8(text).ok().filter(|text| text.len() == 16)?;
+        let plain = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        plain.then(|| u64::from_str_radix(digits, 16).ok().map(Self)).flatten()
+    }
+
     /// The 16 hexadecimal digits, without an allocation.
     pub fn hex(self) -> [u8; 16] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -50,5 +57,7 @@ mod tests {
         assert_eq!(ids.len(), 10_000);
         let id = RequestId::next();
         assert_eq!(id.to_string().as_bytes(), id.hex());
+        assert_eq!(RequestId::from_hex(&id.hex()), Some(id));
+        assert_eq!(RequestId::from_hex(b"+123456789abcdef"), None);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::delta::FarEnd;
 use super::mistake::{Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
@@ -17,19 +18,13 @@ use super::{
 };
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
-    let mut checker = Checker {
-        source,
-        mistakes: Vec::new(),
-    };
+    let mut checker = Checker::new(source);
     let config = checker.config(raw);
-    if checker.mistakes.is_empty() {
-        Ok(config)
-    } else {
-        Err(Mistakes(checker.mistakes))
-    }
+    checker.end(config)
 }
 
-struct Checker<'a> {
+/// Collects mistakes; `far` checks with it what its file has in common with this one.
+pub(super) struct Checker<'a> {
     source: &'a Source<'a>,
     mistakes: Vec<Mistake>,
 }
@@ -38,13 +33,37 @@ pub(super) fn networks(list: &[super::value::Network]) -> Vec<ipnet::IpNet> {
     list.iter().map(|network| network.0).collect()
 }
 
+/// Whether every part of a level list names a level: `Targets` would take an unknown word for a module's name.
+pub(super) fn level_is_sound(list: &str) -> bool {
+    list.split(',').all(|part| {
+        let level = part.split_once('=').map_or(part, |(_, level)| level);
+        level.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
+    })
+}
+
 /// No limit is written as zero.
 fn limit(time: Time) -> Option<Duration> {
     (!time.0.is_zero()).then_some(time.0)
 }
 
-impl Checker<'_> {
-    fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
+impl<'a> Checker<'a> {
+    pub(super) fn new(source: &'a Source<'a>) -> Self {
+        Self {
+            source,
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// What was checked, if nothing was wrong.
+    pub(super) fn end<T>(self, checked: T) -> Result<T, Mistakes> {
+        if self.mistakes.is_empty() {
+            Ok(checked)
+        } else {
+            Err(Mistakes(self.mistakes))
+        }
+    }
+
+    pub(super) fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
         self.mistakes.push(self.source.place(span).mistake(what, mend));
     }
 
@@ -61,11 +80,11 @@ impl Checker<'_> {
         n
     }
 
-    fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
         self.source.path(path)
     }
 
-    fn place(&self, span: Range<usize>) -> Place {
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
         self.source.place(span)
     }
 
@@ -73,10 +92,24 @@ impl Checker<'_> {
         let server = self.server(&raw.server);
         let dataplane = self.dataplane(&raw.dataplane, &server);
         let limits = self.limits(&raw.limits);
+        let (delta, mistakes) = super::delta::node(&raw.delta, self.source);
+        self.mistakes.extend(mistakes);
+        let (far_ends, mistakes) = super::delta::far_ends(&raw.far_end, self.source);
+        self.mistakes.extend(mistakes);
         let (key_servers, mistakes) = super::keys::servers(&raw.key_server, self.source);
         self.mistakes.extend(mistakes);
-        let zones = self.zones(&raw.zone, &server, &limits, &key_servers);
+        let zones = self.zones(&raw.zone, &server, &limits, (&far_ends, &key_servers));
         let (gate, mistakes) = super::gate::check::node(&raw.gate, self.source);
+        self.mistakes.extend(mistakes);
+        let largest = zones
+            .iter()
+            .filter_map(|zone| zone.cache.as_ref())
+            .map(|cache| cache.object_bytes);
+        let (cache, mistakes) = super::cache::check::node(&raw.cache, largest.max().unwrap_or(0), self.source);
+        self.mistakes.extend(mistakes);
+        let (coding, mistakes) = super::coding::check::node(&raw.coding, self.source);
+        self.mistakes.extend(mistakes);
+        let (isolate, mistakes) = super::isolate::check::node(&raw.isolate, self.source);
         self.mistakes.extend(mistakes);
         Config {
             server,
@@ -85,6 +118,7 @@ impl Checker<'_> {
                 min_version: raw.tls.min_version,
                 ticket_rotation: self.ticket_rotation(&raw.tls),
                 handshake_timeout: raw.tls.handshake_timeout.0,
+                near_ends: None,
                 key_server_timeout: self.key_server_timeout(&raw.tls),
                 // A stack each, with two of the 65,530 mappings that a process has by default.
                 waiting: self.bounded(&raw.tls.handshakes_waiting, 1, 1 << 20),
@@ -94,6 +128,11 @@ impl Checker<'_> {
             admin: self.admin(&raw.admin),
             log: self.log(&raw.log),
             gate,
+            delta,
+            far_ends,
+            cache,
+            coding,
+            isolate,
             key_servers,
             zones,
         }
@@ -121,18 +160,22 @@ impl Checker<'_> {
                 }
             }
         }
-        let workers = match self.bounded(&raw.workers, 0, 1_024) {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            n => n,
-        };
         Server {
             https: raw.https.get_ref().clone(),
             http: raw.http.get_ref().clone(),
             http3: raw.http3,
             redirect_port: raw.redirect_port,
-            workers,
+            workers: self.workers(&raw.workers),
             proxy_protocol_from: networks(&raw.proxy_protocol_from),
             drain: raw.drain.0,
+        }
+    }
+
+    /// None means one per processor.
+    pub(super) fn workers(&mut self, raw: &Spanned<usize>) -> usize {
+        match self.bounded(raw, 0, 1_024) {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
         }
     }
 
@@ -185,7 +228,7 @@ impl Checker<'_> {
         time
     }
 
-    fn limits(&mut self, raw: &raw::Limits) -> Limits {
+    pub(super) fn limits(&mut self, raw: &raw::Limits) -> Limits {
         let header_bytes = raw.header_bytes.get_ref().0;
         if !(8 << 10..=1 << 20).contains(&header_bytes) {
             self.mistake(raw.header_bytes.span(), "out of bounds", "write 8KiB to 1MiB");
@@ -207,7 +250,7 @@ impl Checker<'_> {
         }
     }
 
-    fn admin(&mut self, raw: &raw::Admin) -> Admin {
+    pub(super) fn admin(&mut self, raw: &raw::Admin) -> Admin {
         if let AdminAddress::Tcp(address) = raw.listen.get_ref()
             && !address.ip().is_loopback()
             && !raw.remote
@@ -223,13 +266,8 @@ impl Checker<'_> {
         }
     }
 
-    fn log(&mut self, raw: &raw::Log) -> Log {
-        // `Targets` would take an unknown word for a module's name.
-        let known = |part: &str| {
-            let level = part.split_once('=').map_or(part, |(_, level)| level);
-            level.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
-        };
-        if !raw.level.get_ref().split(',').all(known) {
+    pub(super) fn log(&mut self, raw: &raw::Log) -> Log {
+        if !level_is_sound(raw.level.get_ref()) {
             self.mistake(
                 raw.level.span(),
                 format!("\"{}\" is no log level", raw.level.get_ref()),
@@ -244,12 +282,12 @@ impl Checker<'_> {
         }
     }
 
-    fn zones(
+    pub(super) fn zones(
         &mut self,
         raw: &[Spanned<raw::Zone>],
         server: &Server,
         limits: &Limits,
-        key_servers: &[KeyServer],
+        (far_ends, key_servers): (&[FarEnd], &[KeyServer]),
     ) -> Vec<Zone> {
         if raw.is_empty() {
             self.mistake(0..0, "no zone", "write a [[zone]] with name, hosts and [zone.origin]");
@@ -314,10 +352,72 @@ impl Checker<'_> {
                     self.mistakes.extend(mistakes);
                     Arc::new(gate)
                 }),
-                origin: self.origin(&zone.origin),
+                delta: zone.delta.as_ref().map(|end| {
+                    let name = end.get_ref().as_str();
+                    if !far_ends.iter().any(|known| *known.name == *name) {
+                        let known: Vec<_> = far_ends.iter().map(|end| format!("\"{}\"", end.name)).collect();
+                        let mend = if known.is_empty() {
+                            "write a [[far_end]] with this name".to_owned()
+                        } else {
+                            format!("write {}", known.join(" or "))
+                        };
+                        self.mistake(end.span(), format!("no far end is called \"{name}\""), mend);
+                    }
+                    name.into()
+                }),
+                cache: zone.cache.as_ref().map(|cache| {
+                    let (cache, mistakes) = super::cache::check::zone(cache, self.source);
+                    self.mistakes.extend(mistakes);
+                    Arc::new(cache)
+                }),
+                coding: {
+                    let (raw, rules) = (zone.coding.as_ref(), zone.dictionary.as_slice());
+                    let (coding, mistakes) = super::coding::check::zone(raw, rules, self.source);
+                    self.mistakes.extend(mistakes);
+                    coding.map(Arc::new)
+                },
+                worker: zone.worker.as_ref().map(|worker| {
+                    let (worker, mistakes) = super::isolate::check::worker(worker, self.source);
+                    self.mistakes.extend(mistakes);
+                    Arc::new(worker)
+                }),
+                routes: {
+                    let (worker, origin) = (zone.worker.is_some(), zone.origin.is_some());
+                    let (routes, mistakes) = super::isolate::check::routes(&zone.route, worker, origin, self.source);
+                    self.mistakes.extend(mistakes);
+                    routes
+                },
+                origin: match &zone.origin {
+                    Some(origin) => self.origin(origin),
+                    None => {
+                        if zone.worker.is_none() && zone.route.is_empty() {
+                            let mend = "write [zone.origin] or [zone.worker]";
+                            self.mistake(zone.name.span(), "a zone that nothing answers for", mend);
+                        }
+                        Origin::None
+                    }
+                },
             });
         }
+        self.asked_zones(raw, &names);
         zones
+    }
+
+    /// A worker may only ask zones that there are.
+    fn asked_zones(&mut self, raw: &[Spanned<raw::Zone>], names: &HashMap<String, usize>) {
+        for (span, name) in raw
+            .iter()
+            .filter_map(|zone| zone.get_ref().worker.as_ref())
+            .flat_map(super::isolate::raw::Worker::asked)
+        {
+            if !names.contains_key(name) {
+                self.mistake(
+                    span,
+                    format!("there is no zone \"{name}\""),
+                    "write the name of a [[zone]]",
+                );
+            }
+        }
     }
 
     fn certificate(&mut self, zone: &raw::Zone, server: &Server, key_servers: &[KeyServer]) -> Option<Certificate> {
@@ -431,6 +531,7 @@ impl Checker<'_> {
                 .ca
                 .as_ref()
                 .map(|ca| (self.path(ca.get_ref()), self.place(ca.span()))),
+            identity: None,
             connect_timeout: raw.connect_timeout.0,
             response_timeout: raw.response_timeout.0,
             body_timeout: raw.body_timeout.0,
@@ -441,6 +542,7 @@ impl Checker<'_> {
             upgrades: raw.upgrades,
             passive: (passive > 0).then_some((passive, raw.passive.cooldown.0)),
             health: raw.health.as_ref().map(|health| self.health(health)),
+            public_only: false,
         }))
     }
 

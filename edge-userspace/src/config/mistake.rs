@@ -65,6 +65,15 @@ pub struct Place {
 }
 
 impl Place {
+    /// Of what no file says.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            file: PathBuf::new(),
+            line: 0,
+            key: String::new(),
+        }
+    }
+
     /// A mistake at this place.
     pub fn mistake(&self, what: impl Into<String>, mend: impl Into<String>) -> Mistake {
         Mistake {

@@ -1,8 +1,15 @@
 //! The file, checked once: `raw` is what was written, this is what the rooms are built from. Parse low, build high.
 
+pub mod cache;
 mod check;
+pub mod coding;
+pub mod delta;
+pub mod far;
 pub mod gate;
+pub mod isolate;
 mod keys;
+#[cfg(feature = "keyserver")]
+pub mod keyserver;
 mod mistake;
 mod raw;
 #[cfg(test)]
@@ -41,6 +48,16 @@ pub struct Config {
     pub log: Log,
     /// What all gates share.
     pub gate: gate::Node,
+    /// What is held to make differences of.
+    pub delta: delta::Node,
+    /// Far ends, in the file's order.
+    pub far_ends: Vec<delta::FarEnd>,
+    /// What all caches share.
+    pub cache: cache::Node,
+    /// What content coding shares.
+    pub coding: coding::Node,
+    /// What all workers share.
+    pub isolate: isolate::Node,
     /// Where private keys are that are not here.
     pub key_servers: Vec<KeyServer>,
     /// Tenants, in the file's order; at least one.
@@ -100,6 +117,8 @@ pub struct Tls {
     pub ticket_rotation: Duration,
     /// From the accept to the end of the handshake.
     pub handshake_timeout: Duration,
+    /// At a far end: the authority of the certificates that near ends must show; HTTP/2 alone is spoken then.
+    pub near_ends: Option<(PathBuf, Place)>,
     /// All that one handshake asks of key servers.
     pub key_server_timeout: Duration,
     /// Handshakes that may wait for key servers.
@@ -174,6 +193,16 @@ pub struct Zone {
     pub request_timeout: Option<Duration>,
     /// Who is let in; `None`: everybody.
     pub gate: Option<Arc<gate::Gate>>,
+    /// The name of the far end that answers by differences; `None`: none does.
+    pub delta: Option<Arc<str>>,
+    /// What is stored of its responses; `None`: nothing.
+    pub cache: Option<Arc<cache::Cache>>,
+    /// How its responses are coded for clients; `None`: as they come.
+    pub coding: Option<Arc<coding::Coding>>,
+    /// Code that answers; `None`: none.
+    pub worker: Option<Arc<isolate::Worker>>,
+    /// Which requests go where; what matches none goes to the origin.
+    pub routes: Vec<isolate::Route>,
     /// Where its responses come from.
     pub origin: Origin,
 }
@@ -191,6 +220,19 @@ pub struct Certificate {
     pub clients: Option<Clients>,
 }
 
+/// A certificate with its key beside it, that a process shows of itself to another of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Chain, leaf first.
+    pub chain: PathBuf,
+    /// Where the chain is named.
+    pub chain_place: Place,
+    /// Private key.
+    pub key: PathBuf,
+    /// Where the key is named.
+    pub key_place: Place,
+}
+
 /// Where a zone's responses come from.
 #[derive(Clone, Debug)]
 pub enum Origin {
@@ -198,6 +240,8 @@ pub enum Origin {
     Servers(Arc<Upstream>),
     /// Files below this directory.
     Directory(PathBuf),
+    /// Nowhere: the zone's worker answers alone.
+    None,
 }
 
 /// Servers spoken to by HTTP.
@@ -215,6 +259,8 @@ pub struct Upstream {
     pub server_name: Option<String>,
     /// Roots to trust instead of the system's.
     pub ca: Option<(PathBuf, Place)>,
+    /// What the edge shows of itself, where it is asked for.
+    pub identity: Option<Identity>,
     /// Connecting, TLS included.
     pub connect_timeout: Duration,
     /// Waiting for the response's head.
@@ -235,6 +281,8 @@ pub struct Upstream {
     pub passive: Option<(u32, Duration)>,
     /// Asking a server for its health.
     pub health: Option<Health>,
+    /// Connect to no address that is private, loopback, link-local or otherwise not of the public Internet.
+    pub public_only: bool,
 }
 
 /// One origin server.
@@ -271,27 +319,7 @@ impl Config {
     /// # Errors
     /// Every mistake that was found: of the syntax the first, of the checks all.
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let whole = |what: String, mend: &str| {
-            Mistakes(vec![Mistake {
-                file: file.to_owned(),
-                line: 0,
-                key: String::new(),
-                what,
-                mend: mend.to_owned(),
-            }])
-        };
-        let bytes = std::fs::read(file).map_err(|e| {
-            whole(
-                format!("cannot be read: {e}"),
-                "write one: `edge check --print-defaults > edge.toml`",
-            )
-        })?;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            whole(
-                format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()),
-                "save it as UTF-8",
-            )
-        })?;
+        let text = text(file, "edge check --print-defaults > edge.toml")?;
         Self::parse(file, &text)
     }
 
@@ -304,4 +332,23 @@ impl Config {
         let raw = toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
         check::check(raw, &source)
     }
+}
+
+/// The text of a file; `command` is what writes one.
+fn text(file: &Path, command: &str) -> Result<String, Mistakes> {
+    let whole = |what: String, mend: String| {
+        Mistakes(vec![Mistake {
+            file: file.to_owned(),
+            line: 0,
+            key: String::new(),
+            what,
+            mend,
+        }])
+    };
+    let bytes =
+        std::fs::read(file).map_err(|e| whole(format!("cannot be read: {e}"), format!("write one: `{command}`")))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let what = format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to());
+        whole(what, "save it as UTF-8".to_owned())
+    })
 }

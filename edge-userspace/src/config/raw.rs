@@ -21,6 +21,11 @@ pub(super) struct Raw {
     pub(super) admin: Admin,
     pub(super) log: Log,
     pub(super) gate: super::gate::raw::Node,
+    pub(super) delta: super::delta::raw::Node,
+    pub(super) far_end: Vec<Spanned<super::delta::raw::FarEnd>>,
+    pub(super) cache: super::cache::raw::Node,
+    pub(super) coding: super::coding::raw::Node,
+    pub(super) isolate: super::isolate::raw::Node,
     pub(super) key_server: Vec<Spanned<super::keys::RawServer>>,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
@@ -39,6 +44,8 @@ macro_rules! section {
         }
     };
 }
+#[cfg(feature = "keyserver")]
+pub(super) use section;
 
 const fn seconds(n: u64) -> Time {
     Time(Duration::from_secs(n))
@@ -181,7 +188,20 @@ pub(super) struct Zone {
     pub(super) request_timeout: Option<Time>,
     #[serde(default)]
     pub(super) gate: Option<super::gate::raw::Gate>,
-    pub(super) origin: Spanned<Origin>,
+    #[serde(default)]
+    pub(super) delta: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) cache: Option<super::cache::raw::Cache>,
+    #[serde(default)]
+    pub(super) coding: Option<super::coding::raw::Coding>,
+    #[serde(default)]
+    pub(super) dictionary: Vec<Spanned<super::coding::raw::Dictionary>>,
+    #[serde(default)]
+    pub(super) worker: Option<super::isolate::raw::Worker>,
+    #[serde(default)]
+    pub(super) route: Vec<Spanned<super::isolate::raw::Route>>,
+    #[serde(default)]
+    pub(super) origin: Option<Spanned<Origin>>,
 }
 
 section! {

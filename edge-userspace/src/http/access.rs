@@ -164,6 +164,7 @@ impl Line {
             first_byte_ms = self.report.first_byte.map(millis),
             total_ms = millis(took),
             origin = self.report.origin.as_deref(),
+            cache = self.report.cache,
             attempts = self.report.attempts,
             aborted = !account.complete,
             failure = self.failure.map(Reason::label),

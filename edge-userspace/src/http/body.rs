@@ -28,6 +28,15 @@ pub enum BodyError {
     /// No bytes moved for longer than the limit.
     #[error("content stalled beyond the limit")]
     Stalled,
+    /// Not what its digest says: found before its last byte had left.
+    #[error("content from the far end: {0}")]
+    Damaged(&'static str),
+    /// Content that several requests share broke off.
+    #[error("content shared with another request broke off")]
+    Shared,
+    /// The zone's worker came to a bad end while it made the content.
+    #[error("the worker's content broke off: {0}")]
+    Worker(&'static str),
     /// A file could not be read to its end.
     #[error("reading a file: {0}")]
     File(#[source] std::io::Error),

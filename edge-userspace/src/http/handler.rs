@@ -24,6 +24,8 @@ pub enum Fault {
     Client,
     /// The origin did not answer, or answered what cannot be forwarded.
     Origin,
+    /// The zone's own code.
+    Worker,
     /// The configuration asks for what cannot be done.
     Operator,
     /// A limit of ours, or a defect.
@@ -60,6 +62,12 @@ pub enum Reason {
     OriginMalformed,
     /// The origin took longer than the limit.
     OriginTimeout,
+    /// The zone's worker came to a bad end: it trapped, looped, or asked for more than it may have.
+    WorkerFailed,
+    /// The zone's worker took longer than the limit.
+    WorkerTimeout,
+    /// The zone has no worker yet.
+    NoWorker,
     /// A limit of the edge was met: connections to the origin, for one.
     Overload,
     /// A defect of ours.
@@ -83,6 +91,9 @@ impl Reason {
             Self::OriginUnreachable => "origin_unreachable",
             Self::OriginMalformed => "origin_malformed",
             Self::OriginTimeout => "origin_timeout",
+            Self::WorkerFailed => "worker_failed",
+            Self::WorkerTimeout => "worker_timeout",
+            Self::NoWorker => "no_worker",
             Self::Overload => "overload",
             Self::Internal => "internal",
         }
@@ -100,8 +111,9 @@ impl Reason {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::OriginUnreachable | Self::OriginMalformed => StatusCode::BAD_GATEWAY,
-            Self::OriginTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::Overload => StatusCode::SERVICE_UNAVAILABLE,
+            Self::OriginTimeout | Self::WorkerTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::WorkerFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Overload | Self::NoWorker => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -120,6 +132,8 @@ impl Reason {
             | Self::Expectation
             | Self::NotFound => Fault::Client,
             Self::OriginUnreachable | Self::OriginMalformed | Self::OriginTimeout => Fault::Origin,
+            Self::WorkerFailed | Self::WorkerTimeout => Fault::Worker,
+            Self::NoWorker => Fault::Operator,
             Self::Overload | Self::Internal => Fault::Edge,
         }
     }

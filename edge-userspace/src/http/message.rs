@@ -49,6 +49,11 @@ pub struct Response {
     pub report: Report,
 }
 
+/// Among a response's extensions: a name of its content. Responses of one name have the same bytes, so that what was made of
+/// them once need not be made again. The cache gives names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ContentName(pub u128);
+
 /// Among a response's extensions: the client's connection ends in good order behind it (`Connection: close`, GOAWAY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseAfter;
@@ -60,6 +65,8 @@ pub struct Report {
     pub origin: Option<Arc<str>>,
     /// From sending the request to the first byte of the origin's response head.
     pub first_byte: Option<Duration>,
+    /// How the cache answered, where the zone has one.
+    pub cache: Option<&'static str>,
     /// Attempts at an origin, retries included.
     pub attempts: u8,
 }

@@ -4,6 +4,7 @@ mod access;
 mod answer;
 pub mod body;
 mod delivery;
+pub mod forwarded;
 pub mod framing;
 mod guard;
 mod h3;

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::Node;
 use super::gates::Gates;
-use crate::admin::{Control, ControlError, Denial, Denied, Penalised, Penalty};
+use super::workers;
+use crate::admin::{Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
 use crate::base::shutdown::Phase;
 use crate::config::Config;
 use crate::dataplane::{self, Added};
@@ -73,8 +74,13 @@ impl Control for Node {
             "connections": self.front.connections(),
             "xdp": { "attached": !interfaces.is_empty(), "interfaces": interfaces },
             "zones": zones,
+            "workers_of_zones": self.isolates.as_ref().map(|isolates| isolates.status()),
             "origins": self.fleet.status(),
         })
+    }
+
+    fn worker(&self, order: WorkerOrder) -> Ordered<'_> {
+        Box::pin(workers::order(self, order))
     }
 
     fn ready(&self) -> bool {
@@ -129,6 +135,12 @@ impl Control for Node {
         tracing::info!(target: "edge::gate", %subject, "forgiven by the operator");
         Ok(())
     }
+
+    fn purge(&self, what: &Purged) -> Result<(), ControlError> {
+        super::cache::purge(self.cache.as_ref(), &self.zones.load(), what)?;
+        tracing::info!(target: "edge::cache", %what, "purged by the operator");
+        Ok(())
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
@@ -165,7 +177,11 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         old.dataplane.penalty_entries != new.dataplane.penalty_entries,
     );
     changed("admin.listen", old.admin.listen != new.admin.listen);
+    changed("delta", old.delta != new.delta);
     changed("gate", old.gate != new.gate);
+    changed("cache", old.cache != new.cache);
+    changed("coding", old.coding != new.coding);
+    changed("isolate", old.isolate != new.isolate);
     changed("log.format", old.log.format != new.log.format);
     keys
 }

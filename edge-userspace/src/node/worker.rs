@@ -69,15 +69,15 @@ impl Sockets {
         Ok(Self(workers))
     }
 
-    /// Starts one thread per worker; `worker` makes what it runs.
-    pub(super) fn start(self, count: usize, worker: impl Fn() -> Worker) -> anyhow::Result<Workers> {
+    /// Starts one thread per worker; `worker` makes what it runs. `guests`: tenants' code runs there, too.
+    pub(super) fn start(self, count: usize, guests: bool, worker: impl Fn() -> Worker) -> anyhow::Result<Workers> {
         let (started, starts) = mpsc::channel(count);
         let (alive, ends) = mpsc::channel(1);
         let mut threads = Vec::with_capacity(count);
         for (n, sockets) in self.0.into_iter().enumerate() {
             let (worker, started, alive) = (worker(), started.clone(), alive.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
-                let result = work(worker, sockets, &started);
+                let result = work(worker, sockets, guests, &started);
                 drop(alive);
                 if let Err(error) = result {
                     tracing::error!("a worker failed: {error:#}");
@@ -111,10 +111,16 @@ fn given() -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
     Ok(sockets)
 }
 
-fn work(worker: Worker, sockets: Bound, started: &mpsc::Sender<anyhow::Result<()>>) -> anyhow::Result<()> {
+fn work(
+    worker: Worker,
+    sockets: Bound,
+    guests: bool,
+    started: &mpsc::Sender<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .event_interval(61)
+        // A guest that computes takes a tick of a millisecond each time: sockets must be looked at in between.
+        .event_interval(if guests { 4 } else { 61 })
         .build()?;
     runtime.block_on(async {
         let mut loops = tokio::task::JoinSet::<anyhow::Result<()>>::new();

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -21,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use super::health::Trouble;
 use crate::config::value::OriginAddress;
 use crate::config::{Mistake, OriginHttp, Upstream};
+use crate::tls::certificates;
 
 /// How long a name's addresses are used before it is asked again, and how long they serve when it then has no answer.
 const NAME_FRESH: Duration = Duration::from_secs(10);
@@ -35,6 +37,9 @@ pub(super) enum ConnectError {
     /// The operator or the network: the name has no address.
     #[error("the name does not resolve")]
     Resolve,
+    /// The operator or the owner of the name: it has none but addresses that this upstream must not be asked at.
+    #[error("the name has private addresses only")]
+    Private,
     /// The origin: nothing listens.
     #[error("connection refused")]
     Refused,
@@ -65,7 +70,7 @@ impl ConnectError {
     /// As shown in `/status`.
     pub(super) fn trouble(&self) -> Trouble {
         match self {
-            Self::Resolve => Trouble::Resolve,
+            Self::Resolve | Self::Private => Trouble::Resolve,
             Self::Refused => Trouble::Refused,
             Self::Unreachable(_) => Trouble::Unreachable,
             Self::Timeout => Trouble::Timeout,
@@ -111,6 +116,7 @@ pub(super) struct Connector {
     server_name: Option<ServerName<'static>>,
     http: OriginHttp,
     timeout: Duration,
+    public_only: bool,
 }
 
 /// A connection, not spoken on yet.
@@ -123,10 +129,10 @@ pub(super) struct Connected {
 }
 
 impl Connector {
-    /// Loads the roots that `upstream` needs.
+    /// Loads the roots that `upstream` needs, and what is shown to it.
     ///
     /// # Errors
-    /// The operator's mistake when its `ca` cannot be read or has no certificate.
+    /// The operator's mistake when its `ca`, certificate or key cannot be read or used.
     pub(super) fn new(upstream: &Upstream) -> Result<Self, Mistake> {
         let tls = if upstream.servers.iter().any(|server| server.address.tls) {
             let roots = match &upstream.ca {
@@ -149,7 +155,11 @@ impl Connector {
                 OriginHttp::V2 => &[b"h2"],
                 OriginHttp::Auto => &[b"h2", b"http/1.1"],
             };
-            Some([client_config(&roots, alpn), client_config(&roots, &[b"http/1.1"])])
+            let identity = upstream.identity.as_ref().map(certificates::identity).transpose()?;
+            Some([
+                client_config(&roots, alpn, identity.as_ref()),
+                client_config(&roots, &[b"http/1.1"], identity.as_ref()),
+            ])
         } else {
             None
         };
@@ -161,6 +171,7 @@ impl Connector {
                 .and_then(|name| ServerName::try_from(name.to_owned()).ok()),
             http: upstream.http,
             timeout: upstream.connect_timeout,
+            public_only: upstream.public_only,
         })
     }
 
@@ -187,7 +198,18 @@ impl Connector {
     ) -> Result<Connected, ConnectError> {
         let stream = match server.host.parse::<IpAddr>() {
             Ok(ip) => dial(SocketAddr::new(ip, server.port)).await,
-            Err(_) => race(&names.resolve(server).await?).await,
+            Err(_) => {
+                let mut addresses = names.resolve(server).await?;
+                if self.public_only {
+                    // Judged here, between the one answer of the resolver and the connection to what it named: a name that
+                    // is asked twice can be answered twice (DNS rebinding).
+                    addresses = addresses.iter().copied().filter(|a| public(a.ip())).collect();
+                    if addresses.is_empty() {
+                        return Err(ConnectError::Private);
+                    }
+                }
+                race(&addresses).await
+            }
         }
         .map_err(|e| ConnectError::from_io(&e))?;
         if !server.tls {
@@ -217,14 +239,22 @@ impl Connector {
     }
 }
 
-fn client_config(roots: &Arc<RootCertStore>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+fn client_config(
+    roots: &Arc<RootCertStore>,
+    alpn: &[&[u8]],
+    identity: Option<&Arc<CertifiedKey>>,
+) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     #[expect(clippy::expect_used, reason = "ring has suites for both versions, at every start")]
     let builder = builder
         .with_safe_default_protocol_versions()
         .expect("ring speaks TLS 1.2 and 1.3");
-    let mut config = builder.with_root_certificates(roots.clone()).with_no_client_auth();
+    let builder = builder.with_root_certificates(roots.clone());
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((**key).clone()))),
+    };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
 }
@@ -244,6 +274,42 @@ fn system_roots() -> Arc<RootCertStore> {
             Arc::new(roots)
         })
         .clone()
+}
+
+/// Whether `address` is one of the public Internet, by the registries of special purpose addresses (RFC 6890, RFC 8190), those
+/// that carry an IPv4 address judged by it as well.
+fn public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            !(v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_documentation()
+                || v4.is_multicast()
+                || a == 0
+                || a >= 240
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 192 && b == 0 && c == 0)
+                || (a == 192 && b == 88 && c == 99)
+                || (a == 198 && (b == 18 || b == 19)))
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, e, f, g, h] = v6.segments();
+            let carried = |high: u16, low: u16| {
+                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+                public(IpAddr::from([a, b, c, d]))
+            };
+            // Only 2000::/3 is handed out, and 64:ff9b::/96 stands for IPv4 (RFC 6052).
+            if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
+                return carried(g, h);
+            }
+            if a == 0x2002 {
+                return carried(b, c);
+            }
+            a & 0xe000 == 0x2000 && !(a == 0x2001 && (b < 0x200 || b == 0xdb8)) && !(a == 0x3fff && b < 0x1000)
+        }
+    }
 }
 
 async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
@@ -367,5 +433,39 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, io => io.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker would reach what only this host's network may.
+    #[test]
+    fn what_is_public() {
+        for (text, is) in [
+            ("8.8.8.8", true),
+            ("10.0.0.1", false),
+            ("127.0.0.1", false),
+            ("169.254.169.254", false),
+            ("100.64.0.1", false),
+            ("0.0.0.0", false),
+            ("255.255.255.255", false),
+            ("192.0.2.1", false),
+            ("224.0.0.1", false),
+            ("::1", false),
+            ("::", false),
+            ("fe80::1", false),
+            ("fd00::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:8.8.8.8", true),
+            ("64:ff9b::7f00:1", false),
+            ("64:ff9b::808:808", true),
+            ("2002:7f00:1::", false),
+            ("2001:db8::1", false),
+            ("2606:4700::1111", true),
+        ] {
+            assert_eq!(public(text.parse().unwrap()), is, "{text}");
+        }
     }
 }

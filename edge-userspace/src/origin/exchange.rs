@@ -221,7 +221,7 @@ impl Course<'_> {
         let report = Report {
             origin: Some(server.name.clone()),
             first_byte: Some(first_byte),
-            attempts: 0,
+            ..Report::default()
         };
         if let (Some(ask), Some(handshake)) = (&self.ask, &handshake)
             && handshake.accepted(&head).map_err(malformed)?

@@ -2,6 +2,7 @@
 //! on reload; a group whose configuration did not change is carried over with all it knows.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -53,8 +54,8 @@ pub(super) struct Group {
     pub(super) metrics: Metrics,
     pub(super) counts: ZoneMetrics,
     gauges: [Gauge; 2],
-    /// Of the file with the roots, so that a reload sees new ones.
-    roots: Option<(SystemTime, u64)>,
+    /// Of the files with roots and identity, so that a reload sees new ones.
+    roots: [Option<(SystemTime, u64)>; 2],
 }
 
 /// One server.
@@ -337,9 +338,14 @@ fn millis(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What changes when the file with the roots is written anew.
-fn stamp(upstream: &Upstream) -> Option<(SystemTime, u64)> {
-    let (file, _) = upstream.ca.as_ref()?;
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+/// What changes when a file that the connections need is written anew.
+fn stamp(upstream: &Upstream) -> [Option<(SystemTime, u64)>; 2] {
+    let of = |file: &Path| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    [
+        upstream.ca.as_ref().and_then(|(file, _)| of(file)),
+        upstream.identity.as_ref().and_then(|files| of(&files.chain)),
+    ]
 }

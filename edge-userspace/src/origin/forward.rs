@@ -4,21 +4,14 @@
 //! The edge is the trust boundary: `Forwarded`, `X-Forwarded-*`, `X-Real-Ip` and `X-Request-Id` of clients are dropped and
 //! written anew from the connection. `Via` and `CDN-Loop` are lists of who passed a message on, and are added to.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
-
 use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Version, request};
 
+use crate::http::forwarded;
 use crate::http::message::Exchange;
 
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -146,39 +139,14 @@ pub(super) fn prepare(head: &mut request::Parts, exchange: &Exchange) -> Result<
     }
     strip_hop_by_hop(headers);
 
-    let mut cookies = 0;
-    let mut claims: Vec<HeaderName> = Vec::new();
-    for name in headers.keys() {
-        let text = name.as_str();
-        // The four set below are overwritten anyway.
-        if (text.starts_with("x-forwarded-") && text != "x-forwarded-for" && text != "x-forwarded-proto")
-            || text == "x-real-ip"
-            || spelt_with_underscore(text)
-        {
-            claims.push(name.clone());
-        } else if *name == header::COOKIE {
-            cookies = headers.get_all(header::COOKIE).iter().count();
-        }
-    }
-    for name in claims {
-        headers.remove(name);
-    }
+    let cookies = headers.get_all(header::COOKIE).iter().count();
     if cookies > 1 {
         join_cookies(headers);
     }
     headers.append(CDN_LOOP, HeaderValue::from_static(PSEUDONYM));
     headers.append(header::VIA, via(head.version));
-    forwarded(headers, exchange);
+    forwarded::rewrite(headers, exchange);
     Ok(())
-}
-
-/// Whether a field is one that we set, but for underscores in place of hyphens: CGI and its successors give both the same
-/// variable (RFC 3875 section 4.1.18), so that a client could speak in our place.
-fn spelt_with_underscore(name: &str) -> bool {
-    name.contains('_') && {
-        let name = name.replace('_', "-");
-        name.starts_with("x-forwarded-") || matches!(&*name, "x-real-ip" | "x-request-id" | "cdn-loop")
-    }
 }
 
 /// The `Via` entry for a message received in `version`.
@@ -203,50 +171,6 @@ fn join_cookies(headers: &mut HeaderMap) {
     if let Ok(whole) = HeaderValue::from_maybe_shared(whole.freeze()) {
         headers.insert(header::COOKIE, whole);
     }
-}
-
-/// Who asked, by which name and how: RFC 7239, and the fields that came before it. One buffer for all values.
-fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
-    let proto = if exchange.peer.handshake.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    let ip = exchange.peer.client.ip();
-    let host = Some(&*exchange.host).filter(|host| !host.is_empty() && !host.contains(['"', '\\']));
-    let mut text = BytesMut::with_capacity(128 + exchange.host.len());
-    // Writing to BytesMut cannot fail.
-    let _ = match ip {
-        IpAddr::V4(_) => text.write_str("for="),
-        IpAddr::V6(_) => text.write_str("for=\"["),
-    };
-    let ip_start = text.len();
-    let _ = write!(text, "{ip}");
-    let ip_end = text.len();
-    let _ = text.write_str(if ip.is_ipv6() { "]\"" } else { "" });
-    let mut host_range = None;
-    if let Some(host) = host {
-        let _ = text.write_str(";host=\"");
-        host_range = Some(text.len()..text.len() + host.len());
-        let _ = text.write_str(host);
-        let _ = text.write_str("\"");
-    }
-    let _ = text.write_str(";proto=");
-    let _ = text.write_str(proto);
-    let end = text.len();
-    text.extend_from_slice(&exchange.id.hex());
-    let text = text.freeze();
-    let mut set = |name, range: std::ops::Range<usize>| match HeaderValue::from_maybe_shared(text.slice(range)) {
-        Ok(value) => drop(headers.insert(name, value)),
-        Err(_) => drop(headers.remove(name)),
-    };
-    set(FORWARDED, 0..end);
-    set(X_FORWARDED_FOR, ip_start..ip_end);
-    set(X_REQUEST_ID, end..text.len());
-    if let Some(range) = host_range {
-        set(X_FORWARDED_HOST, range);
-    }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
 }
 
 /// The `Host` to send: the client's, unless the zone wants the server's own or the client named none.

@@ -107,6 +107,7 @@ impl Origin {
     async fn answer(&self, request: Request) -> Result<Response, Failure> {
         let zone = request.exchange.zone.clone();
         match &zone.origin {
+            config::Origin::None => Err(Failure::new(Reason::NotFound, "the zone has no origin")),
             config::Origin::Directory(directory) => files::serve(directory, &request.head).await,
             config::Origin::Servers(upstream) => {
                 let local = self.local(&zone, upstream)?;

@@ -133,6 +133,8 @@ pub(super) struct Terms {
     pub(super) timeout: Duration,
     /// The peer speaks the PROXY protocol.
     pub(super) proxied: bool,
+    /// The peer is a near end: it has shown its certificate, and speaks for clients of all zones.
+    pub(super) near_end: bool,
 }
 
 /// Makes a connection of `stream`; on `Crowded` and `Penalised` the stream comes back, to be reset.
@@ -244,7 +246,8 @@ async fn shake(
     };
     Ok(Connection {
         io: Io::Tls(Box::new(stream)),
-        peer: peer(Some(handshake)),
+        // The name a near end asks for is this far end's; it must not bind its requests to a zone.
+        peer: peer((!terms.near_end).then_some(handshake)),
         protocol,
         permit,
     })

@@ -22,7 +22,7 @@ use super::clients;
 use super::remote::{KeyServers, PublicKey, RemoteKey, Route};
 use super::validity;
 use crate::config::value::HostPattern;
-use crate::config::{self, Certificate, Config, Key, KeyExchange, Mistake, Mistakes, Place};
+use crate::config::{self, Certificate, Config, Identity, Key, KeyExchange, Mistake, Mistakes, Place};
 
 /// Certificates at one moment.
 #[derive(Debug, Default)]
@@ -108,6 +108,46 @@ pub fn load(config: &Config, before: Option<&KeyServers>) -> Result<Loaded, Mist
     } else {
         Err(Mistakes(mistakes))
     }
+}
+
+/// Loads one certificate that is shown by whatever name it is asked for: a far end's.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_one(files: &Identity) -> Result<Loaded, Mistakes> {
+    let mut loaded = Loaded::default();
+    let key = shown(files, &mut loaded.warnings).map_err(|mistake| Mistakes(vec![mistake]))?;
+    loaded.snapshot.default = Some(Arc::new(Entry {
+        key,
+        remote: None,
+        exchange: false,
+        clients: None,
+        config: OnceLock::new(),
+    }));
+    Ok(loaded)
+}
+
+/// Loads what the edge shows of itself to a server that asks.
+///
+/// # Errors
+/// A file that is missing, is no certificate or key, or does not match its other half.
+pub fn identity(files: &Identity) -> Result<Arc<CertifiedKey>, Mistake> {
+    let mut warnings = Vec::new();
+    let key = shown(files, &mut warnings)?;
+    for warning in warnings {
+        tracing::warn!(target: "edge::tls", "{warning}");
+    }
+    Ok(key)
+}
+
+fn shown(files: &Identity, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedKey>, Mistake> {
+    let certificate = Certificate {
+        chain: files.chain.clone(),
+        chain_place: files.chain_place.clone(),
+        key: Key::File(files.key.clone(), files.key_place.clone()),
+        clients: None,
+    };
+    certified(&certificate, &files.key, &files.key_place, warnings)
 }
 
 fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Result<Entry, Mistake> {

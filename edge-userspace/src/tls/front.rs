@@ -64,6 +64,7 @@ struct Settings {
     tickets: Tickets,
     handshake_timeout: Duration,
     proxies: Vec<IpNet>,
+    near_ends: bool,
 }
 
 impl Front {
@@ -250,6 +251,7 @@ impl Front {
             keyless: self.keyless.clone(),
             timeout: settings.handshake_timeout,
             proxied: settings.proxies.iter().any(|net| net.contains(&ip)),
+            near_end: settings.near_ends,
         };
         let (serve, alive, metrics) = (serve.clone(), alive.clone(), self.metrics.clone());
         tokio::spawn(async move {
@@ -300,6 +302,7 @@ impl Settings {
             tickets: Tickets::new(tokens, config.tls.ticket_rotation),
             handshake_timeout: config.tls.handshake_timeout,
             proxies: config.server.proxy_protocol_from.clone(),
+            near_ends: config.tls.near_ends.is_some(),
         })
     }
 }

@@ -39,6 +39,9 @@ pub enum Error {
     /// Ours: a socket that was handed over cannot be used.
     #[error("the socket handed over by the service manager cannot be used: {0}")]
     Adopt(#[source] io::Error),
+    /// The operator's: a file that the settings name.
+    #[error("{0}")]
+    Mistake(#[source] crate::config::Mistakes),
     /// Ours: rustls refused the settings or had no randomness.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),

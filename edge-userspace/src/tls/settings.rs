@@ -1,17 +1,20 @@
 //! From the checked configuration to rustls's: versions, ciphers, ALPN, tickets. `front` holds the result and swaps it on
 //! reload.
 
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 
 use super::Error;
 use super::certificates::{Entry, Store};
 use super::remote::exchange;
-use crate::config::{self, TlsVersion};
+use crate::config::{self, Mistakes, Place, TlsVersion};
 
 /// HTTP/2 before HTTP/1.1; a client that offers neither is refused (RFC 7301 section 3.2), one that offers nothing gets
 /// HTTP/1.1.
@@ -20,9 +23,18 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// rustls's configuration for all zones that need none of their own; `tickets` adds a ticketer for each connection.
 ///
 /// # Errors
-/// rustls finds versions and ciphers that do not fit; cannot happen with the values here.
+/// The authority of near ends cannot be read. rustls finds versions and ciphers that do not fit; cannot happen with the
+/// values here.
 pub fn server(tls: &config::Tls, certificates: Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
-    build(tls, &LOCAL, WebPkiClientVerifier::no_client_auth(), certificates)
+    let Some((file, place)) = &tls.near_ends else {
+        return build(tls, &LOCAL, WebPkiClientVerifier::no_client_auth(), certificates);
+    };
+    let verifier = near_ends(file, place, LOCAL.clone())?;
+    let mut config = Arc::unwrap_or_clone(build(tls, &LOCAL, verifier, certificates)?);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // Connections last; each new one shows its certificate again, so that one taken back is refused at once.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
 }
 
 /// The same for a zone that needs its own.
@@ -83,4 +95,20 @@ fn build(
     // 0-RTT data could be replayed (RFC 8446 section 8).
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
+}
+
+/// Believes those to whom the authority in `file` has issued a certificate for clients.
+fn near_ends(file: &Path, place: &Place, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let mend = "write a PEM file with the certificate of the near ends' authority";
+    let wrong = |what: String| Error::Mistake(Mistakes(vec![place.mistake(what, mend)]));
+    let mut roots = RootCertStore::empty();
+    let found = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| wrong(format!("{} cannot be read: {e}", file.display())))?;
+    if roots.add_parsable_certificates(found).0 == 0 {
+        return Err(wrong(format!("{} has no certificate", file.display())));
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|e| wrong(format!("{}: {e}", file.display())))
 }

@@ -1,4 +1,7 @@
-//! Host to zone: an immutable snapshot, swapped whole on reload. `tls` asks it by SNI, `http` by authority.
+//! Host to zone: an immutable snapshot, swapped whole on reload. `tls` asks it by SNI, `http` by authority, `route` for a
+//! request's way.
+
+pub mod path;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,11 +9,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::config::value::HostPattern;
+use crate::config::isolate::{To, Worker};
+use crate::config::value::{HostPattern, OriginAddress};
 use crate::config::{self, Origin};
 
 /// A tenant as requests see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Zone {
     /// Unique; a label in metrics and logs.
     pub name: Arc<str>,
@@ -20,8 +24,91 @@ pub struct Zone {
     pub body_bytes: Option<u64>,
     /// A whole request; `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// The far end that answers by differences; `None`: none does.
+    pub delta: Option<Arc<str>>,
+    /// What is stored of its responses; `None`: nothing.
+    pub cache: Option<Arc<config::cache::Cache>>,
+    /// How its responses are coded for clients; `None`: as they come.
+    pub coding: Option<Arc<config::coding::Coding>>,
     /// Where responses come from.
     pub origin: Origin,
+    /// Code that answers.
+    pub worker: Option<Arc<Worker>>,
+    /// Which requests go where, by patterns of paths; the first that matches.
+    pub routes: Vec<(Box<str>, Way)>,
+    /// Servers elsewhere that the worker may ask, each with the zone as the room `origin` is to see it then.
+    pub elsewhere: Vec<(OriginAddress, Arc<Zone>)>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// To the zone's worker.
+    Worker,
+    /// To the zone's origin.
+    Origin,
+    /// To files: the zone as the room `origin` is to see it then.
+    Files(Arc<Zone>),
+}
+
+impl Zone {
+    fn new(zone: &config::Zone) -> Self {
+        let mut this = Self {
+            name: zone.name.clone(),
+            default: zone.default,
+            body_bytes: zone.body_bytes,
+            request_timeout: zone.request_timeout,
+            delta: zone.delta.clone(),
+            cache: zone.cache.clone(),
+            coding: zone.coding.clone(),
+            origin: zone.origin.clone(),
+            worker: None,
+            routes: Vec::new(),
+            elsewhere: Vec::new(),
+        };
+        // What is kept of the zone's own origin must not answer for another, nor may its far end be asked for it.
+        let with = |origin| {
+            Arc::new(Self {
+                origin,
+                delta: None,
+                cache: None,
+                coding: None,
+                ..this.clone()
+            })
+        };
+        let routes = zone.routes.iter().map(|route| {
+            let way = match &route.to {
+                To::Worker => Way::Worker,
+                To::Origin => Way::Origin,
+                To::Files(directory) => Way::Files(with(Origin::Directory(directory.clone()))),
+            };
+            (route.path.as_str().into(), way)
+        });
+        let routes = routes.collect();
+        let origins = zone.worker.iter().flat_map(|worker| &worker.origins);
+        let elsewhere = origins
+            .filter_map(|upstream| {
+                let server = upstream.servers.first()?;
+                Some((server.address.clone(), with(Origin::Servers(upstream.clone()))))
+            })
+            .collect();
+        this.worker.clone_from(&zone.worker);
+        this.routes = routes;
+        this.elsewhere = elsewhere;
+        this
+    }
+
+    /// The way of a request for `path`, as the client wrote it.
+    pub fn way(&self, path: &str) -> &Way {
+        if self.routes.is_empty() {
+            return &Way::Origin;
+        }
+        let path = path::normal(path);
+        self.routes
+            .iter()
+            .find(|(pattern, _)| path::matches(pattern, &path))
+            .map_or(&Way::Origin, |(_, way)| way)
+    }
 }
 
 /// All zones at one moment.
@@ -41,13 +128,7 @@ impl Zones {
     pub fn new(zones: &[config::Zone]) -> Self {
         let mut this = Self::default();
         for zone in zones {
-            let shared = Arc::new(Zone {
-                name: zone.name.clone(),
-                default: zone.default,
-                body_bytes: zone.body_bytes,
-                request_timeout: zone.request_timeout,
-                origin: zone.origin.clone(),
-            });
+            let shared = Arc::new(Zone::new(zone));
             for host in &zone.hosts {
                 let (map, name) = match host {
                     HostPattern::Exact(name) => (&mut this.exact, name),

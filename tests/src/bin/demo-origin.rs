@@ -2,17 +2,22 @@
 //!
 //! `demo-origin ADDRESS` serves until it is ended:
 //! `/` a page; `/inspect` method, path and headers (JSON if asked for); `/bytes/N` N bytes; `/slow/MS` an answer after MS
-//! milliseconds; `/echo` the request's body, streamed; `/status/CODE` that status; `/healthz`.
+//! milliseconds; `/echo` the request's body, streamed; `/status/CODE` that status; `/changing/N` a page of about N bytes whose
+//! fields change on every request; `/prices/N` JSON with N records, three in ten of which change; `/release/N` a page with
+//! release N of a script, `/release.N.js`, which may be kept for ten minutes; `/healthz`.
 #![deny(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use edge_testbed::changing::Noise;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -28,6 +33,8 @@ const CHUNK: Bytes = Bytes::from_static(&[b'e'; 16 * 1024]);
 /// The longest `/slow` and the largest `/bytes`: an origin in a demo is no place to hold the edge hostage.
 const LONGEST: u64 = 60_000;
 const LARGEST: u64 = 16 << 30;
+const LARGEST_PAGE: usize = 8 << 20;
+const MOST_RECORDS: u64 = 10_000;
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
@@ -76,6 +83,17 @@ async fn answer(request: Request<Incoming>) -> Answer {
             }
             _ => refuse(StatusCode::BAD_REQUEST, "/bytes/N wants a number up to 17179869184\n"),
         },
+        ("changing", count) => match count.parse() {
+            Ok(count) if count <= LARGEST_PAGE => changing("text/html; charset=utf-8", page(count)),
+            _ => refuse(StatusCode::BAD_REQUEST, "/changing/N wants a number up to 8388608\n"),
+        },
+        ("prices", count) => match count.parse() {
+            Ok(count) if count <= MOST_RECORDS => changing(
+                "application/json",
+                edge_testbed::changing::json(count, &mut Noise::of_now()),
+            ),
+            _ => refuse(StatusCode::BAD_REQUEST, "/prices/N wants a number up to 10000\n"),
+        },
         ("slow", milliseconds) => match milliseconds.parse() {
             Ok(milliseconds) if milliseconds <= LONGEST => {
                 tokio::time::sleep(Duration::from_millis(milliseconds)).await;
@@ -92,11 +110,40 @@ async fn answer(request: Request<Incoming>) -> Answer {
             Some(code) if !code.is_informational() => refuse(code, ""),
             _ => refuse(StatusCode::BAD_REQUEST, "/status/CODE wants a status from 200 to 999\n"),
         },
+        ("release", release) => match release.parse() {
+            Ok(release) => release_page(release),
+            _ => refuse(StatusCode::BAD_REQUEST, "/release/N wants a number\n"),
+        },
+        (script, "") if released(script).is_some() => self::script(released(script).unwrap_or_default()),
         _ => refuse(
             StatusCode::NOT_FOUND,
-            "try / /inspect /bytes/N /slow/MS /echo /status/CODE /healthz\n",
+            "try / /inspect /bytes/N /slow/MS /echo /status/CODE /changing/N /prices/N /release/N /healthz\n",
         ),
     }
+}
+
+/// A page of about `length` bytes; the parts that stay are made once.
+fn page(length: usize) -> String {
+    static BULKS: Mutex<BTreeMap<usize, Arc<str>>> = Mutex::new(BTreeMap::new());
+    let bulk = {
+        let mut bulks = BULKS.lock().unwrap_or_else(PoisonError::into_inner);
+        if bulks.len() > 16 {
+            bulks.clear();
+        }
+        bulks
+            .entry(length)
+            .or_insert_with(|| edge_testbed::changing::bulk(length).into())
+            .clone()
+    };
+    edge_testbed::changing::page(&bulk, &mut Noise::of_now())
+}
+
+fn changing(kind: &'static str, body: String) -> Answer {
+    let mut answer = text(kind, body);
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    answer
 }
 
 /// What reached the origin: the way to see which headers the edge adds and removes.
@@ -139,6 +186,36 @@ fn echo(request: Request<Incoming>) -> Answer {
     if let Some(kind) = kind {
         answer.headers_mut().insert(CONTENT_TYPE, kind);
     }
+    answer
+}
+
+/// The release of `release.N.js`.
+fn released(name: &str) -> Option<u32> {
+    name.strip_prefix("release.")?.strip_suffix(".js")?.parse().ok()
+}
+
+/// A page whose title is set by its script.
+fn release_page(release: u32) -> Answer {
+    let html = format!("<!doctype html>\n<title>no script</title>\n<script src=\"/release.{release}.js\"></script>\n");
+    text("text/html; charset=utf-8", html)
+}
+
+/// A script of about 100 KB; releases differ in a few lines, as releases do.
+fn script(release: u32) -> Answer {
+    let mut script = String::new();
+    for n in 0..2_000_u32 {
+        let changed = if n % 500 == 7 { release } else { 0 };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            script,
+            "function part{n}() {{ return {} + {changed}; }}",
+            n.wrapping_mul(2_654_435_761)
+        );
+    }
+    let _ = writeln!(script, "document.title = 'release {release}';");
+    let mut answer = text("text/javascript; charset=utf-8", script);
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=600"));
     answer
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use edge_testbed::netns::Netns;
@@ -29,7 +30,7 @@ pub(crate) struct Browser<'a> {
 }
 
 impl<'a> Browser<'a> {
-    /// Starts it in `client` with its files in `directory`; `host` leads to `address`. Says why and answers nothing where
+    /// Starts it in `client` with its files in `directory`, where the site's certificate is `site.pem`; `host` leads to `address`. Says why and answers nothing where
     /// there is no Chromium.
     pub(crate) fn start(client: &'a Netns, directory: &Path, host: &str, address: &str) -> Option<Self> {
         for (program, package) in [("chromium", "chromium"), ("chromedriver", "chromium-driver")] {
@@ -57,10 +58,16 @@ impl<'a> Browser<'a> {
             "--disable-gpu",
             "--disable-dev-shm-usage",
             "--disable-quic",
-            "--ignore-certificate-errors",
+            // Trust in the one certificate, not indifference to errors: behind those a browser keeps no dictionaries.
+            format!(
+                "--ignore-certificate-errors-spki-list={}",
+                public_key(&directory.join("site.pem"))
+            ),
             format!("--host-resolver-rules=MAP {host} {address}"),
             format!("--user-data-dir={}", browser.profile.display()),
             "--disable-background-networking",
+            // Dictionaries are kept only behind public roots otherwise (RFC 9842 leaves that to browsers).
+            "--disable-features=CompressionDictionaryTransportRequireKnownRootCert",
             "--disable-breakpad",
             "--disable-component-update",
             "--disable-sync",
@@ -164,6 +171,18 @@ impl Drop for Browser<'_> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// SHA-256 of a certificate's public key, in Base64.
+fn public_key(certificate: &Path) -> String {
+    let pipeline = "openssl x509 -in \"$1\" -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64";
+    let output = Command::new("sh")
+        .args(["-c", pipeline, "sh"])
+        .arg(certificate)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn exchange(stream: &mut TcpStream, method: &str, path: &str, body: &Value) -> std::io::Result<Value> {

@@ -125,6 +125,9 @@ fn words(token: &[u8; LENGTH]) -> [u64; WORDS] {
     std::array::from_fn(|_| words.next().unwrap())
 }
 
+/// A wrapping of frames, its name, and how many VLAN tags it has.
+type Wrap = (&'static str, usize, fn(Frame) -> Frame);
+
 /// xorshift64, so that a failure comes again.
 struct Random(u64);
 
@@ -149,7 +152,7 @@ fn every_initial_gets_a_retry_that_a_client_accepts() {
     }
     let bench = locked();
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let wraps: [(&str, usize, fn(Frame) -> Frame); 6] = [
+    let wraps: [Wrap; 6] = [
         ("plain", 0, |frame| frame),
         ("tagged", 1, |frame| frame.tags(&[TAG])),
         ("tagged twice", 2, |frame| frame.tags(&[PROVIDER_TAG, TAG])),

@@ -111,7 +111,7 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
     if !bench.no_build {
         workspace::prepare(&[workspace::SETUP_BENCH])?;
         if !bench.self_check {
-            workspace::prepare(&[workspace::BUILD_EBPF])?;
+            workspace::prepare(&[workspace::BUILD_EBPF, workspace::BUILD_JS])?;
             workspace::build_binaries(profile)?;
         }
     }

@@ -2,11 +2,14 @@
 //!
 //! Every bench prints a table, writes its runs to `target/bench/NAME.json`, and takes `--quick`.
 
+mod delta;
 mod edge;
 mod http;
+mod isolate;
 mod keyless;
 mod load;
 mod nginx;
+mod soak;
 mod storm;
 mod xdp;
 
@@ -15,8 +18,14 @@ use anyhow::Result;
 /// Measure against a peer on this machine
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
+    /// What differences between versions save, by content and on a thin link, against nginx with gzip
+    Delta(delta::BenchDelta),
     /// Requests per CPU-second of an HTTPS reverse proxy, against nginx
     Http(http::BenchHttp),
+    /// CPU per request of zones' workers, against workerd
+    Isolate(isolate::BenchIsolate),
+    /// Memory of the edge over a million requests to good and bad workers
+    Soak(soak::BenchSoak),
     /// Handshakes per CPU-second with keys at a key server, against local keys and nginx
     Keyless(keyless::BenchKeyless),
     /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against nginx
@@ -28,7 +37,10 @@ pub(crate) enum Bench {
 /// Runs one bench.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
+        Bench::Delta(bench) => delta::run(bench),
         Bench::Http(bench) => http::run(bench),
+        Bench::Isolate(bench) => isolate::run(bench),
+        Bench::Soak(bench) => soak::run(bench),
         Bench::Keyless(bench) => keyless::run(bench),
         Bench::Storm(bench) => storm::run(bench),
         Bench::Xdp(bench) => xdp::run(bench),

@@ -83,7 +83,7 @@ pub(crate) fn run(bench: &BenchStorm) -> Result<()> {
         bail!("network namespaces and XDP need root: `sudo -E env PATH=$PATH cargo xtask bench storm`");
     }
     if !bench.no_build {
-        workspace::prepare(&[workspace::SETUP_BENCH, workspace::BUILD_EBPF])?;
+        workspace::prepare(&[workspace::SETUP_BENCH, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
         workspace::build_binaries(Profile::Release)?;
         // By itself: the daemon's release build need not know of this load's features.
         workspace::cargo(&[

@@ -40,6 +40,7 @@ struct World {
 
 fn terms(waiting: usize) -> config::Tls {
     config::Tls {
+        near_ends: None,
         min_version: TlsVersion::V1_2,
         ticket_rotation: Duration::from_secs(3600),
         handshake_timeout: Duration::from_secs(10),

@@ -1,0 +1,282 @@
+// The functions that the prelude calls: each takes what the prelude has checked, reads strings before buffers (making a string may
+// run a worker's code, which may detach a buffer), and hands bytes to the host in place.
+#include "edge.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define NATIVE(name) static JSValue name(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv)
+typedef struct {
+  const uint8_t *p;
+  size_t n;
+  const char *string;  // to be freed
+} Bytes;
+
+// A Uint8Array, an ArrayBuffer, or a string as UTF-8; nothing for undefined and null. False: an exception is pending.
+static int bytes_of(JSContext *ctx, JSValueConst value, Bytes *out) {
+  memset(out, 0, sizeof *out);
+  if (JS_IsUndefined(value) || JS_IsNull(value)) return 1;
+  if (JS_IsString(value)) {
+    out->string = JS_ToCStringLen(ctx, &out->n, value);
+    out->p = (const uint8_t *)out->string;
+    return out->string != NULL;
+  }
+  if (JS_IsArrayBuffer(value)) {
+    out->p = JS_GetArrayBuffer(ctx, &out->n, value);
+  } else {
+    out->p = JS_GetUint8Array(ctx, &out->n, value);
+  }
+  if (!out->p && JS_HasException(ctx)) {
+    // An empty buffer has no address and is none the worse for it.
+    JS_FreeValue(ctx, JS_GetException(ctx));
+    out->n = 0;
+  }
+  return 1;
+}
+static void release(JSContext *ctx, Bytes *bytes) {
+  if (bytes->string) JS_FreeCString(ctx, bytes->string);
+}
+static int integer(JSContext *ctx, JSValueConst value) {
+  int32_t number = 0;
+  if (JS_ToInt32(ctx, &number, value)) JS_FreeValue(ctx, JS_GetException(ctx));
+  return number;
+}
+
+NATIVE(n_log) {
+  Bytes text;
+  if (!bytes_of(ctx, argv[1], &text)) return JS_EXCEPTION;
+  host_log(integer(ctx, argv[0]), (const char *)text.p, text.n);
+  release(ctx, &text);
+  return JS_UNDEFINED;
+}
+NATIVE(n_now) { return JS_NewFloat64(ctx, host_now() / 1000); }
+NATIVE(n_random) {
+  Bytes to;
+  if (JS_IsString(argv[0]) || !bytes_of(ctx, argv[0], &to)) return JS_EXCEPTION;
+  if (to.n) host_random((uint8_t *)to.p, to.n);
+  return JS_UNDEFINED;
+}
+NATIVE(n_digest) {
+  Bytes data;
+  uint8_t out[64];
+  if (!bytes_of(ctx, argv[1], &data)) return JS_EXCEPTION;
+  int n = host_digest(integer(ctx, argv[0]), data.p, data.n, out);
+  release(ctx, &data);
+  return n > 0 ? JS_NewArrayBufferCopy(ctx, out, (size_t)n) : JS_NULL;
+}
+NATIVE(n_hmac) {
+  Bytes key, data;
+  uint8_t out[64];
+  if (!bytes_of(ctx, argv[1], &key) || !bytes_of(ctx, argv[2], &data)) return JS_EXCEPTION;
+  int n = host_hmac(integer(ctx, argv[0]), key.p, key.n, data.p, data.n, out);
+  release(ctx, &key);
+  release(ctx, &data);
+  return n > 0 ? JS_NewArrayBufferCopy(ctx, out, (size_t)n) : JS_NULL;
+}
+// Compares in a time that does not tell where two signatures differ.
+NATIVE(n_equal) {
+  Bytes a, b;
+  if (!bytes_of(ctx, argv[0], &a) || !bytes_of(ctx, argv[1], &b)) return JS_EXCEPTION;
+  if (a.n != b.n) return JS_FALSE;
+  volatile uint8_t difference = 0;
+  for (size_t i = 0; i < a.n; i++) difference |= a.p[i] ^ b.p[i];
+  return JS_NewBool(ctx, difference == 0);
+}
+
+enum { PARTS = 10 };
+// [href, nine offsets into it], or null.
+static JSValue url_record(JSContext *ctx, int n, const int32_t *parts) {
+  if (n < 0) return JS_NULL;
+  char *href = malloc((size_t)n + 1);
+  if (!href) return JS_ThrowOutOfMemory(ctx);
+  host_take(0, (uint8_t *)href);
+  JSValue record = JS_NewArray(ctx);
+  JS_SetPropertyUint32(ctx, record, 0, JS_NewStringLen(ctx, href, (size_t)n));
+  for (uint32_t i = 0; i < PARTS; i++) JS_SetPropertyUint32(ctx, record, i + 1, JS_NewInt32(ctx, parts[i]));
+  free(href);
+  return record;
+}
+NATIVE(n_url_parse) {
+  Bytes text, base;
+  int32_t parts[PARTS];
+  if (!bytes_of(ctx, argv[0], &text) || !bytes_of(ctx, argv[1], &base)) return JS_EXCEPTION;
+  int n = host_url_parse((const char *)text.p, text.n, (const char *)base.p, base.n, parts);
+  release(ctx, &text);
+  release(ctx, &base);
+  return url_record(ctx, n, parts);
+}
+NATIVE(n_url_set) {
+  Bytes href, value;
+  int32_t parts[PARTS];
+  if (!bytes_of(ctx, argv[0], &href) || !bytes_of(ctx, argv[2], &value)) return JS_EXCEPTION;
+  int n = host_url_set((const char *)href.p, href.n, integer(ctx, argv[1]), (const char *)value.p, value.n, parts);
+  release(ctx, &href);
+  release(ctx, &value);
+  return url_record(ctx, n, parts);
+}
+
+NATIVE(n_encode) {
+  Bytes text;
+  if (!bytes_of(ctx, argv[0], &text)) return JS_EXCEPTION;
+  JSValue array = JS_NewUint8ArrayCopy(ctx, text.p, text.n);
+  release(ctx, &text);
+  size_t n;
+  uint8_t *p = JS_IsException(array) ? NULL : JS_GetUint8Array(ctx, &n, array);
+  if (p) utf8_scrub(p, n);
+  return array;
+}
+// decode(bytes, encoding 0 utf-8 1 utf-16le 2 utf-16be, fatal, more) -> [text, used], or null if malformed and fatal.
+NATIVE(n_decode) {
+  Bytes data;
+  size_t used = 0;
+  if (!bytes_of(ctx, argv[0], &data)) return JS_EXCEPTION;
+  int encoding = integer(ctx, argv[1]), fatal = JS_ToBool(ctx, argv[2]), more = JS_ToBool(ctx, argv[3]);
+  JSValue text = encoding ? utf16_decode(ctx, data.p, data.n, encoding == 2, fatal, more, &used)
+                          : utf8_decode(ctx, data.p, data.n, fatal, more, &used);
+  if (JS_IsUninitialized(text)) return JS_NULL;
+  if (JS_IsException(text)) return text;
+  JSValue pair = JS_NewArray(ctx);
+  JS_SetPropertyUint32(ctx, pair, 0, text);
+  JS_SetPropertyUint32(ctx, pair, 1, JS_NewUint32(ctx, (uint32_t)used));
+  return pair;
+}
+// The text of a body: UTF-8, malformed parts replaced, a byte order mark dropped.
+NATIVE(n_text) {
+  Bytes data;
+  size_t used;
+  if (!bytes_of(ctx, argv[0], &data)) return JS_EXCEPTION;
+  if (data.n >= 3 && memcmp(data.p, "\xEF\xBB\xBF", 3) == 0) data.p += 3, data.n -= 3;
+  return utf8_decode(ctx, data.p, data.n, 0, 0, &used);
+}
+// JSON straight from a body's bytes, without making a string of them first.
+NATIVE(n_json) {
+  Bytes data;
+  if (!bytes_of(ctx, argv[0], &data)) return JS_EXCEPTION;
+  if (data.n >= 3 && memcmp(data.p, "\xEF\xBB\xBF", 3) == 0) data.p += 3, data.n -= 3;
+  if (utf8_valid(data.p, data.n) != data.n) return JS_UNDEFINED;
+  JSValue plain = json_read(ctx, data.p, data.n);
+  if (!JS_IsUninitialized(plain)) return plain;
+  // The parser wants a zero behind the text, and no code of the worker's runs while it reads.
+  char *text = malloc(data.n + 1);
+  if (!text) return JS_ThrowOutOfMemory(ctx);
+  memcpy(text, data.p, data.n);
+  text[data.n] = 0;
+  JSValue value = JS_ParseJSON(ctx, text, data.n, "<body>");
+  free(text);
+  return value;
+}
+
+// JSON.parse and JSON.stringify: what is plain, and for the rest QuickJS's own, which are kept.
+static JSValue json_of(JSContext *ctx, int argc, JSValueConst *argv, JSValueConst *kept) {
+  return JS_Call(ctx, *kept, JS_UNDEFINED, argc, argv);
+}
+static JSValue n_json_parse(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv, int magic, JSValueConst *kept) {
+  if (argc >= 1 && JS_IsString(argv[0]) && (argc == 1 || JS_IsUndefined(argv[1]))) {
+    size_t n;
+    const char *text = JS_ToCStringLen(ctx, &n, argv[0]);
+    if (!text) return JS_EXCEPTION;
+    // A lone surrogate is not well-formed.
+    JSValue plain = utf8_valid((const uint8_t *)text, n) == n ? json_read(ctx, (const uint8_t *)text, n) : JS_UNINITIALIZED;
+    JS_FreeCString(ctx, text);
+    if (!JS_IsUninitialized(plain)) return plain;
+  }
+  return json_of(ctx, argc, argv, kept);
+}
+static JSValue n_json_stringify(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv, int magic, JSValueConst *kept) {
+  if (argc >= 1 && (argc < 2 || JS_IsUndefined(argv[1]) || JS_IsNull(argv[1])) && (argc < 3 || JS_IsUndefined(argv[2]))) {
+    JSValue plain = json_write(ctx, argv[0]);
+    if (!JS_IsUninitialized(plain)) return plain;
+  }
+  return json_of(ctx, argc, argv, kept);
+}
+void json_install(JSContext *ctx) {
+  static const struct {
+    const char *name;
+    JSCFunctionData *function;
+    int arguments;
+  } all[] = {{"parse", n_json_parse, 2}, {"stringify", n_json_stringify, 3}};
+  JSValue global = JS_GetGlobalObject(ctx), json = JS_GetPropertyStr(ctx, global, "JSON");
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    JSValue kept = JS_GetPropertyStr(ctx, json, all[i].name);
+    JSValue function = JS_NewCFunctionData(ctx, all[i].function, all[i].arguments, 0, 1, &kept);
+    JS_DefinePropertyValueStr(ctx, function, "name", JS_NewString(ctx, all[i].name), JS_PROP_CONFIGURABLE);
+    JS_DefinePropertyValueStr(ctx, json, all[i].name, function, JS_PROP_WRITABLE | JS_PROP_CONFIGURABLE);
+    JS_FreeValue(ctx, kept);
+  }
+  JS_FreeValue(ctx, json);
+  JS_FreeValue(ctx, global);
+}
+
+NATIVE(n_respond) {
+  Bytes head, body;
+  if (!bytes_of(ctx, argv[1], &head) || !bytes_of(ctx, argv[2], &body)) return JS_EXCEPTION;
+  int code = host_respond(integer(ctx, argv[0]), (const char *)head.p, head.n, body.p, body.n, integer(ctx, argv[3]));
+  release(ctx, &head);
+  release(ctx, &body);
+  return JS_NewInt32(ctx, code);
+}
+NATIVE(n_fetch) {
+  Bytes head, body;
+  if (!bytes_of(ctx, argv[0], &head) || !bytes_of(ctx, argv[1], &body)) return JS_EXCEPTION;
+  int code = host_fetch((const char *)head.p, head.n, body.p, body.n, integer(ctx, argv[2]));
+  release(ctx, &head);
+  release(ctx, &body);
+  return JS_NewInt32(ctx, code);
+}
+NATIVE(n_read) { return JS_NewInt32(ctx, host_read(integer(ctx, argv[0]), JS_ToBool(ctx, argv[1]))); }
+NATIVE(n_write) {
+  Bytes data;
+  if (!bytes_of(ctx, argv[1], &data)) return JS_EXCEPTION;
+  int code = host_write(integer(ctx, argv[0]), data.p, data.n);
+  release(ctx, &data);
+  return JS_NewInt32(ctx, code);
+}
+NATIVE(n_close) {
+  host_close(integer(ctx, argv[0]), JS_ToBool(ctx, argv[1]));
+  return JS_UNDEFINED;
+}
+NATIVE(n_store) {
+  Bytes names, value;
+  if (!bytes_of(ctx, argv[1], &names) || !bytes_of(ctx, argv[2], &value)) return JS_EXCEPTION;
+  int code = host_store(integer(ctx, argv[0]), (const char *)names.p, names.n, value.p, value.n);
+  release(ctx, &names);
+  release(ctx, &value);
+  return JS_NewInt32(ctx, code);
+}
+NATIVE(n_cancel) {
+  host_cancel(integer(ctx, argv[0]));
+  return JS_UNDEFINED;
+}
+// The buffer, offset and length of a typed array, from the engine and not from properties that a worker may have put in front of them;
+// undefined for what is none.
+NATIVE(n_view) {
+  size_t offset, length, each;
+  if (JS_GetTypedArrayType(argv[0]) < 0) return JS_UNDEFINED;
+  JSValue buffer = JS_GetTypedArrayBuffer(ctx, argv[0], &offset, &length, &each);
+  if (JS_IsException(buffer)) return buffer;
+  JSValue triple = JS_NewArray(ctx);
+  JS_SetPropertyUint32(ctx, triple, 0, buffer);
+  JS_SetPropertyUint32(ctx, triple, 1, JS_NewUint32(ctx, (uint32_t)offset));
+  JS_SetPropertyUint32(ctx, triple, 2, JS_NewUint32(ctx, (uint32_t)length));
+  return triple;
+}
+NATIVE(n_is_buffer) { return JS_NewBool(ctx, JS_IsArrayBuffer(argv[0])); }
+NATIVE(n_is_promise) { return JS_NewBool(ctx, JS_IsPromise(argv[0])); }
+
+JSValue natives(JSContext *ctx) {
+  static const struct {
+    const char *name;
+    JSCFunction *function;
+    int arguments;
+  } all[] = {
+      {"log", n_log, 2},         {"now", n_now, 0},       {"random", n_random, 1},     {"digest", n_digest, 2},
+      {"hmac", n_hmac, 3},       {"equal", n_equal, 2},   {"urlParse", n_url_parse, 2}, {"urlSet", n_url_set, 3},
+      {"encode", n_encode, 1},   {"decode", n_decode, 4}, {"text", n_text, 1},         {"json", n_json, 1},
+      {"respond", n_respond, 4}, {"fetch", n_fetch, 3},   {"read", n_read, 2},         {"write", n_write, 2},
+      {"close", n_close, 2},     {"store", n_store, 3},   {"cancel", n_cancel, 1},     {"view", n_view, 1},
+      {"isBuffer", n_is_buffer, 1}, {"isPromise", n_is_promise, 1},
+  };
+  JSValue host = JS_NewObject(ctx);
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    JS_SetPropertyStr(ctx, host, all[i].name, JS_NewCFunction(ctx, all[i].function, all[i].name, all[i].arguments));
+  return host;
+}

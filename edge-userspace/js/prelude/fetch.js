@@ -1,0 +1,229 @@
+// Request, Response and fetch (Fetch standard, section 5). There is no page: modes, credentials, caches and referrers are accepted and
+// mean nothing.
+
+const METHODS = new Set(["DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"]);
+const methodOf = value => {
+  const method = byteString(value);
+  if (!TOKEN.test(method)) throw new TypeError(`not a method: ${JSON.stringify(method)}`);
+  const upper = method.toUpperCase();
+  if (upper === "CONNECT" || upper === "TRACE" || upper === "TRACK") throw new TypeError(`the method ${upper} is not allowed`);
+  return METHODS.has(upper) ? upper : method;
+};
+const REDIRECTS = new Set(["follow", "error", "manual"]);
+
+let requestParts;
+class Request extends Body {
+  #method = "GET"; #url; #headers = null; #raw = ""; #signal = null; #redirect = "follow";
+  static { requestParts = request => ({ headers: request.#headers ? headersText(request.#headers) : request.#raw, signal: request.#signal }); }
+  constructor(input, init = undefined, ...inner) {
+    if (input === INTERNAL) {
+      // (INTERNAL, method, url, headers, kind, value): what arrived.
+      super(INTERNAL, inner[2], inner[3]);
+      this.#method = init;
+      this.#url = inner[0];
+      this.#raw = inner[1];
+      return;
+    }
+    required(1, arguments.length, "Request");
+    const options = dictionary(init, "the options"), from = isObject(input) && #url in input ? input : null;
+    let method = from ? from.#method : "GET";
+    if (options.method !== undefined) method = methodOf(options.method);
+    const headers = options.headers !== undefined ? new Headers(options.headers)
+      : from ? new Headers(from.headers) : new Headers();
+    let url;
+    if (from) url = from.#url;
+    else {
+      const record = host.urlParse(usv(input), undefined);
+      if (!record) throw new TypeError(`Request: not an absolute URL: ${String(input).slice(0, 200)}`);
+      if (record[3] !== record[4] || record[5] !== record[6]) {
+        if (record[0].slice(record[2], record[3]) || record[0].slice(record[4], record[5])) throw new TypeError("Request: the URL has a user name or password");
+      }
+      url = record[0];
+    }
+    let content;
+    if (options.body !== undefined && options.body !== null) {
+      if (method === "GET" || method === "HEAD") throw new TypeError(`Request: ${method} has no content`);
+      content = contentOf(options.body);
+      if (content.type && !headers.has("content-type")) headers.append("content-type", content.type);
+    } else if (from && options.body === undefined) {
+      content = contentMove(from, false);
+      if (content.kind !== NONE && (method === "GET" || method === "HEAD")) throw new TypeError(`Request: ${method} has no content`);
+    } else content = { kind: NONE, value: null };
+    super(INTERNAL, content.kind, content.value);
+    this.#method = method;
+    this.#url = url;
+    this.#headers = headers;
+    this.#redirect = options.redirect !== undefined ? `${options.redirect}` : from ? from.#redirect : "follow";
+    if (!REDIRECTS.has(this.#redirect)) throw new TypeError(`Request: no such redirect mode: ${this.#redirect}`);
+    const signal = options.signal !== undefined ? options.signal : from ? from.#signal : null;
+    if (signal !== null && !(signal instanceof AbortSignal)) throw new TypeError("Request: the signal is not an AbortSignal");
+    this.#signal = signal;
+  }
+  get method() { return this.#method; }
+  get url() { return this.#url; }
+  get headers() { return this.#headers ??= headersFrom(this.#raw, true); }
+  get redirect() { return this.#redirect; }
+  get signal() { return this.#signal ??= new AbortController().signal; }
+  get cache() { return "default"; }
+  get credentials() { return "same-origin"; }
+  get mode() { return "cors"; }
+  get referrer() { return "about:client"; }
+  get referrerPolicy() { return ""; }
+  get integrity() { return ""; }
+  get keepalive() { return false; }
+  get destination() { return ""; }
+  get duplex() { return "half"; }
+  clone() {
+    const content = contentMove(this, true);
+    const copy = new Request(INTERNAL, this.#method, this.#url, headersText(this.headers), content.kind, content.value);
+    copy.#headers = new Headers(this.headers);
+    copy.#redirect = this.#redirect;
+    copy.#signal = this.#signal ? AbortSignal.any([this.#signal]) : null;
+    return copy;
+  }
+}
+
+const NULL_BODY = new Set([101, 204, 205, 304]), REDIRECT_STATUS = new Set([301, 302, 303, 307, 308]);
+const REASON = /^[\t \x21-\x7e\x80-\xff]*$/;
+let responseHead;
+class Response extends Body {
+  #status = 200; #statusText = ""; #headers = null; #raw = ""; #type = "default"; #url = ""; #redirected = false;
+  static { responseHead = response => (response.#headers ? headersText(response.#headers) : response.#raw); }
+  constructor(body = undefined, init = undefined, ...inner) {
+    if (body === INTERNAL) {
+      // (INTERNAL, status, headers, kind, value, url, redirected, type): what arrived.
+      super(INTERNAL, inner[1], inner[2]);
+      this.#status = init;
+      this.#raw = inner[0];
+      this.#url = inner[3];
+      this.#redirected = inner[4];
+      this.#type = inner[5];
+      return;
+    }
+    let status = 200, statusText = "", headers = null;
+    if (init !== undefined && init !== null) {
+      const options = dictionary(init, "the options");
+      if (options.status !== undefined) {
+        status = +options.status & 0xffff;
+        if (status < 200 || status > 599) throw new RangeError(`Response: the status ${options.status} is not from 200 to 599`);
+      }
+      if (options.statusText !== undefined) {
+        statusText = byteString(options.statusText);
+        if (!REASON.test(statusText)) throw new TypeError("Response: not a reason phrase");
+      }
+      if (options.headers !== undefined) headers = new Headers(options.headers);
+    }
+    const content = contentOf(body);
+    if (content.kind !== NONE && NULL_BODY.has(status)) throw new TypeError(`Response: a ${status} has no content`);
+    super(INTERNAL, content.kind, content.value);
+    this.#status = status;
+    this.#statusText = statusText;
+    if (content.type) {
+      if (!headers) this.#raw = `content-type:${content.type}\n`;
+      else if (!headers.has("content-type")) headers.append("content-type", content.type);
+    }
+    this.#headers = headers;
+  }
+  static error() { return new Response(INTERNAL, 0, "", NONE, null, "", false, "error"); }
+  static json(data, init = undefined) {
+    required(1, arguments.length, "Response.json");
+    const text = JSON.stringify(data);
+    if (text === undefined) throw new TypeError("Response.json: the value has no JSON");
+    if (init === undefined) return new Response(INTERNAL, 200, "content-type:application/json\n", TEXT, text, "", false, "default");
+    const headers = new Headers(dictionary(init, "the options").headers);
+    if (!headers.has("content-type")) headers.set("content-type", "application/json");
+    return new Response(text, { status: init.status, statusText: init.statusText, headers });
+  }
+  static redirect(url, status = 302) {
+    required(1, arguments.length, "Response.redirect");
+    const record = host.urlParse(usv(url), currentUrl);
+    if (!record) throw new TypeError("Response.redirect: not a URL");
+    if (!REDIRECT_STATUS.has(status)) throw new RangeError(`Response.redirect: ${status} is no redirect`);
+    return new Response(INTERNAL, status, `location:${record[0]}\n`, NONE, null, "", false, "default");
+  }
+  get type() { return this.#type; }
+  get url() { return this.#url; }
+  get redirected() { return this.#redirected; }
+  get status() { return this.#status; }
+  get ok() { return this.#status >= 200 && this.#status <= 299; }
+  get statusText() { return this.#statusText; }
+  get headers() { return this.#headers ??= headersFrom(this.#raw, this.#type === "basic" || this.#type === "error"); }
+  clone() {
+    const content = contentMove(this, true);
+    const copy = new Response(INTERNAL, this.#status, headersText(this.headers), content.kind, content.value, this.#url, this.#redirected, this.#type);
+    copy.#statusText = this.#statusText;
+    return copy;
+  }
+}
+for (const name of ["body", "bodyUsed", "text", "json", "arrayBuffer", "bytes"]) {
+  const member = Object.getOwnPropertyDescriptor(Body.prototype, name);
+  for (const mixed of [Request, Response]) Object.defineProperty(mixed.prototype, name, member);
+}
+interfaces({ Request, Response });
+// Body is a mixin: no global, and not in the chain that a worker sees.
+for (const mixed of [Request, Response]) Object.setPrototypeOf(mixed.prototype, Object.prototype);
+
+let currentUrl;
+// Bytes that the host takes at once.
+const PIECE = 128 << 10;
+// Pours a stream of the worker's into one of the host's, chunk by chunk, as fast as it is taken.
+const pour = async (stream, id, what) => {
+  const reader = stream.getReader();
+  try {
+    for (let step; !(step = await reader.read()).done;) {
+      const bytes = chunkBytes(step.value);
+      for (let at = 0; at < bytes.length; at += PIECE) await operation(host.write(id, bytes.subarray(at, at + PIECE)), what);
+    }
+    host.close(id, false);
+  } catch (error) {
+    host.close(id, true);
+    quiet(reader.cancel(error));
+    throw error;
+  }
+};
+const LONGEST_CHAIN = 20;
+const send = async request => {
+  const { signal } = requestParts(request);
+  signal?.throwIfAborted();
+  let { method, url } = request, { headers } = requestParts(request), redirected = false;
+  let content = contentTake(request);
+  for (let hops = 0; ; hops++) {
+    const head = `${method}\n${url}\n${headers}`;
+    const stream = content.kind === STREAM;
+    const id = content.kind === TEXT || content.kind === BYTES ? host.fetch(head, content.value, 1)
+      : content.kind === FOREIGN ? host.fetch(head, null, 16 + content.value) : host.fetch(head, null, stream ? 2 : 0);
+    const answer = operation(id, "fetch");
+    // What the worker streams goes to a stream that has the operation's number.
+    if (stream && id >= 0) quiet(pour(content.value, -1 - id, "fetch"));
+    let drop = () => {};
+    const aborted = signal ? new Promise((_, reject) => { drop = signalFollow(signal, reason => { if (id >= 0) host.cancel(id); reject(reason); }); }) : null;
+    let result;
+    try { result = await (aborted ? Promise.race([answer, quiet(aborted)]) : answer); } finally { if (aborted) quiet(answer); drop(); }
+    const response = new Response(INTERNAL, result.status, result.head, result.stream >= 0 ? FOREIGN : result.body ? BYTES : NONE,
+      result.stream >= 0 ? result.stream : result.body, url, redirected, "basic");
+    const location = REDIRECT_STATUS.has(result.status) ? response.headers.get("location") : null;
+    if (location === null || request.redirect === "manual") return response;
+    if (request.redirect === "error") throw new TypeError("fetch: a redirect, and the request forbids them");
+    if (hops >= LONGEST_CHAIN) throw new TypeError(`fetch: more than ${LONGEST_CHAIN} redirects`);
+    const next = host.urlParse(location, url);
+    if (!next || !/^https?:/.test(next[0])) throw new TypeError("fetch: redirected to what is no http URL");
+    if (result.stream >= 0) host.close(result.stream, true);
+    if (result.status === 303 ? method !== "GET" && method !== "HEAD" : (result.status === 301 || result.status === 302) && method === "POST") {
+      method = "GET";
+      content = { kind: NONE, value: null };
+      headers = headers.replace(/^content-(?:encoding|language|location|type|length):.*\n/gm, "");
+    } else if (content.kind === STREAM || content.kind === FOREIGN) throw new TypeError("fetch: a redirect, and the content is spent");
+    // Credentials stay with the origin they were meant for.
+    if (new URL(next[0]).origin !== new URL(url).origin) headers = headers.replace(/^(?:authorization|cookie|proxy-authorization):.*\n/gm, "");
+    url = next[0];
+    redirected = true;
+  }
+};
+expose("fetch", function fetch(input, init = undefined) {
+  try {
+    whileLive("fetch");
+    return send(isObject(input) && input instanceof Request && init === undefined ? input : new Request(input, init));
+  } catch (error) {
+    return Promise.reject(error);
+  }
+});

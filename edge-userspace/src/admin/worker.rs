@@ -1,0 +1,82 @@
+//! `/worker` of the endpoint: deploying, listing, rolling back, reading what workers said. Its orders may take seconds, and
+//! carry a whole worker.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::answer::{Answer, CONTROL_HEADER, json, local_host, text};
+use super::{Control, WorkerOrder};
+
+/// Bytes of a worker; the node's configuration may allow fewer.
+const WORKER: usize = 256 << 20;
+/// How long sending one may take.
+const SENDING: Duration = Duration::from_secs(60);
+
+/// Whether a request is for here.
+pub(super) fn is_for(path: &str) -> bool {
+    path == "/worker" || path.starts_with("/worker/")
+}
+
+/// Answers one request.
+pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) -> Answer {
+    if !local_host(&head.headers) {
+        return text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the admin endpoint is asked by address or as localhost\n",
+        );
+    }
+    let changes = head.method == Method::POST;
+    // Before a byte of the worker is read.
+    if changes && !head.headers.contains_key(CONTROL_HEADER) {
+        return text(
+            StatusCode::FORBIDDEN,
+            "control commands need the field `Edge-Control: 1`\n",
+        );
+    }
+    let query = head.uri.query().unwrap_or_default();
+    let value = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+    };
+    let number = |name: &str| value(name).and_then(|digits| digits.parse::<u64>().ok());
+    let order = match (head.uri.path(), changes, value("zone")) {
+        ("/worker", false, zone) => WorkerOrder::List { zone },
+        ("/worker/logs", false, Some(zone)) => WorkerOrder::Logs {
+            zone,
+            after: number("after").unwrap_or(0),
+        },
+        ("/worker/rollback", true, Some(zone)) => WorkerOrder::Rollback {
+            zone,
+            version: number("version"),
+        },
+        ("/worker/deploy", true, Some(zone)) => match read(body).await {
+            Some(bytes) => WorkerOrder::Deploy { zone, bytes },
+            None => {
+                return text(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the worker did not come whole, or is too long\n",
+                );
+            }
+        },
+        _ => {
+            return text(
+                StatusCode::NOT_FOUND,
+                "known: GET /worker /worker/logs, POST /worker/deploy /worker/rollback, each with ?zone=\n",
+            );
+        }
+    };
+    match control.worker(order).await {
+        Ok(value) => json(StatusCode::OK, &value),
+        Err(error) => text(StatusCode::CONFLICT, format!("{error}\n")),
+    }
+}
+
+async fn read(body: Incoming) -> Option<Bytes> {
+    let whole = tokio::time::timeout(SENDING, Limited::new(body, WORKER).collect()).await;
+    Some(whole.ok()?.ok()?.to_bytes())
+}

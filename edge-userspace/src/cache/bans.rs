@@ -1,0 +1,290 @@
+//! Purges: what was stored before one, and is meant by it, is as if it were not there (RFC 9111 section 4.4). They are compared
+//! at each look-up, so that a purge costs the same however much is stored, and is in force for responses that were on their way
+//! when it came. `store` asks; an operator or an unsafe request adds. Pure but for [`Log`].
+//!
+//! Bounded: where there is no more room, the oldest purge goes, and with it all that was stored before it.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use super::resource::Variant;
+use crate::base::clock::UnixTime;
+
+/// Purges of one kind that are held at most.
+const MOST: usize = 4_096;
+/// Purged URLs that are held at most.
+const MOST_URLS: usize = 16_384;
+/// The longest URL, prefix or tag.
+const LONGEST: usize = 4 << 10;
+
+/// What a purge means.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Ban {
+    /// One resource, by its key.
+    Url(String),
+    /// All whose key begins so.
+    Prefix(String),
+    /// All of a zone with this tag: the zone's name, a space, the tag.
+    Tag(String),
+}
+
+impl Ban {
+    fn letter(&self) -> (char, &str) {
+        match self {
+            Self::Url(text) => ('u', text),
+            Self::Prefix(text) => ('p', text),
+            Self::Tag(text) => ('t', text),
+        }
+    }
+}
+
+/// The purges in force.
+#[derive(Debug, Default)]
+pub(super) struct Bans {
+    urls: Timed,
+    prefixes: Timed,
+    tags: Timed,
+    /// What was stored before this is gone.
+    floor: Option<UnixTime>,
+}
+
+/// Times by text, the oldest droppable.
+#[derive(Debug, Default)]
+struct Timed {
+    at: HashMap<String, UnixTime>,
+    order: VecDeque<(String, UnixTime)>,
+}
+
+impl Timed {
+    /// The time of what had to go.
+    fn add(&mut self, text: String, now: UnixTime, most: usize) -> Option<UnixTime> {
+        self.at.insert(text.clone(), now);
+        self.order.push_back((text, now));
+        let mut gone = None;
+        // Repeats leave old entries in the order; they go first.
+        while self.at.len() > most || self.order.len() > most.saturating_mul(2) {
+            let (text, time) = self.order.pop_front()?;
+            if self.at.get(&text) == Some(&time) {
+                self.at.remove(&text);
+                gone = Some(time);
+            }
+        }
+        gone
+    }
+}
+
+impl Bans {
+    /// Adds one at `now`.
+    pub(super) fn add(&mut self, ban: Ban, now: UnixTime) {
+        let gone = match ban {
+            Ban::Url(text) => self.urls.add(text, now, MOST_URLS),
+            Ban::Prefix(text) => self.prefixes.add(text, now, MOST),
+            Ban::Tag(text) => self.tags.add(text, now, MOST),
+        };
+        self.floor = self.floor.max(gone);
+    }
+
+    /// Whether `variant` of the resource `key` is purged.
+    pub(super) fn covers(&self, key: &str, variant: &Variant) -> bool {
+        let since = variant.asked;
+        let later = |time: &UnixTime| since <= *time;
+        if self.floor.as_ref().is_some_and(later) || self.urls.at.get(key).is_some_and(later) {
+            return true;
+        }
+        if self
+            .prefixes
+            .at
+            .iter()
+            .any(|(prefix, time)| later(time) && key.starts_with(prefix.as_str()))
+        {
+            return true;
+        }
+        if self.tags.at.is_empty() {
+            return false;
+        }
+        let zone = key.split(' ').next().unwrap_or_default();
+        variant
+            .tags()
+            .any(|tag| self.tags.at.get(&format!("{zone} {tag}")).is_some_and(later))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (char, &String, &UnixTime)> {
+        [('u', &self.urls), ('p', &self.prefixes), ('t', &self.tags)]
+            .into_iter()
+            .flat_map(|(letter, timed)| timed.at.iter().map(move |(text, time)| (letter, text, time)))
+    }
+}
+
+/// The purges' file: a line for each, so that what was purged does not come back from the disk's store after a crash.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+    lines: usize,
+}
+
+impl Log {
+    /// Reads the file in `directory`, writes it anew without what is not in force any more, and keeps it open.
+    ///
+    /// # Errors
+    /// When it cannot be read or written: then purges would be forgotten.
+    pub(super) fn open(directory: &Path) -> io::Result<(Self, Bans)> {
+        let path = directory.join("purges");
+        let mut bans = Bans::default();
+        match File::open(&path) {
+            Ok(file) => {
+                for line in BufReader::new(file).split(b'\n') {
+                    // A line that a crash cut off had not been acknowledged.
+                    if let Some((ban, time)) = String::from_utf8(line?).ok().as_deref().and_then(parse) {
+                        match ban {
+                            Some(ban) => bans.add(ban, time),
+                            None => bans.floor = bans.floor.max(Some(time)),
+                        }
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut this = Self {
+            file: OpenOptions::new().create(true).append(true).open(&path)?,
+            path,
+            lines: 0,
+        };
+        this.rewrite(&bans)?;
+        Ok((this, bans))
+    }
+
+    /// Writes one down. `durable`: returns when it is on the disk.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub(super) fn add(&mut self, ban: &Ban, now: UnixTime, bans: &Bans, durable: bool) -> io::Result<()> {
+        let (letter, text) = ban.letter();
+        let line = format!("{letter} {} {text}\n", now.millis());
+        self.file.write_all(line.as_bytes())?;
+        if durable {
+            self.file.sync_data()?;
+        }
+        self.lines += 1;
+        if self.lines > MOST_URLS * 2 {
+            self.rewrite(bans)?;
+        }
+        Ok(())
+    }
+
+    fn rewrite(&mut self, bans: &Bans) -> io::Result<()> {
+        let fresh = self.path.with_extension("new");
+        let mut out = io::BufWriter::new(File::create(&fresh)?);
+        if let Some(floor) = bans.floor {
+            writeln!(out, "f {} -", floor.millis())?;
+        }
+        let mut all: Vec<_> = bans.all().collect();
+        all.sort_by_key(|(_, _, time)| **time);
+        self.lines = all.len();
+        for (letter, text, time) in all {
+            writeln!(out, "{letter} {} {text}", time.millis())?;
+        }
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_data()?;
+        std::fs::rename(&fresh, &self.path)?;
+        self.file = OpenOptions::new().append(true).open(&self.path)?;
+        Ok(())
+    }
+}
+
+/// A line of the log; `None` in place of a ban for the floor.
+fn parse(line: &str) -> Option<(Option<Ban>, UnixTime)> {
+    let (letter, rest) = line.split_once(' ')?;
+    let (time, text) = rest.split_once(' ')?;
+    let time = UnixTime::from_millis(time.parse().ok()?);
+    let text = text.to_owned();
+    Some(match letter {
+        "u" => (Some(Ban::Url(text)), time),
+        "p" => (Some(Ban::Prefix(text)), time),
+        "t" => (Some(Ban::Tag(text)), time),
+        "f" => (None, time),
+        _ => return None,
+    })
+}
+
+/// Whether `text` can be purged: it fits a line.
+pub(super) fn sound(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST && !text.contains(['\n', '\r'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resource::tests::variant;
+    use super::*;
+
+    const KEY: &str = "z https://h/a/b?c";
+
+    fn at(secs: u64) -> UnixTime {
+        UnixTime::from_secs(secs)
+    }
+
+    /// The variants here were asked for at second 100.
+    fn covered(ban: Ban, secs: u64) -> bool {
+        let mut bans = Bans::default();
+        bans.add(ban, at(secs));
+        bans.covers(
+            KEY,
+            &variant(&[], &[("cache-tag", "one, two"), ("surrogate-key", "three four")], 1),
+        )
+    }
+
+    /// What was purged is never served again, and nothing else is touched.
+    #[test]
+    fn purges() {
+        for ban in [
+            Ban::Url(KEY.to_owned()),
+            Ban::Prefix("z https://h/a/".to_owned()),
+            Ban::Tag("z two".to_owned()),
+            Ban::Tag("z four".to_owned()),
+        ] {
+            assert!(
+                covered(ban.clone(), 100),
+                "{ban:?}: it was under way when the purge came"
+            );
+            assert!(!covered(ban, 99), "got after the purge");
+        }
+        assert!(!covered(Ban::Url("y https://h/a/b?c".to_owned()), 100), "another zone");
+        assert!(!covered(Ban::Prefix("z https://h/b".to_owned()), 100));
+        assert!(!covered(Ban::Tag("y two".to_owned()), 100));
+    }
+
+    /// Purges without end take no memory without end, and none is undone.
+    #[test]
+    fn the_oldest_takes_all_before_it_along() {
+        let mut bans = Bans::default();
+        bans.add(Ban::Prefix("z https://h/a/".to_owned()), at(150));
+        for n in 0..MOST {
+            bans.add(Ban::Prefix(format!("z https://other/{n}")), at(200));
+        }
+        assert!(bans.prefixes.at.len() <= MOST);
+        assert!(bans.covers(KEY, &variant(&[], &[], 1)));
+        let mut later = variant(&[], &[], 1);
+        later.asked = at(151);
+        assert!(!bans.covers(KEY, &later));
+    }
+
+    /// A crash must not bring back what was purged.
+    #[test]
+    fn survive_a_crash() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut log, mut bans) = Log::open(directory.path()).unwrap();
+        let ban = Ban::Tag("z two words".to_owned());
+        bans.add(ban.clone(), at(100));
+        log.add(&ban, at(100), &bans, true).unwrap();
+        log.file.write_all(b"u 99").unwrap();
+        drop(log);
+        for _ in 0..2 {
+            let (_, bans) = Log::open(directory.path()).unwrap();
+            assert_eq!(bans.tags.at.get("z two words"), Some(&at(100)));
+            assert!(bans.urls.at.is_empty());
+        }
+    }
+}

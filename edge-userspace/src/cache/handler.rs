@@ -1,0 +1,334 @@
+//! One request's way: the store, another request's response, or the origin and what becomes of its answer.
+
+mod course;
+mod flown;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foyer::{Cache as Table, CacheBuilder};
+use http::header;
+use http::{Method, StatusCode, Uri};
+
+use super::bans::{self, Ban};
+use super::directives::Wishes;
+use super::flight::{self, Flights, Landing, Seat};
+use super::metrics::Outcome;
+use super::purge::{Purge, Unsound};
+use super::resource::{self, Variant};
+use super::reuse::{self, Reuse};
+use super::serve::{self, Content, Forward, Told};
+use super::store::Store;
+use crate::base::clock::UnixTime;
+use crate::config::cache::Cache as Zone;
+use crate::http::body::Body;
+use crate::http::handler::{Answer, Failure, Handler};
+use crate::http::message::{Request, Response};
+use crate::zones::Zones;
+use course::Course;
+
+/// URLs whose responses turned out not to be storable, at most.
+const REFUSALS: usize = 65_536;
+/// So often a request looks again after it waited for another one.
+const MOST_LOOKS: usize = 4;
+
+/// What the workers' caches share.
+pub struct Shared {
+    store: Arc<Store>,
+    flights: Arc<Flights>,
+    /// By hash: the URLs are strangers', and may be long.
+    refusals: Table<u64, UnixTime>,
+    hasher: RandomState,
+}
+
+/// Why a purge was not carried out in full.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPurged {
+    /// It means nothing.
+    #[error(transparent)]
+    Unsound(#[from] Unsound),
+    /// It is in force, but may be forgotten at the next start.
+    #[error("purged, but the purge could not be written down ({0}): after a restart it may come back")]
+    NotWritten(#[source] io::Error),
+}
+
+impl Shared {
+    /// Around a store.
+    pub fn new(store: Arc<Store>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            flights: Arc::default(),
+            refusals: CacheBuilder::new(REFUSALS).with_shards(8).build(),
+            hasher: RandomState::new(),
+        })
+    }
+
+    /// Carries out an operator's purge: when it returns, nothing that was stored or on its way before is served any more.
+    ///
+    /// # Errors
+    /// As [`NotPurged`] says.
+    pub fn purge(&self, purge: Purge<'_>, zones: &Zones) -> Result<(), NotPurged> {
+        let by_host = |host: &str| zones.find(host).map(|zone| zone.name.to_string());
+        let exists = |name: &str| zones.all().iter().any(|zone| &*zone.name == name);
+        let ban = purge.ban(by_host, exists)?;
+        let done = self.store.purge(ban, UnixTime::now(), true);
+        done.map_err(NotPurged::NotWritten)
+    }
+
+    /// Sets the gauges; once a second.
+    pub fn tick(&self) {
+        self.store.tick();
+    }
+
+    fn refused(&self, key: &str, now: UnixTime) -> bool {
+        let known = self.refusals.get(&self.hasher.hash_one(key));
+        known.is_some_and(|entry| now.since(*entry.value()) < serve::REFUSAL)
+    }
+
+    fn refuse(&self, key: &str, now: UnixTime) {
+        drop(self.refusals.insert(self.hasher.hash_one(key), now));
+    }
+
+    fn welcome(&self, key: &str) {
+        drop(self.refusals.remove(&self.hasher.hash_one(key)));
+    }
+
+    /// An unsafe request has succeeded: what is stored of the URL is out of date (RFC 9111 section 4.4).
+    fn invalidate(&self, key: String) {
+        let known = self.store.may_have(&key) || self.flights.has(&key);
+        if known && let Err(error) = self.store.purge(Ban::Url(key), UnixTime::now(), false) {
+            tracing::warn!(target: "edge::cache", %error, "an invalidation was not written down");
+        }
+    }
+}
+
+/// The room's handler, of one worker: `next` behind the store.
+pub struct Cache(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    next: Arc<dyn Handler>,
+}
+
+impl Cache {
+    /// Puts the store in front of `next`.
+    pub fn new(shared: Arc<Shared>, next: Arc<dyn Handler>) -> Self {
+        Self(Arc::new(Inner { shared, next }))
+    }
+}
+
+impl Handler for Cache {
+    fn handle(&self, request: Request) -> Answer<'_> {
+        let Some(zone) = request.exchange.zone.cache.clone() else {
+            return self.0.next.handle(request);
+        };
+        Box::pin(async move {
+            let plain = matches!(request.head.method, Method::GET | Method::HEAD)
+                && matches!(request.body, Body::Empty)
+                && !request.head.headers.contains_key(header::UPGRADE);
+            if plain {
+                self.0.clone().cached(zone, request).await
+            } else {
+                self.0.other(&zone, request).await
+            }
+        })
+    }
+}
+
+impl Inner {
+    /// What is not answered from the store.
+    async fn other(&self, zone: &Zone, request: Request) -> Result<Response, Failure> {
+        let metrics = self.shared.store.metrics().zone(&request.exchange.zone.name);
+        let method = request.head.method.clone();
+        let key = resource::key(&request.exchange, &request.head);
+        let mut response = self.next.handle(request).await?;
+        let safe = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+        if !safe && (response.head.status.is_success() || response.head.status.is_redirection()) {
+            for name in [header::LOCATION, header::CONTENT_LOCATION] {
+                if let Some(other) = response
+                    .head
+                    .headers
+                    .get(name)
+                    .and_then(|v| sibling(&key, v.to_str().ok()?))
+                {
+                    self.shared.invalidate(other);
+                }
+            }
+            self.shared.invalidate(key);
+        }
+        if zone.status_field {
+            let told = Told {
+                forward: Some(if safe { Forward::Bypass } else { Forward::Method }),
+                ..Told::default()
+            };
+            told.write(&mut response.head.headers);
+        }
+        response.report.cache = Some(Outcome::Bypass.label());
+        metrics.outcome(Outcome::Bypass);
+        Ok(response)
+    }
+
+    async fn cached(self: Arc<Self>, zone: Arc<Zone>, request: Request) -> Result<Response, Failure> {
+        let wishes = if zone.obey_requests {
+            Wishes::of(&request.head.headers)
+        } else {
+            Wishes::default()
+        };
+        let course = Course {
+            key: resource::key(&request.exchange, &request.head),
+            metrics: self.shared.store.metrics().zone(&request.exchange.zone.name),
+            zone,
+            wishes,
+            head: request.head,
+            exchange: request.exchange,
+        };
+        // What cannot be purged is not stored.
+        if wishes.no_store || !bans::sound(&course.key) {
+            let response = self.next.handle(course.request()).await?;
+            return Ok(course.pass(response, Outcome::Bypass, Forward::Request));
+        }
+        for look in 0..MOST_LOOKS {
+            let now = UnixTime::now();
+            let (stored, forward) = match self.look(&course, now).await {
+                Look::Answered(response) => return Ok(response),
+                Look::Forward(stored, forward) => (stored, forward),
+            };
+            if course.wishes.only_if_cached {
+                let response = Response::new(StatusCode::GATEWAY_TIMEOUT, Body::Empty);
+                return Ok(course.pass(response, Outcome::Miss, forward));
+            }
+            let joins = !course.zone.coalesce.is_zero()
+                && !course.is_head()
+                && (stored.is_some() || !course.is_partial())
+                && forward != Forward::Bypass
+                && look + 1 < MOST_LOOKS
+                && !self.shared.refused(&course.key, now);
+            if !joins {
+                return self.fly(&course, None, stored, forward).await;
+            }
+            let landing = match self.shared.flights.join(&course.key) {
+                Seat::Pilot(pilot) => return self.fly(&course, Some(pilot), stored, forward).await,
+                Seat::Passenger(receiver) => flight::wait(receiver, course.zone.coalesce).await,
+            };
+            match landing {
+                Some(Landing::Stored | Landing::Gone) => {}
+                Some(Landing::Streaming(variant, fill)) => {
+                    let usable = variant.matches(&course.head.headers)
+                        && reuse::judge(&variant, &course.head.headers, &course.wishes, &course.zone, now)
+                            == Reuse::Fresh;
+                    if !usable {
+                        return self.fly(&course, None, stored, forward).await;
+                    }
+                    let content = Content::Streamed {
+                        fill,
+                        first: false,
+                        announced: true,
+                    };
+                    let told = Told {
+                        forward: Some(forward),
+                        collapsed: true,
+                        ..Told::default()
+                    };
+                    return Ok(course.serve(&variant, content, UnixTime::now(), Outcome::Coalesced, told));
+                }
+                Some(Landing::Failed(reason, detail)) => {
+                    let failure = Failure::new(reason, &*detail);
+                    return self.failed(&course, stored, failure);
+                }
+                Some(Landing::Alone) | None => return self.fly(&course, None, stored, forward).await,
+            }
+        }
+        self.fly(&course, None, None, Forward::Bypass).await
+    }
+
+    /// Asks the store.
+    async fn look(self: &Arc<Self>, course: &Course, now: UnixTime) -> Look {
+        let headers = &course.head.headers;
+        let Some(resource) = self.shared.store.find(&course.key).await else {
+            return Look::Forward(None, Forward::UriMiss);
+        };
+        let Some(variant) = resource.select(headers) else {
+            return Look::Forward(None, Forward::VaryMiss);
+        };
+        let reuse = reuse::judge(variant, headers, &course.wishes, &course.zone, now);
+        if reuse == Reuse::Never {
+            return Look::Forward(None, Forward::Bypass);
+        }
+        let body = if course.is_head() && reuse != Reuse::Validate {
+            Some(Bytes::new())
+        } else {
+            self.shared.store.body(variant).await
+        };
+        let Some(body) = body else {
+            return Look::Forward(None, Forward::UriMiss);
+        };
+        let outcome = match reuse {
+            Reuse::Fresh => Outcome::Hit,
+            Reuse::Stale => Outcome::Stale,
+            Reuse::Revalidating => {
+                self.clone().revalidate(course, variant, &body);
+                Outcome::Stale
+            }
+            Reuse::Validate | Reuse::Never => {
+                let fresh = serve::ttl(variant, now) > 0 && !variant.worth.directives.no_cache;
+                let forward = if fresh { Forward::Request } else { Forward::Stale };
+                return Look::Forward(Some((variant.clone(), body)), forward);
+            }
+        };
+        Look::Answered(course.serve(variant, Content::Stored(body), now, outcome, Told::default()))
+    }
+
+    /// Validates a stale response behind its client's back (RFC 5861 section 3), unless somebody does so already.
+    fn revalidate(self: Arc<Self>, course: &Course, variant: &Variant, body: &Bytes) {
+        let Seat::Pilot(pilot) = self.shared.flights.join(&course.key) else {
+            return;
+        };
+        course.metrics.background.inc();
+        let mut head = course.head.clone();
+        head.method = Method::GET;
+        head.extensions.clear();
+        let behind = Course {
+            key: course.key.clone(),
+            zone: course.zone.clone(),
+            wishes: Wishes::default(),
+            metrics: course.metrics.clone(),
+            head,
+            exchange: course.exchange.clone(),
+        };
+        let stored = (variant.clone(), body.clone());
+        tokio::spawn(async move {
+            // Whatever comes of it is in the store; nobody waits for the answer.
+            drop(self.fly(&behind, Some(pilot), Some(stored), Forward::Stale).await);
+        });
+    }
+}
+
+/// What [`Inner::look`] found.
+enum Look {
+    Answered(Response),
+    /// To the origin; with what may answer if it is confirmed.
+    Forward(Option<(Variant, Bytes)>, Forward),
+}
+
+/// The key of what `Location` or `Content-Location` names, where it is on the same origin as `key` (RFC 9111 section 4.4).
+fn sibling(key: &str, location: &str) -> Option<String> {
+    let (zone, url) = key.split_once(' ')?;
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.get(..rest.find('/')?)?;
+    let uri: Uri = location.parse().ok()?;
+    match (uri.scheme_str(), uri.authority()) {
+        (None, None) if location.starts_with('/') => Some(resource::url_key(zone, scheme, authority, location)),
+        (Some(other), Some(host)) if other == scheme => {
+            let target = uri.path_and_query().map_or("/", |target| target.as_str());
+            let sibling = resource::url_key(zone, scheme, &host.as_str().to_ascii_lowercase(), target);
+            let same = sibling.starts_with(&format!("{zone} {scheme}://{authority}/"));
+            same.then_some(sibling)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! `edge worker`: deploys and watches third-party code on a running node, and begins new projects.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::{Args, Subcommand, ValueEnum};
+use http::Method;
+
+use super::{Asked, print};
+use crate::admin::client;
+use crate::base::clock::UnixTime;
+use crate::isolate::compile;
+use crate::isolate::deploy::{Deployed, Status};
+use crate::isolate::log::{Level, Line};
+use crate::isolate::program::Kind;
+use crate::isolate::project;
+
+/// Arguments of `edge worker`.
+#[derive(Debug, Args)]
+pub(super) struct Worker {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a file the worker of a zone: it is compiled, checked, and activated at once or not at all.
+    Deploy {
+        /// The zone's name.
+        zone: String,
+        /// A WebAssembly component, or a script.
+        file: PathBuf,
+    },
+    /// List workers, their versions and figures.
+    List {
+        /// Of this zone alone.
+        zone: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Activate an earlier version.
+    Rollback {
+        /// The zone's name.
+        zone: String,
+        /// Which; left out: the one before the active one.
+        version: Option<u64>,
+    },
+    /// Show what a zone's worker said.
+    Logs {
+        /// The zone's name.
+        zone: String,
+        /// Go on until interrupted.
+        #[arg(long, short)]
+        follow: bool,
+        /// As JSON, one object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a project for a new worker.
+    New {
+        /// The directory, which must not be there yet; its name is the project's.
+        directory: PathBuf,
+        /// The language.
+        #[arg(long, value_enum, default_value = "rust")]
+        lang: Language,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Language {
+    /// A component, by cargo.
+    Rust,
+    /// A script.
+    Js,
+}
+
+/// Arguments of `edge worker-compile`, which the daemon runs.
+#[derive(Debug, Args)]
+pub(super) struct Compile {
+    #[arg(value_enum)]
+    kind: KindArgument,
+    seconds: u64,
+    memory: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum KindArgument {
+    Component,
+    Script,
+}
+
+/// Does what `edge worker-compile` is for.
+pub(super) fn compile(arguments: &Compile) -> anyhow::Result<()> {
+    let kind = match arguments.kind {
+        KindArgument::Component => Kind::Component,
+        KindArgument::Script => Kind::Script,
+    };
+    compile::child(kind, arguments.seconds, arguments.memory).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// Does what `edge worker` says.
+pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
+    let asked = &worker.asked;
+    match &worker.command {
+        Command::Deploy { zone, file } => {
+            let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+            let text = ask(asked, Method::POST, &path("/worker/deploy", zone, "")?, bytes.into())?;
+            let deployed: Deployed = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
+            let version = &deployed.version;
+            let compiled = match version.compile_ms {
+                0 => "compiled before".to_owned(),
+                ms => format!("compiled in {ms} ms"),
+            };
+            print(&format!("{zone}: version {} is active, {compiled}\n", version.number));
+        }
+        Command::Rollback { zone, version } => {
+            let version = version.map(|n| format!("&version={n}")).unwrap_or_default();
+            let text = ask(
+                asked,
+                Method::POST,
+                &path("/worker/rollback", zone, &version)?,
+                Bytes::new(),
+            )?;
+            let deployed: Deployed = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
+            print(&format!("{zone}: version {} is active\n", deployed.version.number));
+        }
+        Command::List { zone, json } => {
+            let path = match zone {
+                Some(zone) => path("/worker", zone, "")?,
+                None => "/worker".to_owned(),
+            };
+            let text = ask(asked, Method::GET, &path, Bytes::new())?;
+            if *json {
+                print(&text);
+            } else {
+                let list: Vec<Status> = serde_json::from_str(&text).context("the daemon's list cannot be read")?;
+                print(&list.iter().map(table).collect::<String>());
+            }
+        }
+        Command::Logs { zone, follow, json } => {
+            let mut after = 0;
+            loop {
+                let path = path("/worker/logs", zone, &format!("&after={after}"))?;
+                let text = ask(asked, Method::GET, &path, Bytes::new())?;
+                let lines: Vec<Line> = serde_json::from_str(&text).context("the daemon's lines cannot be read")?;
+                for line in &lines {
+                    after = after.max(line.number);
+                    print(&if *json {
+                        serde_json::to_string(line)? + "\n"
+                    } else {
+                        human(line)
+                    });
+                }
+                if !follow {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+        Command::New { directory, lang } => {
+            let language = match lang {
+                Language::Rust => project::Language::Rust,
+                Language::Js => project::Language::Js,
+            };
+            project::write(directory, language)?;
+            let next = project::next(directory, language);
+            print(&format!("{}\n{next}", directory.display()));
+        }
+    }
+    Ok(())
+}
+
+fn ask(asked: &Asked, method: Method, path: &str, body: Bytes) -> anyhow::Result<String> {
+    Ok(client::send(
+        &asked.admin,
+        method,
+        path,
+        body,
+        Duration::from_secs(300),
+    )?)
+}
+
+/// Zones' names need no escape in a query; what does is no zone's name.
+fn path(path: &str, zone: &str, more: &str) -> anyhow::Result<String> {
+    let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if zone.is_empty() || !zone.bytes().all(sound) {
+        bail!("\"{zone}\" is no zone name");
+    }
+    Ok(format!("{path}?zone={zone}{more}"))
+}
+
+fn table(status: &Status) -> String {
+    let figures = &status.figures;
+    let mut text = format!(
+        "{}\t{}\t{} requests, {} under way, {} failed, {} us CPU and {} us in all each, at most {} KiB\n",
+        status.zone,
+        match status.active {
+            Some(0) => "file".to_owned(),
+            Some(version) => format!("version {version}"),
+            None => "nothing deployed".to_owned(),
+        },
+        figures.requests,
+        figures.active,
+        figures.failures.values().sum::<u64>(),
+        figures.cpu_us_mean,
+        figures.wall_us_mean,
+        figures.memory_peak_bytes / 1024,
+    );
+    for (reason, count) in &figures.failures {
+        text += &format!("\t\t{count} ended by {reason}\n");
+    }
+    for version in status.versions.iter().rev() {
+        let mark = if Some(version.number) == status.active {
+            '*'
+        } else {
+            ' '
+        };
+        let digest = version.digest.get(..12).unwrap_or_default();
+        let at = httpdate::fmt_http_date(UnixTime::from_millis(version.at).into());
+        text += &format!("\t{mark}{}\t{digest}\t{} bytes\t{at}\n", version.number, version.bytes);
+    }
+    text
+}
+
+fn human(line: &Line) -> String {
+    let level = match line.level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+    };
+    let at = httpdate::fmt_http_date(UnixTime::from_millis(line.at).into());
+    format!("{at}\t{}\t{level}\t{}\n", line.id, line.text)
+}

@@ -1,0 +1,149 @@
+//! What a guest's run costs: processor time measured around every poll of it, a limit that the epoch enforces in between, and
+//! the turns by which guests of one zone that compute for long share a thread with everybody else.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::UpdateDeadline;
+
+use super::error::Ended;
+
+/// One request's account. Shared by its store, whose epoch asks it, and by the task that runs the guest.
+#[derive(Debug)]
+pub struct Meter {
+    budget: u64,
+    spent: AtomicU64,
+    /// The thread's processor time when the poll under way began.
+    began: AtomicU64,
+    /// The guest was interrupted and wants to go on; otherwise it waits for something.
+    interrupted: AtomicBool,
+    memory: AtomicUsize,
+    warm: AtomicBool,
+    turns: Arc<Semaphore>,
+    turn: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Meter {
+    /// With `cpu` to spend. Of the guests that share `turns`, so many as it has permits run for longer than one tick at once.
+    pub(super) fn new(cpu: Duration, turns: Arc<Semaphore>) -> Arc<Self> {
+        Arc::new(Self {
+            budget: nanos(cpu),
+            spent: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            interrupted: AtomicBool::new(false),
+            memory: AtomicUsize::new(0),
+            warm: AtomicBool::new(false),
+            turns,
+            turn: Mutex::new(None),
+        })
+    }
+
+    /// Processor time so far, what is under way left aside.
+    pub fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Relaxed))
+    }
+
+    /// The most bytes of linear memory the guest has had.
+    pub fn memory(&self) -> usize {
+        self.memory.load(Relaxed)
+    }
+
+    /// Whether an instance was reused.
+    pub fn is_warm(&self) -> bool {
+        self.warm.load(Relaxed)
+    }
+
+    /// An instance was reused.
+    pub(super) fn warm(&self) {
+        self.warm.store(true, Relaxed);
+    }
+
+    /// The guest has so much linear memory now.
+    pub(super) fn holds(&self, bytes: usize) {
+        self.memory.fetch_max(bytes, Relaxed);
+    }
+
+    /// The epoch ticked while the guest ran: it goes on when others had their turn, or is over its budget.
+    pub(super) fn tick(self: &Arc<Self>) -> wasmtime::Result<UpdateDeadline> {
+        let running = thread_time().saturating_sub(self.began.load(Relaxed));
+        if self.spent.load(Relaxed).saturating_add(running) >= self.budget {
+            return Err(Ended::Cpu.into());
+        }
+        self.interrupted.store(true, Relaxed);
+        let this = self.clone();
+        Ok(UpdateDeadline::YieldCustom(
+            1,
+            Box::pin(async move {
+                let held = this.turn().is_some();
+                if !held {
+                    // Closed never: the zone keeps it.
+                    let turn = this.turns.clone().acquire_owned().await.ok();
+                    *this.turn() = turn;
+                }
+                // Behind everything that is ready, sockets included.
+                tokio::task::yield_now().await;
+                this.interrupted.store(false, Relaxed);
+            }),
+        ))
+    }
+
+    fn turn(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) {
+        self.began.store(thread_time(), Relaxed);
+    }
+
+    fn leave(&self) {
+        let spent = thread_time().saturating_sub(self.began.load(Relaxed));
+        self.spent.fetch_add(spent, Relaxed);
+        if !self.interrupted.load(Relaxed) {
+            // It waits for another, perhaps for one of its own zone: the turn must not wait with it.
+            self.turn().take();
+        }
+    }
+}
+
+/// A guest's run under its meter.
+pub(super) struct Metered<F> {
+    meter: Arc<Meter>,
+    run: Pin<Box<F>>,
+}
+
+impl<F: Future> Metered<F> {
+    pub(super) fn new(meter: Arc<Meter>, run: F) -> Self {
+        Self {
+            meter,
+            run: Box::pin(run),
+        }
+    }
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.meter.enter();
+        let polled = self.run.as_mut().poll(cx);
+        self.meter.leave();
+        polled
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Processor time of this thread, nanoseconds.
+fn thread_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,374 @@
+//! From a file to what answers: compile once, check, link, activate; on any mistake the old one keeps serving. Requests under
+//! way end on the version they began with.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use wasmtime::component::Component;
+
+use super::artifact::{self, Digest, Sound};
+use super::compile;
+use super::component::Proxied;
+use super::error::Error;
+use super::isolates::Isolates;
+use super::js::Script;
+use super::keyvalue::Vault;
+use super::metrics::Summary;
+use super::program::{Kind, Program};
+use super::slots::Slots;
+use super::tenant::{Active, Tenant};
+use super::versions::{self, Version, Versions};
+use crate::base::clock::UnixTime;
+use crate::config;
+
+/// Tenants that were checked and can be put into force.
+pub struct Plan {
+    tenants: HashMap<Arc<str>, Arc<Tenant>>,
+    changes: Vec<Change>,
+}
+
+struct Change {
+    tenant: Arc<Tenant>,
+    /// What answers from now on; `None`: what does already.
+    active: Option<Active>,
+    slots: (usize, usize),
+    vault: Option<Arc<Vault>>,
+}
+
+/// What `edge worker deploy` and `rollback` did.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Deployed {
+    /// The zone.
+    pub zone: String,
+    /// The version that answers now.
+    pub version: Version,
+}
+
+/// A zone's worker, for `/status` and `edge worker list`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Status {
+    /// The zone.
+    pub zone: String,
+    /// The version that answers; 0: a file of the configuration; `None`: nothing was deployed yet.
+    pub active: Option<u64>,
+    /// SHA-256 of what answers, hexadecimal.
+    pub digest: Option<String>,
+    /// What it is.
+    pub kind: Option<Kind>,
+    /// Its versions, the oldest first.
+    pub versions: Vec<Version>,
+    /// Its figures since the node started.
+    pub figures: Summary,
+}
+
+/// A program, and what making it took.
+struct Loaded {
+    program: Arc<dyn Program>,
+    kind: Kind,
+    compiled: Duration,
+}
+
+/// Code that is mapped: zones that deploy the same share it.
+pub(super) type Mapped = HashMap<Digest, Weak<Component>>;
+
+impl Isolates {
+    /// Checks what `zones` want: opens their stores, reads, compiles and links their workers. Blocks, for as long as compiling
+    /// what is new takes. What was deployed before and cannot be loaded any more is logged; its zone has no worker then.
+    ///
+    /// # Errors
+    /// A file of the configuration that is no worker, or a store that cannot be opened.
+    pub fn plan(&self, zones: &[config::Zone]) -> Result<Plan, Error> {
+        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.tenants.load();
+        let mut plan = Plan {
+            tenants: HashMap::new(),
+            changes: Vec::new(),
+        };
+        for zone in zones {
+            let Some(worker) = &zone.worker else { continue };
+            let tenant = match old.get(&zone.name) {
+                Some(tenant) => tenant.clone(),
+                None => Arc::new(Tenant::new(
+                    zone.name.clone(),
+                    &worker.limits,
+                    self.turns,
+                    &self.metrics,
+                )),
+            };
+            let active = match &worker.file {
+                Some((path, _)) => self.configured(&tenant, path)?,
+                None => self.deployed(&tenant),
+            };
+            let vault = match (&worker.keyvalue, tenant.vault.load_full()) {
+                (None, _) => None,
+                (Some(limits), Some(vault)) => {
+                    vault.adjust(limits.clone());
+                    Some(vault)
+                }
+                (Some(limits), None) => {
+                    let directory = self.config.state_directory.join("stored");
+                    artifact::directory(&directory)?;
+                    let path = directory.join(format!("{}.redb", zone.name));
+                    Some(Arc::new(Vault::open(&path, &zone.name, limits.clone())?))
+                }
+            };
+            plan.changes.push(Change {
+                tenant: tenant.clone(),
+                active,
+                slots: (worker.limits.concurrency, worker.limits.nested),
+                vault,
+            });
+            plan.tenants.insert(zone.name.clone(), tenant);
+        }
+        Ok(plan)
+    }
+
+    /// Puts `plan` into force.
+    pub fn install(&self, plan: Plan) {
+        for change in plan.changes {
+            let tenant = change.tenant;
+            if let Some(active) = change.active {
+                tenant.active.store(Some(Arc::new(active)));
+            }
+            tenant.vault.store(change.vault);
+            if tenant.slots.load().size() != change.slots {
+                let (outer, nested) = change.slots;
+                tenant.slots.store(Arc::new(Slots::new(outer, nested)));
+            }
+        }
+        self.tenants.store(Arc::new(plan.tenants));
+        self.prune();
+    }
+
+    fn configured(&self, tenant: &Tenant, path: &Path) -> Result<Option<Active>, Error> {
+        let bytes = std::fs::read(path).map_err(artifact::failed(path, "the worker cannot be read"))?;
+        let digest = Digest::of(&bytes);
+        let same = |active: &Arc<Active>| active.version == 0 && active.digest == digest.hex();
+        if tenant.active.load().as_ref().is_some_and(same) {
+            return Ok(None);
+        }
+        let loaded = self.load(&bytes, digest)?;
+        tenant.counts.compiled(loaded.compiled);
+        Ok(Some(Active {
+            program: loaded.program,
+            version: 0,
+            digest: digest.hex(),
+        }))
+    }
+
+    fn deployed(&self, tenant: &Tenant) -> Option<Active> {
+        if tenant.active.load().as_ref().is_some_and(|active| active.version > 0) {
+            return None;
+        }
+        match self.stored(&tenant.name) {
+            Ok(active) => active,
+            Err(error) => {
+                tracing::error!(target: "edge::isolate", zone = %tenant.name, %error, "the zone has no worker now");
+                None
+            }
+        }
+    }
+
+    /// What was active when the node last ran.
+    fn stored(&self, zone: &str) -> Result<Option<Active>, Error> {
+        let directory = self.directory(zone);
+        let versions = Versions::read(&directory)?;
+        let Some(version) = versions.current() else {
+            return Ok(None);
+        };
+        let loaded = self.load_version(&directory, version)?;
+        Ok(Some(Active {
+            program: loaded.program,
+            version: version.number,
+            digest: version.digest.clone(),
+        }))
+    }
+
+    fn load_version(&self, directory: &Path, version: &Version) -> Result<Loaded, Error> {
+        let path = versions::file(directory, &version.digest);
+        let bytes = std::fs::read(&path).map_err(artifact::failed(&path, "the worker cannot be read"))?;
+        let digest = Digest::of(&bytes);
+        if digest.hex() != version.digest {
+            return Err(Error::Tampered(path));
+        }
+        self.load(&bytes, digest)
+    }
+
+    fn load(&self, bytes: &[u8], digest: Digest) -> Result<Loaded, Error> {
+        if bytes.len() as u64 > self.config.worker_bytes {
+            let what = format!(
+                "it is longer than [isolate] worker_bytes, {} bytes",
+                self.config.worker_bytes
+            );
+            return Err(Error::Refused(what));
+        }
+        let kind = compile::kind(bytes)?;
+        let mut compiled = Duration::ZERO;
+        let code = match self.artifacts.read(digest, kind)? {
+            Some(code) => code,
+            None => {
+                let began = Instant::now();
+                let code = match kind {
+                    Kind::Component => compile::compile(bytes, kind, &self.config)?,
+                    Kind::Script => compile::compile(&self.scripts.to_compile(self, bytes)?, kind, &self.config)?,
+                };
+                compiled = began.elapsed();
+                self.artifacts.write(digest, kind, &code)?;
+                let none = || Error::Compile("left no code".to_owned());
+                self.artifacts.read(digest, kind)?.ok_or_else(none)?
+            }
+        };
+        let program: Arc<dyn Program> = match kind {
+            Kind::Component => {
+                let component = self.component(digest, &code)?;
+                Arc::new(Proxied::new(self.engine(), &self.linker, component)?)
+            }
+            Kind::Script => {
+                let image = super::engine::map_module(self.engine(), &code)?;
+                Arc::new(Script::new(self.engine().clone(), self.scripts.shared(self)?, image)?)
+            }
+        };
+        Ok(Loaded {
+            program,
+            kind,
+            compiled,
+        })
+    }
+
+    fn component(&self, digest: Digest, code: &Sound) -> Result<Arc<Component>, Error> {
+        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(component) = mapped.get(&digest).and_then(Weak::upgrade) {
+            return Ok(component);
+        }
+        let component = super::engine::map(self.engine(), code)?;
+        let component = Arc::new(component);
+        mapped.retain(|_, component| component.strong_count() > 0);
+        mapped.insert(digest, Arc::downgrade(&component));
+        Ok(component)
+    }
+
+    fn directory(&self, zone: &str) -> PathBuf {
+        // A zone may be called "..".
+        self.config.state_directory.join("zones").join(format!("zone-{zone}"))
+    }
+
+    /// A tenant whose worker is deployed and not a file of the configuration.
+    fn deployable(&self, zone: &str) -> Result<Arc<Tenant>, Error> {
+        let tenant = self.tenant(zone).ok_or_else(|| Error::NoWorker(zone.to_owned()))?;
+        let zones = self.zones().load();
+        let known = zones.all().iter().find(|known| *known.name == *zone);
+        match known.and_then(|zone| zone.worker.as_ref()) {
+            None => Err(Error::NoWorker(zone.to_owned())),
+            Some(worker) if worker.file.is_some() => Err(Error::FromFile(zone.to_owned())),
+            Some(_) => Ok(tenant),
+        }
+    }
+
+    /// Makes `bytes` the worker of `zone`. Blocks while it is compiled.
+    ///
+    /// # Errors
+    /// Why not, for who deploys; the old one keeps serving then.
+    pub fn deploy(&self, zone: &str, bytes: &[u8]) -> Result<Deployed, Error> {
+        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenant = self.deployable(zone)?;
+        let digest = Digest::of(bytes);
+        let loaded = self.load(bytes, digest)?;
+        let directory = self.directory(zone);
+        let mut versions = Versions::read(&directory)?;
+        let version = Version {
+            number: 0,
+            digest: digest.hex(),
+            kind: loaded.kind,
+            bytes: bytes.len() as u64,
+            at: UnixTime::now().millis(),
+            compile_ms: u64::try_from(loaded.compiled.as_millis()).unwrap_or(u64::MAX),
+        };
+        let number = versions.add(version, self.config.versions);
+        versions.write(&directory, Some(bytes))?;
+        tenant.counts.compiled(loaded.compiled);
+        self.activate(&tenant, loaded.program, number, digest.hex());
+        self.prune();
+        let version = versions.current().cloned();
+        let version = version.ok_or_else(|| Error::Refused("it was removed at once".to_owned()))?;
+        Ok(Deployed {
+            zone: zone.to_owned(),
+            version,
+        })
+    }
+
+    /// Makes version `number` of `zone` the active one again; without a number, the one before.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be loaded any more; the active one keeps serving then.
+    pub fn rollback(&self, zone: &str, number: Option<u64>) -> Result<Deployed, Error> {
+        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenant = self.deployable(zone)?;
+        let directory = self.directory(zone);
+        let mut versions = Versions::read(&directory)?;
+        let found = match number {
+            Some(number) => versions.find(number),
+            None => versions.previous(),
+        };
+        let version = found.cloned().ok_or_else(|| Error::NoVersion {
+            zone: zone.to_owned(),
+            version: number.map_or_else(|| "before the active one".to_owned(), |n| n.to_string()),
+        })?;
+        let loaded = self.load_version(&directory, &version)?;
+        versions.active = version.number;
+        versions.write(&directory, None)?;
+        self.activate(&tenant, loaded.program, version.number, version.digest.clone());
+        Ok(Deployed {
+            zone: zone.to_owned(),
+            version,
+        })
+    }
+
+    /// Every zone that has a worker, by name.
+    pub fn status(&self) -> Vec<Status> {
+        let tenants = self.tenants.load();
+        let mut all: Vec<Status> = tenants.values().map(|tenant| self.one(tenant)).collect();
+        all.sort_by(|a, b| a.zone.cmp(&b.zone));
+        all
+    }
+
+    fn one(&self, tenant: &Tenant) -> Status {
+        let active = tenant.active.load();
+        let active = active.as_ref();
+        Status {
+            zone: tenant.name.to_string(),
+            active: active.map(|active| active.version),
+            digest: active.map(|active| active.digest.clone()),
+            kind: active.map(|active| active.program.kind()),
+            // A list that cannot be read is said to who deploys next.
+            versions: Versions::read(&self.directory(&tenant.name)).unwrap_or_default().all,
+            figures: tenant.summary(),
+        }
+    }
+
+    fn activate(&self, tenant: &Tenant, program: Arc<dyn Program>, version: u64, digest: String) {
+        tracing::info!(target: "edge::isolate", zone = %tenant.name, version, digest, "activated");
+        tenant.active.store(Some(Arc::new(Active {
+            program,
+            version,
+            digest,
+        })));
+    }
+
+    /// Removes compiled code that no version of any zone wants.
+    fn prune(&self) {
+        let mut wanted: HashSet<String> = self.scripts.digests().collect();
+        for tenant in self.tenants.load().values() {
+            if let Some(active) = tenant.active.load().as_ref() {
+                wanted.insert(active.digest.clone());
+            }
+            let Ok(versions) = Versions::read(&self.directory(&tenant.name)) else {
+                return;
+            };
+            wanted.extend(versions.all.into_iter().map(|version| version.digest));
+        }
+        self.artifacts.prune(&wanted);
+    }
+}

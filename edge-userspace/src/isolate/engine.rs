@@ -1,0 +1,250 @@
+//! The one engine of a node: how code is compiled and where instances live. Made by `node` and, with room for no instance, by
+//! the process that compiles. All workers of all zones, whatever their language, share it.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Thread;
+use std::time::Duration;
+
+use ring::digest::{Context, SHA256};
+use wasmtime::component::Component;
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, Module, PoolingAllocationConfig};
+
+use super::artifact::Sound;
+use super::error::Error;
+use crate::config::isolate::{MEMORY_MOST, TABLE_MOST};
+
+/// Between two ticks of the epoch: as long as a guest runs before others get their turn.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// Ticks without a guest before the ticker sleeps until the next one.
+const IDLE_TICKS: u32 = 1_000;
+
+/// Bytes of a guest's stack; beyond: the trap `stack`.
+const WASM_STACK: usize = 1_280 << 10;
+/// Bytes of the stack that guest and host functions share; the host's part is what is left of it.
+const HOST_STACK: usize = 2 << 20;
+
+/// Bytes of a memory slot that are cleared by hand rather than given back to the kernel: a page fault costs more than
+/// clearing the page that it would bring.
+const KEEP_RESIDENT: usize = 1 << 20;
+
+/// Slots that stay warm when they are not in use; each may keep [`KEEP_RESIDENT`].
+const WARM_SLOTS: u32 = 64;
+
+/// Core modules, memories and tables of one component. componentize-js makes the most: 9 modules, 1 memory, 4 tables.
+const MODULES_PER_WORKER: u32 = 16;
+const MEMORIES_PER_WORKER: u32 = 2;
+const TABLES_PER_WORKER: u32 = 8;
+
+/// The engine, with the clock that interrupts guests.
+#[derive(Clone)]
+pub struct Engine {
+    wasm: wasmtime::Engine,
+    ticker: Arc<Ticker>,
+}
+
+/// Counts guests that began, and knows whether the thread that ticks sleeps.
+struct Ticker {
+    begun: AtomicU64,
+    asleep: AtomicBool,
+    thread: Thread,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine with room for `instances` at once. Reserves their address space and starts the thread that ticks.
+    ///
+    /// # Errors
+    /// The address space cannot be had, or the thread not be started.
+    pub fn new(instances: u32) -> Result<Self, Error> {
+        let wasm = wasmtime::Engine::new(&settings(instances)).map_err(|e| Error::Engine(format!("{e:#}")))?;
+        let weak = wasm.weak();
+        let (hand, handed) = std::sync::mpsc::channel::<Arc<Ticker>>();
+        let thread = std::thread::Builder::new()
+            .name("epoch".to_owned())
+            .spawn(move || {
+                if let Ok(ticker) = handed.recv() {
+                    ticker.run(&weak);
+                }
+            })
+            .map_err(|e| Error::Engine(format!("the thread that ticks cannot be started: {e}")))?;
+        let ticker = Arc::new(Ticker {
+            begun: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            thread: thread.thread().clone(),
+        });
+        // The thread waits for it and cannot have ended.
+        let _ = hand.send(ticker.clone());
+        Ok(Self { wasm, ticker })
+    }
+
+    /// Wasmtime's own.
+    pub fn wasm(&self) -> &wasmtime::Engine {
+        &self.wasm
+    }
+
+    /// A guest begins: the epoch must tick from here on.
+    pub fn awake(&self) {
+        self.ticker.begun.fetch_add(1, Ordering::SeqCst);
+        if self.ticker.asleep.load(Ordering::SeqCst) {
+            self.ticker.thread.unpark();
+        }
+    }
+
+    /// Names what this engine can run: code compiled under another name must be compiled again. Changes with wasmtime's
+    /// version, its settings and the processor.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        fingerprint(&self.wasm)
+    }
+}
+
+/// As [`Engine::fingerprint`].
+pub(super) fn fingerprint(wasm: &wasmtime::Engine) -> [u8; 32] {
+    struct Sha(Context);
+    impl Hasher for Sha {
+        fn finish(&self) -> u64 {
+            0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut sha = Sha(Context::new(&SHA256));
+    wasm.precompile_compatibility_hash().hash(&mut sha);
+    let mut name = [0; 32];
+    for (to, from) in name.iter_mut().zip(sha.0.finish().as_ref()) {
+        *to = *from;
+    }
+    name
+}
+
+/// Maps compiled code.
+///
+/// # Errors
+/// [`Error::Refused`]: it is of another engine.
+pub(super) fn map(engine: &Engine, code: &Sound) -> Result<Component, Error> {
+    #[expect(
+        unsafe_code,
+        reason = "wasmtime trusts compiled code; `Sound` is code that this node wrote"
+    )]
+    // SAFETY: a `Sound` is a file whose MAC, with a key that only this node has, covers all its bytes, and wasmtime's compiler
+    // in a process of this node wrote them. The directory is closed to other users, so nobody changes the mapped file.
+    let mapped = unsafe { Component::deserialize_file(&engine.wasm, code.path()) };
+    mapped.map_err(|e| Error::Refused(format!("{e:#}")))
+}
+
+/// Maps the compiled code of a core module.
+///
+/// # Errors
+/// [`Error::Refused`]: it is of another engine.
+pub(super) fn map_module(engine: &Engine, code: &Sound) -> Result<Module, Error> {
+    #[expect(
+        unsafe_code,
+        reason = "wasmtime trusts compiled code; `Sound` is code that this node wrote"
+    )]
+    // SAFETY: as in `map`.
+    let mapped = unsafe { Module::deserialize_file(&engine.wasm, code.path()) };
+    mapped.map_err(|e| Error::Refused(format!("{e:#}")))
+}
+
+/// Compiled code of a core module, as the daemon handed it to the process that compiles.
+///
+/// # Errors
+/// [`Error::Engine`]: it is of another engine.
+pub(super) fn handed(engine: &Engine, code: &[u8]) -> Result<Module, Error> {
+    #[expect(
+        unsafe_code,
+        reason = "wasmtime trusts compiled code; this came from the daemon, which checked it"
+    )]
+    // SAFETY: the daemon reads it from a `Sound` and writes it to the standard input of a process that it started itself, before
+    // anything of a tenant.
+    let module = unsafe { Module::deserialize(&engine.wasm, code) };
+    module.map_err(|e| Error::Engine(format!("{e:#}")))
+}
+
+impl Ticker {
+    fn run(&self, engine: &wasmtime::EngineWeak) {
+        let (mut seen, mut idle) = (0, 0);
+        loop {
+            std::thread::sleep(TICK);
+            let Some(engine) = engine.upgrade() else { return };
+            engine.increment_epoch();
+            let begun = self.begun.load(Ordering::SeqCst);
+            idle = if begun == seen { idle + 1 } else { 0 };
+            seen = begun;
+            if idle >= IDLE_TICKS {
+                self.asleep.store(true, Ordering::SeqCst);
+                // A guest that began before the store above is seen here; one that begins later wakes us.
+                if self.begun.load(Ordering::SeqCst) == seen && engine_is_idle(&engine) {
+                    drop(engine);
+                    std::thread::park_timeout(Duration::from_secs(1));
+                }
+                self.asleep.store(false, Ordering::SeqCst);
+                idle = 0;
+            }
+        }
+    }
+}
+
+/// Whether no instance lives that a longer tick would let run on: one that began long ago may still loop.
+fn engine_is_idle(engine: &wasmtime::Engine) -> bool {
+    engine
+        .pooling_allocator_metrics()
+        .is_none_or(|metrics| metrics.core_instances() == 0)
+}
+
+/// The settings that compiling and running must share.
+pub(super) fn settings(instances: u32) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    let memory = usize::try_from(MEMORY_MOST).unwrap_or(usize::MAX);
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(4))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(2))
+        .total_stacks(instances)
+        .max_core_instances_per_component(MODULES_PER_WORKER)
+        .max_memories_per_component(MEMORIES_PER_WORKER)
+        .max_tables_per_component(TABLES_PER_WORKER)
+        .max_memory_size(memory)
+        .table_elements(TABLE_MOST)
+        .max_core_instance_size(4 << 20)
+        .max_component_instance_size(1 << 20)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(64 << 10)
+        .max_unused_warm_slots(WARM_SLOTS)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(HOST_STACK)
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false)
+        // A trap's reason is all that is said of it: no guest's frames, and no tables for them in each zone's code.
+        .wasm_backtrace_max_frames(None)
+        .generate_address_map(false)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Code of the process that compiles would be refused by the one that runs it.
+    #[test]
+    fn room_does_not_change_what_code_is_compiled_to() {
+        let small = wasmtime::Engine::new(&settings(1)).unwrap();
+        let large = wasmtime::Engine::new(&settings(16)).unwrap();
+        assert_eq!(fingerprint(&small), fingerprint(&large));
+    }
+}

@@ -1,0 +1,286 @@
+//! What one request's guest may use: its meter, its zone's settings and log, and whom it may ask. Made by `handler`, held by
+//! the guest's store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{StatusCode, Uri};
+
+use super::budget::Meter;
+use super::tenant::Tenant;
+use crate::config::Origin;
+use crate::config::value::OriginAddress;
+use crate::http::body::Body;
+use crate::http::handler::{Fault, Handler, Reason};
+use crate::http::message::{Exchange, Request, Response};
+use crate::zones::{Current, Zone};
+
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// Requests within requests: how deep.
+pub(super) const DEPTH: u32 = 8;
+
+/// One request's guest, as the host knows it.
+pub struct Grant {
+    /// Its zone.
+    pub tenant: Arc<Tenant>,
+    /// Its account.
+    pub meter: Arc<Meter>,
+    /// The request it answers.
+    pub exchange: Exchange,
+    /// Bytes it may still log.
+    pub(super) log_left: AtomicUsize,
+    pub(super) lineage: Lineage,
+    pub(super) reach: Arc<Reach>,
+}
+
+/// Who asks whom: carried by a sub-request among its extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Lineage {
+    /// Requests above this one, on this node and, by `CDN-Loop`, on others.
+    pub(super) depth: u32,
+    /// Of them on others.
+    outside: u32,
+    /// Sub-requests that are left to the whole tree of requests that one client's request grew.
+    pub(super) left: Arc<AtomicU32>,
+    /// `CDN-Loop` as it came (RFC 8586): a guest must not be able to take it off.
+    pub(super) passed: Arc<[HeaderValue]>,
+}
+
+/// What sub-requests can reach from a worker thread.
+pub(super) struct Reach {
+    pub(super) zones: Current,
+    /// Zones' own handlers, behind their gates.
+    pub(super) router: std::sync::Weak<dyn Handler>,
+    /// Servers.
+    pub(super) origin: Arc<dyn Handler>,
+}
+
+/// Why a sub-request got no response. What a guest is told: plain words, nothing of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The zone may not ask there.
+    #[error("not allowed")]
+    Denied,
+    /// Too many requests within this one.
+    #[error("too many sub-requests")]
+    TooMany,
+    /// Too deep.
+    #[error("a loop")]
+    Loop,
+    /// No host, or a request that cannot be sent.
+    #[error("malformed")]
+    Malformed,
+    /// Nothing there, or refused.
+    #[error("unreachable")]
+    Unreachable,
+    /// Not in time.
+    #[error("timed out")]
+    Timeout,
+    /// The other side did not speak HTTP.
+    #[error("protocol error")]
+    Protocol,
+    /// No room.
+    #[error("overloaded")]
+    Overload,
+}
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grant")
+            .field("zone", &self.exchange.zone.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lineage {
+    /// Of a request that came from outside.
+    pub(super) fn root(headers: &HeaderMap, subrequests: u32) -> Self {
+        let passed: Arc<[HeaderValue]> = headers.get_all(CDN_LOOP).iter().cloned().collect();
+        let passes = passed
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+            .filter(|id| {
+                id.split(|b| *b == b';')
+                    .next()
+                    .is_some_and(|id| id.trim_ascii() == b"edge")
+            })
+            .count();
+        let passes = u32::try_from(passes).unwrap_or(u32::MAX);
+        // A tree that goes on over several nodes, or round the world to this one, must not grow by a power each time.
+        let left = subrequests.checked_shr(passes.saturating_mul(3)).unwrap_or(0);
+        Self {
+            depth: passes,
+            outside: passes,
+            left: Arc::new(AtomicU32::new(left)),
+            passed,
+        }
+    }
+}
+
+impl Lineage {
+    /// Whether another guest of this node waits for the request.
+    pub(super) fn is_nested(&self) -> bool {
+        self.depth > self.outside
+    }
+}
+
+impl Grant {
+    /// Sends a request on the guest's behalf: to its zone's origin, another zone, or a server elsewhere, where it may. The
+    /// target is absolute. The response streams; dropping the future or the response's body cancels.
+    ///
+    /// # Errors
+    /// As [`Refused`] says. A zone or an origin of a zone that fails is a response, as a client would see it.
+    pub async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Refused> {
+        let began = Instant::now();
+        let outcome = self.dispatch(request, began).await;
+        let (to, outcome) = match outcome {
+            Ok((to, response)) => (to, Ok(response)),
+            Err(refused) => (None, Err(refused)),
+        };
+        self.tenant.counts.subrequest(outcome.is_ok());
+        if matches!(outcome, Err(Refused::TooMany)) {
+            // A guest may try as often as it likes, and the log would grow with it.
+            return Err(Refused::TooMany);
+        }
+        tracing::info!(
+            target: "edge::isolate",
+            id = %self.exchange.id,
+            zone = to.as_deref(),
+            caller = %self.exchange.zone.name,
+            depth = self.lineage.depth.saturating_add(1),
+            status = outcome.as_ref().ok().map(|r| r.head.status.as_u16()),
+            refused = outcome.as_ref().err().map(tracing::field::display),
+            first_byte_ms = began.elapsed().as_secs_f64() * 1e3,
+            "sub-request"
+        );
+        outcome.map(|response| http::Response::from_parts(response.head, response.body))
+    }
+
+    async fn dispatch(
+        &self,
+        request: http::Request<Body>,
+        started: Instant,
+    ) -> Result<(Option<Arc<str>>, Response), Refused> {
+        let count = |left: u32| left.checked_sub(1);
+        if self.lineage.left.fetch_update(Relaxed, Relaxed, count).is_err() {
+            return Err(Refused::TooMany);
+        }
+        let depth = self.lineage.depth.saturating_add(1);
+        if depth > DEPTH {
+            return Err(Refused::Loop);
+        }
+        let (mut head, body) = request.into_parts();
+        let authority = head.uri.authority().cloned().ok_or(Refused::Malformed)?;
+        let (way, zone) = self.way(&authority, head.uri.scheme())?;
+        let path = head.uri.path_and_query().cloned();
+        head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        head.version = http::Version::HTTP_11;
+        head.extensions.clear();
+        head.headers.remove(CDN_LOOP);
+        for value in &*self.lineage.passed {
+            head.headers.append(CDN_LOOP, value.clone());
+        }
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refused::Malformed)?;
+        head.headers.insert(HOST, host);
+        let exchange = Exchange {
+            id: self.exchange.id,
+            peer: self.exchange.peer.clone(),
+            host: authority.as_str().to_ascii_lowercase().into(),
+            zone,
+            started,
+        };
+        let name = exchange.zone.name.clone();
+        match way {
+            Way::Origin => {
+                let request = Request { head, body, exchange };
+                let response = match self.reach.origin.handle(request).await {
+                    Ok(response) => response,
+                    // Said by the origin, in effect: there is no such file.
+                    Err(failure) if failure.reason.fault() == Fault::Client => {
+                        Response::new(failure.reason.status(), Body::Empty)
+                    }
+                    Err(failure) => return Err(refused(failure.reason)),
+                };
+                Ok((None, response))
+            }
+            Way::Zone => {
+                let lineage = Lineage {
+                    depth,
+                    ..self.lineage.clone()
+                };
+                head.extensions.insert(lineage);
+                let router = self.reach.router.upgrade().ok_or(Refused::Unreachable)?;
+                let response = match router.handle(Request { head, body, exchange }).await {
+                    Ok(response) => response,
+                    Err(failure) => Response::new(failure.reason.status(), Body::Empty),
+                };
+                Ok((Some(name), response))
+            }
+        }
+    }
+
+    /// Where a request for `authority` goes.
+    fn way(&self, authority: &Authority, scheme: Option<&Scheme>) -> Result<(Way, Arc<Zone>), Refused> {
+        let own = &self.exchange.zone;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let zones = self.reach.zones.load();
+        let Some(worker) = &own.worker else {
+            return Err(Refused::Denied);
+        };
+        if let Some(zone) = zones.named(&host) {
+            if zone.name == own.name {
+                if matches!(own.origin, Origin::None) {
+                    return Err(Refused::Denied);
+                }
+                return Ok((Way::Origin, own.clone()));
+            }
+            if worker.zones.contains(&zone.name) {
+                return Ok((Way::Zone, zone.clone()));
+            }
+        }
+        let tls = scheme.is_none_or(|scheme| *scheme == Scheme::HTTPS);
+        let asked = OriginAddress {
+            tls,
+            host,
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        };
+        let found = own.elsewhere.iter().find(|(address, _)| *address == asked);
+        found
+            .map(|(_, zone)| (Way::Origin, zone.clone()))
+            .ok_or(Refused::Denied)
+    }
+}
+
+enum Way {
+    Origin,
+    Zone,
+}
+
+fn refused(reason: Reason) -> Refused {
+    match reason {
+        Reason::OriginTimeout | Reason::WorkerTimeout | Reason::ClientTimeout => Refused::Timeout,
+        Reason::OriginMalformed | Reason::Malformed => Refused::Protocol,
+        Reason::Overload => Refused::Overload,
+        Reason::NotFound => Refused::Denied,
+        _ => Refused::Unreachable,
+    }
+}
+
+/// The status that stands for `refused` where a response must be had.
+impl From<Refused> for StatusCode {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Denied => Self::FORBIDDEN,
+            Refused::TooMany | Refused::Overload => Self::SERVICE_UNAVAILABLE,
+            Refused::Loop => Self::LOOP_DETECTED,
+            Refused::Malformed => Self::BAD_REQUEST,
+            Refused::Unreachable | Refused::Protocol => Self::BAD_GATEWAY,
+            Refused::Timeout => Self::GATEWAY_TIMEOUT,
+        }
+    }
+}

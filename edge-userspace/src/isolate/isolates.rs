@@ -1,0 +1,95 @@
+//! The room as a whole: the engine, the tenants, what is deployed and what it was compiled to. Made by `node`, shared by all
+//! worker threads; asked by the control commands.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use wasmtime::component::Linker;
+
+use super::artifact::{Artifacts, directory};
+use super::component::Host;
+use super::deploy::Mapped;
+use super::engine::Engine;
+use super::error::Error;
+use super::js::Scripts;
+use super::metrics::Metrics;
+use super::slots::Slots;
+use super::tenant::Tenant;
+use crate::config::{self, Config};
+use crate::zones::Current;
+
+/// Everything that workers need.
+pub struct Isolates {
+    engine: Engine,
+    pub(super) linker: Linker<Host>,
+    zones: Current,
+    pub(super) tenants: ArcSwap<HashMap<Arc<str>, Arc<Tenant>>>,
+    slots: Slots,
+    pub(super) metrics: Metrics,
+    pub(super) config: config::isolate::Node,
+    pub(super) turns: usize,
+    pub(super) artifacts: Artifacts,
+    pub(super) mapped: Mutex<Mapped>,
+    pub(super) scripts: Scripts,
+    /// Held by whoever changes what is deployed.
+    pub(super) busy: Mutex<()>,
+}
+
+impl Isolates {
+    /// For the zones of `config` that have a worker. What they stored and deployed is opened by
+    /// [`Isolates::plan`].
+    ///
+    /// # Errors
+    /// The engine or the state directory cannot be had.
+    pub fn new(config: &Config, zones: Current, metrics: Metrics) -> Result<Arc<Self>, Error> {
+        let engine = Engine::new(config.isolate.instances)?;
+        let linker = super::component::linker(&engine)?;
+        directory(&config.isolate.state_directory)?;
+        let artifacts = Artifacts::open(&config.isolate.state_directory, engine.fingerprint())?;
+        let all = usize::try_from(config.isolate.instances).unwrap_or(usize::MAX);
+        Ok(Arc::new(Self {
+            linker,
+            zones,
+            tenants: ArcSwap::default(),
+            // What is left of the pool is for instances that wait to be reused.
+            slots: Slots::new(all / 8 * 5, all / 8 * 2),
+            metrics,
+            config: config.isolate.clone(),
+            turns: config.server.workers,
+            artifacts,
+            mapped: Mutex::default(),
+            scripts: Scripts::new()?,
+            busy: Mutex::default(),
+            engine,
+        }))
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn zones(&self) -> &Current {
+        &self.zones
+    }
+
+    pub(super) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// A zone that has a worker.
+    pub fn tenant(&self, zone: &str) -> Option<Arc<Tenant>> {
+        self.tenants.load().get(zone).cloned()
+    }
+
+    /// Once a second: instances that nobody wanted go.
+    pub fn tick(&self, now: Instant) {
+        for tenant in self.tenants.load().values() {
+            if let Some(active) = tenant.active.load().as_ref() {
+                active.program.sweep(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Messages as the engine's glue passes them: heads as text, one field a line, each byte above 0x7F as the character of that number.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use super::code::Code;
+
+/// Fields of one message; more are refused.
+const MOST: usize = 256;
+
+/// Appends a field's value: bytes as characters, in UTF-8.
+fn push(text: &mut Vec<u8>, value: &[u8]) {
+    for byte in value {
+        match byte {
+            0..=0x7F => text.push(*byte),
+            _ => text.extend([0xC0 | (byte >> 6), 0x80 | (byte & 0x3F)]),
+        }
+    }
+}
+
+/// `name:value` lines.
+pub(super) fn lines(fields: &HeaderMap) -> Vec<u8> {
+    let mut text = Vec::with_capacity(fields.len().saturating_mul(48));
+    for (name, value) in fields {
+        text.extend(name.as_str().as_bytes());
+        text.push(b':');
+        push(&mut text, value.as_bytes());
+        text.push(b'\n');
+    }
+    text
+}
+
+/// Back again.
+///
+/// # Errors
+/// [`Code::Malformed`] for what is no field, and for too many.
+pub(super) fn parse(text: &str) -> Result<HeaderMap, Code> {
+    let mut fields = HeaderMap::new();
+    for (count, line) in text.split_terminator('\n').enumerate() {
+        if count >= MOST {
+            return Err(Code::Malformed);
+        }
+        let (name, value) = line.split_once(':').ok_or(Code::Malformed)?;
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Code::Malformed)?;
+        let value = if value.is_ascii() {
+            HeaderValue::from_str(value)
+        } else {
+            let bytes: Result<Vec<u8>, _> = value.chars().map(u8::try_from).collect();
+            HeaderValue::from_bytes(&bytes.map_err(|_| Code::Malformed)?)
+        };
+        fields
+            .try_append(name, value.map_err(|_| Code::Malformed)?)
+            .map_err(|_| Code::Malformed)?;
+    }
+    Ok(fields)
+}
+
+/// `METHOD\nURL\n` and fields, as `fetch` hands them over.
+///
+/// # Errors
+/// [`Code::Malformed`].
+pub(super) fn request(text: &str) -> Result<(Method, Uri, HeaderMap), Code> {
+    let (method, rest) = text.split_once('\n').ok_or(Code::Malformed)?;
+    let (url, rest) = rest.split_once('\n').ok_or(Code::Malformed)?;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Code::Malformed)?;
+    let target = url.split('#').next().unwrap_or_default();
+    let target: Uri = target.parse().map_err(|_| Code::Malformed)?;
+    match target.scheme_str() {
+        Some("http" | "https") => Ok((method, target, parse(rest)?)),
+        _ => Err(Code::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A field with a byte above 0x7F would reach the worker, or the origin, as another.
+    #[test]
+    fn fields_come_back_as_they_were() {
+        let mut fields = HeaderMap::new();
+        fields.append("x", HeaderValue::from_bytes(b"caf\xe9 \xff").unwrap());
+        fields.append("x", HeaderValue::from_static("two:parts"));
+        let text = lines(&fields);
+        assert_eq!(parse(std::str::from_utf8(&text).unwrap()).unwrap(), fields);
+    }
+
+    /// A worker could smuggle a second field, or a request, through what it puts into a name or a value.
+    #[test]
+    fn what_is_no_field_is_refused() {
+        for bad in ["x\n", ":v\n", "a b:v\n", "x:\u{141}\n", "x:a\rb\n", "x:a\0b\n"] {
+            assert_eq!(parse(bad).unwrap_err(), Code::Malformed, "{bad:?}");
+        }
+        assert!(parse(&"x:y\n".repeat(MOST + 1)).is_err());
+        for bad in [
+            "GET",
+            "GET\nhttp://a/",
+            "G T\nhttp://a/\n",
+            "GET\n/path\n",
+            "GET\nfile:///etc\n",
+            "GET\nhttp://\n",
+        ] {
+            assert!(request(bad).is_err(), "{bad:?}");
+        }
+        let (method, uri, fields) = request("PUT\nhttps://a.test/p?q#f\nx:y\n").unwrap();
+        assert_eq!(
+            (method.as_str(), uri.to_string().as_str(), fields.len()),
+            ("PUT", "https://a.test/p?q", 1)
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! A request's grant, as a script sees it: where the room's kinds of workers meet this one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::code::Code;
+use super::outside::{Ask, Doing, Environment, Level, Outside, Told};
+use super::script::{Asked, Script};
+use crate::http::body::Body;
+use crate::isolate::error::Ended;
+use crate::isolate::grant::{Grant, Refused};
+use crate::isolate::keyvalue::Vault;
+use crate::isolate::log;
+use crate::isolate::program::{Call, Kind, Program, Responder, Run};
+
+/// The name of a zone's store in `env`.
+const STORE: &str = "KV";
+
+impl Program for Script {
+    fn run(self: Arc<Self>, call: Call, responder: Responder) -> Run {
+        Box::pin(async move {
+            let Call { head, body, grant } = call;
+            let worker = grant.exchange.zone.worker.clone().ok_or(Ended::Internal)?;
+            let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+            let asked = Asked {
+                method: &head.method,
+                url: format!("https://{}{target}", grant.exchange.host),
+                fields: &head.headers,
+                body,
+            };
+            let (outside, meter) = (grant.clone(), grant.meter.clone());
+            self.answer(asked, outside, meter, &worker.limits, responder).await
+        })
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Script
+    }
+}
+
+impl Outside for Grant {
+    fn say(&self, level: Level, text: &str) {
+        let level = match level {
+            Level::Debug => log::Level::Debug,
+            Level::Info => log::Level::Info,
+            Level::Warn => log::Level::Warn,
+            Level::Error => log::Level::Error,
+        };
+        Self::say(self, level, text);
+    }
+
+    fn environment(&self) -> Environment {
+        let values = self.settings().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let store = self.tenant.vault.load().is_some();
+        Environment {
+            values: values.collect(),
+            stores: store.then(|| STORE.to_owned()).into_iter().collect(),
+        }
+    }
+
+    fn fetch(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>> {
+        Box::pin(async move {
+            self.send(request).await.map_err(|refused| match refused {
+                Refused::Denied => Code::Denied,
+                Refused::TooMany | Refused::Loop => Code::TooMany,
+                Refused::Malformed => Code::Malformed,
+                Refused::Timeout => Code::Timeout,
+                Refused::Protocol => Code::Broken,
+                Refused::Unreachable => Code::Unreachable,
+                Refused::Overload => Code::Busy,
+            })
+        })
+    }
+
+    fn store(self: Arc<Self>, name: &str, ask: Ask) -> Doing<Told> {
+        let vault = (name == STORE).then(|| self.tenant.vault.load_full()).flatten();
+        Box::pin(async move {
+            let vault = vault.ok_or(Code::Absent)?;
+            let _turn = vault.calls.clone().acquire_owned().await.map_err(|_| Code::Store)?;
+            let asked = tokio::task::spawn_blocking(move || answer(&vault, ask)).await;
+            asked.map_err(|_| Code::Store)?
+        })
+    }
+}
+
+/// Blocks.
+fn answer(vault: &Vault, ask: Ask) -> Result<Told, Code> {
+    let failed = |_| Code::Store;
+    match ask {
+        Ask::Get(key) => {
+            let mut found = vault.get(&[key]).map_err(failed)?;
+            Ok(Told::Value(found.pop().flatten().map(Bytes::from)))
+        }
+        Ask::Put(key, value) => vault.set(&[(key, value.to_vec())]).map(|()| Told::Done).map_err(failed),
+        Ask::Delete(key) => vault.delete(&[key]).map(|()| Told::Done).map_err(failed),
+        Ask::List(prefix, cursor, most) => {
+            let (keys, cursor) = vault.list(&prefix, cursor.as_deref(), most).map_err(failed)?;
+            Ok(Told::Keys(keys, cursor))
+        }
+    }
+}

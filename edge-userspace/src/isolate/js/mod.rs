@@ -1,0 +1,25 @@
+//! Workers in JavaScript: QuickJS-ng, compiled to WebAssembly once for all (`edge-userspace/js`), and for each script an image of
+//! the heap that its top-level code left ([`snapshot`]). A request gets a copy-on-write copy of that heap ([`script`]), and from the
+//! host what [`host`] offers; what a script has under way there is kept in [`traffic`]. docs/workers-js.md is for those who write them.
+
+mod address;
+mod code;
+mod digest;
+mod engine;
+mod fields;
+mod granted;
+mod guest;
+mod handed;
+mod host;
+mod outside;
+mod script;
+mod scripts;
+mod snapshot;
+mod sourcemap;
+#[cfg(test)]
+mod tests;
+mod traffic;
+
+pub(super) use handed::compile_handed;
+pub(super) use script::Script;
+pub(super) use scripts::Scripts;

@@ -1,0 +1,84 @@
+//! What a script's request may use of the rest of the node. The room implements it by a request's grant; tests by less.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::code::Code;
+use crate::http::body::Body;
+
+/// A future of the host's, that lives as long as the request.
+pub(super) type Doing<T> = Pin<Box<dyn Future<Output = Result<T, Code>> + Send>>;
+
+/// How grave a line of the log is: `console.debug`, `log`, `warn`, `error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    /// `console.debug`, `console.trace`.
+    Debug,
+    /// `console.log`, `console.info`.
+    Info,
+    /// `console.warn`.
+    Warn,
+    /// `console.error`, and errors that reached nobody.
+    Error,
+}
+
+/// What a script asks of a zone's store. Names are as the script gave them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// The value of a key.
+    Get(String),
+    /// A new value for a key.
+    Put(String, Bytes),
+    /// No value for a key any more.
+    Delete(String),
+    /// Keys with a prefix, in order, behind a cursor, so many at most.
+    List(String, Option<String>, usize),
+}
+
+/// What a store says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Of a get: what was there.
+    Value(Option<Bytes>),
+    /// Of a put or a delete.
+    Done,
+    /// Of a list: keys, and where to go on if there are more.
+    Keys(Vec<String>, Option<String>),
+}
+
+/// The node, as one request sees it.
+pub(super) trait Outside: Send + Sync + 'static {
+    /// Writes into the log, with the zone and the request.
+    fn say(&self, level: Level, text: &str);
+
+    /// The zone's settings and secrets, by name, and the names of its stores: `env`.
+    fn environment(&self) -> Environment;
+
+    /// Sends a request with an absolute target. The response streams.
+    fn fetch(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>>;
+
+    /// Asks a store.
+    fn store(self: Arc<Self>, name: &str, ask: Ask) -> Doing<Told>;
+}
+
+/// What becomes `env`.
+#[derive(Debug, Default, serde::Serialize)]
+pub(super) struct Environment {
+    /// Settings and secrets.
+    pub(super) values: std::collections::BTreeMap<String, String>,
+    /// Names of stores.
+    pub(super) stores: Vec<String>,
+}
+
+impl Environment {
+    /// As the engine takes it; nothing if there is nothing.
+    pub(super) fn json(&self) -> Vec<u8> {
+        if self.values.is_empty() && self.stores.is_empty() {
+            return Vec::new();
+        }
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,9 @@
+//! Scripts as tenants write them, run as requests are.
+
+mod attacks;
+mod documented;
+mod harness;
+mod messages;
+mod platform;
+mod serving;
+mod urls;

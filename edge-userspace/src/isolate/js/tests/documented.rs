@@ -1,0 +1,45 @@
+//! docs/workers-js.md against what is there.
+
+use std::collections::BTreeSet;
+
+use super::harness::{answer, bed};
+
+/// Somebody would write a worker for what the page says, or do without what it forgot.
+#[test]
+fn the_page_lists_what_there_is() {
+    if bed().is_none() {
+        return;
+    }
+    let page = include_str!("../../../../../docs/workers-js.md");
+    let table = page
+        .split("## What there is")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap();
+    let listed: BTreeSet<String> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|line| line.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    assert!(listed.len() > 40, "{listed:?}");
+    let names =
+        answer("export default { fetch() { return Response.json(Object.getOwnPropertyNames(globalThis)); } }").unwrap();
+    let there: Vec<String> = serde_json::from_str(&names).unwrap();
+    // ECMAScript 2025, section 19, and annex B; what QuickJS has of the next edition, and an error of its own.
+    let language: BTreeSet<&str> = "globalThis Infinity NaN undefined eval isFinite isNaN parseFloat parseInt decodeURI decodeURIComponent encodeURI \
+        encodeURIComponent escape unescape AggregateError Array ArrayBuffer BigInt BigInt64Array BigUint64Array Boolean DataView Date Error \
+        EvalError FinalizationRegistry Float16Array Float32Array Float64Array Function Int8Array Int16Array Int32Array Iterator Map Number \
+        Object Promise Proxy RangeError ReferenceError RegExp Set SharedArrayBuffer String Symbol SyntaxError TypeError Uint8Array \
+        Uint8ClampedArray Uint16Array Uint32Array URIError WeakMap WeakRef WeakSet Atomics JSON Math Reflect \
+        AsyncDisposableStack DisposableStack SuppressedError InternalError"
+        .split_whitespace()
+        .collect();
+    let there: BTreeSet<String> = there
+        .into_iter()
+        .filter(|name| !language.contains(name.as_str()))
+        .collect();
+    assert_eq!(there, listed);
+}

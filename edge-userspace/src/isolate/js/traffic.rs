@@ -1,0 +1,451 @@
+//! What one request's script has under way: operations that it waits for, and streams of content, in and out. All of it bounded, and
+//! dropped with the request.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Abortable};
+use futures_util::stream::FuturesUnordered;
+use http_body::Frame;
+use http_body_util::BodyExt;
+use tokio::sync::mpsc;
+
+use super::code::Code;
+use super::outside::Told;
+use crate::http::body::{Body, BodyError};
+
+/// Operations at once.
+const OPERATIONS: usize = 64;
+/// Streams at once.
+const STREAMS: usize = 128;
+/// Chunks between the script and who reads what it writes.
+const AHEAD: usize = 2;
+/// Bytes of such a chunk; the prelude cuts larger ones.
+const CHUNK: usize = 128 << 10;
+
+/// Bytes that the host holds for operations of one request: what is sent whole, and what was read whole and not taken yet.
+#[derive(Clone, Debug)]
+struct Purse(Arc<AtomicUsize>);
+
+/// Some of them, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Held(Arc<AtomicUsize>, usize);
+
+impl Purse {
+    fn take(&self, bytes: usize) -> Result<Held, Code> {
+        let less = |left: usize| left.checked_sub(bytes);
+        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => Ok(Held(self.0.clone(), bytes)),
+            Err(_) => Err(Code::TooLarge),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_add(self.1, Ordering::Relaxed);
+    }
+}
+
+/// How an operation ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// A sub-request's response; the content becomes a stream.
+    Response(http::response::Parts, Body),
+    /// The next chunk of a stream, with the rest; the end without.
+    Chunk(i32, Option<(Bytes, Body)>),
+    /// All that was left of a stream.
+    Whole(i32, Bytes, Vec<Held>),
+    /// What was written was taken.
+    Written,
+    /// A store's answer.
+    Told(Told),
+    /// It failed. A stream that it was about is gone.
+    Failed(Code, Option<i32>),
+}
+
+type Operation = Abortable<Pin<Box<dyn Future<Output = (i32, Outcome)> + Send>>>;
+
+/// A stream that the script has a number for.
+enum Stream {
+    /// Content to be read.
+    In(Body),
+    /// Being read: the operation has it.
+    Lent,
+    /// Content that the script writes.
+    Out(Writer),
+}
+
+/// The script's end of a stream that it writes.
+#[derive(Clone)]
+struct Writer {
+    chunks: mpsc::Sender<Bytes>,
+    whole: Arc<AtomicBool>,
+}
+
+/// The other end: content as the script writes it. Only an end that the script asked for is a good one.
+struct Written {
+    chunks: mpsc::Receiver<Bytes>,
+    whole: Arc<AtomicBool>,
+}
+
+impl http_body::Body for Written {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(match std::task::ready!(self.chunks.poll_recv(cx)) {
+            Some(chunk) => Some(Ok(Frame::data(chunk))),
+            None if self.whole.load(Ordering::Acquire) => None,
+            None => Some(Err(BodyError::Worker("exception"))),
+        })
+    }
+}
+
+/// All of it.
+pub(super) struct Traffic {
+    purse: Purse,
+    operations: FuturesUnordered<Operation>,
+    handles: HashMap<i32, AbortHandle>,
+    streams: HashMap<i32, Stream>,
+    next_operation: i32,
+    next_stream: i32,
+}
+
+/// What a wait brought.
+pub(super) enum Event {
+    /// An operation ended.
+    Ended(i32, Outcome),
+    /// The time is over.
+    Time,
+    /// Nothing is under way, and no time was given.
+    Nothing,
+}
+
+impl Traffic {
+    /// None yet; the host will hold at most so many bytes for it.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            purse: Purse(Arc::new(AtomicUsize::new(bytes))),
+            operations: FuturesUnordered::new(),
+            handles: HashMap::new(),
+            streams: HashMap::new(),
+            next_operation: 0,
+            next_stream: 0,
+        }
+    }
+
+    /// Takes so many bytes into the account, until the result is dropped.
+    pub(super) fn hold(&self, bytes: usize) -> Result<Held, Code> {
+        self.purse.take(bytes)
+    }
+
+    /// Begins an operation; its number.
+    pub(super) fn begin(&mut self, doing: impl Future<Output = Outcome> + Send + 'static) -> Result<i32, Code> {
+        if self.handles.len() >= OPERATIONS {
+            return Err(Code::Busy);
+        }
+        let id = self.next_operation;
+        self.next_operation = id.checked_add(1).ok_or(Code::Busy)?;
+        let (handle, registration) = AbortHandle::new_pair();
+        self.handles.insert(id, handle);
+        let named: Pin<Box<dyn Future<Output = (i32, Outcome)> + Send>> = Box::pin(async move { (id, doing.await) });
+        self.operations.push(Abortable::new(named, registration));
+        Ok(id)
+    }
+
+    /// Ends an operation before its time; nobody hears of it again.
+    pub(super) fn cancel(&mut self, operation: i32) {
+        if let Some(handle) = self.handles.remove(&operation) {
+            handle.abort();
+        }
+    }
+
+    /// The number that the next operation will have.
+    pub(super) fn upcoming(&self) -> i32 {
+        self.next_operation
+    }
+
+    /// A number for content to be read.
+    pub(super) fn open(&mut self, body: Body) -> Result<i32, Code> {
+        let id = self.next_stream;
+        self.next_stream = id.checked_add(1).ok_or(Code::Busy)?;
+        self.put(id, Stream::In(body))?;
+        Ok(id)
+    }
+
+    fn put(&mut self, id: i32, stream: Stream) -> Result<(), Code> {
+        if self.streams.len() >= STREAMS {
+            return Err(Code::Busy);
+        }
+        self.streams.insert(id, stream);
+        Ok(())
+    }
+
+    /// Content that the script will write as stream `id`, or as the next number.
+    pub(super) fn writable(&mut self, id: Option<i32>) -> Result<(i32, Body), Code> {
+        let id = match id {
+            Some(id) => id,
+            None => {
+                let id = self.next_stream;
+                self.next_stream = id.checked_add(1).ok_or(Code::Busy)?;
+                id
+            }
+        };
+        let (sender, chunks) = mpsc::channel(AHEAD);
+        let whole = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            chunks: sender,
+            whole: whole.clone(),
+        };
+        self.put(id, Stream::Out(writer))?;
+        Ok((id, Body::boxed(Written { chunks, whole })))
+    }
+
+    /// Takes a stream that nobody reads from, to hand it on as it is.
+    pub(super) fn take(&mut self, id: i32) -> Result<Body, Code> {
+        match self.streams.remove(&id) {
+            Some(Stream::In(body)) => Ok(body),
+            Some(other) => {
+                self.streams.insert(id, other);
+                Err(Code::Malformed)
+            }
+            None => Err(Code::Broken),
+        }
+    }
+
+    /// Reads the next chunk, or all that is left, as far as the account goes.
+    pub(super) fn read(&mut self, id: i32, whole: bool) -> Result<i32, Code> {
+        if self.handles.len() >= OPERATIONS {
+            return Err(Code::Busy);
+        }
+        let body = self.take(id)?;
+        self.streams.insert(id, Stream::Lent);
+        if whole {
+            let purse = self.purse.clone();
+            self.begin(async move {
+                match all(body, &purse).await {
+                    Ok((bytes, held)) => Outcome::Whole(id, bytes, held),
+                    Err(code) => Outcome::Failed(code, Some(id)),
+                }
+            })
+        } else {
+            self.begin(async move {
+                match chunk(body).await {
+                    Ok(next) => Outcome::Chunk(id, next),
+                    Err(code) => Outcome::Failed(code, Some(id)),
+                }
+            })
+        }
+    }
+
+    /// Writes a chunk; the operation ends when there is room for the next.
+    pub(super) fn write(&mut self, id: i32, chunk: Bytes) -> Result<i32, Code> {
+        let Some(Stream::Out(writer)) = self.streams.get(&id) else {
+            return Err(Code::Broken);
+        };
+        if chunk.len() > CHUNK {
+            return Err(Code::TooLarge);
+        }
+        let writer = writer.chunks.clone();
+        self.begin(async move {
+            match writer.send(chunk).await {
+                Ok(()) => Outcome::Written,
+                Err(_) => Outcome::Failed(Code::Broken, Some(id)),
+            }
+        })
+    }
+
+    /// Ends a stream: one that is written is whole, unless `broken`; one that is read is not wanted any more.
+    pub(super) fn close(&mut self, id: i32, broken: bool) {
+        if let Some(Stream::Out(writer)) = self.streams.remove(&id)
+            && !broken
+        {
+            writer.whole.store(true, Ordering::Release);
+        }
+    }
+
+    /// Puts back, or takes out, what the end of an operation says of its stream.
+    pub(super) fn settle(&mut self, outcome: &mut Outcome) {
+        match outcome {
+            Outcome::Chunk(id, Some((_, rest))) => {
+                let rest = std::mem::take(rest);
+                // Closed meanwhile: not wanted.
+                if let Some(stream) = self.streams.get_mut(id) {
+                    *stream = Stream::In(rest);
+                }
+            }
+            Outcome::Chunk(id, None) | Outcome::Whole(id, ..) | Outcome::Failed(_, Some(id)) => {
+                self.streams.remove(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Waits for the first operation to end, `milliseconds` at most; without end if negative.
+    pub(super) async fn wait(&mut self, milliseconds: f64) -> Event {
+        let limit = (milliseconds >= 0.0).then(|| Duration::from_secs_f64((milliseconds / 1e3).min(86_400.0)));
+        let timer = limit.map(tokio::time::sleep);
+        let mut timer = std::pin::pin!(timer);
+        loop {
+            if self.handles.is_empty() {
+                // Those left were cancelled.
+                self.operations = FuturesUnordered::new();
+                let Some(timer) = timer.as_mut().as_pin_mut() else {
+                    return Event::Nothing;
+                };
+                timer.await;
+                return Event::Time;
+            }
+            let ended = match timer.as_mut().as_pin_mut() {
+                None => self.operations.next().await,
+                Some(timer) => tokio::select! {
+                    biased;
+                    ended = self.operations.next() => ended,
+                    () = timer => return Event::Time,
+                },
+            };
+            if let Some(Ok((id, outcome))) = ended
+                && self.handles.remove(&id).is_some()
+            {
+                return Event::Ended(id, outcome);
+            }
+        }
+    }
+}
+
+/// The next data of a body, and what is left of it. Trailers are dropped.
+async fn chunk(mut body: Body) -> Result<Option<(Bytes, Body)>, Code> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(Code::Broken),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data()
+                    && !data.is_empty()
+                {
+                    return Ok(Some((data, body)));
+                }
+            }
+        }
+    }
+}
+
+async fn all(mut body: Body, purse: &Purse) -> Result<(Bytes, Vec<Held>), Code> {
+    let mut held = Vec::new();
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Code::Broken)?.into_data() else {
+            continue;
+        };
+        held.push(purse.take(data.len())?);
+        if first.is_empty() {
+            first = data;
+        } else {
+            if more.is_empty() {
+                more.extend_from_slice(&first);
+            }
+            more.extend_from_slice(&data);
+        }
+    }
+    Ok((if more.is_empty() { first } else { more.freeze() }, held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A script that throws amid its response would look as if it had said all.
+    #[tokio::test]
+    async fn only_an_end_that_was_asked_for_is_good() {
+        for (broken, good) in [(false, true), (true, false)] {
+            let mut traffic = Traffic::new(3);
+            let (id, body) = traffic.writable(None).unwrap();
+            let write = traffic.write(id, Bytes::from_static(b"part")).unwrap();
+            assert!(matches!(traffic.wait(-1.0).await, Event::Ended(op, Outcome::Written) if op == write));
+            traffic.close(id, broken);
+            let read = body.collect().await;
+            assert_eq!(read.is_ok(), good);
+            assert!(matches!(traffic.write(id, Bytes::new()), Err(Code::Broken)));
+        }
+    }
+
+    /// A script could make the node hold operations and streams without end.
+    #[tokio::test]
+    async fn operations_and_streams_are_bounded() {
+        let mut traffic = Traffic::new(3);
+        for _ in 0..OPERATIONS {
+            traffic.begin(std::future::pending()).unwrap();
+        }
+        assert_eq!(traffic.begin(std::future::pending()), Err(Code::Busy));
+        traffic.cancel(3);
+        assert!(traffic.begin(async { Outcome::Written }).is_ok());
+        let held = traffic.hold(2).unwrap();
+        assert_eq!(traffic.hold(2).unwrap_err(), Code::TooLarge);
+        drop(held);
+        assert!(traffic.hold(3).is_ok());
+        for _ in 0..STREAMS {
+            traffic.open(Body::Empty).unwrap();
+        }
+        assert_eq!(traffic.open(Body::Empty).unwrap_err(), Code::Busy);
+    }
+
+    /// The reader of a stream would get what was cut off, or the same twice.
+    #[tokio::test]
+    async fn reading_goes_on_where_it_stopped() {
+        let mut traffic = Traffic::new(3);
+        let (id, body) = traffic.writable(None).unwrap();
+        let input = traffic.open(body).unwrap();
+        for word in ["one ", "two ", "three"] {
+            traffic.write(id, Bytes::from(word)).unwrap();
+        }
+        let read = traffic.read(input, false).unwrap();
+        assert!(
+            matches!(traffic.read(input, false), Err(Code::Malformed)),
+            "two readers at once"
+        );
+        let mut got = None;
+        for _ in 0..3 {
+            if let Event::Ended(op, mut outcome) = traffic.wait(1000.0).await
+                && op == read
+            {
+                traffic.settle(&mut outcome);
+                let Outcome::Chunk(_, Some((chunk, _))) = outcome else {
+                    panic!()
+                };
+                got = Some(chunk);
+                break;
+            }
+        }
+        assert_eq!(got.unwrap(), "one ");
+        traffic.read(input, true).unwrap();
+        traffic.close(id, false);
+        loop {
+            match traffic.wait(1000.0).await {
+                Event::Ended(_, Outcome::Failed(code, _)) => break assert_eq!(code, Code::TooLarge),
+                Event::Ended(_, Outcome::Written) => {}
+                _ => panic!(),
+            }
+        }
+    }
+
+    /// `setTimeout` would never fire, or a script that waits for nothing hang until its wall limit.
+    #[tokio::test]
+    async fn waits_end() {
+        let mut traffic = Traffic::new(3);
+        assert!(matches!(traffic.wait(-1.0).await, Event::Nothing));
+        assert!(matches!(traffic.wait(20.0).await, Event::Time));
+        let pending = traffic.begin(std::future::pending()).unwrap();
+        assert!(matches!(traffic.wait(20.0).await, Event::Time));
+        traffic.cancel(pending);
+        assert!(matches!(traffic.wait(-1.0).await, Event::Nothing));
+        assert!(matches!(traffic.wait(f64::NAN).await, Event::Nothing));
+    }
+}

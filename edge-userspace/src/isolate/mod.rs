@@ -1,0 +1,30 @@
+//! Room 7: third-party code per zone, in WebAssembly, many tenants in one process. `node` gives it requests by
+//! [`handler::Isolated`]; what a worker asks of servers it hands to the room `origin`, what it asks of other zones to their
+//! own handlers. docs/workers.md is for operators and for those who write workers.
+//!
+//! A program ([`program`]) of any kind runs under the same limits ([`budget`], [`store`], `slots`), with the same view of the
+//! world ([`grant`]), and ends for the same reasons ([`error`]).
+
+mod artifact;
+pub mod budget;
+pub mod clocks;
+pub(crate) mod compile;
+mod component;
+pub mod deploy;
+pub mod engine;
+pub mod error;
+pub mod grant;
+pub mod handler;
+pub mod isolates;
+mod js;
+mod keyvalue;
+pub mod log;
+pub mod metrics;
+pub mod program;
+pub mod project;
+mod slots;
+mod speech;
+pub mod store;
+pub mod tenant;
+pub mod versions;
+mod wasi;

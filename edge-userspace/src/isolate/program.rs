@@ -1,0 +1,66 @@
+//! What a worker is to the rest of the room, whatever its language: something that answers a request. Programs are made by
+//! `load`, run by `handler`, which keeps all limits, accounts and logs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{request, response};
+use tokio::sync::oneshot;
+
+use super::grant::Grant;
+use crate::http::body::Body;
+
+/// A guest's whole run, also behind its response.
+pub type Run = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
+
+/// A loaded worker. Cheap to share; swapped whole when a version is activated.
+pub trait Program: Send + Sync + 'static {
+    /// Runs the guest for one request. The response goes through `responder`, as soon as its head is known; its body may go
+    /// on streaming from the run, and the run may go on behind it. Dropping the run aborts the guest. The run is polled
+    /// within the request's meter and under its deadline; an error ends the request by
+    /// `Ended::of` it.
+    fn run(self: Arc<Self>, call: Call, responder: Responder) -> Run;
+
+    /// What it is, for lists.
+    fn kind(&self) -> Kind;
+
+    /// Called about once a second: what has waited for long is let go.
+    fn sweep(&self, now: Instant) {
+        let _ = now;
+    }
+}
+
+/// Languages, by how they are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A component that exports `wasi:http/incoming-handler`.
+    Component,
+    /// A script on the shared JavaScript engine.
+    Script,
+}
+
+/// One request to a guest.
+pub struct Call {
+    /// As it came; the target is in origin form, the authority in `grant`.
+    pub head: request::Parts,
+    /// The content, streamed: it is read from the client as the guest reads it.
+    pub body: Body,
+    /// What the guest may use and ask.
+    pub grant: Arc<Grant>,
+}
+
+/// Where a guest's response goes.
+#[derive(Debug)]
+pub struct Responder(pub(super) oneshot::Sender<(response::Parts, Body)>);
+
+impl Responder {
+    /// Hands the response over. `body` is read as the client takes it. An error of the body breaks the response off. If the
+    /// client has gone meanwhile, the run will be dropped at its next wait.
+    pub fn send(self, head: response::Parts, body: Body) {
+        // Nobody waits any more: the run is about to be dropped.
+        let _ = self.0.send((head, body));
+    }
+}

@@ -1,0 +1,108 @@
+//! A zone as this room knows it, over reloads: its active program, its slots, its log, what it stores, its figures.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Semaphore;
+
+use super::grant::Grant;
+use super::keyvalue::Vault;
+use super::log::{Level, Line, Log};
+use super::metrics::{Counts, Metrics, Summary};
+use super::program::Program;
+use super::slots::Slots;
+use crate::config::isolate::Limits;
+
+/// A zone's part of the room.
+pub struct Tenant {
+    /// The zone's name.
+    pub name: Arc<str>,
+    pub(super) active: ArcSwapOption<Active>,
+    pub(super) slots: ArcSwap<Slots>,
+    /// Guests that compute for longer than a tick, all threads together.
+    pub(super) turns: Arc<Semaphore>,
+    pub(super) counts: Counts,
+    pub(super) log: Log,
+    pub(super) vault: ArcSwapOption<Vault>,
+}
+
+/// What answers.
+pub(super) struct Active {
+    pub(super) program: Arc<dyn Program>,
+    /// The number of the version; 0 for a file of the configuration.
+    pub(super) version: u64,
+    /// Names the content: hexadecimal SHA-256.
+    pub(super) digest: String,
+}
+
+impl Tenant {
+    /// As `limits` say; `turns` guests at once may compute for long.
+    pub(super) fn new(name: Arc<str>, limits: &Limits, turns: usize, metrics: &Metrics) -> Self {
+        Self {
+            active: ArcSwapOption::empty(),
+            slots: ArcSwap::from_pointee(Slots::new(limits.concurrency, limits.nested)),
+            turns: Arc::new(Semaphore::new(turns)),
+            counts: metrics.zone(&name),
+            log: Log::new(),
+            vault: ArcSwapOption::empty(),
+            name,
+        }
+    }
+
+    /// The zone's lines behind number `after`.
+    pub fn lines(&self, after: u64) -> Vec<Line> {
+        self.log.read(after)
+    }
+
+    /// The zone's figures.
+    pub fn summary(&self) -> Summary {
+        self.counts.summary()
+    }
+}
+
+impl Grant {
+    /// Writes what the guest says, line by line, within the request's and the zone's limits.
+    pub fn say(&self, level: Level, text: &str) {
+        let rate = self
+            .exchange
+            .zone
+            .worker
+            .as_ref()
+            .map_or(0, |worker| worker.limits.log_rate);
+        let now = Instant::now();
+        let mut dropped = 0;
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            let fits = |left: usize| left.checked_sub(line.len());
+            let fits = self.log_left.fetch_update(Relaxed, Relaxed, fits).is_ok();
+            let tenant = &self.tenant;
+            if !fits || !tenant.log.write(&tenant.name, self.exchange.id, level, line, rate, now) {
+                dropped += 1;
+            }
+        }
+        if dropped > 0 {
+            self.tenant.counts.log_dropped(dropped);
+        }
+    }
+
+    /// A setting or secret of the zone.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        let worker = self.exchange.zone.worker.as_deref()?;
+        let plain = worker.settings.iter().find(|(known, _)| known == name);
+        plain.map(|(_, value)| value.as_str()).or_else(|| {
+            let secret = worker.secrets.iter().find(|(known, _)| known == name);
+            secret.map(|(_, value)| value.0.as_str())
+        })
+    }
+
+    /// All settings and secrets of the zone.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        let worker = self.exchange.zone.worker.as_deref();
+        let plain = worker.into_iter().flat_map(|w| &w.settings);
+        let secret = worker.into_iter().flat_map(|w| &w.secrets);
+        plain
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .chain(secret.map(|(name, value)| (name.as_str(), value.0.as_str())))
+    }
+}

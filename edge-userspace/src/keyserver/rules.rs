@@ -1,0 +1,144 @@
+//! What a reload replaces whole: the server's own certificate, whose certificates are trusted and which are revoked, and the
+//! access list. A connection is judged by these at its start, and again whenever they change.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+
+use super::access::{Access, Client};
+use super::wire;
+use crate::config::keyserver::Config;
+use crate::config::{Mistake, Mistakes, Place};
+
+/// Who is let in, and as whom the server shows itself.
+#[derive(Debug)]
+pub(super) struct Rules {
+    /// Rises with each reload.
+    pub(super) version: u64,
+    /// TLS 1.3, client certificates demanded, one ALPN protocol, no tickets: every connection is a full handshake, so that a
+    /// certificate revoked meanwhile does not come back.
+    pub(super) tls: Arc<ServerConfig>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    access: Access,
+}
+
+/// Why a certificate is not let in. The client's fault, or the operator's.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stranger {
+    /// Not, or no longer, of the authority; revoked; expired.
+    #[error("{0}")]
+    Certificate(rustls::Error),
+    /// On no list.
+    #[error("its certificate is not on the access list")]
+    Unlisted,
+}
+
+impl Rules {
+    /// Reads what the configuration names; buckets of `before` live on.
+    ///
+    /// # Errors
+    /// Every mistake found, with file, line, key and mend.
+    pub(super) fn load(config: &Config, before: Option<&Self>) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let access = match Access::new(&config.clients, before.map(|before| &before.access), Instant::now()) {
+            Ok(access) => Some(access),
+            Err(more) => {
+                mistakes.extend(more.0);
+                None
+            }
+        };
+        let tls = match transport(config) {
+            Ok(tls) => Some(tls),
+            Err(more) => {
+                mistakes.extend(more);
+                None
+            }
+        };
+        match (access, tls) {
+            (Some(access), Some((tls, verifier))) => Ok(Self {
+                version: before.map_or(1, |before| before.version + 1),
+                tls,
+                verifier,
+                access,
+            }),
+            _ => Err(Mistakes(mistakes)),
+        }
+    }
+
+    /// The client with this chain, leaf first.
+    pub(super) fn client(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<Client>, Stranger> {
+        let (leaf, rest) = chain.split_first().ok_or(Stranger::Unlisted)?;
+        self.verifier
+            .verify_client_cert(leaf, rest, UnixTime::now())
+            .map_err(Stranger::Certificate)?;
+        self.access.client(leaf).cloned().ok_or(Stranger::Unlisted)
+    }
+}
+
+/// Reads one of the files that the configuration names.
+fn read<T: PemObject>(path: &Path, place: &Place, what: &str) -> Result<Vec<T>, Mistake> {
+    let shown = path.display();
+    let items = T::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<T>, _>>)
+        .map_err(|error| place.mistake(format!("{shown}: {error}"), format!("write the {what} there as PEM")))?;
+    if items.is_empty() {
+        return Err(place.mistake(
+            format!("{shown} holds no {what}"),
+            format!("write the {what} there as PEM"),
+        ));
+    }
+    Ok(items)
+}
+
+type Transport = (Arc<ServerConfig>, Arc<dyn ClientCertVerifier>);
+
+fn transport(config: &Config) -> Result<Transport, Vec<Mistake>> {
+    let one = |mistake| vec![mistake];
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (ca, ca_place) = &config.server.client_ca;
+    let mut roots = RootCertStore::empty();
+    for certificate in read::<CertificateDer<'static>>(ca, ca_place, "certificate").map_err(one)? {
+        roots.add(certificate).map_err(|error| {
+            let what = format!("{}: {error}", ca.display());
+            one(ca_place.mistake(what, "write certificates of authorities there"))
+        })?;
+    }
+    let mut revoked = Vec::new();
+    for (path, place) in &config.server.revoked {
+        revoked.extend(read::<CertificateRevocationListDer<'static>>(path, place, "revocation list").map_err(one)?);
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+        .with_crls(revoked)
+        .only_check_end_entity_revocation()
+        .build()
+        .map_err(|error| one(ca_place.mistake(error.to_string(), "name an authority, and lists that it signed")))?;
+
+    let certificate = &config.server.certificate;
+    let chain =
+        read::<CertificateDer<'static>>(&certificate.chain, &certificate.chain_place, "certificate").map_err(one)?;
+    let key = PrivateKeyDer::from_pem_file(&certificate.key).map_err(|error| {
+        let what = format!("{}: {error}", certificate.key.display());
+        one(certificate
+            .key_place
+            .mistake(what, "write the certificate's private key there as PEM"))
+    })?;
+    let mut tls = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| one(certificate.chain_place.mistake(error.to_string(), String::new())))?
+        .with_client_cert_verifier(verifier.clone())
+        .with_single_cert(chain, key)
+        .map_err(|error| {
+            let mend = "name the certificate and the key that belong together";
+            one(certificate.key_place.mistake(error.to_string(), mend))
+        })?;
+    tls.alpn_protocols = vec![wire::ALPN.to_vec()];
+    tls.send_tls13_tickets = 0;
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok((Arc::new(tls), verifier))
+}

@@ -1,0 +1,303 @@
+//! The key server's assembly: the process is closed first, then the rooms' parts are built in the order in which a query meets
+//! them; signals reload and drain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use super::lane::Lane;
+use super::metrics::Metrics;
+use super::rules::Rules;
+use super::serve::{self, Shared};
+use super::store::{Directory, Look, StoreError};
+use super::{endpoint, process};
+use crate::admin::log::{self, Logs};
+use crate::admin::metrics as process_metrics;
+use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
+use crate::config::LogFormat;
+use crate::config::keyserver::Config;
+
+/// Runs the key server until a signal ends it.
+///
+/// # Errors
+/// What keeps it from starting, with the mend. Nothing that happens later ends it.
+pub(super) fn run(file: &Path, format: Option<LogFormat>) -> anyhow::Result<()> {
+    process::seal()?;
+    let mut config = Config::read(file)?;
+    config.log.format = format.unwrap_or(config.log.format);
+    let rules = Rules::load(&config, None)?;
+    let listeners = bind(&config)?;
+    let mut warnings: Vec<String> = process::descriptors(&config).into_iter().collect();
+    warnings.extend(process::lock_memory(config.process.lock_memory)?);
+    // Before any other thread: each has a user of its own.
+    process::become_user(config.process.user.as_ref())?;
+
+    let logs = log::start(&config.log)?;
+    for warning in warnings {
+        tracing::warn!(target: "edge::keyserver", "{warning}");
+    }
+    let mut registry = Registry::default();
+    process_metrics::register(&mut registry, Some(logs.dropped()));
+    let metrics = Arc::new(Metrics::register(&mut registry));
+    let mut directory = Directory::new(config.keys.directory.0.clone());
+    let look = directory.look().map_err(|error| {
+        let place = &config.keys.directory.1;
+        place.mistake(error.to_string(), "name it in [keys] directory")
+    });
+    tell(&Ok(look.map_err(anyhow::Error::msg)?), &metrics, &directory);
+    let lane = Arc::new(Lane::new(config.limits.queue));
+    lane.start(config.server.workers, &metrics)?;
+    let shared = Arc::new(Shared::new(
+        rules,
+        directory.current(),
+        lane,
+        config.limits.clone(),
+        metrics,
+    ));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.server.workers)
+        .enable_all()
+        .thread_name("serve")
+        .build()?;
+    runtime.block_on(async {
+        let (trigger, shutdown) = shutdown::channel();
+        let listen = config.admin.clone();
+        let admin = endpoint::bind(&listen)
+            .await
+            .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
+        let server = Server {
+            file: file.to_owned(),
+            format,
+            config,
+            logs,
+            directory,
+            shared,
+            shutdown,
+        };
+        server.serve(listeners, admin, registry, &trigger).await
+    })
+}
+
+/// Checks what `run` would check before it serves. Gives warnings about single keys.
+pub(super) fn check(file: &Path) -> anyhow::Result<(Config, Directory, Look)> {
+    let config = Config::read(file)?;
+    Rules::load(&config, None)?;
+    let (path, place) = config.keys.directory.clone();
+    let mut directory = Directory::new(path);
+    let look = directory
+        .look()
+        .map_err(|error| anyhow::Error::msg(place.mistake(error.to_string(), "name it in [keys] directory")))?;
+    Ok((config, directory, look))
+}
+
+fn bind(config: &Config) -> anyhow::Result<Vec<std::net::TcpListener>> {
+    let bind = |address: &std::net::SocketAddr| {
+        let listener = std::net::TcpListener::bind(address)
+            .with_context(|| format!("cannot listen on {address}; write another [server] listen"))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    config.server.listen.iter().map(bind).collect()
+}
+
+/// Logs and counts what a look at the key directory found.
+fn tell(look: &Result<Look, StoreError>, metrics: &Metrics, directory: &Directory) {
+    match look {
+        Ok(look) => {
+            for error in &look.errors {
+                tracing::error!(target: "edge::keyserver", %error, "a key is of no use");
+            }
+            for key in &look.added {
+                tracing::info!(target: "edge::keyserver", name = &*key.name, kind = %key.kind, id = %key.id, "key in force");
+            }
+            for key in &look.removed {
+                tracing::info!(target: "edge::keyserver", name = &*key.name, id = %key.id, "key removed");
+            }
+            metrics.key_errors.set(i64::try_from(look.bad).unwrap_or(i64::MAX));
+        }
+        Err(error) => {
+            // Told when it begins, not every time it is looked for.
+            if metrics.key_errors.get() == 0 {
+                tracing::error!(target: "edge::keyserver", %error, "the keys stay as they are");
+            }
+            metrics.key_errors.set(1);
+        }
+    }
+    let keys = directory.current().load().len();
+    metrics.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+}
+
+/// A running key server.
+struct Server {
+    file: PathBuf,
+    format: Option<LogFormat>,
+    config: Config,
+    logs: Logs,
+    directory: Directory,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+}
+
+/// Nothing listens outside systemd; then this does nothing, and a failure is nobody's business.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(target: "edge::keyserver", %error, "the service manager was not told");
+    }
+}
+
+impl Server {
+    async fn serve(
+        mut self,
+        listeners: Vec<std::net::TcpListener>,
+        admin: endpoint::Listener,
+        registry: Registry,
+        trigger: &Trigger,
+    ) -> anyhow::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let shown = endpoint::Shown {
+            registry,
+            unready: unready(&self.shared, &draining),
+        };
+        let admin = tokio::spawn(endpoint::serve(admin, Arc::new(shown), self.shutdown.clone()));
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            tasks.spawn(serve::serve(listener, self.shared.clone(), self.shutdown.clone()));
+        }
+        if self.config.process.seccomp {
+            // All threads are there.
+            process::filter()?;
+        }
+        let listen = &self.config.server.listen;
+        tracing::info!(target: "edge::keyserver", ?listen, keys = self.shared.metrics.keys.get(), "ready");
+        notify(&[NotifyState::Ready]);
+
+        let mut poll = tokio::time::interval(self.config.keys.poll);
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = poll.tick() => self.look(),
+                _ = hangup.recv() => self.reload(),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+
+        let drain = self.config.server.drain;
+        tracing::info!(target: "edge::keyserver", ?drain, "draining");
+        notify(&[NotifyState::Stopping]);
+        draining.store(true, Ordering::Release);
+        trigger.advance(Phase::Draining);
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        tokio::select! {
+            () = ended => {}
+            () = tokio::time::sleep(drain) => {
+                let left = self.shared.metrics.connections.get();
+                tracing::warn!(target: "edge::keyserver", left, "connections are cut: they took longer than server.drain");
+            }
+            // Whoever asks twice does not want to wait.
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        trigger.advance(Phase::Stopped);
+        self.shared.lane.stop();
+        // Its socket file goes with it.
+        let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
+        tracing::info!(target: "edge::keyserver", "stopped");
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        let look = self.directory.look();
+        tell(&look, &self.shared.metrics, &self.directory);
+        let waiting = self.shared.lane.len();
+        self.shared
+            .metrics
+            .rsa_waiting
+            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    fn reload(&mut self) {
+        notify(&[NotifyState::Reloading]);
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            notify(&[NotifyState::Reloading, now]);
+        }
+        let loaded = Config::read(&self.file).and_then(|mut config| {
+            config.log.format = self.format.unwrap_or(config.log.format);
+            let rules = Rules::load(&config, Some(&self.shared.rules.load()))?;
+            Ok((config, rules))
+        });
+        match loaded {
+            Ok((config, rules)) => {
+                let keys = needs_restart(&self.config, &config);
+                if !keys.is_empty() {
+                    tracing::warn!(target: "edge::keyserver", keys = keys.join(", "), "these keep their old values until a restart");
+                }
+                self.logs.apply(&config.log);
+                self.shared.replace(rules);
+                self.config.clients = config.clients;
+                tracing::info!(target: "edge::keyserver", clients = self.config.clients.len(), "reloaded");
+            }
+            Err(mistakes) => {
+                self.shared.metrics.reload_errors.inc();
+                for mistake in mistakes.0 {
+                    tracing::error!(target: "edge::keyserver", %mistake, "not reloaded; the old configuration stays");
+                }
+            }
+        }
+        self.look();
+        notify(&[NotifyState::Ready]);
+    }
+}
+
+/// Why queries are not answered now, if they are not.
+fn unready(
+    shared: &Arc<Shared>,
+    draining: &Arc<AtomicBool>,
+) -> impl Fn() -> Option<&'static str> + Send + Sync + use<> {
+    let (shared, draining) = (shared.clone(), draining.clone());
+    move || {
+        if draining.load(Ordering::Acquire) {
+            Some("draining")
+        } else if shared.keys.load().is_empty() {
+            Some("no keys")
+        } else {
+            None
+        }
+    }
+}
+
+/// Keys whose change a reload does not carry out.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut changed = |key, is: bool| {
+        if is {
+            keys.push(key);
+        }
+    };
+    changed("server.listen", old.server.listen != new.server.listen);
+    changed("server.workers", old.server.workers != new.server.workers);
+    changed("server.drain", old.server.drain != new.server.drain);
+    changed("keys.directory", old.keys.directory.0 != new.keys.directory.0);
+    changed("keys.poll", old.keys.poll != new.keys.poll);
+    changed("limits", old.limits != new.limits);
+    changed(
+        "process",
+        old.process.user.as_ref().map(|u| &u.0) != new.process.user.as_ref().map(|u| &u.0),
+    );
+    changed("process.seccomp", old.process.seccomp != new.process.seccomp);
+    changed("admin.listen", old.admin != new.admin);
+    changed("log.format", old.log.format != new.log.format);
+    keys
+}

@@ -1,0 +1,283 @@
+//! The far end as a process: `edge far-end`. Near ends come in over mutual TLS, meet the room `delta`, and behind it the origins.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{process, worker};
+use crate::admin::{Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
+use crate::base::clock::UnixTime;
+use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
+use crate::config::Mistakes;
+use crate::config::far::FarConfig;
+use crate::delta::versions::{OnDisk, Versions};
+use crate::delta::{Far, Metrics, far};
+use crate::gate::sealed;
+use crate::gate::token::Tokens;
+use crate::http::handler::Handler;
+use crate::origin::{self, Fleet, Origin};
+use crate::zones::{self, Zones};
+use crate::{admin, http, tls};
+
+/// Runs a far end until a signal ends it.
+///
+/// # Errors
+/// What keeps it from starting, with the mend.
+pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
+    let config = FarConfig::read(&file)?;
+    let certificates = tls::certificates::load_one(&config.identity)?;
+    let logs = admin::log::start(&config.node.log)?;
+    process::prepare(&config.node);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("control")
+        .build()?;
+    runtime.block_on(async {
+        let (trigger, shutdown) = shutdown::channel();
+        let listen = &config.node.admin.listen;
+        let admin = admin::server::bind(listen)
+            .await
+            .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
+        let mut registry = Registry::default();
+        admin::metrics::register(&mut registry, Some(logs.dropped()));
+        for warning in &certificates.warnings {
+            tracing::warn!(target: "edge::tls", "{warning}");
+        }
+        let sockets = worker::Sockets::bind(&config.node)?;
+        let zones: zones::Current = Arc::new(ArcSwap::from_pointee(Zones::new(&config.node.zones)));
+        let front = tls::Front::new(&config.node, certificates, tokens(&config)?, None, &mut registry)?;
+        let http = http::Shared::new(&config.node, zones.clone(), &mut registry);
+        let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
+        let shared = store(&config, &mut registry)?;
+        let redirect = Arc::new(http::Redirect::new(zones.clone(), config.node.server.redirect_port));
+        let workers = sockets.start(config.node.server.workers, false, || {
+            // Right to left: far(origin).
+            let origin: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
+            let handler: Arc<dyn Handler> = Arc::new(Far::new(shared.clone(), origin));
+            worker::Worker {
+                front: front.clone(),
+                quic: None,
+                server: http::Server::new(http.clone(), handler, shutdown.clone()),
+                redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
+                shutdown: shutdown.clone(),
+            }
+        })?;
+        let end = Arc::new(End {
+            file,
+            started: Instant::now(),
+            config: ArcSwap::from_pointee(config),
+            zones,
+            front,
+            http,
+            fleet,
+            ready: AtomicBool::new(false),
+            logs,
+            shutdown,
+        });
+        end.serve(admin, Arc::new(registry), workers, &trigger).await
+    })
+}
+
+/// Checks what `run` would check before it binds anything.
+///
+/// # Errors
+/// The mistakes.
+pub(crate) fn check(config: &FarConfig) -> anyhow::Result<()> {
+    let loaded = tls::certificates::load_one(&config.identity)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let mut registry = Registry::default();
+    Fleet::new(
+        &Zones::new(&config.node.zones),
+        origin::Metrics::register(&mut registry),
+    )?;
+    tls::Front::new(&config.node, loaded, tokens(config)?, None, &mut registry)?;
+    Ok(())
+}
+
+/// No client has a ticket here; keys that end with the process will do.
+fn tokens(config: &FarConfig) -> Result<Arc<Tokens>, Mistakes> {
+    sealed::tokens(&config.node.gate, false, UnixTime::now()).map_err(|mistake| Mistakes(vec![mistake]))
+}
+
+fn store(config: &FarConfig, registry: &mut Registry) -> anyhow::Result<Arc<far::Shared>> {
+    let store = &config.store;
+    let metrics = Metrics::far(registry);
+    let disk = store.disk.as_ref().map(|(bytes, directory)| OnDisk {
+        directory,
+        bytes: *bytes,
+    });
+    let versions = Versions::open(store.memory, disk, metrics.clone()).map_err(|error| {
+        let mend = "make it writable for this user, or write disk = \"0B\"";
+        Mistakes(vec![store.directory_place.mistake(error.to_string(), mend)])
+    })?;
+    far::Shared::new(versions, store.encodings, store.object_bytes, metrics)
+        .context("cannot start the encoder's thread")
+}
+
+/// A running far end.
+struct End {
+    file: PathBuf,
+    started: Instant,
+    config: ArcSwap<FarConfig>,
+    zones: zones::Current,
+    front: Arc<tls::Front>,
+    http: Arc<http::Shared>,
+    fleet: Arc<Fleet>,
+    ready: AtomicBool,
+    logs: admin::log::Logs,
+    shutdown: Shutdown,
+}
+
+impl End {
+    async fn serve(
+        self: Arc<Self>,
+        listener: admin::server::Listener,
+        registry: Arc<Registry>,
+        workers: worker::Workers,
+        trigger: &Trigger,
+    ) -> anyhow::Result<()> {
+        let shutdown = self.shutdown.clone();
+        let admin = tokio::spawn(admin::server::serve(listener, registry, self.clone(), shutdown.clone()));
+        let health = tokio::spawn(self.fleet.clone().watch(shutdown));
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        workers.ready().await?;
+        self.ready.store(true, Ordering::Release);
+        process::notify_ready();
+        {
+            let config = &self.config.load().node;
+            let (listen, zones) = (&config.server.https, config.zones.len());
+            tracing::info!(?listen, zones, admin = %config.admin.listen, "serving near ends");
+        }
+        let watchdog = tokio::spawn(process::watchdog());
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload(),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        self.ready.store(false, Ordering::Release);
+        process::notify_stopping();
+        trigger.advance(Phase::Draining);
+        let drain = self.config.load().node.server.drain;
+        tokio::select! {
+            () = workers.ended() => {}
+            () = tokio::time::sleep(drain) => tracing::warn!("the drain time is over; what is left is cut"),
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        trigger.advance(Phase::Stopped);
+        watchdog.abort();
+        // What these tasks hold (a socket's file, for one) is let go before the process ends.
+        let _ = admin.await;
+        let _ = health.await;
+        workers.join().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// SIGHUP: swaps zones, origins, certificates, limits and logs; on any mistake everything stays as it was.
+    fn reload(&self) {
+        process::notify_reloading();
+        match self.try_reload() {
+            Ok(()) => tracing::info!(file = %self.file.display(), "reloaded"),
+            Err(error) => {
+                for line in format!("{error:#}").lines() {
+                    tracing::error!("not reloaded: {line}");
+                }
+            }
+        }
+        process::notify_ready();
+    }
+
+    fn try_reload(&self) -> anyhow::Result<()> {
+        let new = FarConfig::read(&self.file)?;
+        let loaded = tls::certificates::load_one(&new.identity)?;
+        let old = self.config.load();
+        if old.node.server.https != new.node.server.https || old.store != new.store {
+            tracing::warn!("server.listen or store was changed; that takes a restart");
+        }
+        let zones = Zones::new(&new.node.zones);
+        let plan = self.fleet.plan(&zones)?;
+        self.front.reload(&new.node, loaded)?;
+        self.fleet.install(plan);
+        self.zones.store(Arc::new(zones));
+        self.http.reload(&new.node);
+        self.logs.apply(&new.node.log);
+        self.config.store(Arc::new(new));
+        Ok(())
+    }
+}
+
+/// Why a node's command is refused.
+fn none<T>() -> Result<T, ControlError> {
+    Err(ControlError(
+        "a far end has no XDP program, no gate, no cache and no workers".to_owned(),
+    ))
+}
+
+impl Control for End {
+    fn status(&self) -> Value {
+        let config = &self.config.load().node;
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "role": "far end",
+            "pid": std::process::id(),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "config": self.file.display().to_string(),
+            "workers": config.server.workers,
+            "listeners": config.server.https,
+            "connections": self.front.connections(),
+            "zones": config.zones.iter().map(|zone| &*zone.name).collect::<Vec<_>>(),
+            "origins": self.fleet.status(),
+        })
+    }
+
+    fn ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    fn denied(&self) -> Result<Vec<Denied>, ControlError> {
+        none()
+    }
+
+    fn deny(&self, _: IpNet) -> Result<Denial, ControlError> {
+        none()
+    }
+
+    fn lift(&self, _: IpNet) -> Result<(), ControlError> {
+        none()
+    }
+
+    fn penalties(&self) -> Result<Vec<Penalty>, ControlError> {
+        none()
+    }
+
+    fn penalise(&self, _: &Penalty) -> Result<(), ControlError> {
+        none()
+    }
+
+    fn forgive(&self, _: Penalised) -> Result<(), ControlError> {
+        none()
+    }
+
+    fn purge(&self, _: &Purged) -> Result<(), ControlError> {
+        none()
+    }
+
+    fn worker(&self, _: WorkerOrder) -> Ordered<'_> {
+        Box::pin(async { none() })
+    }
+}

@@ -1,0 +1,85 @@
+//! The workers of this node: the room `isolate` with what operators ask of it. None where no zone has a worker: then no address
+//! space is reserved.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use super::Node;
+use crate::admin::{ControlError, WorkerOrder};
+use crate::config::Config;
+use crate::isolate::isolates::Isolates;
+use crate::isolate::metrics::Metrics;
+use crate::zones;
+
+/// Whether any zone has a worker.
+pub(super) fn wanted(config: &Config) -> bool {
+    config.zones.iter().any(|zone| zone.worker.is_some())
+}
+
+/// The room, with every worker loaded.
+///
+/// # Errors
+/// The engine, the state directory, or a worker that the file names.
+pub(super) fn start(
+    config: &Config,
+    zones: zones::Current,
+    registry: &mut Registry,
+) -> anyhow::Result<Option<Arc<Isolates>>> {
+    if !wanted(config) {
+        return Ok(None);
+    }
+    let metrics = Metrics::default();
+    metrics.register(registry);
+    let isolates = Isolates::new(config, zones, metrics)?;
+    isolates.install(isolates.plan(&config.zones)?);
+    Ok(Some(isolates))
+}
+
+/// Lets go, once a second, of what nobody wants.
+pub(super) async fn tick(node: Arc<Node>) {
+    let Some(isolates) = &node.isolates else { return };
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        isolates.tick(Instant::now());
+    }
+}
+
+/// Does what an operator asked.
+///
+/// # Errors
+/// Why not, in words for the operator.
+pub(super) async fn order(node: &Node, order: WorkerOrder) -> Result<Value, ControlError> {
+    let isolates = node.isolates.clone().ok_or_else(|| {
+        ControlError("no zone had a [zone.worker] when the node started; write one and start it again".to_owned())
+    })?;
+    // Compiling takes seconds, and this thread has others to answer.
+    let done = tokio::task::spawn_blocking(move || obey(&isolates, order)).await;
+    done.map_err(|_| ControlError("a defect: the order was not carried out, see the log".to_owned()))?
+}
+
+fn obey(isolates: &Isolates, order: WorkerOrder) -> Result<Value, ControlError> {
+    let words = |error: crate::isolate::error::Error| ControlError(error.to_string());
+    match order {
+        WorkerOrder::Deploy { zone, bytes } => Ok(json!(isolates.deploy(&zone, &bytes).map_err(words)?)),
+        WorkerOrder::Rollback { zone, version } => Ok(json!(isolates.rollback(&zone, version).map_err(words)?)),
+        WorkerOrder::List { zone } => {
+            let mut all = isolates.status();
+            if let Some(zone) = zone {
+                all.retain(|status| status.zone == zone);
+                if all.is_empty() {
+                    return Err(words(crate::isolate::error::Error::NoWorker(zone)));
+                }
+            }
+            Ok(json!(all))
+        }
+        WorkerOrder::Logs { zone, after } => {
+            let tenant = isolates.tenant(&zone);
+            let tenant = tenant.ok_or_else(|| words(crate::isolate::error::Error::NoWorker(zone)))?;
+            Ok(json!(tenant.lines(after)))
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! `cargo xtask bench isolate`: zones' workers in the edge against workerd, which runs JavaScript in V8 isolates, on this machine in
+//! one run.
+//!
+//! Both terminate TLS on the same core with the same certificate; h2load has another. What counts is CPU time of the server's
+//! process per request. The edge's own JavaScript engine runs the same script as workerd.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use edge_testbed::pki::{Authority, Files};
+use edge_testbed::process::{self, Process};
+use serde_json::{Value, json};
+
+use super::http::{cores, median};
+use crate::workspace::{self, Profile};
+
+/// The peer, from npm.
+const WORKERD: &str = "workerd";
+/// As `two.example` is called by `tests/workers/bench`.
+const HOSTS: [&str; 5] = [
+    "one.example",
+    "two.example",
+    "reused.example",
+    "spin.example",
+    "script.example",
+];
+/// Components that differ by one section, for what an idle zone costs.
+const ZONES: usize = 5_000;
+
+/// CPU per request and latency of zones' workers, against workerd.
+///
+/// Hello, a 10 KB JSON transform, and a request within a request; memory of many zones; a zone beside one that spins. Writes
+/// target/bench/isolate.json.
+#[derive(clap::Args)]
+pub(crate) struct BenchIsolate {
+    /// Short windows and 50 zones instead of 5,000: a smoke test
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// Use the binaries that were built before, without `setup` and building
+    #[arg(long)]
+    pub(super) no_build: bool,
+    /// Take the unoptimised build: shows that the bench works, never how fast edge is
+    #[arg(long)]
+    pub(super) dev: bool,
+    /// Another script for the edge's own JavaScript engine than the peer's; it must answer `/`, `/json` and `/sub` alike
+    #[arg(long, value_name = "FILE")]
+    pub(super) script: Option<PathBuf>,
+}
+
+/// What both engines of JavaScript run.
+const WORKER: &str = include_str!("isolate/worker.js");
+
+/// One server under load.
+pub(super) struct Server {
+    pub(super) process: Process,
+    address: SocketAddr,
+}
+
+/// One measured window.
+struct Window {
+    cpu_us: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+/// Where it runs, and by what.
+pub(super) struct Bench<'a> {
+    directory: PathBuf,
+    leaf: Files,
+    binary: PathBuf,
+    script: PathBuf,
+    options: &'a BenchIsolate,
+    load_core: usize,
+    server_core: usize,
+}
+
+/// Measures.
+pub(crate) fn run(options: &BenchIsolate) -> Result<()> {
+    let bench = Bench::prepare("isolate", options)?;
+    fs::write(bench.directory.join("10k.json"), ten_kilobytes())?;
+    let report = bench.report()?;
+    let text = serde_json::to_string_pretty(&report)? + "\n";
+    print!("{text}");
+    let file = workspace::output("bench")?.join("isolate.json");
+    fs::write(&file, text)?;
+    println!("written to {}", file.display());
+    Ok(())
+}
+
+impl<'a> Bench<'a> {
+    /// Builds what it needs, and makes its directory anew.
+    pub(super) fn prepare(name: &str, options: &'a BenchIsolate) -> Result<Self> {
+        let profile = if options.dev { Profile::Dev } else { Profile::Release };
+        if !options.no_build {
+            workspace::prepare(&[
+                workspace::SETUP_BENCH,
+                workspace::BUILD_EBPF,
+                workspace::BUILD_JS,
+                workspace::BUILD_WORKERS,
+            ])?;
+            workspace::build_binaries(profile)?;
+        }
+        let directory = workspace::output("bench")?.join(name);
+        // What a run before deployed must not be taken for this one's.
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory)?;
+        let authority = Authority::new("Edge bench CA")?;
+        let leaf = authority.write_leaf(&directory, "zones", &HOSTS)?;
+        let (load_core, server_core) = cores()?;
+        let script = match &options.script {
+            Some(script) => script.clone(),
+            None => directory.join("worker.js"),
+        };
+        fs::write(directory.join("worker.js"), WORKER)?;
+        Ok(Self {
+            leaf,
+            script,
+            binary: workspace::binary("edge", profile),
+            options,
+            load_core,
+            server_core,
+            directory,
+        })
+    }
+}
+
+impl Bench<'_> {
+    fn report(&self) -> Result<Value> {
+        let edge = self.edge("edge", &self.zones())?;
+        let peer = self.workerd(1)?;
+        let hello = self.compare(&edge, &peer, "/", None)?;
+        let json10k = self.compare(&edge, &peer, "/json", Some("10k.json"))?;
+        let sub = self.compare(&edge, &peer, "/sub", None)?;
+        // One after the other on one connection: what a request takes, not how many there are.
+        let few = self.count(2_000);
+        let plain = self.measure(&edge, "one.example", "/", None, 1, few)?;
+        let nested = self.measure(&edge, "one.example", "/sub", None, 1, few)?;
+        let spinner = self.beside_a_spinner(&edge, few)?;
+        drop(edge);
+        drop(peer);
+        let zones = self.many_zones()?;
+        let memory = self.thirty_scripts()?;
+        Ok(json!({
+            "quick": self.options.quick,
+            "dev": self.options.dev,
+            "cpu_us_per_req": {
+                "rust_fresh": hello.0.cpu_us, "rust_reused": hello.1.cpu_us,
+                "js_fresh": hello.2.as_ref().map(|w| w.cpu_us), "workerd": hello.3.cpu_us,
+            },
+            "p99_ms": {
+                "rust_fresh": hello.0.p99_ms, "rust_reused": hello.1.p99_ms,
+                "js_fresh": hello.2.as_ref().map(|w| w.p99_ms), "workerd": hello.3.p99_ms,
+            },
+            "subrequest_added_us_p50": (nested.p50_ms - plain.p50_ms) * 1e3,
+            "subrequest_cpu_us": sub.0.cpu_us,
+            "workerd_subrequest_cpu_us": sub.3.cpu_us,
+            "json10k_cpu_us": {
+                "rust_fresh": json10k.0.cpu_us, "js_fresh": json10k.2.as_ref().map(|w| w.cpu_us),
+                "workerd": json10k.3.cpu_us,
+            },
+            "json10k_p99_ms": {
+                "rust_fresh": json10k.0.p99_ms, "js_fresh": json10k.2.as_ref().map(|w| w.p99_ms),
+                "workerd": json10k.3.p99_ms,
+            },
+            "zones5000": zones,
+            "rss_mb_30_js": memory,
+            "spinner_neighbour_p99_ms": spinner.p99_ms,
+        }))
+    }
+
+    fn count(&self, requests: u64) -> u64 {
+        if self.options.quick { requests / 10 } else { requests }
+    }
+
+    /// Fresh, reused, script, workerd: medians of windows that take turns.
+    fn compare(
+        &self,
+        edge: &Server,
+        peer: &Server,
+        path: &str,
+        post: Option<&str>,
+    ) -> Result<(Window, Window, Option<Window>, Window)> {
+        let requests = self.count(20_000);
+        let rounds = if self.options.quick { 1 } else { 5 };
+        let mut all: [Vec<Window>; 4] = Default::default();
+        for round in 0..rounds {
+            for (server, host, windows) in [
+                (edge, "one.example", 0),
+                (edge, "reused.example", 1),
+                (edge, "script.example", 2),
+                (peer, "one.example", 3),
+            ] {
+                let window = self.measure(server, host, path, post, 8, requests)?;
+                println!(
+                    "{path} {}/{rounds} {host}: {:.1} us CPU, p99 {:.2} ms",
+                    round + 1,
+                    window.cpu_us,
+                    window.p99_ms
+                );
+                all[windows].push(window);
+            }
+        }
+        let [fresh, reused, script, peer] = all.map(|windows| middle(&windows));
+        let (Some(fresh), Some(reused), Some(peer)) = (fresh, reused, peer) else {
+            bail!("no window was measured");
+        };
+        Ok((fresh, reused, script, peer))
+    }
+
+    /// Sends `requests` over `connections`; every one must be answered well.
+    fn measure(
+        &self,
+        server: &Server,
+        host: &str,
+        path: &str,
+        post: Option<&str>,
+        connections: u32,
+        requests: u64,
+    ) -> Result<Window> {
+        let log = self.directory.join("h2load.log");
+        let _ = fs::remove_file(&log);
+        let mut command = self.h2load(server, host, path, connections, requests)?;
+        command.arg(format!("--log-file={}", log.display()));
+        if let Some(file) = post {
+            command.arg(format!("--data={}", self.directory.join(file).display()));
+        }
+        // Warm, and sure that it answers.
+        process::output(
+            &mut self.h2load(server, host, "/", connections, 100)?,
+            Duration::from_secs(60),
+        )?;
+        let before = process::cpu_time(server.process.id())?;
+        let output = process::output(&mut command, Duration::from_secs(300))?;
+        let cpu = process::cpu_time(server.process.id())? - before;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !text.contains(&format!("status codes: {requests} 2xx")) {
+            bail!("{host}{path}: not every request was answered well:\n{text}");
+        }
+        let mut times = Vec::new();
+        for line in fs::read_to_string(&log)?.lines() {
+            let micros: f64 = line.split('\t').nth(2).context("a line of h2load's log")?.parse()?;
+            times.push(micros / 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            times
+                .get((times.len() as f64 * share) as usize)
+                .copied()
+                .unwrap_or(f64::NAN)
+        };
+        Ok(Window {
+            cpu_us: cpu.as_secs_f64() * 1e6 / requests as f64,
+            p50_ms: at(0.5),
+            p99_ms: at(0.99),
+        })
+    }
+
+    /// h2load on its core, ready to run or for more URLs.
+    pub(super) fn h2load(
+        &self,
+        server: &Server,
+        host: &str,
+        path: &str,
+        connections: u32,
+        requests: u64,
+    ) -> Result<Command> {
+        let mut command = Command::new("taskset");
+        command
+            .args(["-c", &self.load_core.to_string()])
+            .arg(workspace::need("h2load", workspace::SETUP_BENCH)?)
+            .args(["--h1", "--threads=1"])
+            .arg(format!("--clients={connections}"))
+            .arg(format!("--requests={requests}"))
+            .arg(format!("--connect-to={}", server.address))
+            .arg(format!("https://{host}{path}"));
+        Ok(command)
+    }
+
+    fn beside_a_spinner(&self, edge: &Server, requests: u64) -> Result<Window> {
+        let mut spinning = self.h2load(edge, "spin.example", "/spin", 1, 1_000_000)?;
+        let spinner = Process::spawn(&mut spinning, &self.directory.join("spinner.log"))?;
+        std::thread::sleep(Duration::from_millis(500));
+        let window = self.measure(edge, "one.example", "/", None, 1, requests);
+        drop(spinner);
+        window
+    }
+
+    /// What an idle zone with a worker of its own costs, and its first request.
+    fn many_zones(&self) -> Result<Value> {
+        let count = if self.options.quick { 50 } else { ZONES };
+        let workers = self.directory.join("many");
+        fs::create_dir_all(&workers)?;
+        let component = fs::read(worker())?;
+        let zones: Result<Vec<(String, String)>> = (0..count)
+            .map(|n| {
+                let file = workers.join(format!("{n}.wasm"));
+                // A custom section: other bytes, other code on disk, the same behaviour.
+                let name = format!("zone{n}");
+                let mut bytes = component.clone();
+                bytes.extend([0, u8::try_from(name.len() + 1)?, u8::try_from(name.len())?]);
+                bytes.extend(name.as_bytes());
+                fs::write(&file, bytes)?;
+                Ok((format!("z{n}"), format!("file = \"{}\"\n", file.display())))
+            })
+            .collect();
+        // Compiled by a first start, so that the second finds code and no compiler has touched its memory.
+        let zones = zones?;
+        drop(self.edge("many", &zones)?);
+        let one = self.edge("many", zones.get(..1).unwrap_or_default())?;
+        let empty = process::resident_memory(one.process.id())?;
+        drop(one);
+        let full = self.edge("many", &zones)?;
+        let bytes = process::resident_memory(full.process.id())?.saturating_sub(empty);
+        let mut first = Vec::new();
+        for n in 0..count.min(50) {
+            let mut curl = Command::new("curl");
+            curl.args(["--silent", "--insecure", "--output", "/dev/null", "--connect-to"])
+                .arg(format!("::{}", full.address))
+                .args(["--write-out", "%{time_pretransfer} %{time_starttransfer}"])
+                .arg(format!("https://z{}.example/", n * count / count.min(50)));
+            let output = process::output(&mut curl, Duration::from_secs(20))?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let (ready, begun) = text.split_once(' ').context("curl's times")?;
+            first.push((begun.parse::<f64>()? - ready.parse::<f64>()?) * 1e3);
+        }
+        Ok(json!({
+            "zones": count,
+            "bytes_per_zone": bytes / (count as u64 - 1).max(1),
+            "cold_first_ms_p50": median(first),
+        }))
+    }
+
+    fn thirty_scripts(&self) -> Result<Value> {
+        let peer = self.workerd(30)?;
+        let theirs = process::resident_memory(peer.process.id())?;
+        drop(peer);
+        let text = fs::read_to_string(&self.script)?;
+        let zones: Result<Vec<_>> = (0..30)
+            .map(|n| {
+                let file = self.directory.join(format!("script{n}.js"));
+                fs::write(&file, format!("{text}\n// {n}\n"))?;
+                Ok((format!("z{n}"), format!("file = \"{}\"\n", file.display())))
+            })
+            .collect();
+        let edge = self.edge("scripts", &zones?)?;
+        let ours = process::resident_memory(edge.process.id())? >> 20;
+        Ok(json!({ "edge": ours, "workerd": theirs >> 20 }))
+    }
+
+    /// The zones of the comparison, each with the keys of its worker.
+    pub(super) fn zones(&self) -> Vec<(String, String)> {
+        let file = format!("file = \"{}\"\n", worker().display());
+        let mut zones = vec![
+            ("one".to_owned(), format!("{file}zones = [\"two\"]\n")),
+            ("two".to_owned(), file.clone()),
+            (
+                "reused".to_owned(),
+                format!("{file}zones = [\"two\"]\nreuse = 1000000\n"),
+            ),
+            ("spin".to_owned(), format!("{file}cpu = \"300s\"\nwall = \"300s\"\n")),
+        ];
+        zones.push((
+            "script".to_owned(),
+            format!("file = \"{}\"\nzones = [\"two\"]\n", self.script.display()),
+        ));
+        zones
+    }
+
+    /// An edge with these zones, when it serves.
+    pub(super) fn edge(&self, name: &str, zones: &[(String, String)]) -> Result<Server> {
+        let directory = self.directory.join(name);
+        fs::create_dir_all(&directory)?;
+        let address = free_address()?;
+        let mut text = format!(
+            "[server]\nhttps = [\"{address}\"]\nworkers = 1\n[limits]\nrequests_per_connection = 0\n[log]\naccess = false\n\
+             level = \"error,edge::node=info\"\n[admin]\nlisten = \"unix:{}\"\n[isolate]\nstate_directory = \"state\"\n",
+            directory.join("admin.sock").display()
+        );
+        for (zone, keys) in zones {
+            text += &format!(
+                "[[zone]]\nname = \"{zone}\"\nhosts = [\"{zone}.example\"]\ncertificate = \"{}\"\nkey = \"{}\"\n[zone.worker]\n{keys}",
+                self.leaf.certificate.display(),
+                self.leaf.key.display(),
+            );
+        }
+        let file = directory.join("edge.toml");
+        fs::write(&file, text)?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", &self.server_core.to_string()]).arg(&self.binary);
+        command
+            .args(["run", "--xdp", "off", "--log-format", "json", "--config"])
+            .arg(&file);
+        let mut process = Process::spawn(&mut command, &directory.join("output.log"))?;
+        // Compiling thousands of workers takes its time.
+        process.wait_line("\"serving\"", Duration::from_secs(3 * 3_600))?;
+        Ok(Server { process, address })
+    }
+
+    fn workerd(&self, workers: usize) -> Result<Server> {
+        let directory = self.directory.join("workerd");
+        fs::create_dir_all(&directory)?;
+        fs::copy(&self.leaf.certificate, directory.join("cert.pem"))?;
+        fs::copy(&self.leaf.key, directory.join("key.pem"))?;
+        fs::write(directory.join("worker.js"), WORKER)?;
+        let address = free_address()?;
+        let names: Vec<String> = (0..workers).map(|n| format!("w{n}")).collect();
+        let services: Vec<String> = names
+            .iter()
+            .map(|n| format!("(name = \"{n}\", worker = .worker)"))
+            .collect();
+        let config = format!(
+            "using Workerd = import \"/workerd/workerd.capnp\";\n\
+             const config :Workerd.Config = ( services = [ {}, (name = \"two\", worker = .two) ],\n\
+               sockets = [ (name = \"s\", address = \"{address}\", https = (tlsOptions = .tls), service = \"w0\") ] );\n\
+             const tls :Workerd.TlsOptions = ( keypair = ( privateKey = embed \"key.pem\", certificateChain = embed \"cert.pem\" ) );\n\
+             const worker :Workerd.Worker = ( modules = [ (name = \"worker.js\", esModule = embed \"worker.js\") ],\n\
+               compatibilityDate = \"2025-01-01\", bindings = [ (name = \"TWO\", service = \"two\") ] );\n\
+             const two :Workerd.Worker = ( modules = [ (name = \"worker.js\", esModule = embed \"worker.js\") ],\n\
+               compatibilityDate = \"2025-01-01\" );\n",
+            services.join(", ")
+        );
+        fs::write(directory.join("config.capnp"), config)?;
+        let mut command = Command::new("taskset");
+        command
+            .args(["-c", &self.server_core.to_string()])
+            .arg(peer_binary()?)
+            .args(["serve", "config.capnp"])
+            .current_dir(&directory);
+        let mut process = Process::spawn(&mut command, &directory.join("output.log"))?;
+        process.wait_port(address, Duration::from_secs(60))?;
+        let server = Server { process, address };
+        // Every worker is loaded at the start; a request shows that they are.
+        self.measure(&server, "one.example", "/", None, 1, 100)?;
+        Ok(server)
+    }
+}
+
+fn worker() -> PathBuf {
+    workspace::root().join("target/workers/bench.wasm")
+}
+
+/// workerd's own binary, by npm into target/workerd.
+fn peer_binary() -> Result<PathBuf> {
+    let directory = workspace::output("workerd")?;
+    let modules = directory.join("node_modules");
+    let find = |modules: &Path| {
+        let scoped = fs::read_dir(modules.join("@cloudflare")).ok()?;
+        let mut binaries = scoped.flatten().map(|entry| entry.path().join("bin").join(WORKERD));
+        binaries.find(|path| path.is_file())
+    };
+    if let Some(binary) = find(&modules) {
+        return Ok(binary);
+    }
+    let npm = workspace::need("npm", workspace::SETUP_BENCH)?;
+    let mut install = Command::new(npm);
+    install
+        .args(["install", "--no-fund", "--no-audit", WORKERD])
+        .current_dir(&directory);
+    workspace::run(&mut install)?;
+    find(&modules).context("npm installed no workerd for this machine")
+}
+
+fn free_address() -> Result<SocketAddr> {
+    // Given back before it is used: another program could take it, and the start would then say so.
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+fn middle(windows: &[Window]) -> Option<Window> {
+    if windows.is_empty() {
+        return None;
+    }
+    let of = |value: fn(&Window) -> f64| median(windows.iter().map(value).collect());
+    Some(Window {
+        cpu_us: of(|window| window.cpu_us),
+        p50_ms: of(|window| window.p50_ms),
+        p99_ms: of(|window| window.p99_ms),
+    })
+}
+
+/// A list of items, about 10 KB of JSON.
+fn ten_kilobytes() -> String {
+    let items: Vec<Value> = (0..110)
+        .map(|n| {
+            json!({
+                "id": n,
+                "name": format!("item number {}", (n * 7919) % 110),
+                "price": f64::from(n) * 1.25,
+                "tags": ["a", "b", "c"],
+                "stock": n * 3,
+            })
+        })
+        .collect();
+    json!({ "items": items }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The transform would be of another size than the figure's name says.
+    #[test]
+    fn the_json_is_of_ten_kilobytes() {
+        let length = ten_kilobytes().len();
+        assert!((9_000..11_000).contains(&length), "{length}");
+    }
+}
