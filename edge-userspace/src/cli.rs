@@ -7,10 +7,10 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::Method;
 
-use crate::admin::{Denial, Denied, Penalised, Penalty, PenaltyLevel, client};
+use crate::admin::{Denial, Denied, Lockdown, Penalised, Penalty, PenaltyLevel, client};
 use crate::base::clock::UnixTime;
 use crate::config::value::AdminAddress;
-use crate::config::{self, Config, value};
+use crate::config::{self, Config, LockdownMode, value};
 use crate::{dataplane, gate, node};
 
 /// An edge node: XDP in front, TLS and HTTP behind.
@@ -33,6 +33,8 @@ enum Command {
     Deny(Deny),
     /// Show or change whom a running node's gate penalises.
     Penalty(PenaltyArguments),
+    /// Show or change whether a running node answers QUIC attempts that prove nothing with a Retry.
+    Lockdown(LockdownArguments),
     /// Make, verify or inspect a wait token.
     Token(gate::command::Token),
     /// Remove XDP programs, maps and pins that a node left behind. Without this, protection outlives the daemon.
@@ -188,6 +190,27 @@ enum LevelArgument {
 }
 
 #[derive(Debug, Args)]
+struct LockdownArguments {
+    /// What to do.
+    #[arg(value_enum)]
+    command: LockdownCommand,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LockdownCommand {
+    /// Lock the node down until told otherwise, or until it ends.
+    On,
+    /// Open it, whatever the rate of attempts.
+    Off,
+    /// Leave it to the rate of attempts.
+    Auto,
+    /// Show whether it is locked down.
+    Status,
+}
+
+#[derive(Debug, Args)]
 struct Detach {
     /// Where the node pinned its maps and links.
     #[arg(long, default_value = "/sys/fs/bpf/edge")]
@@ -209,6 +232,7 @@ pub fn main() -> ExitCode {
         Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
         Command::Deny(command) => deny(&command),
         Command::Penalty(command) => penalty(&command),
+        Command::Lockdown(command) => lockdown(&command),
         Command::Token(token) => match token_command(&token) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
@@ -344,6 +368,30 @@ fn penalty(arguments: &PenaltyArguments) -> anyhow::Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+fn lockdown(arguments: &LockdownArguments) -> anyhow::Result<()> {
+    let mode = match arguments.command {
+        LockdownCommand::On => Some(LockdownMode::On),
+        LockdownCommand::Off => Some(LockdownMode::Off),
+        LockdownCommand::Auto => Some(LockdownMode::Auto),
+        LockdownCommand::Status => None,
+    };
+    let (method, body) = match mode {
+        Some(mode) => (Method::POST, serde_json::to_string(&mode)?),
+        None => (Method::GET, String::new()),
+    };
+    let text = ask(&arguments.asked, method, "/lockdown", body)?;
+    let lockdown: Lockdown = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
+    let state = if lockdown.on { "on" } else { "off" };
+    let mode = match lockdown.mode {
+        LockdownMode::Auto => "auto",
+        LockdownMode::On | LockdownMode::Off => "manual",
+    };
+    let by = if lockdown.kernel { "kernel" } else { "daemon" };
+    let rate = lockdown.attempts_per_second;
+    print(&format!("{state}\t{mode}\t{rate} attempts/s\tanswered by the {by}\n"));
     Ok(())
 }
 

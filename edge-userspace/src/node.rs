@@ -4,6 +4,7 @@
 mod control;
 mod feed;
 mod gates;
+mod lockdown;
 mod process;
 mod worker;
 
@@ -112,12 +113,16 @@ struct Node {
     gates: Option<gates::Gates>,
     front: Arc<tls::Front>,
     quic: Option<Arc<quic::Front>>,
+    /// Where QUIC is spoken.
+    lockdowns: Option<lockdown::Lockdowns>,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
     fleet: Arc<Fleet>,
     ready: AtomicBool,
     logs: Logs,
     shutdown: Shutdown,
+    /// Ends the admin endpoint.
+    endpoint: Trigger,
 }
 
 impl Node {
@@ -140,7 +145,7 @@ impl Node {
         let zones: zones::Current = Arc::new(ArcSwap::from_pointee(Zones::new(&config.zones)));
 
         // 1 dataplane
-        let dataplane = match config.dataplane.mode {
+        let mut dataplane = match config.dataplane.mode {
             XdpMode::Off => None,
             _ => Some(Dataplane::start(&config.dataplane)?),
         };
@@ -159,9 +164,29 @@ impl Node {
 
         // 4 quic
         let quic = match config.server.http3 && !config.server.https.is_empty() {
-            true => Some(quic::Front::new(&config, &front, tokens.clone(), &mut registry)?),
+            true => {
+                let lasts = sealed::lasts(&config.gate, gates::wanted(&config));
+                let ids = lockdown::ids(&tokens, lasts, dataplane.as_ref())?;
+                let front = quic::Front::new(&config, &front, tokens.clone(), ids.clone(), &mut registry)?;
+                Some((front, ids))
+            }
             false => None,
         };
+        let lockdowns = match &quic {
+            Some((front, ids)) => {
+                steer(&config, dataplane.as_mut(), &sockets);
+                let (front, ids, tokens) = (front.clone(), ids.clone(), tokens.clone());
+                Some(lockdown::Lockdowns::start(
+                    &config,
+                    front,
+                    ids,
+                    tokens,
+                    dataplane.as_ref(),
+                )?)
+            }
+            None => None,
+        };
+        let quic = quic.map(|(front, _)| front);
 
         // 5 http
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
@@ -170,6 +195,7 @@ impl Node {
         // 10 origin
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
 
+        let (endpoint, endpoint_ends) = shutdown::channel();
         let node = Arc::new(Self {
             config_file: run.config.clone(),
             overrides: run.clone(),
@@ -180,12 +206,14 @@ impl Node {
             gates,
             front: front.clone(),
             quic: quic.clone(),
+            lockdowns,
             http: http.clone(),
             redirect: redirect.clone(),
             fleet: fleet.clone(),
             ready: AtomicBool::new(false),
             logs,
             shutdown: shutdown.clone(),
+            endpoint,
             config: ArcSwap::from_pointee(config),
         });
         let config = node.config.load();
@@ -198,6 +226,7 @@ impl Node {
             worker::Worker {
                 front: front.clone(),
                 quic: quic.clone(),
+                generation: node.dataplane.as_ref().map_or(0, Dataplane::generation),
                 server: http::Server::new(http.clone(), handler, shutdown.clone()),
                 redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
                 shutdown: shutdown.clone(),
@@ -207,7 +236,31 @@ impl Node {
             node,
             workers,
             registry: Arc::new(registry),
+            endpoint_ends,
         })
+    }
+}
+
+/// Has the kernel give each worker the datagrams of its own QUIC connections. Without that they go by the hash of addresses and
+/// ports, which a client that moves to another network changes.
+fn steer(config: &Config, dataplane: Option<&mut Dataplane>, sockets: &worker::Sockets) {
+    match dataplane {
+        Some(dataplane) => {
+            if let Err(error) = dataplane.steer(&sockets.of_quic(config)) {
+                tracing::warn!(
+                    target: "edge::quic",
+                    %error,
+                    "datagrams are not steered: QUIC clients that change their address lose their connection, and a \
+                     restart ends those that there are"
+                );
+            }
+        }
+        None if config.server.workers > 1 => tracing::warn!(
+            target: "edge::quic",
+            workers = config.server.workers,
+            "without XDP datagrams are not steered: QUIC clients that change their address may lose their connection"
+        ),
+        None => {}
     }
 }
 
@@ -216,6 +269,7 @@ struct Running {
     node: Arc<Node>,
     workers: worker::Workers,
     registry: Arc<Registry>,
+    endpoint_ends: Shutdown,
 }
 
 impl Running {
@@ -225,10 +279,11 @@ impl Running {
             node,
             workers,
             registry,
+            endpoint_ends,
         } = self;
         let shutdown = node.shutdown.clone();
         let config = node.config.load_full();
-        let admin = tokio::spawn(admin::server::serve(listener, registry, node.clone(), shutdown.clone()));
+        let admin = tokio::spawn(admin::server::serve(listener, registry, node.clone(), endpoint_ends));
         let health = tokio::spawn(node.fleet.clone().watch(shutdown.clone()));
         if let Some(events) = node.dataplane.as_ref().and_then(Dataplane::events) {
             tokio::spawn(async move {
@@ -241,6 +296,9 @@ impl Running {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         workers.ready().await?;
+        if let Some(dataplane) = node.dataplane.as_ref().filter(|_| node.quic.is_some()) {
+            dataplane.take_over()?;
+        }
         node.ready.store(true, Ordering::Release);
         process::notify_ready();
         tracing::info!(
@@ -253,6 +311,7 @@ impl Running {
         );
         let watchdog = tokio::spawn(process::watchdog());
         let ticking = tokio::spawn(gates::tick(node.clone()));
+        tokio::spawn(lockdown::watch(node.clone()));
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),
@@ -264,6 +323,12 @@ impl Running {
         process::notify_stopping();
         tracing::info!(connections = node.front.connections(), "draining");
         trigger.advance(Phase::Draining);
+        // From here on a successor may start beside this daemon: pins, keys and clock are its own, and the kernel gives it what
+        // is new, while the packets of the connections that there are still come here.
+        ticking.abort();
+        if let Some(dataplane) = &node.dataplane {
+            dataplane.release();
+        }
         let drain = node.config.load().server.drain;
         tokio::select! {
             () = workers.ended() => {}
@@ -274,8 +339,8 @@ impl Running {
             _ = terminate.recv() => {}
         }
         trigger.advance(Phase::Stopped);
+        node.endpoint.advance(Phase::Stopped);
         watchdog.abort();
-        ticking.abort();
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
         let _ = admin.await;
         let _ = health.await;
@@ -331,6 +396,9 @@ impl Node {
         self.front.reload(&new, loaded)?;
         if let Some(quic) = &self.quic {
             quic.reload(&new, &self.front)?;
+        }
+        if let Some(lockdowns) = &self.lockdowns {
+            lockdowns.reload(&new);
         }
         self.fleet.install(plan);
         self.zones.store(Arc::new(zones));

@@ -66,7 +66,16 @@ pub fn ask(address: &AdminAddress, method: Method, path: &str, body: String) -> 
     })
 }
 
-async fn converse(address: &AdminAddress, method: Method, path: &str, body: String) -> Result<String, Error> {
+/// The same within a runtime.
+///
+/// # Errors
+/// As [`Error`] says.
+pub(super) async fn converse(
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+    body: String,
+) -> Result<String, Error> {
     let connect = |source| Error::Connect {
         address: address.clone(),
         source,

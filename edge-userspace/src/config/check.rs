@@ -12,8 +12,8 @@ use super::mistake::{Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
 use super::{
-    Admin, Certificate, Config, Dataplane, Health, Limits, Log, Origin, OriginServer, Server, Tls, Upstream, XdpMode,
-    Zone,
+    Admin, Certificate, Config, Dataplane, Health, Limits, Log, Origin, OriginServer, Quic, Server, Tls, Upstream,
+    XdpMode, Zone,
 };
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
@@ -84,6 +84,7 @@ impl Checker<'_> {
                 ticket_rotation: self.ticket_rotation(&raw.tls),
                 handshake_timeout: raw.tls.handshake_timeout.0,
             },
+            quic: self.quic(&raw.quic),
             limits: Arc::new(limits),
             admin: self.admin(&raw.admin),
             log: self.log(&raw.log),
@@ -168,6 +169,26 @@ impl Checker<'_> {
             self.mistake(raw.ticket_rotation.span(), "out of bounds", "write 1m to 6h");
         }
         time
+    }
+
+    fn quic(&mut self, raw: &raw::Quic) -> Quic {
+        let above = self.bounded(&raw.lockdown_above, 1, 10_000_000);
+        let below = self.bounded(&raw.lockdown_below, 1, 10_000_000);
+        if below > above {
+            self.mistake(
+                raw.lockdown_below.span(),
+                format!(
+                    "lockdown_below = {below} is more than lockdown_above = {above}: it would begin and end at once"
+                ),
+                "write less than lockdown_above, such as a quarter",
+            );
+        }
+        Quic {
+            lockdown: raw.lockdown,
+            lockdown_above: above,
+            lockdown_below: below,
+            lockdown_hold: raw.lockdown_hold.0,
+        }
     }
 
     fn limits(&mut self, raw: &raw::Limits) -> Limits {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use mistake::{Mistake, Mistakes, Place};
-pub use raw::{Balance, LogFormat, OriginHttp, TlsVersion, XdpMode};
+pub use raw::{Balance, LockdownMode, LogFormat, OriginHttp, TlsVersion, XdpMode};
 use value::{AdminAddress, HostPattern, OriginAddress};
 
 /// The commented defaults, for `edge check --print-defaults`.
@@ -31,6 +31,8 @@ pub struct Config {
     pub dataplane: Dataplane,
     /// TLS towards clients.
     pub tls: Tls,
+    /// QUIC.
+    pub quic: Quic,
     /// Bounds towards clients.
     pub limits: Arc<Limits>,
     /// The admin endpoint.
@@ -96,6 +98,19 @@ pub struct Tls {
     pub ticket_rotation: Duration,
     /// From the accept to the end of the handshake.
     pub handshake_timeout: Duration,
+}
+
+/// When attempts that prove nothing get a Retry: see `quic::lockdown`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quic {
+    /// By their rate, always or never.
+    pub lockdown: LockdownMode,
+    /// It begins above so many a second.
+    pub lockdown_above: u32,
+    /// It ends when there are fewer a second, at most `lockdown_above`,
+    pub lockdown_below: u32,
+    /// for so long.
+    pub lockdown_hold: Duration,
 }
 
 /// Bounds on what clients can make the edge hold. A duration of `None` and a size of `None` mean no limit.

@@ -8,6 +8,7 @@ mod garbage;
 mod gate;
 mod http3;
 mod neighbours;
+mod quic;
 mod reload;
 mod survival;
 mod visitor;
