@@ -3,6 +3,7 @@
 //! Three kinds of things: programs of the distribution (`packages`), a toolchain that can build eBPF (`toolchain`), and
 //! cargo programs, which go to `target/tools` and never over a user's own. All of it may be run again at any time.
 
+mod clients;
 mod packages;
 mod toolchain;
 
@@ -114,6 +115,10 @@ pub(crate) fn run(setup: &Setup) -> Result<()> {
                 tool.program, tool.package
             );
         }
+    }
+
+    if wants(&[Purpose::Test]) {
+        clients::aioquic(setup.check)?;
     }
 
     match toolchain::ensure(setup.check)? {

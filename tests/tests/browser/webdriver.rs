@@ -32,6 +32,18 @@ impl<'a> Browser<'a> {
     /// Starts it in `client` with its files in `directory`; `host` leads to `address`. Says why and answers nothing where
     /// there is no Chromium.
     pub(crate) fn start(client: &'a Netns, directory: &Path, host: &str, address: &str) -> Option<Self> {
+        let only_tcp = ["--disable-quic".to_owned(), "--ignore-certificate-errors".to_owned()];
+        Self::start_with(client, directory, &only_tcp, &[host], address)
+    }
+
+    /// The same with more arguments, and for several hosts.
+    pub(crate) fn start_with(
+        client: &'a Netns,
+        directory: &Path,
+        more: &[String],
+        hosts: &[&str],
+        address: &str,
+    ) -> Option<Self> {
         for (program, package) in [("chromium", "chromium"), ("chromedriver", "chromium-driver")] {
             let path = std::env::var_os("PATH").unwrap_or_default();
             if !std::env::split_paths(&path).any(|directory| directory.join(program).exists()) {
@@ -51,21 +63,22 @@ impl<'a> Browser<'a> {
             profile,
         };
         browser.driver.wait_line("started successfully", START).unwrap();
-        let arguments = json!([
+        let rules: Vec<_> = hosts.iter().map(|host| format!("MAP {host} {address}")).collect();
+        let mut arguments = more.to_vec();
+        let common = [
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            "--disable-quic",
-            "--ignore-certificate-errors",
-            format!("--host-resolver-rules=MAP {host} {address}"),
-            format!("--user-data-dir={}", browser.profile.display()),
             "--disable-background-networking",
             "--disable-breakpad",
             "--disable-component-update",
             "--disable-sync",
             "--no-first-run",
-        ]);
+        ];
+        arguments.extend(common.map(str::to_owned));
+        arguments.push(format!("--host-resolver-rules={}", rules.join(",")));
+        arguments.push(format!("--user-data-dir={}", browser.profile.display()));
         let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});
         let session = browser.call("POST", "/session", &wanted).unwrap();
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
@@ -80,6 +93,12 @@ impl<'a> Browser<'a> {
     /// What an impatient person does.
     pub(crate) fn reload(&self) {
         self.command("POST", "/refresh", &json!({})).unwrap();
+    }
+
+    /// What a script in the current tab's page returns.
+    pub(crate) fn evaluate(&self, script: &str) -> Value {
+        let body = json!({"script": script, "args": []});
+        self.command("POST", "/execute/sync", &body).unwrap()
     }
 
     /// The current tab.
