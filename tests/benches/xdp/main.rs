@@ -219,7 +219,10 @@ fn main() -> Outcome<()> {
     let mut others = spread_runs(&programs, &roomy, (&many, denied), if quick { 4_000 } else { 40_000 })?;
     let valid = |nonce| token(Header { nonce, ..header }, PENALISED, 0);
     others.extend(bursts(&programs, valid, if quick { 1_000 } else { 10_000 })?);
-    others.insert("retry_minted", retries(&programs, &gated, if quick { 4_000 } else { 40_000 })?);
+    others.insert(
+        "retry_minted",
+        retries(&programs, &gated, if quick { 4_000 } else { 40_000 })?,
+    );
     report(&cases, &runs, &others, quick, output)
 }
 

@@ -74,25 +74,49 @@ fn broken_frames_get_their_codes() {
     // An empty SETTINGS frame on the control stream.
     const CONTROL: On = On::Uni(&[0x00, 0x04, 0x00]);
     let cases: Vec<(&str, Vec<On>, u64)> = vec![
-        ("the control stream begins with DATA", vec![On::Uni(&[0x00, 0x00, 0x00])], 0x10a),
+        (
+            "the control stream begins with DATA",
+            vec![On::Uni(&[0x00, 0x00, 0x00])],
+            0x10a,
+        ),
         ("two control streams", vec![CONTROL, CONTROL], 0x103),
         ("two SETTINGS", vec![On::Uni(&[0x00, 0x04, 0x00, 0x04, 0x00])], 0x105),
-        ("a setting of HTTP/2", vec![On::Uni(&[0x00, 0x04, 0x02, 0x02, 0x00])], 0x109),
-        ("DATA before HEADERS", vec![CONTROL, On::Request(&[0x00, 0x01, b'x'])], 0x105),
-        ("SETTINGS on a request's stream", vec![CONTROL, On::Request(&[0x04, 0x00])], 0x105),
+        (
+            "a setting of HTTP/2",
+            vec![On::Uni(&[0x00, 0x04, 0x02, 0x02, 0x00])],
+            0x109,
+        ),
+        (
+            "DATA before HEADERS",
+            vec![CONTROL, On::Request(&[0x00, 0x01, b'x'])],
+            0x105,
+        ),
+        (
+            "SETTINGS on a request's stream",
+            vec![CONTROL, On::Request(&[0x04, 0x00])],
+            0x105,
+        ),
         (
             "a field section that refers to nothing",
             vec![CONTROL, On::Request(&[0x01, 0x03, 0x00, 0x00, 0xff])],
             0x200,
         ),
-        ("a frame of HTTP/2", vec![On::Uni(&[0x00, 0x04, 0x00, 0x06, 0x00])], 0x105),
+        (
+            "a frame of HTTP/2",
+            vec![On::Uni(&[0x00, 0x04, 0x00, 0x06, 0x00])],
+            0x105,
+        ),
     ];
     run(async {
         let endpoint = endpoint(&world, "0.0.0.0:0");
         let mut wrong = Vec::new();
         for (what, sent, expected) in cases {
             let remote = std::net::SocketAddr::new(EDGE[0].parse().unwrap(), 443);
-            let connection = endpoint.connect_with(identity(&world), remote, HOST).unwrap().await.unwrap();
+            let connection = endpoint
+                .connect_with(identity(&world), remote, HOST)
+                .unwrap()
+                .await
+                .unwrap();
             let mut open = Vec::new();
             for on in sent {
                 match on {

@@ -149,7 +149,8 @@ fn every_initial_gets_a_retry_that_a_client_accepts() {
     }
     let bench = locked();
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let wraps: [(&str, usize, fn(Frame) -> Frame); 6] = [
+    type Wrap = (&'static str, usize, fn(Frame) -> Frame);
+    let wraps: [Wrap; 6] = [
         ("plain", 0, |frame| frame),
         ("tagged", 1, |frame| frame.tags(&[TAG])),
         ("tagged twice", 2, |frame| frame.tags(&[PROVIDER_TAG, TAG])),
