@@ -28,7 +28,7 @@ pub fn pick(context: &SkReuseportContext) -> Option<()> {
     let listener = listener(context);
     // SAFETY: the map is preallocated: an entry removed meanwhile may be another listener's, whose sockets the kernel refuses
     // to pick for this group.
-    let listener = *unsafe { LISTENERS.get(&listener) }?;
+    let listener = *unsafe { LISTENERS.get(listener) }?;
     if let Some(route) = named(context)
         && let Some(slot) = slot(listener, route)
         && SOCKETS.select_reuseport(context, slot).is_ok()
