@@ -97,6 +97,9 @@ impl Near {
 
 /// Flag of [`Config`]: attempts on no list are judged by penalties and tokens.
 pub const GATE_ON: u32 = 1;
+/// Flag of [`Config`]: attempts on no list are judged because of the [`lockdown`](crate::lockdown), whether or not any zone has
+/// a gate.
+pub const LOCKDOWN_ON: u32 = 2;
 
 /// The one element of the map `CONFIG`. All zeros, as a fresh map has it, passes everything.
 #[repr(C)]
@@ -104,7 +107,7 @@ pub const GATE_ON: u32 = 1;
 pub struct Config {
     /// Sends an event for one in so many drops of a reason on a CPU; 0 sends none.
     pub event_sample: u32,
-    /// [`GATE_ON`].
+    /// [`GATE_ON`], [`LOCKDOWN_ON`].
     pub flags: u32,
     /// Ports whose TCP SYNs are attempts on the edge.
     pub tcp_ports: Ports,

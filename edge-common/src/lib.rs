@@ -17,9 +17,10 @@ mod reason;
 pub mod replay;
 pub mod retry;
 pub mod siphash;
+pub mod steering;
 pub mod token;
 
-pub use config::{Config, GATE_ON, Near, Ports};
+pub use config::{Config, GATE_ON, LOCKDOWN_ON, Near, Ports};
 pub use event::Event;
 pub use list::{
     ALLOW, ALLOW_CONFIGURED, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, V4_BUCKETS, v4_bucket, v4_key, v4_length,
@@ -46,6 +47,12 @@ pub mod maps {
     pub const EVENTS: &str = "EVENTS";
     /// Array with one [`Lockdown`](crate::lockdown::Lockdown). Holds a secret.
     pub const LOCKDOWN: &str = "LOCKDOWN";
+    /// Array with one [`Steering`](crate::steering::Steering).
+    pub const STEERING: &str = "STEERING";
+    /// Hash of [`Listener`](crate::steering::Listener)s to their numbers (`u32`).
+    pub const LISTENERS: &str = "LISTENERS";
+    /// Array of sockets, by [`slot`](crate::steering::slot).
+    pub const SOCKETS: &str = "SOCKETS";
     /// Array with one `u64`: nanoseconds to add to `CLOCK_MONOTONIC` to get the time since 1970. The daemon refreshes it
     /// every second, because the wall clock is stepped and slewed; without it tokens are early or expired by as much.
     pub const CLOCK: &str = "CLOCK";

@@ -2,14 +2,16 @@
 //! daemon keeps the lists, and has already put allow before deny into each entry (`edge_common::Entry`).
 
 use aya_ebpf::maps::lpm_trie::Key;
-use edge_common::{ALLOW, Config, DROP_DENIED, Entry, GATE_ON, PASS_ALLOWED, PASS_ATTEMPT, v4_bucket, v4_key};
+use edge_common::{
+    ALLOW, Config, DROP_DENIED, Entry, GATE_ON, LOCKDOWN_ON, PASS_ALLOWED, PASS_ATTEMPT, v4_bucket, v4_key,
+};
 
 use crate::{
     V4, V4_LENGTHS, V6_EXACT, V6_PREFIX, gate,
     parse::{Frame, Packet},
 };
 
-/// The reason for an attempt's verdict: the longest match says it, and `gate`, if it is on, where there is none. `datagram` is the offset
+/// The reason for an attempt's verdict: the longest match says it, and `gate`, if it or the lockdown is on, where there is none. `datagram` is the offset
 /// of a QUIC Initial's UDP header, or 0.
 #[inline(always)]
 pub fn judge(frame: &Frame, packet: &Packet, datagram: usize, config: &Config) -> u32 {
@@ -19,7 +21,7 @@ pub fn judge(frame: &Frame, packet: &Packet, datagram: usize, config: &Config) -
         v6(frame, packet, config)
     };
     match entry {
-        None if config.flags & GATE_ON == 0 => PASS_ATTEMPT,
+        None if config.flags & (GATE_ON | LOCKDOWN_ON) == 0 => PASS_ATTEMPT,
         None => gate::judge(frame, packet, datagram),
         Some(entry) if entry.verdict == ALLOW => PASS_ALLOWED,
         Some(_) => DROP_DENIED,

@@ -25,9 +25,8 @@ use aya_ebpf::{
     maps::LruHashMap,
 };
 use edge_common::{
-    ANSWER_RETRY, DROP_CLIENT_PENALTY, DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY,
-    DROP_TOKEN_REPLAYED, DROP_VERSION, PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN,
-    cid,
+    ANSWER_RETRY, DROP_CLIENT_PENALTY, DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD,
+    DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED, DROP_VERSION, PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN, cid,
     lockdown::ON,
     penalty::{Judgement, Penalty, SECOND, address_key},
     replay, retry,
@@ -112,12 +111,7 @@ enum Said {
 
 /// What a token of ours says.
 #[inline(always)]
-fn by_token(
-    frame: &Frame,
-    packet: &Packet,
-    (prefix, datagram): (Prefix, usize),
-    (at, length): (usize, usize),
-) -> Said {
+fn by_token(frame: &Frame, packet: &Packet, (prefix, datagram): (Prefix, usize), (at, length): (usize, usize)) -> Said {
     judged(frame, packet, (prefix, datagram), (at, length)).unwrap_or(Said::Nothing)
 }
 
@@ -154,16 +148,18 @@ fn judged(
         };
     }
     match verdict {
-        Verdict::Valid => Some(Said::Reason(match by(&PENALTY_CLIENT, wait::Header::read(words).client) {
-            Judgement::Over | Judgement::Budgeted(_) => {
-                if replayed(words[3]) {
-                    DROP_TOKEN_REPLAYED
-                } else {
-                    PASS_TOKEN
+        Verdict::Valid => Some(Said::Reason(
+            match by(&PENALTY_CLIENT, wait::Header::read(words).client) {
+                Judgement::Over | Judgement::Budgeted(_) => {
+                    if replayed(words[3]) {
+                        DROP_TOKEN_REPLAYED
+                    } else {
+                        PASS_TOKEN
+                    }
                 }
-            }
-            Judgement::Deferred | Judgement::Blocked => DROP_CLIENT_PENALTY,
-        })),
+                Judgement::Deferred | Judgement::Blocked => DROP_CLIENT_PENALTY,
+            },
+        )),
         Verdict::Early => Some(Said::Reason(DROP_TOKEN_EARLY)),
         Verdict::NotAToken | Verdict::UnknownKey | Verdict::Expired | Verdict::BadMac => None,
     }

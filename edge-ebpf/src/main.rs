@@ -12,18 +12,20 @@ mod count;
 mod gate;
 mod parse;
 mod retry;
+mod steer;
 mod token;
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, xdp_action},
-    macros::{map, xdp},
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
-    programs::XdpContext,
+    macros::{map, sk_reuseport, xdp},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ReusePortSockArray, RingBuf},
+    programs::{SkReuseportContext, XdpContext},
 };
 use edge_common::{
     COUNTERS_CAPACITY, Config, DROP_MALFORMED, Entry, V4_BUCKETS, Verdict,
     lockdown::Lockdown,
     penalty::Penalty,
+    steering::{self, Listener, Steering},
     token::{KEYS as TOKEN_KEYS, TokenKey},
     verdict,
 };
@@ -67,6 +69,14 @@ static PENALTY_CLIENT: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1
 #[map]
 static REPLAY: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1, 0);
 
+// What `steer` picks a socket by.
+#[map]
+static STEERING: Array<Steering> = Array::with_max_entries(1, 0);
+#[map]
+static LISTENERS: HashMap<Listener, u32> = HashMap::with_max_entries(steering::LISTENERS, 0);
+#[map]
+static SOCKETS: ReusePortSockArray = ReusePortSockArray::with_max_entries(steering::SLOTS, 0);
+
 /// Entry point: one frame in, one verdict out, one counter up.
 #[xdp]
 pub fn edge(context: XdpContext) -> u32 {
@@ -96,6 +106,14 @@ pub fn edge(context: XdpContext) -> u32 {
             xdp_action::XDP_DROP
         }
     }
+}
+
+/// Entry point of another program: one UDP datagram in, one of the sockets bound to its address out.
+#[sk_reuseport]
+pub fn steer(context: SkReuseportContext) -> u32 {
+    steer::pick(&context);
+    // Where nothing was picked, the kernel's hash does.
+    aya_ebpf::bindings::sk_action::SK_PASS
 }
 
 #[cfg(not(test))]

@@ -7,7 +7,8 @@
 //! A packet that ends before its port is known passes as not ours: the host's own stack refuses it, whoever it is for.
 
 use edge_common::{
-    Config, DROP_FRAGMENT, DROP_HEADERS, DROP_INITIAL_SHORT, DROP_MALFORMED, PASS_ESTABLISHED, PASS_FRAGMENT, PASS_NOT_OURS, Ports,
+    Config, DROP_FRAGMENT, DROP_HEADERS, DROP_INITIAL_SHORT, DROP_MALFORMED, PASS_ESTABLISHED, PASS_FRAGMENT,
+    PASS_NOT_OURS, Ports,
 };
 
 /// VLAN tags that are looked through: one of a provider (802.1ad) around one of a customer (802.1Q).

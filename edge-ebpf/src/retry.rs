@@ -221,10 +221,7 @@ pub fn answer(context: &XdpContext) -> Option<()> {
 fn addresses(frame: &Frame, network: usize, four: bool) -> Option<([u64; 2], [u64; 2])> {
     Some(if four {
         let header = frame.header::<20>(network)?;
-        (
-            [u64::from(header.word::<12>()), 0],
-            [u64::from(header.word::<16>()), 0],
-        )
+        ([u64::from(header.word::<12>()), 0], [u64::from(header.word::<16>()), 0])
     } else {
         let header = frame.header::<40>(network)?;
         (
@@ -236,14 +233,7 @@ fn addresses(frame: &Frame, network: usize, four: bool) -> Option<([u64; 2], [u6
 
 /// Turns Ethernet and IP headers around; bytes of the IP header.
 #[inline(always)]
-fn turn(
-    frame: &Frame,
-    network: usize,
-    four: bool,
-    client: [u64; 2],
-    ours: [u64; 2],
-    udp_length: u16,
-) -> Option<usize> {
+fn turn(frame: &Frame, network: usize, four: bool, client: [u64; 2], ours: [u64; 2], udp_length: u16) -> Option<usize> {
     let ethernet = frame.header::<14>(0)?;
     let (to, from) = (ethernet.long::<0>(), ethernet.long::<6>());
     let start = frame.writable::<14>(0)?;

@@ -9,11 +9,11 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::Method;
 
-use crate::admin::{Denial, Denied, Penalised, Penalty, PenaltyLevel, Purged, client};
+use crate::admin::{Denial, Denied, Lockdown, Penalised, Penalty, PenaltyLevel, Purged, client};
 use crate::base::clock::UnixTime;
 use crate::config::far::FarConfig;
 use crate::config::value::AdminAddress;
-use crate::config::{self, Config, value};
+use crate::config::{self, Config, LockdownMode, value};
 use crate::{dataplane, gate, node};
 
 /// An edge node: XDP in front, TLS and HTTP behind.
@@ -40,6 +40,8 @@ enum Command {
     Penalty(PenaltyArguments),
     /// Void what a running node's cache has stored.
     Cache(CacheArguments),
+    /// Show or change whether a running node answers QUIC attempts that prove nothing with a Retry.
+    Lockdown(LockdownArguments),
     /// Make, verify or inspect a wait token.
     Token(gate::command::Token),
     /// Deploy and watch zones' workers on a running node, or begin a new one.
@@ -240,6 +242,27 @@ enum LevelArgument {
 }
 
 #[derive(Debug, Args)]
+struct LockdownArguments {
+    /// What to do.
+    #[arg(value_enum)]
+    command: LockdownCommand,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LockdownCommand {
+    /// Lock the node down until told otherwise, or until it ends.
+    On,
+    /// Open it, whatever the rate of attempts.
+    Off,
+    /// Leave it to the rate of attempts.
+    Auto,
+    /// Show whether it is locked down.
+    Status,
+}
+
+#[derive(Debug, Args)]
 struct Detach {
     /// Where the node pinned its maps and links.
     #[arg(long, default_value = "/sys/fs/bpf/edge")]
@@ -263,6 +286,7 @@ pub fn main() -> ExitCode {
         Command::Deny(command) => deny(&command),
         Command::Penalty(command) => penalty(&command),
         Command::Cache(command) => cache(&command),
+        Command::Lockdown(command) => lockdown(&command),
         Command::Token(token) => match token_command(&token) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
@@ -436,6 +460,30 @@ fn cache(arguments: &CacheArguments) -> anyhow::Result<()> {
         serde_json::to_string(&what)?,
     )?;
     print(&format!("purged {what}\n"));
+    Ok(())
+}
+
+fn lockdown(arguments: &LockdownArguments) -> anyhow::Result<()> {
+    let mode = match arguments.command {
+        LockdownCommand::On => Some(LockdownMode::On),
+        LockdownCommand::Off => Some(LockdownMode::Off),
+        LockdownCommand::Auto => Some(LockdownMode::Auto),
+        LockdownCommand::Status => None,
+    };
+    let (method, body) = match mode {
+        Some(mode) => (Method::POST, serde_json::to_string(&mode)?),
+        None => (Method::GET, String::new()),
+    };
+    let text = ask(&arguments.asked, method, "/lockdown", body)?;
+    let lockdown: Lockdown = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
+    let state = if lockdown.on { "on" } else { "off" };
+    let mode = match lockdown.mode {
+        LockdownMode::Auto => "auto",
+        LockdownMode::On | LockdownMode::Off => "manual",
+    };
+    let by = if lockdown.kernel { "kernel" } else { "daemon" };
+    let rate = lockdown.attempts_per_second;
+    print(&format!("{state}\t{mode}\t{rate} attempts/s\tanswered by the {by}\n"));
     Ok(())
 }
 

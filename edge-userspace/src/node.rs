@@ -8,6 +8,7 @@ mod delta;
 pub(crate) mod far;
 mod feed;
 mod gates;
+mod lockdown;
 mod process;
 mod worker;
 mod workers;
@@ -123,6 +124,8 @@ struct Node {
     coding: Arc<crate::delta::browser::Shared>,
     front: Arc<tls::Front>,
     quic: Option<Arc<quic::Front>>,
+    /// Where QUIC is spoken.
+    lockdowns: Option<lockdown::Lockdowns>,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
     near: Arc<near::Shared>,
@@ -131,6 +134,8 @@ struct Node {
     ready: AtomicBool,
     logs: Logs,
     shutdown: Shutdown,
+    /// Ends the admin endpoint.
+    endpoint: Trigger,
 }
 
 impl Node {
@@ -153,7 +158,7 @@ impl Node {
         let zones: zones::Current = Arc::new(ArcSwap::from_pointee(Zones::new(&config.zones)));
 
         // 1 dataplane
-        let dataplane = match config.dataplane.mode {
+        let mut dataplane = match config.dataplane.mode {
             XdpMode::Off => None,
             _ => Some(Dataplane::start(&config.dataplane)?),
         };
@@ -172,9 +177,29 @@ impl Node {
 
         // 4 quic
         let quic = match config.server.http3 && !config.server.https.is_empty() {
-            true => Some(quic::Front::new(&config, &front, tokens.clone(), &mut registry)?),
+            true => {
+                let lasts = sealed::lasts(&config.gate, gates::wanted(&config));
+                let ids = lockdown::ids(&tokens, lasts, dataplane.as_ref())?;
+                let front = quic::Front::new(&config, &front, tokens.clone(), ids.clone(), &mut registry)?;
+                Some((front, ids))
+            }
             false => None,
         };
+        let lockdowns = match &quic {
+            Some((front, ids)) => {
+                steer(&config, dataplane.as_mut(), &sockets);
+                let (front, ids, tokens) = (front.clone(), ids.clone(), tokens.clone());
+                Some(lockdown::Lockdowns::start(
+                    &config,
+                    front,
+                    ids,
+                    tokens,
+                    dataplane.as_ref(),
+                )?)
+            }
+            None => None,
+        };
+        let quic = quic.map(|(front, _)| front);
 
         // 5 http
         let http = http::Shared::new(&config, zones.clone(), &mut registry);
@@ -195,6 +220,7 @@ impl Node {
         let fleet = Fleet::new(&with_far_ends, origin::Metrics::register(&mut registry))?;
         delta::install(&near, &config, &with_far_ends);
 
+        let (endpoint, endpoint_ends) = shutdown::channel();
         let node = Arc::new(Self {
             config_file: run.config.clone(),
             overrides: run.clone(),
@@ -207,6 +233,7 @@ impl Node {
             coding,
             front: front.clone(),
             quic: quic.clone(),
+            lockdowns,
             http: http.clone(),
             redirect: redirect.clone(),
             near: near.clone(),
@@ -215,6 +242,7 @@ impl Node {
             ready: AtomicBool::new(false),
             logs,
             shutdown: shutdown.clone(),
+            endpoint,
             config: ArcSwap::from_pointee(config),
         });
         let config = node.config.load();
@@ -236,6 +264,7 @@ impl Node {
             worker::Worker {
                 front: front.clone(),
                 quic: quic.clone(),
+                generation: node.dataplane.as_ref().map_or(0, Dataplane::generation),
                 server: http::Server::new(http.clone(), handler, shutdown.clone()),
                 redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
                 shutdown: shutdown.clone(),
@@ -245,7 +274,31 @@ impl Node {
             node,
             workers,
             registry: Arc::new(registry),
+            endpoint_ends,
         })
+    }
+}
+
+/// Has the kernel give each worker the datagrams of its own QUIC connections. Without that they go by the hash of addresses and
+/// ports, which a client that moves to another network changes.
+fn steer(config: &Config, dataplane: Option<&mut Dataplane>, sockets: &worker::Sockets) {
+    match dataplane {
+        Some(dataplane) => {
+            if let Err(error) = dataplane.steer(&sockets.of_quic(config)) {
+                tracing::warn!(
+                    target: "edge::quic",
+                    %error,
+                    "datagrams are not steered: QUIC clients that change their address lose their connection, and a \
+                     restart ends those that there are"
+                );
+            }
+        }
+        None if config.server.workers > 1 => tracing::warn!(
+            target: "edge::quic",
+            workers = config.server.workers,
+            "without XDP datagrams are not steered: QUIC clients that change their address may lose their connection"
+        ),
+        None => {}
     }
 }
 
@@ -254,6 +307,7 @@ struct Running {
     node: Arc<Node>,
     workers: worker::Workers,
     registry: Arc<Registry>,
+    endpoint_ends: Shutdown,
 }
 
 impl Running {
@@ -263,10 +317,11 @@ impl Running {
             node,
             workers,
             registry,
+            endpoint_ends,
         } = self;
         let shutdown = node.shutdown.clone();
         let config = node.config.load_full();
-        let admin = tokio::spawn(admin::server::serve(listener, registry, node.clone(), shutdown.clone()));
+        let admin = tokio::spawn(admin::server::serve(listener, registry, node.clone(), endpoint_ends));
         tokio::spawn(node.front.clone().tend(shutdown.clone()));
         let health = tokio::spawn(node.fleet.clone().watch(shutdown.clone()));
         if let Some(events) = node.dataplane.as_ref().and_then(Dataplane::events) {
@@ -280,6 +335,9 @@ impl Running {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         workers.ready().await?;
+        if let Some(dataplane) = node.dataplane.as_ref().filter(|_| node.quic.is_some()) {
+            dataplane.take_over()?;
+        }
         node.ready.store(true, Ordering::Release);
         process::notify_ready();
         tracing::info!(
@@ -297,6 +355,7 @@ impl Running {
             tokio::spawn(coding::tick(node.coding.clone())),
         ];
         let sweeping = tokio::spawn(workers::tick(node.clone()));
+        tokio::spawn(lockdown::watch(node.clone()));
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),
@@ -308,6 +367,12 @@ impl Running {
         process::notify_stopping();
         tracing::info!(connections = node.front.connections(), "draining");
         trigger.advance(Phase::Draining);
+        // From here on a successor may start beside this daemon: pins, keys and clock are its own, and the kernel gives it what
+        // is new, while the packets of the connections that there are still come here.
+        ticking.abort();
+        if let Some(dataplane) = &node.dataplane {
+            dataplane.release();
+        }
         let drain = node.config.load().server.drain;
         tokio::select! {
             () = workers.ended() => {}
@@ -318,8 +383,8 @@ impl Running {
             _ = terminate.recv() => {}
         }
         trigger.advance(Phase::Stopped);
+        node.endpoint.advance(Phase::Stopped);
         watchdog.abort();
-        ticking.abort();
         measuring.iter().for_each(tokio::task::JoinHandle::abort);
         sweeping.abort();
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
@@ -389,6 +454,9 @@ impl Node {
         self.front.reload(&new, loaded)?;
         if let Some(quic) = &self.quic {
             quic.reload(&new, &self.front)?;
+        }
+        if let Some(lockdowns) = &self.lockdowns {
+            lockdowns.reload(&new);
         }
         self.fleet.install(plan);
         delta::install(&self.near, &new, &with_far_ends);

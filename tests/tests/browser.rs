@@ -16,7 +16,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use webdriver::Browser;
-use world::{EDGE, LIMITED, World};
+use world::{EDGE, HOST, LIMITED, World};
 
 /// The waiting page's title, and that of the real one once its script has found all its parts.
 const WAITING: &str = "Please wait";
@@ -62,6 +62,25 @@ fn world(gate: &str) -> Option<World> {
         fs::write(world.file("www").join(name), content).unwrap();
     }
     Some(world)
+}
+
+/// A browser that speaks QUIC and nothing else with the zones, its files in `place`.
+fn browser_over_quic<'a>(world: &'a World, place: &str) -> Option<Browser<'a>> {
+    let directory = world.file(place);
+    fs::create_dir(&directory).unwrap();
+    // QUIC takes no certificate on a person's word, but for a key that is named.
+    let pipe = "openssl x509 -in \"$0\" -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary \
+                | openssl base64";
+    let mut openssl = std::process::Command::new("sh");
+    openssl.args(["-c", pipe]).arg(world.file("site.pem"));
+    let key = edge_testbed::process::output(&mut openssl, LONGEST).unwrap();
+    let key = String::from_utf8(key.stdout).unwrap();
+    let arguments = [
+        "--enable-quic".to_owned(),
+        format!("--origin-to-force-quic-on={HOST}:443,{LIMITED}:443"),
+        format!("--ignore-certificate-errors-spki-list={}", key.trim()),
+    ];
+    Browser::start_with(&world.client, &directory, &arguments, &[HOST, LIMITED], EDGE[0])
 }
 
 fn browser(world: &World) -> Option<Browser<'_>> {
@@ -171,4 +190,41 @@ fn a_person_beyond_the_rate_goes_on_after_the_wait() {
     });
     assert!(told, "eight pages, and none too many");
     wait_served(&world, &browser);
+}
+
+/// HTTP/3 as a browser speaks it: a page behind a wait, and another while the node is locked down. A browser for each, because one
+/// would ask for both on the same connection, whose certificate has both names.
+#[test]
+fn a_person_gets_the_page_over_http3() {
+    let Some(world) = world("[[zone.gate.rule]]\nmanual = { wait = \"5s\" }") else {
+        return;
+    };
+    let protocol = |browser: &Browser<'_>| {
+        let script = "return performance.getEntriesByType(\"navigation\")[0].nextHopProtocol";
+        browser.evaluate(script).as_str().unwrap_or_default().to_owned()
+    };
+    let served = |browser: &Browser<'_>| {
+        let deadline = Instant::now() + LONGEST;
+        while browser.title() != SERVED {
+            assert!(Instant::now() < deadline, "the page is still {:?}", browser.title());
+            sleep(Duration::from_millis(250));
+        }
+        assert_eq!(protocol(browser), "h3");
+    };
+    let Some(browser) = browser_over_quic(&world, "first") else {
+        return;
+    };
+    browser.open(&url());
+    assert_eq!(browser.title(), WAITING);
+    assert_eq!(protocol(&browser), "h3");
+    served(&browser);
+    drop(browser);
+
+    world.control("lockdown", &["on"]);
+    let Some(browser) = browser_over_quic(&world, "second") else {
+        return;
+    };
+    browser.open(&format!("https://{HOST}/"));
+    served(&browser);
+    assert!(sum(&world, "edge_quic_retries_total{by=\"kernel\"}") > 0);
 }

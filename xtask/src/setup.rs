@@ -4,6 +4,7 @@
 //! (`clang`), and cargo programs, which go to `target/tools` and never over a user's own. All of it may be run again at any time.
 
 mod clang;
+mod clients;
 mod packages;
 mod toolchain;
 
@@ -120,6 +121,10 @@ pub(crate) fn run(setup: &Setup) -> Result<()> {
                 tool.program, tool.package
             );
         }
+    }
+
+    if wants(&[Purpose::Test]) {
+        clients::aioquic(setup.check)?;
     }
 
     match toolchain::ensure(setup.check)? {

@@ -46,10 +46,14 @@ pub(super) fn answer(
             Ok(list) => json(StatusCode::OK, &list),
             Err(error) => failed(&error),
         },
-        "/deny" | "/penalty" | "/cache/purge" if changes && !headers.contains_key(CONTROL_HEADER) => text(
-            StatusCode::FORBIDDEN,
-            "control commands need the field `Edge-Control: 1`\n",
-        ),
+        "/deny" | "/penalty" | "/cache/purge" | "/lockdown" | "/leave"
+            if changes && !headers.contains_key(CONTROL_HEADER) =>
+        {
+            text(
+                StatusCode::FORBIDDEN,
+                "control commands need the field `Edge-Control: 1`\n",
+            )
+        }
         "/deny" if *method == Method::POST => match network(body) {
             Some(network) => match control.deny(network) {
                 Ok(denial) => json(StatusCode::OK, &denial),
@@ -89,12 +93,29 @@ pub(super) fn answer(
             },
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         },
+        "/lockdown" if read => match control.lockdown() {
+            Ok(lockdown) => json(StatusCode::OK, &lockdown),
+            Err(error) => failed(&error),
+        },
+        "/lockdown" if *method == Method::POST => match serde_json::from_slice(body) {
+            Ok(mode) => match control.lock_down(mode) {
+                Ok(lockdown) => json(StatusCode::OK, &lockdown),
+                Err(error) => failed(&error),
+            },
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        },
         "/cache/purge" => not_allowed("POST"),
+        "/leave" if *method == Method::POST => match control.leave() {
+            Ok(()) => text(StatusCode::OK, "left\n"),
+            Err(error) => failed(&error),
+        },
+        "/leave" => not_allowed("POST"),
+        "/lockdown" => not_allowed("GET, HEAD, POST"),
         "/metrics" | "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
         "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: /metrics /healthz /readyz /status /deny /penalty /cache/purge /worker\n",
+            "known: /metrics /healthz /readyz /status /deny /penalty /lockdown /cache/purge /worker\n",
         ),
     }
 }
@@ -158,8 +179,9 @@ fn with_type(status: StatusCode, content_type: &'static str, body: String) -> An
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Denial, Denied, Penalised};
+    use super::super::{Denial, Denied, Lockdown, Penalised};
     use super::*;
+    use crate::config::LockdownMode;
     use std::sync::Mutex;
 
     #[derive(Default)]
@@ -225,6 +247,23 @@ mod tests {
         fn worker(&self, _: super::super::WorkerOrder) -> super::super::Ordered<'_> {
             Box::pin(async { Err(ControlError("none".to_owned())) })
         }
+        fn leave(&self) -> Result<(), ControlError> {
+            Err(ControlError("in use".to_owned()))
+        }
+        fn lockdown(&self) -> Result<Lockdown, ControlError> {
+            Ok(Lockdown {
+                on: false,
+                mode: LockdownMode::Auto,
+                attempts_per_second: 0,
+                kernel: false,
+            })
+        }
+        fn lock_down(&self, mode: LockdownMode) -> Result<Lockdown, ControlError> {
+            if mode == LockdownMode::Off {
+                return Err(ControlError("no QUIC".to_owned()));
+            }
+            self.lockdown()
+        }
     }
 
     fn ask(fake: &Fake, method: &str, path: &str, headers: &[(&'static str, &str)], body: &str) -> u16 {
@@ -269,6 +308,11 @@ mod tests {
         assert_eq!(purge("{\"url\":\"https://a/\"}"), 200);
         assert_eq!(purge("{\"zone\":\"z\",\"tag\":\"t\"}"), 409);
         assert_eq!(purge("{\"uri\":\"https://a/\"}"), 400);
+        assert_eq!(ask(&fake, "GET", "/lockdown", &[], ""), 200);
+        assert_eq!(ask(&fake, "POST", "/lockdown", &control, "\"on\""), 200);
+        assert_eq!(ask(&fake, "POST", "/lockdown", &control, "\"off\""), 409);
+        assert_eq!(ask(&fake, "POST", "/lockdown", &control, "on"), 400);
+        assert_eq!(ask(&fake, "DELETE", "/lockdown", &control, ""), 405);
     }
 
     /// A web page in the operator's browser must not be able to change the node or read its status.
@@ -278,6 +322,9 @@ mod tests {
         assert_eq!(ask(&fake, "POST", "/deny", &[], "192.0.2.0/24"), 403);
         assert_eq!(ask(&fake, "DELETE", "/penalty", &[], "2001:db8::"), 403);
         assert_eq!(ask(&fake, "POST", "/cache/purge", &[], "{}"), 403);
+        assert_eq!(ask(&fake, "POST", "/lockdown", &[], "\"on\""), 403);
+        assert_eq!(ask(&fake, "POST", "/leave", &[], ""), 403);
+        assert_eq!(ask(&fake, "POST", "/leave", &[("edge-control", "1")], ""), 409);
         assert_eq!(
             ask(&fake, "GET", "/status", &[("host", "rebound.example:9180")], ""),
             421

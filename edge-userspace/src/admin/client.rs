@@ -80,7 +80,11 @@ pub fn send(
     })
 }
 
-async fn converse(address: &AdminAddress, method: Method, path: &str, body: Bytes) -> Result<String, Error> {
+/// The same within a runtime.
+///
+/// # Errors
+/// As [`Error`] says.
+pub(super) async fn converse(address: &AdminAddress, method: Method, path: &str, body: Bytes) -> Result<String, Error> {
     let connect = |source| Error::Connect {
         address: address.clone(),
         source,

@@ -22,6 +22,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::config::LockdownMode;
+
 /// What the endpoint can ask of the node. Implemented by `node`; calls are short and may take a lock, never the network.
 pub trait Control: Send + Sync + 'static {
     /// The node's state, for `/status`.
@@ -77,6 +79,24 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// Why not, in words for the operator.
     fn worker(&self, order: WorkerOrder) -> Ordered<'_>;
+
+    /// Gives up the endpoint's address, for a daemon that takes this one's place.
+    ///
+    /// # Errors
+    /// This one does not drain.
+    fn leave(&self) -> Result<(), ControlError>;
+
+    /// Whether the node is locked down, and why.
+    ///
+    /// # Errors
+    /// The node speaks no QUIC.
+    fn lockdown(&self) -> Result<Lockdown, ControlError>;
+
+    /// Locks the node down, opens it, or leaves that to the rate of attempts, until the next order or the end of the process.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    fn lock_down(&self, mode: LockdownMode) -> Result<Lockdown, ControlError>;
 }
 
 /// What [`Control::worker`] gives back.
@@ -111,6 +131,19 @@ pub enum WorkerOrder {
         /// Lines behind this number.
         after: u64,
     },
+}
+
+/// Whether attempts that prove nothing are answered with a Retry.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Lockdown {
+    /// They are.
+    pub on: bool,
+    /// By the rate, or by an operator's word or the settings.
+    pub mode: LockdownMode,
+    /// Such attempts a second, over the last second.
+    pub attempts_per_second: u64,
+    /// The kernel answers, not the daemon.
+    pub kernel: bool,
 }
 
 /// One entry of the deny list.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use super::answer::answer;
-use super::{Control, worker};
+use super::{Control, client, worker};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::value::AdminAddress;
 
@@ -28,6 +28,8 @@ const CONNECTIONS: usize = 64;
 const BODY: usize = 4 << 10;
 /// A whole connection; compiling a worker may take most of it.
 const LIFE: Duration = Duration::from_secs(300);
+/// How long a daemon that drains may take to leave the address.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// A bound admin endpoint.
 #[derive(Debug)]
@@ -49,11 +51,45 @@ impl Drop for UnixPath {
     }
 }
 
-/// Binds `address`. A socket file whose owner is dead is replaced.
+/// Binds `address`. A socket file whose owner is dead is replaced, and a daemon that drains is asked to leave.
 ///
 /// # Errors
 /// The address is taken, or the directory cannot be written.
 pub async fn bind(address: &AdminAddress) -> io::Result<Listener> {
+    match bind_once(address).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+        other => return other,
+    }
+    // Whoever holds it and does not drain, or is none of ours, refuses: then the address stays taken.
+    let left = tokio::time::timeout(
+        LEAVING,
+        client::converse(address, Method::POST, "/leave", bytes::Bytes::new()),
+    );
+    let left = left.await.is_ok_and(|answer| answer.is_ok());
+    let patience = tokio::time::Instant::now() + LEAVING;
+    loop {
+        let bound = match address {
+            AdminAddress::Unix(path) if left => UnixListener::bind(path).and_then(|listener| own(listener, path)),
+            _ => bind_once(address).await,
+        };
+        match bound {
+            Err(error)
+                if left && error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < patience =>
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// A bound socket, for its owner alone.
+fn own(listener: UnixListener, path: &Path) -> io::Result<Listener> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(Listener::Unix(listener, UnixPath(path.to_owned())))
+}
+
+async fn bind_once(address: &AdminAddress) -> io::Result<Listener> {
     match address {
         AdminAddress::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
         AdminAddress::Unix(path) => {
@@ -64,8 +100,7 @@ pub async fn bind(address: &AdminAddress) -> io::Result<Listener> {
                 }
                 other => other?,
             };
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-            Ok(Listener::Unix(listener, UnixPath(path.clone())))
+            own(listener, path)
         }
     }
 }
@@ -74,7 +109,7 @@ async fn answers(path: &Path) -> bool {
     tokio::net::UnixStream::connect(path).await.is_ok()
 }
 
-/// Serves until the process stops; draining does not end it, so that draining can be watched.
+/// Serves until `shutdown` stops; draining does not end it, so that draining can be watched.
 pub async fn serve(listener: Listener, registry: Arc<Registry>, control: Arc<dyn Control>, mut shutdown: Shutdown) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {

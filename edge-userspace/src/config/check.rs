@@ -13,8 +13,8 @@ use super::mistake::{Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
 use super::{
-    Admin, Certificate, Clients, Config, Dataplane, Health, Key, KeyServer, Limits, Log, Origin, OriginServer, Server,
-    Tls, Upstream, XdpMode, Zone,
+    Admin, Certificate, Clients, Config, Dataplane, Health, Key, KeyServer, Limits, Log, Origin, OriginServer, Quic,
+    Server, Tls, Upstream, XdpMode, Zone,
 };
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
@@ -124,6 +124,7 @@ impl<'a> Checker<'a> {
                 waiting: self.bounded(&raw.tls.handshakes_waiting, 1, 1 << 20),
                 waiting_per_address: self.bounded(&raw.tls.handshakes_waiting_per_address, 1, 1 << 20),
             },
+            quic: self.quic(&raw.quic),
             limits: Arc::new(limits),
             admin: self.admin(&raw.admin),
             log: self.log(&raw.log),
@@ -226,6 +227,26 @@ impl<'a> Checker<'a> {
             self.mistake(raw.key_server_timeout.span(), "out of bounds", "write 100ms to 60s");
         }
         time
+    }
+
+    fn quic(&mut self, raw: &raw::Quic) -> Quic {
+        let above = self.bounded(&raw.lockdown_above, 1, 10_000_000);
+        let below = self.bounded(&raw.lockdown_below, 1, 10_000_000);
+        if below > above {
+            self.mistake(
+                raw.lockdown_below.span(),
+                format!(
+                    "lockdown_below = {below} is more than lockdown_above = {above}: it would begin and end at once"
+                ),
+                "write less than lockdown_above, such as a quarter",
+            );
+        }
+        Quic {
+            lockdown: raw.lockdown,
+            lockdown_above: above,
+            lockdown_below: below,
+            lockdown_hold: raw.lockdown_hold.0,
+        }
     }
 
     pub(super) fn limits(&mut self, raw: &raw::Limits) -> Limits {

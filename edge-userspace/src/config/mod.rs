@@ -25,7 +25,7 @@ use ipnet::IpNet;
 
 pub use keys::{Clients, Key, KeyExchange, KeyServer};
 pub use mistake::{Mistake, Mistakes, Place};
-pub use raw::{Balance, LogFormat, OriginHttp, TlsVersion, XdpMode};
+pub use raw::{Balance, LockdownMode, LogFormat, OriginHttp, TlsVersion, XdpMode};
 use value::{AdminAddress, HostPattern, OriginAddress};
 
 /// The commented defaults, for `edge check --print-defaults`.
@@ -40,6 +40,8 @@ pub struct Config {
     pub dataplane: Dataplane,
     /// TLS towards clients.
     pub tls: Tls,
+    /// QUIC.
+    pub quic: Quic,
     /// Bounds towards clients.
     pub limits: Arc<Limits>,
     /// The admin endpoint.
@@ -125,6 +127,19 @@ pub struct Tls {
     pub waiting: usize,
     /// Those of one IPv4 address or IPv6 /64.
     pub waiting_per_address: usize,
+}
+
+/// When attempts that prove nothing get a Retry: see `quic::lockdown`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quic {
+    /// By their rate, always or never.
+    pub lockdown: LockdownMode,
+    /// It begins above so many a second.
+    pub lockdown_above: u32,
+    /// It ends when there are fewer a second, at most `lockdown_above`,
+    pub lockdown_below: u32,
+    /// for so long.
+    pub lockdown_hold: Duration,
 }
 
 /// Bounds on what clients can make the edge hold. A duration of `None` and a size of `None` mean no limit.

@@ -17,6 +17,7 @@ pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) dataplane: Dataplane,
     pub(super) tls: Tls,
+    pub(super) quic: Quic,
     pub(super) limits: Limits,
     pub(super) admin: Admin,
     pub(super) log: Log,
@@ -113,6 +114,28 @@ pub enum TlsVersion {
     /// RFC 8446.
     #[serde(rename = "1.3")]
     V1_3,
+}
+
+section! {
+    /// QUIC.
+    Quic {
+        lockdown: LockdownMode = LockdownMode::Auto,
+        lockdown_above: Spanned<u32> = Spanned::new(0..0, 2_000),
+        lockdown_below: Spanned<u32> = Spanned::new(0..0, 500),
+        lockdown_hold: Time = seconds(30),
+    }
+}
+
+/// Whether attempts that prove nothing get a Retry.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockdownMode {
+    /// By their rate.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
 }
 
 section! {

@@ -73,6 +73,7 @@ fn printed_defaults_are_the_defaults() {
                 | "r#match"
                 | "isolate"
                 | "key_server"
+                | "quic"
         )
     }) {
         let documented = DEFAULTS.lines().any(|line| {
@@ -155,6 +156,20 @@ fn each_kind_of_mistake() {
             "server.http",
             "twice",
             "remove",
+        ),
+        (
+            format!("{listen}[quic]\nlockdown_above = 9\nlockdown_below = 10\n{ZONE}"),
+            5,
+            "quic.lockdown_below",
+            "begin and end at once",
+            "less than lockdown_above",
+        ),
+        (
+            format!("{listen}[quic]\nlockdown = \"yes\"\n{ZONE}"),
+            4,
+            "quic.lockdown",
+            "unknown variant `yes`",
+            "",
         ),
         (ZONE.to_owned(), 1, "", "no listener", "https ="),
         (listen.to_owned(), 1, "server", "no zone", "[[zone]]"),

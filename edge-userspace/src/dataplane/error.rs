@@ -122,6 +122,9 @@ pub enum Error {
         capacity: u32,
     },
     /// The operator's.
+    #[error("more than 8 addresses with HTTP/3, or more than 256 workers")]
+    TooManyToSteer,
+    /// The operator's.
     #[error("{0} is not on the deny list")]
     NotDenied(IpNet),
     /// The operator's.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use edge_common::{
-    ALLOW, ALLOW_CONFIGURED, Config, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, GATE_ON, Ports, V4_BUCKETS, v4_length,
+    ALLOW, ALLOW_CONFIGURED, Config, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, Ports, V4_BUCKETS, v4_length,
 };
 use ipnet::{IpNet, Ipv6Net};
 
@@ -169,12 +169,12 @@ impl Lists {
         self.denied.load(Ordering::Relaxed)
     }
 
-    /// Makes the program ask the gate's maps about what is on no list, or not.
-    pub(super) fn switch_gate(&self, on: bool) -> Result<(), Error> {
+    /// Sets a flag of [`Config`], or clears it.
+    pub(super) fn switch(&self, flag: u32, on: bool) -> Result<(), Error> {
         let _lock = self.lock()?;
         let mut tables = self.tables();
         let mut config = tables.config()?;
-        let flags = config.flags & !GATE_ON | if on { GATE_ON } else { 0 };
+        let flags = config.flags & !flag | if on { flag } else { 0 };
         if config.flags == flags {
             return Ok(());
         }

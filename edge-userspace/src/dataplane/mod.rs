@@ -14,11 +14,14 @@ mod metrics;
 mod object;
 mod penalties;
 mod pins;
+mod steering;
 mod tables;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::Ebpf;
+use edge_common::{GATE_ON, LOCKDOWN_ON};
 
 use crate::config;
 
@@ -32,6 +35,7 @@ pub use penalties::{Penalised, Penalties, Penalty, Severity, clock_offset};
 pub use pins::detach;
 
 use pins::{Owner, Pins};
+use steering::Steering;
 use tables::Tables;
 
 /// Whether this build can run XDP: the eBPF object had been built when the daemon was.
@@ -49,8 +53,9 @@ pub struct Dataplane {
     counters: Arc<Counters>,
     interfaces: Arc<[Interface]>,
     events: Mutex<Option<Events>>,
-    /// Keeps a second daemon away from our pins; `None` when nothing is pinned.
-    _owner: Option<Owner>,
+    steering: Mutex<Steering>,
+    /// Keeps a second daemon away from our pins; `None` when nothing is pinned, or not any more ours.
+    owner: Mutex<Option<Owner>>,
 }
 
 impl Dataplane {
@@ -98,6 +103,7 @@ impl Dataplane {
         let counters = Counters::take(&mut ebpf)?;
         let events = Events::take(&mut ebpf)?;
         let penalties = Penalties::take(&mut ebpf)?;
+        let steering = Steering::take(&mut ebpf)?;
         Ok(Self {
             ebpf,
             lists: Arc::new(lists),
@@ -105,7 +111,8 @@ impl Dataplane {
             counters: Arc::new(counters),
             interfaces: interfaces.into(),
             events: Mutex::new(Some(events)),
-            _owner: owner,
+            steering: Mutex::new(steering),
+            owner: Mutex::new(owner),
         })
     }
 
@@ -135,7 +142,49 @@ impl Dataplane {
     /// # Errors
     /// [`Error::Map`], [`Error::Pin`].
     pub fn switch_gate(&self, on: bool) -> Result<(), Error> {
-        self.lists.switch_gate(on)
+        self.lists.switch(GATE_ON, on)
+    }
+
+    /// Makes the program judge attempts while the node is locked down, gate or not, or stop it.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::Pin`].
+    pub fn switch_lockdown(&self, on: bool) -> Result<(), Error> {
+        self.lists.switch(LOCKDOWN_ON, on)
+    }
+
+    /// Which of the daemons that follow each other this one is, for its connection ids.
+    pub fn generation(&self) -> u16 {
+        self.steering().generation()
+    }
+
+    /// Has the kernel give the datagrams of QUIC connections to the sockets of the workers that hold them: for each address the
+    /// sockets bound to it, by worker. They get those of connections with this daemon's ids at once, new connections
+    /// only after [`take_over`](Self::take_over).
+    ///
+    /// # Errors
+    /// The kernel does not take the program, or there are too many sockets. The kernel's hash goes on as it was.
+    pub fn steer(&mut self, listening: &[(SocketAddr, Vec<&UdpSocket>)]) -> Result<(), Error> {
+        let Self { ebpf, steering, .. } = self;
+        let steering = steering.get_mut().unwrap_or_else(PoisonError::into_inner);
+        steering.place(ebpf, listening)
+    }
+
+    /// New QUIC connections are this daemon's from now on, those of a daemon before stay where they are.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn take_over(&self) -> Result<(), Error> {
+        self.steering().take_over()
+    }
+
+    /// Lets another daemon take over the pins: for one that only finishes what it has.
+    pub fn release(&self) {
+        drop(self.owner.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn steering(&self) -> MutexGuard<'_, Steering> {
+        self.steering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Packets counted since the maps were made, by reason, over all CPUs and interfaces.

@@ -231,6 +231,23 @@ impl Penalties {
         maps.lockdown.set(0, lockdown, 0).map_err(Error::map(maps::LOCKDOWN))
     }
 
+    /// What the program was told last, by whatever daemon.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn lockdown(&self) -> Result<Lockdown, Error> {
+        self.maps().lockdown.get(&0, 0).map_err(Error::map(maps::LOCKDOWN))
+    }
+
+    /// Lifts every penalty.
+    ///
+    /// # Errors
+    /// [`Error::Map`]; some may have been lifted.
+    pub fn clear(&self) -> Result<(), Error> {
+        let held: Vec<_> = self.list()?.iter().map(|penalty| penalty.who).collect();
+        self.remove(&held)
+    }
+
     fn maps(&self) -> MutexGuard<'_, Maps> {
         // A panic between two writes leaves maps that are whole entry by entry.
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)

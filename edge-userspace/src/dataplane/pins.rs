@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::MapData;
 use edge_common::lockdown::Lockdown;
 use edge_common::penalty::Penalty;
+use edge_common::steering::{LISTENERS, Listener, SLOTS, Steering};
 use edge_common::token::{KEYS, TokenKey};
 use edge_common::{COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, V4_BUCKETS, maps};
 use ipnet::IpNet;
@@ -173,6 +174,14 @@ impl Pins {
             (maps::PENALTY_ADDRESS, 8, size_of::<Penalty>(), penalties),
             (maps::PENALTY_CLIENT, 8, size_of::<Penalty>(), penalties),
             (maps::REPLAY, 8, 8, penalties),
+            (maps::STEERING, 4, size_of::<Steering>(), 1),
+            (
+                maps::LISTENERS,
+                u32::try_from(size_of::<Listener>()).unwrap_or(u32::MAX),
+                4,
+                LISTENERS,
+            ),
+            (maps::SOCKETS, 4, 4, SLOTS),
         ];
         let mut kept = Kept {
             paths: Vec::new(),

@@ -330,6 +330,7 @@ impl Case<'_> {
                 Offence::Strike { strikes, until } => return self.struck(subject, strikes, until, Some(pass)),
             }
         }
+        self.hold(left);
         let deferral = Deferral {
             wait: left,
             kind: Kind::Penalty,
@@ -362,6 +363,7 @@ impl Case<'_> {
                 judge.neighbours.told(now.mono, self.prefix, client, now.mono + wait);
             }
         }
+        self.hold(wait);
         let written = || {
             self.mint(&Pass {
                 client,
@@ -386,6 +388,14 @@ impl Case<'_> {
         (Decision::Defer(deferral), Outcome::Deferred, denied.kind)
     }
 
+    /// Over QUIC the kernel keeps to the wait what shows the client's tokens, and nobody else behind the address.
+    fn hold(&self, wait: Duration) {
+        let now = self.now.mono;
+        if let (true, true, Some(named)) = (self.attempt.quic, self.attempt.validated, self.attempt.named) {
+            self.judge.book.hold(now, named.client, now + wait);
+        }
+    }
+
     /// Counts an attempt that should not have come. An address has the grace of all clients known behind it.
     fn offend(&self, subject: Subject, pass: Option<&Pass>) -> Offence {
         let mut terms = self.zone.terms;
@@ -399,7 +409,8 @@ impl Case<'_> {
             .offend(self.now.mono, self.zone.id, subject, terms, carried)
     }
 
-    /// A strike: the penalty for the client, by each name that it has proven, and for its address, since a SYN names no client.
+    /// A strike: the penalty for the client, by each name that it has proven, and for its address, since a SYN names no client;
+    /// over QUIC a client with a name answers for itself alone.
     fn struck(&self, subject: Subject, strikes: u8, until: Duration, pass: Option<&Pass>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
         let named = self.attempt.named.map(|named| named.client);
@@ -409,7 +420,8 @@ impl Case<'_> {
         let address = Subject::Address(self.prefix);
         let proven = self.attempt.named.filter(|named| named.proven || pass.is_some());
         let name = proven.map(|named| Subject::Client(named.client));
-        for more in name.into_iter().chain([address]) {
+        let alone = self.attempt.quic && subject != address;
+        for more in name.into_iter().chain((!alone).then_some(address)) {
             if more != subject {
                 penalise(more);
             }

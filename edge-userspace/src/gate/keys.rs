@@ -214,6 +214,11 @@ impl Secret {
         data_encoding::HEXLOWER.encode(bytes.as_ref())
     }
 
+    /// A key for another use than tokens, the same on every node with this secret. `label` tells uses apart.
+    pub fn derive(&self, label: &[u8]) -> Zeroizing<[u8; 16]> {
+        expand(&self.extract(), &[b"other use ", label])
+    }
+
     /// HKDF-Extract (RFC 5869 section 2.2). `Prk` lives only while keys are derived: ring does not wipe it.
     fn extract(&self) -> Prk {
         Salt::new(HKDF_SHA256, b"edge wait token 1").extract(&self.0)

@@ -15,6 +15,8 @@ use super::table::{Table, Worth};
 /// SYNs per second that pass for a deferred address without neighbours, and more for each neighbour.
 const SYN_BUDGET: u16 = 4;
 const SYN_BUDGET_EACH: u16 = 4;
+/// Who comes back on time must not find the kernel's clock a tick behind, and lose a second to its own repeat.
+const PUNCTUAL: Duration = Duration::from_millis(100);
 /// Of those who wait behind an address, so many count.
 const WAITING: u32 = 16;
 /// Newcomers per second that a penalised address keeps, one more for each so many neighbours, and how many at once.
@@ -241,6 +243,21 @@ impl Book {
         }
         if !self.is_barred(now, subject) {
             self.feed.send(change);
+        }
+    }
+
+    /// `client` is told to wait until `until`, and its QUIC tokens say who it is: until then the kernel drops what it begins. That
+    /// is no penalty: nothing is held against it, nor listed.
+    pub fn hold(&self, now: Duration, client: u64, until: Duration) {
+        let key = Subject::Client(client);
+        // A penalty is longer, and stays.
+        if self.penalty(now, NODE, key).is_none() {
+            self.feed.send(PenaltyChange {
+                key,
+                level: Some(Level::Deferred),
+                until: until.saturating_sub(PUNCTUAL),
+                syn_budget: 0,
+            });
         }
     }
 

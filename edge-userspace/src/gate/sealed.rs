@@ -35,6 +35,11 @@ pub fn tokens(config: &Node, judges: bool, now: UnixTime) -> Result<Arc<Tokens>,
     Ok(Arc::new(Tokens::new(secret, epochs, now)))
 }
 
+/// Whether the secret of [`tokens`] is the same after a restart.
+pub const fn lasts(config: &Node, judges: bool) -> bool {
+    judges || matches!(config.secret, Place::File(..))
+}
+
 impl Sealed {
     /// With `tokens` of [`tokens`].
     pub fn new(config: &Node, tokens: Arc<Tokens>) -> Self {

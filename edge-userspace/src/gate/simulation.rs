@@ -65,6 +65,18 @@ impl World {
     }
 
     fn go_named(&self, ms: u64, zone: usize, address: IpAddr, token: Option<&str>, named: Option<Named>) -> Decision {
+        self.go_by(false, ms, zone, address, token, named)
+    }
+
+    fn go_by(
+        &self,
+        quic: bool,
+        ms: u64,
+        zone: usize,
+        address: IpAddr,
+        token: Option<&str>,
+        named: Option<Named>,
+    ) -> Decision {
         self.judge.decide(
             at(ms),
             &self.zones[zone],
@@ -77,6 +89,7 @@ impl World {
                 headers: &HeaderMap::new(),
                 token,
                 named,
+                quic,
             },
         )
     }
@@ -227,6 +240,38 @@ fn early_with_a_token() {
         .map(|c| matches!(c.key, Subject::Client(_)))
         .collect();
     assert_eq!(keys, [true, false], "the client, and the address it comes from");
+}
+
+/// Over QUIC the kernel knows the client by its token: told to wait, it is kept to that there, and those who share its address
+/// notice nothing, not even when it strikes.
+#[test]
+fn over_quic_a_client_answers_for_itself_alone() {
+    let world = world(&[MANUAL]);
+    let go = |ms, client, proven| world.go_by(true, ms, 0, address(1), None, Some(Named { client, proven }));
+    let fed = || -> Vec<_> {
+        let changes = world.changes.pending();
+        changes.iter().map(|c| (c.key, c.level, c.until.as_millis())).collect()
+    };
+    assert!(matches!(go(0, 7, false), Decision::Defer(deferral) if deferral.wait >= Duration::from_secs(5)));
+    let told = fed();
+    assert!(
+        matches!(told[..], [(Subject::Client(7), Some(Level::Deferred), 4_000..6_000)]),
+        "{told:?}"
+    );
+    assert_eq!(
+        world
+            .judge
+            .book
+            .penalty(Duration::from_millis(1), 0, Subject::Client(7)),
+        None
+    );
+    // What passes the kernel all the same, with a session of that client, strikes at last.
+    let struck = (1..40).find(|ms| matches!(go(*ms, 7, true), Decision::Block { .. }));
+    assert!(struck.is_some());
+    let strike = fed();
+    assert!(strike.iter().all(|(key, ..)| *key == Subject::Client(7)), "{strike:?}");
+    assert!(strike.iter().any(|(_, level, _)| *level == Some(Level::Blocked)));
+    assert!(matches!(go(50, 8, false), Decision::Defer(_)), "the neighbour");
 }
 
 /// One that keeps its session and no cookie would be taken for its address, and its neighbours for it.

@@ -240,6 +240,16 @@ impl Tokens {
         self.epochs
     }
 
+    /// A key for another use than tokens, as lasting as the secret.
+    pub fn derive(&self, label: &[u8]) -> zeroize::Zeroizing<[u8; 16]> {
+        self.secret.derive(label)
+    }
+
+    /// Index of the key in the map `KEYS` that tokens of `now` are minted with.
+    pub fn key_id(&self, now: UnixTime) -> u32 {
+        u32::try_from(self.epochs.at(now) % header::KEYS as u64).unwrap_or_default()
+    }
+
     /// The keys for the map `KEYS` as of the last [`Tokens::rotate`]; for the first write after a start.
     pub fn kernel_keys(&self) -> KernelKeys {
         self.ring.load().kernel()

@@ -30,6 +30,9 @@ pub struct Attempt<'a> {
     pub token: Option<&'a str>,
     /// Who its connection is, where the connection's tickets say so.
     pub named: Option<Named>,
+    /// It came over QUIC, whose tokens name the client to the kernel before there is a connection: what is held against it
+    /// need not be held against its address.
+    pub quic: bool,
 }
 
 /// A client by its connection's session ticket.

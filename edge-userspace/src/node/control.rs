@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::Node;
 use super::gates::Gates;
+use super::lockdown::Lockdowns;
 use super::workers;
-use crate::admin::{Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
+use crate::admin::{self, Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
 use crate::base::shutdown::Phase;
-use crate::config::Config;
+use crate::config::{Config, LockdownMode};
 use crate::dataplane::{self, Added};
 
 impl Node {
@@ -140,6 +141,35 @@ impl Control for Node {
         super::cache::purge(self.cache.as_ref(), &self.zones.load(), what)?;
         tracing::info!(target: "edge::cache", %what, "purged by the operator");
         Ok(())
+    }
+    fn leave(&self) -> Result<(), ControlError> {
+        if self.shutdown.phase() == Phase::Running {
+            return Err(ControlError(
+                "this node runs; send it SIGTERM before another takes its place".to_owned(),
+            ));
+        }
+        tracing::info!(target: "edge::admin", "another daemon takes the control endpoint");
+        self.endpoint.advance(Phase::Stopped);
+        Ok(())
+    }
+
+    fn lockdown(&self) -> Result<admin::Lockdown, ControlError> {
+        Ok(self.lockdowns()?.status(self.dataplane.is_some()))
+    }
+
+    fn lock_down(&self, mode: LockdownMode) -> Result<admin::Lockdown, ControlError> {
+        self.lockdowns()?.order(mode, self.dataplane.as_ref()).map_err(words)?;
+        self.lockdown()
+    }
+}
+
+impl Node {
+    fn lockdowns(&self) -> Result<&Lockdowns, ControlError> {
+        self.lockdowns.as_ref().ok_or_else(|| {
+            ControlError(
+                "this node speaks no QUIC; write [server] http3 = true and https, and start it again".to_owned(),
+            )
+        })
     }
 }
 

@@ -16,8 +16,8 @@ use super::{process, worker};
 use crate::admin::{Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
-use crate::config::Mistakes;
 use crate::config::far::FarConfig;
+use crate::config::{LockdownMode, Mistakes};
 use crate::delta::versions::{OnDisk, Versions};
 use crate::delta::{Far, Metrics, far};
 use crate::gate::sealed;
@@ -65,6 +65,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
             worker::Worker {
                 front: front.clone(),
                 quic: None,
+                generation: 0,
                 server: http::Server::new(http.clone(), handler, shutdown.clone()),
                 redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
                 shutdown: shutdown.clone(),
@@ -279,5 +280,17 @@ impl Control for End {
 
     fn worker(&self, _: WorkerOrder) -> Ordered<'_> {
         Box::pin(async { none() })
+    }
+
+    fn leave(&self) -> Result<(), ControlError> {
+        Err(ControlError("a far end has no successor beside it".to_owned()))
+    }
+
+    fn lockdown(&self) -> Result<admin::Lockdown, ControlError> {
+        none()
+    }
+
+    fn lock_down(&self, _: LockdownMode) -> Result<admin::Lockdown, ControlError> {
+        none()
     }
 }

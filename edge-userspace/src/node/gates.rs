@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::dataplane::{self, Dataplane, Penalties};
 use crate::gate::door::Door;
 use crate::gate::handler::Gate;
+use crate::gate::keys::KernelKeys;
 use crate::gate::metrics::Metrics;
 use crate::gate::penalty::{Level, PenaltyChange, Subject};
 use crate::gate::sealed::Sealed;
@@ -53,8 +54,11 @@ impl Gates {
         let kernel = dataplane.map(|dataplane| dataplane.penalties().clone());
         if !wanted(config) {
             if let Some(dataplane) = dataplane {
-                // What a daemon before had penalised is not judged any more.
+                // What a daemon before had penalised is not judged any more, not in a lockdown either.
                 dataplane.switch_gate(false)?;
+                dataplane.penalties().clear()?;
+                dataplane.penalties().set_keys(&tokens.kernel_keys().0)?;
+                dataplane.penalties().set_clock(dataplane::clock_offset())?;
             }
             return Ok(None);
         }
@@ -90,12 +94,8 @@ impl Gates {
     fn tick(&self) {
         self.gate.tick();
         let keys = self.sealed.rotate(UnixTime::now());
-        let Some(kernel) = &self.kernel else { return };
-        let told = kernel
-            .set_clock(dataplane::clock_offset())
-            .and_then(|()| keys.map_or(Ok(()), |keys| kernel.set_keys(&keys.0)));
-        if let Err(error) = told {
-            tracing::warn!(target: "edge::gate", %error, "the kernel was not told the time or the keys of tokens");
+        if let Some(kernel) = &self.kernel {
+            tell(kernel, keys);
         }
     }
 
@@ -135,6 +135,16 @@ impl Gates {
     }
 }
 
+/// The time, and new keys of tokens.
+fn tell(kernel: &Penalties, keys: Option<KernelKeys>) {
+    let told = kernel
+        .set_clock(dataplane::clock_offset())
+        .and_then(|()| keys.map_or(Ok(()), |keys| kernel.set_keys(&keys.0)));
+    if let Err(error) = told {
+        tracing::warn!(target: "edge::gate", %error, "the kernel was not told the time or the keys of tokens");
+    }
+}
+
 fn subject(whom: Penalised) -> Subject {
     match whom {
         Penalised::Address(address) => Subject::Address(client_prefix(address)),
@@ -149,8 +159,11 @@ pub(super) async fn tick(node: Arc<Node>) {
     loop {
         second.tick().await;
         let Some(gates) = &node.gates else {
-            // Session tickets alone; the gate would see to it itself, and tell the kernel.
-            node.tokens.rotate(UnixTime::now());
+            // For session tickets, and for Retries in a lockdown.
+            let keys = node.tokens.rotate(UnixTime::now());
+            if let Some(dataplane) = &node.dataplane {
+                tell(dataplane.penalties(), keys);
+            }
             continue;
         };
         gates.tick();

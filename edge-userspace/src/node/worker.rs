@@ -28,6 +28,8 @@ pub(super) struct Worker {
     pub(super) front: Arc<Front>,
     /// Where HTTP/3 is spoken.
     pub(super) quic: Option<Arc<quic::Front>>,
+    /// Which of the daemons that follow each other this is.
+    pub(super) generation: u16,
     /// Serves what comes over TLS.
     pub(super) server: http::Server,
     /// Answers what comes over plain listeners.
@@ -69,6 +71,13 @@ impl Sockets {
         Ok(Self(workers))
     }
 
+    /// The sockets of QUIC: for each address those bound to it, by worker.
+    pub(super) fn of_quic(&self, config: &Config) -> Vec<(SocketAddr, Vec<&UdpSocket>)> {
+        let bound = |n| self.0.iter().filter_map(move |worker| worker.udp.get(n)).collect();
+        let addresses = config.server.https.iter().enumerate();
+        addresses.map(|(n, address)| (*address, bound(n))).collect()
+    }
+
     /// Starts one thread per worker; `worker` makes what it runs. `guests`: tenants' code runs there, too.
     pub(super) fn start(self, count: usize, guests: bool, worker: impl Fn() -> Worker) -> anyhow::Result<Workers> {
         let (started, starts) = mpsc::channel(count);
@@ -77,7 +86,7 @@ impl Sockets {
         for (n, sockets) in self.0.into_iter().enumerate() {
             let (worker, started, alive) = (worker(), started.clone(), alive.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
-                let result = work(worker, sockets, guests, &started);
+                let result = work(n, worker, sockets, guests, &started);
                 drop(alive);
                 if let Err(error) = result {
                     tracing::error!("a worker failed: {error:#}");
@@ -112,6 +121,7 @@ fn given() -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
 }
 
 fn work(
+    number: usize,
     worker: Worker,
     sockets: Bound,
     guests: bool,
@@ -133,9 +143,13 @@ fn work(
             loops.spawn(async move { Ok(front.run(listener, socket, server, shutdown).await?) });
         }
         if let Some(front) = &worker.quic {
+            let place = quic::Place {
+                generation: worker.generation,
+                worker: number,
+            };
             for socket in sockets.udp {
                 let (front, server, shutdown) = (front.clone(), worker.server.clone(), worker.shutdown.clone());
-                loops.spawn(async move { Ok(front.run(socket, server, shutdown).await?) });
+                loops.spawn(async move { Ok(front.run(socket, place, server, shutdown).await?) });
             }
         }
         // Nobody waits if the control thread gave up.

@@ -3,17 +3,16 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use quinn::{Endpoint, Incoming, Runtime as _, ServerConfig, TokioRuntime};
-use quinn_proto::HashedConnectionIdGenerator;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 
 use super::accept::{self, Attempt};
+use super::cid::{Generator, IdKey};
 use super::metrics::Metrics;
 use super::prepare::{Ids, Preparation};
 use super::session::{Opening, Terms};
@@ -38,9 +37,22 @@ pub struct Front {
     limiter: Arc<Limiter>,
     tokens: Arc<Tokens>,
     metrics: Metrics,
-    reset_secret: [u8; 32],
+    ids: IdKey,
     /// Initial packets are kept until they are decided on.
     keep: Arc<AtomicBool>,
+    /// Unproven addresses get a Retry first, however few handshakes are under way.
+    locked_down: AtomicBool,
+    /// Attempts so far that proved nothing.
+    unproven: AtomicU64,
+}
+
+/// Which worker of which daemon: what its connections' ids say.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Counts the daemons, modulo [`GENERATIONS`](edge_common::cid::GENERATIONS).
+    pub generation: u16,
+    /// Counts the workers.
+    pub worker: usize,
 }
 
 #[derive(Debug)]
@@ -80,25 +92,40 @@ impl Front {
     /// Sets up from a configuration; certificates, tickets and limits are those of `tcp`, the other front door.
     ///
     /// # Errors
-    /// rustls cannot be set up for QUIC, or there is no randomness.
+    /// rustls cannot be set up for QUIC.
     pub fn new(
         config: &Config,
         tcp: &tls::Front,
         tokens: Arc<Tokens>,
+        ids: IdKey,
         registry: &mut Registry,
     ) -> Result<Arc<Self>, Error> {
-        let mut reset_secret = [0; 32];
-        SystemRandom::new()
-            .fill(&mut reset_secret)
-            .map_err(|_| Error::NoRandomness)?;
         Ok(Arc::new(Self {
             settings: ArcSwap::from_pointee(Settings::new(config, tcp, &tokens)?),
             limiter: tcp.limiter().clone(),
             tokens,
             metrics: Metrics::register(registry),
-            reset_secret,
+            ids,
             keep: Arc::new(AtomicBool::new(keyless(tcp))),
+            locked_down: AtomicBool::new(false),
+            unproven: AtomicU64::new(0),
         }))
+    }
+
+    /// Begins to answer attempts that prove nothing with a Retry, or stops to.
+    pub fn lock_down(&self, on: bool) {
+        self.locked_down.store(on, Ordering::Relaxed);
+        self.metrics.lockdown.set(on.into());
+    }
+
+    /// Attempts so far that reached the daemon and proved nothing.
+    pub fn unproven(&self) -> u64 {
+        self.unproven.load(Ordering::Relaxed)
+    }
+
+    /// What the room counts.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Takes over another configuration for connections to come.
@@ -119,9 +146,11 @@ impl Front {
     pub async fn run<S: Serve>(
         self: Arc<Self>,
         socket: UdpSocket,
+        place: Place,
         serve: S,
         mut shutdown: Shutdown,
     ) -> Result<(), Error> {
+        let generator = Generator::new(self.ids.clone(), place.generation, place.worker);
         let listener = accept::canonical(socket.local_addr().map_err(Error::Adopt)?);
         let runtime = Arc::new(TokioRuntime);
         let finds = Finds {
@@ -130,8 +159,8 @@ impl Front {
             keep: self.keep.clone(),
         };
         let socket = runtime.wrap_udp_socket(socket).map_err(Error::Adopt)?;
-        let ids = Ids::new(Box::<HashedConnectionIdGenerator>::default());
-        let config = settings::endpoint(&self.reset_secret, &ids);
+        let ids = Ids::new(Box::new(generator));
+        let config = settings::endpoint(&self.ids, &ids);
         let endpoint = Endpoint::new_with_abstract_socket(
             config.clone(),
             Some(self.settings.load().quic.clone()),
@@ -181,13 +210,15 @@ impl Front {
     fn take<S: Serve>(self: &Arc<Self>, incoming: Incoming, door: &Door, serve: &S, alive: &mpsc::Sender<()>) {
         self.metrics.incoming.inc();
         let remote = incoming.remote_address();
-        if door.handshakes.load(Ordering::Relaxed) >= UNPROVEN
-            && incoming.may_retry()
-            && !incoming.remote_address_validated()
-        {
-            // May fail only for one that may not be retried.
-            let _ = incoming.retry();
-            return;
+        if !incoming.remote_address_validated() {
+            self.unproven.fetch_add(1, Ordering::Relaxed);
+            let crowded = door.handshakes.load(Ordering::Relaxed) >= UNPROVEN;
+            if (crowded || self.locked_down.load(Ordering::Relaxed)) && incoming.may_retry() {
+                self.metrics.retries.inc();
+                // May fail only for one that may not be retried.
+                let _ = incoming.retry();
+                return;
+            }
         }
         let Some(mut permit) = self.limiter.enter() else {
             self.metrics.refused_total.inc();

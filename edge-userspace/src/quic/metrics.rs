@@ -3,6 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -16,6 +17,12 @@ pub struct Metrics {
     duration: Histogram,
     /// Attempts that reached the daemon.
     pub incoming: Counter,
+    /// 1 while the node is locked down.
+    pub lockdown: Gauge,
+    /// Retries that the daemon sent.
+    pub retries: Counter,
+    /// Retries that the XDP program sent, since the daemon started.
+    pub kernel_retries: Counter,
     /// Attempts refused because there are too many connections in all.
     pub refused_total: Counter,
     /// Attempts refused because their client has too many connections.
@@ -28,6 +35,11 @@ struct Resumed {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct By {
+    by: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
@@ -36,7 +48,11 @@ impl Metrics {
     /// Registers the room's metrics; once per process.
     pub fn register(registry: &mut Registry) -> Self {
         let refused = Family::<Reason, Counter>::default();
+        let retries = Family::<By, Counter>::default();
         let this = Self {
+            lockdown: Gauge::default(),
+            retries: retries.get_or_create_owned(&By { by: "daemon" }),
+            kernel_retries: retries.get_or_create_owned(&By { by: "kernel" }),
             handshakes: Family::default(),
             failures: Family::default(),
             duration: Histogram::new([
@@ -61,6 +77,12 @@ impl Metrics {
             "From the first Initial packet to the handshake's end",
             this.duration.clone(),
         );
+        registry.register(
+            "edge_quic_lockdown",
+            "1 while attempts that prove nothing are answered with a Retry",
+            this.lockdown.clone(),
+        );
+        registry.register("edge_quic_retries", "Retry packets sent", retries);
         registry.register("edge_quic_refused", "QUIC attempts refused for a limit", refused);
         registry.register(
             "edge_quic_incoming",

@@ -2,10 +2,12 @@
 //! connection with its [`Peer`] to what serves it: `http`, by the trait [`Serve`].
 
 mod accept;
+mod cid;
 mod front;
 pub mod hello;
 pub mod initial;
 pub mod keep;
+pub mod lockdown;
 pub mod metrics;
 mod parameters;
 mod prepare;
@@ -16,7 +18,8 @@ pub mod socket;
 mod tap;
 pub mod token;
 
-pub use front::Front;
+pub use cid::IdKey;
+pub use front::{Front, Place};
 
 use std::future::Future;
 use std::io;
@@ -60,9 +63,6 @@ pub enum Error {
     /// Ours: rustls refused the settings.
     #[error("TLS for QUIC cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
-    /// Ours: the system has no randomness.
-    #[error("the system gives no random numbers")]
-    NoRandomness,
     /// Ours: no cipher suite that RFC 9001 section 5.2 needs for Initial packets.
     #[error("QUIC has no cipher suite for Initial packets")]
     NoInitialSuite,

@@ -8,11 +8,11 @@ use edge_common::retry;
 use edge_common::token::SKEW;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt};
-use ring::hmac;
 use rustls::CipherSuite;
 use rustls::quic::Suite;
 
 use super::Error;
+use super::cid::IdKey;
 use super::prepare::Ids;
 use super::token::{SpentTokens, TokenKey};
 use crate::config::Limits;
@@ -91,10 +91,10 @@ fn transport(limits: &Limits) -> TransportConfig {
     transport
 }
 
-/// quinn's configuration of an endpoint. `reset_secret` makes stateless reset tokens: the same for all endpoints of a
-/// node, so that any of them can reset what another one lost; `ids` names its connections.
-pub(super) fn endpoint(reset_secret: &[u8; 32], ids: &Ids) -> EndpointConfig {
-    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_secret)));
+/// quinn's configuration of an endpoint, whose connections `ids` names. Stateless reset tokens are made with the node's key, so
+/// that any endpoint of the node, and of a daemon to come, can reset what another one lost.
+pub(super) fn endpoint(key: &IdKey, ids: &Ids) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(key.reset()));
     config
         .supported_versions(VERSIONS.to_vec())
         .cid_generator({

@@ -92,12 +92,17 @@ impl World {
         let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
         let tokens = Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()));
         let tcp = tls::Front::new(&config, loaded, tokens.clone(), None, &mut registry).unwrap();
-        let front = Front::new(&config, &tcp, tokens, &mut registry).unwrap();
+        let ids = IdKey::of(&tokens);
+        let front = Front::new(&config, &tcp, tokens, ids, &mut registry).unwrap();
         let socket = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let (trigger, shutdown) = shutdown::channel();
         let (book, peers) = unbounded_channel();
-        tokio::spawn(front.clone().run(socket, Guestbook(book), shutdown));
+        let place = Place {
+            generation: 0,
+            worker: 0,
+        };
+        tokio::spawn(front.clone().run(socket, place, Guestbook(book), shutdown));
         Self {
             front,
             tcp,

@@ -59,6 +59,7 @@ impl Gated {
                         client: handshake.client,
                         proven: handshake.known,
                     }),
+                    quic: head.version == Version::HTTP_3,
                 },
             )
         };

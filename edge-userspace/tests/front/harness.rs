@@ -110,7 +110,8 @@ impl Edge {
         let (gate, _) = Gate::new(&config.gate, &config.zones, sealed, Metrics::default()).unwrap();
         let door = Arc::new(gate.door(tokens.clone()));
         let front = Front::new(&config, loaded, tokens.clone(), Some(door), &mut registry).unwrap();
-        let quic = edge::quic::Front::new(&config, &front, tokens, &mut registry).unwrap();
+        let ids = edge::quic::IdKey::of(&tokens);
+        let quic = edge::quic::Front::new(&config, &front, tokens, ids, &mut registry).unwrap();
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));
         let shared = Shared::new(&config, zones.clone(), &mut registry);
         let (trigger, shutdown) = shutdown::channel();
@@ -135,7 +136,11 @@ impl Edge {
             run(Socket::Plain, &echo),
             run(Socket::Plain, &redirect),
         );
-        let run = quic.run(udp, echo, shutdown);
+        let place = edge::quic::Place {
+            generation: 0,
+            worker: 0,
+        };
+        let run = quic.run(udp, place, echo, shutdown);
         runs.push(tokio::spawn(async move { run.await.unwrap() }));
         Self {
             https,

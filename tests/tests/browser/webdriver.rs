@@ -30,9 +30,21 @@ pub(crate) struct Browser<'a> {
 }
 
 impl<'a> Browser<'a> {
-    /// Starts it in `client` with its files in `directory`, where the site's certificate is `site.pem`; `host` leads to `address`. Says why and answers nothing where
-    /// there is no Chromium.
+    /// Starts it in `client` with its files in `directory`, where the certificates are that it trusts (`*.pem`); `host` leads to `address`. Says
+    /// why and answers nothing where there is no Chromium.
     pub(crate) fn start(client: &'a Netns, directory: &Path, host: &str, address: &str) -> Option<Self> {
+        let only_tcp = ["--disable-quic".to_owned()];
+        Self::start_with(client, directory, &only_tcp, &[host], address)
+    }
+
+    /// The same with more arguments, and for several hosts.
+    pub(crate) fn start_with(
+        client: &'a Netns,
+        directory: &Path,
+        more: &[String],
+        hosts: &[&str],
+        address: &str,
+    ) -> Option<Self> {
         for (program, package) in [("chromium", "chromium"), ("chromedriver", "chromium-driver")] {
             let path = std::env::var_os("PATH").unwrap_or_default();
             if !std::env::split_paths(&path).any(|directory| directory.join(program).exists()) {
@@ -52,19 +64,21 @@ impl<'a> Browser<'a> {
             profile,
         };
         browser.driver.wait_line("started successfully", START).unwrap();
-        let arguments = json!([
+        let rules: Vec<_> = hosts.iter().map(|host| format!("MAP {host} {address}")).collect();
+        let mut arguments = more.to_vec();
+        let certificates = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let keys: Vec<_> = certificates
+            .filter(|path| path.extension().is_some_and(|extension| extension == "pem"))
+            .filter_map(|path| public_key(&path))
+            .collect();
+        let trusted = format!("--ignore-certificate-errors-spki-list={}", keys.join(","));
+        let common = [
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            "--disable-quic",
-            // Trust in the one certificate, not indifference to errors: behind those a browser keeps no dictionaries.
-            format!(
-                "--ignore-certificate-errors-spki-list={}",
-                public_key(&directory.join("site.pem"))
-            ),
-            format!("--host-resolver-rules=MAP {host} {address}"),
-            format!("--user-data-dir={}", browser.profile.display()),
+            // Trust in these certificates, not indifference to errors: behind those a browser keeps no dictionaries.
+            &trusted,
             "--disable-background-networking",
             // Dictionaries are kept only behind public roots otherwise (RFC 9842 leaves that to browsers).
             "--disable-features=CompressionDictionaryTransportRequireKnownRootCert",
@@ -72,7 +86,10 @@ impl<'a> Browser<'a> {
             "--disable-component-update",
             "--disable-sync",
             "--no-first-run",
-        ]);
+        ];
+        arguments.extend(common.map(|argument: &str| argument.to_owned()));
+        arguments.push(format!("--host-resolver-rules={}", rules.join(",")));
+        arguments.push(format!("--user-data-dir={}", browser.profile.display()));
         let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});
         let session = browser.call("POST", "/session", &wanted).unwrap();
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
@@ -87,6 +104,12 @@ impl<'a> Browser<'a> {
     /// What an impatient person does.
     pub(crate) fn reload(&self) {
         self.command("POST", "/refresh", &json!({})).unwrap();
+    }
+
+    /// What a script in the current tab's page returns.
+    pub(crate) fn evaluate(&self, script: &str) -> Value {
+        let body = json!({"script": script, "args": []});
+        self.command("POST", "/execute/sync", &body).unwrap()
     }
 
     /// The current tab.
@@ -174,15 +197,17 @@ impl Drop for Browser<'_> {
 }
 
 /// SHA-256 of a certificate's public key, in Base64.
-fn public_key(certificate: &Path) -> String {
+fn public_key(certificate: &Path) -> Option<String> {
     let pipeline = "openssl x509 -in \"$1\" -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64";
     let output = Command::new("sh")
         .args(["-c", pipeline, "sh"])
         .arg(certificate)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    // Of nothing, where the file is no certificate.
+    let nothing = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let key = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    (output.status.success() && key != nothing).then_some(key)
 }
 
 fn exchange(stream: &mut TcpStream, method: &str, path: &str, body: &Value) -> std::io::Result<Value> {

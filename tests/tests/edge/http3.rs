@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,43 +16,60 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::world::{EDGE, HOST, World};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection with requests to send on it.
-struct Client {
-    requests: SendRequest<OpenStreams, Bytes>,
-    driver: tokio::task::JoinHandle<h3::error::ConnectionError>,
-    connection: quinn::Connection,
+pub(crate) struct Client {
+    pub(crate) requests: SendRequest<OpenStreams, Bytes>,
+    pub(crate) driver: tokio::task::JoinHandle<h3::error::ConnectionError>,
+    pub(crate) connection: quinn::Connection,
+    pub(crate) endpoint: quinn::Endpoint,
+}
+
+/// What a client keeps between its connections: sessions, and the tokens that it was given.
+pub(crate) fn identity(world: &World) -> quinn::ClientConfig {
+    let ca = fs::read(world.file("ca.pem")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+}
+
+/// A socket of the client's, on a port of its own.
+pub(crate) fn socket(world: &World, local: &str) -> std::net::UdpSocket {
+    world
+        .client
+        .enter(|| std::net::UdpSocket::bind(local))
+        .unwrap()
+        .unwrap()
+}
+
+pub(crate) fn endpoint(world: &World, local: &str) -> quinn::Endpoint {
+    let runtime = Arc::new(quinn::TokioRuntime);
+    quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket(world, local), runtime).unwrap()
 }
 
 impl Client {
     async fn connect(world: &World, address: &str) -> Self {
-        Self::try_connect(world, address, HOST).await.unwrap()
+        let remote: IpAddr = address.parse().unwrap();
+        let endpoint = endpoint(world, if remote.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" });
+        let connected = Self::dial(&endpoint, identity(world), address, HOST);
+        tokio::time::timeout(PATIENCE, connected).await.unwrap().unwrap()
     }
 
-    async fn try_connect(world: &World, address: &str, host: &str) -> Result<Self, quinn::ConnectionError> {
-        let ca = fs::read(world.file("ca.pem")).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
-        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
+    pub(crate) async fn dial(
+        endpoint: &quinn::Endpoint,
+        identity: quinn::ClientConfig,
+        address: &str,
+        host: &str,
+    ) -> Result<Self, quinn::ConnectionError> {
         let remote = SocketAddr::new(address.parse().unwrap(), 443);
-        let local = if remote.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-        let socket = world
-            .client
-            .enter(|| std::net::UdpSocket::bind(local))
-            .unwrap()
-            .unwrap();
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let mut endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime).unwrap();
-        let tls = QuicClientConfig::try_from(tls).unwrap();
-        endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(tls)));
-        let connection = endpoint.connect(remote, host).unwrap();
-        let connection = tokio::time::timeout(PATIENCE, connection).await.unwrap()?;
+        let connection = endpoint.connect_with(identity, remote, host).unwrap().await?;
         let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(connection.clone()))
             .await
             .unwrap();
@@ -61,10 +78,15 @@ impl Client {
             requests,
             driver,
             connection,
+            endpoint: endpoint.clone(),
         })
     }
 
-    async fn ask(&mut self, request: Request<()>, content: &[&'static [u8]]) -> (http::Response<()>, Vec<u8>) {
+    pub(crate) async fn ask(
+        &mut self,
+        request: Request<()>,
+        content: &[&'static [u8]],
+    ) -> (http::Response<()>, Vec<u8>) {
         let exchange = async {
             let mut stream = self.requests.send_request(request).await.unwrap();
             for piece in content {
@@ -86,7 +108,7 @@ fn request(method: Method, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("https://{HOST}{path}"))
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -174,7 +196,10 @@ fn a_name_of_no_zone_is_unrecognized() {
     let Some(world) = World::start() else { return };
     run(async {
         for address in EDGE {
-            let refused = Client::try_connect(&world, address, "nobody.example.test").await;
+            let local = if address.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+            let endpoint = endpoint(&world, local);
+            let asked = Client::dial(&endpoint, identity(&world), address, "nobody.example.test");
+            let refused = tokio::time::timeout(PATIENCE, asked).await.unwrap();
             match refused.map(|_| ()).unwrap_err() {
                 // RFC 9001 section 4.8, RFC 6066 section 3.
                 quinn::ConnectionError::ConnectionClosed(close) => assert_eq!(u64::from(close.error_code), 0x170),

@@ -4,10 +4,12 @@
 
 #[path = "../checkout/mod.rs"]
 mod checkout;
+mod frames;
 mod garbage;
 mod gate;
 mod http3;
 mod neighbours;
+mod quic;
 mod reload;
 mod survival;
 mod visitor;

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use edge::config;
+use edge::dataplane::Dataplane;
 use edge_testbed::netns::{End, Netns, veth};
 use edge_testbed::pins::Pins;
 use edge_testbed::pki::Authority;
@@ -32,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Everything ends with it, the daemon first.
 pub(crate) struct World {
     pub(crate) daemon: Process,
+    _receiver: Dataplane,
     _pins: Pins,
     pub(crate) client: Netns,
     pub(crate) edge: Netns,
@@ -46,6 +49,11 @@ impl World {
 
     /// The same with another gate in front of the limited zone: the keys of `[zone.gate]`, then its rules.
     pub(crate) fn gated(gate: &str) -> Option<Self> {
+        Self::configured(gate, "")
+    }
+
+    /// The same with more lines in front of the zones.
+    pub(crate) fn configured(gate: &str, more: &str) -> Option<Self> {
         if !privilege::can_attach(&checkout::root()) {
             return None;
         }
@@ -69,10 +77,12 @@ impl World {
         .unwrap();
         let directory = tempfile::tempdir().unwrap();
         let pins = Pins::prepare("test").unwrap();
-        write_files(directory.path(), pins.path(), gate);
+        let receiver = receiver(&client, &pins.path().join("client"));
+        write_files(directory.path(), pins.path(), gate, more);
         let daemon = spawn(&edge, directory.path());
         let mut world = Self {
             daemon,
+            _receiver: receiver,
             _pins: pins,
             client,
             edge,
@@ -86,6 +96,13 @@ impl World {
     pub(crate) fn restart(&mut self) {
         assert!(self.daemon.ended().unwrap().is_some(), "it still runs");
         self.daemon = spawn(&self.edge, self.directory.path());
+    }
+
+    /// Has the daemon drain, and starts its successor beside it; gives the one that drains.
+    pub(crate) fn succeed(&mut self) -> Process {
+        self.daemon.signal(rustix::process::Signal::TERM).unwrap();
+        let successor = spawn_with_log(&self.edge, self.directory.path(), "log of the successor");
+        std::mem::replace(&mut self.daemon, successor)
     }
 
     /// Waits until the zone answers at that address of the edge.
@@ -153,12 +170,34 @@ impl World {
     }
 }
 
+/// One end of a veth pair takes what the other end's program answers (XDP_TX) only if it has a program, too. This one knows no
+/// port, and passes everything.
+fn receiver(client: &Netns, pins: &Path) -> Dataplane {
+    let config = config::Dataplane {
+        interfaces: vec!["client0".to_owned()],
+        mode: config::XdpMode::Native,
+        pin_directory: pins.to_owned(),
+        tcp_ports: Vec::new(),
+        udp_ports: Vec::new(),
+        allow: Vec::new(),
+        deny: Vec::new(),
+        deny_entries: 16,
+        penalty_entries: 1_024,
+        event_sample: 0,
+    };
+    client.enter(|| Dataplane::start(&config)).unwrap().unwrap()
+}
+
 fn spawn(edge: &Netns, directory: &Path) -> Process {
+    spawn_with_log(edge, directory, "log")
+}
+
+fn spawn_with_log(edge: &Netns, directory: &Path, log: &str) -> Process {
     let mut command = edge.command(checkout::binaries().join("edge")).unwrap();
     command
         .args(["run", "--log-format", "json", "--config"])
         .arg(directory.join("edge.toml"));
-    Process::spawn(&mut command, &directory.join("log")).unwrap()
+    Process::spawn(&mut command, &directory.join(log)).unwrap()
 }
 
 fn curl(client: &Netns, directory: &Path, address: &str, host: &str) -> Command {
@@ -179,7 +218,7 @@ fn run(command: &mut Command) -> Output {
     process::output(command, Duration::from_secs(30)).unwrap()
 }
 
-fn write_files(directory: &Path, pins: &Path, gate: &str) {
+fn write_files(directory: &Path, pins: &Path, gate: &str, more: &str) {
     let authority = Authority::new("Edge test CA").unwrap();
     authority.write(&directory.join("ca.pem")).unwrap();
     authority.write_leaf(directory, "site", &[HOST, LIMITED]).unwrap();
@@ -195,6 +234,7 @@ xdp = "native"
 pin_directory = "{pins}"
 [admin]
 listen = "{ADMIN}"
+{more}
 [[zone]]
 name = "site"
 hosts = ["{HOST}"]

@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::check::Checker;
 use super::mistake::{Mistakes, Source};
 use super::value::Size;
-use super::{Config, Dataplane, Identity, Place, Server, Tls, TlsVersion, XdpMode, text};
+use super::{Config, Dataplane, Identity, LockdownMode, Place, Quic, Server, Tls, TlsVersion, XdpMode, text};
 
 /// The commented defaults, for `edge far-end --print-defaults`.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -178,6 +178,12 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
                 object_bytes: 0,
             },
             far_ends: Vec::new(),
+            quic: Quic {
+                lockdown: LockdownMode::Off,
+                lockdown_above: 1,
+                lockdown_below: 1,
+                lockdown_hold: std::time::Duration::ZERO,
+            },
             key_servers: Vec::new(),
             cache: super::cache::Node::unused(),
             isolate: super::isolate::Node::unused(),

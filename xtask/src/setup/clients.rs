@@ -1,0 +1,38 @@
+//! Clients of the tests that come from no distribution: aioquic, in a Python environment of its own below `target`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::workspace;
+
+/// Another implementation of QUIC and HTTP/3 than the daemon's.
+const AIOQUIC: &str = "aioquic>=1.2,<2";
+
+/// Where its interpreter is.
+fn python() -> Result<PathBuf> {
+    Ok(workspace::output("tools")?.join("aioquic/bin/python"))
+}
+
+/// Installs aioquic if it is not there; says so and goes on where that cannot be: its tests then say SKIPPED.
+pub(super) fn aioquic(check: bool) -> Result<()> {
+    let python = python()?;
+    let works = |python: &PathBuf| {
+        let import = Command::new(python).args(["-c", "import aioquic.h3"]).output();
+        import.is_ok_and(|output| output.status.success())
+    };
+    if works(&python) {
+        return Ok(());
+    }
+    let place = workspace::output("tools")?.join("aioquic");
+    let done = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+    let installed = !check
+        && done(Command::new("python3").args(["-m", "venv", "--clear"]).arg(place))
+        && done(Command::new(&python).args(["-m", "pip", "install", "--quiet", AIOQUIC]))
+        && works(&python);
+    if !installed {
+        println!("setup: without aioquic (PyPI; package python3-venv): its test is skipped");
+    }
+    Ok(())
+}
