@@ -63,7 +63,7 @@ pub fn judge(frame: &Frame, packet: &Packet, datagram: usize) -> u32 {
                 Said::Nothing => {}
             }
         }
-        if !proven && let Some(reason) = locked_down(frame, prefix, datagram) {
+        if !proven && let Some(reason) = locked_down(frame, packet, (prefix, datagram)) {
             return reason;
         }
     } else if packet.protocol == PROTOCOL_UDP && LOCKDOWN.get(0).is_some_and(|lockdown| lockdown.flags & ON != 0) {
@@ -80,7 +80,7 @@ pub fn judge(frame: &Frame, packet: &Packet, datagram: usize) -> u32 {
 /// In lockdown, what becomes of an Initial that proves nothing: a Retry, unless its address is blocked or its budget used up.
 /// Budgets are not taken from here: the client comes again, with the token. One whose handshake is under way passes.
 #[inline(always)]
-fn locked_down(frame: &Frame, prefix: Prefix, datagram: usize) -> Option<u32> {
+fn locked_down(frame: &Frame, packet: &Packet, (prefix, datagram): (Prefix, usize)) -> Option<u32> {
     let lockdown = LOCKDOWN.get(0)?;
     if lockdown.flags & ON == 0 {
         return None;
@@ -93,7 +93,12 @@ fn locked_down(frame: &Frame, prefix: Prefix, datagram: usize) -> Option<u32> {
         _ => {}
     }
     Some(match standing(&PENALTY_ADDRESS, address_key(prefix)) {
-        Judgement::Over | Judgement::Budgeted(_) => ANSWER_RETRY,
+        Judgement::Over | Judgement::Budgeted(_) => {
+            match crate::retry::note(packet.network, datagram, packet.version) {
+                Some(()) => ANSWER_RETRY,
+                None => DROP_MALFORMED,
+            }
+        }
         Judgement::Deferred => DROP_PENALTY_DEFERRED,
         Judgement::Blocked => DROP_PENALTY_BLOCKED,
     })

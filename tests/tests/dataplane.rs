@@ -246,6 +246,14 @@ fn no_packet_slips_through_a_swap() {
                 );
             })
         });
+        /// Ends the flood also where a start fails, or nobody would hear of that.
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let end = End(&done);
         let mut last = None;
         for round in 0..12 {
             drop(last.take());
@@ -254,7 +262,7 @@ fn no_packet_slips_through_a_swap() {
             config.deny_entries += round % 2;
             last = Some(world.start(&config).unwrap());
         }
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         flood.join().unwrap().unwrap();
         last.unwrap()
     });

@@ -162,7 +162,10 @@ fn a_visitor_uses_the_demo_from_start_to_end() {
         demo.variable("ADDR").to_owned(),
         format!("[{}]", demo.variable("ADDR6")),
     );
-    let (shop, files) = demo.variable("HOSTS").split_once(' ').unwrap();
+    let hosts: Vec<_> = demo.variable("HOSTS").split(' ').collect();
+    let [shop, files, changing, worker] = hosts[..] else {
+        panic!("{hosts:?}")
+    };
 
     // The proxied zone tells its origin who asked, by both families.
     for (address, client) in [
@@ -205,6 +208,13 @@ fn a_visitor_uses_the_demo_from_start_to_end() {
         code.starts_with("30") && target == format!("https://{shop}/x?y"),
         "{redirect:?}"
     );
+
+    // A page by differences is whole, time and again; a worker in Rust asks one in JavaScript.
+    for _ in 0..3 {
+        let page = demo.get(changing, &v4, "/changing/20000");
+        assert!(body(&page).len() > 10_000);
+    }
+    assert!(body(&demo.get(worker, &v4, "/greet/ann")).contains("ann"));
 
     // A denied client's attempts end in the kernel; what it has open goes on, and so does its other family.
     let client = demo.variable("CLIENT_ADDR").to_owned();

@@ -192,7 +192,7 @@ impl Demo {
             ("EDGE_DEMO_CLIENT_ADDR", CLIENT),
             ("EDGE_DEMO_CLIENT_ADDR6", CLIENT6),
             ("EDGE_DEMO_CA", &ca.to_string_lossy()),
-            ("EDGE_DEMO_HOSTS", &format!("{PROXIED} {STATIC} {DELTA}")),
+            ("EDGE_DEMO_HOSTS", &format!("{PROXIED} {STATIC} {DELTA} {RUST}")),
             ("EDGE_DEMO_ADMIN", ADMIN),
             ("EDGE_DEMO_FAR_ADMIN", FAR_ADMIN),
             ("EDGE_DEMO_INTERFACE", INTERFACE),

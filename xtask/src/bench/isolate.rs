@@ -483,11 +483,11 @@ fn middle(windows: &[Window]) -> Option<Window> {
 
 /// A list of items, about 10 KB of JSON.
 fn ten_kilobytes() -> String {
-    let items: Vec<Value> = (0..110)
+    let items: Vec<Value> = (0..124)
         .map(|n| {
             json!({
                 "id": n,
-                "name": format!("item number {}", (n * 7919) % 110),
+                "name": format!("item number {}", (n * 7919) % 124),
                 "price": f64::from(n) * 1.25,
                 "tags": ["a", "b", "c"],
                 "stock": n * 3,
