@@ -152,14 +152,7 @@ impl Session {
         let turn = self.turn.clone();
         let stopped = self.latest.take();
         tokio::spawn(async move {
-            match stopped {
-                // Dropped, the exchange lets go of everything, as with a stream of HTTP/2 that is reset.
-                Some(stopped) => tokio::select! {
-                    () = stopped => {}
-                    () = exchange.run(resolver) => {}
-                },
-                None => exchange.run(resolver).await,
-            }
+            exchange.run(resolver, stopped).await;
             turn.notify_one();
         });
     }
@@ -181,7 +174,8 @@ enum Broken {
 }
 
 impl Exchange {
-    async fn run(self, resolver: Resolver) {
+    /// Reads the head whatever the client wants of the answer, since a broken one ends the connection.
+    async fn run(self, resolver: Resolver, stopped: Option<wire::Stopped>) {
         let resolved = tokio::time::timeout(self.limits.header_timeout, resolver.resolve_request()).await;
         let (request, mut stream) = match resolved {
             Ok(Ok(resolved)) => resolved,
@@ -202,15 +196,25 @@ impl Exchange {
         if head::expects_continue(&head) && !self.invite(&mut stream).await {
             return self.wasted();
         }
-        let (mut sending, receiving) = stream.split();
-        let body = body::content(receiving, length);
-        let flow = Flow::new();
-        let Ok(response) = self
-            .service
-            .call(http::Request::from_parts(head, body), Some(flow))
-            .await;
-        if let Err(Broken::Content) = self.deliver(&mut sending, response).await {
-            sending.stop_stream(Code::H3_INTERNAL_ERROR);
+        let answer = async {
+            let (mut sending, receiving) = stream.split();
+            let body = body::content(receiving, length);
+            let flow = Flow::new();
+            let Ok(response) = self
+                .service
+                .call(http::Request::from_parts(head, body), Some(flow))
+                .await;
+            if let Err(Broken::Content) = self.deliver(&mut sending, response).await {
+                sending.stop_stream(Code::H3_INTERNAL_ERROR);
+            }
+        };
+        match stopped {
+            // Dropped, the answer lets go of everything, as with a stream of HTTP/2 that is reset.
+            Some(stopped) => tokio::select! {
+                () = stopped => {}
+                () = answer => {}
+            },
+            None => answer.await,
         }
     }
 

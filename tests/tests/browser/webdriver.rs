@@ -71,14 +71,15 @@ impl<'a> Browser<'a> {
             .filter(|path| path.extension().is_some_and(|extension| extension == "pem"))
             .filter_map(|path| public_key(&path))
             .collect();
-        let trusted = format!("--ignore-certificate-errors-spki-list={}", keys.join(","));
+        // Trust in these certificates, not indifference to errors: behind those a browser keeps no dictionaries.
+        if !keys.is_empty() {
+            arguments.push(format!("--ignore-certificate-errors-spki-list={}", keys.join(",")));
+        }
         let common = [
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            // Trust in these certificates, not indifference to errors: behind those a browser keeps no dictionaries.
-            &trusted,
             "--disable-background-networking",
             // Dictionaries are kept only behind public roots otherwise (RFC 9842 leaves that to browsers).
             "--disable-features=CompressionDictionaryTransportRequireKnownRootCert",
