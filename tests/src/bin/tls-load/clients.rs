@@ -50,7 +50,10 @@ impl Client {
                     | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
             )
         });
-        provider.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
+        // X25519 first, which all take; P-256 too, or OpenSSL would show no certificate of it to a client of TLS 1.2.
+        provider
+            .kx_groups
+            .retain(|group| matches!(group.name(), NamedGroup::X25519 | NamedGroup::secp256r1));
         if words.get::<String>("group")? == "hybrid" {
             provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768];
         }
@@ -108,8 +111,14 @@ pub(crate) async fn shake(words: &Words) -> Result<Value> {
     let sessions = (words.get::<u8>("resume")? == 1).then(Arc::<Sessions>::default);
     let client = Arc::new(Client::new(words, sessions.clone())?);
     if sessions.is_some() {
+        // All at once: one after the other, each would spend the ticket that the one before was given.
+        let mut first = JoinSet::new();
         for _ in 0..2 * parallel {
-            client.visit(None).await?;
+            let client = client.clone();
+            first.spawn(async move { client.visit(None).await });
+        }
+        while let Some(visit) = first.join_next().await {
+            visit??;
         }
     }
     // When all come at once, what is measured begins with their hellos, not in the listener's queue.

@@ -343,7 +343,7 @@ fn nginx_server(plan: &Plan, address: SocketAddr, certificates: &[(&str, PathBuf
         .iter()
         .map(|(kind, chain, key)| {
             format!(
-                "server {{ listen {address} ssl backlog=4096; server_name {}; ssl_certificate \"{}\"; \
+                "server {{ listen {address} ssl; server_name {}; ssl_certificate \"{}\"; \
                  ssl_certificate_key \"{}\"; return 204; }}\n",
                 host("local", kind),
                 chain.display(),
