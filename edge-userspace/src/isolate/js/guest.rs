@@ -164,7 +164,7 @@ pub(super) fn bytes<'a>(caller: &'a Caller<'_, Guest>, at: u32, length: u32) -> 
     Ok(memory.data(caller).get(from..to).ok_or(Ended::Host)?)
 }
 
-/// As [`bytes`], for writing, with the guest's data beside it.
+/// As [`bytes()`], for writing, with the guest's data beside it.
 pub(super) fn room<'a>(
     caller: &'a mut Caller<'_, Guest>,
     at: u32,
@@ -180,7 +180,7 @@ pub(super) fn room<'a>(
 /// Text of the guest. What is not UTF-8 (a lone surrogate in a log line) is replaced.
 ///
 /// # Errors
-/// [`Ended::Host`] as [`bytes`], and for what is longer than any text of sense.
+/// [`Ended::Host`] as [`bytes()`], and for what is longer than any text of sense.
 pub(super) fn text<'a>(
     caller: &'a Caller<'_, Guest>,
     at: u32,

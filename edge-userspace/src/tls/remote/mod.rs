@@ -1,6 +1,6 @@
 //! Private keys that are elsewhere. A zone's [`Route`] says which key its certificate has and which key servers know it; the
 //! [`signer`] and the [`exchange`] ask it from within rustls (by `suspend`); [`ask`] chooses the server, waits, hedges and gives
-//! up in time; a [`link`] is one connection of one worker to one [`server`].
+//! up in time; a `link` is one connection of one worker to one `server`.
 
 pub mod ask;
 pub mod exchange;
