@@ -193,7 +193,7 @@ impl Front {
                 _ = sweeps.tick() => door.finds.kept.sweep(Instant::now()),
             }
         }
-        // From here on, attempts are answered with CONNECTION_REFUSED.
+        // From here on, an attempt gets a stateless reset at most, which no client takes for an answer: it repeats the attempt.
         endpoint.set_server_config(None);
         drop(alive);
         tokio::select! {

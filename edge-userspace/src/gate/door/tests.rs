@@ -1,3 +1,5 @@
+//! The door without clocks and sockets: penalties and tickets in, a judgement out.
+
 use std::time::Duration;
 
 use super::super::feed;

@@ -1,3 +1,5 @@
+//! Hellos as clients send them, cut at every place and changed at every byte.
+
 use super::*;
 
 fn vector(width: usize, content: &[u8]) -> Vec<u8> {

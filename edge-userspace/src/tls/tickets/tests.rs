@@ -1,3 +1,5 @@
+//! Tickets as rustls asks for them: ids that are kept, and those that must not be.
+
 use std::time::Instant;
 
 use rustls::ServerConnection;
