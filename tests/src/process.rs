@@ -188,6 +188,19 @@ impl Drop for Process {
     }
 }
 
+/// The cargo that runs this program, for a run of its own: without what it has set for this one (`CARGO_PKG_…`,
+/// `CARGO_MANIFEST_…`), which would make build scripts of libraries run again, and all that stands on them.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name.as_ref());
+        }
+    }
+    cargo
+}
+
 /// Runs a command to its end and returns what it printed; it is killed after `timeout` or when the user interrupts.
 pub fn output(command: &mut Command, timeout: Duration) -> Result<Output> {
     let mut stdout = tempfile::tempfile()?;

@@ -15,7 +15,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use webdriver::Browser;
+use webdriver::{Browser, public_key};
 use world::{EDGE, HOST, LIMITED, World};
 
 /// The waiting page's title, and that of the real one once its script has found all its parts.
@@ -69,16 +69,11 @@ fn browser_over_quic<'a>(world: &'a World, place: &str) -> Option<Browser<'a>> {
     let directory = world.file(place);
     fs::create_dir(&directory).unwrap();
     // QUIC takes no certificate on a person's word, but for a key that is named.
-    let pipe = "openssl x509 -in \"$0\" -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary \
-                | openssl base64";
-    let mut openssl = std::process::Command::new("sh");
-    openssl.args(["-c", pipe]).arg(world.file("site.pem"));
-    let key = edge_testbed::process::output(&mut openssl, LONGEST).unwrap();
-    let key = String::from_utf8(key.stdout).unwrap();
+    let key = public_key(&world.file("site.pem")).unwrap();
     let arguments = [
         "--enable-quic".to_owned(),
         format!("--origin-to-force-quic-on={HOST}:443,{LIMITED}:443"),
-        format!("--ignore-certificate-errors-spki-list={}", key.trim()),
+        format!("--ignore-certificate-errors-spki-list={key}"),
     ];
     Browser::start_with(&world.client, &directory, &arguments, &[HOST, LIMITED], EDGE[0])
 }

@@ -114,15 +114,8 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
 
 /// Cargo, ready for arguments.
 pub(crate) fn cargo_command() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = process::cargo();
     command.current_dir(root());
-    // What `cargo run` set for this program would make cargo build scripts of others run again.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(name.as_ref());
-        }
-    }
     command
 }
 

@@ -198,7 +198,7 @@ impl Drop for Browser<'_> {
 }
 
 /// SHA-256 of a certificate's public key, in Base64.
-fn public_key(certificate: &Path) -> Option<String> {
+pub(crate) fn public_key(certificate: &Path) -> Option<String> {
     let pipeline = "openssl x509 -in \"$1\" -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64";
     let output = Command::new("sh")
         .args(["-c", pipeline, "sh"])
