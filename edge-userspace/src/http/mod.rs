@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 pub mod body;
+pub mod connection;
 mod delivery;
 pub mod forwarded;
 pub mod framing;

@@ -8,6 +8,7 @@ use http::header::{EXPECT, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri, Version, request};
 
+use super::connection;
 use super::handler::{Failure, Reason};
 use crate::base::peer::Peer;
 use crate::zones::{Zone, Zones};
@@ -15,7 +16,8 @@ use crate::zones::{Zone, Zones};
 /// The host a request names, sound.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// As the client wrote it, lower case, without a trailing dot: name or literal, and the port where there is one.
+    /// As the client wrote it, lower case, without a trailing dot: name or literal, and the port where there is one that is not
+    /// the scheme's own (RFC 9110 section 4.2.3): caches, origins and rules are told one name of one host.
     pub authority: Arc<str>,
     /// Its zone.
     pub zone: Arc<Zone>,
@@ -45,6 +47,7 @@ pub fn sound(head: &mut request::Parts, peer: &Peer, zones: &Arc<Zones>, recent:
     }
     let host = host(head, peer, zones, recent)?;
     target(head, extended)?;
+    connection::strip_named(&mut head.headers);
     expectation(&head.headers, head.version)?;
     Ok(host)
 }
@@ -73,7 +76,12 @@ fn host(head: &request::Parts, peer: &Peer, zones: &Arc<Zones>, recent: &mut Rec
     let (authority, name) = if raw.is_empty() {
         (String::new(), String::new())
     } else {
-        authority(raw).ok_or_else(|| malformed("host against the grammar"))?
+        let (mut authority, name) = authority(raw).ok_or_else(|| malformed("host against the grammar"))?;
+        let own = if peer.handshake.is_some() { ":443" } else { ":80" };
+        if authority.ends_with(own) {
+            authority.truncate(authority.len() - own.len());
+        }
+        (authority, name)
     };
     let unknown = || Failure::new(Reason::UnknownHost, "no zone for the host");
     let zone = zones.find(&name).ok_or_else(unknown)?.clone();
@@ -198,6 +206,48 @@ fn expectation(headers: &HeaderMap, version: Version) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn one_zone() -> Arc<Zones> {
+        let text = "[server]\nhttp=[\"127.0.0.1:80\"]\n[[zone]]\nname=\"z\"\nhosts=[\"a.example\"]\n\
+                    [zone.origin]\nservers=[{address=\"http://127.0.0.1:1\"}]";
+        let config = crate::config::Config::parse(std::path::Path::new("t.toml"), text).unwrap();
+        Arc::new(Zones::new(&config.zones))
+    }
+
+    fn peer(secure: bool) -> Peer {
+        Peer {
+            client: "192.0.2.7:5".parse().unwrap(),
+            local: "192.0.2.1:443".parse().unwrap(),
+            accepted: std::time::Instant::now(),
+            handshake: secure.then(|| crate::base::peer::Handshake {
+                duration: std::time::Duration::ZERO,
+                server_name: Some("a.example".into()),
+                version: "TLSv1.3",
+                resumed: false,
+                client: 0,
+                known: false,
+                certificate: None,
+            }),
+        }
+    }
+
+    /// One host under several names would be stored, limited and told to the origin as several; and what the origin makes of
+    /// an odd spelling would be stored for those who write it plainly.
+    #[test]
+    fn one_name_for_one_host() {
+        let zones = one_zone();
+        for (secure, written, read) in [
+            (true, "A.Example:443", "a.example"),
+            (true, "a.example.:80", "a.example:80"),
+            (false, "a.example:80", "a.example"),
+            (false, "a.example:443", "a.example:443"),
+        ] {
+            let request = http::Request::builder().uri("/x").header(HOST, written);
+            let mut head = request.body(()).unwrap().into_parts().0;
+            let host = sound(&mut head, &peer(secure), &zones, &mut Recent::default()).unwrap();
+            assert_eq!(&*host.authority, read, "{written}");
+        }
+    }
 
     /// A host read in two ways is routed by one reading and answered by the other.
     #[test]

@@ -9,8 +9,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Version, request};
 
-use crate::http::forwarded;
 use crate::http::message::Exchange;
+use crate::http::{connection, forwarded};
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -22,24 +22,6 @@ const PSEUDONYM: &str = "edge";
 
 /// So often may a request have passed an edge before it is refused: chained nodes are legitimate, a loop is endless.
 const MOST_PASSES: usize = 4;
-
-/// Fields that a `Connection` option cannot name: they are meant for the last recipient (RFC 9110 section 7.6.1 forbids
-/// such options), and a client must not be able to strip what the rooms before us decided by, or set.
-const END_TO_END: [HeaderName; 13] = [
-    header::HOST,
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::SET_COOKIE,
-    header::CACHE_CONTROL,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::CONTENT_RANGE,
-    header::RANGE,
-    header::DATE,
-    header::VARY,
-    CDN_LOOP,
-];
 
 /// The request has passed too many edges (RFC 8586 section 2): 508.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,20 +61,9 @@ impl Length {
 /// Removes what is for this connection only (RFC 9110 section 7.6.1), of a request or a response. `TE: trailers` stays, as
 /// we pass trailers on; `Trailer` is end to end. Credentials for a proxy are for us, who ask for none.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-            .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
-            .filter(|name| !END_TO_END.contains(name) && *name != header::TE)
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(header::CONNECTION);
-    }
+    connection::strip_named(headers);
     for name in [
+        header::CONNECTION,
         header::TRANSFER_ENCODING,
         header::UPGRADE,
         header::PROXY_AUTHORIZATION,
@@ -178,9 +149,10 @@ pub(super) fn host(headers: &HeaderMap, exchange: &Exchange, own: &HeaderValue, 
     if !preserve || exchange.host.is_empty() {
         return own.clone();
     }
-    // What the client wrote spares an allocation, where it is what the request was routed by.
+    // What the client wrote spares an allocation, where it is what the request was routed and cached by. In other letters it
+    // would be the same host to us, and perhaps another one to the origin.
     match headers.get(header::HOST) {
-        Some(host) if host.as_bytes().eq_ignore_ascii_case(exchange.host.as_bytes()) => host.clone(),
+        Some(host) if host.as_bytes() == exchange.host.as_bytes() => host.clone(),
         _ => HeaderValue::from_str(&exchange.host).unwrap_or_else(|_| own.clone()),
     }
 }
