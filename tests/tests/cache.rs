@@ -7,7 +7,7 @@
 mod checkout;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -61,10 +61,16 @@ impl Origin {
             if reader.read_line(&mut line)? == 0 {
                 return Ok(());
             }
+            let mut seen = line.clone();
             let n: usize = line.split(['/', ' ']).nth(2).and_then(|n| n.parse().ok()).unwrap_or(0);
             while line != "\r\n" {
                 line.clear();
                 reader.read_line(&mut line)?;
+                seen.push_str(&line);
+            }
+            if seen.contains(" /mirror") {
+                self.mirror(&mut reader, &mut stream, seen)?;
+                continue;
             }
             self.asked.fetch_add(1, Ordering::SeqCst);
             let body = content(n, self.version.load(Ordering::SeqCst));
@@ -76,6 +82,48 @@ impl Origin {
             stream.write_all(head.as_bytes())?;
             stream.write_all(&body)?;
         }
+    }
+}
+
+impl Origin {
+    /// Says what it was asked, in a response that is for all and varies by what the query names.
+    fn mirror(&self, reader: &mut impl BufRead, stream: &mut TcpStream, mut seen: String) -> std::io::Result<()> {
+        let field = |name: &str| {
+            let fields = seen.lines().filter_map(|line| line.split_once(':'));
+            let mut values = fields
+                .filter(|(field, _)| field.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim());
+            values.next().map(str::to_owned)
+        };
+        let length = field("content-length")
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(0);
+        let vary = seen
+            .split([' ', '?'])
+            .nth(2)
+            .filter(|vary| !vary.starts_with("HTTP"))
+            .unwrap_or("x-none")
+            .to_owned();
+        let ranged = field("range").is_some();
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        seen.push_str(&String::from_utf8_lossy(&body));
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (status, part, text) = if ranged {
+            (
+                "206 Partial Content",
+                format!("Content-Range: bytes 0-3/{}\r\n", seen.len()),
+                "evil",
+            )
+        } else {
+            ("200 OK", String::new(), &*seen)
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\nCache-Control: max-age=600\r\nVary: {vary}\r\n{part}Content-Length: {}\r\n\r\n",
+            text.len()
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(text.as_bytes())
     }
 }
 
@@ -191,6 +239,88 @@ fn spawn(netns: &Netns, directory: &Path) -> Process {
         .args(["run", "--no-xdp", "--log-format", "json", "--config"])
         .arg(directory.join("edge.toml"));
     Process::spawn(&mut command, &directory.join("log")).unwrap()
+}
+
+/// What one client asks must not change what another one gets (cache poisoning): whatever of a request reaches the origin, and is
+/// not part of what a response is stored by, must not reach the store.
+#[test]
+fn nobody_writes_into_others_answers() {
+    let Some(world) = World::start() else { return };
+    let ask = |path: &str, arguments: &[&str]| {
+        let mut curl = world.netns.command("curl").unwrap();
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--http1.1",
+            "--path-as-is",
+            "--max-time",
+            "20",
+            "--cacert",
+        ])
+        .arg(world.directory.path().join("ca.pem"))
+        .args(["--resolve", &format!("{HOST}:443:127.0.0.1")])
+        .args(arguments)
+        .arg(format!("https://{HOST}{path}"));
+        let output = run(&mut curl);
+        assert!(output.status.success(), "{path} {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let upper = format!("Host: {}", HOST.to_uppercase());
+    let port = format!("Host: {HOST}:443");
+    let absolute = format!("https://{HOST}/mirror/12");
+    let german = ["--header", "Accept-Language: evil"];
+    let evil: &[(&str, &[&str], &[&str])] = &[
+        ("/mirror/1", &["--header", "X-Forwarded-Host: evil"], &[]),
+        ("/mirror/2", &["--header", "X-Original-URL: /evil"], &[]),
+        ("/mirror/3", &["--header", "X-HTTP-Method-Override: EVIL"], &[]),
+        ("/mirror/4", &["--header", "X_Rewrite_URL: /evil"], &[]),
+        ("/mirror/5", &["--header", &upper], &[]),
+        ("/mirror/6", &["--header", &port], &[]),
+        ("/mirror/7", &["--request", "GET", "--data", "evil"], &[]),
+        ("/mirror/8", &["--header", "Authorization: Bearer evil"], &[]),
+        ("/mirror/9", &["--header", "Range: bytes=0-3"], &[]),
+        ("/mirror/10", &["--header", "Forwarded: host=evil"], &[]),
+        ("/mirror/11?forwarded", &["--header", "Forwarded: for=evil"], &[]),
+        ("/mirror/12", &["--request-target", &absolute], &[]),
+        // The store would have it under German, and the origin has never seen a language.
+        (
+            "/mirror/13?accept-language",
+            &["--header", "Connection: accept-language", german[0], german[1]],
+            &german,
+        ),
+        (
+            "/mirror/14",
+            &["--header", "Connection: x-evil", "--header", "X-Evil: evil"],
+            &[],
+        ),
+        ("/mirror/15?x-mine,*", &["--header", "X-Mine: evil"], &[]),
+        ("/mirror/16/../../evil", &[], &[]),
+        ("/mirror/17%2fevil", &[], &[]),
+        ("/mirror/18/%0d%0aX-Evil:evil", &[], &[]),
+        ("/mirror/19?evil", &[], &[]),
+    ];
+    for (path, attack, victim) in evil {
+        ask(path, attack);
+        let plain = path.split(['?', '%']).next().unwrap().split("/..").next().unwrap();
+        let target = if path.contains("evil") { plain } else { path };
+        let got = ask(target, victim);
+        let line = format!("GET {target} HTTP/1.1\r\n");
+        assert!(got.starts_with(&line), "{path} {attack:?}: {got}");
+        let fields = got.to_lowercase();
+        assert!(
+            fields.contains(&format!("\r\nhost: {HOST}\r\n")),
+            "{path} {attack:?}: {got}"
+        );
+        if victim.is_empty() {
+            assert!(!fields.contains("evil"), "{path} {attack:?}: {got}");
+        } else {
+            assert!(fields.contains("accept-language: evil"), "{path} {attack:?}: {got}");
+        }
+    }
+    // What is asked for twice in a plain way is stored: the above was no proof that nothing is.
+    world.asked();
+    assert_eq!(ask("/mirror/20", &[]), ask("/mirror/20", &[]));
+    assert_eq!(world.asked(), 1);
 }
 
 /// A killed daemon serves no wrong byte afterwards, remembers most of what it had, and nothing that was purged.

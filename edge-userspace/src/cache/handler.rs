@@ -24,6 +24,7 @@ use super::store::Store;
 use crate::base::clock::UnixTime;
 use crate::config::cache::Cache as Zone;
 use crate::http::body::Body;
+use crate::http::disguise;
 use crate::http::handler::{Answer, Failure, Handler};
 use crate::http::message::{Request, Response};
 use crate::zones::Zones;
@@ -127,7 +128,8 @@ impl Handler for Cache {
         Box::pin(async move {
             let plain = matches!(request.head.method, Method::GET | Method::HEAD)
                 && matches!(request.body, Body::Empty)
-                && !request.head.headers.contains_key(header::UPGRADE);
+                && !request.head.headers.contains_key(header::UPGRADE)
+                && !disguise::disguised(&request.head.headers);
             if plain {
                 self.0.clone().cached(zone, request).await
             } else {

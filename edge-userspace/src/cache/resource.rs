@@ -7,6 +7,7 @@ use http::{StatusCode, request};
 use super::directives::{Directives, FOREVER};
 use super::worth::Worth;
 use crate::base::clock::UnixTime;
+use crate::http::forwarded::{self, Written};
 use crate::http::message::Exchange;
 
 /// Responses kept of one URL. With more, the oldest goes: a client that makes up field values must not grow the store.
@@ -180,6 +181,13 @@ pub(super) fn selectors(response: &HeaderMap, request: &HeaderMap) -> Option<Vec
                 continue;
             }
             let name = HeaderName::from_bytes(name).ok()?;
+            match forwarded::written(&name) {
+                // It is in the key.
+                Some(Written::ByAddress) => continue,
+                // What the origin saw is not what the next client will have written.
+                Some(Written::BySender) => return None,
+                None => {}
+            }
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -267,6 +275,28 @@ pub(super) mod tests {
         assert_eq!(body(&[("accept-language", "fr"), ("x-a", "1")]), None);
         let again = resource.with(Variant { body: BodyId(3), ..de });
         assert_eq!(again.variants.iter().map(|v| v.body.0).collect::<Vec<_>>(), [3, 2]);
+    }
+
+    /// What the origin varies by is what it was told, and of some fields that is not what the client wrote: stored by the latter, one
+    /// client's answer would be everybody's.
+    #[test]
+    fn fields_written_anew() {
+        let by = |vary: &str| {
+            selectors(
+                &headers(&[("vary", vary)]),
+                &headers(&[("x-forwarded-proto", "gopher")]),
+            )
+        };
+        assert_eq!(by("X-Forwarded-Proto, Host, X-Forwarded-Host"), Some(Vec::new()));
+        for name in [
+            "X-Forwarded-For",
+            "Forwarded",
+            "X-Real-IP",
+            "X-Request-Id",
+            "x_forwarded_for",
+        ] {
+            assert_eq!(by(name), None, "{name}");
+        }
     }
 
     /// A client that makes up values must not fill the store.

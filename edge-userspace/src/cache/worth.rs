@@ -78,6 +78,10 @@ pub(super) fn judge(seen: &Seen<'_>, heuristic: Heuristic) -> Option<Worth> {
     }
     let expires = seen.fields.contains_key(header::EXPIRES) && !directives.targeted;
     let explicit = directives.max_age.is_some() || directives.s_maxage.is_some() || expires;
+    // With a cookie it may be one client's; nothing but a guess would make it everybody's.
+    if !explicit && !directives.public && seen.request.contains_key(header::COOKIE) {
+        return None;
+    }
     let policy = CachePolicy::new_options(
         &request(seen.request)?,
         &response(seen, &directives, explicit)?,
@@ -290,6 +294,16 @@ mod tests {
             assert_eq!(lifetime(status, &[("date", DATE), old]).unwrap_or(0), 0, "{status}");
         }
         assert_eq!(lifetime(200, &[]), None, "neither fresh nor to be validated");
+        let with_cookie = |fields: &[(&'static str, &str)]| judged(200, &[("cookie", "id=1")], fields);
+        assert_eq!(
+            with_cookie(&[("date", DATE), old]),
+            None,
+            "a page of one's own, guessed to be for all"
+        );
+        assert!(
+            with_cookie(&[("cache-control", "max-age=9")]).is_some()
+                && with_cookie(&[old, ("cache-control", "public")]).is_some()
+        );
     }
 
     /// What is stored against this goes to somebody else (sections 3, 3.5, 5.2.2).

@@ -34,6 +34,26 @@ pub fn rewrite(headers: &mut HeaderMap, exchange: &Exchange) {
     forwarded(headers, exchange);
 }
 
+/// What of a request decides the value of a field that is written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Its scheme and host.
+    ByAddress,
+    /// Who sent it, or when: no two requests need have the same.
+    BySender,
+}
+
+/// Whether `name` is a field whose value an origin gets from here, whatever the client wrote, and what decides it. `None`: the
+/// client's.
+pub fn written(name: &HeaderName) -> Option<Written> {
+    let text = name.as_str();
+    if *name == http::header::HOST || text == "x-forwarded-proto" || text == "x-forwarded-host" {
+        return Some(Written::ByAddress);
+    }
+    let ours = *name == FORWARDED || *name == X_REQUEST_ID || text == "x-real-ip" || text.starts_with("x-forwarded-");
+    (ours || spelt_with_underscore(text)).then_some(Written::BySender)
+}
+
 /// Who asked, by which name and how: RFC 7239, and the fields that came before it. One buffer for all values.
 fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
     let proto = if exchange.peer.handshake.is_some() {

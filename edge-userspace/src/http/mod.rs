@@ -5,6 +5,7 @@ mod answer;
 pub mod body;
 pub mod connection;
 mod delivery;
+pub mod disguise;
 pub mod forwarded;
 pub mod framing;
 mod guard;
