@@ -28,6 +28,8 @@ pub(super) struct Base {
 pub(super) struct Spare {
     pub(super) headers: HeaderMap,
     pub(super) came: Instant,
+    /// Also to who shows `Authorization`.
+    pub(super) for_authorized: bool,
     /// It may be given for so long after it came.
     pub(super) lasts: Duration,
 }

@@ -320,7 +320,13 @@ fn resource(request: &Request) -> Digest {
     let mut hasher = Hasher::new();
     let exchange = &request.exchange;
     let target = request.head.uri.path_and_query().map_or("", |target| target.as_str());
-    for part in [&*exchange.zone.name, &*exchange.host, target] {
+    // As the near end said: an origin may answer each of them in its own way.
+    let scheme = if exchange.peer.handshake.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    for part in [&*exchange.zone.name, scheme, &*exchange.host, target] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
+
+use crate::http::forwarded::{self, Written};
 
 /// Where a version may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub(super) struct Terms {
     sets_cookie: bool,
     validated: bool,
     varies_on_all: bool,
+    /// Varies by what is the sender's alone.
+    varies_by_sender: bool,
+    must_validate: bool,
     fresh: Option<Duration>,
     stale_if_error: Duration,
 }
@@ -59,13 +64,19 @@ impl Terms {
         let mut this = Self {
             sets_cookie: headers.contains_key(header::SET_COOKIE),
             validated: headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED),
-            varies_on_all: headers.get_all(header::VARY).iter().any(|vary| {
-                vary.as_bytes()
-                    .split(|b| *b == b',')
-                    .any(|name| name.trim_ascii() == b"*")
-            }),
             ..Self::default()
         };
+        let varies = headers.get_all(header::VARY).iter();
+        for name in varies
+            .flat_map(|vary| vary.as_bytes().split(|b| *b == b','))
+            .map(<[u8]>::trim_ascii)
+        {
+            this.varies_on_all |= name == b"*";
+            let written = HeaderName::from_bytes(name)
+                .ok()
+                .and_then(|name| forwarded::written(&name));
+            this.varies_by_sender |= written == Some(Written::BySender);
+        }
         if headers.contains_key(header::EXPIRES) && !headers.contains_key(header::CACHE_CONTROL) {
             this.fresh = Some(Duration::ZERO);
         }
@@ -87,6 +98,7 @@ impl Terms {
                     // With a list of fields as well: stricter than it need be.
                     b"private" => this.private = true,
                     b"public" => this.public = true,
+                    b"must-revalidate" | b"proxy-revalidate" => this.must_validate = true,
                     b"max-age" => this.fresh = seconds_of(seconds),
                     b"s-maxage" => shared = seconds_of(seconds),
                     b"stale-if-error" => this.stale_if_error = seconds_of(seconds).unwrap_or_default(),
@@ -97,6 +109,8 @@ impl Terms {
         if shared.is_some() {
             this.fresh = shared;
             this.public = true;
+            // RFC 9111 section 5.2.2.10: it says proxy-revalidate, too.
+            this.must_validate = true;
         }
         this
     }
@@ -136,12 +150,21 @@ impl Terms {
             && !self.no_cache
             && !self.sets_cookie
             && !self.varies_on_all
+            && !self.varies_by_sender
             && self.fresh.is_some_and(|fresh| !fresh.is_zero())
     }
 
-    /// How long after it came content may be given when nobody can be asked (RFC 5861 section 4); `None`: never.
+    /// Whether content may be given to who shows `Authorization`, and may expect a page of their own (RFC 9111 section 3.5).
+    pub(super) fn for_authorized(&self) -> bool {
+        self.public
+    }
+
+    /// How long after it came content may be given when nobody can be asked (RFC 5861 section 4); `None`: never. What forbids
+    /// stale answers wins (RFC 9111 section 4.2.4), and it must be known for whom it is.
     pub(super) fn stale_if_error(&self) -> Option<Duration> {
-        let may = !self.private && !self.no_store && !self.sets_cookie && !self.stale_if_error.is_zero();
+        let forbidden = self.private || self.no_store || self.no_cache || self.must_validate || self.sets_cookie;
+        let unclear = self.varies_on_all || self.varies_by_sender;
+        let may = !forbidden && !unclear && !self.stale_if_error.is_zero();
         may.then(|| self.fresh.unwrap_or_default().saturating_add(self.stale_if_error))
     }
 }
@@ -219,7 +242,27 @@ mod tests {
         let stale = |value| Terms::of(&map(&[("cache-control", value)])).stale_if_error();
         assert_eq!(stale("max-age=5"), None);
         assert_eq!(stale("private, stale-if-error=60"), None);
-        assert_eq!(stale("no-cache, stale-if-error=60"), Some(Duration::from_secs(60)));
+        for forbids in [
+            "no-cache",
+            "must-revalidate",
+            "proxy-revalidate",
+            "s-maxage=5",
+            "no-store",
+        ] {
+            assert_eq!(
+                stale(Box::leak(format!("{forbids}, stale-if-error=60").into_boxed_str())),
+                None,
+                "{forbids}"
+            );
+        }
+        assert_eq!(stale("max-age=0, stale-if-error=60"), Some(Duration::from_secs(60)));
+        for varies in ["*", "accept, X-Forwarded-For"] {
+            let terms = Terms::of(&map(&[
+                ("cache-control", "max-age=5, stale-if-error=60"),
+                ("vary", varies),
+            ]));
+            assert!(terms.stale_if_error().is_none() && !terms.collapsible(), "{varies}");
+        }
         assert_eq!(stale("max-age=\"5\", stale-if-error=60"), Some(Duration::from_secs(65)));
         assert!(!Terms::of(&map(&[("cache-control", "max-age=60"), ("vary", "a, *")])).collapsible());
         assert!(Terms::of(&map(&[("cache-control", "max-age=60"), ("vary", "a")])).collapsible());

@@ -19,10 +19,11 @@ pub(super) const MOST: u64 = 8 << 20;
 /// Names of content whose digest is known.
 const NAMES: usize = 16_384;
 
-/// An origin's dictionary: zone and authority keep those of others apart.
+/// An origin's dictionary: zone, scheme and authority keep those of others apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Label {
     zone: Arc<str>,
+    secure: bool,
     authority: Arc<str>,
     digest: Digest,
 }
@@ -75,6 +76,7 @@ impl Held {
 fn label(exchange: &Exchange, digest: Digest) -> Label {
     Label {
         zone: exchange.zone.name.clone(),
+        secure: exchange.peer.handshake.is_some(),
         authority: exchange.host.clone(),
         digest,
     }

@@ -21,6 +21,7 @@ use super::metrics::{Metrics, Mismatch, Outcome};
 use super::privacy::{Keep, Shown, Terms};
 use super::restore::{Proved, Restored};
 use crate::http::body::Body;
+use crate::http::disguise;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Exchange, Request, Response};
 use crate::zones::Zone;
@@ -109,7 +110,8 @@ impl Near {
         let plain = head.method == Method::GET
             && request.body.is_end_stream()
             && !head.headers.contains_key(header::RANGE)
-            && !head.headers.contains_key(header::UPGRADE);
+            && !head.headers.contains_key(header::UPGRADE)
+            && !disguise::disguised(&head.headers);
         if plain {
             self.get(known, request).await
         } else {
@@ -118,7 +120,12 @@ impl Near {
     }
 
     /// A request whose answer is no resource's content: it goes through the far end as it is.
-    async fn pass(&self, known: &Known, request: Request) -> Result<Response, Failure> {
+    async fn pass(&self, known: &Known, mut request: Request) -> Result<Response, Failure> {
+        if matches!(request.head.method, Method::GET | Method::HEAD) {
+            // Lengths, ranges and validators are of what a plain GET gets here, and that is in no coding of the origin's.
+            let identity = HeaderValue::from_static("identity");
+            request.head.headers.insert(header::ACCEPT_ENCODING, identity);
+        }
         if !known.breaker.admits() {
             return self.next.handle(request).await;
         }
@@ -175,12 +182,12 @@ impl Near {
             tried = self.ask(known, &head, &exchange, &place, None).await;
         }
         match tried {
-            Ok(Tried::Answer(response)) => Ok(self.or_stale(*response, base.as_ref())),
+            Ok(Tried::Answer(response)) => Ok(self.or_stale(*response, &head.headers, base.as_ref())),
             Ok(Tried::Wrong) => {
                 tracing::warn!(target: "edge::delta", zone = %exchange.zone.name, "the far end's answers cannot be proved; asking the origin");
                 self.direct(head, exchange, base.as_ref()).await
             }
-            Ok(Tried::Failed(reason)) => match self.stale(base.as_ref()) {
+            Ok(Tried::Failed(reason)) => match self.stale(&head.headers, base.as_ref()) {
                 Some(response) => Ok(response),
                 None => {
                     self.shared.metrics.outcome(Outcome::Failed);
@@ -194,6 +201,7 @@ impl Near {
 
     /// Without the far end.
     async fn direct(&self, head: request::Parts, exchange: Exchange, base: Option<&Base>) -> Result<Response, Failure> {
+        let asked = head.headers.clone();
         let request = Request {
             head,
             body: Body::Empty,
@@ -202,9 +210,9 @@ impl Near {
         match self.next.handle(request).await {
             Ok(response) => {
                 self.shared.metrics.outcome(Outcome::Direct);
-                Ok(self.or_stale(response, base))
+                Ok(self.or_stale(response, &asked, base))
             }
-            Err(failure) => self.stale(base).ok_or_else(|| {
+            Err(failure) => self.stale(&asked, base).ok_or_else(|| {
                 self.shared.metrics.outcome(Outcome::Failed);
                 failure
             }),
@@ -212,17 +220,21 @@ impl Near {
     }
 
     /// `response`, unless it says that the origin cannot answer and what is held may be given instead (RFC 5861 section 4).
-    fn or_stale(&self, response: Response, base: Option<&Base>) -> Response {
+    fn or_stale(&self, response: Response, asked: &HeaderMap, base: Option<&Base>) -> Response {
         let ill = matches!(response.head.status.as_u16(), 500 | 502 | 503 | 504);
-        match ill.then(|| self.stale(base)).flatten() {
+        match ill.then(|| self.stale(asked, base)).flatten() {
             Some(stale) => stale,
             None => response,
         }
     }
 
-    fn stale(&self, base: Option<&Base>) -> Option<Response> {
+    /// What is held of `base`, for a request with `asked` that nobody else can answer.
+    fn stale(&self, asked: &HeaderMap, base: Option<&Base>) -> Option<Response> {
         let base = base?;
         let spare = base.spare.as_ref()?;
+        if asked.contains_key(header::AUTHORIZATION) && !spare.for_authorized || insists(asked) {
+            return None;
+        }
         let age = spare.came.elapsed();
         if age > spare.lasts {
             return None;
@@ -326,6 +338,18 @@ fn understood(response: &Response, asked: &HeaderMap) -> bool {
     !coded && expected
 }
 
+/// Whether a client takes nothing that the origin has not confirmed now (RFC 9111 sections 5.2.1.4 and 5.4).
+fn insists(asked: &HeaderMap) -> bool {
+    let says = |name: header::HeaderName| {
+        asked.get_all(name).iter().any(|line| {
+            line.as_bytes()
+                .split(|b| *b == b',')
+                .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"no-cache"))
+        })
+    };
+    says(header::CACHE_CONTROL) || !asked.contains_key(header::CACHE_CONTROL) && says(header::PRAGMA)
+}
+
 fn set_length(headers: &mut HeaderMap, length: u64) {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
 }
@@ -363,9 +387,10 @@ impl Restoring<'_> {
         };
         let proved = self.keeps(content, &response.head.headers);
         let body = std::mem::take(&mut response.body);
-        let restored = Restored::new(body, content, decoder, proved, shared.metrics.clone());
         let first =
             content.length <= PROVED_FIRST_WHOLE || content.coding == Coding::Dcz && content.length <= PROVED_FIRST;
+
+        let restored = Restored::new(body, content, decoder, proved, shared.metrics.clone());
         response.body = if first {
             match restored.whole().await {
                 Ok(bytes) => bytes.into(),
@@ -409,6 +434,7 @@ impl Restoring<'_> {
             Arc::new(Spare {
                 headers: given.clone(),
                 came: Instant::now(),
+                for_authorized: terms.for_authorized(),
                 lasts,
             })
         });

@@ -86,10 +86,17 @@ fn conditions_and_parts_go_through() {
             .get("/page", &[("range", "bytes=0-9"), ("accept-encoding", "br")])
             .await;
         let seen = origin.seen.lock().unwrap().last().unwrap().clone();
+        // A part of what a plain GET gets: another coding's bytes could not be joined to it.
         assert_eq!(
             (&seen["range"], &seen["accept-encoding"]),
-            (&"bytes=0-9".parse().unwrap(), &"br".parse().unwrap())
+            (&"bytes=0-9".parse().unwrap(), &"identity".parse().unwrap())
         );
+        // What may mean another resource than it says is nobody's version.
+        let deltas = world.near_metrics.count("dcz");
+        for _ in 0..3 {
+            world.get("/page?9000", &[("x-original-url", "/admin")]).await;
+        }
+        assert_eq!(world.near_metrics.count("dcz"), deltas);
         // A client that speaks the hop's language is not listened to.
         let forged = world.request("HEAD", "/page", &[("edge-delta", "1"), ("cookie", "a=1")]);
         got_ok(world.near.handle(forged).await).await;
@@ -132,6 +139,15 @@ fn the_far_end_is_away() {
         let got = world.get("/lasting?3000", &[]).await;
         assert_eq!(got.bytes(), before.bytes());
         assert!(got.headers().contains_key("age"));
+        // Not to who may expect a page of their own, nor to who insists on the origin's word.
+        for field in [
+            ("authorization", "Bearer x"),
+            ("cache-control", "max-age=0, no-cache"),
+            ("pragma", "no-cache"),
+        ] {
+            let got = world.get("/lasting?3000", &[field]).await;
+            assert!(matches!(got, Got::Failed(_)), "{field:?}: {got:?}");
+        }
         assert!(matches!(
             world.get("/page", &[]).await,
             Got::Failed(Reason::OriginUnreachable)

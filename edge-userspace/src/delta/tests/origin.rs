@@ -122,7 +122,7 @@ impl Source {
             _ if path.starts_with("/asset") => "max-age=60",
             _ if path.starts_with("/private") => "private",
             _ if path.starts_with("/secret") => "no-store",
-            _ if path.starts_with("/lasting") => "no-cache, stale-if-error=60",
+            _ if path.starts_with("/lasting") => "max-age=0, stale-if-error=60",
             _ => "no-cache",
         };
         headers.insert("cache-control", HeaderValue::from_static(control));
