@@ -63,6 +63,8 @@ pub(super) enum Store {
     Disk,
     /// The far end's encodings of what is asked for again.
     Encodings,
+    /// The far end's versions that are referred to again, made ready for that.
+    Prepared,
 }
 
 impl Store {
@@ -72,6 +74,7 @@ impl Store {
             Self::Versions => "versions",
             Self::Disk => "disk",
             Self::Encodings => "encodings",
+            Self::Prepared => "prepared",
         }
     }
 }

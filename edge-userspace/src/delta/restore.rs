@@ -77,27 +77,25 @@ impl Restored {
     /// Why none of it can be used, counted.
     pub(super) async fn whole(mut self) -> Result<Bytes, BodyError> {
         let mut first = None;
-        let mut more = BytesMut::new();
+        let mut all = BytesMut::new();
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
             let Ok(data) = frame?.into_data() else { continue };
             match &first {
                 None => first = Some(data),
-                Some(_) => {
-                    if more.is_empty() {
-                        more.reserve(usize::try_from(self.length).unwrap_or(0));
+                Some(first) => {
+                    if all.is_empty() {
+                        all.reserve(usize::try_from(self.length).unwrap_or(0));
+                        all.extend_from_slice(first);
                     }
-                    more.extend_from_slice(&data);
+                    all.extend_from_slice(&data);
                 }
             }
         }
-        let first = first.unwrap_or_default();
-        if more.is_empty() {
-            return Ok(first);
-        }
-        let mut whole = BytesMut::with_capacity(first.len().saturating_add(more.len()));
-        whole.extend_from_slice(&first);
-        whole.extend_from_slice(&more);
-        Ok(whole.freeze())
+        Ok(if all.is_empty() {
+            first.unwrap_or_default()
+        } else {
+            all.freeze()
+        })
     }
 
     fn wrong(&mut self, why: Mismatch) -> BodyError {

@@ -1,8 +1,9 @@
 //! `dcz`: zstd with a dictionary (RFC 9842 section 5), and plain `zstd` for who has none. Encoding only; `decoder` undoes both.
 
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective::ZSTD_e_end;
-use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, compress_bound};
+use zstd::zstd_safe::{CCtx, CDict, CParameter, InBuffer, OutBuffer, compress_bound};
 
+use super::super::digest::Digest;
 use super::{CodecError, Dictionary, LARGEST_WINDOW, Level, SMALLEST_WINDOW};
 
 /// A skippable frame of zstd with 32 bytes in it, which are the dictionary's digest.
@@ -25,10 +26,61 @@ pub fn encode(level: Level, dictionary: &Dictionary, content: &[u8]) -> Result<V
     context
         .ref_prefix(dictionary.content())
         .map_err(|_| CodecError::Memory)?;
-    let mut out = Vec::with_capacity(HEADER.saturating_add(compress_bound(content.len())));
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(dictionary.digest().as_bytes());
-    finish(&mut context, out, content)
+    finish(&mut context, header(dictionary.digest(), content.len()), content)
+}
+
+/// A version made ready to be referred to again and again: what matches are looked up in is built once, which is most of the work
+/// of [`encode`]. Without long-distance matching, so for content whose every place zstd's own tables reach.
+pub struct Prepared {
+    dictionary: CDict<'static>,
+    digest: Digest,
+}
+
+impl Prepared {
+    /// The longest version, and the longest content, that it is for.
+    pub const MOST: usize = 128 << 10;
+
+    /// Of `dictionary`, whose content is copied; takes as long as [`encode`].
+    ///
+    /// # Errors
+    /// [`CodecError::Unsuitable`] or [`CodecError::Memory`].
+    pub fn new(dictionary: &Dictionary) -> Result<Self, CodecError> {
+        if !dictionary.suitable() || dictionary.content().len() > Self::MOST {
+            return Err(CodecError::Unsuitable);
+        }
+        Ok(Self {
+            dictionary: CDict::try_create(dictionary.content(), level(Level::Now)).ok_or(CodecError::Memory)?,
+            digest: dictionary.digest(),
+        })
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn size(&self) -> usize {
+        self.dictionary.sizeof()
+    }
+
+    /// `content` as a `dcz` stream, as by [`encode`] at [`Level::Now`].
+    ///
+    /// # Errors
+    /// [`CodecError::Unsuitable`] or [`CodecError::Memory`].
+    pub fn encode(&self, content: &[u8]) -> Result<Vec<u8>, CodecError> {
+        if content.len() > Self::MOST {
+            return Err(CodecError::Unsuitable);
+        }
+        let mut context = CCtx::try_create().ok_or(CodecError::Memory)?;
+        set(&mut context, CParameter::ChecksumFlag(true))?;
+        pledge(&mut context, content.len())?;
+        context.ref_cdict(&self.dictionary).map_err(|_| CodecError::Memory)?;
+        finish(&mut context, header(self.digest, content.len()), content)
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared")
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `content` as plain zstd, within the window that every receiver takes (RFC 9659: 8 MiB), checksum on.
@@ -40,20 +92,35 @@ pub fn encode_plain(level: Level, content: &[u8]) -> Result<Vec<u8>, CodecError>
     finish(&mut context, Vec::with_capacity(compress_bound(content.len())), content)
 }
 
-fn context<'a>(level: Level, length: usize, window: u64) -> Result<CCtx<'a>, CodecError> {
-    let mut context = CCtx::try_create().ok_or(CodecError::Memory)?;
-    let number = match level {
+/// The stream's header, with room behind it for `length` bytes of content at their worst.
+fn header(digest: Digest, length: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER.saturating_add(compress_bound(length)));
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(digest.as_bytes());
+    out
+}
+
+/// zstd's number.
+const fn level(level: Level) -> i32 {
+    match level {
         Level::Now => 3,
         Level::Later => 19,
-    };
-    set(&mut context, CParameter::CompressionLevel(number))?;
+    }
+}
+
+fn context<'a>(effort: Level, length: usize, window: u64) -> Result<CCtx<'a>, CodecError> {
+    let mut context = CCtx::try_create().ok_or(CodecError::Memory)?;
+    set(&mut context, CParameter::CompressionLevel(level(effort)))?;
     set(&mut context, CParameter::ChecksumFlag(true))?;
     set(&mut context, CParameter::WindowLog(window_log(length, window)))?;
-    let pledged = u64::try_from(length).map_err(|_| CodecError::Memory)?;
-    context
-        .set_pledged_src_size(Some(pledged))
-        .map_err(|_| CodecError::Memory)?;
+    pledge(&mut context, length)?;
     Ok(context)
+}
+
+fn pledge(context: &mut CCtx<'_>, length: usize) -> Result<(), CodecError> {
+    let length = u64::try_from(length).map_err(|_| CodecError::Memory)?;
+    let done = context.set_pledged_src_size(Some(length));
+    done.map(drop).map_err(|_| CodecError::Memory)
 }
 
 fn set(context: &mut CCtx<'_>, parameter: CParameter) -> Result<(), CodecError> {

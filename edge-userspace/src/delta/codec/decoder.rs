@@ -7,7 +7,7 @@ use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 use super::frame::{self, Head};
 use super::{CodecError, Dictionary, SMALLEST_WINDOW, dcz};
 
-/// Output is given in pieces of at most this many bytes.
+/// Output is given in pieces of at most this many bytes, unless it is wanted in one.
 const PIECE: usize = 64 << 10;
 
 /// One stream on its way back to content.
@@ -23,6 +23,8 @@ pub struct Decoder {
     must_check: bool,
     /// Bytes of content that may still come.
     left: u64,
+    /// The longest piece.
+    piece: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,7 +77,14 @@ impl Decoder {
             window,
             must_check: false,
             left: limit,
+            piece: PIECE,
         })
+    }
+
+    /// Gives content of its full length in one piece, for who needs all of it at once: room for all of it is taken at the first.
+    pub fn in_one_piece(mut self) -> Self {
+        self.piece = usize::try_from(self.left).unwrap_or(PIECE).saturating_add(1);
+        self
     }
 
     /// Gives it what has arrived; to be called when [`Decoder::piece`] had nothing more.
@@ -129,7 +138,10 @@ impl Decoder {
             };
         }
         // One byte more than may come, so that it is seen to come.
-        let room = usize::try_from(self.left).unwrap_or(PIECE).saturating_add(1).min(PIECE);
+        let room = usize::try_from(self.left)
+            .unwrap_or(PIECE)
+            .saturating_add(1)
+            .min(self.piece);
         let mut piece = Vec::with_capacity(room);
         loop {
             let mut input = InBuffer::around(&self.input);

@@ -1,5 +1,6 @@
 //! Both codings there and back, against the reference programs, and against streams that are not what they should be.
 
+use super::dcz::Prepared;
 use super::*;
 
 /// A generator of repeatable noise (splitmix64).
@@ -83,6 +84,15 @@ fn there_and_back() {
         let level = if round % 8 == 0 { Level::Later } else { Level::Now };
         let stream = dcz::encode(level, &old, &new).unwrap();
         assert_eq!(dcz(&old, &stream, new.len() as u64, step).unwrap(), new);
+        if old.content().len() <= Prepared::MOST && new.len() <= Prepared::MOST {
+            let prepared = Prepared::new(&old).unwrap();
+            for content in [&new[..], old.content(), &new[new.len() / 2..]] {
+                let stream = prepared.encode(content).unwrap();
+                assert_eq!(dcz(&old, &stream, content.len() as u64, step).unwrap(), content);
+                let head = frame::Head::read(&stream[dcz::HEADER..]).unwrap().unwrap();
+                assert!(head.checked && head.window <= old.window());
+            }
+        }
         let stream = dcz::encode_plain(level, &new).unwrap();
         let plain = Decoder::zstd(new.len() as u64).unwrap();
         assert_eq!(decode(plain, &stream, step).unwrap(), new);
@@ -101,6 +111,11 @@ fn only_what_changed() {
     let mut new = old.content().to_vec();
     new.rotate_left(90_000);
     new.splice(50_000..50_010, *b"changed");
+    let short = Dictionary::new(old.content().slice(..120_000));
+    let moved = [&short.content()[60_000..], b"changed", &short.content()[..60_000]].concat();
+    let stream = Prepared::new(&short).unwrap().encode(&moved).unwrap();
+    assert!(stream.len() < 400, "{}", stream.len());
+    assert!(Prepared::new(&old).is_err() && Prepared::new(&short).unwrap().encode(&new).is_err());
     for level in [Level::Now, Level::Later] {
         let stream = dcz::encode(level, &old, &new).unwrap();
         assert!(stream.len() < 400, "{level:?}: {}", stream.len());
@@ -233,6 +248,13 @@ fn with_the_zstd_program() {
     // The skippable frame with the digest is one that the program skips.
     let stream = dcz::encode(Level::Now, &old, &new).unwrap();
     std::fs::write(path("ours.zst"), &stream).unwrap();
+    let prepared = Prepared::new(&old).unwrap().encode(&new).unwrap();
+    std::fs::write(path("prepared.zst"), &prepared).unwrap();
+    let theirs = zstd(
+        &["-d", "-f", "--patch-from=old", "prepared.zst", "-o", "back"],
+        directory.path(),
+    );
+    assert!(theirs.unwrap().success() && std::fs::read(path("back")).unwrap() == new);
     let theirs = zstd(
         &["-d", "-f", "--patch-from=old", "ours.zst", "-o", "back"],
         directory.path(),

@@ -389,7 +389,11 @@ impl Restoring<'_> {
         let body = std::mem::take(&mut response.body);
         let first =
             content.length <= PROVED_FIRST_WHOLE || content.coding == Coding::Dcz && content.length <= PROVED_FIRST;
-
+        let decoder = if first {
+            decoder.map(Decoder::in_one_piece)
+        } else {
+            decoder
+        };
         let restored = Restored::new(body, content, decoder, proved, shared.metrics.clone());
         response.body = if first {
             match restored.whole().await {
