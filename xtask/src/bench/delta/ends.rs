@@ -44,9 +44,42 @@ struct World {
     _files: Process,
     edge_address: SocketAddr,
     nginx_address: SocketAddr,
-    edge_link: Relay,
-    nginx_link: Relay,
+    edge_link: Link,
+    nginx_link: Link,
     directory: std::path::PathBuf,
+}
+
+/// What is between the ends of one side.
+enum Link {
+    /// A thin link.
+    Shaped(Relay),
+    /// Nothing: four threads' wake-ups a request would be added to what the ends add.
+    Direct(SocketAddr),
+}
+
+impl Link {
+    fn start(target: SocketAddr, shape: Option<Shape>) -> Result<Self> {
+        Ok(match shape {
+            Some(shape) => Self::Shaped(Relay::start(target, shape)?),
+            None => Self::Direct(target),
+        })
+    }
+
+    /// Where it is entered.
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Shaped(relay) => relay.address,
+            Self::Direct(address) => *address,
+        }
+    }
+
+    /// Bytes so far, each way; a direct link does not count.
+    fn bytes(&self) -> (u64, u64) {
+        match self {
+            Self::Shaped(relay) => relay.bytes(),
+            Self::Direct(_) => (0, 0),
+        }
+    }
 }
 
 /// One request as the client saw it.
@@ -141,8 +174,8 @@ impl World {
         command.args(["far-end", "--config"]).arg(directory.join("far.toml"));
         let mut far = Process::spawn(&mut command, &directory.join("far.log"))?;
         far.wait_port(far_address, START)?;
-        let edge_link = Relay::start(far_address, shape)?;
-        let file = edge_file(edge_address, edge_link.address, pages, files, directory);
+        let edge_link = Link::start(far_address, shape)?;
+        let file = edge_file(edge_address, edge_link.address(), pages, files, directory);
         fs::write(directory.join("edge.toml"), file)?;
         let mut command = Command::new(&edge);
         command
@@ -157,8 +190,8 @@ impl World {
             &far_nginx_http(far_nginx_address, pages, files),
             far_nginx_address,
         )?;
-        let nginx_link = Relay::start(far_nginx_address, shape)?;
-        let http = near_nginx_http(nginx_address, nginx_link.address, directory);
+        let nginx_link = Link::start(far_nginx_address, shape)?;
+        let http = near_nginx_http(nginx_address, nginx_link.address(), directory);
         let near_nginx = start_nginx(&directory.join("near-nginx"), &http, nginx_address)?;
         Ok(Self {
             edge,

@@ -45,8 +45,8 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Listens on a port of its own and connects to `target`; without a shape it only counts.
-    pub(super) fn start(target: SocketAddr, shape: Option<Shape>) -> Result<Self> {
+    /// Listens on a port of its own and connects to `target`.
+    pub(super) fn start(target: SocketAddr, shape: Shape) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let direction = || {
             Arc::new(Direction {
@@ -77,7 +77,7 @@ impl Relay {
         (read(&self.up), read(&self.down))
     }
 
-    fn join(&self, near: TcpStream, far: TcpStream, shape: Option<Shape>) -> Result<()> {
+    fn join(&self, near: TcpStream, far: TcpStream, shape: Shape) -> Result<()> {
         near.set_nodelay(true)?;
         far.set_nodelay(true)?;
         let ways = [
@@ -94,7 +94,7 @@ impl Relay {
 }
 
 /// Reads, and says when each piece arrives at the other end.
-fn take(mut from: TcpStream, direction: &Direction, shape: Option<Shape>, send: &SyncSender<(Instant, Vec<u8>)>) {
+fn take(mut from: TcpStream, direction: &Direction, shape: Shape, send: &SyncSender<(Instant, Vec<u8>)>) {
     let mut buffer = [0; PIECE];
     let mut window = Window::new();
     loop {
@@ -103,15 +103,12 @@ fn take(mut from: TcpStream, direction: &Direction, shape: Option<Shape>, send: 
         };
         direction.bytes.fetch_add(count as u64, Ordering::Relaxed);
         let now = Instant::now();
-        let arrives = match shape {
-            None => now,
-            Some(shape) => {
-                let mut free = direction.free.lock().unwrap_or_else(PoisonError::into_inner);
-                let may = window.admits(now, count as f64, shape.round_trip);
-                let sent = (*free).max(may) + Duration::from_secs_f64(count as f64 * 8.0 / shape.bits_per_second);
-                *free = sent;
-                sent + shape.round_trip / 2
-            }
+        let arrives = {
+            let mut free = direction.free.lock().unwrap_or_else(PoisonError::into_inner);
+            let may = window.admits(now, count as f64, shape.round_trip);
+            let sent = (*free).max(may) + Duration::from_secs_f64(count as f64 * 8.0 / shape.bits_per_second);
+            *free = sent;
+            sent + shape.round_trip / 2
         };
         if send.send((arrives, buffer[..count].to_vec())).is_err() {
             return;
