@@ -8,7 +8,7 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::keyserver::wire::{KeyKind, Prf};
+use crate::keyserver::wire::{KeyKind, Prf, Transcript};
 
 const VERSION: u16 = 0x0303;
 const SEED: Seed = Seed::Randoms {
@@ -85,6 +85,46 @@ fn sound_premasters_come_out() {
         run(&encrypted, Some(SEED)),
         premaster::master(&secret, &SEED).unwrap().to_vec()
     );
+}
+
+/// Handshakes of other people's: what OpenSSL's client and server agreed on is what comes out here.
+#[test]
+fn handshakes_of_openssl() {
+    let key = Arc::new(Key::from_pem("vectors", include_bytes!("vectors.pem")).unwrap());
+    let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
+    let array = |text: &str| <[u8; 32]>::try_from(hex(text)).unwrap();
+    let lines: Vec<Vec<&str>> = include_str!("vectors.txt")
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split(' ').collect())
+        .collect();
+    let (handshakes, rest) = lines.as_chunks::<3>();
+    assert_eq!((handshakes.len(), rest.len()), (6, 0));
+    for [seed, encrypted, master] in handshakes {
+        let seed = match seed[..] {
+            [prf, "randoms", client, server] => Seed::Randoms {
+                prf: Prf::from_name(prf).unwrap(),
+                client: array(client),
+                server: array(server),
+            },
+            [_, "session", hash] => Seed::Session(Transcript::new(&hex(hash)).unwrap()),
+            _ => panic!("{seed:?}"),
+        };
+        let ask = |version, seed| {
+            let task = Task::Decrypt {
+                version,
+                encrypted: Ciphertext::new(&hex(encrypted[1])).unwrap(),
+                seed,
+            };
+            match task.run(&key).unwrap() {
+                Answer::Secret(secret) => secret.expose().to_vec(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(ask(VERSION, Some(seed)), hex(master[1]), "{seed:?}");
+        assert_ne!(ask(0x0302, Some(seed)), hex(master[1]), "{seed:?}");
+        assert_eq!(ask(VERSION, None)[..2], VERSION.to_be_bytes());
+    }
 }
 
 /// Whoever could tell these apart decrypts recorded sessions by asking (Bleichenbacher): no error, no fixed answer.
