@@ -1,11 +1,17 @@
 //! Finds the session tickets in a ClientHello: the identities of its pre-shared keys (TLS 1.3, RFC 8446 section 4.2.11) and
-//! its session ticket (TLS 1.2, RFC 5077 section 3.2). `hello` hands in the message; nothing is believed but lengths.
+//! its session ticket (TLS 1.2, RFC 5077 section 3.2); and what a client offers that rustls does not listen to. `hello` hands in
+//! the message; nothing is believed but lengths.
 
 use std::iter;
+use std::net::IpAddr;
+
+use rustls::CipherSuite;
+use rustls::pki_types::DnsName;
 
 /// Tickets that are looked at: clients offer one or two.
 const MOST: usize = 4;
 const CLIENT_HELLO: u8 = 1;
+const SERVER_NAME: u16 = 0;
 const SESSION_TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
 
@@ -28,20 +34,9 @@ impl<'a> Tickets<'a> {
     }
 
     fn parse(message: &'a [u8]) -> Option<Self> {
-        let (kind, mut rest) = message.split_first()?;
-        if *kind != CLIENT_HELLO {
-            return None;
-        }
-        take(&mut rest, 3 + 2 + 32)?;
-        vector(&mut rest, 1)?; // session id
-        vector(&mut rest, 2)?; // cipher suites
-        vector(&mut rest, 1)?; // compression methods
         let mut found = Self::default();
-        if rest.is_empty() {
-            return Some(found);
-        }
         let mut slots = found.0.iter_mut();
-        let mut extensions = vector(&mut rest, 2)?;
+        let mut extensions = Body::parse(message)?.extensions;
         while !extensions.is_empty() {
             let kind = number(&mut extensions, 2)?;
             let mut body = vector(&mut extensions, 2)?;
@@ -71,6 +66,98 @@ impl<'a> Tickets<'a> {
     /// One after the other, as they stand there; at most four.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
         self.0.into_iter().flatten()
+    }
+}
+
+/// What a client offers, as far as it decides who serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer<'a> {
+    /// The version that TLS 1.2 negotiates by, and that an encrypted premaster repeats (RFC 5246 section 7.4.7.1).
+    pub version: u16,
+    /// The server name (RFC 6066 section 3), as it stands there: a host name. Addresses, which are no server names, are none.
+    pub server_name: Option<&'a str>,
+    suites: &'a [[u8; 2]],
+}
+
+impl<'a> Offer<'a> {
+    /// In `message`, as in [`Tickets::find`].
+    ///
+    /// # Errors
+    /// It is cut short, a length within it is wrong, or its server name is none.
+    pub fn find(message: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse(message).ok_or(Malformed)
+    }
+
+    fn parse(message: &'a [u8]) -> Option<Self> {
+        let mut body = Body::parse(message)?;
+        let (suites, []) = body.suites.as_chunks() else {
+            return None;
+        };
+        let mut server_name = None;
+        while !body.extensions.is_empty() {
+            let kind = number(&mut body.extensions, 2)?;
+            let content = vector(&mut body.extensions, 2)?;
+            if kind == usize::from(SERVER_NAME) {
+                server_name = host(content)?;
+            }
+        }
+        Some(Self {
+            version: body.version,
+            server_name,
+            suites,
+        })
+    }
+
+    /// The cipher suites, the preferred first.
+    pub fn suites(&self) -> impl Iterator<Item = CipherSuite> + Clone + use<'a> {
+        self.suites
+            .iter()
+            .map(|code| CipherSuite::from(u16::from_be_bytes(*code)))
+    }
+}
+
+/// The one host name in a `server_name` extension; `Some(None)` for an address.
+fn host(mut extension: &[u8]) -> Option<Option<&str>> {
+    let mut names = vector(&mut extension, 2)?;
+    let kind = number(&mut names, 1)?;
+    let name = str::from_utf8(vector(&mut names, 2)?).ok()?;
+    if kind != 0 || !names.is_empty() || !extension.is_empty() {
+        return None;
+    }
+    if name.parse::<IpAddr>().is_ok() {
+        return Some(None);
+    }
+    DnsName::try_from(name).is_ok().then_some(Some(name))
+}
+
+/// The parts of a ClientHello (RFC 5246 section 7.4.1.2) that are looked at.
+struct Body<'a> {
+    version: u16,
+    suites: &'a [u8],
+    extensions: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    fn parse(message: &'a [u8]) -> Option<Self> {
+        let (kind, mut rest) = message.split_first()?;
+        if *kind != CLIENT_HELLO {
+            return None;
+        }
+        take(&mut rest, 3)?; // length
+        let version = u16::try_from(number(&mut rest, 2)?).ok()?;
+        take(&mut rest, 32)?; // random
+        vector(&mut rest, 1)?; // session id
+        let suites = vector(&mut rest, 2)?;
+        vector(&mut rest, 1)?; // compression methods
+        let extensions = match rest {
+            [] => rest,
+            _ => vector(&mut rest, 2)?,
+        };
+        Some(Self {
+            version,
+            suites,
+            extensions,
+        })
     }
 }
 

@@ -1,8 +1,8 @@
-//! The tickets in a ClientHello, from records: whatever comes, what is found lies within it, and however the bytes were cut
-//! into records, the same message is found.
+//! The tickets in a ClientHello and what it offers, from records: whatever comes, what is found lies within it, and however the
+//! bytes were cut into records, the same message is found.
 #![no_main]
 
-use edge::tls::client_hello::{Tickets, reassemble};
+use edge::tls::client_hello::{Offer, Tickets, reassemble};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -20,5 +20,16 @@ fuzz_target!(|data: &[u8]| {
             inside.start <= found.start && found.end <= inside.end
         }));
         assert!(tickets.iter().count() <= 4);
+    }
+    if let Ok(offer) = Offer::find(&message) {
+        assert_eq!(message[4..6], offer.version.to_be_bytes());
+        assert!(2 * offer.suites().count() < message.len());
+        // What is taken for a zone's name is one, and stands there as it is.
+        if let Some(name) = offer.server_name {
+            assert!(rustls::pki_types::DnsName::try_from(name).is_ok() && name.parse::<std::net::IpAddr>().is_err());
+            assert!(message.windows(name.len()).any(|part| part == name.as_bytes()));
+        }
+        // Both walk the same way; only pre-shared keys can be wrong for the other alone.
+        assert!(Tickets::find(&message).is_ok() || message.windows(2).any(|kind| kind == [0, 41]));
     }
 });

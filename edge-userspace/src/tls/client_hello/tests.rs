@@ -46,6 +46,48 @@ fn tickets_of_both_versions() {
     assert_eq!(Tickets::find(&many).unwrap().iter().count(), MOST);
 }
 
+fn named(name: &[u8]) -> Vec<u8> {
+    extension(0, &vector(2, &[&[0][..], &vector(2, name)].concat()))
+}
+
+/// An old device would be asked by another zone, or served by the wrong one of two TLS stacks.
+#[test]
+fn offers() {
+    let message = hello(&[extension(35, b"old"), named(b"Shop.example.com")].concat());
+    let offer = Offer::find(&message).unwrap();
+    assert_eq!((offer.version, offer.server_name), (0x0303, Some("Shop.example.com")));
+    assert_eq!(
+        offer.suites().collect::<Vec<_>>(),
+        [CipherSuite::TLS13_AES_128_GCM_SHA256]
+    );
+    // No extensions at all.
+    let bare = &message[..4 + 2 + 32 + 33 + 4 + 2];
+    assert_eq!(Offer::find(bare).unwrap().server_name, None);
+    // Addresses are no server names, but some clients send them.
+    for address in [&b"192.0.2.1"[..], b"2001:db8::1"] {
+        assert_eq!(Offer::find(&hello(&named(address))).unwrap().server_name, None);
+    }
+    let two = vector(2, &[&[0][..], &vector(2, b"a"), &[0], &vector(2, b"b")].concat());
+    for bad in [
+        named(b""),
+        named(b"a b"),
+        named(&[0xff]),
+        extension(0, &two),
+        extension(0, b""),
+    ] {
+        assert_eq!(Offer::find(&hello(&bad)), Err(Malformed), "{bad:?}");
+    }
+    for end in 0..message.len() {
+        let cut = Offer::find(&message[..end]);
+        assert_eq!(cut.is_ok(), end == bare.len(), "{end}");
+    }
+    // Half a suite.
+    let mut odd = message.clone();
+    odd[4 + 2 + 32 + 33 + 1] = 1;
+    odd.remove(4 + 2 + 32 + 33 + 2);
+    assert_eq!(Offer::find(&odd), Err(Malformed));
+}
+
 /// A lie about a length must be no more than a hello without tickets.
 #[test]
 fn every_cut_and_every_byte() {
