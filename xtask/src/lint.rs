@@ -99,6 +99,7 @@ pub(crate) fn run(lint: &Lint) -> Result<()> {
 /// What must not be in the process that holds private keys: every library there is code that could lose them.
 const NOT_IN_KEYSERVER: &[&str] = &[
     "aya",
+    "boring",
     "brotli",
     "foyer",
     "h2",

@@ -89,7 +89,9 @@ mod tests {
 
     #[test]
     fn the_commands_that_others_call_by_name_parse() {
-        use workspace::{BUILD_EBPF, BUILD_JS, BUILD_WORKERS, SETUP_BENCH, SETUP_BUILD, SETUP_LINT, SETUP_TEST};
+        use workspace::{
+            BUILD_EBPF, BUILD_JS, BUILD_WORKERS, SETUP_BENCH, SETUP_BUILD, SETUP_LEGACY, SETUP_LINT, SETUP_TEST,
+        };
         Cli::command().debug_assert();
         for words in [
             BUILD_EBPF,
@@ -97,6 +99,7 @@ mod tests {
             BUILD_WORKERS,
             SETUP_BENCH,
             SETUP_BUILD,
+            SETUP_LEGACY,
             SETUP_LINT,
             SETUP_TEST,
         ] {

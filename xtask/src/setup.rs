@@ -43,6 +43,8 @@ pub(crate) enum Purpose {
     Lint,
     /// `cargo xtask bench`
     Bench,
+    /// Feature `legacy-rsa` and `cargo xtask test --legacy-rsa`
+    Legacy,
 }
 
 /// A program that comes in a package.
@@ -53,13 +55,13 @@ struct Tool {
 }
 
 const TOOLS: &[Tool] = {
-    use Purpose::{Bench, Build, Lint, Test};
+    use Purpose::{Bench, Build, Legacy, Lint, Test};
     &[
         tool("cc", "gcc", &[Build]),
         tool("make", "make", &[Build]),
         tool("ip", "iproute2", &[Test, Bench]),
         tool("curl", "curl", &[Test, Bench]),
-        tool("openssl", "openssl", &[Test, Bench]),
+        tool("openssl", "openssl", &[Test, Bench, Legacy]),
         tool("python3", "python3", &[Test]),
         tool("taskset", "util-linux", &[Bench]),
         tool("nginx", "nginx-light", &[Bench]),
@@ -70,7 +72,10 @@ const TOOLS: &[Tool] = {
         tool("ethtool", "ethtool", &[Bench]),
         tool("xdp-filter", "xdp-tools", &[Bench]),
         tool("npm", "npm", &[Bench]),
-        tool("git", "git", &[Lint]),
+        // BoringSSL's; its libclang comes with the clang of the JavaScript engine. Lints look at every feature.
+        tool("git", "git", &[Lint, Legacy]),
+        tool("cmake", "cmake", &[Lint, Legacy]),
+        tool("c++", "g++", &[Lint, Legacy]),
     ]
 };
 

@@ -15,6 +15,9 @@ pub(crate) struct Test {
     /// Only the randomised fault test of delta responses, with so many requests
     #[arg(long, value_name = "N", conflicts_with = "arguments")]
     faults: Option<u32>,
+    /// Only the tests of feature `legacy-rsa`, which the other runs leave out
+    #[arg(long, conflicts_with_all = ["faults", "arguments"])]
+    legacy_rsa: bool,
     /// Arguments for `cargo test`, for example `-p edge-userspace` or `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -37,6 +40,9 @@ pub(crate) fn run(test: &Test) -> Result<()> {
             .env("EDGE_FAULT_RESPONSES", count.to_string());
         return workspace::run(&mut command);
     }
+    if test.legacy_rsa {
+        return legacy_rsa(test);
+    }
     if !test.no_setup {
         workspace::prepare(&[
             workspace::SETUP_TEST,
@@ -56,4 +62,19 @@ pub(crate) fn run(test: &Test) -> Result<()> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(&test.arguments);
     workspace::run(&mut command)
+}
+
+/// The one test file that needs BoringSSL. Asked of the whole workspace, so that all else is built as the other tests have it.
+fn legacy_rsa(test: &Test) -> Result<()> {
+    if !test.no_setup {
+        workspace::prepare(&[workspace::SETUP_LEGACY, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
+    }
+    workspace::cargo(&[
+        "test",
+        "--workspace",
+        "--features",
+        "edge-userspace/legacy-rsa",
+        "--test",
+        "legacy",
+    ])
 }

@@ -19,6 +19,8 @@ pub(crate) const SETUP_TEST: &[&str] = &["setup", "build", "test"];
 pub(crate) const SETUP_LINT: &[&str] = &["setup", "build", "lint"];
 /// What benches need.
 pub(crate) const SETUP_BENCH: &[&str] = &["setup", "build", "bench"];
+/// What feature `legacy-rsa` needs.
+pub(crate) const SETUP_LEGACY: &[&str] = &["setup", "build", "legacy"];
 /// The XDP program.
 pub(crate) const BUILD_EBPF: &[&str] = &["build-ebpf"];
 /// The JavaScript engine.

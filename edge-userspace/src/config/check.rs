@@ -14,7 +14,7 @@ use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
 use super::{
     Admin, Certificate, Clients, Config, Dataplane, Health, Key, KeyServer, Limits, Log, Origin, OriginServer, Quic,
-    Server, Tls, Upstream, XdpMode, Zone,
+    Server, Tls, TlsVersion, Upstream, XdpMode, Zone,
 };
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
@@ -99,6 +99,17 @@ impl<'a> Checker<'a> {
         let (key_servers, mistakes) = super::keys::servers(&raw.key_server, self.source);
         self.mistakes.extend(mistakes);
         let zones = self.zones(&raw.zone, &server, &limits, (&far_ends, &key_servers));
+        let too_new = zones
+            .iter()
+            .filter_map(|zone| zone.certificate.as_ref()?.legacy_rsa.as_ref())
+            .filter(|_| raw.tls.min_version == TlsVersion::V1_3)
+            .map(|place| {
+                place.mistake(
+                    "static RSA is of TLS 1.2, but [tls] min_version is 1.3",
+                    "write min_version = \"1.2\", or leave `legacy_rsa` out",
+                )
+            });
+        self.mistakes.extend(too_new);
         let (gate, mistakes) = super::gate::check::node(&raw.gate, self.source);
         self.mistakes.extend(mistakes);
         let largest = zones
@@ -459,6 +470,7 @@ impl<'a> Checker<'a> {
                 chain_place: self.place(chain.span()),
                 key,
                 clients,
+                legacy_rsa: self.legacy_rsa(zone),
             }),
             (Some(chain), None) => {
                 self.mistake(
@@ -490,6 +502,26 @@ impl<'a> Checker<'a> {
                 None
             }
         }
+    }
+
+    /// Where the zone lets in clients that know no key exchange but RSA's.
+    fn legacy_rsa(&mut self, zone: &raw::Zone) -> Option<Place> {
+        let written = zone.legacy_rsa.as_ref().filter(|written| *written.get_ref())?;
+        if !cfg!(feature = "legacy-rsa") {
+            self.mistake(
+                written.span(),
+                "this edge was built without static RSA",
+                "build it with `--features legacy-rsa` (docs/keyless.md), or leave `legacy_rsa` out",
+            );
+        }
+        if zone.client_certificates.is_some() {
+            self.mistake(
+                written.span(),
+                "`legacy_rsa` and `client_certificates`: with static RSA no client is asked for a certificate",
+                "keep one of them",
+            );
+        }
+        Some(self.place(written.span()))
     }
 
     fn origin(&mut self, spanned: &Spanned<raw::Origin>) -> Origin {

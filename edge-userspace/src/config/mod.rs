@@ -233,6 +233,8 @@ pub struct Certificate {
     pub key: Key,
     /// Certificates of clients; `None`: none is asked for.
     pub clients: Option<Clients>,
+    /// Where it says that clients are let in that know no key exchange but RSA's; `None`: they are not.
+    pub legacy_rsa: Option<Place>,
 }
 
 /// A certificate with its key beside it, that a process shows of itself to another of the operator's.

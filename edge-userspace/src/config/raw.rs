@@ -206,6 +206,8 @@ pub(super) struct Zone {
     #[serde(default)]
     pub(super) client_certificates: Option<super::keys::RawClients>,
     #[serde(default)]
+    pub(super) legacy_rsa: Option<Spanned<bool>>,
+    #[serde(default)]
     pub(super) body_bytes: Option<Size>,
     #[serde(default)]
     pub(super) request_timeout: Option<Time>,

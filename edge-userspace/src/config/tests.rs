@@ -454,3 +454,48 @@ fn far_ends() {
         assert!(all[0].what.contains(what) && all[0].mend.contains(mend), "{all:?}");
     }
 }
+
+/// A zone that gives forward secrecy up must say so, and where it cannot work nobody must believe that it does.
+#[test]
+fn static_rsa() {
+    let zone = ZONE.replace(
+        "hosts",
+        "certificate = \"a.pem\"\nkey = \"a.key\"\nlegacy_rsa = true\nhosts",
+    );
+    let listen = "[server]\nhttps = [\"127.0.0.1:443\"]\n";
+    let read = |text: &str| Config::parse(Path::new("dir/edge.toml"), &format!("{listen}{text}"));
+    let without = read(&zone.replace("true", "false")).unwrap();
+    assert!(without.zones[0].certificate.as_ref().unwrap().legacy_rsa.is_none());
+    let built = cfg!(feature = "legacy-rsa");
+    match read(&zone) {
+        Ok(config) => {
+            assert!(built);
+            assert!(config.zones[0].certificate.as_ref().unwrap().legacy_rsa.is_some());
+        }
+        Err(mistakes) => {
+            assert!(!built, "{mistakes}");
+            let said = mistakes.to_string();
+            assert!(
+                said.contains("zone.legacy_rsa: this edge was built without static RSA") && said.contains("--features"),
+                "{said}"
+            );
+        }
+    }
+    let wrong = [
+        (format!("[tls]\nmin_version = \"1.3\"\n{zone}"), "min_version is 1.3"),
+        (
+            zone.replace("hosts", "client_certificates = { ca = \"ca.pem\" }\nhosts"),
+            "no client is asked for a certificate",
+        ),
+    ];
+    for (text, what) in wrong {
+        let mistakes = read(&text).unwrap_err();
+        assert!(
+            mistakes
+                .0
+                .iter()
+                .any(|m| m.key == "zone.legacy_rsa" && m.what.contains(what)),
+            "{mistakes}"
+        );
+    }
+}

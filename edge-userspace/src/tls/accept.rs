@@ -18,12 +18,17 @@ use super::certificates::{self, Entry, Store};
 use super::clients;
 use super::hello;
 use super::keyless::{Keyless, Whose};
+#[cfg(feature = "legacy-rsa")]
+use super::legacy;
 use super::limits::Permit;
+use super::metrics::KeyExchange;
 use super::proxy_protocol::{self, Header};
 use super::remote;
 use super::tickets::{Ticketer, Tickets};
 use crate::base::peer::{Handshake, Peer};
 use crate::gate::door::{Door, Refusal};
+#[cfg(feature = "legacy-rsa")]
+use crate::gate::token::ClientId;
 
 /// A connection ready for requests.
 #[derive(Debug)]
@@ -54,6 +59,9 @@ pub enum Io {
     Plain(TcpStream),
     /// Through TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Through TLS 1.2 with static RSA.
+    #[cfg(feature = "legacy-rsa")]
+    Legacy(Box<legacy::Stream>),
 }
 
 /// Why a connection ended before it could be served.
@@ -205,7 +213,38 @@ async fn shake(
     {
         return Err((Closed::Penalised(refusal), Some(stream)));
     }
-    let start = StartHandshake::from_parts(hello.accepted, stream);
+    #[cfg(feature = "legacy-rsa")]
+    if let Some(old) = hello.static_rsa(&config.crypto_provider().cipher_suites)
+        && let Some(entry) = terms.certificates.find(old.server_name.as_deref())
+        && let Some(legacy) = &entry.legacy
+    {
+        let server_name = old.server_name.clone();
+        let stream = legacy
+            .shake(old, stream, asks(&entry, &terms.keyless, client.ip()))
+            .await
+            .map_err(|closed| (closed, None))?;
+        let handshake = Handshake {
+            duration: accepted.elapsed(),
+            server_name,
+            version: "TLSv1.2",
+            resumed: false,
+            // Without tickets, each connection is somebody new.
+            client: ClientId::fresh().0,
+            known: false,
+            certificate: None,
+        };
+        return Ok(Connection {
+            io: Io::Legacy(Box::new(stream)),
+            peer: peer(Some(handshake)),
+            protocol: Protocol::H1,
+            permit,
+        });
+    }
+    let hello = match hello.accepted {
+        Ok(hello) => hello,
+        Err(refused) => return Err((hello::refuse(&mut stream, refused).await, None)),
+    };
+    let start = StartHandshake::from_parts(hello, stream);
     let server_name: Option<Arc<str>> = start
         .client_hello()
         .server_name()
@@ -278,6 +317,17 @@ async fn finish(
         .await
 }
 
+/// Whose key is to be asked for, where it is elsewhere.
+#[cfg(feature = "legacy-rsa")]
+fn asks(entry: &Entry, keyless: &Arc<Keyless>, client: IpAddr) -> Option<(Arc<Keyless>, Whose)> {
+    let whose = Whose {
+        route: entry.remote.clone()?,
+        exchange: false,
+        client,
+    };
+    Some((keyless.clone(), whose))
+}
+
 fn canonical(address: SocketAddr) -> SocketAddr {
     let ip: IpAddr = address.ip().to_canonical();
     SocketAddr::new(ip, address.port())
@@ -303,14 +353,29 @@ async fn speak_tls(mut stream: TcpStream) {
 }
 
 impl Io {
+    /// How its handshake agreed on keys.
+    pub(super) fn key_exchange(&self) -> KeyExchange {
+        match self {
+            Self::Plain(_) => KeyExchange::None,
+            Self::Tls(stream) => match stream.get_ref().1.negotiated_key_exchange_group() {
+                Some(group) => KeyExchange::Group(group.name()),
+                None => KeyExchange::None,
+            },
+            #[cfg(feature = "legacy-rsa")]
+            Self::Legacy(_) => KeyExchange::StaticRsa,
+        }
+    }
+
     /// Seals bytes without sending them: several writes, and several streams' answers, then leave in one system call. 0 when
-    /// there is no room, or no TLS: to be written in the ordinary way then.
+    /// there is no room, or no rustls: to be written in the ordinary way then.
     ///
     /// # Errors
     /// rustls's, for a session that has ended.
     pub fn seal(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(_) => Ok(0),
+            #[cfg(feature = "legacy-rsa")]
+            Self::Legacy(_) => Ok(0),
             Self::Tls(stream) => io::Write::write_vectored(&mut stream.get_mut().1.writer(), bufs),
         }
     }
@@ -321,6 +386,8 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            #[cfg(feature = "legacy-rsa")]
+            Self::Legacy(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -330,6 +397,8 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            #[cfg(feature = "legacy-rsa")]
+            Self::Legacy(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
@@ -341,6 +410,8 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            #[cfg(feature = "legacy-rsa")]
+            Self::Legacy(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -352,6 +423,8 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_flush(cx),
             Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            #[cfg(feature = "legacy-rsa")]
+            Self::Legacy(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
@@ -360,6 +433,8 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            #[cfg(feature = "legacy-rsa")]
+            Self::Legacy(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

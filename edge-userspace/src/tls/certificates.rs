@@ -19,6 +19,8 @@ use rustls::sign::CertifiedKey;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::clients;
+#[cfg(feature = "legacy-rsa")]
+use super::legacy::Legacy;
 use super::remote::{KeyServers, PublicKey, RemoteKey, Route};
 use super::validity;
 use crate::config::value::HostPattern;
@@ -43,6 +45,9 @@ pub struct Entry {
     pub exchange: bool,
     /// Who checks certificates of clients; `None`: none is asked for.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// Serves clients that know no key exchange but RSA's, where the zone lets them in.
+    #[cfg(feature = "legacy-rsa")]
+    pub legacy: Option<Legacy>,
     /// rustls's configuration of its own, where the one for all zones does not do; set before the snapshot is used.
     pub config: OnceLock<Arc<ServerConfig>>,
 }
@@ -122,6 +127,8 @@ pub fn load_one(files: &Identity) -> Result<Loaded, Mistakes> {
         remote: None,
         exchange: false,
         clients: None,
+        #[cfg(feature = "legacy-rsa")]
+        legacy: None,
         config: OnceLock::new(),
     }));
     Ok(loaded)
@@ -146,6 +153,7 @@ fn shown(files: &Identity, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedK
         chain_place: files.chain_place.clone(),
         key: Key::File(files.key.clone(), files.key_place.clone()),
         clients: None,
+        legacy_rsa: None,
     };
     certified(&certificate, &files.key, &files.key_place, warnings)
 }
@@ -157,6 +165,8 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
             remote: None,
             exchange: false,
             clients: None,
+            #[cfg(feature = "legacy-rsa")]
+            legacy: None,
             config: OnceLock::new(),
         },
         Key::Servers { names, exchange, .. } => {
@@ -166,6 +176,8 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
                 remote: Some(route),
                 exchange: *exchange == KeyExchange::Remote,
                 clients: None,
+                #[cfg(feature = "legacy-rsa")]
+                legacy: None,
                 config: OnceLock::new(),
             }
         }
@@ -173,7 +185,39 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
     if let Some(clients) = &files.clients {
         entry.clients = Some(clients::verifier(clients)?);
     }
+    #[cfg(feature = "legacy-rsa")]
+    if let Some(place) = &files.legacy_rsa {
+        entry.legacy = Some(legacy(files, &entry, place)?);
+    }
     Ok(entry)
+}
+
+/// What clients without another key exchange than RSA's are served with.
+#[cfg(feature = "legacy-rsa")]
+fn legacy(files: &Certificate, entry: &Entry, place: &Place) -> Result<Legacy, Mistake> {
+    let chain = &entry.key.cert;
+    if entry.key.key.algorithm() != rustls::SignatureAlgorithm::RSA {
+        return Err(place.mistake(
+            format!("{} is no RSA certificate", files.chain.display()),
+            "use one, or leave `legacy_rsa` out",
+        ));
+    }
+    let made = match &files.key {
+        Key::File(file, at) => {
+            // Its doubts have been told.
+            let mut key = key(file, at, &mut Vec::new())?;
+            let made = Legacy::new(chain, Some(&key));
+            key.zeroize();
+            made
+        }
+        Key::Servers { .. } => Legacy::new(chain, None),
+    };
+    made.map_err(|error| {
+        place.mistake(
+            format!("{} cannot be used for static RSA: {error}", files.chain.display()),
+            "use another certificate, or leave `legacy_rsa` out",
+        )
+    })
 }
 
 /// The key's name is all that the certificate says of it; whether its servers have it is seen when they answer.

@@ -258,9 +258,8 @@ impl Front {
             // Boxed apart: the handshake's state is large and short-lived, the connection's task is long-lived.
             match Box::pin(accept::accept(stream, remote, permit, terms)).await {
                 Ok(connection) => {
-                    if let (Some(handshake), accept::Io::Tls(stream)) = (&connection.peer.handshake, &connection.io) {
-                        let group = stream.get_ref().1.negotiated_key_exchange_group();
-                        metrics.key_exchange(group.map(rustls::crypto::SupportedKxGroup::name));
+                    if let Some(handshake) = &connection.peer.handshake {
+                        metrics.key_exchange(connection.io.key_exchange());
                         metrics.handshake(handshake.version, handshake.resumed, handshake.duration.as_secs_f64());
                     }
                     serve.serve(connection).await;

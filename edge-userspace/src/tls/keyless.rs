@@ -24,10 +24,14 @@ use tokio_rustls::server::TlsStream;
 
 use super::accept::Closed;
 use super::flights::{self, Flights};
+#[cfg(feature = "legacy-rsa")]
+use super::remote::Question;
 use super::remote::ask::ask;
 use super::remote::{Notes, Refusal, Route};
 use super::suspend::{Stacks, Step, Task};
 use crate::config;
+#[cfg(feature = "legacy-rsa")]
+use crate::keyserver::wire;
 
 /// A fatal alert `internal_error` in the clear (RFC 8446 section 6): nothing that the client has seen is encrypted yet.
 const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
@@ -121,6 +125,22 @@ impl Keyless {
                 Err(refusal) => Err(refusal),
             };
         }
+    }
+
+    /// Asks one question for a handshake that waits by itself, under the same bounds: a place as long as it waits, and a deadline.
+    ///
+    /// # Errors
+    /// No place, or why there is no answer.
+    #[cfg(feature = "legacy-rsa")]
+    pub(super) async fn ask(&self, whose: &Whose, request: wire::Request) -> Result<wire::Answer, Refusal> {
+        let mut seat = Seat::default();
+        let deadline = self.seated(whose, &mut seat)?;
+        let question = Question {
+            route: whose.route.clone(),
+            request,
+            on: None,
+        };
+        Ok(ask(question, deadline).await?.answer)
     }
 
     fn seated(&self, whose: &Whose, seat: &mut Seat) -> Result<Instant, Refusal> {

@@ -30,6 +30,17 @@ pub struct Metrics {
     pub accepted: Counter,
 }
 
+/// How a handshake agreed on keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyExchange {
+    /// By ephemeral keys of this group.
+    Group(NamedGroup),
+    /// By the certificate's own key: no forward secrecy.
+    StaticRsa,
+    /// Not anew: a session resumed in TLS 1.2.
+    None,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Handshake {
     version: &'static str,
@@ -70,7 +81,7 @@ impl Metrics {
         );
         registry.register(
             "edge_tls_key_exchanges",
-            "Handshakes that succeeded, by the group of their key exchange",
+            "Handshakes that succeeded, by their key exchange",
             this.groups.clone(),
         );
         registry.register(
@@ -105,14 +116,15 @@ impl Metrics {
         self.duration.observe(seconds);
     }
 
-    /// What keys the handshake agreed on; a session resumed in TLS 1.2 has none of its own.
-    pub fn key_exchange(&self, group: Option<NamedGroup>) {
-        let group = match group {
-            Some(NamedGroup::X25519MLKEM768) => "x25519mlkem768",
-            Some(NamedGroup::X25519) => "x25519",
-            Some(NamedGroup::secp256r1) => "secp256r1",
-            Some(NamedGroup::secp384r1) => "secp384r1",
-            _ => "none",
+    /// How the handshake agreed on keys.
+    pub fn key_exchange(&self, exchange: KeyExchange) {
+        let group = match exchange {
+            KeyExchange::Group(NamedGroup::X25519MLKEM768) => "x25519mlkem768",
+            KeyExchange::Group(NamedGroup::X25519) => "x25519",
+            KeyExchange::Group(NamedGroup::secp256r1) => "secp256r1",
+            KeyExchange::Group(NamedGroup::secp384r1) => "secp384r1",
+            KeyExchange::StaticRsa => "rsa",
+            KeyExchange::Group(_) | KeyExchange::None => "none",
         };
         self.groups.get_or_create(&Group { group }).inc();
     }

@@ -9,12 +9,16 @@ pub mod flights;
 pub mod front;
 mod hello;
 pub mod keyless;
+#[cfg(feature = "legacy-rsa")]
+pub mod legacy;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod proxy_protocol;
 pub mod remote;
 pub mod settings;
+#[cfg(any(feature = "legacy-rsa", test))]
+mod static_rsa;
 pub mod suspend;
 pub mod tickets;
 mod validity;

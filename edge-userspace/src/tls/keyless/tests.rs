@@ -86,6 +86,8 @@ impl World {
             remote: Some(route.clone()),
             exchange,
             clients: None,
+            #[cfg(feature = "legacy-rsa")]
+            legacy: None,
             config: OnceLock::new(),
         });
         let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
@@ -258,6 +260,8 @@ async fn hello_retry_requests() {
             remote: None,
             exchange,
             clients: None,
+            #[cfg(feature = "legacy-rsa")]
+            legacy: None,
             config: OnceLock::new(),
         });
         config = ServerConfig::builder_with_provider(Arc::new(provider))
