@@ -2,7 +2,7 @@
 //! never blocked whole. Linear counting (Whang et al. 1990) in 64 bits, two generations, in a table of fixed size.
 //!
 //! Clients that were told to wait and have not come back yet prove nothing: an abuser is told as often as it asks. They count
-//! during a trial: the first waits told behind an address. If one of them is kept, its client is proven and counts as such; if
+//! during a trial, of which `penalty` says what it is worth: the first waits told behind an address. If one of them is kept, its client is proven and counts as such; if
 //! none is, the address has had its trial, and gets another only much later.
 use std::net::IpAddr;
 use std::time::Duration;

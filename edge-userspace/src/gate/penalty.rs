@@ -17,8 +17,10 @@ const SYN_BUDGET: u16 = 4;
 const SYN_BUDGET_EACH: u16 = 4;
 /// Who comes back on time must not find the kernel's clock a tick behind, and lose a second to its own repeat.
 const PUNCTUAL: Duration = Duration::from_millis(100);
-/// Of those who wait behind an address, so many count.
-const WAITING: u32 = 16;
+/// So many neighbours an address counts for in its trial.
+const TRIAL: u32 = 16;
+/// And so many newcomers per second it keeps then at least: about half of those whose SYN has passed.
+const TRIAL_SHARE: u32 = 32;
 /// Newcomers per second that a penalised address keeps, one more for each so many neighbours, and how many at once.
 const SHARE: Duration = Duration::from_secs(1);
 const SHARE_NEIGHBOURS: u32 = 2;
@@ -69,9 +71,15 @@ pub struct Company {
 }
 
 impl Company {
-    /// As many as count: those who wait may be one and the same.
+    /// As many as count. Those who wait may be one and the same, and few are heard while one takes all turns: so in a trial
+    /// the address is taken for one of many from the start, however many wait, and for no more.
     fn counted(self) -> u32 {
-        self.proven.saturating_add(self.waiting.min(WAITING))
+        self.proven.saturating_add(self.trial(TRIAL))
+    }
+
+    /// This, in a trial.
+    fn trial(self, some: u32) -> u32 {
+        if self.waiting == 0 { 0 } else { some }
     }
 
     /// SYNs per second that pass for a deferred address.
@@ -82,7 +90,7 @@ impl Company {
 
     /// Nanoseconds between two newcomers.
     fn share(self) -> u64 {
-        nanos(SHARE) / u64::from(1 + self.counted() / SHARE_NEIGHBOURS)
+        nanos(SHARE) / u64::from(1 + (self.proven / SHARE_NEIGHBOURS).max(self.trial(TRIAL_SHARE)))
     }
 }
 

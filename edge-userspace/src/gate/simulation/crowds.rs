@@ -104,7 +104,7 @@ impl Way<'_> {
 
 /// Goodput of 50 clients behind one address, from second 30 to 90, with or without an abuser beside them from that second
 /// on, and the handshakes in full while it was there. It tries a hundred times a second.
-fn goodput(abuser: Option<(Abuser, u64)>) -> (u32, u32) {
+fn goodput(abuser: Option<(Abuser, u64)>, seed: u64) -> (u32, u32) {
     let world = world(&[RATE]);
     #[derive(Default)]
     struct Good {
@@ -128,7 +128,7 @@ fn goodput(abuser: Option<(Abuser, u64)>) -> (u32, u32) {
             level: 0,
         },
         full: 0,
-        seed: 1,
+        seed,
     };
     let mut good: Vec<Good> = (0..50)
         .map(|n| Good {
@@ -187,16 +187,27 @@ fn goodput(abuser: Option<(Abuser, u64)>) -> (u32, u32) {
 /// who come at the same time as it.
 #[test]
 fn one_abuser_among_fifty() {
-    let (quiet, _) = goodput(None);
+    let (quiet, _) = goodput(None, 1);
     assert!(quiet > 1_000, "{quiet}");
     for kind in [Abuser::Forgetful, Abuser::Resuming] {
-        for (from, least) in [(30, 0.9), (10, 0.9), (0, 0.7)] {
-            let (storm, full) = goodput(Some((kind, from)));
+        let kept = |from, seed| {
+            let (storm, full) = goodput(Some((kind, from)), seed);
             let ratio = f64::from(storm) / f64::from(quiet);
-            println!("{kind:?} from second {from}: {ratio:.2} of {quiet}; {full} handshakes in full");
-            assert!(ratio >= least, "{kind:?} from {from}: {storm} of {quiet}");
+            println!("{kind:?} from second {from}: {ratio:.3} of {quiet}; {full} handshakes in full");
             assert!(full < 3_500, "{full} handshakes in full");
+            ratio
+        };
+        for from in [30, 10] {
+            let ratio = kept(from, 1);
+            assert!(ratio >= 0.9, "{kind:?} from {from}: {ratio}");
         }
+        // Who is heard first is chance, and decides much here.
+        let ratios: Vec<_> = (1..=6).map(|seed| kept(0, seed)).collect();
+        let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+        assert!(
+            mean >= 0.88 && ratios.iter().all(|ratio| *ratio >= 0.8),
+            "{kind:?} from the start: {ratios:?}"
+        );
     }
 }
 
@@ -241,12 +252,12 @@ fn a_flood_of_addresses() {
         }
     }
     let mut refused = 0;
-    for n in 0..200_000u64 {
-        let ms = 30_000 + n / 4;
+    for n in 0..1_000_000u64 {
+        let ms = 30_000 + n / 20;
         let bot = IpAddr::from(Ipv6Addr::from(0x2001_0db8u128 << 96 | u128::from(n) << 64));
         world.go(ms, 0, bot, None);
-        if n % 4_000 == 0 {
-            let (address, jar) = &mut good[(n / 4_000 % 20) as usize];
+        if n % 20_000 == 0 {
+            let (address, jar) = &mut good[(n / 20_000 % 20) as usize];
             refused += u32::from(visit(&world, ms, *address, jar) != Got::Served);
         }
     }
