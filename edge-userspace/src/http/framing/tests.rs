@@ -270,23 +270,3 @@ fn random_bytes() {
         assert_eq!(read(&bytes, 1).refused, whole.refused, "{}", bytes.escape_ascii());
     }
 }
-
-/// The guard's cost per request: `cargo test --release -p edge-userspace framing -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn cost() {
-    let request = "GET /static/app.js?v=12345 HTTP/1.1\r\nHost: www.a.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; \
-        rv:140.0) Gecko/20100101 Firefox/140.0\r\nAccept: */*\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, \
-        deflate, br, zstd\r\nReferer: https://www.a.example/\r\nConnection: keep-alive\r\nCookie: session=0123456789abcdef\
-        0123456789abcdef; theme=dark\r\nSec-Fetch-Dest: script\r\nSec-Fetch-Mode: no-cors\r\n\r\n";
-    let mut framing = Framing::new(32 << 10);
-    let begun = std::time::Instant::now();
-    for _ in 0..1_000_000 {
-        assert_eq!(framing.feed(std::hint::black_box(request.as_bytes())), Verdict::Pass);
-    }
-    eprintln!(
-        "{} bytes, 10 fields: {} ns",
-        request.len(),
-        begun.elapsed().as_nanos() / 1_000_000
-    );
-}
