@@ -56,7 +56,14 @@ struct Report {
     dev: bool,
     peer: String,
     hs_per_cpu_s: Rates,
+    /// p50 keyless minus p50 local minus the round trip as it was measured.
     added_latency_ms_p50: Latencies,
+    /// The same minus the round trip as it was asked for: what the relay is late counts against the edge.
+    added_latency_nominal_ms_p50: Latencies,
+    /// How much longer a ping of the key server takes through the relay than without it, p50.
+    round_trip_ms_p50: Latencies,
+    /// A ping of the key server without a relay.
+    ping_ms_p50: f64,
     inflight: Inflight,
     keyserver_sign_per_cpu_s: f64,
     openssl_sign_per_cpu_s: f64,
@@ -94,7 +101,7 @@ struct Round {
     nginx_local: f64,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Clone, Copy, Default, Serialize)]
 struct Latencies {
     rtt0: f64,
     rtt10: f64,
@@ -150,12 +157,16 @@ pub(crate) fn run(bench: &BenchKeyless) -> Result<()> {
         server_core,
         profile,
     })?;
+    let distances = distances(&world, &effort)?;
     let report = Report {
         quick: bench.quick,
         dev: bench.dev,
         peer: nginx::version()?,
+        added_latency_ms_p50: distances.added,
+        added_latency_nominal_ms_p50: distances.nominal,
+        round_trip_ms_p50: distances.round_trip,
+        ping_ms_p50: distances.ping,
         hs_per_cpu_s: rates(&world, &effort)?,
-        added_latency_ms_p50: latencies(&world, &effort)?,
         inflight: world.flood(effort.waiting)?,
         keyserver_sign_per_cpu_s: world.signatures(if bench.quick { 20_000 } else { 200_000 })?,
         openssl_sign_per_cpu_s: load::openssl_speed(server_core, if bench.quick { 1 } else { 3 })?,
@@ -262,27 +273,56 @@ fn compare(world: &World, effort: &Effort, name: &str, shake: &Shake, nginx: boo
     })
 }
 
-/// One handshake at a time, a local one and a distant one in turns.
-fn latencies(world: &World, effort: &Effort) -> Result<Latencies> {
+/// What distance costs.
+#[derive(Default)]
+struct Distances {
+    added: Latencies,
+    nominal: Latencies,
+    round_trip: Latencies,
+    ping: f64,
+}
+
+/// One handshake at a time: a local one, a distant one and a ping over the same distance in turns.
+fn distances(world: &World, effort: &Effort) -> Result<Distances> {
     let shake = Shake {
         version: "1.3",
         key: "p256",
         group: "x25519",
         resume: false,
     };
-    let added = |distance: &str, rtt: f64| -> Result<f64> {
-        let mut added = Vec::new();
+    let count = effort.latencies;
+    let measure = |place: &str, rtt: f64| -> Result<[f64; 4]> {
+        let mut rounds = Vec::new();
         for _ in 0..3 {
-            let local = world.latency(&shake, "local", effort.latencies)?;
-            let keyless = world.latency(&shake, distance, effort.latencies)?;
-            added.push(keyless - local - rtt);
+            let local = world.latency(&shake, "local", count)?;
+            let keyless = world.latency(&shake, place, count)?;
+            let near = world.ping("keys0", count)?;
+            // Without a relay there is nothing to take off.
+            let way = if rtt > 0.0 {
+                world.ping(place, count)? - near
+            } else {
+                0.0
+            };
+            rounds.push([keyless - local - way, keyless - local - rtt, way, near]);
         }
-        Ok(median(added))
+        let over = |of: usize| median(rounds.iter().filter_map(|round| round.get(of)).copied().collect());
+        Ok([over(0), over(1), over(2), over(3)])
     };
-    Ok(Latencies {
-        rtt0: added("keys0", 0.0)?,
-        rtt10: added("keys10", 10.0)?,
-        rtt50: added("keys50", 50.0)?,
+    let (zero, ten, fifty) = (
+        measure("keys0", 0.0)?,
+        measure("keys10", 10.0)?,
+        measure("keys50", 50.0)?,
+    );
+    let [added, nominal, round_trip] = [0, 1, 2].map(|of| Latencies {
+        rtt0: zero[of],
+        rtt10: ten[of],
+        rtt50: fifty[of],
+    });
+    Ok(Distances {
+        added,
+        nominal,
+        round_trip,
+        ping: zero[3],
     })
 }
 
@@ -309,6 +349,11 @@ fn table(report: &Report) -> String {
     table += &format!(
         "Added to the round trip to the key server, p50: {:.2} ms at 0, {:.2} ms at 10, {:.2} ms at 50 ms\n",
         latency.rtt0, latency.rtt10, latency.rtt50
+    );
+    let (nominal, way) = (&report.added_latency_nominal_ms_p50, &report.round_trip_ms_p50);
+    table += &format!(
+        "  round trips as measured by pings: {:.2} and {:.2} ms beyond {:.2} ms; by the nominal ones {:.2} and {:.2} ms were added\n",
+        way.rtt10, way.rtt50, report.ping_ms_p50, nominal.rtt10, nominal.rtt50
     );
     table += &format!(
         "{} at once, key server 1 s away: {} served in {:.1} s, {} waiting at most, threads {} idle and {} at most, \

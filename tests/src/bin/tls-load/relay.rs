@@ -1,60 +1,82 @@
 //! A long way in user space: what comes in at one side leaves at the other `delay_ms=` later, in order and without a limit on
 //! how much is under way.
+//!
+//! Each direction has a thread that reads and one that writes when it is time, by the kernel's timers: an asynchronous runtime
+//! rounds up to whole milliseconds, in both directions of each round trip, which is more than what is measured.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU64;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use anyhow::{Context, Result};
+use rustix::thread::{ClockId, clock_nanosleep_absolute, set_current_timer_slack};
+use rustix::time::{Timespec, clock_gettime};
 
 use super::Words;
 
-/// Relays from `listen=` to `to=`.
-pub(crate) async fn run(words: &Words) -> Result<()> {
+/// Read at once: more than what an edge writes in one go.
+const PIECE: usize = 64 << 10;
+
+/// Relays from `listen=` to `to=`, until it is ended.
+pub(crate) fn run(words: &Words) -> Result<()> {
     let (listen, to): (SocketAddr, SocketAddr) = (words.get("listen")?, words.get("to")?);
     let delay = Duration::from_micros((words.get::<f64>("delay_ms")? * 1e3) as u64);
-    let listener = TcpListener::bind(listen).await?;
-    loop {
-        let (near, _) = listener.accept().await?;
-        tokio::spawn(async move {
-            let far = TcpStream::connect(to).await?;
-            near.set_nodelay(true)?;
-            far.set_nodelay(true)?;
-            let (near_in, near_out) = near.into_split();
-            let (far_in, far_out) = far.into_split();
-            let there = tokio::spawn(way(near_in, far_out, delay));
-            let _ = way(far_in, near_out, delay).await;
-            there.abort();
-            std::io::Result::Ok(())
-        });
+    let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
+    for near in listener.incoming().flatten() {
+        // Who only looked whether somebody listens is gone; what cannot be joined is closed at both ends.
+        if let Ok(far) = TcpStream::connect(to) {
+            let _ = join(near, far, delay);
+        }
+    }
+    Ok(())
+}
+
+fn join(near: TcpStream, far: TcpStream, delay: Duration) -> std::io::Result<()> {
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    for (from, to) in [(near.try_clone()?, far.try_clone()?), (far, near)] {
+        let (put, take) = channel();
+        thread::spawn(move || read(from, delay, &put));
+        thread::spawn(move || write(to, &take));
+    }
+    Ok(())
+}
+
+/// Reads, and says when each piece is due at the other end.
+fn read(mut from: TcpStream, delay: Duration, put: &Sender<(Instant, Vec<u8>)>) {
+    let mut buffer = vec![0; PIECE];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        let piece = buffer.get(..count).unwrap_or_default().to_vec();
+        if put.send((Instant::now() + delay, piece)).is_err() {
+            return;
+        }
     }
 }
 
-async fn way(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin + Send + 'static,
-    delay: Duration,
-) -> std::io::Result<()> {
-    let (put, mut take) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-    let leaving = tokio::spawn(async move {
-        while let Some((due, bytes)) = take.recv().await {
-            sleep_until(due).await;
-            to.write_all(&bytes).await?;
-        }
-        to.shutdown().await
-    });
-    loop {
-        let mut bytes = vec![0; 64 << 10];
-        let n = from.read(&mut bytes).await?;
-        if n == 0 {
+fn write(mut to: TcpStream, take: &Receiver<(Instant, Vec<u8>)>) {
+    // The kernel may otherwise be 50 us late, to wake several at once.
+    let _ = set_current_timer_slack(NonZeroU64::new(1));
+    while let Ok((due, piece)) = take.recv() {
+        sleep_until(due);
+        if to.write_all(&piece).is_err() {
             break;
         }
-        bytes.truncate(n);
-        let _ = put.send((Instant::now() + delay, bytes));
     }
-    drop(put);
-    leaving.await?
+    // The other side has ended: the reader of this side ends with it.
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+fn sleep_until(due: Instant) {
+    let left = due.saturating_duration_since(Instant::now());
+    let now = clock_gettime(rustix::time::ClockId::Monotonic);
+    let nanos = now.tv_nsec + i64::from(left.subsec_nanos());
+    let until = Timespec {
+        tv_sec: now.tv_sec + left.as_secs() as i64 + nanos / 1_000_000_000,
+        tv_nsec: nanos % 1_000_000_000,
+    };
+    // Absolute, so that an interruption costs nothing.
+    while clock_nanosleep_absolute(ClockId::Monotonic, &until) == Err(rustix::io::Errno::INTR) {}
 }

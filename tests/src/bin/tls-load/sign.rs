@@ -1,5 +1,6 @@
-//! An edge that has one key server sign without a pause: `count=` transcripts, `window=` of them under way. The frames are those
-//! of docs/keyless.md, written here once more: the bench needs no part of the daemon to be built.
+//! An edge that has one key server sign without a pause: `count=` transcripts, `window=` of them under way; or that asks it for
+//! life, to tell how far away it is. The frames are those of docs/keyless.md, written here once more: the bench needs no part of
+//! the daemon to be built.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::Words;
 
@@ -19,11 +21,12 @@ use super::Words;
 const LENGTH: u32 = 8 + 1 + 32 + 2 + 32;
 const SIGN_TLS13: u8 = 1;
 const SIGNATURE: u8 = 0x81;
+/// Behind the length: id, op, no key.
+const PING_LENGTH: u32 = 8 + 1 + 32;
+const PING: u8 = 10;
+const PONG: u8 = 0x80;
 
-/// Signs, and says how long it took.
-pub(crate) async fn sign(words: &Words) -> Result<Value> {
-    let (count, window): (u64, u64) = (words.get("count")?, words.get("window")?);
-    let key = id(&words.get::<String>("id")?)?;
+async fn connect(words: &Words) -> Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(words.get::<PathBuf>("ca")?)?)?;
     let chain = vec![CertificateDer::from_pem_file(words.get::<PathBuf>("certificate")?)?];
@@ -35,7 +38,39 @@ pub(crate) async fn sign(words: &Words) -> Result<Value> {
     let stream = TcpStream::connect(words.get::<std::net::SocketAddr>("target")?).await?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(words.get::<String>("host")?)?;
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
+}
+
+/// The median time of `count=` pings, one after the other: what the way to the key server takes, and nothing of keys.
+pub(crate) async fn ping(words: &Words) -> Result<Value> {
+    let count: u64 = words.get("count")?;
+    let mut stream = connect(words).await?;
+    let begin = Instant::now();
+    let mut took = Vec::new();
+    for id in 1..=count {
+        let mut query = Vec::new();
+        query.extend(PING_LENGTH.to_be_bytes());
+        query.extend(id.to_be_bytes());
+        query.push(PING);
+        query.extend([0; 32]);
+        let start = Instant::now();
+        stream.write_all(&query).await?;
+        stream.flush().await?;
+        let mut reply = [0; 4 + 9];
+        stream.read_exact(&mut reply).await?;
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+        ensure!(reply.ends_with(&[PONG]), "the key server answers {reply:?}");
+    }
+    took.sort_by(f64::total_cmp);
+    let p50 = took.get(took.len() / 2).copied().unwrap_or_default();
+    Ok(json!({ "ok": count, "failed": 0, "error": null, "seconds": begin.elapsed().as_secs_f64(), "p50_ms": p50 }))
+}
+
+/// Signs, and says how long it took.
+pub(crate) async fn sign(words: &Words) -> Result<Value> {
+    let (count, window): (u64, u64) = (words.get("count")?, words.get("window")?);
+    let key = id(&words.get::<String>("id")?)?;
+    let mut stream = connect(words).await?;
     let start = Instant::now();
     let (mut sent, mut answered) = (0, 0);
     let mut bytes = Vec::new();

@@ -45,7 +45,8 @@ pub(super) struct World {
     _relays: Vec<Process>,
     edge_address: SocketAddr,
     nginx_address: SocketAddr,
-    keyserver_address: SocketAddr,
+    /// Where edges find the key server: itself, and the relays before it.
+    ways: Vec<(&'static str, SocketAddr)>,
     directory: PathBuf,
     load_core: usize,
     load: PathBuf,
@@ -85,7 +86,7 @@ impl World {
         let mut keyserver = Process::spawn(&mut command, &directory.join("keyserver.log"))?;
         keyserver.wait_port(keyserver_address, START)?;
 
-        let (mut relays, mut entries) = (Vec::new(), String::new());
+        let (mut relays, mut ways, mut entries) = (Vec::new(), Vec::new(), String::new());
         for (place, delay) in PLACES {
             let mut address = keyserver_address;
             match delay {
@@ -105,6 +106,7 @@ impl World {
                     relays.push(relay);
                 }
             }
+            ways.push((place, address));
             entries += &keys.entry(place, address);
         }
 
@@ -119,7 +121,7 @@ impl World {
             _relays: relays,
             edge_address,
             nginx_address,
-            keyserver_address,
+            ways,
             directory,
             load_core: plan.load_core,
             load,
@@ -218,6 +220,28 @@ impl World {
         Ok(line.context("no such metric")?.trim().parse()?)
     }
 
+    /// Median milliseconds of one ping of the key server at a time, by the way of `place`.
+    pub(super) fn ping(&self, place: &str, count: usize) -> Result<f64> {
+        let mut command = self.client("ping", place)?;
+        Ok(Run::parse(&load::output(command.arg(format!("count={count}")))?)?.p50_ms)
+    }
+
+    /// A client of the key server, with the edge's certificate.
+    fn client(&self, role: &str, place: &str) -> Result<Command> {
+        let way = self.ways.iter().find(|(name, _)| *name == place);
+        let (_, address) = way.with_context(|| format!("no way to {place}"))?;
+        let file = |name: &str| self.directory.join("keyserver").join(name).display().to_string();
+        let mut command = pinned(self.load_core, &self.load);
+        command
+            .arg(role)
+            .arg(format!("target={address}"))
+            .arg(format!("host={}", edge_testbed::keys::NAME))
+            .arg(format!("ca={}", file("ca.pem")))
+            .arg(format!("certificate={}", file("edge.pem")))
+            .arg(format!("key={}", file("edge.key")));
+        Ok(command)
+    }
+
     /// P-256 signatures per CPU-second of the key server, asked for on one connection without a pause.
     pub(super) fn signatures(&self, count: usize) -> Result<f64> {
         let mut list = Command::new(&self.keyserver_binary);
@@ -229,18 +253,9 @@ impl World {
             .find_map(|line| line.strip_prefix("p256\t")?.rsplit('\t').next())
             .context("the key server has no key p256")?
             .to_owned();
-        let keys = self.directory.join("keyserver");
-        let file = |name: &str| keys.join(name).display().to_string();
-        let mut command = pinned(self.load_core, &self.load);
+        let mut command = self.client("sign", "keys0")?;
         command
-            .arg("sign")
-            .arg(format!("target={}", self.keyserver_address))
-            .arg(format!("host={}", edge_testbed::keys::NAME))
-            .args([
-                format!("ca={}", file("ca.pem")),
-                format!("certificate={}", file("edge.pem")),
-            ])
-            .args([format!("key={}", file("edge.key")), format!("id={id}")])
+            .arg(format!("id={id}"))
             .arg(format!("count={count}"))
             .arg("window=256");
         let before = process::cpu_time(self.keyserver.id())?;
