@@ -8,6 +8,7 @@ mod bench;
 mod build_ebpf;
 mod build_js;
 mod build_workers;
+mod conform;
 mod demo;
 mod layers;
 mod lint;
@@ -50,6 +51,9 @@ enum Command {
     /// Measure against a peer on this machine
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Run a program that looks for mistakes in servers against the edge
+    #[command(subcommand)]
+    Conform(conform::Conform),
     /// Write the man page and shell completions of `edge` to target/man
     Man(man::Man),
 }
@@ -77,6 +81,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Lint(lint) => lint::run(&lint),
         Command::Layers(layers) => layers::run(&layers),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Conform(conform) => conform::run(&conform),
         Command::Man(man) => man::run(&man),
     }
 }
@@ -90,7 +95,8 @@ mod tests {
     #[test]
     fn the_commands_that_others_call_by_name_parse() {
         use workspace::{
-            BUILD_EBPF, BUILD_JS, BUILD_WORKERS, SETUP_BENCH, SETUP_BUILD, SETUP_LEGACY, SETUP_LINT, SETUP_TEST,
+            BUILD_EBPF, BUILD_JS, BUILD_WORKERS, SETUP_BENCH, SETUP_BUILD, SETUP_CONFORM, SETUP_LEGACY, SETUP_LINT,
+            SETUP_TEST,
         };
         Cli::command().debug_assert();
         for words in [
@@ -100,6 +106,7 @@ mod tests {
             SETUP_BENCH,
             SETUP_BUILD,
             SETUP_LEGACY,
+            SETUP_CONFORM,
             SETUP_LINT,
             SETUP_TEST,
         ] {

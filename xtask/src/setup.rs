@@ -45,6 +45,8 @@ pub(crate) enum Purpose {
     Bench,
     /// Feature `legacy-rsa` and `cargo xtask test --legacy-rsa`
     Legacy,
+    /// `cargo xtask conform`
+    Conform,
 }
 
 /// A program that comes in a package.
@@ -55,13 +57,13 @@ struct Tool {
 }
 
 const TOOLS: &[Tool] = {
-    use Purpose::{Bench, Build, Legacy, Lint, Test};
+    use Purpose::{Bench, Build, Conform, Legacy, Lint, Test};
     &[
         tool("cc", "gcc", &[Build]),
         tool("make", "make", &[Build]),
-        tool("ip", "iproute2", &[Test, Bench]),
+        tool("ip", "iproute2", &[Test, Bench, Conform]),
         tool("curl", "curl", &[Test, Bench]),
-        tool("openssl", "openssl", &[Test, Bench, Legacy]),
+        tool("openssl", "openssl", &[Test, Bench, Conform, Legacy]),
         tool("python3", "python3", &[Test]),
         tool("taskset", "util-linux", &[Bench]),
         tool("nginx", "nginx-light", &[Bench]),
@@ -76,6 +78,7 @@ const TOOLS: &[Tool] = {
         tool("git", "git", &[Lint, Legacy]),
         tool("cmake", "cmake", &[Lint, Legacy]),
         tool("c++", "g++", &[Lint, Legacy]),
+        tool("testssl", "testssl.sh", &[Conform]),
     ]
 };
 
