@@ -101,6 +101,8 @@ const NOT_IN_KEYSERVER: &[&str] = &[
     "aya",
     "boring",
     "brotli",
+    // Off unless it is asked for.
+    "cryptoki",
     "foyer",
     "h2",
     "h3",

@@ -74,6 +74,7 @@ const TOOLS: &[Tool] = {
         tool("ethtool", "ethtool", &[Bench]),
         tool("xdp-filter", "xdp-tools", &[Bench]),
         tool("npm", "npm", &[Bench]),
+        tool("softhsm2-util", "softhsm2", &[Test]),
         // BoringSSL's; its libclang comes with the clang of the JavaScript engine. Lints look at every feature.
         tool("git", "git", &[Lint, Legacy]),
         tool("cmake", "cmake", &[Lint, Legacy]),

@@ -18,6 +18,9 @@ pub(crate) struct Test {
     /// Only the tests of feature `legacy-rsa`, which the other runs leave out
     #[arg(long, conflicts_with_all = ["faults", "arguments"])]
     legacy_rsa: bool,
+    /// Only the key server's tests with keys in a token (SoftHSM), in the lean build with that feature
+    #[arg(long, conflicts_with_all = ["arguments", "faults", "legacy_rsa"])]
+    pkcs11: bool,
     /// Arguments for `cargo test`, for example `-p edge-userspace` or `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -50,6 +53,20 @@ pub(crate) fn run(test: &Test) -> Result<()> {
             workspace::BUILD_JS,
             workspace::BUILD_WORKERS,
         ])?;
+    }
+    if test.pkcs11 {
+        let mut command = workspace::cargo_command();
+        command
+            .args(["test", "-p", "edge-userspace", "--no-default-features"])
+            .args([
+                "--features",
+                "keyserver,pkcs11",
+                "--lib",
+                "--test",
+                "keyserver",
+                "pkcs11",
+            ]);
+        return workspace::run(&mut command);
     }
     // Tests start the daemon, the demo origin and this program, which `cargo test` alone would not all build.
     workspace::build_binaries(Profile::Dev)?;

@@ -18,7 +18,7 @@ use super::ephemeral::Kept;
 use super::lane::Job;
 use super::serve::Shared;
 use super::task::{self, Step};
-use super::wire::{Answer, ErrorCode, KeyId, KeyInfo, KeyKind, LENGTH, MAX_QUERY, Op, PAGE, Query, Reply, Request};
+use super::wire::{Answer, ErrorCode, KeyId, KeyInfo, LENGTH, MAX_QUERY, Op, PAGE, Query, Reply, Request};
 use crate::base::shutdown::{Phase, Shutdown};
 
 /// Quick queries done in one turn: a few hundred microseconds, after which others get the thread.
@@ -298,7 +298,7 @@ impl Connection {
         };
         let id = query.id;
         // Before an ephemeral key is made for it.
-        let slow = key.kind == KeyKind::Rsa
+        let slow = key.is_slow()
             && matches!(
                 op,
                 Op::SignTls13 | Op::SignTls12 | Op::KxSignTls12 | Op::RsaMaster | Op::RsaPremaster

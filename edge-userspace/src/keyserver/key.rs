@@ -1,7 +1,8 @@
 //! One private key: what it is, what it may be called, and what it does. Made by `store` from a file, used by `serve` and the
-//! lanes. The library wipes its memory when the last reference goes.
+//! lanes. The library wipes its memory when the last reference goes; a key behind PKCS#11 never was in it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
@@ -11,6 +12,7 @@ use aws_lc_rs::signature::{
     Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384,
     RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
 };
+use zeroize::Zeroizing;
 
 use super::pem::{self, Form, PemError};
 use super::rsa::Decryptor;
@@ -33,10 +35,12 @@ enum Material {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
     Rsa(Box<(RsaKeyPair, Decryptor)>),
+    #[cfg(feature = "pkcs11")]
+    Token(Box<super::pkcs11::TokenKey>),
 }
 
 /// Why a file's key cannot be used. The operator's fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum KeyError {
     /// Not read that far.
     #[error("{0}")]
@@ -50,6 +54,14 @@ pub(super) enum KeyError {
     /// The library could not write the public key.
     #[error("its public key cannot be told")]
     Public,
+    /// Not found or not usable behind PKCS#11.
+    #[cfg(feature = "pkcs11")]
+    #[error("{0}")]
+    Token(Box<super::pkcs11::TokenError>),
+    /// The feature is off.
+    #[cfg(not(feature = "pkcs11"))]
+    #[error("this build has no PKCS#11; build it with --features keyserver,pkcs11")]
+    NoPkcs11,
 }
 
 /// [`PemError`] outside this room's walls.
@@ -57,10 +69,21 @@ pub(super) enum KeyError {
 #[error("{0}")]
 pub(super) struct PemFault(#[from] PemError);
 
-/// The library failed; no input makes it.
+/// The library failed, or the token; no input makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the key cannot be used this way")]
 pub(super) struct Failed;
+
+impl KeyError {
+    /// Whether the key may be there at the next look, with nothing changed in its file.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            #[cfg(feature = "pkcs11")]
+            Self::Token(error) => error.passes(),
+            _ => false,
+        }
+    }
+}
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,10 +108,45 @@ impl Key {
         })
     }
 
+    /// The key in a token that a `*.pkcs11` file's text speaks of; paths in it are relative to `directory`.
+    ///
+    /// # Errors
+    /// Why it cannot be used, with the mend.
+    #[cfg(feature = "pkcs11")]
+    pub(super) fn in_token(name: &str, text: &[u8], directory: &Path) -> Result<Self, KeyError> {
+        let found = super::pkcs11::TokenKey::find(text, directory).map_err(|error| KeyError::Token(Box::new(error)))?;
+        Ok(Self {
+            name: name.into(),
+            id: KeyId::of_spki(&found.spki),
+            spki: found.spki,
+            kind: found.kind,
+            material: Material::Token(Box::new(found.key)),
+        })
+    }
+
+    /// Says that this build cannot.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(feature = "pkcs11"))]
+    pub(super) fn in_token(_: &str, _: &[u8], _: &Path) -> Result<Self, KeyError> {
+        Err(KeyError::NoPkcs11)
+    }
+
+    /// Whether its operations take long: they belong to the lane.
+    pub(super) fn is_slow(&self) -> bool {
+        match &self.material {
+            Material::Ecdsa(_) | Material::Ed25519(_) => false,
+            Material::Rsa(_) => true,
+            #[cfg(feature = "pkcs11")]
+            Material::Token(_) => true,
+        }
+    }
+
     /// Signs `message` as `scheme` says: ECDSA in DER, the others as they are.
     ///
     /// # Errors
-    /// The scheme is not the key's; callers have checked that.
+    /// The scheme is not the key's; callers have checked that. Or the key's token fails.
     pub(super) fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>, Failed> {
         if !self.kind.schemes().contains(&scheme) {
             return Err(Failed);
@@ -104,11 +162,44 @@ impl Key {
                     .sign(encoding, &random, message, &mut signature)
                     .map(|()| signature)
             }
+            #[cfg(feature = "pkcs11")]
+            Material::Token(key) => return key.sign(scheme, message).map_err(|error| self.failed(&error)),
         }
         .map_err(|_| Failed)
     }
 
-    /// The RSA private operation; `None` for other kinds.
+    /// Bytes of the modulus of an RSA key; `None` for other kinds.
+    pub(super) fn modulus(&self) -> Option<usize> {
+        match &self.material {
+            Material::Rsa(key) => Some(key.1.bytes()),
+            Material::Ecdsa(_) | Material::Ed25519(_) => None,
+            #[cfg(feature = "pkcs11")]
+            Material::Token(key) => key.modulus(),
+        }
+    }
+
+    /// The RSA private operation, as [`Decryptor::raw`] does it.
+    ///
+    /// # Errors
+    /// The key is of another kind, or its token fails.
+    pub(super) fn raw(&self, ciphertext: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Failed> {
+        match &self.material {
+            Material::Rsa(key) => Ok(key.1.raw(ciphertext)),
+            Material::Ecdsa(_) | Material::Ed25519(_) => Err(Failed),
+            #[cfg(feature = "pkcs11")]
+            Material::Token(key) => key.raw(ciphertext).map_err(|error| self.failed(&error)),
+        }
+    }
+
+    /// Says it to the operator: the edge is only told that the server failed.
+    #[cfg(feature = "pkcs11")]
+    fn failed(&self, error: &super::pkcs11::TokenError) -> Failed {
+        tracing::error!(target: "edge::keyserver", key = &*self.name, %error, "a token failed");
+        Failed
+    }
+
+    /// The RSA private operation of a key in memory.
+    #[cfg(test)]
     pub(super) fn decryptor(&self) -> Option<&Decryptor> {
         match &self.material {
             Material::Rsa(key) => Some(&key.1),

@@ -25,6 +25,8 @@ mod lane;
 mod metrics;
 #[cfg(feature = "keyserver")]
 mod pem;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 #[cfg(feature = "keyserver")]
 mod premaster;
 #[cfg(feature = "keyserver")]

@@ -203,6 +203,19 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_sched_yield,
     libc::SYS_sigaltstack,
     libc::SYS_tgkill,
+    // Modules of PKCS#11 that keep their tokens in files (SoftHSM): they lock them, and write on login.
+    #[cfg(feature = "pkcs11")]
+    libc::SYS_fdatasync,
+    #[cfg(feature = "pkcs11")]
+    libc::SYS_flock,
+    #[cfg(feature = "pkcs11")]
+    libc::SYS_fsync,
+    #[cfg(feature = "pkcs11")]
+    libc::SYS_ftruncate,
+    #[cfg(feature = "pkcs11")]
+    libc::SYS_geteuid,
+    #[cfg(feature = "pkcs11")]
+    libc::SYS_getuid,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
     #[cfg(target_arch = "x86_64")]

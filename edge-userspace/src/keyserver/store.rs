@@ -16,6 +16,8 @@ use super::wire::KeyId;
 
 /// The largest file that is read.
 const FILE: u64 = 64 << 10;
+/// How files end that say where in a token a key is.
+const PKCS11: &str = "pkcs11";
 /// The most files that are looked at.
 const FILES: usize = 100_000;
 
@@ -243,7 +245,7 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
         let path = entry?.path();
         if path
             .extension()
-            .is_some_and(|ending| ending == "pem" || ending == "key")
+            .is_some_and(|ending| ending == "pem" || ending == "key" || ending == PKCS11)
         {
             files.push(path);
         }
@@ -295,10 +297,18 @@ fn read(path: &Path, before: Option<Stamp>) -> Result<Option<(Stamp, Key)>, Faul
         }
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    match Key::from_pem(&name, text.get(..length).unwrap_or_default()) {
+    let text = text.get(..length).unwrap_or_default();
+    let token = path.extension().is_some_and(|ending| ending == PKCS11);
+    let key = if token {
+        Key::in_token(&name, text, path.parent().unwrap_or(Path::new("")))
+    } else {
+        Key::from_pem(&name, text)
+    };
+    match key {
         Ok(key) => Ok(Some((stamp, key))),
         Err(error) => Err((
-            Some(stamp),
+            // What may pass is tried again without the file's change.
+            Some(stamp).filter(|_| !error.passes()),
             StoreError::Key {
                 path: path_owned(),
                 error,

@@ -140,9 +140,9 @@ impl Task {
 /// The premaster or master secret of a static-RSA handshake. The same work is done, and an answer of the same form given,
 /// whatever is inside `encrypted`.
 fn decrypt(key: &Key, version: u16, encrypted: &Ciphertext, seed: Option<&Seed>) -> Result<Answer, ErrorCode> {
-    let decryptor = key.decryptor().ok_or(ErrorCode::Mismatch)?;
+    let modulus = key.modulus().ok_or(ErrorCode::Mismatch)?;
     // Known to who sent it, and to everybody who saw the certificate.
-    if encrypted.bytes().len() != decryptor.bytes() {
+    if encrypted.bytes().len() != modulus {
         return Err(ErrorCode::Malformed);
     }
     // Before decryption, so that its cost is paid in every case.
@@ -150,7 +150,7 @@ fn decrypt(key: &Key, version: u16, encrypted: &Ciphertext, seed: Option<&Seed>)
     SystemRandom::new()
         .fill(random.as_mut_slice())
         .map_err(|_| ErrorCode::Internal)?;
-    let premaster = match decryptor.raw(encrypted.bytes()) {
+    let premaster = match key.raw(encrypted.bytes()).map_err(|_| ErrorCode::Internal)? {
         Some(block) => premaster::select(&block, version, &random),
         // No number below the modulus: the sender knows that, and learns nothing from the time.
         None => random,

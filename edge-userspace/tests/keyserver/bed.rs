@@ -102,6 +102,11 @@ pub(crate) fn key(kind: &'static rcgen::SignatureAlgorithm) -> (String, KeyId) {
 impl Bed {
     /// Starts a server with these keys (file, PEM) and this text behind the parts of its configuration that every test has.
     pub(crate) fn start(keys: &[(&str, &str)], text: &str) -> Self {
+        Self::start_with(keys, text, None)
+    }
+
+    /// With a variable in its environment.
+    pub(crate) fn start_with(keys: &[(&str, &str)], text: &str, variable: Option<(&str, &Path)>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let authority = Authority::new();
@@ -142,6 +147,7 @@ impl Bed {
         bed.child = Command::new(env!("CARGO_BIN_EXE_edge-keyserver"))
             .args(["run", "--log-format", "json", "--config"])
             .arg(bed.path("keyserver.toml"))
+            .envs(variable)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()

@@ -10,4 +10,6 @@ mod bed;
 mod faults;
 mod life;
 mod ops;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod refusals;

@@ -30,7 +30,7 @@ fn verify(info: &KeyInfo, scheme: Scheme, message: &[u8], signed: &[u8]) {
         .unwrap_or_else(|_| panic!("{scheme} does not verify"));
 }
 
-async fn keys(client: &mut Client) -> Vec<KeyInfo> {
+pub(crate) async fn keys(client: &mut Client) -> Vec<KeyInfo> {
     match client.ask(KeyId::NONE, Request::List).await {
         Answer::Keys { more: false, keys } => keys,
         other => panic!("{other:?}"),
@@ -55,6 +55,41 @@ fn ephemeral(group: Group) -> (EphemeralPrivateKey, Share) {
 fn agree(private: EphemeralPrivateKey, share: &Share) -> Vec<u8> {
     let peer = UnparsedPublicKey::new(ring_group(share.group()), share.bytes());
     agreement::agree_ephemeral(private, &peer, <[u8]>::to_vec).unwrap()
+}
+
+/// Has each key sign by each of its schemes, and verifies what comes back.
+pub(crate) async fn every_signature(client: &mut Client, keys: &[KeyInfo]) {
+    let spaces = [&[0x20; 64][..], b"TLS 1.3, server CertificateVerify\0"].concat();
+    let (client_random, server_random) = ([1; 32], [2; 32]);
+    for key in keys {
+        assert_eq!(key.ops, key.kind.ops());
+        for scheme in key.kind.schemes().iter().copied() {
+            for hash in [&[7; 32][..], &[8; 48]] {
+                let transcript = Transcript::new(hash).unwrap();
+                match client.ask(key.id(), Request::SignTls13 { scheme, transcript }).await {
+                    Answer::Signature(signed) if scheme.is_tls13() => {
+                        verify(key, scheme, &[&spaces, hash].concat(), &signed);
+                    }
+                    Answer::Error(ErrorCode::Mismatch) if !scheme.is_tls13() => {}
+                    other => panic!("{scheme}: {other:?}"),
+                }
+            }
+            let (_, share) = ephemeral(Group::Secp256r1);
+            let mut params = vec![3, 0, 0x17, 65];
+            params.extend(share.bytes());
+            let message = [&client_random[..], &server_random, &params].concat();
+            let request = Request::SignTls12 {
+                scheme,
+                client_random,
+                server_random,
+                share,
+            };
+            match client.ask(key.id(), request).await {
+                Answer::Signature(signed) => verify(key, scheme, &message, &signed),
+                other => panic!("{scheme}: {other:?}"),
+            }
+        }
+    }
 }
 
 /// Every kind of key, in every form of file, with every scheme: what comes back is a signature over what RFC 8446 section
@@ -84,37 +119,7 @@ fn signatures() {
         let mut found: Vec<KeyKind> = keys.iter().map(|key| key.kind).collect();
         found.sort();
         assert_eq!(found, kinds);
-        let spaces = [&[0x20; 64][..], b"TLS 1.3, server CertificateVerify\0"].concat();
-        let (client_random, server_random) = ([1; 32], [2; 32]);
-        for key in &keys {
-            assert_eq!(key.ops, key.kind.ops());
-            for scheme in key.kind.schemes().iter().copied() {
-                for hash in [&[7; 32][..], &[8; 48]] {
-                    let transcript = Transcript::new(hash).unwrap();
-                    match client.ask(key.id(), Request::SignTls13 { scheme, transcript }).await {
-                        Answer::Signature(signed) if scheme.is_tls13() => {
-                            verify(key, scheme, &[&spaces, hash].concat(), &signed);
-                        }
-                        Answer::Error(ErrorCode::Mismatch) if !scheme.is_tls13() => {}
-                        other => panic!("{scheme}: {other:?}"),
-                    }
-                }
-                let (_, share) = ephemeral(Group::Secp256r1);
-                let mut params = vec![3, 0, 0x17, 65];
-                params.extend(share.bytes());
-                let message = [&client_random[..], &server_random, &params].concat();
-                let request = Request::SignTls12 {
-                    scheme,
-                    client_random,
-                    server_random,
-                    share,
-                };
-                match client.ask(key.id(), request).await {
-                    Answer::Signature(signed) => verify(key, scheme, &message, &signed),
-                    other => panic!("{scheme}: {other:?}"),
-                }
-            }
-        }
+        every_signature(&mut client, &keys).await;
         assert_eq!(client.ask(KeyId::NONE, Request::Ping).await, Answer::Pong);
     });
     assert!(bed.metric("edge_keyserver_queries_total{op=\"sign-tls12\",outcome=\"done\"}") >= 14.0);
@@ -194,6 +199,57 @@ fn key_exchange() {
     });
 }
 
+/// What comes of an encrypted premaster secret, in every form of the answer.
+pub(crate) async fn premasters(client: &mut Client, key: KeyId, encrypted: &Ciphertext, premaster: &[u8]) {
+    let request = Request::RsaPremaster {
+        version: 0x0303,
+        encrypted: encrypted.clone(),
+    };
+    match client.ask(key, request).await {
+        Answer::Secret(secret) => assert_eq!(secret.expose(), premaster),
+        other => panic!("{other:?}"),
+    }
+    let (random, other) = ([5; 32], [6; 32]);
+    let seeds: [(Seed, &[u8], &[u8]); 2] = [
+        (
+            Seed::Randoms {
+                prf: Prf::Sha256,
+                client: random,
+                server: other,
+            },
+            b"master secret",
+            &[random, other].concat(),
+        ),
+        (
+            Seed::Session(Transcript::Sha256([7; 32])),
+            b"extended master secret",
+            &[7; 32],
+        ),
+    ];
+    for (seed, label, bytes) in seeds {
+        // RFC 5246 section 5: two turns of P_SHA256 make 48 bytes.
+        let hmac_key = hmac::Key::new(hmac::HMAC_SHA256, premaster);
+        let sign = |parts: &[&[u8]]| hmac::sign(&hmac_key, &parts.concat()).as_ref().to_vec();
+        let first = sign(&[label, bytes]);
+        let second = sign(&[&first]);
+        let expected = [sign(&[&first, label, bytes]), sign(&[&second, label, bytes])].concat();
+        let request = |version| Request::RsaMaster {
+            version,
+            seed,
+            encrypted: encrypted.clone(),
+        };
+        match client.ask(key, request(0x0303)).await {
+            Answer::Secret(secret) => assert_eq!(secret.expose(), &expected[..48]),
+            other => panic!("{other:?}"),
+        }
+        // A premaster of another version is not taken, and nobody is told.
+        match client.ask(key, request(0x0302)).await {
+            Answer::Secret(secret) => assert_ne!(secret.expose(), &expected[..48]),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Old devices: the master secret that a client derives by itself is the one that the key server gives.
 #[test]
 fn static_rsa() {
@@ -205,53 +261,7 @@ fn static_rsa() {
     block_on(async {
         let mut client = bed.connect().await;
         let key = keys(&mut client).await[0].id();
-        let request = Request::RsaPremaster {
-            version: 0x0303,
-            encrypted: encrypted.clone(),
-        };
-        match client.ask(key, request).await {
-            Answer::Secret(secret) => assert_eq!(secret.expose(), premaster),
-            other => panic!("{other:?}"),
-        }
-        let (random, other) = ([5; 32], [6; 32]);
-        let seeds: [(Seed, &[u8], &[u8]); 2] = [
-            (
-                Seed::Randoms {
-                    prf: Prf::Sha256,
-                    client: random,
-                    server: other,
-                },
-                b"master secret",
-                &[random, other].concat(),
-            ),
-            (
-                Seed::Session(Transcript::Sha256([7; 32])),
-                b"extended master secret",
-                &[7; 32],
-            ),
-        ];
-        for (seed, label, bytes) in seeds {
-            // RFC 5246 section 5: two turns of P_SHA256 make 48 bytes.
-            let hmac_key = hmac::Key::new(hmac::HMAC_SHA256, &premaster);
-            let sign = |parts: &[&[u8]]| hmac::sign(&hmac_key, &parts.concat()).as_ref().to_vec();
-            let first = sign(&[label, bytes]);
-            let second = sign(&[&first]);
-            let expected = [sign(&[&first, label, bytes]), sign(&[&second, label, bytes])].concat();
-            let request = |version| Request::RsaMaster {
-                version,
-                seed,
-                encrypted: encrypted.clone(),
-            };
-            match client.ask(key, request(0x0303)).await {
-                Answer::Secret(secret) => assert_eq!(secret.expose(), &expected[..48]),
-                other => panic!("{other:?}"),
-            }
-            // A premaster of another version is not taken, and nobody is told.
-            match client.ask(key, request(0x0302)).await {
-                Answer::Secret(secret) => assert_ne!(secret.expose(), &expected[..48]),
-                other => panic!("{other:?}"),
-            }
-        }
+        premasters(&mut client, key, &encrypted, &premaster).await;
         let short = Ciphertext::new(&[1; 300]).unwrap();
         let request = Request::RsaPremaster {
             version: 0x0303,

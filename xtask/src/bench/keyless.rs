@@ -35,9 +35,25 @@ pub(crate) struct BenchKeyless {
     /// Take the unoptimised build: shows that the bench works, never how fast edge is
     #[arg(long)]
     dev: bool,
+    /// Only this part: prints its figures, and leaves keyless.json as it is
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Where configurations, logs and keyless.json go, instead of target/bench
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
+}
+
+/// A part that can be measured alone.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Part {
+    /// Handshakes per CPU-second
+    Rates,
+    /// Time added by the way to the key server
+    Latency,
+    /// Ten thousand at once
+    Inflight,
+    /// The key server's signatures
+    Signatures,
 }
 
 /// How long, how often.
@@ -48,6 +64,7 @@ struct Effort {
     /// Handshakes for one median of latency.
     latencies: usize,
     waiting: usize,
+    signatures: usize,
 }
 
 #[derive(Serialize)]
@@ -137,6 +154,7 @@ pub(crate) fn run(bench: &BenchKeyless) -> Result<()> {
             window: 0.5,
             latencies: 15,
             waiting: 1_000,
+            signatures: 20_000,
         }
     } else {
         Effort {
@@ -144,6 +162,7 @@ pub(crate) fn run(bench: &BenchKeyless) -> Result<()> {
             window: 3.0,
             latencies: 200,
             waiting: 10_000,
+            signatures: 200_000,
         }
     };
     let (load_core, server_core) = cores()?;
@@ -157,6 +176,16 @@ pub(crate) fn run(bench: &BenchKeyless) -> Result<()> {
         server_core,
         profile,
     })?;
+    if let Some(part) = bench.only {
+        let json = match part {
+            Part::Rates => serde_json::to_string_pretty(&rates(&world, &effort)?),
+            Part::Latency => serde_json::to_string_pretty(&distances(&world, &effort)?),
+            Part::Inflight => serde_json::to_string_pretty(&world.flood(effort.waiting)?),
+            Part::Signatures => serde_json::to_string_pretty(&world.signatures(effort.signatures)?),
+        };
+        println!("{}", json?);
+        return workspace::give_back(&directory);
+    }
     let distances = distances(&world, &effort)?;
     let report = Report {
         quick: bench.quick,
@@ -168,7 +197,7 @@ pub(crate) fn run(bench: &BenchKeyless) -> Result<()> {
         ping_ms_p50: distances.ping,
         hs_per_cpu_s: rates(&world, &effort)?,
         inflight: world.flood(effort.waiting)?,
-        keyserver_sign_per_cpu_s: world.signatures(if bench.quick { 20_000 } else { 200_000 })?,
+        keyserver_sign_per_cpu_s: world.signatures(effort.signatures)?,
         openssl_sign_per_cpu_s: load::openssl_speed(server_core, if bench.quick { 1 } else { 3 })?,
         distance: "a relay in user space stands for the way to the key server (no netem): half the round trip each way",
     };
@@ -273,8 +302,8 @@ fn compare(world: &World, effort: &Effort, name: &str, shake: &Shake, nginx: boo
     })
 }
 
-/// What distance costs.
-#[derive(Default)]
+/// What distance costs, in milliseconds.
+#[derive(Serialize)]
 struct Distances {
     added: Latencies,
     nominal: Latencies,

@@ -168,7 +168,7 @@ impl World {
         let mut command = self.inside.command(program)?;
         command
             .args(["--quiet", "--warnings", "off", "--color", "0", "--nodns", "none"])
-            .args(["--ip", "127.0.0.1", "--assume-http", "--openssl-timeout", "15"])
+            .args(["--ip", "127.0.0.1", "--openssl-timeout", "15"])
             .arg("--openssl")
             .arg(workspace::need("openssl", workspace::SETUP_CONFORM)?)
             .arg("--add-ca")
