@@ -57,6 +57,10 @@ const EXPLAINED: &[(&str, &str)] = &[
         "this run's authority has nowhere to ask about revocation",
     ),
     (
+        "sessionresumption_ticket",
+        "on a busy machine its client of TLS 1.3 leaves before its ticket has come, and then has no session to come back with",
+    ),
+    (
         "security_headers",
         "what a page allows browsers is its site's to say: the edge passes on what origins send and adds none",
     ),
