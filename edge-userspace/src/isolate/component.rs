@@ -43,8 +43,6 @@ pub(super) struct Proxied {
     engine: Engine,
     pre: ProxyPre<Host>,
     idle: Mutex<Vec<Idle>>,
-    /// Held so that other zones find it and share it.
-    _component: Arc<Component>,
 }
 
 struct Idle {
@@ -155,14 +153,13 @@ impl Proxied {
     ///
     /// # Errors
     /// It imports what there is not, or exports no handler: [`Error::Refused`].
-    pub(super) fn new(engine: &Engine, linker: &Linker<Host>, component: Arc<Component>) -> Result<Self, Error> {
-        let pre: InstancePre<Host> = linker.instantiate_pre(&component).map_err(|e| refused(&e))?;
+    pub(super) fn new(engine: &Engine, linker: &Linker<Host>, component: &Component) -> Result<Self, Error> {
+        let pre: InstancePre<Host> = linker.instantiate_pre(component).map_err(|e| refused(&e))?;
         let pre = ProxyPre::new(pre).map_err(|e| refused(&e))?;
         Ok(Self {
             engine: engine.clone(),
             pre,
             idle: Mutex::new(Vec::new()),
-            _component: component,
         })
     }
 

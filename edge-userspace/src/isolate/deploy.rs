@@ -12,6 +12,7 @@ use wasmtime::component::Component;
 use super::artifact::{self, Digest, Sound};
 use super::compile;
 use super::component::Proxied;
+use super::engine::{self, Mapped, Rest};
 use super::error::Error;
 use super::isolates::Isolates;
 use super::js::Script;
@@ -67,12 +68,13 @@ pub struct Status {
 /// A program, and what making it took.
 struct Loaded {
     program: Arc<dyn Program>,
+    code: Arc<dyn Rest>,
     kind: Kind,
     compiled: Duration,
 }
 
 /// Code that is mapped: zones that deploy the same share it.
-pub(super) type Mapped = HashMap<Digest, Weak<Component>>;
+pub(super) type Known = HashMap<Digest, Weak<Mapped<Component>>>;
 
 impl Isolates {
     /// Checks what `zones` want: opens their stores, reads, compiles and links their workers. Blocks, for as long as compiling
@@ -152,11 +154,7 @@ impl Isolates {
         }
         let loaded = self.load(&bytes, digest)?;
         tenant.counts.compiled(loaded.compiled);
-        Ok(Some(Active {
-            program: loaded.program,
-            version: 0,
-            digest: digest.hex(),
-        }))
+        Ok(Some(Active::new(loaded.program, loaded.code, 0, digest.hex())))
     }
 
     fn deployed(&self, tenant: &Tenant) -> Option<Active> {
@@ -180,11 +178,8 @@ impl Isolates {
             return Ok(None);
         };
         let loaded = self.load_version(&directory, version)?;
-        Ok(Some(Active {
-            program: loaded.program,
-            version: version.number,
-            digest: version.digest.clone(),
-        }))
+        let digest = version.digest.clone();
+        Ok(Some(Active::new(loaded.program, loaded.code, version.number, digest)))
     }
 
     fn load_version(&self, directory: &Path, version: &Version) -> Result<Loaded, Error> {
@@ -221,29 +216,33 @@ impl Isolates {
                 self.artifacts.read(digest, kind)?.ok_or_else(none)?
             }
         };
-        let program: Arc<dyn Program> = match kind {
+        let (program, code): (Arc<dyn Program>, Arc<dyn Rest>) = match kind {
             Kind::Component => {
                 let component = self.component(digest, &code)?;
-                Arc::new(Proxied::new(self.engine(), &self.linker, component)?)
+                let program = Proxied::new(self.engine(), &self.linker, component.code())?;
+                (Arc::new(program), component)
             }
             Kind::Script => {
-                let image = super::engine::map_module(self.engine(), &code)?;
-                Arc::new(Script::new(self.engine().clone(), self.scripts.shared(self)?, image)?)
+                let image = engine::map_module(self.engine(), &code)?;
+                let shared = self.scripts.shared(self)?;
+                let program = Script::new(self.engine().clone(), shared, image.code().clone())?;
+                (Arc::new(program), Arc::new(image))
             }
         };
         Ok(Loaded {
             program,
+            code,
             kind,
             compiled,
         })
     }
 
-    fn component(&self, digest: Digest, code: &Sound) -> Result<Arc<Component>, Error> {
+    fn component(&self, digest: Digest, code: &Sound) -> Result<Arc<Mapped<Component>>, Error> {
         let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(component) = mapped.get(&digest).and_then(Weak::upgrade) {
             return Ok(component);
         }
-        let component = super::engine::map(self.engine(), code)?;
+        let component = engine::map(self.engine(), code)?;
         let component = Arc::new(component);
         mapped.retain(|_, component| component.strong_count() > 0);
         mapped.insert(digest, Arc::downgrade(&component));
@@ -289,7 +288,7 @@ impl Isolates {
         let number = versions.add(version, self.config.versions);
         versions.write(&directory, Some(bytes))?;
         tenant.counts.compiled(loaded.compiled);
-        self.activate(&tenant, loaded.program, number, digest.hex());
+        self.activate(&tenant, loaded, number, digest.hex());
         self.prune();
         let version = versions.current().cloned();
         let version = version.ok_or_else(|| Error::Refused("it was removed at once".to_owned()))?;
@@ -319,7 +318,7 @@ impl Isolates {
         let loaded = self.load_version(&directory, &version)?;
         versions.active = version.number;
         versions.write(&directory, None)?;
-        self.activate(&tenant, loaded.program, version.number, version.digest.clone());
+        self.activate(&tenant, loaded, version.number, version.digest.clone());
         Ok(Deployed {
             zone: zone.to_owned(),
             version,
@@ -348,13 +347,10 @@ impl Isolates {
         }
     }
 
-    fn activate(&self, tenant: &Tenant, program: Arc<dyn Program>, version: u64, digest: String) {
+    fn activate(&self, tenant: &Tenant, loaded: Loaded, version: u64, digest: String) {
         tracing::info!(target: "edge::isolate", zone = %tenant.name, version, digest, "activated");
-        tenant.active.store(Some(Arc::new(Active {
-            program,
-            version,
-            digest,
-        })));
+        let active = Active::new(loaded.program, loaded.code, version, digest);
+        tenant.active.store(Some(Arc::new(active)));
     }
 
     /// Removes compiled code that no version of any zone wants.

@@ -2,6 +2,7 @@
 //! the process that compiles. All workers of all zones, whatever their language, share it.
 
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Thread;
@@ -125,11 +126,61 @@ pub(super) fn fingerprint(wasm: &wasmtime::Engine) -> [u8; 32] {
     name
 }
 
+/// Code that is mapped from its file, and whose pages can be had from there again at any time.
+pub(super) struct Mapped<C> {
+    code: C,
+    /// Where it is: alive as long as `code`.
+    at: usize,
+    length: usize,
+}
+
+/// What can give its memory back while nobody runs it.
+pub(super) trait Rest: Send + Sync {
+    /// Gives its pages back to the kernel's cache of the file. The kernel maps a file in large pieces, and all of it by the few
+    /// pages that loading reads, so that thousands of zones hold code that nobody runs.
+    fn rest(&self);
+}
+
+impl<C> Mapped<C> {
+    /// As it was mapped, at rest.
+    fn new(code: C, image: Range<*const u8>) -> Self {
+        let this = Self {
+            code,
+            at: image.start.expose_provenance(),
+            length: image.end.addr().saturating_sub(image.start.addr()),
+        };
+        this.drop_pages();
+        this
+    }
+
+    /// The code.
+    pub(super) fn code(&self) -> &C {
+        &self.code
+    }
+
+    #[expect(unsafe_code, reason = "madvise can change what memory holds")]
+    fn drop_pages(&self) {
+        let at = std::ptr::with_exposed_provenance_mut(self.at);
+        // SAFETY: `map` and `map_module`, which alone make a `Mapped`, map a file privately, and the mapping lives as long as
+        // `code`. Nobody writes to it: wasmtime takes no code with relocations, and changes protections only. So every page
+        // that is dropped comes back from the file as it was, also while it is executed.
+        let dropped = unsafe { rustix::mm::madvise(at, self.length, rustix::mm::Advice::LinuxDontNeed) };
+        // It would have saved memory, no more.
+        let _ = dropped;
+    }
+}
+
+impl<C: Send + Sync> Rest for Mapped<C> {
+    fn rest(&self) {
+        self.drop_pages();
+    }
+}
+
 /// Maps compiled code.
 ///
 /// # Errors
 /// [`Error::Refused`]: it is of another engine.
-pub(super) fn map(engine: &Engine, code: &Sound) -> Result<Component, Error> {
+pub(super) fn map(engine: &Engine, code: &Sound) -> Result<Mapped<Component>, Error> {
     #[expect(
         unsafe_code,
         reason = "wasmtime trusts compiled code; `Sound` is code that this node wrote"
@@ -137,21 +188,25 @@ pub(super) fn map(engine: &Engine, code: &Sound) -> Result<Component, Error> {
     // SAFETY: a `Sound` is a file whose MAC, with a key that only this node has, covers all its bytes, and wasmtime's compiler
     // in a process of this node wrote them. The directory is closed to other users, so nobody changes the mapped file.
     let mapped = unsafe { Component::deserialize_file(&engine.wasm, code.path()) };
-    mapped.map_err(|e| Error::Refused(format!("{e:#}")))
+    let mapped = mapped.map_err(|e| Error::Refused(format!("{e:#}")))?;
+    let image = mapped.image_range();
+    Ok(Mapped::new(mapped, image))
 }
 
 /// Maps the compiled code of a core module.
 ///
 /// # Errors
 /// [`Error::Refused`]: it is of another engine.
-pub(super) fn map_module(engine: &Engine, code: &Sound) -> Result<Module, Error> {
+pub(super) fn map_module(engine: &Engine, code: &Sound) -> Result<Mapped<Module>, Error> {
     #[expect(
         unsafe_code,
         reason = "wasmtime trusts compiled code; `Sound` is code that this node wrote"
     )]
     // SAFETY: as in `map`.
     let mapped = unsafe { Module::deserialize_file(&engine.wasm, code.path()) };
-    mapped.map_err(|e| Error::Refused(format!("{e:#}")))
+    let mapped = mapped.map_err(|e| Error::Refused(format!("{e:#}")))?;
+    let image = mapped.image_range();
+    Ok(Mapped::new(mapped, image))
 }
 
 /// Compiled code of a core module, as the daemon handed it to the process that compiles.
@@ -246,5 +301,52 @@ mod tests {
         let small = wasmtime::Engine::new(&settings(1)).unwrap();
         let large = wasmtime::Engine::new(&settings(16)).unwrap();
         assert_eq!(fingerprint(&small), fingerprint(&large));
+    }
+
+    /// Thousands of zones would hold the memory of code that nobody runs; or code that gave it back would not run again.
+    #[test]
+    fn code_at_rest_holds_no_memory_and_runs_again() {
+        let engine = Engine::new(4).unwrap();
+        // (memory 1) (data (i32.const 8) "*") (func (export "f") (result i32) (i32.load8_u (i32.const 8)))
+        let wasm = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x05\x03\x01\0\x01\x07\x05\x01\x01f\0\0\
+              \x0a\x09\x01\x07\0\x41\x08\x2d\0\0\x0b\x0b\x07\x01\0\x41\x08\x0b\x01*";
+        let state = tempfile::tempdir().unwrap();
+        let artifacts = super::super::artifact::Artifacts::open(state.path(), engine.fingerprint()).unwrap();
+        let digest = super::super::artifact::Digest::of(wasm);
+        let kind = super::super::program::Kind::Script;
+        let code = engine.wasm().precompile_module(wasm).unwrap();
+        artifacts.write(digest, kind, &code).unwrap();
+        let sound = artifacts.read(digest, kind).unwrap().unwrap();
+        let mapped = map_module(&engine, &sound).unwrap();
+        let resident = || {
+            let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let mut ours = false;
+            let mut kilobytes = 0_u64;
+            let mut found = false;
+            for line in maps.lines() {
+                if line.contains(&digest.hex()) {
+                    (ours, found) = (true, true);
+                } else if let Some(rest) = line.strip_prefix("Rss:") {
+                    let size: u64 = rest.trim().trim_end_matches(" kB").parse().unwrap();
+                    kilobytes += if ours { size } else { 0 };
+                    ours = false;
+                }
+            }
+            assert!(found, "mapped from its file");
+            kilobytes
+        };
+        assert_eq!(resident(), 0, "mapped and at rest");
+        for _ in 0..2 {
+            let mut store = wasmtime::Store::new(engine.wasm(), ());
+            store.set_epoch_deadline(1_000);
+            let instance = wasmtime::Instance::new(&mut store, mapped.code(), &[]).unwrap();
+            let f = instance.get_typed_func::<(), i32>(&mut store, "f").unwrap();
+            assert_eq!(f.call(&mut store, ()).unwrap(), 42);
+            mapped.rest();
+            assert_eq!(f.call(&mut store, ()).unwrap(), 42, "also while an instance lives");
+        }
+        mapped.rest();
+        let page = rustix::param::page_size() as u64 / 1024;
+        assert!(resident() <= page, "at most what the instances' slot has of its data");
     }
 }

@@ -10,7 +10,7 @@ use wasmtime::component::Linker;
 
 use super::artifact::{Artifacts, directory};
 use super::component::Host;
-use super::deploy::Mapped;
+use super::deploy::Known;
 use super::engine::Engine;
 use super::error::Error;
 use super::js::Scripts;
@@ -31,7 +31,7 @@ pub struct Isolates {
     pub(super) config: config::isolate::Node,
     pub(super) turns: usize,
     pub(super) artifacts: Artifacts,
-    pub(super) mapped: Mutex<Mapped>,
+    pub(super) mapped: Mutex<Known>,
     pub(super) scripts: Scripts,
     /// Held by whoever changes what is deployed.
     pub(super) busy: Mutex<()>,
@@ -84,12 +84,10 @@ impl Isolates {
         self.tenants.load().get(zone).cloned()
     }
 
-    /// Once a second: instances that nobody wanted go.
+    /// Once a second: instances that nobody wanted go, and the memory of code that nobody runs.
     pub fn tick(&self, now: Instant) {
         for tenant in self.tenants.load().values() {
-            if let Some(active) = tenant.active.load().as_ref() {
-                active.program.sweep(now);
-            }
+            tenant.sweep(now);
         }
     }
 }

@@ -133,6 +133,7 @@ impl Metrics {
             active: self.active.get_or_create_owned(&of),
             compile: self.compile.get_or_create_owned(&of),
             log_lines_dropped: self.log_lines_dropped.get_or_create_owned(&of),
+            begun: AtomicU64::new(0),
             cpu_nanos: AtomicU64::new(0),
             wall_nanos: AtomicU64::new(0),
         }))
@@ -154,6 +155,7 @@ struct Inner {
     active: Gauge,
     compile: Gauge<f64, AtomicU64>,
     log_lines_dropped: Counter,
+    begun: AtomicU64,
     cpu_nanos: AtomicU64,
     wall_nanos: AtomicU64,
 }
@@ -184,6 +186,12 @@ pub struct Summary {
 impl Counts {
     pub(super) fn began(&self) {
         self.0.active.inc();
+        self.0.begun.fetch_add(1, Relaxed);
+    }
+
+    /// Requests that began.
+    pub(super) fn begun(&self) -> u64 {
+        self.0.begun.load(Relaxed)
     }
 
     /// A guest's run is over, well or not.

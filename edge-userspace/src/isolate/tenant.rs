@@ -1,12 +1,13 @@
 //! A zone as this room knows it, over reloads: its active program, its slots, its log, what it stores, its figures.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 
+use super::engine::Rest;
 use super::grant::Grant;
 use super::keyvalue::Vault;
 use super::log::{Level, Line, Log};
@@ -14,6 +15,9 @@ use super::metrics::{Counts, Metrics, Summary};
 use super::program::Program;
 use super::slots::Slots;
 use crate::config::isolate::Limits;
+
+/// Seconds without a request until a zone's code gives its memory back.
+const QUIET: u32 = 30;
 
 /// A zone's part of the room.
 pub struct Tenant {
@@ -35,6 +39,23 @@ pub(super) struct Active {
     pub(super) version: u64,
     /// Names the content: hexadecimal SHA-256.
     pub(super) digest: String,
+    code: Arc<dyn Rest>,
+    /// Requests of the zone when they were last looked at, and for how long it has had no other.
+    seen: AtomicU64,
+    quiet: AtomicU32,
+}
+
+impl Active {
+    pub(super) fn new(program: Arc<dyn Program>, code: Arc<dyn Rest>, version: u64, digest: String) -> Self {
+        Self {
+            program,
+            version,
+            digest,
+            code,
+            seen: AtomicU64::new(0),
+            quiet: AtomicU32::new(0),
+        }
+    }
 }
 
 impl Tenant {
@@ -48,6 +69,19 @@ impl Tenant {
             log: Log::new(),
             vault: ArcSwapOption::empty(),
             name,
+        }
+    }
+
+    /// Once a second: what has waited for long is let go.
+    pub(super) fn sweep(&self, now: Instant) {
+        let active = self.active.load();
+        let Some(active) = active.as_ref() else { return };
+        active.program.sweep(now);
+        let requests = self.counts.begun();
+        if active.seen.swap(requests, Relaxed) != requests {
+            active.quiet.store(0, Relaxed);
+        } else if active.quiet.fetch_add(1, Relaxed) == QUIET {
+            active.code.rest();
         }
     }
 

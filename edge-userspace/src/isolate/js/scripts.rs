@@ -50,7 +50,7 @@ impl Scripts {
         let parts = self.parts()?;
         let code = map_module(isolates.engine(), &compiled(isolates, &parts.code)?)?;
         let base = map_module(isolates.engine(), &compiled(isolates, &parts.image)?)?;
-        let made = Shared::new(code, base)?;
+        let made = Shared::new(code.code().clone(), base.code().clone())?;
         Ok(self.shared.get_or_init(|| made).clone())
     }
 
