@@ -16,7 +16,7 @@ pub mod error;
 pub mod grant;
 pub mod handler;
 pub mod isolates;
-mod js;
+pub mod js;
 mod keyvalue;
 pub mod log;
 pub mod metrics;

@@ -5,18 +5,20 @@ use url::{Url, quirks};
 /// Bytes of a URL, in or out; longer ones are no URLs here.
 const LONGEST: usize = 256 << 10;
 /// Offsets into a URL that the prelude's `URL` cuts by.
-pub(super) const PARTS: usize = 10;
+pub const PARTS: usize = 10;
 
 /// A URL as it is written, and where its parts are: scheme's end, user name, password and host from and to, port from, path
 /// from and to.
 #[derive(Debug)]
-pub(super) struct Address {
-    pub(super) href: String,
-    pub(super) parts: [i32; PARTS],
+pub struct Address {
+    /// The whole, in ASCII.
+    pub href: String,
+    /// Bytes from its beginning.
+    pub parts: [i32; PARTS],
 }
 
 /// Parses `text`, below `base` if there is one.
-pub(super) fn parse(text: &str, base: Option<&str>) -> Option<Address> {
+pub fn parse(text: &str, base: Option<&str>) -> Option<Address> {
     if text.len() > LONGEST || base.is_some_and(|base| base.len() > LONGEST) {
         return None;
     }
@@ -31,7 +33,7 @@ pub(super) fn parse(text: &str, base: Option<&str>) -> Option<Address> {
 }
 
 /// `href` with one of its parts set; `None` leaves it as it is.
-pub(super) fn set(href: &str, which: i32, value: &str) -> Option<Address> {
+pub fn set(href: &str, which: i32, value: &str) -> Option<Address> {
     if href.len().saturating_add(value.len()) > LONGEST {
         return None;
     }

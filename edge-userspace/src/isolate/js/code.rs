@@ -3,7 +3,7 @@
 /// Why a call of the host did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
-pub(super) enum Code {
+pub enum Code {
     /// The zone may not ask there.
     Denied = -1,
     /// Nothing there, or refused.

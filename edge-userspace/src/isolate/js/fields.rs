@@ -17,8 +17,8 @@ fn push(text: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// `name:value` lines.
-pub(super) fn lines(fields: &HeaderMap) -> Vec<u8> {
+/// Fields as `name:value` lines.
+pub fn lines(fields: &HeaderMap) -> Vec<u8> {
     let mut text = Vec::with_capacity(fields.len().saturating_mul(48));
     for (name, value) in fields {
         text.extend(name.as_str().as_bytes());
@@ -29,11 +29,11 @@ pub(super) fn lines(fields: &HeaderMap) -> Vec<u8> {
     text
 }
 
-/// Back again.
+/// Back again: `name:value` lines as fields.
 ///
 /// # Errors
 /// [`Code::Malformed`] for what is no field, and for too many.
-pub(super) fn parse(text: &str) -> Result<HeaderMap, Code> {
+pub fn parse(text: &str) -> Result<HeaderMap, Code> {
     let mut fields = HeaderMap::new();
     for (count, line) in text.split_terminator('\n').enumerate() {
         if count >= MOST {
@@ -58,7 +58,7 @@ pub(super) fn parse(text: &str) -> Result<HeaderMap, Code> {
 ///
 /// # Errors
 /// [`Code::Malformed`].
-pub(super) fn request(text: &str) -> Result<(Method, Uri, HeaderMap), Code> {
+pub fn request(text: &str) -> Result<(Method, Uri, HeaderMap), Code> {
     let (method, rest) = text.split_once('\n').ok_or(Code::Malformed)?;
     let (url, rest) = rest.split_once('\n').ok_or(Code::Malformed)?;
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Code::Malformed)?;

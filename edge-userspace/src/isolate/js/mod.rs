@@ -2,11 +2,11 @@
 //! the heap that its top-level code left ([`snapshot`]). A request gets a copy-on-write copy of that heap ([`script`]), and from the
 //! host what [`host`] offers; what a script has under way there is kept in [`traffic`]. docs/workers-js.md is for those who write them.
 
-mod address;
-mod code;
+pub mod address;
+pub mod code;
 mod digest;
 mod engine;
-mod fields;
+pub mod fields;
 mod granted;
 mod guest;
 mod handed;
@@ -15,11 +15,11 @@ mod outside;
 mod script;
 mod scripts;
 mod snapshot;
-mod sourcemap;
+pub mod sourcemap;
 #[cfg(test)]
 mod tests;
 mod traffic;
 
-pub(super) use handed::compile_handed;
-pub(super) use script::Script;
-pub(super) use scripts::Scripts;
+pub(in crate::isolate) use handed::compile_handed;
+pub(in crate::isolate) use script::Script;
+pub(in crate::isolate) use scripts::Scripts;

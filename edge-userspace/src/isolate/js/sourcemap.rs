@@ -8,11 +8,15 @@ use serde::Deserialize;
 const LONGEST: usize = 8 << 20;
 /// Places of a map; those beyond are not known.
 const MOST: usize = 2_000_000;
+/// Sources of a map; those beyond have no name.
+const SOURCES: usize = 10_000;
+/// Bytes of a source's name in a trace, with the root before it; and of the root alone. Each line of what is logged may name one.
+const NAME: usize = 512;
 const MARK: &str = "//# sourceMappingURL=data:application/json";
 
 /// A map, for look-ups by place.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SourceMap {
+pub struct SourceMap {
     sources: Vec<String>,
     /// By line and column of the script, both from 0.
     places: Vec<Place>,
@@ -38,7 +42,7 @@ struct Raw {
 }
 
 /// The map's JSON, where a script carries one in its last lines.
-pub(super) fn carried(script: &str) -> Option<Vec<u8>> {
+pub fn carried(script: &str) -> Option<Vec<u8>> {
     let at = script.rfind(MARK)?;
     let url = script.get(at.checked_add(MARK.len())?..)?.lines().next()?.trim();
     let (options, data) = url.split_once(',')?;
@@ -50,14 +54,17 @@ pub(super) fn carried(script: &str) -> Option<Vec<u8>> {
 
 impl SourceMap {
     /// Reads a map's JSON.
-    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+    pub fn parse(json: &[u8]) -> Option<Self> {
         if json.len() > LONGEST {
             return None;
         }
         let raw: Raw = serde_json::from_slice(json).ok().filter(|raw: &Raw| raw.version == 3)?;
-        let root = raw.root.unwrap_or_default();
-        let sources = raw.sources.into_iter();
-        let sources = sources.map(|source| source.map_or_else(|| "?".to_owned(), |source| format!("{root}{source}")));
+        let root = raw.root.as_deref().map_or("", start);
+        let sources = raw.sources.iter().take(SOURCES);
+        let sources = sources.map(|source| match source {
+            Some(source) => start(&format!("{root}{}", start(source))).to_owned(),
+            None => "?".to_owned(),
+        });
         let mut places = Vec::new();
         let (mut source, mut source_line, mut source_column) = (0_i64, 0_i64, 0_i64);
         for (line, groups) in raw.mappings.split(';').enumerate() {
@@ -108,7 +115,7 @@ impl SourceMap {
     }
 
     /// A line of a stack trace (`    at name (file:line:column)`), with the place that the map has for it.
-    pub(super) fn frame(&self, frame: &str) -> String {
+    pub fn frame(&self, frame: &str) -> String {
         let mapped = || {
             let open = frame.rfind(['(', ' '])?.checked_add(1)?;
             let place = frame.get(open..)?;
@@ -122,9 +129,17 @@ impl SourceMap {
     }
 }
 
+/// As much of a name as is told.
+fn start(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(NAME)).unwrap_or_default()
+}
+
+/// Numbers of a segment that say anything.
+const FIELDS: usize = 5;
+
 /// Base64 VLQ: five bits a digit, least first; the lowest bit is the sign.
 fn digits(segment: &str) -> Option<Vec<i64>> {
-    let mut fields = Vec::with_capacity(5);
+    let mut fields = Vec::with_capacity(FIELDS);
     let (mut value, mut shift) = (0_i64, 0_u32);
     for byte in segment.bytes() {
         let digit = match byte {
@@ -144,7 +159,9 @@ fn digits(segment: &str) -> Option<Vec<i64>> {
             continue;
         }
         let size = value >> 1;
-        fields.push(if value & 1 == 1 { size.checked_neg()? } else { size });
+        if fields.len() < FIELDS {
+            fields.push(if value & 1 == 1 { size.checked_neg()? } else { size });
+        }
         (value, shift) = (0, 0);
     }
     (shift == 0).then_some(fields)
@@ -184,6 +201,19 @@ mod tests {
         assert!(SourceMap::parse(b"{}").is_none());
         assert!(SourceMap::parse(br#"{"version":2,"mappings":""}"#).is_none());
         assert!(map("AAAAAAAAA").is_some());
+    }
+
+    /// A map of a few kilobytes would make names of gigabytes: each source has the root, and each line of a trace a name.
+    #[test]
+    fn names_do_not_grow_beyond_their_bound() {
+        let json = serde_json::json!({
+            "version": 3, "sourceRoot": "\u{e4}".repeat(100_000), "sources": vec!["x"; 50_000], "mappings": "AAAA",
+        });
+        let map = SourceMap::parse(json.to_string().as_bytes()).unwrap();
+        assert!(map.sources.len() <= SOURCES);
+        assert!(map.sources.iter().all(|name| name.len() <= NAME));
+        let frame = "    at f (worker.js:1:1)";
+        assert!(map.frame(frame).len() <= frame.len() + NAME);
     }
 
     /// A script without a map, or with one elsewhere, would not deploy.
