@@ -60,11 +60,44 @@ pub(super) struct Server {
     address: SocketAddr,
 }
 
+/// What one server was asked, and how fast.
+#[derive(Clone, Copy)]
+enum Load {
+    /// Over so many connections, each as fast as its answers come.
+    Closed(u32),
+    /// So many requests a second in all, over [`CONNECTIONS`] that take turns.
+    Paced(f64),
+}
+
+/// Connections of a comparison.
+const CONNECTIONS: u32 = 8;
+/// Latencies are compared at this share of what the slowest of the servers can do.
+const PACE: f64 = 0.5;
+
 /// One measured window.
 struct Window {
     cpu_us: f64,
     p50_ms: f64,
     p99_ms: f64,
+}
+
+/// What the servers made of the same requests.
+struct Compared {
+    fresh: Window,
+    reused: Window,
+    script: Window,
+    peer: Window,
+    /// Requests a second at which latencies were measured.
+    offered: f64,
+}
+
+impl Compared {
+    fn each(&self, value: fn(&Window) -> f64) -> Value {
+        json!({
+            "rust_fresh": value(&self.fresh), "rust_reused": value(&self.reused),
+            "js_fresh": value(&self.script), "workerd": value(&self.peer),
+        })
+    }
 }
 
 /// Where it runs, and by what.
@@ -136,9 +169,14 @@ impl Bench<'_> {
         let json10k = self.compare(&edge, &peer, "/json", Some("10k.json"))?;
         let sub = self.compare(&edge, &peer, "/sub", None)?;
         // One after the other on one connection: what a request takes, not how many there are.
-        let few = self.count(2_000);
-        let plain = self.measure(&edge, "one.example", "/", None, 1, few)?;
-        let nested = self.measure(&edge, "one.example", "/sub", None, 1, few)?;
+        let few = self.count(5_000);
+        let one_by_one = Load::Closed(1);
+        let mut added = Vec::new();
+        for _ in 0..if self.options.quick { 1 } else { 5 } {
+            let plain = self.measure(&edge, "one.example", "/", None, one_by_one, few)?;
+            let nested = self.measure(&edge, "one.example", "/sub", None, one_by_one, few)?;
+            added.push((nested.p50_ms - plain.p50_ms) * 1e3);
+        }
         let spinner = self.beside_a_spinner(&edge, few)?;
         drop(edge);
         drop(peer);
@@ -147,25 +185,17 @@ impl Bench<'_> {
         Ok(json!({
             "quick": self.options.quick,
             "dev": self.options.dev,
-            "cpu_us_per_req": {
-                "rust_fresh": hello.0.cpu_us, "rust_reused": hello.1.cpu_us,
-                "js_fresh": hello.2.as_ref().map(|w| w.cpu_us), "workerd": hello.3.cpu_us,
-            },
-            "p99_ms": {
-                "rust_fresh": hello.0.p99_ms, "rust_reused": hello.1.p99_ms,
-                "js_fresh": hello.2.as_ref().map(|w| w.p99_ms), "workerd": hello.3.p99_ms,
-            },
-            "subrequest_added_us_p50": (nested.p50_ms - plain.p50_ms) * 1e3,
-            "subrequest_cpu_us": sub.0.cpu_us,
-            "workerd_subrequest_cpu_us": sub.3.cpu_us,
-            "json10k_cpu_us": {
-                "rust_fresh": json10k.0.cpu_us, "js_fresh": json10k.2.as_ref().map(|w| w.cpu_us),
-                "workerd": json10k.3.cpu_us,
-            },
-            "json10k_p99_ms": {
-                "rust_fresh": json10k.0.p99_ms, "js_fresh": json10k.2.as_ref().map(|w| w.p99_ms),
-                "workerd": json10k.3.p99_ms,
-            },
+            "cpu_us_per_req": hello.each(|window| window.cpu_us),
+            "p99_ms": hello.each(|window| window.p99_ms),
+            "p50_ms": hello.each(|window| window.p50_ms),
+            "offered_per_s": hello.offered,
+            "subrequest_added_us_p50": median(added),
+            "subrequest_cpu_us": sub.fresh.cpu_us,
+            "workerd_subrequest_cpu_us": sub.peer.cpu_us,
+            "json10k_cpu_us": json10k.each(|window| window.cpu_us),
+            "json10k_p99_ms": json10k.each(|window| window.p99_ms),
+            "json10k_p50_ms": json10k.each(|window| window.p50_ms),
+            "json10k_offered_per_s": json10k.offered,
             "zones5000": zones,
             "rss_mb_30_js": memory,
             "spinner_neighbour_p99_ms": spinner.p99_ms,
@@ -176,55 +206,98 @@ impl Bench<'_> {
         if self.options.quick { requests / 10 } else { requests }
     }
 
-    /// Fresh, reused, script, workerd: medians of windows that take turns.
-    fn compare(
-        &self,
-        edge: &Server,
-        peer: &Server,
-        path: &str,
-        post: Option<&str>,
-    ) -> Result<(Window, Window, Option<Window>, Window)> {
+    /// Medians of windows that take turns. Processor time is counted while every server does as much as it can; latencies at one rate for
+    /// all, which the slowest of them could serve twice over: at its limit a server shows how long the queue is that the load
+    /// keeps, and nothing of its own.
+    fn compare(&self, edge: &Server, peer: &Server, path: &str, post: Option<&str>) -> Result<Compared> {
+        let servers = [
+            (edge, "one.example"),
+            (edge, "reused.example"),
+            (edge, "script.example"),
+            (peer, "one.example"),
+        ];
         let requests = self.count(20_000);
         let rounds = if self.options.quick { 1 } else { 5 };
-        let mut all: [Vec<Window>; 4] = Default::default();
-        for round in 0..rounds {
-            for (server, host, windows) in [
-                (edge, "one.example", 0),
-                (edge, "reused.example", 1),
-                (edge, "script.example", 2),
-                (peer, "one.example", 3),
-            ] {
-                let window = self.measure(server, host, path, post, 8, requests)?;
-                println!(
-                    "{path} {}/{rounds} {host}: {:.1} us CPU, p99 {:.2} ms",
-                    round + 1,
-                    window.cpu_us,
-                    window.p99_ms
-                );
-                all[windows].push(window);
-            }
+        let mut all = self.take_turns(servers, path, post, Load::Closed(CONNECTIONS), requests, rounds)?;
+        let slowest = all.iter().map(|window| window.cpu_us).fold(1.0, f64::max);
+        let offered = (PACE * 1e6 / slowest).floor();
+        let seconds = if self.options.quick { 2.0 } else { 5.0 };
+        let requests = ((offered * seconds) as u64).clamp(100, requests);
+        let paced = self.take_turns(servers, path, post, Load::Paced(offered), requests, rounds)?;
+        for (window, paced) in all.iter_mut().zip(paced) {
+            window.p50_ms = paced.p50_ms;
+            window.p99_ms = paced.p99_ms;
         }
-        let [fresh, reused, script, peer] = all.map(|windows| middle(&windows));
-        let (Some(fresh), Some(reused), Some(peer)) = (fresh, reused, peer) else {
-            bail!("no window was measured");
-        };
-        Ok((fresh, reused, script, peer))
+        let [fresh, reused, script, peer] = all;
+        Ok(Compared {
+            fresh,
+            reused,
+            script,
+            peer,
+            offered,
+        })
     }
 
-    /// Sends `requests` over `connections`; every one must be answered well.
+    fn take_turns(
+        &self,
+        servers: [(&Server, &str); 4],
+        path: &str,
+        post: Option<&str>,
+        load: Load,
+        requests: u64,
+        rounds: usize,
+    ) -> Result<[Window; 4]> {
+        let mut all: [Vec<Window>; 4] = Default::default();
+        for round in 1..=rounds {
+            for ((server, host), windows) in servers.iter().zip(&mut all) {
+                let window = self.measure(server, host, path, post, load, requests)?;
+                println!(
+                    "{path} {round}/{rounds} {host}{}: {:.1} us CPU, p50 {:.2} ms, p99 {:.2} ms",
+                    match load {
+                        Load::Closed(_) => String::new(),
+                        Load::Paced(rate) => format!(" at {rate}/s"),
+                    },
+                    window.cpu_us,
+                    window.p50_ms,
+                    window.p99_ms
+                );
+                windows.push(window);
+            }
+        }
+        let [Some(fresh), Some(reused), Some(script), Some(peer)] = all.map(|windows| middle(&windows)) else {
+            bail!("no window was measured");
+        };
+        Ok([fresh, reused, script, peer])
+    }
+
+    /// Sends `requests`; every one must be answered well.
     fn measure(
         &self,
         server: &Server,
         host: &str,
         path: &str,
         post: Option<&str>,
-        connections: u32,
+        load: Load,
         requests: u64,
     ) -> Result<Window> {
         let log = self.directory.join("h2load.log");
         let _ = fs::remove_file(&log);
+        let connections = match load {
+            Load::Closed(connections) => connections,
+            Load::Paced(_) => CONNECTIONS,
+        };
         let mut command = self.h2load(server, host, path, connections, requests)?;
         command.arg(format!("--log-file={}", log.display()));
+        if let Load::Paced(rate) = load {
+            let each = rate / f64::from(connections);
+            // One connection after the other begins, so that they do not ask in one breath.
+            let apart = (1e3 / rate).ceil();
+            command.args([
+                format!("--rps={each}"),
+                "--rate=1".to_owned(),
+                format!("--rate-period={apart}ms"),
+            ]);
+        }
         if let Some(file) = post {
             command.arg(format!("--data={}", self.directory.join(file).display()));
         }
@@ -284,7 +357,7 @@ impl Bench<'_> {
         let mut spinning = self.h2load(edge, "spin.example", "/spin", 1, 1_000_000)?;
         let spinner = Process::spawn(&mut spinning, &self.directory.join("spinner.log"))?;
         std::thread::sleep(Duration::from_millis(500));
-        let window = self.measure(edge, "one.example", "/", None, 1, requests);
+        let window = self.measure(edge, "one.example", "/", None, Load::Closed(1), requests);
         drop(spinner);
         window
     }
@@ -346,7 +419,11 @@ impl Bench<'_> {
                 Ok((format!("z{n}"), format!("file = \"{}\"\n", file.display())))
             })
             .collect();
-        let edge = self.edge("scripts", &zones?)?;
+        // As with many zones: the first start compiles.
+        let zones = zones?;
+        drop(self.edge("scripts", &zones)?);
+        let edge = self.edge("scripts", &zones)?;
+        self.measure(&edge, "z0.example", "/", None, Load::Closed(1), 100)?;
         let ours = process::resident_memory(edge.process.id())? >> 20;
         Ok(json!({ "edge": ours, "workerd": theirs >> 20 }))
     }
@@ -434,7 +511,7 @@ impl Bench<'_> {
         process.wait_port(address, Duration::from_secs(60))?;
         let server = Server { process, address };
         // Every worker is loaded at the start; a request shows that they are.
-        self.measure(&server, "one.example", "/", None, 1, 100)?;
+        self.measure(&server, "one.example", "/", None, Load::Closed(1), 100)?;
         Ok(server)
     }
 }
