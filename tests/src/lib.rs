@@ -4,13 +4,16 @@
 //! [`netns::Netns`] or a [`process::Process`] removes what it stands for, and a sweep removes what a crash left.
 #![deny(unsafe_code)]
 
+mod bytecode;
 pub mod changing;
 pub mod interrupt;
 pub mod keys;
+pub mod live;
 pub mod netns;
 pub mod packet;
 pub mod pins;
 pub mod pki;
 pub mod privilege;
 pub mod process;
+pub mod rewriting;
 pub mod test_run;

@@ -19,12 +19,22 @@ pub mod verdict {
     pub const TX: u32 = 3;
 }
 
-const MAP_LOOKUP: i64 = 1;
-const MAP_UPDATE: i64 = 2;
+const MAP_CREATE: i64 = 0;
+pub(crate) const MAP_LOOKUP: i64 = 1;
+pub(crate) const MAP_UPDATE: i64 = 2;
 const OBJ_GET: i64 = 7;
 const PROG_LOAD: i64 = 5;
 const PROG_TEST_RUN: i64 = 10;
 const PROG_GET_FD_BY_ID: i64 = 13;
+const OBJ_GET_INFO_BY_FD: i64 = 15;
+const LINK_CREATE: i64 = 28;
+const ENABLE_STATS: i64 = 32;
+/// `enum bpf_attach_type`.
+const ATTACH_XDP: u32 = 37;
+/// In the driver or not at all (linux/if_link.h).
+const XDP_FLAGS_DRV_MODE: u32 = 4;
+/// Frames are not looked at and given back, but do what the verdict says.
+const TEST_XDP_LIVE_FRAMES: u32 = 2;
 const PROG_TYPE_XDP: u32 = 6;
 
 /// An XDP program in the kernel.
@@ -62,6 +72,68 @@ struct TestRun {
     padding: u32,
 }
 
+/// `struct xdp_md` (linux/bpf.h): where the packet lies in what is handed in.
+#[repr(C)]
+#[derive(Default)]
+struct Context {
+    data: u32,
+    data_end: u32,
+    rest: [u32; 4],
+}
+
+/// The first fields of `struct bpf_prog_info` (linux/bpf.h), as many as have meant the same since Linux 5.1.
+#[repr(C)]
+struct Info {
+    others: [u64; 24],
+    run_time: u64,
+    runs: u64,
+}
+
+/// `bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+#[derive(Default)]
+struct GetInfo {
+    program: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The first fields of `bpf_attr` for `BPF_LINK_CREATE`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    program: u32,
+    interface: u32,
+    attach: u32,
+    flags: u32,
+}
+
+/// What the kernel counts of a program while somebody holds [`Stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// Nanoseconds inside of it, a read of the clock included.
+    pub nanoseconds: u64,
+    /// How often.
+    pub runs: u64,
+}
+
+/// The kernel counts how long programs run, all of the machine's, until this is dropped. That costs some time itself.
+#[derive(Debug)]
+pub struct Stats {
+    _kept: OwnedFd,
+}
+
+impl Stats {
+    /// From now on.
+    ///
+    /// # Errors
+    /// Without CAP_SYS_ADMIN.
+    pub fn enable() -> io::Result<Self> {
+        // BPF_STATS_RUN_TIME
+        descriptor(bpf(ENABLE_STATS, &mut 0_u32)?).map(|kept| Self { _kept: kept })
+    }
+}
+
 /// The first fields of `bpf_attr` for `BPF_PROG_LOAD`.
 #[repr(C)]
 #[derive(Default)]
@@ -76,6 +148,9 @@ struct ProgLoad {
     kernel_version: u32,
     flags: u32,
     name: [u8; 16],
+    device: u32,
+    /// A program that goes on with another one is made for the same place.
+    attach: u32,
 }
 
 /// `bpf_attr` for `BPF_PROG_GET_FD_BY_ID`.
@@ -95,6 +170,20 @@ struct Pinned {
     descriptor: u32,
     flags: u32,
 }
+
+/// The first fields of `bpf_attr` for `BPF_MAP_CREATE`.
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+}
+
+/// Kinds of maps: an array, and one of programs to go on with.
+pub(crate) const ARRAY: u32 = 2;
+pub(crate) const PROG_ARRAY: u32 = 3;
 
 /// `bpf_attr` for `BPF_MAP_LOOKUP_ELEM` and `BPF_MAP_UPDATE_ELEM`.
 #[repr(C)]
@@ -122,6 +211,29 @@ fn descriptor(number: i64) -> io::Result<OwnedFd> {
     let number = i32::try_from(number).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A map with one value of `size` bytes.
+pub(crate) fn array(kind: u32, size: usize) -> io::Result<OwnedFd> {
+    let mut create = MapCreate {
+        kind,
+        key_size: 4,
+        value_size: u32::try_from(size).map_err(io::Error::other)?,
+        entries: 1,
+    };
+    descriptor(bpf(MAP_CREATE, &mut create)?)
+}
+
+/// Reads or writes the only value of a map made by [`array`] for it.
+pub(crate) fn element<T>(map: &OwnedFd, command: i64, value: &mut T) -> io::Result<()> {
+    let key = 0_u32;
+    let mut element = Element {
+        map: u32::try_from(map.as_raw_fd()).map_err(io::Error::other)?,
+        key: std::ptr::from_ref(&key).addr() as u64,
+        value: std::ptr::from_mut(value).addr() as u64,
+        ..Element::default()
+    };
+    bpf(command, &mut element).map(drop)
 }
 
 /// Copies the value of `from` to every key of `to`, in another tool's pinned map, as far as the map has room; says how many
@@ -172,18 +284,91 @@ impl Program {
     /// Without CAP_BPF.
     pub fn bare(verdict: u32) -> io::Result<Self> {
         // r0 = verdict; exit
-        let code = [0xb7 | u64::from(verdict) << 32, 0x95_u64];
-        let mut name = [0; 16];
-        name[..9].copy_from_slice(b"edge_bare");
+        Self::load(&[0xb7 | u64::from(verdict) << 32, 0x95_u64], "edge_bare")
+    }
+
+    /// The program of these instructions, under a name of at most 15 bytes.
+    ///
+    /// # Errors
+    /// Without CAP_BPF, or if the verifier refuses.
+    pub fn load(code: &[u64], name: &str) -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        for (to, from) in bytes.iter_mut().zip(name.bytes().take(15)) {
+            *to = from;
+        }
         let mut load = ProgLoad {
             kind: PROG_TYPE_XDP,
-            instructions: 2,
+            instructions: u32::try_from(code.len()).map_err(io::Error::other)?,
             code: code.as_ptr().addr() as u64,
             license: c"GPL".as_ptr().addr() as u64,
-            name,
+            name: bytes,
+            attach: ATTACH_XDP,
             ..ProgLoad::default()
         };
         descriptor(bpf(PROG_LOAD, &mut load)?).map(Self)
+    }
+
+    pub(crate) fn descriptor(&self) -> io::Result<u32> {
+        u32::try_from(self.0.as_raw_fd()).map_err(io::Error::other)
+    }
+
+    /// In the driver of an interface of this thread's network namespace, until the link is dropped.
+    ///
+    /// # Errors
+    /// If there is no such interface, it has a program, or its driver takes none.
+    pub fn attach(&self, interface: u32) -> io::Result<OwnedFd> {
+        let mut create = LinkCreate {
+            program: u32::try_from(self.0.as_raw_fd()).map_err(io::Error::other)?,
+            interface,
+            attach: ATTACH_XDP,
+            flags: XDP_FLAGS_DRV_MODE,
+        };
+        descriptor(bpf(LINK_CREATE, &mut create)?)
+    }
+
+    /// What the kernel has counted of it so far.
+    ///
+    /// # Errors
+    /// None but the kernel's own.
+    pub fn ran(&self) -> io::Result<Ran> {
+        let mut info = Info {
+            others: [0; 24],
+            run_time: 0,
+            runs: 0,
+        };
+        let mut get = GetInfo {
+            program: u32::try_from(self.0.as_raw_fd()).map_err(io::Error::other)?,
+            length: size_of::<Info>() as u32,
+            info: std::ptr::from_mut(&mut info).addr() as u64,
+        };
+        bpf(OBJ_GET_INFO_BY_FD, &mut get)?;
+        Ok(Ran {
+            nanoseconds: info.run_time,
+            runs: info.runs,
+        })
+    }
+
+    /// Runs it `repeat` times on live frames, `batch` at a time: what it redirects goes out. The frames begin as `packet`.
+    ///
+    /// # Errors
+    /// As [`Program::run`]; a signal interrupts it.
+    pub fn run_live(&self, packet: &[u8], repeat: u32, batch: u32) -> io::Result<()> {
+        let mut context = Context {
+            data_end: u32::try_from(packet.len()).map_err(io::Error::other)?,
+            ..Context::default()
+        };
+        let mut attributes = TestRun {
+            program: u32::try_from(self.0.as_raw_fd()).map_err(io::Error::other)?,
+            size_in: context.data_end,
+            data_in: packet.as_ptr().addr() as u64,
+            repeat,
+            context_in: size_of::<Context>() as u32,
+            context_in_data: std::ptr::from_mut(&mut context).addr() as u64,
+            flags: TEST_XDP_LIVE_FRAMES,
+            batch,
+            ..TestRun::default()
+        };
+        bpf(PROG_TEST_RUN, &mut attributes).map(drop)
     }
 
     /// Runs it once on a packet: the verdict, and the packet as the program has left it.

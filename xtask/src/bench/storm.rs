@@ -16,16 +16,19 @@ use super::http::{cores, median};
 use super::nginx;
 use crate::workspace::{self, Profile};
 use target::Kind;
-use world::{Plan, Turn};
+use world::{Path, Plan, Turn};
 
 const HOW: &[&str] = &[
     "client and edge are network namespaces joined by a veth pair, made anew for each turn; the three servers take turns",
     "every request has a connection and a full TLS 1.3 handshake of its own; the same ECDSA P-256 certificate, 1 KB from a file; server and loads each have one core",
     "good clients: open loop at a fixed rate from 100 addresses, latency counted from when the request was due, 2000 ms for one without a good answer within 2 s",
     "retriers: 50 addresses, one TLS client each, that asks again 1 ms after any answer or 500 ms without one; the rule is 2 requests per second and address, 5 at once",
-    "windows of a turn: quiet (good clients), retries (and retriers), storm (and SYNs from the retriers' addresses by AF_PACKET)",
+    "windows of a turn: quiet (good clients), retries (and retriers, each attempt a full handshake), storm (and SYNs from the retriers' addresses)",
+    "SYNs are sent as XDP frames, 192 at a time, by a program that BPF_PROG_TEST_RUN runs on live pages: like a network card's, they meet XDP without an skb, and the next ones come together; those that veth's ring of 256 has no room for are not counted",
     "CPU: the server's processes and the kernel thread that polls the server's end of the veth (threaded NAPI with GRO on and TSO off at both ends, each pinned to the core of its side, so that dropping is not done in the sender's time)",
     "cpu_s_per_million_rejected: CPU beyond the quiet window's (the good clients send the same), by retries dealt with: 429s, SYNs dropped by the kernel (edge's counters, nftables' counter) and the few retries that the rule's burst served, which cost about as much as a 429. edge and nginx_nft: storm window. nginx_limit_req: retries window, because it rejects no SYN and the flood would only be added to its cost",
+    "path_only: the same flood against a program of two instructions in edge's place, CPU of the polling thread; what it costs is the way through veth, waking up, and handing pages back to who sends",
+    "program_ns_per_drop: the kernel's own count (bpf_stats) in a window by itself, retriers and flood; it includes reading the clock, of which path_only's shows how much",
     "offered_retries_per_s: retriers' attempts and SYNs sent in the storm window, over all turns; figures are medians over the rounds",
 ];
 
@@ -35,7 +38,7 @@ const HOW: &[&str] = &[
 /// flood of SYNs from those clients' addresses. edge with a rate rule and XDP, nginx with limit_req, and nginx behind
 /// nftables with a meter of the SYNs of each address take turns. Reports goodput and p99 of the well-behaved, and the
 /// CPU seconds of a million rejected retries. Needs root and two cores; all load stays inside network namespaces of its
-/// own, which end with it. Writes target/bench/storm.json and storm.svg. Takes about four minutes.
+/// own, which end with it. Writes target/bench/storm.json and storm.svg. Takes about five minutes.
 #[derive(clap::Args)]
 pub(crate) struct BenchStorm {
     /// One short round instead of three: under a minute once built, for a smoke test
@@ -45,7 +48,7 @@ pub(crate) struct BenchStorm {
     #[arg(long)]
     no_build: bool,
     /// SYNs per second of the flood
-    #[arg(long, value_name = "RATE", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
+    #[arg(long, value_name = "RATE", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
     flood: u32,
 }
 
@@ -56,6 +59,8 @@ struct Report {
     edge: Figures,
     nginx_limit_req: Figures,
     nginx_nft: Figures,
+    path_only: Path,
+    program_ns_per_drop: f64,
     how: &'static [&'static str],
     peer: String,
     runs: Runs,
@@ -75,6 +80,7 @@ struct Runs {
     edge: Vec<Turn>,
     nginx_limit_req: Vec<Turn>,
     nginx_nft: Vec<Turn>,
+    path_only: Vec<Path>,
 }
 
 /// Measures, prints, writes.
@@ -127,6 +133,12 @@ fn measure(bench: &BenchStorm, output: &std::path::Path, directory: &std::path::
     let rounds = if bench.quick { 1 } else { 3 };
     let mut runs = Runs::default();
     for round in 1..=rounds {
+        let path = world::path(&plan)?;
+        println!(
+            "{round}/{rounds} path only        {:.3} us a SYN dropped by two instructions",
+            path.cpu_s_per_million_dropped
+        );
+        runs.path_only.push(path);
         for kind in [Kind::Edge, Kind::LimitReq, Kind::Nft] {
             let turn = world::turn(&plan, kind)?;
             println!("{round}/{rounds} {turn}");
@@ -144,6 +156,8 @@ fn measure(bench: &BenchStorm, output: &std::path::Path, directory: &std::path::
         edge: figures(&runs.edge),
         nginx_limit_req: figures(&runs.nginx_limit_req),
         nginx_nft: figures(&runs.nginx_nft),
+        path_only: path(&runs.path_only),
+        program_ns_per_drop: median(runs.edge.iter().filter_map(|turn| turn.program_ns_per_drop).collect()),
         how: HOW,
         peer: nginx::version()?,
         runs,
@@ -164,6 +178,14 @@ fn figures(turns: &[Turn]) -> Figures {
         p99_quiet_ms: of(|turn| turn.quiet.good.p99_ms),
         p99_storm_ms: of(|turn| turn.storm.good.p99_ms),
         cpu_s_per_million_rejected: of(|turn| turn.cpu_s_per_million_rejected),
+    }
+}
+
+fn path(runs: &[Path]) -> Path {
+    let of = |figure: fn(&Path) -> f64| median(runs.iter().map(figure).collect());
+    Path {
+        cpu_s_per_million_dropped: of(|path| path.cpu_s_per_million_dropped),
+        program_ns_per_drop: of(|path| path.program_ns_per_drop),
     }
 }
 
@@ -199,6 +221,13 @@ fn table(report: &Report) -> String {
             figures.cpu_s_per_million_rejected,
         );
     }
+    table += &format!(
+        "the way to a program that drops whatever comes, and back: {:.0} ns a SYN; edge's program for one: {:.0} ns by the kernel's \
+         count, of which {:.0} are the count itself\n",
+        report.path_only.cpu_s_per_million_dropped * 1e3,
+        report.program_ns_per_drop,
+        report.path_only.program_ns_per_drop,
+    );
     let kept = report.edge.goodput_storm_rps / report.edge.goodput_quiet_rps;
     let cost = report.edge.cpu_s_per_million_rejected / report.nginx_limit_req.cpu_s_per_million_rejected;
     let verdict = |reached: bool| if reached { "reached" } else { "MISSED" };

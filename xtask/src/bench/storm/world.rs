@@ -11,6 +11,7 @@ use edge_testbed::interrupt;
 use edge_testbed::netns::{End, Netns, veth};
 use edge_testbed::pki::Files;
 use edge_testbed::process::{self, Process};
+use edge_testbed::test_run::{Program, Stats, verdict};
 use serde::{Deserialize, Serialize};
 
 use super::target::{Kind, Server};
@@ -47,6 +48,9 @@ pub(super) struct Turn {
     pub(super) cpu_s_per_million_rejected: f64,
     /// The same of the retries window alone: how a server rejects clients with TLS and all.
     cpu_s_per_million_rejected_retries_only: f64,
+    /// Nanoseconds in edge's XDP program while nearly all that comes is dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) program_ns_per_drop: Option<f64>,
 }
 
 /// A span of time under one kind of load.
@@ -115,40 +119,151 @@ impl fmt::Display for Turn {
     }
 }
 
+/// What dropping a SYN costs when nothing is decided: a program of two instructions in edge's place.
+#[derive(Clone, Copy, Serialize)]
+pub(super) struct Path {
+    pub(super) cpu_s_per_million_dropped: f64,
+    /// Of which inside the program, where nearly all is the kernel's reading of the clock.
+    pub(super) program_ns_per_drop: f64,
+}
+
+/// The two namespaces and what joins them.
+struct Ends {
+    client: Netns,
+    inside: Netns,
+    /// The interface of the loads, and that of the server.
+    outside: String,
+    interface: String,
+    /// Their stations.
+    from: String,
+    to: String,
+    /// The thread that polls the server's interface.
+    kernel: u32,
+}
+
+impl Ends {
+    fn make(plan: &Plan) -> Result<Self> {
+        let client = Netns::create("client")?;
+        let inside = Netns::create("edge")?;
+        // Names of this process's own: the threads that poll them carry them, and threads are the whole machine's.
+        let interface = format!("st{}", std::process::id());
+        let outside = format!("sc{}", std::process::id());
+        let end = |netns, interface, address| End {
+            netns,
+            interface,
+            addresses: address,
+        };
+        veth(
+            &end(&client, &outside, &["10.77.0.2/16"]),
+            &end(&inside, &interface, &["10.77.0.1/16"]),
+        )?;
+        for network in ["10.77.1.0/24", "10.77.2.0/24"] {
+            client.ip(&["route", "add", "local", network, "dev", &outside])?;
+        }
+        poller(&client, &outside, plan.load_core)?;
+        Ok(Self {
+            kernel: poller(&inside, &interface, plan.server_core)?,
+            from: station(&client, &outside)?,
+            to: station(&inside, &interface)?,
+            client,
+            inside,
+            outside,
+            interface,
+        })
+    }
+
+    fn load(&self, plan: &Plan, role: &str, seconds: f64) -> Result<Process> {
+        // They share a core: what the good see must not be the wait for it. The flood waits by looking at the clock, and
+        // takes what nobody else wants.
+        let (nice, source, sources, rate) = match role {
+            "good" => ("-15", "10.77.2.1", 100, GOOD_RATE),
+            "retry" => ("5", "10.77.1.1", 50, 0.0),
+            _ => ("10", "10.77.1.1", 50, f64::from(plan.flood)),
+        };
+        let mut command = self.client.command("taskset")?;
+        command
+            .args(["-c", &plan.load_core.to_string(), "nice", "-n", nice])
+            .arg(workspace::binary("storm-load", Profile::Release))
+            .arg(role)
+            .args([format!("target={TARGET}"), format!("host={HOST}")])
+            .arg(format!("ca={}", plan.ca.display()))
+            .args([format!("source={source}"), format!("sources={sources}")])
+            .args([format!("rate={rate}"), format!("seconds={seconds}")])
+            .args([
+                format!("interface={}", self.outside),
+                format!("from={}", self.from),
+                format!("to={}", self.to),
+            ]);
+        Process::spawn(&mut command, &plan.directory.join(format!("{role}.log")))
+    }
+
+    /// Seconds of the thread that polls the server's interface.
+    fn polled(&self) -> Result<f64> {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.kernel))?;
+        let nanoseconds: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+        Ok(nanoseconds / 1e9)
+    }
+
+    /// Frames that a program in the driver has dropped, as the driver counts them.
+    fn driver_drops(&self) -> Result<u64> {
+        let ethtool = workspace::need("ethtool", workspace::SETUP_BENCH)?;
+        let mut ask = self.inside.command(ethtool)?;
+        let output = process::output(ask.args(["-S", &self.interface]), Duration::from_secs(10))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let counts = text.lines().filter_map(|line| line.split_once("_xdp_drops:"));
+        counts.map(|(_, count)| Ok(count.trim().parse::<u64>()?)).sum()
+    }
+
+    fn interface_index(&self) -> Result<u32> {
+        let text = self.inside.ip(&["-o", "link", "show", "dev", &self.interface])?;
+        let (index, _) = text.split_once(':').context("an interface without an index")?;
+        Ok(index.trim().parse()?)
+    }
+}
+
+/// Measures the way to the program and back, without a server, without a decision.
+pub(super) fn path(plan: &Plan) -> Result<Path> {
+    let ends = Ends::make(plan)?;
+    let program = Program::bare(verdict::DROP)?;
+    let index = ends.interface_index()?;
+    let _link = ends
+        .inside
+        .enter(|| program.attach(index))?
+        .context("attaching a program that drops")?;
+    let flood = |seconds: f64| {
+        let mut load = ends.load(plan, "flood", seconds)?;
+        let status = load.wait(Duration::from_secs_f64(seconds + 15.0))?;
+        ensure!(status.success(), "the flood failed ({status}): {}", load.tail());
+        anyhow::Ok(())
+    };
+    flood(0.5)?;
+    let (drops, polled) = (ends.driver_drops()?, ends.polled()?);
+    flood(plan.seconds)?;
+    let drops = ends.driver_drops()?.saturating_sub(drops).max(1);
+    let polled = ends.polled()? - polled;
+    Ok(Path {
+        cpu_s_per_million_dropped: polled / drops as f64 * 1e6,
+        program_ns_per_drop: counted(&program, || flood(plan.seconds / 2.0))?,
+    })
+}
+
+/// Nanoseconds in a run of `program` while `load` lasts, by the kernel's own count. It costs time, so nothing else is measured meanwhile.
+fn counted(program: &Program, load: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let _stats = Stats::enable().context("having programs' time counted")?;
+    let before = program.ran()?;
+    load()?;
+    let after = program.ran()?;
+    let runs = after.runs.saturating_sub(before.runs).max(1);
+    Ok(after.nanoseconds.saturating_sub(before.nanoseconds) as f64 / runs as f64)
+}
+
 /// Makes everything, measures, and takes everything down.
 pub(super) fn turn(plan: &Plan, kind: Kind) -> Result<Turn> {
-    let client = Netns::create("client")?;
-    let inside = Netns::create("edge")?;
-    // Names of this process's own: the threads that poll them carry them, and threads are the whole machine's.
-    let interface = format!("st{}", std::process::id());
-    let outside = format!("sc{}", std::process::id());
-    let end = |netns, interface, address| End {
-        netns,
-        interface,
-        addresses: address,
-    };
-    veth(
-        &end(&client, &outside, &["10.77.0.2/16"]),
-        &end(&inside, &interface, &["10.77.0.1/16"]),
-    )?;
-    for network in ["10.77.1.0/24", "10.77.2.0/24"] {
-        client.ip(&["route", "add", "local", network, "dev", &outside])?;
-    }
-    poller(&client, &outside, plan.load_core)?;
-    let kernel = poller(&inside, &interface, plan.server_core)?;
+    let ends = Ends::make(plan)?;
     let address: SocketAddr = TARGET.parse()?;
-    let mut server = Server::start(kind, plan, &inside, &interface, address)?;
-    ready(&mut server, &client, &inside, address)?;
-    let mut world = World {
-        plan,
-        kernel,
-        from: station(&client, &outside)?,
-        to: station(&inside, &interface)?,
-        server,
-        outside,
-        client,
-        inside,
-    };
+    let mut server = Server::start(kind, plan, &ends.inside, &ends.interface, address)?;
+    ready(&mut server, &ends.client, &ends.inside, address)?;
+    let mut world = World { plan, server, ends };
     // Caches warm, addresses resolved.
     world.window(&["good"], 1.0)?;
     let quiet = world.window(&["good"], plan.seconds)?;
@@ -161,6 +276,10 @@ pub(super) fn turn(plan: &Plan, kind: Kind) -> Result<Turn> {
     );
     let retries = world.window(&["good", "retry"], plan.seconds)?;
     let storm = world.window(&["good", "retry", "flood"], plan.seconds)?;
+    let program_ns_per_drop = match kind {
+        Kind::Edge => Some(world.program()?),
+        Kind::LimitReq | Kind::Nft => None,
+    };
     let retries_only = retries.cost(&quiet);
     let cost = if kind == Kind::LimitReq {
         retries_only
@@ -175,6 +294,7 @@ pub(super) fn turn(plan: &Plan, kind: Kind) -> Result<Turn> {
         storm,
         cpu_s_per_million_rejected: cost,
         cpu_s_per_million_rejected_retries_only: retries_only,
+        program_ns_per_drop,
     })
 }
 
@@ -200,23 +320,16 @@ fn ready(server: &mut Server, client: &Netns, inside: &Netns, address: SocketAdd
 struct World<'a> {
     plan: &'a Plan,
     server: Server,
-    /// The thread that polls the server's interface.
-    kernel: u32,
-    from: String,
-    to: String,
-    /// The interface of the loads.
-    outside: String,
-    client: Netns,
-    inside: Netns,
+    ends: Ends,
 }
 
 impl World<'_> {
     fn window(&mut self, roles: &[&'static str], seconds: f64) -> Result<Window> {
-        let drops = self.server.drops(&self.inside)?;
+        let drops = self.server.drops(&self.ends.inside)?;
         let (server, kernel) = self.cpu()?;
         let mut loads: Vec<(&str, Process)> = roles
             .iter()
-            .map(|role| Ok((*role, self.load(role, seconds)?)))
+            .map(|role| Ok((*role, self.ends.load(self.plan, role, seconds)?)))
             .collect::<Result<_>>()?;
         let (mut good, mut retriers, mut flood) = (Counts::default(), Counts::default(), Counts::default());
         for (role, load) in &mut loads {
@@ -235,44 +348,30 @@ impl World<'_> {
             good,
             retriers,
             flood,
-            dropped: self.server.drops(&self.inside)?.saturating_sub(drops),
+            dropped: self.server.drops(&self.ends.inside)?.saturating_sub(drops),
             server_cpu_s: server_after - server,
             kernel_cpu_s: kernel_after - kernel,
         })
     }
 
-    fn load(&self, role: &str, seconds: f64) -> Result<Process> {
-        let plan = self.plan;
-        // They share a core: what the good see must not be the wait for it.
-        let (nice, source, sources, rate) = match role {
-            "good" => ("-15", "10.77.2.1", 100, GOOD_RATE),
-            "retry" => ("10", "10.77.1.1", 50, 0.0),
-            _ => ("5", "10.77.1.1", 50, f64::from(plan.flood)),
-        };
-        let mut command = self.client.command("taskset")?;
-        command
-            .args(["-c", &plan.load_core.to_string(), "nice", "-n", nice])
-            .arg(workspace::binary("storm-load", Profile::Release))
-            .arg(role)
-            .args([format!("target={TARGET}"), format!("host={HOST}")])
-            .arg(format!("ca={}", plan.ca.display()))
-            .args([format!("source={source}"), format!("sources={sources}")])
-            .args([format!("rate={rate}"), format!("seconds={seconds}")])
-            .args([
-                format!("interface={}", self.outside),
-                format!("from={}", self.from),
-                format!("to={}", self.to),
-            ]);
-        Process::spawn(&mut command, &plan.directory.join(format!("{role}.log")))
+    /// Nanoseconds in the program for a packet of the storm, nearly all of which it drops.
+    fn program(&mut self) -> Result<f64> {
+        let text = self
+            .ends
+            .inside
+            .ip(&["-json", "-details", "link", "show", "dev", &self.ends.interface])?;
+        let link: serde_json::Value = serde_json::from_str(&text)?;
+        let id = link.pointer("/0/xdp/prog/id").and_then(serde_json::Value::as_u64);
+        let program = Program::by_id(u32::try_from(id.context("edge has no program there")?)?)?;
+        let seconds = self.plan.seconds / 2.0;
+        counted(&program, || self.window(&["retry", "flood"], seconds).map(drop))
     }
 
     /// Seconds of the server's processes, and of the thread that polls its interface.
     fn cpu(&self) -> Result<(f64, f64)> {
-        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.kernel))?;
-        let nanoseconds: f64 = text.split(' ').next().unwrap_or_default().parse()?;
         Ok((
             process::cpu_time(self.server.process.id())?.as_secs_f64(),
-            nanoseconds / 1e9,
+            self.ends.polled()?,
         ))
     }
 }
@@ -302,14 +401,17 @@ fn poller(netns: &Netns, interface: &str, core: usize) -> Result<u32> {
     let [thread] = threads[..] else {
         anyhow::bail!("{} threads poll {interface}, not one", threads.len());
     };
-    let mut pin = std::process::Command::new("taskset");
-    pin.args(["-p", "-c", &core.to_string(), &thread.to_string()]);
-    let output = process::output(&mut pin, limit)?;
-    ensure!(
-        output.status.success(),
-        "pinning the polling thread: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let (core, id) = (core.to_string(), thread.to_string());
+    // It does an interrupt's work, and should not wait for the server for long: its ring of 256 would overflow.
+    for words in [["taskset", "-p", "-c", &core, &id], ["renice", "-n", "-10", "-p", &id]] {
+        let [program, arguments @ ..] = words;
+        let output = process::output(std::process::Command::new(program).args(arguments), limit)?;
+        ensure!(
+            output.status.success(),
+            "{program} for the polling thread: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
     Ok(thread)
 }
 
