@@ -6,6 +6,8 @@
 
 mod bytecode;
 pub mod changing;
+#[cfg(feature = "frames")]
+pub mod frames;
 pub mod interrupt;
 pub mod keys;
 pub mod live;
@@ -17,3 +19,4 @@ pub mod privilege;
 pub mod process;
 pub mod rewriting;
 pub mod test_run;
+pub mod words;

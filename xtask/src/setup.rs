@@ -67,6 +67,7 @@ const TOOLS: &[Tool] = {
         tool("python3", "python3", &[Test]),
         tool("taskset", "util-linux", &[Bench]),
         tool("nginx", "nginx-light", &[Bench]),
+        tool("caddy", "caddy", &[Bench]),
         tool("h2load", "nghttp2-client", &[Bench]),
         tool("python3", "python3", &[Bench]),
         tool("zstd", "zstd", &[Test]),

@@ -275,7 +275,7 @@ fn verify(target: Target, ca: &Path) -> Result<()> {
     for case in CASES {
         let (flag, version) = match case.protocol {
             Protocol::H1 => ("--http1.1", "1.1"),
-            Protocol::H2 => ("--http2", "2"),
+            Protocol::H2 | Protocol::H2Single => ("--http2", "2"),
         };
         let mut curl = Command::new("curl");
         curl.args([

@@ -4,8 +4,8 @@
 //! edge and nginx are one worker on one core each in their turn; load, key server and relays share the other. What counts is
 //! handshakes per CPU-second of the process that terminates TLS.
 
-mod load;
-mod world;
+pub(in crate::bench) mod load;
+pub(in crate::bench) mod world;
 
 use std::fs;
 use std::path::PathBuf;

@@ -28,6 +28,8 @@ pub(super) struct Case {
 pub(super) enum Protocol {
     H1,
     H2,
+    /// One request at a time on one connection.
+    H2Single,
 }
 
 impl Protocol {
@@ -36,6 +38,7 @@ impl Protocol {
         match self {
             Self::H1 => (32, 1),
             Self::H2 => (4, 8),
+            Self::H2Single => (1, 1),
         }
     }
 }

@@ -9,6 +9,7 @@ mod isolate;
 mod keyless;
 mod load;
 mod nginx;
+mod quic;
 mod soak;
 mod storm;
 mod xdp;
@@ -28,6 +29,8 @@ pub(crate) enum Bench {
     Soak(soak::BenchSoak),
     /// Handshakes per CPU-second with keys at a key server, against local keys and nginx
     Keyless(keyless::BenchKeyless),
+    /// Handshakes, requests and content over HTTP/3, beside HTTP/2 and Caddy; a flood of spoofed Initials
+    Quic(quic::BenchQuic),
     /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against nginx
     Storm(storm::BenchStorm),
     /// Nanoseconds per packet of the XDP program, against xdp-filter
@@ -42,6 +45,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Isolate(bench) => isolate::run(bench),
         Bench::Soak(bench) => soak::run(bench),
         Bench::Keyless(bench) => keyless::run(bench),
+        Bench::Quic(bench) => quic::run(bench),
         Bench::Storm(bench) => storm::run(bench),
         Bench::Xdp(bench) => xdp::run(bench),
     }

@@ -3,7 +3,7 @@
 
 mod plot;
 mod target;
-mod world;
+pub(in crate::bench) mod world;
 
 use std::fs;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use edge_testbed::frames::station;
 
 /// One role's work.
 pub(crate) struct Load {
@@ -55,15 +56,4 @@ impl Load {
         let index = (n % u64::from(self.sources)) as u32;
         Ipv4Addr::from_bits(self.source.to_bits() + index)
     }
-}
-
-fn station(text: &str) -> Result<[u8; 6]> {
-    let bytes: Vec<u8> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16))
-        .collect::<Result<_, _>>()?;
-    bytes
-        .try_into()
-        .ok()
-        .with_context(|| format!("{text} is no MAC address"))
 }

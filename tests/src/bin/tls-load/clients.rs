@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::Words;
+use edge_testbed::words::Words;
 
 /// For one handshake; the longest that is measured waits a second for its key server, behind ten thousand others.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,31 +9,8 @@ mod clients;
 mod relay;
 mod sign;
 
-use std::collections::HashMap;
-
-use anyhow::{Context, Result, bail};
-
-/// What xtask says: `key=value` words.
-pub(crate) struct Words(HashMap<String, String>);
-
-impl Words {
-    fn parse(words: impl Iterator<Item = String>) -> Self {
-        let pair = |word: String| {
-            word.split_once('=')
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        };
-        Self(words.filter_map(pair).collect())
-    }
-
-    /// The value of `key`.
-    pub(crate) fn get<T: std::str::FromStr>(&self, key: &str) -> Result<T>
-    where
-        T::Err: std::error::Error + Send + Sync + 'static,
-    {
-        let word = self.0.get(key).with_context(|| format!("{key}= is missing"))?;
-        word.parse().with_context(|| format!("{key}={word}"))
-    }
-}
+use anyhow::{Result, bail};
+use edge_testbed::words::Words;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use rustix::thread::{ClockId, clock_nanosleep_absolute, set_current_timer_slack};
 use rustix::time::{Timespec, clock_gettime};
 
-use super::Words;
+use edge_testbed::words::Words;
 
 /// Read at once: more than what an edge writes in one go.
 const PIECE: usize = 64 << 10;

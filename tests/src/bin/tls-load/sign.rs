@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Words;
+use edge_testbed::words::Words;
 
 /// Behind the length: id, op, key, scheme, a SHA-256.
 const LENGTH: u32 = 8 + 1 + 32 + 2 + 32;

@@ -54,7 +54,7 @@ impl Run {
 }
 
 /// Runs a command to its end for what it prints.
-pub(super) fn output(command: &mut Command) -> Result<String> {
+pub(in crate::bench) fn output(command: &mut Command) -> Result<String> {
     let output = process::output(command, LIMIT)?;
     ensure!(
         output.status.success(),

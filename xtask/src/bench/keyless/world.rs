@@ -54,12 +54,12 @@ pub(super) struct World {
     keyserver_binary: PathBuf,
 }
 
-fn free_address() -> Result<SocketAddr> {
+pub(in crate::bench) fn free_address() -> Result<SocketAddr> {
     // Given back before it is used: another program could take it, and the start would then say so.
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn pinned(core: usize, program: &std::path::Path) -> Command {
+pub(in crate::bench) fn pinned(core: usize, program: &std::path::Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string()]).arg(program);
     command
@@ -285,7 +285,7 @@ impl World {
     }
 }
 
-fn threads(pid: u32) -> Result<usize> {
+pub(in crate::bench) fn threads(pid: u32) -> Result<usize> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Threads:"));
     Ok(line.context("no Threads in /proc/PID/status")?.trim().parse()?)

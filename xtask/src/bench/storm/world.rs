@@ -378,7 +378,7 @@ impl World<'_> {
 
 /// Makes a thread of its own poll this end of the veth pair, on the core of those behind it, and gives its id. Otherwise the
 /// kernel would receive and drop packets in the time of the program that sends them, and nobody could tell the two apart.
-fn poller(netns: &Netns, interface: &str, core: usize) -> Result<u32> {
+pub(in crate::bench) fn poller(netns: &Netns, interface: &str, core: usize) -> Result<u32> {
     let limit = Duration::from_secs(10);
     let ethtool = workspace::need("ethtool", workspace::SETUP_BENCH)?;
     let mut gro = netns.command(ethtool)?;
@@ -415,7 +415,7 @@ fn poller(netns: &Netns, interface: &str, core: usize) -> Result<u32> {
     Ok(thread)
 }
 
-fn station(netns: &Netns, interface: &str) -> Result<String> {
+pub(in crate::bench) fn station(netns: &Netns, interface: &str) -> Result<String> {
     let text = netns.ip(&["-o", "link", "show", "dev", interface])?;
     let (_, rest) = text
         .split_once("link/ether ")
