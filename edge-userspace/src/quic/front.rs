@@ -157,6 +157,7 @@ impl Front {
             hints: Arc::default(),
             kept: Arc::default(),
             keep: self.keep.clone(),
+            key: TokenKey::new(self.tokens.clone()),
         };
         let socket = runtime.wrap_udp_socket(socket).map_err(Error::Adopt)?;
         let ids = Ids::new(Box::new(generator));

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use edge_common::retry;
 use tokio::sync::mpsc;
 
 use super::initial::{Cid, Initial};
@@ -19,8 +18,6 @@ const MOST: usize = 8 << 20;
 /// when an answer is late.
 const ATTEMPT: usize = 24;
 const ATTEMPT_BYTES: usize = 32 << 10;
-/// Attempts behind a Retry that are told apart for one address and port.
-const RETRIED: usize = 16;
 /// How long an attempt may take from the socket to [`Kept::claim`], at least.
 const LIFE: Duration = Duration::from_secs(3);
 
@@ -42,8 +39,8 @@ struct Generations {
 #[derive(Debug, Default)]
 struct Generation {
     attempts: HashMap<Key, Vec<Bytes>>,
-    /// Destination ids of attempts that bring a Retry token: quinn tells their original id alone, which is in the token.
-    retried: HashMap<SocketAddr, Vec<Cid>>,
+    /// Destination ids of attempts that bring a Retry token, by their original ids: quinn tells those alone.
+    retried: HashMap<Key, Cid>,
     bytes: usize,
 }
 
@@ -51,8 +48,8 @@ struct Generation {
 #[derive(Debug)]
 pub struct Claim {
     kept: Arc<Kept>,
-    keys: Vec<Key>,
-    /// Those that were there, in their order; of several attempts where it is not known which is the one.
+    key: Key,
+    /// Those that were there, in their order.
     pub first: Vec<Bytes>,
     /// Those that come.
     pub more: mpsc::Receiver<Bytes>,
@@ -63,8 +60,16 @@ impl Kept {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps `datagram`, which begins with `initial` and came `from`.
-    pub fn see(&self, now: Instant, from: SocketAddr, initial: &Initial<'_>, datagram: &[u8]) {
+    /// Keeps `datagram`, which begins with `initial` and came `from`. `original` opens a Retry token: the destination id that the
+    /// attempt began with.
+    pub fn see(
+        &self,
+        now: Instant,
+        from: SocketAddr,
+        initial: &Initial<'_>,
+        datagram: &[u8],
+        original: impl FnOnce(&[u8]) -> Option<Cid>,
+    ) {
         let key = (from, initial.destination);
         let mut kept = self.lock();
         if let Some(claim) = kept.claimed.get(&key) {
@@ -81,11 +86,8 @@ impl Kept {
         }
         attempt.push(Bytes::copy_from_slice(datagram));
         young.bytes = young.bytes.saturating_add(datagram.len());
-        if matches!(initial.token.first(), Some(&(retry::MAGIC | retry::SEALED_MAGIC))) {
-            let ids = young.retried.entry(from).or_default();
-            if ids.len() < RETRIED && !ids.contains(&initial.destination) {
-                ids.push(initial.destination);
-            }
+        if let Some(original) = original(initial.token) {
+            young.retried.insert((from, original), initial.destination);
         }
     }
 
@@ -95,30 +97,21 @@ impl Kept {
         let original = Cid::new(original)?;
         let mut kept = self.lock();
         let Generations { young, old, .. } = &mut *kept;
-        let keys: Vec<Key> = match retried {
-            false => vec![(from, original)],
-            true => {
-                let ids = [&old.retried, &young.retried].into_iter();
-                let ids = ids.filter_map(|ids| ids.get(&from)).flatten();
-                ids.map(|id| (from, *id)).collect()
-            }
+        let began = (from, original);
+        let key = match retried {
+            false => began,
+            true => (from, *young.retried.get(&began).or_else(|| old.retried.get(&began))?),
         };
-        // Not taken away: of several attempts behind a Retry, each claims them all.
-        let first: Vec<Bytes> = keys
-            .iter()
-            .flat_map(|key| [old.attempts.get(key), young.attempts.get(key)])
-            .flatten()
-            .flatten()
-            .cloned()
-            .collect();
+        let packets = [old.attempts.remove(&key), young.attempts.remove(&key)];
+        let first: Vec<Bytes> = packets.into_iter().flatten().flatten().collect();
         if first.is_empty() {
             return None;
         }
         let (sender, more) = mpsc::channel(ATTEMPT);
-        kept.claimed.extend(keys.iter().map(|key| (*key, sender.clone())));
+        kept.claimed.insert(key, sender);
         Some(Claim {
             kept: self.clone(),
-            keys,
+            key,
             first,
             more,
         })
@@ -151,11 +144,9 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.more.close();
         let mut kept = self.kept.lock();
-        for key in &self.keys {
-            // Another attempt's by now, perhaps.
-            if kept.claimed.get(key).is_some_and(mpsc::Sender::is_closed) {
-                kept.claimed.remove(key);
-            }
+        // Another attempt's by now, perhaps.
+        if kept.claimed.get(&self.key).is_some_and(mpsc::Sender::is_closed) {
+            kept.claimed.remove(&self.key);
         }
     }
 }
@@ -172,8 +163,12 @@ mod tests {
     }
 
     fn see(kept: &Kept, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        kept.see(now, from, &Initial::read(datagram).unwrap(), datagram);
+        let original = |token: &[u8]| Cid::new(token.split_first().filter(|(first, _)| **first == RETRY)?.1);
+        kept.see(now, from, &Initial::read(datagram).unwrap(), datagram, original);
     }
+
+    /// A token in these tests: this, and the original id.
+    const RETRY: u8 = 0xa8;
 
     /// Somebody else's packets, or half of one's own, make no handshake.
     #[test]
@@ -192,10 +187,25 @@ mod tests {
         assert!(kept.claim("192.0.2.2:4433".parse().unwrap(), &[1], false).is_none());
         drop(claim);
         assert_eq!(kept.count().1, 0);
-        // Behind a Retry the packets have another id than the attempt.
-        see(&kept, now, from, &datagram(3, &[retry::MAGIC]));
-        let claim = kept.claim(from, &[1], true).unwrap();
-        assert_eq!(claim.first, [datagram(3, &[retry::MAGIC])]);
+    }
+
+    /// Behind a Retry the packets have another id than the attempt. Who took a neighbour's for its own would wait for a ClientHello
+    /// until the handshake's time is over.
+    #[test]
+    fn attempts_behind_a_retry_are_told_apart_however_many_share_a_port() {
+        let kept = Arc::new(Kept::default());
+        let (now, from) = (Instant::now(), "192.0.2.1:4433".parse().unwrap());
+        for n in 0..200 {
+            see(&kept, now, from, &datagram(n, &[RETRY, n, 77]));
+        }
+        assert!(kept.claim(from, &[7], true).is_none(), "nobody's");
+        let claims: Vec<Claim> = (0..200).map(|n| kept.claim(from, &[n, 77], true).unwrap()).collect();
+        for (n, claim) in (0..).zip(&claims) {
+            assert_eq!(claim.first, [datagram(n, &[RETRY, n, 77])]);
+        }
+        assert_eq!(kept.count().1, 200);
+        drop(claims);
+        assert_eq!(kept.count().1, 0);
     }
 
     /// A flood would take all memory, or what it left would stay.

@@ -17,6 +17,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::initial::{Cid, Initial};
 use super::keep::Kept;
+use super::token::TokenKey;
 
 /// Hints kept at once, per socket: those of half of them are younger than the other half's.
 const MOST: usize = 8192;
@@ -81,6 +82,8 @@ pub(super) struct Finds {
     pub(super) kept: Arc<Kept>,
     /// Whether there is: a zone's key is elsewhere.
     pub(super) keep: Arc<AtomicBool>,
+    /// Opens Retry tokens.
+    pub(super) key: Arc<TokenKey>,
 }
 
 impl Finds {
@@ -88,7 +91,8 @@ impl Finds {
         let Some(initial) = Initial::read(datagram) else { return };
         self.hints.see(now, from, &initial);
         if self.keep.load(Ordering::Relaxed) {
-            self.kept.see(now, from, &initial, datagram);
+            self.kept
+                .see(now, from, &initial, datagram, |token| self.key.original(token));
         }
     }
 }

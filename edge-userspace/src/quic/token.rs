@@ -19,6 +19,7 @@ use edge_common::token::{self, HEADER};
 use quinn_proto::TokenLog;
 use quinn_proto::crypto::{AeadKey, CryptoError, HandshakeTokenKey};
 
+use super::initial::Cid;
 use crate::base::clock::UnixTime;
 use crate::gate::token::{Carrier, ClientId, SALT, Tokens};
 
@@ -47,6 +48,28 @@ impl TokenKey {
     /// For a connection of `client`.
     pub fn of(tokens: Arc<Tokens>, client: ClientId) -> Arc<Self> {
         Arc::new(Self { tokens, client })
+    }
+
+    /// The destination connection id of the packet that a Retry token was the answer to; `None` for any other token.
+    pub(super) fn original(&self, token: &[u8]) -> Option<Cid> {
+        let kind = token.first()?;
+        if !matches!(*kind, retry::MAGIC | retry::SEALED_MAGIC) {
+            return None;
+        }
+        let (sealed, nonce) = token.split_last_chunk::<NONCE>()?;
+        let mut sealed = sealed.to_vec();
+        let content = self.aead_from_hkdf(nonce).open(&mut sealed, &[]).ok()?;
+        let family = *content.get(1)?;
+        // Kind, family, address, port: then the id with its length.
+        let place = if family == 0 { 2 + 4 + 2 } else { 2 + 16 + 2 };
+        let (&length, rest) = content.get(place..)?.split_first()?;
+        Cid::new(rest.get(..usize::from(length))?)
+    }
+}
+
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenKey").finish_non_exhaustive()
     }
 }
 
@@ -247,6 +270,8 @@ mod tests {
             let token = sealed(&mint, &content);
             assert_eq!(token.first(), Some(&first));
             assert_eq!(opened(&any, &token).as_deref(), Some(&content[..]));
+            let original = (first == retry::SEALED_MAGIC).then(|| Cid::new(&[7, 8, 9]).unwrap());
+            assert_eq!(any.original(&token), original);
             for bit in 0..token.len() * 8 {
                 let mut forged = token.clone();
                 forged[bit / 8] ^= 1 << (bit % 8);
@@ -289,6 +314,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(opened(&any, &token).as_deref(), Some(&expected[..]));
+        assert_eq!(any.original(&token), Cid::new(&[1, 2, 3, 4, 5, 6, 7, 8]));
         for bit in 0..token.len() * 8 {
             let mut forged = token.clone();
             forged[bit / 8] ^= 1 << (bit % 8);

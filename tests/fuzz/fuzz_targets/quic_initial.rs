@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use edge::quic::hello;
-use edge::quic::initial::{Initial, LEAST};
+use edge::quic::initial::{Cid, Initial, LEAST};
 use edge::quic::keep::Kept;
 use edge::quic::shadow::Shadow;
 use libfuzzer_sys::fuzz_target;
@@ -104,7 +104,7 @@ fuzz_target!(|data: &[u8]| {
         let inside = datagram.as_ptr_range();
         let token = initial.token.as_ptr_range();
         assert!(inside.start <= token.start && token.end <= inside.end);
-        kept.see(now, from, &initial, datagram);
+        kept.see(now, from, &initial, datagram, Cid::new);
         ids.push(initial.destination);
     }
     for id in ids {
