@@ -2,6 +2,7 @@
 //! connection that is overdue. `quic` hands connections over by [`Serve`](crate::quic::Serve).
 
 mod body;
+pub mod guard;
 mod head;
 mod wire;
 

@@ -9,7 +9,7 @@ pub mod disguise;
 pub mod forwarded;
 pub mod framing;
 mod guard;
-mod h3;
+pub mod h3;
 pub mod handler;
 mod intake;
 mod life;

@@ -1,5 +1,5 @@
 //! quinn's streams as the h3 crate wants them. h3-quinn has the same, but hides when a client does not want an answer any
-//! more: here each request's [`Stopped`] can be had. `h3` makes a [`Wire`] for each connection.
+//! more: here each request's [`Stopped`] can be had, and `guard` sees what clients send. `h3` makes a [`Wire`] for each connection.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,8 @@ use bytes::{Buf, Bytes};
 use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+
+use super::guard;
 
 type Pending<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send + Sync>>;
 type Both = (quinn::SendStream, quinn::RecvStream);
@@ -56,6 +58,7 @@ pub(super) struct Opener {
 pub(super) struct Bidi {
     send: Sending,
     receive: Receiving,
+    head: guard::Head,
 }
 
 /// Its half, or a stream, to the client.
@@ -65,7 +68,11 @@ pub(super) struct Sending {
 }
 
 /// Its half, or a stream, from the client.
-pub(super) struct Receiving(quinn::RecvStream);
+pub(super) struct Receiving {
+    stream: quinn::RecvStream,
+    /// Of a stream of one direction.
+    guard: Option<(guard::Streams, quinn::Connection)>,
+}
 
 impl Wire {
     /// Around `quic`; `latest` follows the requests.
@@ -93,7 +100,11 @@ impl Bidi {
     fn new((send, receive): Both) -> Self {
         Self {
             send: Sending::new(send),
-            receive: Receiving(receive),
+            receive: Receiving {
+                stream: receive,
+                guard: None,
+            },
+            head: guard::Head::default(),
         }
     }
 }
@@ -125,7 +136,10 @@ impl quic::Connection<Bytes> for Wire {
             let quic = quic.clone();
             Box::pin(async move { quic.accept_uni().await }) as _
         };
-        next(&mut self.streams, begin, cx).map(|result| result.map(Receiving).map_err(lost))
+        next(&mut self.streams, begin, cx).map(|result| {
+            let guard = Some((guard::Streams::default(), quic.clone()));
+            result.map(|stream| Receiving { stream, guard }).map_err(lost)
+        })
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bidi, ConnectionErrorIncoming>> {
@@ -225,7 +239,17 @@ impl quic::RecvStream for Bidi {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        self.receive.poll_data(cx)
+        let data = ready!(self.receive.poll_data(cx));
+        match data {
+            Ok(Some(bytes)) if !self.head.sound(&bytes) => {
+                // For h3 the client has ended the stream itself: it has nothing to add.
+                let code = Code::H3_MESSAGE_ERROR.value();
+                quic::SendStream::reset(&mut self.send, code);
+                self.receive.stop_sending(code);
+                Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code: code }))
+            }
+            data => Poll::Ready(data),
+        }
     }
 
     fn stop_sending(&mut self, code: u64) {
@@ -280,17 +304,27 @@ impl quic::RecvStream for Receiving {
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         // The future holds nothing but the stream: dropping it loses nothing.
-        let read = ready!(pin!(self.0.read_chunk(usize::MAX, true)).poll(cx));
+        let read = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
+        if let Some((guard, quic)) = &mut self.guard {
+            let verdict = match &read {
+                Ok(Some(chunk)) => guard.look(&chunk.bytes),
+                Ok(None) | Err(ReadError::Reset(_)) => guard.end(),
+                Err(_) => Ok(()),
+            };
+            if let Err(guard::Fatal(code)) = verdict {
+                quic.close(varint(code), b"");
+            }
+        }
         Poll::Ready(read.map(|chunk| chunk.map(|chunk| chunk.bytes)).map_err(unread))
     }
 
     fn stop_sending(&mut self, code: u64) {
         // Fails only for one that has ended.
-        let _ = self.0.stop(varint(code));
+        let _ = self.stream.stop(varint(code));
     }
 
     fn recv_id(&self) -> StreamId {
-        id(self.0.id())
+        id(self.stream.id())
     }
 }
 
