@@ -81,6 +81,8 @@ const TOOLS: &[Tool] = {
         tool("cmake", "cmake", &[Lint, Legacy]),
         tool("c++", "g++", &[Lint, Legacy]),
         tool("testssl", "testssl.sh", &[Conform]),
+        tool("cmake", "cmake", &[Conform]),
+        tool("c++", "g++", &[Conform]),
     ]
 };
 
