@@ -344,9 +344,7 @@ impl World<'_> {
 
     fn control(&self, word: &str) -> Result<()> {
         let mut command = self.inside.command(workspace::binary("edge", self.plan.profile))?;
-        command
-            .args(["lockdown", word, "--config"])
-            .arg(self.directory.join("edge.toml"));
+        command.args(["lockdown", word, "--admin", ADMIN]);
         load::output(&mut command).map(drop)
     }
 }
