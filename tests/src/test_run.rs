@@ -224,7 +224,7 @@ pub(crate) fn array(kind: u32, size: usize) -> io::Result<OwnedFd> {
     descriptor(bpf(MAP_CREATE, &mut create)?)
 }
 
-/// Reads or writes the only value of a map made by [`array`] for it.
+/// Reads or writes the only value of a map made by [`array()`] for it.
 pub(crate) fn element<T>(map: &OwnedFd, command: i64, value: &mut T) -> io::Result<()> {
     let key = 0_u32;
     let mut element = Element {
