@@ -46,7 +46,9 @@ pub(super) struct Turn {
     pub(super) retries: Window,
     pub(super) storm: Window,
     pub(super) cpu_s_per_million_rejected: f64,
-    /// The same of the retries window alone: how a server rejects clients with TLS and all.
+    /// The same, with retries that the rule's burst served taken as rejected ones.
+    cpu_s_per_million_with_served: f64,
+    /// The first of the retries window alone: how a server rejects clients with TLS and all.
     cpu_s_per_million_rejected_retries_only: f64,
     /// Nanoseconds in edge's XDP program while nearly all that comes is dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,9 +94,16 @@ impl Window {
         self.server_cpu_s + self.kernel_cpu_s
     }
 
-    /// CPU seconds beyond the quiet window's, per million retries dealt with: dropped, told to wait, or served within the
-    /// rule's burst. A retry served and one told 429 cost nearly the same, which is the handshake.
+    /// CPU seconds beyond the quiet window's, per million retries rejected: dropped, or told to wait. What the rule's burst
+    /// served is no rejection; it is taken off at what a good client's request cost in the quiet window.
     fn cost(&self, quiet: &Self) -> f64 {
+        let request = quiet.cpu() / quiet.good.ok.max(1) as f64;
+        let rejecting = self.cpu() - quiet.cpu() - self.retriers.ok as f64 * request;
+        rejecting.max(0.0) / (self.retriers.rejected + self.dropped).max(1) as f64 * 1e6
+    }
+
+    /// The same, with a retry that was served taken as one that was rejected.
+    fn cost_with_served(&self, quiet: &Self) -> f64 {
         let retries = (self.retriers.ok + self.retriers.rejected + self.dropped).max(1) as f64;
         (self.cpu() - quiet.cpu()).max(0.0) / retries * 1e6
     }
@@ -281,11 +290,8 @@ pub(super) fn turn(plan: &Plan, kind: Kind) -> Result<Turn> {
         Kind::LimitReq | Kind::Nft => None,
     };
     let retries_only = retries.cost(&quiet);
-    let cost = if kind == Kind::LimitReq {
-        retries_only
-    } else {
-        storm.cost(&quiet)
-    };
+    let judged = if kind == Kind::LimitReq { &retries } else { &storm };
+    let (cost, with_served) = (judged.cost(&quiet), judged.cost_with_served(&quiet));
     world.server.process.stop(STOP).ok();
     Ok(Turn {
         kind,
@@ -293,6 +299,7 @@ pub(super) fn turn(plan: &Plan, kind: Kind) -> Result<Turn> {
         retries,
         storm,
         cpu_s_per_million_rejected: cost,
+        cpu_s_per_million_with_served: with_served,
         cpu_s_per_million_rejected_retries_only: retries_only,
         program_ns_per_drop,
     })
