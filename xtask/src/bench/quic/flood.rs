@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use edge_testbed::netns::{End, Netns, veth};
 use edge_testbed::pins::Pins;
 use edge_testbed::pki::{Authority, Files};
 use edge_testbed::process::{self, Process};
+use edge_testbed::test_run::{Program, verdict};
 use serde::{Deserialize, Serialize};
 
 use super::world::Plan;
 use crate::bench::http::median;
 use crate::bench::keyless::load;
-use crate::bench::storm::world::{poller, station};
+use crate::bench::storm::world::{index, poller, station};
 use crate::workspace;
 
 const HOST: &str = "flood.example.test";
@@ -154,6 +156,12 @@ fn turn(plan: &Plan, directory: &std::path::Path, leaf: &Files, way: Way, rate: 
     // Where answers to addresses that are nobody's go: as far as the wire.
     inside.ip(&["route", "add", "198.18.0.0/15", "via", "10.77.0.2"])?;
     poller(&client, &outside, plan.load_core)?;
+    // veth wakes the receiver of frames that a program sends back only where a program receives them.
+    let program = Program::bare(verdict::PASS)?;
+    let at = index(&client, &outside)?;
+    let receiving = client
+        .enter(|| program.attach(at))?
+        .context("attaching a program that passes")?;
     let kernel = poller(&inside, &interface, plan.server_core)?;
     let pins = Pins::prepare("bench")?;
     let mut edge = edge(plan, directory, &inside, leaf, way, &interface, &pins)?;
@@ -170,6 +178,7 @@ fn turn(plan: &Plan, directory: &std::path::Path, leaf: &Files, way: Way, rate: 
         from: station(&client, &outside)?,
         to: station(&inside, &interface)?,
         edge,
+        _receiving: receiving,
         outside,
         client,
         inside,
@@ -253,6 +262,8 @@ struct World<'a> {
     directory: PathBuf,
     way: Way,
     edge: Process,
+    /// The program on the loads' interface, while this is open.
+    _receiving: OwnedFd,
     /// The thread that polls the edge's interface.
     kernel: u32,
     from: String,

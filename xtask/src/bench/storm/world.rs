@@ -222,19 +222,13 @@ impl Ends {
         let counts = text.lines().filter_map(|line| line.split_once("_xdp_drops:"));
         counts.map(|(_, count)| Ok(count.trim().parse::<u64>()?)).sum()
     }
-
-    fn interface_index(&self) -> Result<u32> {
-        let text = self.inside.ip(&["-o", "link", "show", "dev", &self.interface])?;
-        let (index, _) = text.split_once(':').context("an interface without an index")?;
-        Ok(index.trim().parse()?)
-    }
 }
 
 /// Measures the way to the program and back, without a server, without a decision.
 pub(super) fn path(plan: &Plan) -> Result<Path> {
     let ends = Ends::make(plan)?;
     let program = Program::bare(verdict::DROP)?;
-    let index = ends.interface_index()?;
+    let index = index(&ends.inside, &ends.interface)?;
     let _link = ends
         .inside
         .enter(|| program.attach(index))?
@@ -420,6 +414,13 @@ pub(in crate::bench) fn poller(netns: &Netns, interface: &str, core: usize) -> R
         );
     }
     Ok(thread)
+}
+
+/// The index of an interface in its namespace.
+pub(in crate::bench) fn index(netns: &Netns, interface: &str) -> Result<u32> {
+    let text = netns.ip(&["-o", "link", "show", "dev", interface])?;
+    let (index, _) = text.split_once(':').context("an interface without an index")?;
+    Ok(index.trim().parse()?)
 }
 
 pub(in crate::bench) fn station(netns: &Netns, interface: &str) -> Result<String> {
