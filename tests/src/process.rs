@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -186,6 +186,15 @@ impl Drop for Process {
             eprintln!("{error:#}");
         }
     }
+}
+
+/// An address on loopback that nobody listens on now.
+///
+/// # Errors
+/// If the kernel has none left.
+pub fn free_address() -> Result<SocketAddr> {
+    // Given back before it is used: another program could take it, and the start would then say so.
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// The cargo that runs this program, for a run of its own: without what it has set for this one (`CARGO_PKG_…`,

@@ -1,6 +1,8 @@
 //! The cleartext front of QUIC Initial packets (RFC 9000 section 17.2.2): who asks, and with which token. Pure; `tap` hands in
 //! datagrams as they come.
 
+use crate::base::varint::varint;
+
 /// The longest connection id of QUIC version 1.
 pub const MAX_CID: usize = 20;
 /// Below this a datagram with an Initial packet of a client is not to be taken (RFC 9000 section 14.1).
@@ -69,17 +71,6 @@ fn cid(from: &[u8]) -> Option<(Cid, &[u8])> {
     let (&length, rest) = from.split_first()?;
     let (id, rest) = rest.split_at_checked(usize::from(length))?;
     Some((Cid::new(id)?, rest))
-}
-
-/// RFC 9000 section 16.
-pub(super) fn varint(from: &[u8]) -> Option<(u64, &[u8])> {
-    let (&first, rest) = from.split_first()?;
-    let more = (1_usize << (first >> 6)) - 1;
-    let (tail, rest) = rest.split_at_checked(more)?;
-    let value = tail
-        .iter()
-        .fold(u64::from(first & 0x3f), |value, byte| value << 8 | u64::from(*byte));
-    Some((value, rest))
 }
 
 #[cfg(test)]

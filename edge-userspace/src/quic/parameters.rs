@@ -2,7 +2,8 @@
 
 use quinn_proto::ConnectionId;
 
-use super::initial::{MAX_CID, varint};
+use super::initial::MAX_CID;
+use crate::base::varint::varint;
 
 /// RFC 9000 section 18.2.
 const INITIAL_SOURCE_CONNECTION_ID: u64 = 0x0f;

@@ -4,14 +4,13 @@
 //! CPU-second of the proxy's own processes: it does not depend on how fast the client is.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use edge_testbed::pki::Authority;
-use edge_testbed::process;
+use edge_testbed::process::{self, free_address};
 use rustix::thread::sched_getaffinity;
 use serde::Serialize;
 
@@ -329,11 +328,6 @@ pub(super) fn cores() -> Result<(usize, usize)> {
         [load, proxy] => Ok((load, proxy)),
         _ => bail!("this bench needs two cores: one for the proxy, one for load generator and origin"),
     }
-}
-
-fn free_address() -> Result<SocketAddr> {
-    // Given back before it is used: another program could take it, and the start would then say so.
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@
 //! process per request. The edge's own JavaScript engine runs the same script as workerd.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use edge_testbed::pki::{Authority, Files};
-use edge_testbed::process::{self, Process};
+use edge_testbed::process::{self, Process, free_address};
 use serde_json::{Value, json};
 
 use super::http::{cores, median};
@@ -539,11 +539,6 @@ fn peer_binary() -> Result<PathBuf> {
         .current_dir(&directory);
     workspace::run(&mut install)?;
     find(&modules).context("npm installed no workerd for this machine")
-}
-
-fn free_address() -> Result<SocketAddr> {
-    // Given back before it is used: another program could take it, and the start would then say so.
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 fn middle(windows: &[Window]) -> Option<Window> {

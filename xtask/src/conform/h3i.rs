@@ -2,14 +2,14 @@
 //! asks a server to do. The client is a package of its own (`tests/h3i`), so that nothing else builds BoringSSL.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use edge_testbed::pki::Authority;
-use edge_testbed::process::{self, Process};
+use edge_testbed::process::{self, Process, free_address};
 
 use crate::workspace::{self, Profile};
 
@@ -98,9 +98,4 @@ servers = [{{ address = "http://{origin}" }}]
     let mut edge = Process::spawn(&mut command, &directory.join("edge.log"))?;
     edge.wait_port(address, START)?;
     Ok(edge)
-}
-
-fn free_address() -> Result<SocketAddr> {
-    // Given back before it is used: another program could take it, and the start would then say so.
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

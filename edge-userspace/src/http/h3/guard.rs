@@ -4,6 +4,8 @@
 
 use h3::error::Code;
 
+use crate::base::varint::varint;
+
 /// RFC 9204 section 6.
 const ENCODER: u64 = 0x201;
 const DECODER: u64 = 0x202;
@@ -376,17 +378,6 @@ fn settings(mut payload: &[u8]) -> Result<(), Fatal> {
         payload = pair.ok_or(Fatal::from(Code::H3_FRAME_ERROR))?.1;
     }
     Ok(())
-}
-
-/// RFC 9000 section 16.
-fn varint(from: &[u8]) -> Option<(u64, &[u8])> {
-    let (&first, rest) = from.split_first()?;
-    let more = (1_usize << (first >> 6)) - 1;
-    let (tail, rest) = rest.split_at_checked(more)?;
-    let value = tail
-        .iter()
-        .fold(u64::from(first & 0x3f), |value, byte| value << 8 | u64::from(*byte));
-    Some((value, rest))
 }
 
 #[cfg(test)]

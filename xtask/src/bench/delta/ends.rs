@@ -11,11 +11,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use edge_testbed::changing::{self, Noise};
 use edge_testbed::pki::Authority;
-use edge_testbed::process::{self, Process};
+use edge_testbed::process::{self, Process, free_address};
 use serde_json::{Value, json};
 
+use super::need;
 use super::relay::{Relay, Shape};
-use super::{free_address, need};
 use crate::bench::http::median;
 use crate::bench::nginx;
 use crate::workspace::{self, Profile};

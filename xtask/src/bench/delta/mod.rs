@@ -178,11 +178,6 @@ fn table(report: &Value) -> String {
     table
 }
 
-/// A port that nobody listens on now.
-fn free_address() -> Result<std::net::SocketAddr> {
-    Ok(std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
 /// Says what is missing before anything is started.
 fn need(programs: &[&str]) -> Result<()> {
     for program in programs {

@@ -2,8 +2,8 @@
 //! farther away.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use edge_testbed::keys::Keys;
 use edge_testbed::pki::{self, Authority};
-use edge_testbed::process::{self, Process};
+use edge_testbed::process::{self, Process, free_address};
 
 use super::Inflight;
 use super::load::{self, Run, Shake};
@@ -30,12 +30,56 @@ const PLACES: [(&str, Option<f64>); 5] = [
     ("slow", Some(500.0)),
 ];
 
-/// Where and with what.
-pub(super) struct Plan {
-    pub(super) directory: PathBuf,
-    pub(super) load_core: usize,
-    pub(super) server_core: usize,
-    pub(super) profile: Profile,
+/// Where and with what; of this bench and of `quic`'s.
+pub(in crate::bench) struct Plan {
+    pub(in crate::bench) directory: PathBuf,
+    pub(in crate::bench) load_core: usize,
+    pub(in crate::bench) server_core: usize,
+    pub(in crate::bench) profile: Profile,
+}
+
+impl Plan {
+    /// A key server with `keys`, which say that it listens at `address`.
+    pub(in crate::bench) fn keyserver(&self, keys: &Keys, address: SocketAddr) -> Result<Process> {
+        let mut command = pinned(self.load_core, &workspace::binary("edge-keyserver", self.profile));
+        command
+            .args(["run", "--log-format", "json", "--config"])
+            .arg(keys.configuration());
+        self.listening(&mut command, "keyserver", address)
+    }
+
+    /// A relay at `address` that puts `to` so many milliseconds farther away, one way.
+    pub(in crate::bench) fn relay(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        to: SocketAddr,
+        delay: f64,
+    ) -> Result<Process> {
+        let mut command = pinned(self.load_core, &workspace::binary("tls-load", self.profile));
+        command
+            .arg("relay")
+            .args([format!("listen={address}"), format!("to={to}")])
+            .arg(format!("delay_ms={delay}"));
+        self.listening(&mut command, name, address)
+    }
+
+    /// An edge of this configuration, which says that it listens at `address`.
+    pub(in crate::bench) fn edge(&self, configuration: &str, address: SocketAddr) -> Result<Process> {
+        let file = self.directory.join("edge.toml");
+        fs::write(&file, configuration)?;
+        let mut command = pinned(self.server_core, &workspace::binary("edge", self.profile));
+        command
+            .args(["run", "--no-xdp", "--log-format", "json", "--config"])
+            .arg(file);
+        self.listening(&mut command, "edge", address)
+    }
+
+    fn listening(&self, command: &mut Command, name: &str, address: SocketAddr) -> Result<Process> {
+        let mut process = Process::spawn(command, &self.directory.join(name).with_extension("log"))?;
+        process.wait_port(address, START)?;
+        Ok(process)
+    }
 }
 
 /// Everything that runs; ended with it.
@@ -54,12 +98,7 @@ pub(super) struct World {
     keyserver_binary: PathBuf,
 }
 
-pub(in crate::bench) fn free_address() -> Result<SocketAddr> {
-    // Given back before it is used: another program could take it, and the start would then say so.
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-pub(in crate::bench) fn pinned(core: usize, program: &std::path::Path) -> Command {
+pub(in crate::bench) fn pinned(core: usize, program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string()]).arg(program);
     command
@@ -80,12 +119,7 @@ impl World {
         let keys = Keys::prepare(&directory.join("keyserver"), &authority, keyserver_address)?;
         let certificates = certificates(&directory, &authority, &keys)?;
 
-        let mut command = pinned(plan.load_core, &keyserver_binary);
-        command
-            .args(["run", "--log-format", "json", "--config"])
-            .arg(keys.configuration());
-        let mut keyserver = Process::spawn(&mut command, &directory.join("keyserver.log"))?;
-        keyserver.wait_port(keyserver_address, START)?;
+        let keyserver = plan.keyserver(&keys, keyserver_address)?;
 
         let (mut relays, mut ways, mut entries) = (Vec::new(), Vec::new(), String::new());
         for (place, delay) in PLACES {
@@ -95,16 +129,7 @@ impl World {
                 Some(0.0) => {}
                 Some(delay) => {
                     address = free_address()?;
-                    let mut command = pinned(plan.load_core, &load);
-                    command.args([
-                        "relay",
-                        &format!("listen={address}"),
-                        &format!("to={keyserver_address}"),
-                    ]);
-                    command.arg(format!("delay_ms={delay}"));
-                    let mut relay = Process::spawn(&mut command, &directory.join(format!("{place}.log")))?;
-                    relay.wait_port(address, START)?;
-                    relays.push(relay);
+                    relays.push(plan.relay(place, address, keyserver_address, delay)?);
                 }
             }
             ways.push((place, address));
@@ -191,7 +216,7 @@ impl World {
             let waiting = scope.spawn(|| {
                 let mut peak = 0;
                 while !ended.load(Relaxed) {
-                    peak = peak.max(this.waiting().unwrap_or(0));
+                    peak = peak.max(waiting(&this.directory, this.load_core, 20).unwrap_or(0));
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 peak
@@ -225,19 +250,6 @@ impl World {
             waiting_peak,
             seconds: run.seconds,
         })
-    }
-
-    /// Handshakes that wait now, by the edge's metric.
-    fn waiting(&self) -> Result<usize> {
-        let mut curl = pinned(self.load_core, &workspace::need("curl", workspace::SETUP_BENCH)?);
-        curl.args(["--silent", "--fail", "--max-time", "20", "--unix-socket"])
-            .arg(self.directory.join("admin.sock"))
-            .arg("http://edge/metrics");
-        let text = load::output(&mut curl)?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("edge_tls_handshakes_waiting "));
-        Ok(line.context("no such metric")?.trim().parse()?)
     }
 
     /// Median milliseconds of one ping of the key server at a time, by the way of `place`.
@@ -285,6 +297,25 @@ impl World {
     }
 }
 
+/// Handshakes that wait now, by the metric of the edge whose admin socket is in `directory`; it has so many seconds to say.
+pub(in crate::bench) fn waiting(directory: &Path, load_core: usize, seconds: u32) -> Result<usize> {
+    let mut curl = pinned(load_core, &workspace::need("curl", workspace::SETUP_BENCH)?);
+    curl.args([
+        "--silent",
+        "--fail",
+        "--max-time",
+        &seconds.to_string(),
+        "--unix-socket",
+    ])
+    .arg(directory.join("admin.sock"))
+    .arg("http://edge/metrics");
+    let text = load::output(&mut curl)?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("edge_tls_handshakes_waiting "));
+    Ok(line.context("no such metric")?.trim().parse()?)
+}
+
 pub(in crate::bench) fn threads(pid: u32) -> Result<usize> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Threads:"));
@@ -292,11 +323,7 @@ pub(in crate::bench) fn threads(pid: u32) -> Result<usize> {
 }
 
 /// Certificates of both kinds for every place: their kind, chain and key. The keys go to the key server too.
-fn certificates(
-    directory: &std::path::Path,
-    authority: &Authority,
-    keys: &Keys,
-) -> Result<Vec<(&'static str, PathBuf, PathBuf)>> {
+fn certificates(directory: &Path, authority: &Authority, keys: &Keys) -> Result<Vec<(&'static str, PathBuf, PathBuf)>> {
     let mut files = Vec::new();
     for kind in ["p256", "rsa"] {
         let hosts: Vec<String> = PLACES.iter().map(|(place, _)| host(place, kind)).collect();
@@ -361,15 +388,7 @@ listen = "unix:{admin}"
 {key_servers}{zones}"#,
         admin = directory.join("admin.sock").display(),
     );
-    let file = directory.join("edge.toml");
-    fs::write(&file, configuration)?;
-    let mut command = pinned(plan.server_core, &workspace::binary("edge", plan.profile));
-    command
-        .args(["run", "--no-xdp", "--log-format", "json", "--config"])
-        .arg(file);
-    let mut edge = Process::spawn(&mut command, &directory.join("edge.log"))?;
-    edge.wait_port(address, START)?;
-    Ok(edge)
+    plan.edge(&configuration, address)
 }
 
 /// nginx in its best reasonable shape for handshakes: the suites and the curve that the load has, one ticket as edge sends.

@@ -14,9 +14,9 @@ use edge_testbed::process::{self, Process};
 use edge_testbed::test_run::{Program, verdict};
 use serde::{Deserialize, Serialize};
 
-use super::world::Plan;
 use crate::bench::http::median;
 use crate::bench::keyless::load;
+use crate::bench::keyless::world::Plan;
 use crate::bench::storm::world::{index, poller, station};
 use crate::workspace;
 

@@ -17,8 +17,9 @@ use edge_testbed::{netns, pins};
 use serde::Serialize;
 
 use self::flood::Flood;
-use self::world::{Crowd, Plan, World};
+use self::world::{Crowd, World};
 use super::http::{cores, median};
+use super::keyless::world::Plan;
 use crate::workspace::{self, Profile};
 
 const HOW: &[&str] = &[

@@ -3,24 +3,23 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use edge_testbed::keys::Keys;
 use edge_testbed::pki::{Authority, Files};
-use edge_testbed::process::{self, Process};
+use edge_testbed::process::{self, Process, free_address};
 use serde::{Deserialize, Serialize};
 
 use super::peer;
 use crate::bench::keyless::load;
-use crate::bench::keyless::world::{free_address, pinned, threads};
+use crate::bench::keyless::world::{Plan, pinned, threads, waiting};
 use crate::bench::load::{Case, Protocol, Target};
 use crate::bench::nginx;
-use crate::workspace::{self, Profile};
+use crate::workspace;
 
-const START: Duration = Duration::from_secs(20);
 /// Handshakes at once while CPU is measured.
 const PARALLEL: u64 = 32;
 /// Bytes of the large answer: 100 MB.
@@ -32,14 +31,6 @@ const PLACES: [(&str, Option<f64>); 4] = [
     ("keys50", Some(25.0)),
     ("slow", Some(1200.0)),
 ];
-
-/// Where and with what.
-pub(super) struct Plan {
-    pub(super) directory: PathBuf,
-    pub(super) load_core: usize,
-    pub(super) server_core: usize,
-    pub(super) profile: Profile,
-}
 
 /// Who serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +245,7 @@ impl World {
             ensure!(start.elapsed() < Duration::from_secs(150), "the crowd does not end");
             threads_peak = threads_peak.max(threads(pid)?);
             rss_peak_mb = rss_peak_mb.max(megabytes()?);
-            waiting_peak = waiting_peak.max(self.waiting().unwrap_or(0));
+            waiting_peak = waiting_peak.max(waiting(&self.directory, self.load_core, 2).unwrap_or(0));
             std::thread::sleep(Duration::from_millis(100));
         }
         let said = said(&load.log())?;
@@ -268,19 +259,6 @@ impl World {
             waiting_peak,
             seconds: said.seconds,
         })
-    }
-
-    /// Handshakes that wait now, by the edge's metric.
-    fn waiting(&self) -> Result<usize> {
-        let mut curl = pinned(self.load_core, &workspace::need("curl", workspace::SETUP_BENCH)?);
-        curl.args(["--silent", "--fail", "--max-time", "2", "--unix-socket"])
-            .arg(self.directory.join("admin.sock"))
-            .arg("http://edge/metrics");
-        let text = load::output(&mut curl)?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("edge_tls_handshakes_waiting "));
-        Ok(line.context("no such metric")?.trim().parse()?)
     }
 }
 
@@ -301,13 +279,7 @@ fn key_servers(plan: &Plan, authority: &Authority, leaf: &Files) -> Result<(Vec<
     let listen = free_address()?;
     let keys = Keys::prepare(&directory.join("keyserver"), authority, listen)?;
     keys.add("p256", &fs::read_to_string(&leaf.key)?)?;
-    let mut command = pinned(plan.load_core, &workspace::binary("edge-keyserver", plan.profile));
-    command
-        .args(["run", "--log-format", "json", "--config"])
-        .arg(keys.configuration());
-    let mut keyserver = Process::spawn(&mut command, &directory.join("keyserver.log"))?;
-    keyserver.wait_port(listen, START)?;
-    let (mut processes, mut entries) = (vec![keyserver], String::new());
+    let (mut processes, mut entries) = (vec![plan.keyserver(&keys, listen)?], String::new());
     for (place, delay) in PLACES {
         let mut address = listen;
         match delay {
@@ -315,14 +287,7 @@ fn key_servers(plan: &Plan, authority: &Authority, leaf: &Files) -> Result<(Vec<
             Some(0.0) => {}
             Some(delay) => {
                 address = free_address()?;
-                let mut command = pinned(plan.load_core, &workspace::binary("tls-load", plan.profile));
-                command
-                    .arg("relay")
-                    .args([format!("listen={address}"), format!("to={listen}")])
-                    .arg(format!("delay_ms={delay}"));
-                let mut relay = Process::spawn(&mut command, &directory.join(format!("{place}.log")))?;
-                relay.wait_port(address, START)?;
-                processes.push(relay);
+                processes.push(plan.relay(place, address, listen, delay)?);
             }
         }
         entries += &keys.entry(place, address);
@@ -331,7 +296,7 @@ fn key_servers(plan: &Plan, authority: &Authority, leaf: &Files) -> Result<(Vec<
 }
 
 fn edge(plan: &Plan, address: SocketAddr, origin: SocketAddr, key_servers: &str, leaf: &Files) -> Result<Process> {
-    let directory: &Path = &plan.directory;
+    let directory = &plan.directory;
     let zones: String = PLACES
         .map(|(place, delay)| {
             let way = match delay {
@@ -371,13 +336,5 @@ listen = "unix:{admin}"
 {key_servers}{zones}"#,
         admin = directory.join("admin.sock").display(),
     );
-    let file = directory.join("edge.toml");
-    fs::write(&file, configuration)?;
-    let mut command = pinned(plan.server_core, &workspace::binary("edge", plan.profile));
-    command
-        .args(["run", "--no-xdp", "--log-format", "json", "--config"])
-        .arg(file);
-    let mut edge = Process::spawn(&mut command, &directory.join("edge.log"))?;
-    edge.wait_port(address, START)?;
-    Ok(edge)
+    plan.edge(&configuration, address)
 }
