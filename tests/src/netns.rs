@@ -18,11 +18,13 @@ use crate::process;
 const DIRECTORY: &str = "/run/netns";
 const PREFIX: &str = "edge-";
 
-/// One named network namespace of this process, with `lo` up and IPv6 duplicate address detection off.
+/// One named network namespace of this process, with `lo` up and IPv6 duplicate address detection off; or another's.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
     file: File,
+    /// It is another process's, and stays.
+    lent: bool,
 }
 
 /// One end of a veth pair: where it is, what it is called there, and its addresses with prefix length.
@@ -52,7 +54,11 @@ impl Netns {
                 return Err(error).with_context(|| format!("opening {}", path.display()));
             }
         };
-        let netns = Self { name, file };
+        let netns = Self {
+            name,
+            file,
+            lent: false,
+        };
         netns.ip(&["link", "set", "lo", "up"])?;
         netns
             .enter(|| -> io::Result<()> {
@@ -64,6 +70,17 @@ impl Netns {
             })?
             .context("switching IPv6 duplicate address detection off; is IPv6 disabled in this kernel?")?;
         Ok(netns)
+    }
+
+    /// One that another process made, and removes.
+    pub fn existing(name: &str) -> Result<Self> {
+        let path = Path::new(DIRECTORY).join(name);
+        let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            file,
+            lent: true,
+        })
     }
 
     /// The name that `ip netns exec` takes.
@@ -105,6 +122,9 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        if self.lent {
+            return;
+        }
         if let Err(error) = ip(&["netns", "del", &self.name]) {
             eprintln!("could not remove network namespace {}: {error:#}", self.name);
         }

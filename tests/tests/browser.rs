@@ -5,6 +5,7 @@
 
 #[path = "checkout/mod.rs"]
 mod checkout;
+#[expect(dead_code, reason = "this test uses a part of the browser's commands")]
 #[path = "browser/webdriver.rs"]
 mod webdriver;
 #[expect(dead_code, reason = "this test uses a part of that world")]

@@ -3,20 +3,29 @@
 //! If these fail, the first thing that the README promises is broken.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+#[path = "checkout/mod.rs"]
 mod checkout;
+#[expect(dead_code, reason = "this test uses a part of the browser's commands")]
+#[path = "browser/webdriver.rs"]
+mod webdriver;
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use edge_testbed::netns::Netns;
 use edge_testbed::privilege;
 use edge_testbed::process::{self, Process};
 use rustix::process::Signal;
+use webdriver::Browser;
 
 const START: Duration = Duration::from_secs(60);
+/// What a browser may take over a page.
+const LONGEST: Duration = Duration::from_secs(20);
 /// The daemon drains before it ends.
 const STOP: Duration = Duration::from_secs(30);
 
@@ -115,16 +124,14 @@ impl Demo {
         self.inside(self.variable("BIN"), &arguments)
     }
 
+    fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.variable("ADMIN"));
+        self.inside("curl", &["--silent", "--fail", &url])
+    }
+
     /// Packets that the XDP program dropped so far, for whatever reason.
     fn dropped(&self) -> u64 {
-        let metrics = self.inside(
-            "curl",
-            &[
-                "--silent",
-                "--fail",
-                &format!("http://{}/metrics", self.variable("ADMIN")),
-            ],
-        );
+        let metrics = self.metrics();
         let samples: Vec<u64> = metrics
             .lines()
             .filter(|line| line.starts_with("edge_dataplane_packets_total{") && line.contains("verdict=\"drop\""))
@@ -255,6 +262,73 @@ fn a_visitor_uses_the_demo_from_start_to_end() {
             .chain([demo.pins(), edge.into(), checkout::root().join("target/demo/env")])
     {
         assert!(!gone.exists(), "{} is still there", gone.display());
+    }
+}
+
+/// Release one of a script is the dictionary of the next (RFC 9842): Chromium gets that as what changed, by its own network
+/// log, and runs it.
+#[test]
+fn chromium_gets_what_changed_and_runs_it() {
+    if !privilege::can_attach(&checkout::root()) {
+        return;
+    }
+    let mut demo = Demo::start();
+    let hosts = demo.variable("HOSTS");
+    let shop = hosts.split(' ').next().unwrap();
+    let client = Netns::existing(demo.variable("CLIENT_NETNS")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = Path::new(demo.variable("CA")).with_file_name("shop.pem");
+    fs::copy(certificate, directory.path().join("shop.pem")).unwrap();
+    {
+        let Some(browser) = Browser::start(&client, directory.path(), shop, demo.variable("ADDR")) else {
+            return;
+        };
+        browser.open(&format!("https://{shop}/release/1"));
+        wait_title(&browser, "release 1");
+        // The browser digests and stores the dictionary behind the page; until it has, it asks for the whole.
+        let deadline = Instant::now() + LONGEST;
+        for release in 2.. {
+            sleep(Duration::from_millis(300));
+            browser.open(&format!("https://{shop}/release/{release}"));
+            wait_title(&browser, &format!("release {release}"));
+            let script = format!("https://{shop}/release.{release}.js");
+            let responses = browser.responses();
+            let (_, fields) = responses.iter().find(|(url, _)| *url == script).unwrap();
+            if fields["content-encoding"] == "dcz" {
+                let vary = fields["vary"].as_str().unwrap_or_default();
+                assert!(vary.contains("available-dictionary"), "{fields}");
+                break;
+            }
+            assert!(Instant::now() < deadline, "no dcz up to release {release}: {fields}");
+        }
+    }
+    let metrics = demo.metrics();
+    let figure = |name: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in:\n{metrics}"))
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    assert_eq!(
+        figure("edge_delta_browser_offers_total{outcome=\"used\"} "),
+        figure("edge_delta_browser_responses_total{coding=\"dcz\"} ")
+    );
+    let sent = figure("edge_delta_browser_sent_bytes_total{coding=\"dcz\"} ");
+    let whole = figure("edge_delta_browser_content_bytes_total{coding=\"dcz\"} ");
+    assert!(sent * 50 < whole, "{sent} bytes for {whole}");
+    assert!(demo.process.stop(STOP).unwrap().success());
+}
+
+fn wait_title(browser: &Browser<'_>, title: &str) {
+    let deadline = Instant::now() + LONGEST;
+    while browser.title() != title {
+        assert!(
+            Instant::now() < deadline,
+            "the page is {:?}, not {title:?}",
+            browser.title()
+        );
+        sleep(Duration::from_millis(100));
     }
 }
 

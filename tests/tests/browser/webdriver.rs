@@ -91,7 +91,10 @@ impl<'a> Browser<'a> {
         arguments.extend(common.map(|argument: &str| argument.to_owned()));
         arguments.push(format!("--host-resolver-rules={}", rules.join(",")));
         arguments.push(format!("--user-data-dir={}", browser.profile.display()));
-        let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": {"args": arguments},
+            "goog:loggingPrefs": {"performance": "ALL"},
+        }}});
         let session = browser.call("POST", "/session", &wanted).unwrap();
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
         Some(browser)
@@ -111,6 +114,29 @@ impl<'a> Browser<'a> {
     pub(crate) fn evaluate(&self, script: &str) -> Value {
         let body = json!({"script": script, "args": []});
         self.command("POST", "/execute/sync", &body).unwrap()
+    }
+
+    /// Responses that came over the network since the last call, by the browser's own log: address, and each field of the head
+    /// as it crossed.
+    pub(crate) fn responses(&self) -> Vec<(String, Value)> {
+        let log = self
+            .command("POST", "/se/log", &json!({"type": "performance"}))
+            .unwrap();
+        let entries = log.as_array().unwrap().iter();
+        let messages = entries.map(|entry| serde_json::from_str(entry["message"].as_str().unwrap()).unwrap());
+        messages
+            .filter_map(|mut entry: Value| {
+                let message = entry["message"].take();
+                let response = &message["params"]["response"];
+                let received = message["method"] == "Network.responseReceived";
+                received.then(|| {
+                    (
+                        response["url"].as_str().unwrap_or_default().to_owned(),
+                        response["headers"].clone(),
+                    )
+                })
+            })
+            .collect()
     }
 
     /// The current tab.
