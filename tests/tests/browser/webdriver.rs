@@ -53,6 +53,7 @@ impl<'a> Browser<'a> {
             }
         }
         let profile = directory.join("profile");
+        let _ = fs::remove_dir_all(&profile);
         fs::create_dir(&profile).unwrap();
         let mut command = client.command("chromedriver").unwrap();
         command.arg(format!("--port={PORT}")).env("HOME", &profile);

@@ -57,16 +57,25 @@ fn clients_of_every_kind_get_in() {
     assert_met(&said, "TLSv1.3");
 }
 
-/// The browser that most people have; it comes with the post-quantum hybrid, and gets it.
+/// The browser that most people have; it comes with the post-quantum hybrid, and gets it. An older one gets in as well.
 #[test]
 fn a_browser_gets_in() {
     let Some(world) = World::start() else { return };
-    let Some(browser) = Browser::start(&world.inside, &world.file(""), P256, "127.0.0.1") else {
-        return;
-    };
-    browser.open(&format!("https://{P256}/"));
-    assert_eq!(browser.title(), "keyless");
-    assert!(world.count("edge_tls_key_exchanges_total{group=\"x25519mlkem768\"}") > 0);
+    for (arguments, version, group) in [
+        (&["--disable-quic"][..], "TLSv1.3", "x25519mlkem768"),
+        (&["--disable-quic", "--ssl-version-max=tls1.2"], "TLSv1.2", "x25519"),
+    ] {
+        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let Some(browser) = Browser::start_with(&world.inside, &world.file(""), &arguments, &[P256], "127.0.0.1")
+        else {
+            return;
+        };
+        browser.open(&format!("https://{P256}/"));
+        assert_eq!(browser.title(), "keyless");
+        let full = format!("edge_tls_handshakes_total{{version=\"{version}\",resumed=\"false\"}}");
+        assert!(world.count(&full) > 0, "{version}");
+        assert!(world.count(&format!("edge_tls_key_exchanges_total{{group=\"{group}\"}}")) > 0);
+    }
 }
 
 /// An outage of the key server is told to newcomers in time, and not noticed by those who come back.
