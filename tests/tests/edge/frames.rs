@@ -64,8 +64,13 @@ fn data(bytes: &[u8]) -> String {
 /// Frames of a client: on a unidirectional stream, or on a request's.
 enum On {
     Uni(&'static [u8]),
+    /// The second part when the first one has been read; none ends the stream.
+    Slowly(&'static [u8], &'static [u8]),
     Request(&'static [u8]),
 }
+
+/// Long enough for what was sent to be read.
+const READ: Duration = Duration::from_millis(200);
 
 /// RFC 9114 section 8.1 and RFC 9204 section 6: each fault has its code, and ends the connection.
 #[test]
@@ -106,6 +111,26 @@ fn broken_frames_get_their_codes() {
             vec![On::Uni(&[0x00, 0x04, 0x00, 0x06, 0x00])],
             0x105,
         ),
+        (
+            "the encoder's stream ends",
+            vec![CONTROL, On::Slowly(&[0x02], &[])],
+            0x104,
+        ),
+        (
+            "the decoder's stream ends",
+            vec![CONTROL, On::Slowly(&[0x03, 0x44], &[])],
+            0x104,
+        ),
+        (
+            "an insertion into no table",
+            vec![CONTROL, On::Slowly(&[0x02, 0x20], &[0x43, b'a', b'b', b'c', 0x00])],
+            0x201,
+        ),
+        (
+            "an acknowledgement of nothing",
+            vec![CONTROL, On::Slowly(&[0x03], &[0x80])],
+            0x202,
+        ),
     ];
     run(async {
         let endpoint = endpoint(&world, "0.0.0.0:0");
@@ -123,6 +148,17 @@ fn broken_frames_get_their_codes() {
                     On::Uni(bytes) => {
                         let mut stream = connection.open_uni().await.unwrap();
                         let _ = stream.write_all(bytes).await;
+                        open.push(stream);
+                    }
+                    On::Slowly(first, second) => {
+                        let mut stream = connection.open_uni().await.unwrap();
+                        let _ = stream.write_all(first).await;
+                        tokio::time::sleep(READ).await;
+                        if second.is_empty() {
+                            let _ = stream.finish();
+                        } else {
+                            let _ = stream.write_all(second).await;
+                        }
                         open.push(stream);
                     }
                     On::Request(bytes) => {

@@ -288,6 +288,11 @@ impl Streams {
         }
     }
 
+    /// Whether it is one of QPACK's, as its first bytes say.
+    pub fn is_qpack(&self) -> bool {
+        matches!(self.kind, Some(QPACK_ENCODER | QPACK_DECODER))
+    }
+
     /// The stream has ended, or was reset.
     ///
     /// # Errors

@@ -69,9 +69,19 @@ pub(super) struct Sending {
 
 /// Its half, or a stream, from the client.
 pub(super) struct Receiving {
-    stream: quinn::RecvStream,
+    id: StreamId,
+    /// `None` once a [`Watch`] reads on.
+    stream: Option<quinn::RecvStream>,
     /// Of a stream of one direction.
     guard: Option<(guard::Streams, quinn::Connection)>,
+}
+
+/// A client's QPACK stream behind its first bytes: h3 keeps such a stream and never reads on, so that neither what comes nor
+/// that nothing more will come would be noticed. Nothing is kept of what is read.
+struct Watch {
+    stream: quinn::RecvStream,
+    guard: guard::Streams,
+    quic: quinn::Connection,
 }
 
 impl Wire {
@@ -100,10 +110,7 @@ impl Bidi {
     fn new((send, receive): Both) -> Self {
         Self {
             send: Sending::new(send),
-            receive: Receiving {
-                stream: receive,
-                guard: None,
-            },
+            receive: Receiving::new(receive, None),
             head: guard::Head::default(),
         }
     }
@@ -112,6 +119,51 @@ impl Bidi {
 impl Sending {
     fn new(stream: quinn::SendStream) -> Self {
         Self { stream, writing: None }
+    }
+}
+
+impl Receiving {
+    fn new(stream: quinn::RecvStream, guard: Option<(guard::Streams, quinn::Connection)>) -> Self {
+        Self {
+            id: id(stream.id()),
+            stream: Some(stream),
+            guard,
+        }
+    }
+
+    /// Has a QPACK stream read to its end by somebody else than h3.
+    fn part(&mut self) {
+        if self.guard.as_ref().is_some_and(|(guard, _)| guard.is_qpack())
+            && let (Some(stream), Some((guard, quic))) = (self.stream.take(), self.guard.take())
+        {
+            tokio::spawn(Watch { stream, guard, quic }.run());
+        }
+    }
+}
+
+impl Watch {
+    /// Ends with the stream or, as every connection is closed by whoever serves it, with the connection.
+    async fn run(mut self) {
+        loop {
+            let read = self.stream.read_chunk(usize::MAX, true).await;
+            let ended = !matches!(read, Ok(Some(_)));
+            if let Err(guard::Fatal(code)) = judge(&mut self.guard, &read) {
+                self.quic.close(varint(code), b"");
+                return;
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+}
+
+/// What `guard` says to what was read of its stream.
+fn judge(guard: &mut guard::Streams, read: &Result<Option<quinn::Chunk>, ReadError>) -> Result<(), guard::Fatal> {
+    match read {
+        Ok(Some(chunk)) => guard.look(&chunk.bytes),
+        Ok(None) | Err(ReadError::Reset(_)) => guard.end(),
+        Err(_) => Ok(()),
     }
 }
 
@@ -138,7 +190,7 @@ impl quic::Connection<Bytes> for Wire {
         };
         next(&mut self.streams, begin, cx).map(|result| {
             let guard = Some((guard::Streams::default(), quic.clone()));
-            result.map(|stream| Receiving { stream, guard }).map_err(lost)
+            result.map(|stream| Receiving::new(stream, guard)).map_err(lost)
         })
     }
 
@@ -303,28 +355,30 @@ impl quic::RecvStream for Receiving {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        let Some(stream) = &mut self.stream else {
+            // Whoever watches it ends the connection when there is something to say.
+            return Poll::Pending;
+        };
         // The future holds nothing but the stream: dropping it loses nothing.
-        let read = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
-        if let Some((guard, quic)) = &mut self.guard {
-            let verdict = match &read {
-                Ok(Some(chunk)) => guard.look(&chunk.bytes),
-                Ok(None) | Err(ReadError::Reset(_)) => guard.end(),
-                Err(_) => Ok(()),
-            };
-            if let Err(guard::Fatal(code)) = verdict {
-                quic.close(varint(code), b"");
-            }
+        let read = ready!(pin!(stream.read_chunk(usize::MAX, true)).poll(cx));
+        if let Some((guard, quic)) = &mut self.guard
+            && let Err(guard::Fatal(code)) = judge(guard, &read)
+        {
+            quic.close(varint(code), b"");
         }
+        self.part();
         Poll::Ready(read.map(|chunk| chunk.map(|chunk| chunk.bytes)).map_err(unread))
     }
 
     fn stop_sending(&mut self, code: u64) {
-        // Fails only for one that has ended.
-        let _ = self.stream.stop(varint(code));
+        if let Some(stream) = &mut self.stream {
+            // Fails only for one that has ended.
+            let _ = stream.stop(varint(code));
+        }
     }
 
     fn recv_id(&self) -> StreamId {
-        id(self.stream.id())
+        self.id
     }
 }
 
@@ -371,4 +425,67 @@ fn varint(value: u64) -> VarInt {
 #[expect(clippy::expect_used, reason = "both are varints of 62 bits")]
 fn id(id: quinn::StreamId) -> StreamId {
     StreamId::try_from(VarInt::from(id).into_inner()).expect("a varint")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::time::{Duration, Instant};
+
+    use quinn::crypto::rustls::QuicClientConfig;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Two ends of one connection on loopback, and the endpoints that hold them.
+    async fn pair() -> (quinn::Connection, quinn::Connection, [quinn::Endpoint; 2]) {
+        let pair = rcgen::generate_simple_self_signed(vec!["h3.test".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der());
+        let mut config = quinn::ServerConfig::with_single_cert(vec![pair.cert.der().clone()], key.into()).unwrap();
+        config.migration(false);
+        let server = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(pair.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let connecting = client
+            .connect_with(config, server.local_addr().unwrap(), "h3.test")
+            .unwrap();
+        let (theirs, ours) = tokio::join!(connecting, async { server.accept().await.unwrap().await });
+        (theirs.unwrap(), ours.unwrap(), [client, server])
+    }
+
+    /// A node would keep something of each connection that it ever had.
+    #[tokio::test]
+    async fn nothing_watches_streams_of_a_connection_that_ended() {
+        let (theirs, ours, _endpoints) = pair().await;
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        let wire = Wire::new(ours.clone(), Latest::default());
+        let mut h3 = h3::server::builder().build::<_, Bytes>(wire).await.unwrap();
+        let mut open = Vec::new();
+        for bytes in [&[0, 4, 0][..], &[2, 0x20], &[3, 0x44]] {
+            let mut stream = theirs.open_uni().await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            open.push(stream);
+        }
+        let start = Instant::now();
+        while tasks() != before + 2 {
+            assert!(start.elapsed() < PATIENCE, "{} tasks, {before} before", tasks());
+            let turn = tokio::time::timeout(Duration::from_millis(20), h3.accept()).await;
+            assert!(turn.is_err(), "no request was sent");
+        }
+        ours.close(varint(Code::H3_NO_ERROR.value()), b"");
+        while tasks() > before {
+            assert!(start.elapsed() < PATIENCE, "{} tasks, {before} before", tasks());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
