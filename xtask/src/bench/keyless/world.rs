@@ -213,14 +213,7 @@ impl World {
         let this = &*self;
         let waiting_peak = std::thread::scope(|scope| {
             // By itself: the edge is busy, and its metrics take their turn with the handshakes.
-            let waiting = scope.spawn(|| {
-                let mut peak = 0;
-                while !ended.load(Relaxed) {
-                    peak = peak.max(waiting(&this.directory, this.load_core, 20).unwrap_or(0));
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                peak
-            });
+            let waiting = scope.spawn(|| waiting_peak(&this.directory, this.load_core, &ended));
             let watched = (|| {
                 while load.ended()?.is_none() {
                     ensure!(start.elapsed() < Duration::from_secs(120), "the flood does not end");
@@ -234,7 +227,7 @@ impl World {
             let peak = waiting
                 .join()
                 .map_err(|_| anyhow::anyhow!("the metrics' reader panicked"));
-            watched.and(peak)
+            watched.and(peak?)
         })?;
         let run = Run::parse(&load.log())?;
         // The stacks are given back within a few seconds.
@@ -297,18 +290,41 @@ impl World {
     }
 }
 
-/// Handshakes that wait now, by the metric of the edge whose admin socket is in `directory`; it has so many seconds to say.
-pub(in crate::bench) fn waiting(directory: &Path, load_core: usize, seconds: u32) -> Result<usize> {
+/// The most handshakes that waited at once until `ended`, by the metric of the edge whose admin socket is in `directory`.
+///
+/// # Errors
+/// The metric could not be read once.
+pub(in crate::bench) fn waiting_peak(directory: &Path, load_core: usize, ended: &AtomicBool) -> Result<usize> {
+    let mut peak = None;
+    let mut wrong = None;
+    while !ended.load(Relaxed) {
+        match waiting(directory, load_core) {
+            Ok(now) => peak = peak.max(Some(now)),
+            Err(error) => wrong = Some(error),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    match (peak, wrong) {
+        (Some(peak), _) => Ok(peak),
+        (None, Some(error)) => Err(error.context("how many handshakes wait could not be read once")),
+        (None, None) => anyhow::bail!("the load ended before the first look at how many handshakes wait"),
+    }
+}
+
+/// Handshakes that wait now.
+fn waiting(directory: &Path, load_core: usize) -> Result<usize> {
     let mut curl = pinned(load_core, &workspace::need("curl", workspace::SETUP_BENCH)?);
     curl.args([
         "--silent",
+        "--show-error",
         "--fail",
         "--max-time",
-        &seconds.to_string(),
+        "20",
         "--unix-socket",
     ])
     .arg(directory.join("admin.sock"))
-    .arg("http://edge/metrics");
+    // The admin endpoint answers to addresses and to this name, and to no other.
+    .arg("http://localhost/metrics");
     let text = load::output(&mut curl)?;
     let line = text
         .lines()

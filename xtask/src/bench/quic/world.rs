@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::peer;
 use crate::bench::keyless::load;
-use crate::bench::keyless::world::{Plan, pinned, threads, waiting};
+use crate::bench::keyless::world::{Plan, pinned, threads, waiting_peak};
 use crate::bench::load::{Case, Protocol, Target};
 use crate::bench::nginx;
 use crate::workspace;
@@ -239,15 +240,27 @@ impl World {
         let mut command = self.command("shake", Server::Edge, "slow");
         command.args([format!("count={n}"), format!("parallel={n}")]);
         let mut load = Process::spawn(&mut command, &self.directory.join("crowd.log"))?;
-        let (mut threads_peak, mut rss_peak_mb, mut waiting_peak) = (threads_idle, rss_idle_mb, 0);
-        let start = Instant::now();
-        while load.ended()?.is_none() {
-            ensure!(start.elapsed() < Duration::from_secs(150), "the crowd does not end");
-            threads_peak = threads_peak.max(threads(pid)?);
-            rss_peak_mb = rss_peak_mb.max(megabytes()?);
-            waiting_peak = waiting_peak.max(waiting(&self.directory, self.load_core, 2).unwrap_or(0));
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let (mut threads_peak, mut rss_peak_mb) = (threads_idle, rss_idle_mb);
+        let (start, ended) = (Instant::now(), AtomicBool::new(false));
+        let this = &*self;
+        let waiting_peak = std::thread::scope(|scope| {
+            // By itself: the edge is busy, and its metrics take their turn with the handshakes.
+            let waiting = scope.spawn(|| waiting_peak(&this.directory, this.load_core, &ended));
+            let watched = (|| {
+                while load.ended()?.is_none() {
+                    ensure!(start.elapsed() < Duration::from_secs(150), "the crowd does not end");
+                    threads_peak = threads_peak.max(threads(pid)?);
+                    rss_peak_mb = rss_peak_mb.max(megabytes()?);
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Ok(())
+            })();
+            ended.store(true, Relaxed);
+            let peak = waiting
+                .join()
+                .map_err(|_| anyhow::anyhow!("the metrics' reader panicked"));
+            watched.and(peak?)
+        })?;
         let said = said(&load.log())?;
         Ok(Crowd {
             n,
