@@ -1,7 +1,8 @@
-//! What every room may lean on and what leans on none: the clock, identifiers, the peer of a connection, the stop signal,
-//! QUIC's integers.
+//! What every room may lean on and what leans on none: the clock, identifiers, the peer of a connection and whether its
+//! handshake is over, the stop signal, QUIC's integers.
 
 pub mod clock;
+pub mod early;
 pub mod id;
 pub mod peer;
 pub mod shutdown;

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::early::{Early, Unproven};
+
 /// One client connection, shared by all its requests.
 #[derive(Debug)]
 pub struct Peer {
@@ -15,6 +17,26 @@ pub struct Peer {
     pub accepted: Instant,
     /// What the TLS handshake settled; `None` on a plain listener.
     pub handshake: Option<Handshake>,
+    /// Where requests came before the handshake was over; `None`: none did.
+    pub early: Option<Early>,
+}
+
+impl Peer {
+    /// Whether what the client has sent may still be a copy of what another one sent (RFC 8446 section 8): its handshake is not over.
+    pub fn is_early(&self) -> bool {
+        self.early.as_ref().is_some_and(|early| !early.is_over())
+    }
+
+    /// Waits until it is over; at once where nothing was early.
+    ///
+    /// # Errors
+    /// The handshake came to nothing.
+    pub async fn proven(&self) -> Result<(), Unproven> {
+        match &self.early {
+            Some(early) => early.over().await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// The outcome of a TLS handshake, for logs, metrics and routing.

@@ -374,6 +374,7 @@ impl<'a> Checker<'a> {
                 hosts: zone.hosts.get_ref().iter().map(|h| h.get_ref().clone()).collect(),
                 default: is_default,
                 certificate: self.certificate(zone, server, key_servers),
+                early_data: self.early_data(zone, server),
                 body_bytes: match zone.body_bytes {
                     Some(size) => (size.0 > 0).then_some(size.0),
                     None => limits.body_bytes,
@@ -502,6 +503,30 @@ impl<'a> Checker<'a> {
                 None
             }
         }
+    }
+
+    /// Whether the zone serves requests before the handshake is over.
+    fn early_data(&mut self, zone: &raw::Zone, server: &Server) -> bool {
+        let Some(written) = zone.early_data.as_ref().filter(|written| *written.get_ref()) else {
+            return false;
+        };
+        let wrong = if zone.client_certificates.is_some() {
+            Some((
+                "`early_data` and `client_certificates`: who the client is, is shown by the handshake's end",
+                "keep one of them",
+            ))
+        } else if server.https.is_empty() || !server.http3 {
+            Some((
+                "`early_data` is taken over HTTP/3 alone, which is not spoken here",
+                "write `server.https`, without `server.http3 = false`; or leave `early_data` out",
+            ))
+        } else {
+            None
+        };
+        if let Some((what, mend)) = wrong {
+            self.mistake(written.span(), what, mend);
+        }
+        true
     }
 
     /// Where the zone lets in clients that know no key exchange but RSA's.

@@ -202,6 +202,8 @@ pub struct Zone {
     pub default: bool,
     /// Its certificate, where there are TLS listeners.
     pub certificate: Option<Certificate>,
+    /// Safe requests over HTTP/3 are served before the handshake is over.
+    pub early_data: bool,
     /// Bytes of a request's content; `None`: no limit.
     pub body_bytes: Option<u64>,
     /// A whole request; `None`: no limit.

@@ -208,6 +208,8 @@ pub(super) struct Zone {
     #[serde(default)]
     pub(super) legacy_rsa: Option<Spanned<bool>>,
     #[serde(default)]
+    pub(super) early_data: Option<Spanned<bool>>,
+    #[serde(default)]
     pub(super) body_bytes: Option<Size>,
     #[serde(default)]
     pub(super) request_timeout: Option<Time>,

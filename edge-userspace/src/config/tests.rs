@@ -499,3 +499,29 @@ fn static_rsa() {
         );
     }
 }
+
+/// An operator would believe that requests come early which do not, or that a client was known whose certificate nobody has seen.
+#[test]
+fn early_data() {
+    let read = |text: &str| Config::parse(Path::new("dir/edge.toml"), text);
+    let zone = "[server]\nhttps = [\"127.0.0.1:443\"]\n[[zone]]\nname = \"a\"\nhosts = [\"a.example\"]\n\
+                certificate = \"a.pem\"\nkey = \"a.key\"\n[zone.origin]\nservers = [{ address = \"http://127.0.0.1:1\" }]\n";
+    let on = zone.replace("hosts", "early_data = true\nhosts");
+    assert!(!read(zone).unwrap().zones[0].early_data);
+    assert!(read(&on).unwrap().zones[0].early_data);
+    let wrong = [
+        (
+            on.replace("hosts", "client_certificates = { ca = \"ca.pem\" }\nhosts"),
+            "client_certificates",
+        ),
+        (on.replace("[[zone]]", "http3 = false\n[[zone]]"), "HTTP/3 alone"),
+    ];
+    for (text, what) in wrong {
+        let mistakes = read(&text).unwrap_err();
+        let found = mistakes
+            .0
+            .iter()
+            .any(|m| m.key == "zone.early_data" && m.what.contains(what));
+        assert!(found, "{mistakes}");
+    }
+}

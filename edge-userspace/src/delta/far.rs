@@ -313,6 +313,7 @@ fn speak_for_client(request: &mut Request) {
             known: false,
             certificate: None,
         }),
+        early: None,
     });
 }
 

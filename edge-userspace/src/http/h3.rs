@@ -197,7 +197,15 @@ impl Exchange {
         if head::expects_continue(&head) && !self.invite(&mut stream).await {
             return self.wasted();
         }
+        let held = self.service.peer.is_early() && !head.method.is_safe();
+        if self.service.peer.is_early() {
+            self.service.shared.metrics.early(held);
+        }
         let answer = async {
+            // What must not be done twice is not done for a copy (RFC 8470 section 3): the client has to be there.
+            if held && self.service.peer.proven().await.is_err() {
+                return self.wasted();
+            }
             let (mut sending, receiving) = stream.split();
             let body = body::content(receiving, length);
             let flow = Flow::new();

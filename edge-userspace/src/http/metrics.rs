@@ -31,6 +31,7 @@ struct Inner {
     connections: Family<ProtocolLabel, Gauge>,
     overdue: Family<ReasonLabel, Counter>,
     refused: Family<ReasonLabel, Counter>,
+    early: [Counter; 2],
     zones: ArcSwap<HashMap<Arc<str>, Arc<ZoneMetrics>>>,
 }
 
@@ -50,6 +51,11 @@ struct Class {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ZoneLabel {
     zone: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -75,6 +81,7 @@ fn duration() -> Histogram {
 impl Metrics {
     /// Registers the room's metrics; once per process.
     pub fn register(registry: &mut Registry) -> Self {
+        let early = Family::<OutcomeLabel, Counter>::default();
         let inner = Inner {
             requests: Family::default(),
             duration: Family::new_with_constructor(duration),
@@ -85,6 +92,7 @@ impl Metrics {
             connections: Family::default(),
             overdue: Family::default(),
             refused: Family::default(),
+            early: ["served", "held"].map(|outcome| early.get_or_create_owned(&OutcomeLabel { outcome })),
             zones: ArcSwap::default(),
         };
         let r = registry;
@@ -124,6 +132,11 @@ impl Metrics {
             "edge_http_refused_framing",
             "HTTP/1 messages refused as ambiguous",
             inner.refused.clone(),
+        );
+        r.register(
+            "edge_http_early_requests",
+            "Requests that came before the handshake was over",
+            early,
         );
         Self(Arc::new(inner))
     }
@@ -205,6 +218,16 @@ impl Metrics {
     /// A connection ended for a timeout.
     pub fn overdue(&self, reason: &'static str) {
         self.0.overdue.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A request came before the handshake was over; whether it waits for that.
+    pub fn early(&self, held: bool) {
+        let [served, waits] = &self.0.early;
+        if held {
+            waits.inc()
+        } else {
+            served.inc()
+        };
     }
 
     /// An ambiguous message was refused.

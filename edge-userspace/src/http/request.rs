@@ -228,6 +228,7 @@ mod tests {
                 known: false,
                 certificate: None,
             }),
+            early: None,
         }
     }
 

@@ -24,6 +24,7 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         hosts: Vec::new(),
         default: false,
         certificate: None,
+        early_data: false,
         body_bytes: None,
         request_timeout: None,
         gate: None,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::attempt::{self, Again, Failed};
 use super::balance::Balancer;
+use super::early::Early;
 use super::fleet::{Group, Server};
 use super::forward::{self, Length, Looped, Target};
 use super::lease::Load;
@@ -99,6 +100,7 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
         own_host: !upstream.preserve_host,
     };
     let repeatable = course.ask.is_none() && length == Length::None && forward::idempotent(&course.method);
+    let mut early = Early::begin(&exchange.peer, &mut head, repeatable).await?;
     let mut wish = Wish {
         fresh: false,
         only_h1: course.ask.is_some() && upstream.http != OriginHttp::V2,
@@ -139,7 +141,14 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
                 match course.attempt(group, server, lease, head, body).await {
                     Ok(mut response) => {
                         response.report.attempts = attempts;
-                        return Ok(response);
+                        let Some(mut head) = spare.filter(|_| early.is_refused(response.head.status)) else {
+                            return Ok(response);
+                        };
+                        drop(response);
+                        early.wait(&exchange.peer, &mut head).await?;
+                        group.counts.retries.inc();
+                        message = (head, Body::Empty);
+                        continue;
                     }
                     Err(mut failed) => {
                         if failed.back.is_none() {

@@ -18,6 +18,7 @@ fn exchange(client: &str, host: &str) -> Exchange {
             local: "192.0.2.9:443".parse().unwrap(),
             accepted: Instant::now(),
             handshake: None,
+            early: None,
         }),
         zone: crate::zones::Zones::new(&config.zones).all()[0].clone(),
         host: host.into(),

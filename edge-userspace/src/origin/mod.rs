@@ -9,6 +9,7 @@ mod balance;
 mod conditions;
 mod connect;
 mod driver;
+mod early;
 mod exchange;
 mod files;
 mod fleet;

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::{ConnectionError, Incoming, ServerConfig, TransportErrorCode};
+use quinn::{Connecting, ConnectionError, Incoming, ServerConfig, TransportErrorCode, VarInt, ZeroRttAccepted};
 
 use super::Connection;
 use super::keep::Claim;
 use super::prepare::Preparation;
 use super::session::{Crypto, Opening};
+use crate::base::early::{self, Proof};
 use crate::base::peer::{Handshake, Peer};
 use crate::tls::limits::Permit;
 use crate::tls::remote::Refusal;
@@ -86,20 +87,53 @@ fn code(code: TransportErrorCode) -> u64 {
     code.into()
 }
 
-/// Shakes hands within `limit` with a client whose attempt was let in.
-pub(super) async fn accept(attempt: Attempt, limit: Duration) -> Result<Connection, Closed> {
+/// A client that was met.
+pub(super) struct Met {
+    pub(super) connection: Connection,
+    /// What is left of the handshake, where the connection is to be served before.
+    pub(super) rest: Option<Rest>,
+}
+
+/// The end of a handshake that is still to come.
+pub(super) struct Rest {
+    quic: quinn::Connection,
+    accepted: ZeroRttAccepted,
+    proof: Proof,
+    until: Instant,
+}
+
+impl Rest {
+    /// Waits for it; a client that is too slow is left.
+    pub(super) async fn run(self) -> Result<(), Closed> {
+        let over = tokio::time::timeout_at(self.until.into(), self.accepted).await;
+        if over.is_err() {
+            self.quic.close(VarInt::from_u32(0), b"");
+            return Err(Closed::Timeout);
+        }
+        match self.quic.close_reason() {
+            Some(error) => Err(error.into()),
+            None => {
+                self.proof.give();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Shakes hands within `limit` with a client whose attempt was let in, or as far as it takes to serve its early data.
+pub(super) async fn accept(attempt: Attempt, limit: Duration) -> Result<Met, Closed> {
     let accepted = Instant::now();
     let opening = attempt.opening.clone();
-    let result = tokio::time::timeout(limit, shake(attempt, accepted)).await;
+    let result = tokio::time::timeout(limit, shake(attempt, accepted, accepted + limit)).await;
     match (result, opening.refusal()) {
-        (Ok(Ok(connection)), _) => Ok(connection),
+        (Ok(Ok(met)), _) => Ok(met),
         (_, Some(refusal)) => Err(Closed::KeyServer(refusal)),
         (Ok(Err(closed)), None) => Err(closed),
         (Err(_), None) => Err(Closed::Timeout),
     }
 }
 
-async fn shake(attempt: Attempt, accepted: Instant) -> Result<Connection, Closed> {
+async fn shake(attempt: Attempt, accepted: Instant, until: Instant) -> Result<Met, Closed> {
     let Attempt {
         incoming,
         mut config,
@@ -120,33 +154,66 @@ async fn shake(attempt: Attempt, accepted: Instant) -> Result<Connection, Closed
         None => None,
     };
     config.crypto = Arc::new(Crypto(opening.clone()));
-    let connecting = preparation.ids.with(id, || incoming.accept_with(Arc::new(config)))?;
-    let quic = tokio::select! {
-        connected = connecting => connected?,
+    let mut connecting = preparation.ids.with(id, || incoming.accept_with(Arc::new(config)))?;
+    let connected = tokio::select! {
+        biased;
+        connected = &mut connecting => Some(connected?),
+        () = opening.early() => None,
         // Dropped, the connection closes.
         () = opening.refused() => return Err(Closed::KeyServer(opening.refusal().unwrap_or(Refusal::Cancelled))),
     };
-    let (Some(chosen), Some(settled)) = (opening.chosen(), opening.settled()) else {
+    let (quic, rest, early) = match connected {
+        Some(quic) => (quic, None, None),
+        None => {
+            let (rest, early) = begin(connecting, until)?;
+            (rest.quic.clone(), Some(rest), Some(early))
+        }
+    };
+    let Some(chosen) = opening.chosen() else {
         // A connection without a handshake: there is none.
         return Err(Closed::Timeout);
+    };
+    let (resumed, certificate) = match (opening.settled(), &rest) {
+        (Some(settled), _) => (settled.resumed, settled.certificate.clone()),
+        // rustls takes early data in a session that is resumed, and in no zone that asks for certificates.
+        (None, Some(_)) => (true, None),
+        (None, None) => return Err(Closed::Timeout),
     };
     let (id, believed) = chosen.ticketer.client();
     let handshake = Handshake {
         duration: accepted.elapsed(),
         server_name: chosen.server_name.clone(),
         version: "TLSv1.3",
-        resumed: settled.resumed,
+        resumed,
         client: id.0,
         known: known || believed,
-        certificate: settled.certificate.clone(),
+        certificate,
     };
     let peer = Arc::new(Peer {
         client,
         local,
         accepted,
         handshake: Some(handshake),
+        early,
     });
-    Ok(Connection { quic, peer, permit })
+    Ok(Met {
+        connection: Connection { quic, peer, permit },
+        rest,
+    })
+}
+
+/// Serves before the handshake's end.
+fn begin(connecting: Connecting, until: Instant) -> Result<(Rest, early::Early), Closed> {
+    // A server always may.
+    let (quic, accepted) = connecting.into_0rtt().map_err(|_| Closed::Timeout)?;
+    let (proof, early) = early::early();
+    let rest = Rest {
+        quic,
+        accepted,
+        proof,
+        until,
+    };
+    Ok((rest, early))
 }
 
 /// IPv4-mapped addresses as IPv4.

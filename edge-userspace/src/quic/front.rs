@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use quinn::{Endpoint, Incoming, Runtime as _, ServerConfig, TokioRuntime};
 use tokio::sync::mpsc;
 
-use super::accept::{self, Attempt};
+use super::accept::{self, Attempt, Met};
 use super::cid::{Generator, IdKey};
 use super::metrics::Metrics;
 use super::prepare::{Ids, Preparation};
@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::gate::token::{Carrier, ClientId, Tokens};
 use crate::tls;
 use crate::tls::limits::Limiter;
+use crate::tls::sessions::Sessions;
 
 /// Handshakes under way at one worker from which on unproven addresses get a Retry first: a spoofed flood then costs a
 /// packet each and holds no memory (RFC 9000 section 8.1.2).
@@ -61,10 +62,11 @@ struct Settings {
     quic: ServerConfig,
     terms: Arc<Terms>,
     handshake_timeout: Duration,
+    promised: (u32, usize),
 }
 
 impl Settings {
-    fn new(config: &Config, tcp: &tls::Front, tokens: &Arc<Tokens>) -> Result<Self, Error> {
+    fn new(config: &Config, tcp: &tls::Front, tokens: &Arc<Tokens>, sessions: Arc<Sessions>) -> Result<Self, Error> {
         let tls = settings::tls(&tcp.server_config());
         let (stock, initial) = settings::crypto(&tls)?;
         Ok(Self {
@@ -73,13 +75,21 @@ impl Settings {
                 tls,
                 certificates: tcp.certificates().clone(),
                 tickets: tcp.tickets(),
+                sessions,
                 keyless: tcp.keyless().clone(),
                 initial,
                 stock,
             }),
             handshake_timeout: config.tls.handshake_timeout,
+            promised: promised(config),
         })
     }
+}
+
+/// What a client remembers of a session's connection and relies on in early data: these values must not have become smaller when
+/// the session is taken up again (RFC 9000 section 7.4.1, RFC 9114 section 7.2.4.2).
+fn promised(config: &Config) -> (u32, usize) {
+    (config.limits.streams_per_connection, config.limits.header_bytes)
 }
 
 /// Whether any zone's key is elsewhere.
@@ -101,7 +111,7 @@ impl Front {
         registry: &mut Registry,
     ) -> Result<Arc<Self>, Error> {
         Ok(Arc::new(Self {
-            settings: ArcSwap::from_pointee(Settings::new(config, tcp, &tokens)?),
+            settings: ArcSwap::from_pointee(Settings::new(config, tcp, &tokens, Arc::default())?),
             limiter: tcp.limiter().clone(),
             tokens,
             metrics: Metrics::register(registry),
@@ -133,7 +143,13 @@ impl Front {
     /// # Errors
     /// rustls cannot be set up; nothing is changed then.
     pub fn reload(&self, config: &Config, tcp: &tls::Front) -> Result<(), Error> {
-        self.settings.store(Arc::new(Settings::new(config, tcp, &self.tokens)?));
+        let old = self.settings.load();
+        let sessions = match old.promised == promised(config) {
+            true => old.terms.sessions.clone(),
+            false => Arc::default(),
+        };
+        let new = Settings::new(config, tcp, &self.tokens, sessions)?;
+        self.settings.store(Arc::new(new));
         self.keep.store(keyless(tcp), Ordering::Relaxed);
         Ok(())
     }
@@ -263,19 +279,33 @@ impl Front {
         let (serve, alive, metrics) = (serve.clone(), alive.clone(), self.metrics.clone());
         let under_way = UnderWay::new(&door.handshakes);
         tokio::spawn(async move {
+            let opening = attempt.opening.clone();
             let result = Box::pin(accept::accept(attempt, limit)).await;
-            drop(under_way);
+            if let Some(taken) = opening.early_data() {
+                metrics.early_data(taken);
+            }
+            drop(opening);
             match result {
-                Ok(connection) => {
-                    if let Some(handshake) = &connection.peer.handshake {
-                        metrics.handshake(handshake.resumed, handshake.duration.as_secs_f64());
+                Ok(Met { connection, rest }) => {
+                    match rest {
+                        None => {
+                            metrics.shook(&connection.peer);
+                            drop(under_way);
+                        }
+                        Some(rest) => {
+                            let peer = connection.peer.clone();
+                            tokio::spawn(async move {
+                                match rest.run().await {
+                                    Ok(()) => metrics.shook(&peer),
+                                    Err(closed) => metrics.told(remote, &closed),
+                                }
+                                drop(under_way);
+                            });
+                        }
                     }
                     serve.serve_quic(connection).await;
                 }
-                Err(closed) => {
-                    metrics.failure(&closed);
-                    tracing::debug!(client = %remote, reason = closed.label(), detail = %closed, "no QUIC connection");
-                }
+                Err(closed) => metrics.told(remote, &closed),
             }
             drop(alive);
         });

@@ -90,6 +90,42 @@ pub fn server_name(message: &[u8]) -> Result<Option<Arc<str>>, TransportError> {
     Err(alert(AlertDescription::DecodeError, "not a ClientHello"))
 }
 
+/// Whether a whole ClientHello offers early data (RFC 8446 section 4.2.10). One that cannot be read does not.
+pub fn offers_early_data(message: &[u8]) -> bool {
+    extensions(message).is_some_and(|mut rest| {
+        while let Some((kind, after)) = rest.split_first_chunk::<2>() {
+            if u16::from_be_bytes(*kind) == EARLY_DATA {
+                return true;
+            }
+            match counted::<2>(after) {
+                Some((_, after)) => rest = after,
+                None => return false,
+            }
+        }
+        false
+    })
+}
+
+/// RFC 8446 section 4.2.
+const EARLY_DATA: u16 = 42;
+
+/// The content of a ClientHello's extensions (RFC 8446 section 4.1.2).
+fn extensions(message: &[u8]) -> Option<&[u8]> {
+    // Type and length, version, random.
+    let rest = message.get(4 + 2 + 32..)?;
+    let (_session, rest) = counted::<1>(rest)?;
+    let (_suites, rest) = counted::<2>(rest)?;
+    let (_compression, rest) = counted::<1>(rest)?;
+    Some(counted::<2>(rest)?.0)
+}
+
+/// A vector behind its length of so many bytes, and what follows it.
+fn counted<const N: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<N>()?;
+    let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+    rest.split_at_checked(length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +163,27 @@ mod tests {
             assert_eq!(server_name(&message).unwrap().as_deref(), Some("a.example"));
         }
         assert_eq!(server_name(&hello("192.0.2.1", 1)).unwrap(), None);
+    }
+
+    /// Operators would see no early data where there is some.
+    #[test]
+    fn early_data_is_seen_where_it_is_offered() {
+        let plain = hello("a.example", 3);
+        assert!(!offers_early_data(&plain));
+        let with = |extension: &[u8]| {
+            // The extensions are what comes last: one more, and two lengths.
+            let at = plain.len() - extensions(&plain).unwrap().len();
+            let mut message = [&plain[..], extension].concat();
+            let length = u16::try_from(message.len() - at).unwrap();
+            message[at - 2..at].copy_from_slice(&length.to_be_bytes());
+            message
+        };
+        assert!(offers_early_data(&with(&[0, 42, 0, 0])));
+        assert!(!offers_early_data(&with(&[0, 43, 0, 2, 0, 42])));
+        let whole = with(&[0, 42, 0, 0]);
+        for cut in 0..whole.len() {
+            assert!(!offers_early_data(&whole[..cut]), "{cut}");
+        }
     }
 
     #[test]

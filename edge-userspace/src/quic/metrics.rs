@@ -1,5 +1,7 @@
 //! What the room counts. Labels are closed enums; handles of hot counters are fetched once.
 
+use std::net::SocketAddr;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -8,6 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::accept::Closed;
+use crate::base::peer::Peer;
 
 /// Handles shared by all workers; cheap to clone.
 #[derive(Clone, Debug)]
@@ -15,6 +18,7 @@ pub struct Metrics {
     handshakes: Family<Resumed, Counter>,
     failures: Family<Reason, Counter>,
     duration: Histogram,
+    early_data: Family<Outcome, Counter>,
     /// Attempts that reached the daemon.
     pub incoming: Counter,
     /// 1 while the node is locked down.
@@ -40,6 +44,11 @@ struct By {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
@@ -55,6 +64,7 @@ impl Metrics {
             kernel_retries: retries.get_or_create_owned(&By { by: "kernel" }),
             handshakes: Family::default(),
             failures: Family::default(),
+            early_data: Family::default(),
             duration: Histogram::new([
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
             ]),
@@ -78,6 +88,11 @@ impl Metrics {
             this.duration.clone(),
         );
         registry.register(
+            "edge_quic_early_data",
+            "QUIC attempts that offered early data, and whether it was taken",
+            this.early_data.clone(),
+        );
+        registry.register(
             "edge_quic_lockdown",
             "1 while attempts that prove nothing are answered with a Retry",
             this.lockdown.clone(),
@@ -92,15 +107,29 @@ impl Metrics {
         this
     }
 
-    /// A handshake that succeeded after `seconds`.
-    pub(super) fn handshake(&self, resumed: bool, seconds: f64) {
-        let resumed = if resumed { "true" } else { "false" };
-        self.handshakes.get_or_create(&Resumed { resumed }).inc();
-        self.duration.observe(seconds);
+    /// The handshake with `peer` is over.
+    pub(super) fn shook(&self, peer: &Peer) {
+        if let Some(handshake) = &peer.handshake {
+            let resumed = if handshake.resumed { "true" } else { "false" };
+            self.handshakes.get_or_create(&Resumed { resumed }).inc();
+            // With early data, the peer was served before.
+            let took = match peer.early {
+                Some(_) => peer.accepted.elapsed(),
+                None => handshake.duration,
+            };
+            self.duration.observe(took.as_secs_f64());
+        }
     }
 
-    /// An attempt that came to nothing.
-    pub(super) fn failure(&self, closed: &Closed) {
+    /// Early data was offered.
+    pub(super) fn early_data(&self, taken: bool) {
+        let outcome = if taken { "accepted" } else { "rejected" };
+        self.early_data.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// An attempt of `client` that came to nothing.
+    pub(super) fn told(&self, client: SocketAddr, closed: &Closed) {
         self.failures.get_or_create(&Reason { reason: closed.label() }).inc();
+        tracing::debug!(%client, reason = closed.label(), detail = %closed, "no QUIC connection");
     }
 }

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::io::Cursor;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
@@ -28,6 +29,7 @@ use crate::tls::certificates::{Entry, Store};
 use crate::tls::clients;
 use crate::tls::keyless::{Keyless, Seat, Whose};
 use crate::tls::remote::Refusal;
+use crate::tls::sessions::Sessions;
 use crate::tls::tickets::{Ticketer, Tickets};
 
 /// What all connections of a configuration share.
@@ -36,6 +38,8 @@ pub(super) struct Terms {
     pub(super) tls: rustls::ServerConfig,
     pub(super) certificates: Arc<Store>,
     pub(super) tickets: Tickets,
+    /// Of zones that take early data.
+    pub(super) sessions: Arc<Sessions>,
     pub(super) keyless: Arc<Keyless>,
     /// Of Initial packets.
     pub(super) initial: Suite,
@@ -58,6 +62,8 @@ pub(super) struct Opening {
     settled: OnceLock<Settled>,
     refusal: OnceLock<Refusal>,
     refused: Notify,
+    early: Notify,
+    took_early: AtomicBool,
     prepared: Mutex<Option<Prepared>>,
 }
 
@@ -68,6 +74,8 @@ pub(super) struct Chosen {
     /// The zone's certificate.
     pub(super) entry: Arc<Entry>,
     pub(super) ticketer: Arc<Ticketer>,
+    /// The client has early data to send.
+    offers_early: bool,
     config: Arc<rustls::ServerConfig>,
 }
 
@@ -98,6 +106,8 @@ impl Opening {
             settled: OnceLock::new(),
             refusal: OnceLock::new(),
             refused: Notify::new(),
+            early: Notify::new(),
+            took_early: AtomicBool::new(false),
             prepared: Mutex::new(None),
         })
     }
@@ -122,6 +132,17 @@ impl Opening {
         self.refused.notified().await;
     }
 
+    /// Waits until the client's early data is taken; for ever where it is not.
+    pub(super) async fn early(&self) {
+        self.early.notified().await;
+    }
+
+    /// Whether early data was taken; `None`: none was offered.
+    pub(super) fn early_data(&self) -> Option<bool> {
+        let offered = self.chosen.get()?.offers_early;
+        offered.then(|| self.took_early.load(Ordering::Relaxed))
+    }
+
     /// quinn's own, to read Initial packets with.
     pub(super) fn stock(&self) -> Arc<QuicServerConfig> {
         self.terms.stock.clone()
@@ -144,15 +165,20 @@ impl Opening {
         let Some(entry) = self.terms.certificates.find(server_name.as_deref()) else {
             return Err(hello::alert(AlertDescription::UnrecognisedName, "no such server here"));
         };
-        let tickets = &self.terms.tickets;
-        let (config, ticketer) = match entry.config.get() {
-            Some(own) => tickets.equip_for(&settings::tls(own), self.address, self.client),
-            None => tickets.equip_for(&self.terms.tls, self.address, self.client),
+        let terms = &self.terms;
+        let own = entry.config.get().map(|own| settings::tls(own));
+        let tls = own.as_ref().unwrap_or(&terms.tls);
+        let (config, ticketer) = match entry.early_data {
+            true => terms
+                .tickets
+                .equip_once(tls, self.address, self.client, &terms.sessions),
+            false => terms.tickets.equip_for(tls, self.address, self.client),
         };
         Ok(self.chosen.get_or_init(|| Chosen {
             server_name,
             entry,
             ticketer,
+            offers_early: hello::offers_early_data(message),
             config,
         }))
     }
@@ -454,10 +480,14 @@ impl Session for Tls {
     }
 
     fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
-        // 0-RTT is never accepted: rustls's `max_early_data_size` is 0.
-        None
+        // quinn asks once, when the session has read the ClientHello: rustls has keys where it takes the early data.
+        let keys = self.session()?.zero_rtt_keys()?;
+        self.opening.took_early.store(true, Ordering::Relaxed);
+        self.opening.early.notify_one();
+        Some((Box::new(keys.header), Box::new(keys.packet)))
     }
 
+    /// A client's matter.
     fn early_data_accepted(&self) -> Option<bool> {
         None
     }

@@ -27,6 +27,8 @@ const LOCAL: &str = "local.test";
 const REMOTE: &str = "remote.test";
 /// Its key exchange is elsewhere too.
 const EXCHANGE: &str = "exchange.test";
+/// They take early data, the second with its key elsewhere.
+const EARLY: [&str; 2] = ["early.test", "early-remote.test"];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct World {
@@ -62,7 +64,7 @@ impl World {
         let keys = server::start(&pki, key.serialize_der(), Arc::default(), None).await;
         let mut roots = RootCertStore::empty();
         let mut zones = String::new();
-        for host in [LOCAL, REMOTE, EXCHANGE] {
+        for host in [LOCAL, REMOTE, EXCHANGE].into_iter().chain(EARLY) {
             let params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
             let certificate = params.self_signed(&key).unwrap();
             roots.add(certificate.der().clone()).unwrap();
@@ -70,6 +72,8 @@ impl World {
             let way = match host {
                 LOCAL => "key = \"local.key\"",
                 REMOTE => "key_servers = [\"one\"]",
+                "early.test" => "key = \"local.key\"\nearly_data = true",
+                "early-remote.test" => "key_servers = [\"one\"]\nearly_data = true",
                 _ => "key_servers = [\"one\"]\nkey_exchange = \"remote\"",
             };
             zones += &format!(
@@ -80,7 +84,7 @@ impl World {
         file("local.key".into(), key.serialize_pem());
         pki.entry("one", keys.address, 0);
         let text = format!(
-            "[server]\nhttps = [\"127.0.0.1:443\"]\n[tls]\nkey_server_timeout = \"1500ms\"\nhandshakes_waiting_per_address = 5000\n\
+            "[server]\nhttps = [\"127.0.0.1:443\"]\n[tls]\nkey_server_timeout = \"1500ms\"\nhandshake_timeout = \"5s\"\nhandshakes_waiting_per_address = 5000\n\
              [limits]\nconnections_per_address = 2000\n\
              [[key_server]]\nname = \"one\"\naddress = \"{}\"\nserver_name = \"keys.test\"\nca = \"ca.pem\"\n\
              certificate = \"edge.pem\"\nkey = \"edge.key\"\n{zones}",
@@ -118,6 +122,35 @@ impl World {
 
     /// A client that offers these key exchanges, the first with a share.
     fn client(&self, groups: &[NamedGroup]) -> Client {
+        let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(self.tls(groups)).unwrap()));
+        Client {
+            endpoint: Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap(),
+            config,
+            address: self.address,
+        }
+    }
+
+    /// One with early data, and what it sends.
+    fn recorded(&self, groups: &[NamedGroup]) -> (Client, Arc<Recorder>) {
+        use quinn::Runtime as _;
+        let mut tls = self.tls(groups);
+        tls.enable_early_data = true;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let recorder = Arc::new(Recorder {
+            inner: runtime.wrap_udp_socket(socket).unwrap(),
+            sent: std::sync::Mutex::default(),
+        });
+        let config = quinn::EndpointConfig::default();
+        let client = Client {
+            endpoint: Endpoint::new_with_abstract_socket(config, None, recorder.clone(), runtime).unwrap(),
+            config: ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())),
+            address: self.address,
+        };
+        (client, recorder)
+    }
+
+    fn tls(&self, groups: &[NamedGroup]) -> rustls::ClientConfig {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         let all = std::mem::take(&mut provider.kx_groups);
         provider.kx_groups = groups
@@ -130,11 +163,7 @@ impl World {
             .with_root_certificates(self.roots.clone())
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h3".to_vec()];
-        Client {
-            endpoint: Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap(),
-            config: ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())),
-            address: self.address,
-        }
+        tls
     }
 
     async fn peer(&mut self) -> Handshake {
@@ -236,6 +265,132 @@ async fn who_comes_back_is_known() {
         assert_eq!(fourth.client, third.client, "{host}");
     }
     world.level().await;
+}
+
+/// A client's socket that keeps what it sends.
+#[derive(Debug)]
+struct Recorder {
+    inner: Arc<dyn quinn::AsyncUdpSocket>,
+    sent: std::sync::Mutex<Vec<Vec<u8>>>,
+}
+
+impl quinn::AsyncUdpSocket for Recorder {
+    fn create_io_poller(self: Arc<Self>) -> std::pin::Pin<Box<dyn quinn::UdpPoller>> {
+        self.inner.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &quinn::udp::Transmit<'_>) -> std::io::Result<()> {
+        let size = transmit.segment_size.unwrap_or(transmit.contents.len());
+        let datagrams = transmit.contents.chunks(size).map(<[u8]>::to_vec);
+        self.sent.lock().unwrap().extend(datagrams);
+        self.inner.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut std::task::Context<'_>,
+        bufs: &mut [std::io::IoSliceMut<'_>],
+        meta: &mut [quinn::udp::RecvMeta],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        self.inner.poll_recv(cx, bufs, meta)
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+/// What was sent once would be done twice, or who may come early would have to wait.
+#[tokio::test]
+async fn early_data_is_taken_once() {
+    let mut world = World::start().await;
+    let count = |world: &World, name: &str| {
+        let mut metrics = String::new();
+        prometheus_client::encoding::text::encode(&mut metrics, &world.registry).unwrap();
+        let value = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
+        value.unwrap_or(0)
+    };
+    for (host, groups) in [
+        (EARLY[0], CLASSIC),
+        (EARLY[0], HYBRID),
+        (EARLY[1], CLASSIC),
+        (EARLY[1], HYBRID),
+    ] {
+        let (client, recorder) = world.recorded(groups);
+        let first = client.connect(host).await.unwrap();
+        let newcomer = world.peer().await;
+        assert!(!newcomer.resumed, "{host}");
+        rest().await;
+        first.close(0_u32.into(), b"");
+        rest().await;
+
+        recorder.sent.lock().unwrap().clear();
+        let asked = world.keys.mood.asked.load(SeqCst);
+        let connecting = client
+            .endpoint
+            .connect_with(client.config.clone(), world.address, host)
+            .unwrap();
+        let (connection, accepted) = connecting
+            .into_0rtt()
+            .unwrap_or_else(|_| panic!("{host}: no such ticket"));
+        let mut stream = connection.open_uni().await.unwrap();
+        stream.write_all(b"early").await.unwrap();
+        assert!(timeout(PATIENCE, accepted).await.unwrap(), "{host}: not taken");
+        let peer = timeout(PATIENCE, world.peers.recv()).await.unwrap().unwrap();
+        assert!(peer.early.is_some(), "{host}");
+        assert_eq!(timeout(PATIENCE, peer.proven()).await.unwrap(), Ok(()), "{host}");
+        let handshake = peer.handshake.as_ref().unwrap();
+        assert!(handshake.resumed && handshake.client == newcomer.client, "{host}");
+        assert_eq!(world.keys.mood.asked.load(SeqCst), asked, "{host}: by the key server");
+        connection.close(0_u32.into(), b"");
+        rest().await;
+
+        // The same once more, by somebody who has seen it.
+        let incoming = count(&world, "edge_quic_incoming_total ");
+        let copy = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for datagram in recorder.sent.lock().unwrap().iter() {
+            copy.send_to(datagram, world.address).unwrap();
+        }
+        let nobody = timeout(Duration::from_millis(700), world.peers.recv()).await;
+        assert!(nobody.is_err(), "{host}: a copy was served");
+        assert!(
+            count(&world, "edge_quic_incoming_total ") > incoming,
+            "{host}: no copy came"
+        );
+    }
+    assert_eq!(count(&world, "edge_quic_early_data_total{outcome=\"accepted\"} "), 4);
+    let start = Instant::now();
+    while count(&world, "edge_quic_early_data_total{outcome=\"rejected\"} ") < 4 {
+        assert!(start.elapsed() < PATIENCE, "copies that were not counted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.level().await;
+}
+
+/// Zones that have not asked for it would serve copies.
+#[tokio::test]
+async fn early_data_is_off_by_default() {
+    let mut world = World::start().await;
+    for host in [LOCAL, REMOTE] {
+        let client = world.client(CLASSIC);
+        let first = client.connect(host).await.unwrap();
+        world.peer().await;
+        rest().await;
+        first.close(0_u32.into(), b"");
+        let connecting = client
+            .endpoint
+            .connect_with(client.config.clone(), world.address, host)
+            .unwrap();
+        let connecting = connecting.into_0rtt().err().expect("a ticket for early data");
+        let _second = timeout(PATIENCE, connecting).await.unwrap().unwrap();
+        assert!(world.peer().await.resumed, "{host}");
+    }
 }
 
 /// A store of one token, for any server.

@@ -19,7 +19,7 @@ use crate::gate::handler::Gate;
 use crate::gate::verdict::{Attempt, Decision, Named};
 use crate::gate::zone::ZoneGate;
 use crate::http::body::{Body, BodyError};
-use crate::http::handler::{Answer, Failure, Handler};
+use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{CloseAfter, Request, Response};
 
 /// `next` behind the gate.
@@ -40,6 +40,9 @@ impl Gated {
     }
 
     async fn judged(&self, zone: &ZoneGate, mut request: Request) -> Result<Response, Failure> {
+        // No copy may use up a client's token, count for it or against it: the client has to be there.
+        let proven = request.exchange.peer.proven().await;
+        proven.map_err(|gone| Failure::new(Reason::ClientGone, gone.to_string()))?;
         let by_field = request.head.headers.contains_key(cookie::FIELD);
         let decision = {
             let head = &request.head;
@@ -48,7 +51,7 @@ impl Gated {
                 zone,
                 &Attempt {
                     address: peer.client.ip(),
-                    // Every request so far came over TCP; HTTP/3 must say false for 0-RTT.
+                    // By the handshake, which is over.
                     validated: true,
                     opens: self.connections.is_first((peer.client, peer.accepted)),
                     method: &head.method,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::http::handler::{Answer, Handler};
+use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::Request;
 use crate::zones::Way;
 
@@ -24,6 +24,12 @@ impl Handler for Routed {
     fn handle(&self, mut request: Request) -> Answer<'_> {
         let zone = request.exchange.zone.clone();
         match zone.way(request.head.uri.path()) {
+            // Whether a worker may run twice for one request, nobody knows but who wrote it.
+            Way::Worker if request.exchange.peer.is_early() => Box::pin(async move {
+                let proven = request.exchange.peer.proven().await;
+                proven.map_err(|gone| Failure::new(Reason::ClientGone, gone.to_string()))?;
+                self.worker.handle(request).await
+            }),
             Way::Worker => self.worker.handle(request),
             Way::Origin => self.origin.handle(request),
             Way::Files(files) => {
@@ -37,6 +43,7 @@ impl Handler for Routed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::early::{Early, early};
     use crate::base::id::RequestId;
     use crate::base::peer::Peer;
     use crate::config::{Config, Origin};
@@ -59,6 +66,29 @@ mod tests {
         }
     }
 
+    fn request(zones: &Zones, path: &str, early: Option<Early>) -> Request {
+        let (head, ()) = http::Request::get(path).body(()).unwrap().into_parts();
+        let address = "192.0.2.1:1".parse().unwrap();
+        let exchange = Exchange {
+            id: RequestId::next(),
+            peer: Arc::new(Peer {
+                client: address,
+                local: address,
+                accepted: Instant::now(),
+                handshake: None,
+                early,
+            }),
+            zone: zones.all()[0].clone(),
+            host: "a.example".into(),
+            started: Instant::now(),
+        };
+        Request {
+            head,
+            body: Body::Empty,
+            exchange,
+        }
+    }
+
     /// A request would reach the origin that a worker guards, or files that are another route's.
     #[tokio::test]
     async fn each_path_has_its_way() {
@@ -78,28 +108,31 @@ mod tests {
             ("/", "origin"),
             ("/static/a.css", "originwww"),
         ] {
-            let (head, ()) = http::Request::get(path).body(()).unwrap().into_parts();
-            let address = "192.0.2.1:1".parse().unwrap();
-            let exchange = Exchange {
-                id: RequestId::next(),
-                peer: Arc::new(Peer {
-                    client: address,
-                    local: address,
-                    accepted: Instant::now(),
-                    handshake: None,
-                }),
-                zone: zones.all()[0].clone(),
-                host: "a.example".into(),
-                started: Instant::now(),
-            };
-            let request = Request {
-                head,
-                body: Body::Empty,
-                exchange,
-            };
+            let request = request(&zones, path, None);
             let response = routed.handle(request).await.unwrap();
             let Body::Full(said) = response.body else { panic!() };
             assert_eq!(said, says, "{path}");
         }
+    }
+    /// A worker would act twice for a client that asked once.
+    #[tokio::test]
+    async fn a_worker_is_not_run_for_what_may_be_a_copy() {
+        let text = "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]\nname = \"a\"\nhosts = [\"a.example\"]\n[zone.worker]\n\
+                    [zone.origin]\nservers = [{ address = \"http://127.0.0.1:1\" }]\n\
+                    [[zone.route]]\npath = \"/api/\"\nto = \"worker\"\n";
+        let zones = Zones::new(&Config::parse(std::path::Path::new("edge.toml"), text).unwrap().zones);
+        let routed = Arc::new(Routed::new(Arc::new(Says("worker")), Arc::new(Says("origin"))));
+        let (proof, waits) = early();
+        assert!(routed.handle(request(&zones, "/", Some(waits.clone()))).await.is_ok());
+        let (this, early_request) = (routed.clone(), request(&zones, "/api/", Some(waits.clone())));
+        let waiting = tokio::spawn(async move { this.handle(early_request).await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        proof.give();
+        assert!(waiting.await.unwrap().is_ok());
+        let (proof, waits) = early();
+        drop(proof);
+        let failure = routed.handle(request(&zones, "/api/", Some(waits))).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::ClientGone);
     }
 }

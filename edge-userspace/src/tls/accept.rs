@@ -184,6 +184,7 @@ async fn shake(
             local,
             accepted,
             handshake,
+            early: None,
         })
     };
     let Some((config, tickets)) = terms.tls else {

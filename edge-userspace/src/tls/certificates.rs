@@ -45,6 +45,8 @@ pub struct Entry {
     pub exchange: bool,
     /// Who checks certificates of clients; `None`: none is asked for.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// Early data is taken, over QUIC.
+    pub early_data: bool,
     /// Serves clients that know no key exchange but RSA's, where the zone lets them in.
     #[cfg(feature = "legacy-rsa")]
     pub legacy: Option<Legacy>,
@@ -127,6 +129,7 @@ pub fn load_one(files: &Identity) -> Result<Loaded, Mistakes> {
         remote: None,
         exchange: false,
         clients: None,
+        early_data: false,
         #[cfg(feature = "legacy-rsa")]
         legacy: None,
         config: OnceLock::new(),
@@ -165,6 +168,7 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
             remote: None,
             exchange: false,
             clients: None,
+            early_data: zone.early_data,
             #[cfg(feature = "legacy-rsa")]
             legacy: None,
             config: OnceLock::new(),
@@ -176,6 +180,7 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
                 remote: Some(route),
                 exchange: *exchange == KeyExchange::Remote,
                 clients: None,
+                early_data: zone.early_data,
                 #[cfg(feature = "legacy-rsa")]
                 legacy: None,
                 config: OnceLock::new(),

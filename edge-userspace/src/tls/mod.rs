@@ -16,6 +16,7 @@ pub mod listener;
 pub mod metrics;
 pub mod proxy_protocol;
 pub mod remote;
+pub mod sessions;
 pub mod settings;
 #[cfg(any(feature = "legacy-rsa", test))]
 mod static_rsa;

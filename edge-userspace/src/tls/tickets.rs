@@ -22,6 +22,7 @@ use edge_common::token::HEADER;
 use rustls::server::ProducesTickets;
 use rustls::{CommonState, HandshakeKind, ServerConfig};
 
+use super::sessions::{Keeper, NoTickets, Sessions};
 use crate::base::clock::UnixTime;
 use crate::gate::token::{self, Carrier, ClientId, Maturity, SALT, Tokens};
 
@@ -54,17 +55,39 @@ impl Tickets {
         address: IpAddr,
         client: ClientId,
     ) -> (Arc<ServerConfig>, Arc<Ticketer>) {
-        let ticketer = Arc::new(Ticketer {
+        let ticketer = self.ticketer(address, client);
+        let mut config = config.clone();
+        config.ticketer = ticketer.clone();
+        (Arc::new(config), ticketer)
+    }
+
+    /// The same for a connection of QUIC in a zone that takes early data: its tickets name sessions that are kept in `sessions` and
+    /// given out once, on this node, until it is restarted.
+    pub fn equip_once(
+        &self,
+        config: &ServerConfig,
+        address: IpAddr,
+        client: ClientId,
+        sessions: &Arc<Sessions>,
+    ) -> (Arc<ServerConfig>, Arc<Ticketer>) {
+        let ticketer = self.ticketer(address, client);
+        let mut config = config.clone();
+        config.ticketer = Arc::new(NoTickets);
+        config.session_storage = Keeper::new(sessions.clone(), ticketer.clone());
+        // RFC 9001 section 4.6.1: over QUIC there is no other value; flow control bounds what comes.
+        config.max_early_data_size = u32::MAX;
+        (Arc::new(config), ticketer)
+    }
+
+    fn ticketer(&self, address: IpAddr, client: ClientId) -> Arc<Ticketer> {
+        Arc::new(Ticketer {
             shared: self.clone(),
             address,
             fresh: client,
             presented: OnceLock::new(),
             settled: AtomicBool::new(false),
             resumed: AtomicBool::new(false),
-        });
-        let mut config = config.clone();
-        config.ticketer = ticketer.clone();
-        (Arc::new(config), ticketer)
+        })
     }
 }
 

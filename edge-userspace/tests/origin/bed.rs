@@ -68,6 +68,7 @@ impl Bed {
                     local: "192.0.2.1:443".parse().unwrap(),
                     accepted: Instant::now(),
                     handshake: None,
+                    early: None,
                 }),
                 zone: self.zones.all()[0].clone(),
                 host: "z.example".into(),

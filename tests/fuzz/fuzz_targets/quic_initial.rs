@@ -118,6 +118,7 @@ fuzz_target!(|data: &[u8]| {
                 if let Ok(Some(found)) = shadow.feed(now, datagram) {
                     assert_eq!(hello::length(&found.message), Ok(Some(found.message.len())));
                     let _ = hello::server_name(&found.message);
+                    let _ = hello::offers_early_data(&found.message);
                     break;
                 }
             }

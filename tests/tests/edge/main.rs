@@ -4,6 +4,7 @@
 
 #[path = "../checkout/mod.rs"]
 mod checkout;
+mod early;
 mod frames;
 mod garbage;
 mod gate;

@@ -117,6 +117,7 @@ fn peer(client: &str, secure: bool) -> Arc<Peer> {
             known: false,
             certificate: None,
         }),
+        early: None,
     })
 }
 

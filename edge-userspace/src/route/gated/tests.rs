@@ -64,6 +64,7 @@ fn request(zones: &Zones, fields: &[(&str, &str)]) -> Request {
                 local: "127.0.0.1:443".parse().unwrap(),
                 accepted: Instant::now(),
                 handshake: None,
+                early: None,
             }),
             zone: zones.find("a.example").unwrap().clone(),
             host: "a.example".into(),

@@ -86,6 +86,7 @@ impl World {
             remote: Some(route.clone()),
             exchange,
             clients: None,
+            early_data: false,
             #[cfg(feature = "legacy-rsa")]
             legacy: None,
             config: OnceLock::new(),
@@ -260,6 +261,7 @@ async fn hello_retry_requests() {
             remote: None,
             exchange,
             clients: None,
+            early_data: false,
             #[cfg(feature = "legacy-rsa")]
             legacy: None,
             config: OnceLock::new(),

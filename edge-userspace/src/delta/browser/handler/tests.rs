@@ -93,6 +93,7 @@ impl Bed {
                 local: "192.0.2.1:443".parse().unwrap(),
                 accepted: Instant::now(),
                 handshake: None,
+                early: None,
             }),
             zone: self.zones.all()[0].clone(),
             host: host.into(),
