@@ -11,6 +11,7 @@ use wasmtime::{Extern, ExternType, Func, Instance, Linker, Module, Store};
 
 use super::guest::Guest;
 use super::host;
+use super::maps::Maps;
 use crate::isolate::error::Error;
 
 /// As built, or nothing.
@@ -155,6 +156,8 @@ pub(in crate::isolate) struct Shared {
     /// What an image without a script is.
     pub(super) base: Module,
     linker: Linker<Guest>,
+    /// Source maps of the scripts that run on it.
+    pub(super) maps: Arc<Maps>,
     /// What `code` imports, in its order; `None` for the memory.
     imports: Vec<Option<(String, String)>>,
 }
@@ -183,6 +186,7 @@ impl Shared {
             code,
             base,
             linker,
+            maps: Arc::default(),
             imports,
         }))
     }

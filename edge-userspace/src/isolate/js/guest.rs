@@ -1,11 +1,12 @@
 //! One running script as the host knows it, and its memory: every pointer and length that it passes is checked here.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use wasmtime::{Caller, Memory};
 
+use super::maps::Map;
 use super::outside::{Level, Outside};
 use super::sourcemap::SourceMap;
 use super::traffic::Traffic;
@@ -47,17 +48,7 @@ pub(super) struct Live {
     /// The script threw instead of answering.
     pub(super) threw: bool,
     /// Where the script's lines were before it was bundled.
-    pub(super) map: Map,
-}
-
-/// A script's source map: read from its memory when it is first needed.
-pub(super) enum Map {
-    /// It has none, or what it has is malformed.
-    None,
-    /// Address and length of its JSON.
-    At(u32, u32),
-    /// Read.
-    Read(SourceMap),
+    pub(super) map: Option<Arc<Map>>,
 }
 
 impl Hosted for Guest {
@@ -91,11 +82,9 @@ impl Guest {
                     4 => Level::Error,
                     _ => Level::Info,
                 };
-                let map = match &live.map {
-                    Map::Read(map) => Some(map),
-                    _ => None,
-                };
-                live.outside.say(level, &tidy(text, map));
+                let map = live.map.as_ref().filter(|_| text.contains("\n    at "));
+                let map = map.and_then(|map| map.read(Instant::now()));
+                live.outside.say(level, &tidy(text, map.as_deref()));
             }
         }
     }
@@ -137,18 +126,6 @@ pub(super) fn clock() -> f64 {
 pub(super) fn log(caller: &mut Caller<'_, Guest>, level: i32, at: u32, length: u32) -> wasmtime::Result<()> {
     let length = length.min(u32::try_from(LONGEST_LINE).unwrap_or(u32::MAX));
     let said = text(caller, at, length)?.into_owned();
-    let map = match &caller.data().work {
-        Work::Request(live) if said.contains("\n    at ") => match live.map {
-            Map::At(at, length) => {
-                SourceMap::parse(bytes(caller, at, length)?).map_or(Some(Map::None), |map| Some(Map::Read(map)))
-            }
-            _ => None,
-        },
-        _ => None,
-    };
-    if let (Some(map), Work::Request(live)) = (map, &mut caller.data_mut().work) {
-        live.map = map;
-    }
     caller.data_mut().say(level, &said);
     Ok(())
 }

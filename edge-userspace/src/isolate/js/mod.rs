@@ -11,6 +11,7 @@ mod granted;
 mod guest;
 mod handed;
 mod host;
+mod maps;
 mod outside;
 mod script;
 mod scripts;

@@ -7,7 +7,8 @@ use wasmtime::{Module, Store};
 
 use super::engine::{self, Shared};
 use super::fields;
-use super::guest::{self, Guest, Live, Map, Work};
+use super::guest::{self, Guest, Live, Work};
+use super::maps::Map;
 use super::outside::Outside;
 use super::snapshot;
 use super::traffic::Traffic;
@@ -24,8 +25,8 @@ pub(in crate::isolate) struct Script {
     engine: Engine,
     shared: Arc<Shared>,
     image: Module,
-    /// Where in the image a source map is, and how long.
-    map: Option<(u32, u32)>,
+    /// Where its lines were before it was bundled.
+    map: Option<Arc<Map>>,
 }
 
 /// One request, apart from whom it comes from.
@@ -53,7 +54,7 @@ impl Script {
             return Err(Error::Refused("not the image of a script".to_owned()));
         }
         Ok(Self {
-            map: engine::map(&image),
+            map: engine::map(&image).map(|place| Arc::new(Map::new(shared.maps.clone(), image.clone(), place))),
             engine,
             shared,
             image,
@@ -82,7 +83,7 @@ impl Script {
             head,
             responder: Some(responder),
             threw: false,
-            map: self.map.map_or(Map::None, |(at, length)| Map::At(at, length)),
+            map: self.map.clone(),
         };
         let guest = Guest {
             base: Base::new(meter, limits),

@@ -1,5 +1,5 @@
 //! Source maps (ECMA-426, version 3) that a bundler put into a script: stack traces in the log then name the source's own files and
-//! lines. Read only when a trace is logged. The map is a tenant's: bounded, and what is malformed maps nothing.
+//! lines. `maps` reads it when a trace is first logged. The map is a tenant's: bounded, and what is malformed maps nothing.
 
 use data_encoding::BASE64;
 use serde::Deserialize;
@@ -88,12 +88,21 @@ impl SourceMap {
                 });
             }
         }
+        places.shrink_to_fit();
         // Columns may go back within a line.
         places.sort_by_key(|place| (place.line, place.column));
         Some(Self {
             sources: sources.collect(),
             places,
         })
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> usize {
+        let names: usize = self.sources.iter().map(String::capacity).sum();
+        let of_names = self.sources.capacity().saturating_mul(size_of::<String>());
+        let of_places = self.places.capacity().saturating_mul(size_of::<Place>());
+        names.saturating_add(of_names).saturating_add(of_places)
     }
 
     /// Where line and column of the script, from 1, come from: file, line and column, from 1.
