@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::UpdateDeadline;
 
+use super::engine::TICK;
 use super::error::Ended;
 
 /// One request's account. Shared by its store, whose epoch asks it, and by the task that runs the guest.
@@ -71,8 +72,14 @@ impl Meter {
     /// The epoch ticked while the guest ran: it goes on when others had their turn, or is over its budget.
     pub(super) fn tick(self: &Arc<Self>) -> wasmtime::Result<UpdateDeadline> {
         let running = thread_time().saturating_sub(self.began.load(Relaxed));
-        if self.spent.load(Relaxed).saturating_add(running) >= self.budget {
+        let all = self.spent.load(Relaxed).saturating_add(running);
+        if all >= self.budget {
             return Err(Ended::Cpu.into());
+        }
+        if all < nanos(TICK) {
+            // The tick came soon after it began. Sent behind the others now, it would be overtaken by guests that came later and
+            // take no longer.
+            return Ok(UpdateDeadline::Continue(1));
         }
         self.interrupted.store(true, Relaxed);
         let this = self.clone();
