@@ -2,7 +2,9 @@
 //! one run.
 //!
 //! Both terminate TLS on the same core with the same certificate; h2load has another. What counts is CPU time of the server's
-//! process per request. The edge's own JavaScript engine runs the same script as workerd.
+//! process per request. The edge's own JavaScript engine runs the same script as workerd. [`plot`] draws the figures.
+
+mod plot;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -34,7 +36,7 @@ const ZONES: usize = 5_000;
 /// CPU per request and latency of zones' workers, against workerd.
 ///
 /// Hello, a 10 KB JSON transform, and a request within a request; memory of many zones; a zone beside one that spins. Writes
-/// target/bench/isolate.json.
+/// target/bench/isolate.json and isolate.svg.
 #[derive(clap::Args)]
 pub(crate) struct BenchIsolate {
     /// Short windows and 50 zones instead of 5,000: a smoke test
@@ -120,7 +122,9 @@ pub(crate) fn run(options: &BenchIsolate) -> Result<()> {
     print!("{text}");
     let file = workspace::output("bench")?.join("isolate.json");
     fs::write(&file, text)?;
-    println!("written to {}", file.display());
+    let picture = file.with_extension("svg");
+    fs::write(&picture, plot::svg(&report))?;
+    println!("written to {} and {}", file.display(), picture.display());
     Ok(())
 }
 
@@ -171,10 +175,12 @@ impl Bench<'_> {
         // One after the other on one connection: what a request takes, not how many there are.
         let few = self.count(5_000);
         let one_by_one = Load::Closed(1);
+        // A difference of medians of a few hundred would be one of chance.
+        let many = few.max(2_000);
         let mut added = Vec::new();
-        for _ in 0..if self.options.quick { 1 } else { 5 } {
-            let plain = self.measure(&edge, "one.example", "/", None, one_by_one, few)?;
-            let nested = self.measure(&edge, "one.example", "/sub", None, one_by_one, few)?;
+        for _ in 0..if self.options.quick { 3 } else { 5 } {
+            let plain = self.measure(&edge, "one.example", "/", None, one_by_one, many)?;
+            let nested = self.measure(&edge, "one.example", "/sub", None, one_by_one, many)?;
             added.push((nested.p50_ms - plain.p50_ms) * 1e3);
         }
         let spinner = self.beside_a_spinner(&edge, few)?;
