@@ -386,6 +386,9 @@ pub(in crate::bench) fn poller(netns: &Netns, interface: &str, core: usize) -> R
     // With GRO there is something to poll even without XDP, but only for what a peer without TSO sends.
     let status = process::run(gro.args(["-K", interface, "gro", "on", "tso", "off"]), limit)?;
     ensure!(status.success(), "ethtool could not set {interface}");
+    // A thread of the device that had this name before, in a namespace that is being taken down, may still be there.
+    let name = format!("napi/{interface}-");
+    let before = kernel_threads(&name)?;
     let mut threaded = std::process::Command::new("ip");
     // In the /sys of that namespace, which only `ip netns exec` mounts.
     threaded.args(["netns", "exec", netns.name(), "sh", "-c"]);
@@ -394,11 +397,8 @@ pub(in crate::bench) fn poller(netns: &Netns, interface: &str, core: usize) -> R
         process::run(&mut threaded, limit)?.success(),
         "this kernel has no threaded NAPI"
     );
-    let name = format!("napi/{interface}-");
-    let threads: Vec<u32> = fs::read_dir("/proc")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with(&name)))
-        .collect();
+    let mut threads = kernel_threads(&name)?;
+    threads.retain(|thread| !before.contains(thread));
     let [thread] = threads[..] else {
         anyhow::bail!("{} threads poll {interface}, not one", threads.len());
     };
@@ -414,6 +414,14 @@ pub(in crate::bench) fn poller(netns: &Netns, interface: &str, core: usize) -> R
         );
     }
     Ok(thread)
+}
+
+/// Ids of the threads whose name begins so, of the whole machine.
+fn kernel_threads(name: &str) -> Result<Vec<u32>> {
+    Ok(fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with(name)))
+        .collect())
 }
 
 /// The index of an interface in its namespace.
