@@ -34,7 +34,8 @@ pub use reason::{
 };
 
 /// Version of every layout in this crate. It names the directory of the pinned maps: raise it whenever a map's key or
-/// value changes its size or its meaning, and an upgraded daemon builds fresh maps instead of misreading old ones.
+/// value changes its meaning, and an upgraded daemon builds fresh maps instead of misreading old ones. A map whose type or
+/// size changes is replaced by itself, and the others keep what they hold.
 pub const LAYOUT: u32 = 2;
 
 /// Names of the maps, as the object declares them and as they are pinned.
@@ -63,8 +64,7 @@ pub mod maps {
     pub const PENALTY_ADDRESS: &str = "PENALTY_ADDRESS";
     /// LRU hash of client ids (`u64`) to [`Penalty`](crate::penalty::Penalty).
     pub const PENALTY_CLIENT: &str = "PENALTY_CLIENT";
-    /// LRU hash of the MACs of genuine tokens that came (`u64`) to what [`replay`](crate::replay) keeps of each. The program
-    /// writes it.
+    /// Array of [`Set`](crate::replay::Set)s: counts of the genuine tokens that came. The program writes it.
     pub const REPLAY: &str = "REPLAY";
     /// Hash of IPv4 prefixes (`u64`, see [`v4_key`](crate::v4_key)) to [`Entry`](crate::Entry).
     pub const V4: &str = "V4";

@@ -11,14 +11,15 @@
 //! reads do not mark.) So a flood of new offenders displaces the penalties of those who have given up.
 //!
 //! The counts of tokens ([`replay`]) are inserted by packets, but only by those with a genuine token, which the daemon (or a Retry)
-//! gave to that address. Whoever collects as many as the map holds can displace an older token's count, and may then
-//! send that token [`replay::BURST`] times more: less than the tokens it took to do so are good for.
+//! gave to that address. Where there is no room the smallest count goes.
 //!
 //! # Races
 //! The entries of an LRU map are recycled: a program on another processor may still hold an entry that by now belongs to
 //! another client. It may then judge one attempt by that other's penalty, and take one attempt of its budget.
 //! Two processors that take from one budget at once are told apart by a compare-and-swap; the loser's attempt counts as
-//! beyond the budget, and a client's own repetition of it will not.
+//! beyond the budget, and a client's own repetition of it will not. What races make of tokens' counts [`replay::admit`] says.
+
+use core::sync::atomic::AtomicU64;
 
 use aya_ebpf::{
     helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
@@ -34,7 +35,7 @@ use edge_common::{
 };
 
 use crate::{
-    CLOCK, KEYS, LOCKDOWN, PENALTY_ADDRESS, PENALTY_CLIENT, REPLAY, TICK,
+    CLOCK, KEYS, LOCKDOWN, PENALTY_ADDRESS, PENALTY_CLIENT, REPLAY, REPLAY_SETS, TICK,
     parse::{Frame, Packet},
     token,
 };
@@ -206,23 +207,29 @@ fn by_retry(frame: &Frame, packet: &Packet, datagram: usize, key: &TokenKey, at:
     }
 }
 
-/// Whether the genuine token with this MAC has come too often; counts it. Of two processors that count one token at once the
-/// loser's packet is dropped: an honest client's packets come by one queue, and are repeated.
+/// Whether the genuine token with this MAC has come too often; counts it.
 #[inline(always)]
 fn replayed(mac: u64) -> bool {
-    let now = now();
-    let Some(entry) = REPLAY.get_ptr_mut(mac) else {
-        // A full map makes room. One that cannot (all its free entries are another processor's) leaves the token uncounted.
-        let _ = REPLAY.insert(mac, replay::first(now), 0);
-        return false;
+    edge_replayed(mac) != 0
+}
+
+/// The same as a number. With a name of its own it is a global function, which the verifier looks at once, whatever it is called with,
+/// and not again for each way there.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn edge_replayed(mac: u64) -> u64 {
+    // SAFETY: a constant of the program's, which the loader may have replaced: so the compiler must not know it.
+    let count = unsafe { (&raw const REPLAY_SETS).read_volatile() };
+    let [one, other] = replay::places(mac, count);
+    let (Some(one), Some(other)) = (REPLAY.get(one), REPLAY.get(other)) else {
+        // The verifier wants this arm.
+        return 0;
     };
-    // SAFETY: a map's value stays readable while the program runs. It may be any number: see "Races" above.
-    let kept = unsafe { *entry };
-    match replay::again(kept, now) {
-        // SAFETY: a map's value is aligned and writable.
-        Some(next) => !unsafe { swap(entry, kept, next) },
-        None => true,
-    }
+    let swap = |word: &AtomicU64, old, new| {
+        // SAFETY: an aligned word of a map's value, which the program may write.
+        unsafe { swap(word.as_ptr(), old, new) }
+    };
+    u64::from(!replay::admit([one, other], mac, now(), swap))
 }
 
 /// What the penalty under `key` would make of an attempt now.
@@ -248,20 +255,20 @@ fn by(penalties: &LruHashMap<u64, Penalty>, key: u64) -> Judgement {
     let judgement = penalty.judge(now);
     if let Judgement::Budgeted(next) = judgement {
         // SAFETY: an aligned word of a map's value.
-        if !unsafe { swap(&raw mut (*entry).window, penalty.window, next) } {
+        if unsafe { swap(&raw mut (*entry).window, penalty.window, next) } != penalty.window {
             return Judgement::Deferred;
         }
     }
     judgement
 }
 
-/// Writes `new` if `old` is still there, in one step, and says whether it did. The target has the instruction, but the
+/// Writes `new` if `old` is still there, in one step, and gives what was there. The target has the instruction, but the
 /// compiler's atomics for it have no such method.
 ///
 /// # Safety
 /// `word` is aligned and can be written.
 #[inline(always)]
-unsafe fn swap(word: *mut u64, old: u64, new: u64) -> bool {
+unsafe fn swap(word: *mut u64, old: u64, new: u64) -> u64 {
     #[cfg(target_arch = "bpf")]
     {
         let found: u64;
@@ -275,15 +282,16 @@ unsafe fn swap(word: *mut u64, old: u64, new: u64) -> bool {
                 options(nostack),
             );
         }
-        found == old
+        found
     }
     #[cfg(not(target_arch = "bpf"))]
     {
-        use core::sync::atomic::{AtomicU64, Ordering};
+        use core::sync::atomic::Ordering;
         // SAFETY: aligned and writable by contract.
         let word = unsafe { AtomicU64::from_ptr(word) };
-        word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+        match word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(found) | Err(found) => found,
+        }
     }
 }
 

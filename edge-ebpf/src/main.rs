@@ -16,7 +16,7 @@ mod steer;
 mod token;
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, xdp_action},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_action},
     macros::{map, sk_reuseport, xdp},
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ReusePortSockArray, RingBuf},
     programs::{SkReuseportContext, XdpContext},
@@ -25,6 +25,7 @@ use edge_common::{
     COUNTERS_CAPACITY, Config, DROP_MALFORMED, Entry, V4_BUCKETS, Verdict,
     lockdown::Lockdown,
     penalty::Penalty,
+    replay,
     steering::{self, Listener, Steering},
     token::{KEYS as TOKEN_KEYS, TokenKey},
     verdict,
@@ -65,9 +66,13 @@ static TICK: Array<[u64; 2]> = Array::with_max_entries(1, 0);
 static PENALTY_ADDRESS: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static PENALTY_CLIENT: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1, 0);
-// The only map that packets insert into, and only those with a genuine token.
+// The only map that packets insert into, and only those with a genuine token. MMAPABLE: begins at a page, so that a set is one
+// cache line.
 #[map]
-static REPLAY: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1, 0);
+static REPLAY: Array<replay::Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Elements of `REPLAY`: the daemon writes the number here when it loads the program, and the verifier takes it for a constant.
+#[unsafe(no_mangle)]
+static REPLAY_SETS: u32 = 1;
 
 // What `steer` picks a socket by.
 #[map]

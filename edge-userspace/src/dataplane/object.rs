@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use aya::programs::{ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
+use edge_common::{maps, replay};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::error::Error;
@@ -15,6 +16,8 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edge.o"
 
 /// Name of the program, in the object and in `bpftool prog`.
 const PROGRAM: &str = "edge";
+/// Name of the program's constant that says how many elements the map of tokens' counts has.
+const REPLAY_SETS: &str = "REPLAY_SETS";
 
 /// Whether this build can run XDP at all.
 pub(super) const fn built() -> bool {
@@ -22,7 +25,7 @@ pub(super) const fn built() -> bool {
 }
 
 /// Creates the maps, or opens those pinned at `paths` (name and path), each list with room for `capacity` entries
-/// and each map of penalties for `penalties`.
+/// and each map of penalties for `penalties`; counts of as many tokens.
 pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32, penalties: u32) -> Result<Ebpf, Error> {
     if !built() {
         return Err(Error::NoObject);
@@ -42,6 +45,9 @@ pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32, pen
     for name in penalties::TABLES {
         loader.map_max_entries(name, penalties);
     }
+    let sets = replay::sets(penalties);
+    loader.map_max_entries(maps::REPLAY, sets);
+    loader.override_global(REPLAY_SETS, &sets, true);
     for (name, path) in paths.unwrap_or_default() {
         loader.map_pin_path(name, path.as_path());
     }

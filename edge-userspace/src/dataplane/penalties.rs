@@ -23,7 +23,7 @@ use super::error::Error;
 use super::pins::Pins;
 
 /// The maps of clients, one entry for each, in no order that matters.
-pub(super) const TABLES: [&str; 3] = [maps::PENALTY_ADDRESS, maps::PENALTY_CLIENT, maps::REPLAY];
+pub(super) const TABLES: [&str; 2] = [maps::PENALTY_ADDRESS, maps::PENALTY_CLIENT];
 
 type Table = HashMap<MapData, u64, penalty::Penalty>;
 

@@ -19,7 +19,7 @@ use edge_common::lockdown::Lockdown;
 use edge_common::penalty::Penalty;
 use edge_common::steering::{LISTENERS, Listener, SLOTS, Steering};
 use edge_common::token::{KEYS, TokenKey};
-use edge_common::{COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, V4_BUCKETS, maps};
+use edge_common::{COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, V4_BUCKETS, maps, replay};
 use ipnet::IpNet;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, mount};
@@ -173,7 +173,7 @@ impl Pins {
             (maps::KEYS, 4, size_of::<TokenKey>(), KEYS_CAPACITY),
             (maps::PENALTY_ADDRESS, 8, size_of::<Penalty>(), penalties),
             (maps::PENALTY_CLIENT, 8, size_of::<Penalty>(), penalties),
-            (maps::REPLAY, 8, 8, penalties),
+            (maps::REPLAY, 4, size_of::<replay::Set>(), replay::sets(penalties)),
             (maps::STEERING, 4, size_of::<Steering>(), 1),
             (
                 maps::LISTENERS,

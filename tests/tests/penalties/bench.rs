@@ -77,7 +77,16 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let dataplane = Dataplane::unattached(&config()).unwrap();
+        Self::with_room(CAPACITY)
+    }
+
+    /// With room for so many penalties of each kind, and counts of as many tokens.
+    pub(crate) fn with_room(entries: u32) -> Self {
+        let config = config::Dataplane {
+            penalty_entries: entries,
+            ..config()
+        };
+        let dataplane = Dataplane::unattached(&config).unwrap();
         let program = Program::by_id(dataplane.program_id().unwrap()).unwrap();
         let bench = Self { dataplane, program };
         bench.penalties().set_keys(&keys()).unwrap();

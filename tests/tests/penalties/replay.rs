@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use edge::dataplane::{Penalised, Severity};
-use edge_common::replay::BURST;
+use edge::config;
+use edge::dataplane::{Dataplane, Penalised, Penalty, Severity};
+use edge_common::replay::{BURST, WAYS};
 use edge_common::token::Header;
 use edge_testbed::packet::flag::SYN;
+use edge_testbed::pins::Pins;
 use edge_testbed::privilege::root;
+use edge_testbed::test_run::Program;
 
 use crate::bench::{
     ATTEMPT, BLOCKED, Bench, CAPACITY, CLIENT, DEFERRED, Expect, LONG, MALLORY, NOW, PORT, REPLAYED, TOKEN, from,
@@ -118,6 +121,87 @@ fn copies_do_not_take_from_the_address_s_budget() {
     }
 }
 
+/// Whoever happens to share a cache line with floods would be refused for them, or a flood would be freed by whoever comes
+/// beside it.
+#[test]
+fn a_full_line_forgets_the_smallest_count_and_refuses_nobody() {
+    if !root() {
+        return;
+    }
+    // One line, in which all meet.
+    let bench = Bench::with_room(WAYS as u32);
+    let here = "192.0.2.7";
+    let token = |client: u64| minted(Header { client, ..header() }, here, &keys()[1]);
+    let floods = [1, 2, 3].map(token);
+    for flood in &floods {
+        is_a_burst(until_refused(&bench, here, flood, TOKEN));
+    }
+    for client in 100..400 {
+        let packet = from(here).udp(443, &initial(&token(client))).bytes();
+        bench.freeze();
+        for n in 0..3 {
+            assert_eq!(bench.judge(&packet), TOKEN, "Initial {n} of {client}");
+        }
+    }
+    // What became due meanwhile passes, and then they stand where they stood.
+    for flood in &floods {
+        let passed = until_refused(&bench, here, flood, TOKEN);
+        assert!(passed < BURST / 2, "{passed}");
+    }
+    // All four ways at the limit: the next one still is nobody's copy.
+    is_a_burst(until_refused(&bench, here, &token(4), TOKEN));
+    let next = from(here).udp(443, &initial(&token(5))).bytes();
+    assert_eq!(bench.judge(&next), TOKEN);
+}
+
+/// An upgrade would fail, or throw away the penalties in force.
+#[test]
+fn a_pinned_map_of_another_type_is_replaced_alone() {
+    if !root() {
+        return;
+    }
+    let pins = Pins::prepare("test").unwrap();
+    let config = config::Dataplane {
+        pin_directory: pins.path().to_owned(),
+        ..crate::bench::config()
+    };
+    let blocked = Penalty {
+        who: Penalised::Address("192.0.2.9".parse().unwrap()),
+        severity: Severity::Blocked,
+        remaining: LONG,
+    };
+    let first = Dataplane::start(&config).unwrap();
+    first.penalties().write(&[blocked]).unwrap();
+    drop(first);
+    // The counts were a hash map once; this one is as good.
+    let maps = pins.path().join(format!("v{}", edge_common::LAYOUT));
+    std::fs::rename(maps.join("PENALTY_CLIENT"), maps.join("REPLAY")).unwrap();
+    let second = Dataplane::start(&config).unwrap();
+    let program = Program::by_id(second.program_id().unwrap()).unwrap();
+    let bench = Bench {
+        dataplane: second,
+        program,
+    };
+    bench.penalties().set_keys(&keys()).unwrap();
+    bench.dataplane.switch_gate(true).unwrap();
+    bench.freeze();
+    assert_eq!(bench.judge(&from("192.0.2.9").tcp(443, SYN).bytes()), BLOCKED);
+    let token = minted(header(), "192.0.2.7", &keys()[1]);
+    is_a_burst(until_refused(&bench, "192.0.2.7", &token, TOKEN));
+    // And the next start keeps what is counted.
+    drop(bench);
+    let third = Dataplane::start(&config).unwrap();
+    let program = Program::by_id(third.program_id().unwrap()).unwrap();
+    let bench = Bench {
+        dataplane: third,
+        program,
+    };
+    let passed = until_refused(&bench, "192.0.2.7", &token, TOKEN);
+    assert!(passed < BURST / 2, "{passed}");
+    drop(bench);
+    edge::dataplane::detach(pins.path()).unwrap();
+}
+
 /// A botnet of as many tokens as it likes must neither grow the map nor wash out the count of a token that is being
 /// replayed, nor be refused itself for want of room.
 #[test]
@@ -150,6 +234,6 @@ fn two_hundred_times_what_fits_washes_out_no_count_in_use() {
         }
     }
     let asked = rounds * (CAPACITY * 10).div_ceil(64);
-    // A copy passes each second, and the test takes some.
+    // A copy passes each second, and the test takes some; none of the others has displaced its count.
     assert!(still * 10 > asked * 9, "{still} of {asked} copies were refused");
 }
