@@ -45,6 +45,8 @@ pub(crate) enum Purpose {
     Bench,
     /// Feature `legacy-rsa` and `cargo xtask test --legacy-rsa`
     Legacy,
+    /// `cargo xtask test --componentize-js`
+    Componentize,
     /// `cargo xtask conform`
     Conform,
 }
@@ -57,7 +59,7 @@ struct Tool {
 }
 
 const TOOLS: &[Tool] = {
-    use Purpose::{Bench, Build, Conform, Legacy, Lint, Test};
+    use Purpose::{Bench, Build, Componentize, Conform, Legacy, Lint, Test};
     &[
         tool("cc", "gcc", &[Build]),
         tool("make", "make", &[Build]),
@@ -74,7 +76,7 @@ const TOOLS: &[Tool] = {
         tool("nft", "nftables", &[Bench]),
         tool("ethtool", "ethtool", &[Bench]),
         tool("xdp-filter", "xdp-tools", &[Bench]),
-        tool("npm", "npm", &[Bench]),
+        tool("npm", "npm", &[Bench, Componentize]),
         tool("softhsm2-util", "softhsm2", &[Test]),
         // BoringSSL's; its libclang comes with the clang of the JavaScript engine. Lints look at every feature.
         tool("git", "git", &[Lint, Legacy]),

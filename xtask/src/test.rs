@@ -1,6 +1,9 @@
 //! `cargo xtask test`: prepares the machine, builds everything, runs every test with the plain test runner.
 
-use anyhow::Result;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
 
 use crate::workspace::{self, Profile};
 
@@ -21,6 +24,9 @@ pub(crate) struct Test {
     /// Only the key server's tests with keys in a token (SoftHSM), in the lean build with that feature
     #[arg(long, conflicts_with_all = ["arguments", "faults", "legacy_rsa"])]
     pkcs11: bool,
+    /// Only the test of a worker that componentize-js made; installs it from npm
+    #[arg(long, conflicts_with_all = ["arguments", "faults", "legacy_rsa", "pkcs11"])]
+    componentize_js: bool,
     /// Arguments for `cargo test`, for example `-p edge-userspace` or `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -45,6 +51,9 @@ pub(crate) fn run(test: &Test) -> Result<()> {
     }
     if test.legacy_rsa {
         return legacy_rsa(test);
+    }
+    if test.componentize_js {
+        return componentize_js(test);
     }
     if !test.no_setup {
         workspace::prepare(&[
@@ -93,5 +102,39 @@ fn legacy_rsa(test: &Test) -> Result<()> {
         "edge-userspace/legacy-rsa",
         "--test",
         "legacy",
+    ])
+}
+
+/// A project of `edge worker new`, built as its readme says, and the one test that deploys it.
+fn componentize_js(test: &Test) -> Result<()> {
+    if !test.no_setup {
+        workspace::prepare(&[
+            workspace::SETUP_COMPONENTIZE,
+            workspace::BUILD_EBPF,
+            workspace::BUILD_JS,
+            workspace::BUILD_WORKERS,
+        ])?;
+    }
+    workspace::build_binaries(Profile::Dev)?;
+    let project = workspace::output("componentize")?.join("platform");
+    // `edge worker new` writes over nothing.
+    let _ = fs::remove_dir_all(&project);
+    let mut new = Command::new(workspace::binary("edge", Profile::Dev));
+    new.args(["worker", "new", "--lang", "js", "--engine", "componentize"]);
+    workspace::run(new.arg(&project))?;
+    let script = workspace::root().join("tests/workers/scripts/platform.js");
+    fs::copy(&script, project.join("worker.js")).with_context(|| format!("copying {}", script.display()))?;
+    let npm = workspace::need("npm", workspace::SETUP_COMPONENTIZE)?;
+    for words in [&["install", "--no-fund", "--no-audit"][..], &["run", "build"]] {
+        workspace::run(Command::new(&npm).args(words).current_dir(&project))?;
+    }
+    workspace::cargo(&[
+        "test",
+        "--workspace",
+        "--test",
+        "workers",
+        "componentized",
+        "--",
+        "--ignored",
     ])
 }

@@ -21,6 +21,8 @@ pub(crate) const SETUP_LINT: &[&str] = &["setup", "build", "lint"];
 pub(crate) const SETUP_BENCH: &[&str] = &["setup", "build", "bench"];
 /// What feature `legacy-rsa` needs.
 pub(crate) const SETUP_LEGACY: &[&str] = &["setup", "build", "legacy"];
+/// What making a component of a script needs.
+pub(crate) const SETUP_COMPONENTIZE: &[&str] = &["setup", "build", "test", "componentize"];
 /// What the programs that look for mistakes in the edge need.
 pub(crate) const SETUP_CONFORM: &[&str] = &["setup", "build", "conform"];
 /// The XDP program.

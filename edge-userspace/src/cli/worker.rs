@@ -68,6 +68,9 @@ enum Command {
         /// The language.
         #[arg(long, value_enum, default_value = "rust")]
         lang: Language,
+        /// The engine of a project in JavaScript.
+        #[arg(long, value_enum, default_value = "quickjs")]
+        engine: Engine,
     },
 }
 
@@ -77,6 +80,14 @@ enum Language {
     Rust,
     /// A script.
     Js,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// Edge's own, QuickJS-ng: one file, deployed as it is.
+    Quickjs,
+    /// StarlingMonkey, by componentize-js: all of the web platform, at a price.
+    Componentize,
 }
 
 /// Arguments of `edge worker-compile`, which the daemon runs.
@@ -162,10 +173,18 @@ pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
                 std::thread::sleep(Duration::from_millis(500));
             }
         }
-        Command::New { directory, lang } => {
-            let language = match lang {
-                Language::Rust => project::Language::Rust,
-                Language::Js => project::Language::Js,
+        Command::New {
+            directory,
+            lang,
+            engine,
+        } => {
+            let language = match (lang, engine) {
+                (Language::Rust, Engine::Quickjs) => project::Language::Rust,
+                (Language::Rust, Engine::Componentize) => {
+                    bail!("--engine is for projects in JavaScript: add --lang js")
+                }
+                (Language::Js, Engine::Quickjs) => project::Language::Js,
+                (Language::Js, Engine::Componentize) => project::Language::Componentize,
             };
             project::write(directory, language)?;
             let next = project::next(directory, language);

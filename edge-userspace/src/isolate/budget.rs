@@ -154,3 +154,21 @@ fn thread_time() -> u64 {
         .saturating_mul(1_000_000_000)
         .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guest that needs half a tick would be overtaken by those that came later, or one that computes for long keep the thread.
+    #[test]
+    fn only_who_has_run_for_a_tick_yields() {
+        let meter = Meter::new(Duration::from_millis(50), Arc::new(Semaphore::new(1)));
+        meter.enter();
+        assert!(matches!(meter.tick().unwrap(), UpdateDeadline::Continue(1)));
+        assert!(!meter.interrupted.load(Relaxed));
+        meter.spent.store(nanos(TICK), Relaxed);
+        assert!(matches!(meter.tick().unwrap(), UpdateDeadline::YieldCustom(1, _)));
+        meter.spent.store(meter.budget, Relaxed);
+        assert!(meter.tick().is_err());
+    }
+}

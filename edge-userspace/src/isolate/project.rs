@@ -10,6 +10,8 @@ pub enum Language {
     Rust,
     /// A script, as it is.
     Js,
+    /// A component with a JavaScript engine of its own, by componentize-js.
+    Componentize,
 }
 
 /// Why no project was written.
@@ -37,6 +39,29 @@ const JS: [(&str, &str); 2] = [
     ("README.md", include_str!("../../templates/worker-js/README.md.in")),
 ];
 
+const COMPONENTIZE: [(&str, &str); 5] = [
+    (
+        "worker.js",
+        include_str!("../../templates/worker-componentize/worker.js.in"),
+    ),
+    (
+        "build.mjs",
+        include_str!("../../templates/worker-componentize/build.mjs.in"),
+    ),
+    (
+        "package.json",
+        include_str!("../../templates/worker-componentize/package.json.in"),
+    ),
+    (
+        "wit/world.wit",
+        include_str!("../../templates/worker-componentize/wit/world.wit.in"),
+    ),
+    (
+        "README.md",
+        include_str!("../../templates/worker-componentize/README.md.in"),
+    ),
+];
+
 /// Writes a project to `directory`.
 ///
 /// # Errors
@@ -49,6 +74,7 @@ pub fn write(directory: &Path, language: Language) -> Result<(), Error> {
     let files: &[(&str, &str)] = match language {
         Language::Rust => &RUST,
         Language::Js => &JS,
+        Language::Componentize => &COMPONENTIZE,
     };
     for (file, text) in files {
         let path = directory.join(file);
@@ -72,6 +98,7 @@ pub fn next(directory: &Path, language: Language) -> String {
             directory.display()
         ),
         Language::Js => format!("  edge worker deploy ZONE {}\n", directory.join("worker.js").display()),
+        Language::Componentize => format!("  cd {} && npm install && npm run build\n", directory.display()),
     }
 }
 
@@ -105,6 +132,12 @@ mod tests {
         write(&script, Language::Js).unwrap();
         let text = std::fs::read_to_string(script.join("worker.js")).unwrap();
         assert!(text.contains("hello from my-script") && next(&script, Language::Js).contains("my-script/worker.js"));
+        let component = directory.path().join("my-component");
+        write(&component, Language::Componentize).unwrap();
+        let manifest = std::fs::read_to_string(component.join("package.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(manifest["name"], "my-component");
+        assert!(component.join("wit/world.wit").is_file());
         for name in ["1st", "a b", "..", "ünter"] {
             assert!(matches!(
                 write(&directory.path().join(name), Language::Rust),

@@ -5,6 +5,7 @@
 mod attacks;
 #[path = "../checkout/mod.rs"]
 mod checkout;
+mod componentized;
 mod life;
 mod scripts;
 mod world;

@@ -81,6 +81,11 @@ impl World {
         self.wait();
     }
 
+    /// Where it runs.
+    pub(crate) fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
