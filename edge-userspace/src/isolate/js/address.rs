@@ -92,6 +92,10 @@ fn address(url: Url) -> Option<Address> {
         path,
         path_end,
     ];
+    // The crate writes a path that begins with two slashes, of a URL without a host, as if it were the host.
+    if !offsets.is_sorted() {
+        return None;
+    }
     let mut parts = [0; PARTS];
     for (to, from) in parts.iter_mut().zip(offsets) {
         *to = i32::try_from(from).ok()?;
@@ -116,5 +120,27 @@ mod tests {
             }
         }
         assert!(set("a://:p@h/", 5, "h2").is_some());
+    }
+
+    /// A script would read a path that begins within the scheme.
+    #[test]
+    fn parts_lie_one_behind_the_other() {
+        let relative = ";,;;;;443/a/..!//..!/b?q#f";
+        let base = "httpstps:/%2E./b?q#f\nhttpstps:/%2E.//";
+        let hrefs = parse(relative, Some(base)).into_iter().map(|parsed| parsed.href);
+        for href in hrefs.chain(["s:/a?q".to_owned(), "s:/.//a".to_owned(), "s:a".to_owned()]) {
+            for which in 1..=9 {
+                for value in [base, "//", "//b", "/.//", "/%2e//"] {
+                    let Some(set) = set(&href, which, value) else { continue };
+                    assert!(set.parts.is_sorted(), "{href} {which} {value}: {set:?}");
+                    let again = parse(&set.href, None).unwrap();
+                    assert_eq!(
+                        (again.href, again.parts),
+                        (set.href, set.parts),
+                        "{href} {which} {value}"
+                    );
+                }
+            }
+        }
     }
 }
