@@ -39,8 +39,9 @@ struct World {
     keys: Running,
     roots: RootCertStore,
     registry: Registry,
+    text: String,
     _trigger: Trigger,
-    _pki: Pki,
+    pki: Pki,
 }
 
 use crate::tls;
@@ -115,8 +116,9 @@ impl World {
             keys,
             roots,
             registry,
+            text,
             _trigger: trigger,
-            _pki: pki,
+            pki,
         }
     }
 
@@ -371,6 +373,29 @@ async fn early_data_is_taken_once() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     world.level().await;
+}
+
+/// A client that comes early relies on the limits that it was told when it got its ticket (RFC 9000 section 7.4.1): with lower ones its
+/// connection would end for what it was allowed.
+#[tokio::test]
+async fn sessions_end_with_the_limits_that_came_with_them() {
+    let mut world = World::start().await;
+    let (client, _) = world.recorded(CLASSIC);
+    let meet = async |world: &mut World| {
+        let connection = client.connect(EARLY[0]).await.unwrap();
+        let peer = timeout(PATIENCE, world.peers.recv()).await.unwrap().unwrap();
+        rest().await;
+        connection.close(0_u32.into(), b"");
+        peer.handshake.as_ref().unwrap().resumed
+    };
+    assert!(!meet(&mut world).await);
+    for (limit, kept) in [("", true), ("streams_per_connection = 7\n", false)] {
+        let text = world.text.replace("[limits]\n", &format!("[limits]\n{limit}"));
+        let config = Config::parse(&world.pki.path("edge.toml"), &text).unwrap();
+        world.front.reload(&config, &world.tcp).unwrap();
+        assert_eq!(meet(&mut world).await, kept, "{limit}");
+    }
+    assert!(meet(&mut world).await, "resumed under the new ones");
 }
 
 /// Zones that have not asked for it would serve copies.
