@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use edge_testbed::netns::Netns;
 
 use crate::world::{CLIENT, EDGE, World};
 
@@ -50,6 +54,18 @@ strike_base = "60s"
 [[zone.gate.rule]]
 rate = { requests = 30, per = "1m", burst = 1 }"#;
 
+/// Asks without a wait until the client's address has come to this level.
+fn comes_to(world: &World, level: &str) -> bool {
+    let nothing = world.file("none");
+    (0..60).any(|_| {
+        let _ = world.ask_limited(&nothing);
+        // The address's: its clients have penalties of their own.
+        let list = world.control("penalty", &["list"]);
+        list.lines()
+            .any(|line| line.starts_with(CLIENT[0]) && line.contains(level))
+    })
+}
+
 fn drops(world: &World) -> u64 {
     let metrics = world.metrics();
     let line = "edge_dataplane_packets_total{verdict=\"drop\",reason=\"penalty_blocked\"} ";
@@ -64,20 +80,13 @@ fn a_client_that_does_not_wait_is_dropped_by_the_kernel() {
     let Some(mut world) = World::gated(THIRTY_A_MINUTE) else {
         return;
     };
-    let nothing = world.file("none");
-    let comes_to = |level| {
-        (0..60).any(|_| {
-            let _ = world.ask_limited(&nothing);
-            // The address's: its clients have penalties of their own.
-            let list = world.control("penalty", &["list"]);
-            list.lines()
-                .any(|line| line.starts_with(CLIENT[0]) && line.contains(level))
-        })
-    };
-    assert!(comes_to("deferred"), "60 attempts without a wait, and no penalty");
+    assert!(
+        comes_to(&world, "deferred"),
+        "60 attempts without a wait, and no penalty"
+    );
     // Others may have been told to wait at this address. Their waits run out, and nobody keeps one.
     sleep(Duration::from_secs(11));
-    assert!(comes_to("blocked"), "nobody waits, and still it is not blocked");
+    assert!(comes_to(&world, "blocked"), "nobody waits, and still it is not blocked");
     // The kernel hears of it within a batch's time.
     sleep(Duration::from_millis(500));
     assert_eq!(world.connect(EDGE[0], 443).unwrap_err().kind(), ErrorKind::TimedOut);
@@ -98,4 +107,77 @@ fn a_client_that_does_not_wait_is_dropped_by_the_kernel() {
     sleep(Duration::from_millis(500));
     assert!(world.connect(EDGE[0], 443).is_ok());
     assert!(!world.control("penalty", &["list"]).contains(CLIENT[0]));
+}
+
+/// A crash in the middle of a storm: not one of the blocked client's attempts gets in while there is no daemon, nor while the
+/// next one starts; and who waits is served as soon as it has waited, by the token of the daemon that crashed.
+#[test]
+fn a_crash_under_storm_lets_nobody_in_and_keeps_nobody_out() {
+    let Some(mut world) = World::gated(THIRTY_A_MINUTE) else {
+        return;
+    };
+    assert!(comes_to(&world, "deferred"));
+    sleep(Duration::from_secs(11));
+    assert!(comes_to(&world, "blocked"));
+    // The kernel hears of it within a batch's time.
+    sleep(Duration::from_millis(500));
+    let before = drops(&world);
+    // Both families are the same machine's; to the gate they are two clients.
+    let jar = world.file("patient");
+    let told = loop {
+        let answer = world.ask_limited_at(EDGE[1], &jar).unwrap();
+        if status(&answer) == "429" {
+            break answer;
+        }
+        assert_eq!(status(&answer), "200", "{answer}");
+    };
+    let seconds = field(&told, "retry-after").unwrap().parse().unwrap();
+    let waited = Instant::now() + Duration::from_secs(seconds);
+
+    let ended = AtomicBool::new(false);
+    let (attempts, admitted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let address = SocketAddr::new(EDGE[0].parse().unwrap(), 443);
+    let client = Netns::existing(world.client.name()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                client.enter(|| {
+                    while !ended.load(Relaxed) {
+                        let connected = TcpStream::connect_timeout(&address, Duration::from_millis(50)).is_ok();
+                        attempts.fetch_add(1, Relaxed);
+                        admitted.fetch_add(usize::from(connected), Relaxed);
+                    }
+                })
+            });
+        }
+        // Whatever fails in here must end the others.
+        let _end = End(&ended);
+        sleep(Duration::from_millis(300));
+        world.daemon.kill().unwrap();
+        sleep(Duration::from_millis(500));
+        world.restart();
+        world.wait_ready(EDGE[1]);
+        sleep(waited.saturating_duration_since(Instant::now()));
+        let served = world.ask_limited_at(EDGE[1], &jar).unwrap();
+        assert_eq!(status(&served), "200", "{served}");
+    });
+    let (attempts, admitted) = (attempts.into_inner(), admitted.into_inner());
+    assert!(attempts > 100, "{attempts} attempts are no storm");
+    assert_eq!(admitted, 0, "of {attempts}");
+    assert!(drops(&world) > before);
+    let list = world.control("penalty", &["list"]);
+    assert!(
+        list.lines()
+            .any(|line| line.starts_with(CLIENT[0]) && line.contains("blocked")),
+        "{list}"
+    );
+}
+
+/// Ends what runs until it is told to.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }

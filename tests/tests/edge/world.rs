@@ -128,7 +128,12 @@ impl World {
     /// One request of a client to the limited zone, on a connection of its own, with its cookies in `jar`; the answer's
     /// head, or nothing where no connection came about.
     pub(crate) fn ask_limited(&self, jar: &Path) -> Option<String> {
-        let mut curl = curl(&self.client, self.directory.path(), EDGE[0], LIMITED);
+        self.ask_limited_at(EDGE[0], jar)
+    }
+
+    /// The same by one of the edge's addresses.
+    pub(crate) fn ask_limited_at(&self, address: &str, jar: &Path) -> Option<String> {
+        let mut curl = curl(&self.client, self.directory.path(), address, LIMITED);
         curl.args(["--no-fail", "--http1.1", "--include", "--cookie-jar"])
             .arg(jar)
             .arg("--cookie")
