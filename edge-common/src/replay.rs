@@ -79,7 +79,7 @@ pub const fn places(mac: u64, sets: u32) -> [u32; 2] {
 /// Whether the genuine token with this MAC may pass at `now` (nanoseconds of `CLOCK_MONOTONIC`), by the sets at its
 /// [`places`]; counts it. `swap` writes its third argument if the second is still there, in one step, and gives what was there.
 ///
-/// Processors that count at once: of one token each count is taken once, and the loser tries again; who loses [`TRIES`] times
+/// Processors that count at once: of one token each count is taken once, and the loser tries again; who loses `TRIES` times
 /// is refused, which takes a flood of that very token. A token that comes first to two processors may be counted in two
 /// ways, and one whose way is given away meanwhile is not: either passes one Initial more than its due. Whoever takes a way over may
 /// be charged an Initial of who stood there.
