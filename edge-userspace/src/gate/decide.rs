@@ -10,7 +10,7 @@ use super::clock::{Now, nanos};
 use super::metrics::{Kind, Outcome};
 use super::neighbours::Neighbours;
 use super::pass::{self, Opened, Pass, Passes};
-use super::penalty::{Book, Company, Level, Offence, Subject};
+use super::penalty::{Book, Company, Level, NODE, Offence, Subject};
 use super::policy::{self, Denied, Passed, Who};
 use super::rule;
 use super::table::{Table, Worth};
@@ -49,12 +49,12 @@ struct Case<'a> {
 }
 
 impl Judge {
-    /// Tables for so many `clients`, a `book` of penalties, and whoever writes tokens.
-    pub fn new(clients: usize, book: Arc<Book>, passes: Arc<dyn Passes>) -> Self {
+    /// Tables for so many `clients`, `trials` of addresses at once, a `book` of penalties, and whoever writes tokens.
+    pub fn new(clients: usize, trials: usize, book: Arc<Book>, passes: Arc<dyn Passes>) -> Self {
         Self {
             buckets: Buckets::new(clients),
             book,
-            neighbours: Arc::new(Neighbours::new(clients / 4)),
+            neighbours: Arc::new(Neighbours::new(clients / 4, trials)),
             passes,
             admitted: Table::new(clients / 4),
         }
@@ -225,7 +225,9 @@ impl Case<'_> {
     /// `client` has proven itself: what is held against its address is eased at once if it is one more.
     fn seen(&self, client: u64) {
         let Self { judge, now, zone, .. } = self;
-        if judge.neighbours.seen(now.mono, self.prefix, client) {
+        let address = Subject::Address(self.prefix);
+        if judge.neighbours.seen(now.mono, self.prefix, client) && judge.book.penalty(now.mono, NODE, address).is_some()
+        {
             judge.book.vouch(now.mono, zone.id, self.prefix, self.company(None));
         }
     }

@@ -50,7 +50,7 @@ impl Gate {
         let book = Arc::new(Book::new(node.penalties, feed));
         let gate = Self {
             clock: Clock::new(),
-            judge: Judge::new(node.clients, book, passes.clone()),
+            judge: Judge::new(node.clients, node.trials, book, passes.clone()),
             passes,
             zones: ArcSwap::default(),
             reloading: std::sync::Mutex::default(),

@@ -3,10 +3,14 @@
 //!
 //! Clients that were told to wait and have not come back yet prove nothing: an abuser is told as often as it asks. They count
 //! during a trial, of which `penalty` says what it is worth: the first waits told behind an address. If one of them is kept, its client is proven and counts as such; if
-//! none is, the address has had its trial, and gets another only much later.
+//! none is, the address has had its trial, and gets another only much later. Trials cost handshakes, so a node holds few at
+//! once, and only where somebody has been struck: a crowd of addresses costs it no more than that.
+
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::clock::nanos;
 use super::penalty::Company;
 use super::table::{Table, Worth};
 
@@ -20,7 +24,11 @@ const TRIALS: Duration = Duration::from_secs(900);
 
 /// The addresses of a node.
 #[derive(Debug)]
-pub struct Neighbours(Table<IpAddr, Seen>);
+pub struct Neighbours {
+    seen: Table<IpAddr, Seen>,
+    /// When each of the trials under way ends at the latest: nanoseconds, 0 while there is none.
+    trials: Box<[AtomicU64]>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -38,6 +46,8 @@ struct Trial {
     until: Duration,
     /// Those who wait, as in [`Seen`].
     waiting: u64,
+    /// Its place among the node's, once it was asked for.
+    place: Option<usize>,
 }
 
 impl Seen {
@@ -70,9 +80,12 @@ impl Worth for Seen {
 }
 
 impl Neighbours {
-    /// Room for `entries` addresses.
-    pub fn new(entries: usize) -> Self {
-        Self(Table::new(entries))
+    /// Room for `entries` addresses, and `trials` at once.
+    pub fn new(entries: usize, trials: usize) -> Self {
+        Self {
+            seen: Table::new(entries),
+            trials: (0..trials).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 
     /// `client` has proven itself behind `prefix`.
@@ -80,7 +93,7 @@ impl Neighbours {
     pub fn seen(&self, now: Duration, prefix: IpAddr, client: u64) -> bool {
         let generation = now.as_secs() / GENERATION.as_secs();
         let fresh = || Seen::new(generation);
-        self.0.update(prefix, now, fresh, |seen| {
+        self.seen.update(prefix, now, fresh, |seen| {
             seen.roll(generation);
             let bit = 1 << (client % 64);
             let new = (seen.now | seen.before) & bit == 0;
@@ -92,17 +105,25 @@ impl Neighbours {
     /// `client`, who has proven nothing yet, was told behind `prefix` to come back at `due`.
     pub fn told(&self, now: Duration, prefix: IpAddr, client: u64, due: Duration) {
         let fresh = || Seen::new(now.as_secs() / GENERATION.as_secs());
-        self.0.update(prefix, now, fresh, |seen| {
+        self.seen.update(prefix, now, fresh, |seen| {
             let old = seen.trial.filter(|trial| now < trial.opened + TRIALS);
             let trial = seen.trial.insert(old.unwrap_or(Trial {
                 opened: now,
                 until: now,
                 waiting: 0,
+                place: None,
             }));
             let last = trial.opened + TRIAL;
             if now < last {
+                if now >= trial.until {
+                    // Its place may be another's by now.
+                    trial.place = None;
+                }
                 trial.waiting |= 1 << (client % 64);
                 trial.until = trial.until.max(due.saturating_add(LATE)).min(last);
+                if let Some(until) = trial.place.and_then(|place| self.trials.get(place)) {
+                    until.fetch_max(nanos(trial.until), Ordering::Relaxed);
+                }
             }
         });
     }
@@ -115,19 +136,36 @@ impl Neighbours {
         }
     }
 
-    /// How many wait behind `prefix` in a trial, `except` that one; at most 64.
+    /// How many wait behind `prefix` in a trial, `except` that one; at most 64. Asking begins the trial, if the node has room
+    /// for one more: ask of a penalised address only.
     pub fn waiting(&self, now: Duration, prefix: IpAddr, except: Option<u64>) -> u32 {
-        let trial = self.0.find(prefix).and_then(|seen| seen.trial);
-        trial.filter(|trial| now < trial.until).map_or(0, |trial| {
+        let waiting = self.seen.amend(prefix, |seen| {
+            let trial = seen.trial.as_mut().filter(|trial| now < trial.until)?;
             let except = except.map_or(0, |client| 1 << (client % 64));
-            (trial.waiting & !except).count_ones()
+            let waiting = (trial.waiting & !except).count_ones();
+            if waiting > 0 && trial.place.is_none() {
+                trial.place = self.place(now, trial.until);
+            }
+            trial.place.map(|_| waiting)
+        });
+        waiting.flatten().unwrap_or(0)
+    }
+
+    /// A place for a trial that lasts `until` then, where there is one.
+    fn place(&self, now: Duration, until: Duration) -> Option<usize> {
+        self.trials.iter().position(|taken| {
+            let ends = taken.load(Ordering::Relaxed);
+            ends <= nanos(now)
+                && taken
+                    .compare_exchange(ends, nanos(until), Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
         })
     }
 
     /// How many clients proved themselves lately behind `prefix`, `except` that one: exact for few, an estimate up to
     /// about 200.
     pub fn count(&self, now: Duration, prefix: IpAddr, except: Option<u64>) -> u32 {
-        let Some(mut seen) = self.0.find(prefix) else {
+        let Some(mut seen) = self.seen.find(prefix) else {
             return 0;
         };
         seen.roll(now.as_secs() / GENERATION.as_secs());
@@ -149,7 +187,7 @@ mod tests {
     /// A shared address would be blocked whole, or an abuser would vouch for itself.
     #[test]
     fn counts_and_forgets() {
-        let neighbours = Neighbours::new(64);
+        let neighbours = Neighbours::new(64, 2);
         let address = IpAddr::from([192, 0, 2, 1]);
         for n in 0..50u64 {
             neighbours.seen(Duration::ZERO, address, crate::gate::pass::mix(n));
@@ -168,7 +206,7 @@ mod tests {
     /// ever, by the waits that it is told.
     #[test]
     fn one_trial_for_those_who_wait() {
-        let neighbours = Neighbours::new(64);
+        let neighbours = Neighbours::new(64, 2);
         let address = IpAddr::from([192, 0, 2, 1]);
         let seconds = Duration::from_secs;
         let told = |s, client, due| neighbours.told(seconds(s), address, client, seconds(due));
@@ -182,5 +220,27 @@ mod tests {
         assert_eq!(waiting(81), 0, "nobody came back");
         told(910, 5, 920);
         assert_eq!((waiting(924), waiting(925)), (1, 0), "another trial");
+    }
+
+    /// A botnet would be due as many handshakes as it has addresses.
+    #[test]
+    fn few_trials_at_once() {
+        let neighbours = Neighbours::new(64, 2);
+        let address = |n| IpAddr::from([192, 0, 2, n]);
+        let seconds = Duration::from_secs;
+        let told = |s, n, due| neighbours.told(seconds(s), address(n), 1, seconds(due));
+        let waiting = |s, n| neighbours.waiting(seconds(s), address(n), None);
+        for n in 1..=4 {
+            told(10, n, 20);
+        }
+        assert_eq!((waiting(10, 4), waiting(10, 3)), (1, 1), "who is asked of first");
+        assert_eq!((waiting(11, 2), waiting(11, 1)), (0, 0), "no room");
+        told(12, 4, 40);
+        told(24, 2, 60);
+        assert_eq!((waiting(24, 2), waiting(25, 2)), (0, 1), "the third is over");
+        told(44, 1, 60);
+        assert_eq!((waiting(44, 4), waiting(44, 1), waiting(45, 1)), (1, 0, 1));
+        told(46, 4, 60);
+        assert_eq!(waiting(46, 4), 0, "its place is another's");
     }
 }

@@ -43,7 +43,7 @@ struct World {
 fn world(gates: &[&str]) -> World {
     let (feed, changes) = feed::channel(65_536);
     let passes: Arc<dyn Passes> = Arc::new(Plain::default());
-    let judge = Judge::new(8_192, Arc::new(Book::new(8_192, feed)), passes);
+    let judge = Judge::new(8_192, 4, Arc::new(Book::new(8_192, feed)), passes);
     let zone = |(n, gate): (usize, &&str)| {
         let text = format!(
             "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]\nname = \"z{n}\"\nhosts = [\"z{n}.example\"]\n[zone.origin]\n\

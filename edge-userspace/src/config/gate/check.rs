@@ -36,6 +36,7 @@ pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Ve
     let node = Node {
         clients: checker.number(&raw.clients, 1_024, 64 << 20),
         penalties: checker.number(&raw.penalties, 1_024, 16 << 20),
+        trials: checker.number(&raw.trials, 0, 65_536),
         used_tokens: checker.number(&raw.used_tokens, 1_024, 256 << 20),
         secret,
         key_epoch: checker.time(&raw.key_epoch, 60 * SECOND, DAY),

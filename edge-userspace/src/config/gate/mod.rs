@@ -20,6 +20,8 @@ pub struct Node {
     pub clients: usize,
     /// Records of offences and penalties; taken at the start.
     pub penalties: usize,
+    /// Penalised addresses at once that count for shared ones until it is seen whether they are; each may cost 33 handshakes a second.
+    pub trials: usize,
     /// Used tokens that are remembered, 18 bytes each as they come.
     pub used_tokens: usize,
     /// The cluster's secret: a file, or a directory for one that the node makes for itself.
@@ -34,6 +36,7 @@ impl Node {
         Self {
             clients: 0,
             penalties: 0,
+            trials: 0,
             used_tokens: 0,
             secret: Secret::Own(PathBuf::new(), Place::nowhere()),
             key_epoch: Duration::ZERO,

@@ -22,6 +22,7 @@ fn spanned<T>(value: T) -> Spanned<T> {
 pub(in crate::config) struct Node {
     pub(super) clients: Spanned<usize>,
     pub(super) penalties: Spanned<usize>,
+    pub(super) trials: Spanned<usize>,
     pub(super) used_tokens: Spanned<usize>,
     pub(super) secret: Option<Spanned<PathBuf>>,
     pub(super) state_directory: Spanned<PathBuf>,
@@ -33,6 +34,7 @@ impl Default for Node {
         Self {
             clients: spanned(262_144),
             penalties: spanned(65_536),
+            trials: spanned(16),
             used_tokens: spanned(1 << 20),
             secret: None,
             state_directory: spanned(PathBuf::from("/var/lib/edge")),

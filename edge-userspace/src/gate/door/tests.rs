@@ -28,7 +28,7 @@ pub(in crate::gate) fn tokens() -> Arc<Tokens> {
 fn door() -> Door {
     let (feed, _) = feed::channel(64);
     let book = Arc::new(Book::new(512, feed));
-    Door::new(Clock::new(), book, Arc::new(Neighbours::new(64)), tokens())
+    Door::new(Clock::new(), book, Arc::new(Neighbours::new(64, 1)), tokens())
 }
 
 fn ticket(address: IpAddr, client: ClientId, life: u32) -> Vec<u8> {
