@@ -10,7 +10,7 @@ use crate::token::Prefix;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalty {
-    /// When it ends. An entry that has ended is as good as none; nobody needs to remove it.
+    /// When it ends, and the probation begins. An entry whose probation has ended is as good as none; nobody needs to remove it.
     pub until: u64,
     /// The budget's state: when the attempts let through so far will have been paid for (the theoretical arrival time
     /// of the generic cell rate algorithm, ITU-T I.371). 0 in a new penalty. The program writes it.
@@ -18,20 +18,26 @@ pub struct Penalty {
     /// What one attempt costs: a second divided by the budget. More than [`SECOND`]: nothing passes.
     pub step: u32,
     /// [`DEFERRED`] or [`BLOCKED`].
-    pub level: u32,
+    pub level: u16,
+    /// Seconds behind the penalty in which [`PROBATION`] times the budget passes, and not whatever comes.
+    pub probation: u16,
 }
 
 /// A budget passes, for those behind the same address.
-pub const DEFERRED: u32 = 1;
+pub const DEFERRED: u16 = 1;
 /// Nothing passes.
-pub const BLOCKED: u32 = 2;
+pub const BLOCKED: u16 = 2;
+/// So many times a penalty's budget passes in its probation; never less than [`PROBATION_LEAST`] attempts a second.
+pub const PROBATION: u32 = 4;
+/// More than a browser makes.
+pub const PROBATION_LEAST: u32 = 16;
 /// Nanoseconds: the time over which a budget is counted.
 pub const SECOND: u64 = 1_000_000_000;
 
 /// What a penalty makes of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// The penalty is over.
+    /// The penalty is over, and its probation.
     Over,
     /// Within the budget, if the window becomes this value.
     Budgeted(u64),
@@ -59,19 +65,33 @@ impl Penalty {
         SECOND / self.step as u64
     }
 
+    /// What an attempt costs in the probation.
+    #[inline(always)]
+    const fn probation_step(&self) -> u32 {
+        let most = (SECOND / PROBATION_LEAST as u64) as u32;
+        let step = self.step / PROBATION;
+        if step < most { step } else { most }
+    }
+
     /// Judges an attempt at `now`. At rest a whole budget passes at once, then one attempt every `step`; in any time `t`
     /// at most budget times `t` and one second.
     #[inline(always)]
     pub const fn judge(&self, now: u64) -> Judgement {
-        if now >= self.until {
-            return Judgement::Over;
-        }
-        if self.level != DEFERRED {
-            return Judgement::Blocked;
-        }
+        let step = if now >= self.until {
+            // Does not wrap before the year 2554, like what follows.
+            if now >= self.until.wrapping_add(self.probation as u64 * SECOND) {
+                return Judgement::Over;
+            }
+            self.probation_step()
+        } else {
+            if self.level != DEFERRED {
+                return Judgement::Blocked;
+            }
+            self.step
+        };
         let from = if self.window > now { self.window } else { now };
-        // Neither wraps before the year 2554: `until` bounds `now`, and `window` is at most a second beyond it.
-        let next = from.wrapping_add(self.step as u64);
+        // `window` is at most a second beyond `now`.
+        let next = from.wrapping_add(step as u64);
         if next > now.wrapping_add(SECOND) {
             return Judgement::Deferred;
         }
@@ -108,6 +128,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Penalty, window) == 8);
     assert!(core::mem::offset_of!(Penalty, step) == 16);
     assert!(core::mem::offset_of!(Penalty, level) == 20);
+    assert!(core::mem::offset_of!(Penalty, probation) == 22);
 };
 
 // SAFETY: `repr(C)`, only integers, no padding (the size asserted above is the sum of the fields).
@@ -124,6 +145,7 @@ mod tests {
             window: 0,
             step: Penalty::step(budget),
             level: DEFERRED,
+            probation: 0,
         }
     }
 
@@ -160,6 +182,46 @@ mod tests {
         };
         assert_eq!(blocked.judge(0), Judgement::Blocked);
         assert_eq!(blocked.judge(100 * SECOND), Judgement::Over);
+    }
+
+    /// A storm would come through between two penalties; or who has done its time would be kept out.
+    #[test]
+    fn a_probation_lets_a_browser_in_and_no_storm() {
+        let passed = |mut penalty: Penalty, from: u64| {
+            let mut passed = 0_u64;
+            for tick in 0..50_000_u64 {
+                match penalty.judge(from + tick * 100_000) {
+                    Judgement::Over => passed += 1,
+                    Judgement::Budgeted(next) => {
+                        penalty.window = next;
+                        passed += 1;
+                    }
+                    Judgement::Deferred | Judgement::Blocked => {}
+                }
+            }
+            passed
+        };
+        let shared = Penalty {
+            probation: 60,
+            ..deferred(100)
+        };
+        let alone = Penalty {
+            level: BLOCKED,
+            ..Penalty {
+                probation: 60,
+                ..deferred(0)
+            }
+        };
+        // Five seconds, and the burst.
+        assert!(passed(alone, 100 * SECOND).abs_diff(6 * 16) <= 1);
+        assert!(passed(shared, 120 * SECOND).abs_diff(6 * 400) <= 1);
+        assert_eq!(passed(alone, 160 * SECOND), 50_000);
+        assert_eq!(passed(deferred(4), 100 * SECOND), 50_000, "none was given");
+        let long = Penalty {
+            probation: u16::MAX,
+            ..deferred(4)
+        };
+        assert!(matches!(long.judge(60_000 * SECOND), Judgement::Budgeted(_)));
     }
 
     /// One's penalty would fall on the other.

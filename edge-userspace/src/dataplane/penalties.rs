@@ -72,6 +72,8 @@ pub struct Penalty {
     pub severity: Severity,
     /// How much longer, from the moment of the call. At least zero: over.
     pub remaining: Duration,
+    /// How long after it more than the budget passes, but not everything: whole seconds, 18 hours at most.
+    pub probation: Duration,
 }
 
 impl fmt::Debug for Penalties {
@@ -140,6 +142,7 @@ impl Penalties {
                 window: 0,
                 step: penalty::Penalty::step(budget),
                 level,
+                probation: u16::try_from(penalty.probation.as_secs()).unwrap_or(u16::MAX),
             };
             let (table, key, name) = maps.table(penalty.who);
             table.insert(key, value, 0).map_err(Error::map(name))?;
@@ -155,11 +158,7 @@ impl Penalties {
         let mut maps = self.maps();
         for who in who {
             let (table, key, name) = maps.table(*who);
-            match table.remove(&key) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {}
-                Err(error) => return Err(Error::map(name)(error)),
-            }
+            removed(table.remove(&key)).map_err(Error::map(name))?;
         }
         Ok(())
     }
@@ -239,13 +238,22 @@ impl Penalties {
         self.maps().lockdown.get(&0, 0).map_err(Error::map(maps::LOCKDOWN))
     }
 
-    /// Lifts every penalty.
+    /// Lifts every penalty, and ends every probation.
     ///
     /// # Errors
     /// [`Error::Map`]; some may have been lifted.
     pub fn clear(&self) -> Result<(), Error> {
-        let held: Vec<_> = self.list()?.iter().map(|penalty| penalty.who).collect();
-        self.remove(&held)
+        let maps = &mut *self.maps();
+        for (table, name) in [
+            (&mut maps.address, maps::PENALTY_ADDRESS),
+            (&mut maps.client, maps::PENALTY_CLIENT),
+        ] {
+            let keys: Vec<u64> = table.keys().filter_map(Result::ok).collect();
+            for key in keys {
+                removed(table.remove(&key)).map_err(Error::map(name))?;
+            }
+        }
+        Ok(())
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
@@ -264,6 +272,15 @@ impl Maps {
             ),
             Penalised::Client(id) => (&mut self.client, id, maps::PENALTY_CLIENT),
         }
+    }
+}
+
+/// What is gone already need not be removed.
+fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
     }
 }
 
@@ -295,6 +312,7 @@ fn collect(
                 Severity::Blocked
             },
             remaining: Duration::from_nanos(value.until - now),
+            probation: Duration::from_secs(value.probation.into()),
         });
     }
     Ok(count)

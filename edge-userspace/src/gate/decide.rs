@@ -10,7 +10,7 @@ use super::clock::{Now, nanos};
 use super::metrics::{Kind, Outcome};
 use super::neighbours::Neighbours;
 use super::pass::{self, Opened, Pass, Passes};
-use super::penalty::{Book, Company, Level, NODE, Offence, Subject};
+use super::penalty::{Book, Company, Level, NODE, Offence, Strike, Subject};
 use super::policy::{self, Denied, Passed, Who};
 use super::rule;
 use super::table::{Table, Worth};
@@ -329,7 +329,7 @@ impl Case<'_> {
         if self.attempt.validated {
             match self.offend(subject, Some(pass)) {
                 Offence::Grace(attempts) => carried.early = u8::try_from(attempts).unwrap_or(u8::MAX),
-                Offence::Strike { strikes, until } => return self.struck(subject, strikes, until, Some(pass)),
+                Offence::Strike(strike) => return self.struck(subject, strike, Some(pass)),
             }
         }
         self.hold(left);
@@ -356,9 +356,9 @@ impl Case<'_> {
         let client = pass.map_or_else(|| self.fresh(), |pass| pass.client);
         if self.attempt.validated {
             if judge.book.is_told(now.mono, zone.id, subject)
-                && let Offence::Strike { strikes, until } = self.offend(subject, pass)
+                && let Offence::Strike(strike) = self.offend(subject, pass)
             {
-                return self.struck(subject, strikes, until, pass);
+                return self.struck(subject, strike, pass);
             }
             judge.book.tell(now.mono, zone.id, subject, now.mono + wait);
             if pass.is_none() {
@@ -398,12 +398,20 @@ impl Case<'_> {
         }
     }
 
-    /// Counts an attempt that should not have come. An address has the grace of all clients known behind it.
+    /// Counts an attempt that should not have come. An address has the grace of all clients known behind it; one that stands
+    /// for nobody else has had it when its penalty begins.
     fn offend(&self, subject: Subject, pass: Option<&Pass>) -> Offence {
-        let mut terms = self.zone.terms;
+        let Self { judge, now, zone, .. } = self;
+        let mut terms = zone.terms;
         if let Subject::Address(prefix) = subject {
-            let neighbours = self.judge.neighbours.count(self.now.mono, prefix, None);
-            terms.grace = terms.grace.saturating_mul(neighbours.saturating_add(1));
+            let neighbours = judge.neighbours.count(now.mono, prefix, None);
+            let alone = neighbours == 0
+                && judge.book.penalty(now.mono, zone.id, subject).is_some()
+                && self.company(None) == Company::default();
+            terms.grace = match alone {
+                true => 0,
+                false => terms.grace.saturating_mul(neighbours.saturating_add(1)),
+            };
         }
         let carried = pass.map_or((0, 0), |pass| (pass.early, pass.strikes));
         self.judge
@@ -413,11 +421,11 @@ impl Case<'_> {
 
     /// A strike: the penalty for the client, by each name that it has proven, and for its address, since a SYN names no client;
     /// over QUIC a client with a name answers for itself alone.
-    fn struck(&self, subject: Subject, strikes: u8, until: Duration, pass: Option<&Pass>) -> Verdict {
+    fn struck(&self, subject: Subject, strike: Strike, pass: Option<&Pass>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
         let named = self.attempt.named.map(|named| named.client);
         let others = self.company(pass.map(|pass| pass.client).or(named));
-        let penalise = |subject| judge.book.penalise(now.mono, zone.id, subject, strikes, until, others);
+        let penalise = |subject| judge.book.penalise(now.mono, zone.id, subject, strike, others);
         penalise(subject);
         let address = Subject::Address(self.prefix);
         let proven = self.attempt.named.filter(|named| named.proven || pass.is_some());
@@ -428,7 +436,7 @@ impl Case<'_> {
                 penalise(more);
             }
         }
-        let wait = until.saturating_sub(now.mono);
+        let wait = strike.until.saturating_sub(now.mono);
         let token = pass.map(|pass| {
             let not_before = now.second_after(wait);
             let life = u32::try_from(zone.config.token_life.as_secs()).unwrap_or(u32::MAX);
@@ -436,7 +444,7 @@ impl Case<'_> {
                 not_before,
                 expires: not_before.saturating_add(life),
                 kind: pass::Kind::Wait,
-                strikes,
+                strikes: strike.strikes,
                 early: 0,
                 ..*pass
             })
@@ -447,9 +455,9 @@ impl Case<'_> {
     /// A penalty is in force, and here it is again: that counts too.
     fn blocked(&self, subject: Subject, until: Duration, pass: Option<&Pass>) -> Verdict {
         if self.attempt.validated
-            && let Offence::Strike { strikes, until } = self.offend(subject, pass)
+            && let Offence::Strike(strike) = self.offend(subject, pass)
         {
-            return self.struck(subject, strikes, until, pass);
+            return self.struck(subject, strike, pass);
         }
         let wait = until.saturating_sub(self.now.mono);
         (Decision::Block { wait, token: None }, Outcome::Blocked, Kind::Penalty)

@@ -203,6 +203,7 @@ fn lifted(now: Duration, held: Vec<Subject>, list: &[PenaltyChange]) -> Vec<Pena
         level: None,
         until: now,
         syn_budget: 0,
+        probation: Duration::ZERO,
     })
     .collect()
 }
@@ -216,7 +217,7 @@ fn last_of_each(changes: Vec<PenaltyChange>) -> Vec<PenaltyChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::penalty::{Company, Level, Subject};
+    use crate::gate::penalty::{Company, Level, Strike, Subject};
 
     /// What is fed, failures to come, and who is held.
     struct Maps(std::sync::mpsc::Sender<Vec<PenaltyChange>>, u32, Vec<Subject>);
@@ -242,14 +243,12 @@ mod tests {
         let (feed, changes) = channel(4);
         let book = Arc::new(Book::new(512, feed));
         for n in 0..100 {
-            book.penalise(
-                Duration::ZERO,
-                1,
-                Subject::Client(n),
-                1,
-                Duration::from_secs(900),
-                Company::default(),
-            );
+            let strike = Strike {
+                strikes: 1,
+                until: Duration::from_secs(900),
+                probation: Duration::ZERO,
+            };
+            book.penalise(Duration::ZERO, 1, Subject::Client(n), strike, Company::default());
         }
         let counts = changes.counts.clone();
         let (sender, fed) = std::sync::mpsc::channel();

@@ -59,6 +59,8 @@ pub struct PenaltyChange {
     pub until: Duration,
     /// SYNs per second that pass at level [`Level::Deferred`].
     pub syn_budget: u16,
+    /// How long behind its end the kernel still keeps to a larger budget. Nobody is told to wait then, nor listed.
+    pub probation: Duration,
 }
 
 /// Who else is behind an address.
@@ -113,12 +115,18 @@ pub enum Offence {
     /// Within the grace; so many by now.
     Grace(u32),
     /// Beyond it.
-    Strike {
-        /// Strikes by now.
-        strikes: u8,
-        /// When the penalty ends.
-        until: Duration,
-    },
+    Strike(Strike),
+}
+
+/// A strike, and what it brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strike {
+    /// Strikes by now.
+    pub strikes: u8,
+    /// When the penalty ends.
+    pub until: Duration,
+    /// How long behind it the kernel keeps to a larger budget: until the strike is forgiven.
+    pub probation: Duration,
 }
 
 /// Records of a node, per zone and subject.
@@ -144,6 +152,8 @@ struct Record {
     /// Nanoseconds; the share's theoretical arrival time.
     share: u64,
     syn_budget: u16,
+    /// Seconds.
+    probation: u16,
 }
 
 impl Worth for Record {
@@ -222,31 +232,40 @@ impl Book {
             let doubled = 1u32.checked_shl(u32::from(record.strikes) - 1).unwrap_or(u32::MAX);
             let until = now + terms.base.saturating_mul(doubled).min(terms.cap);
             record.told = record.told.max(until);
-            Offence::Strike {
+            Offence::Strike(Strike {
                 strikes: record.strikes,
                 until,
-            }
+                probation: terms.forgive,
+            })
         })
     }
 
     /// Puts the penalty of a strike in force. An address with `company`, or at its first strike, is deferred, not blocked:
     /// those told to wait beside the offender must be able to come back.
-    pub fn penalise(&self, now: Duration, zone: u64, subject: Subject, strikes: u8, until: Duration, company: Company) {
+    pub fn penalise(&self, now: Duration, zone: u64, subject: Subject, strike: Strike, company: Company) {
+        let Strike {
+            strikes,
+            until,
+            probation,
+        } = strike;
         let level = match subject {
             Subject::Address(_) if company != Company::default() || strikes < 2 => Level::Deferred,
             Subject::Address(_) | Subject::Client(_) => Level::Blocked,
         };
+        let seconds = u16::try_from(probation.as_secs()).unwrap_or(u16::MAX);
         let change = PenaltyChange {
             key: subject,
             level: Some(level),
             until,
             syn_budget: company.syn_budget(),
+            probation: Duration::from_secs(seconds.into()),
         };
         for zone in [zone, NODE] {
             self.records.update((zone, subject), now, Record::default, |record| {
                 record.level = Some(level);
                 record.until = record.until.max(until);
                 record.syn_budget = change.syn_budget;
+                record.probation = seconds;
             });
         }
         if !self.is_barred(now, subject) {
@@ -265,6 +284,7 @@ impl Book {
                 level: Some(Level::Deferred),
                 until: until.saturating_sub(PUNCTUAL),
                 syn_budget: 0,
+                probation: Duration::ZERO,
             });
         }
     }
@@ -282,17 +302,18 @@ impl Book {
                 }
                 record.level = Some(Level::Deferred);
                 record.syn_budget = syn_budget;
-                Some(record.until)
+                Some((record.until, record.probation))
             };
             self.records.amend((zone, key), grow).flatten()
         });
         let until = grown.into_iter().flatten().max();
-        if let Some(until) = until.filter(|_| !self.is_barred(now, key)) {
+        if let Some((until, probation)) = until.filter(|_| !self.is_barred(now, key)) {
             self.feed.send(PenaltyChange {
                 key,
                 level: Some(Level::Deferred),
                 until,
                 syn_budget,
+                probation: Duration::from_secs(probation.into()),
             });
         }
     }
@@ -321,6 +342,7 @@ impl Book {
                 level: record.level,
                 until: record.until,
                 syn_budget: record.syn_budget,
+                probation: Duration::from_secs(record.probation.into()),
             })
         });
         let hardness = |c: &PenaltyChange| (c.level == Some(Level::Blocked), c.until);
@@ -348,6 +370,7 @@ impl Book {
             level: Some(level),
             until: now.saturating_add(lasts),
             syn_budget: SYN_BUDGET,
+            probation: Duration::ZERO,
         };
         let mut operators = self.operators();
         operators.retain(|_, change| change.until > now);
@@ -376,6 +399,7 @@ impl Book {
             level: None,
             until: now,
             syn_budget: 0,
+            probation: Duration::ZERO,
         });
         found
     }

@@ -49,6 +49,7 @@ fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Pen
             who,
             severity,
             remaining: change.until.saturating_sub(now),
+            probation: change.probation,
         });
     }
     (written, lifted)
@@ -79,6 +80,7 @@ mod tests {
             level,
             until: Duration::from_secs(15),
             syn_budget: 6,
+            probation: Duration::from_secs(60),
         };
         let address = std::net::IpAddr::from([192, 0, 2, 1]);
         let changes = [
@@ -87,19 +89,21 @@ mod tests {
             change(Subject::Client(8), None),
         ];
         let (written, lifted) = translate(Duration::from_secs(5), &changes);
-        let remaining = Duration::from_secs(10);
+        let (remaining, probation) = (Duration::from_secs(10), Duration::from_secs(60));
         assert_eq!(
             written,
             [
                 Penalty {
                     who: Penalised::Address(address),
                     severity: Severity::Deferred(6),
-                    remaining
+                    remaining,
+                    probation
                 },
                 Penalty {
                     who: Penalised::Client(7),
                     severity: Severity::Blocked,
-                    remaining
+                    remaining,
+                    probation
                 },
             ]
         );

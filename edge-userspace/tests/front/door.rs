@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edge::gate::penalty::{Company, Subject};
+use edge::gate::penalty::{Company, Strike, Subject};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,12 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 fn penalise(edge: &Edge, subject: Subject) {
     let now = edge.gate.clock().now().mono;
     let until = now + Duration::from_secs(60);
-    edge.gate.book().penalise(now, 1, subject, 5, until, Company::default());
+    let strike = Strike {
+        strikes: 5,
+        until,
+        probation: Duration::ZERO,
+    };
+    edge.gate.book().penalise(now, 1, subject, strike, Company::default());
 }
 
 /// The client's id as the edge sees it, and whether it brought it.

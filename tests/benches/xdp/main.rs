@@ -43,6 +43,7 @@ const BUDGET: Penalty = Penalty {
     who: Penalised::Address(IpAddr::V4(Ipv4Addr::from_octets(BUDGETED))),
     severity: Severity::Deferred(u16::MAX),
     remaining: Duration::from_secs(86_400),
+    probation: Duration::ZERO,
 };
 /// On no list, deferred without a budget.
 const DEFERRED: [u8; 4] = [100, 64, 9, 11];
@@ -494,6 +495,7 @@ fn penalise(dataplane: &Dataplane) -> Outcome<TokenKey> {
         who,
         severity,
         remaining: Duration::from_secs(86_400),
+        probation: Duration::ZERO,
     };
     let address = |address: [u8; 4]| Penalised::Address(address.into());
     let many = many()

@@ -112,6 +112,7 @@ impl Bench {
             who,
             severity,
             remaining,
+            probation: Duration::ZERO,
         };
         self.penalties().write(&[penalty]).unwrap();
     }

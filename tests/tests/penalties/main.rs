@@ -483,6 +483,40 @@ fn a_penalty_ends_by_itself() {
     assert!(!bench.passes(&syn));
 }
 
+/// Between two penalties the storm would be at the listener.
+#[test]
+fn a_probation_follows_a_penalty() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let who = Penalised::Address("192.0.2.7".parse().unwrap());
+    let syn = from("192.0.2.7").tcp(443, SYN).bytes();
+    let of = |severity, remaining| Penalty {
+        who,
+        severity,
+        remaining,
+        probation: Duration::from_secs(60),
+    };
+    for (severity, budget) in [(Severity::Blocked, 16), (Severity::Deferred(100), 400)] {
+        bench.penalties().write(&[of(severity, Duration::ZERO)]).unwrap();
+        assert_eq!(bench.penalties().list().unwrap(), [], "it is no penalty");
+        let before = bench.counters()[&BUDGETED];
+        let start = std::time::Instant::now();
+        bench.program.run(&syn, 10_000).unwrap();
+        let passed = bench.counters()[&BUDGETED] - before;
+        let late = u64::try_from(start.elapsed().as_millis()).unwrap() + 11;
+        assert!(
+            (budget..=budget + budget * late / 1000).contains(&passed),
+            "{severity:?}: {passed}"
+        );
+    }
+    bench.penalties().clear().unwrap();
+    assert_eq!(bench.judge(&syn), ATTEMPT, "cleared, although none is in force");
+    bench.penalties().write(&[of(Severity::Blocked, LONG)]).unwrap();
+    assert_eq!(bench.judge(&syn), BLOCKED, "a penalty first");
+}
+
 /// A botnet of more offenders than the map holds must not free those who are still at it.
 #[test]
 fn a_full_map_forgets_who_has_given_up() {
@@ -497,6 +531,7 @@ fn a_full_map_forgets_who_has_given_up() {
                 who: address(n),
                 severity: Severity::Blocked,
                 remaining: LONG,
+                probation: Duration::ZERO,
             })
             .collect();
         bench.penalties().write(&penalties).unwrap();
@@ -560,6 +595,7 @@ fn pinned_maps_survive_a_restart_with_their_contents() {
         who,
         severity,
         remaining: LONG,
+        probation: Duration::from_secs(600),
     });
     let first = Dataplane::start(&config).unwrap();
     first.penalties().write(&penalties).unwrap();

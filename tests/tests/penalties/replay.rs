@@ -169,6 +169,7 @@ fn a_pinned_map_of_another_type_is_replaced_alone() {
         who: Penalised::Address("192.0.2.9".parse().unwrap()),
         severity: Severity::Blocked,
         remaining: LONG,
+        probation: Duration::ZERO,
     };
     let first = Dataplane::start(&config).unwrap();
     first.penalties().write(&[blocked]).unwrap();

@@ -38,10 +38,10 @@ const HOW: &[&str] = &[
 /// flood of SYNs from those clients' addresses. edge with a rate rule and XDP, nginx with limit_req, and nginx behind
 /// nftables with a meter of the SYNs of each address take turns. Reports goodput and p99 of the well-behaved, and the
 /// CPU seconds of a million rejected retries. Needs root and two cores; all load stays inside network namespaces of its
-/// own, which end with it. Writes target/bench/storm.json and storm.svg. Takes about five minutes.
+/// own, which end with it. Writes target/bench/storm.json and storm.svg. Takes about eight minutes.
 #[derive(clap::Args)]
 pub(crate) struct BenchStorm {
-    /// One short round instead of three: under a minute once built, for a smoke test
+    /// One short round instead of five: under a minute once built, for a smoke test
     #[arg(long)]
     quick: bool,
     /// Use the binaries that were built before, without `setup` and building
@@ -130,7 +130,7 @@ fn measure(bench: &BenchStorm, output: &std::path::Path, directory: &std::path::
     fs::create_dir_all(directory.join("www"))?;
     fs::write(directory.join("www/page"), "0123456789abcde\n".repeat(64))?;
 
-    let rounds = if bench.quick { 1 } else { 3 };
+    let rounds = if bench.quick { 1 } else { 5 };
     let mut runs = Runs::default();
     for round in 1..=rounds {
         let path = world::path(&plan)?;

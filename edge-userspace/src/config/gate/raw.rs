@@ -34,7 +34,7 @@ impl Default for Node {
         Self {
             clients: spanned(262_144),
             penalties: spanned(65_536),
-            trials: spanned(16),
+            trials: spanned(8),
             used_tokens: spanned(1 << 20),
             secret: None,
             state_directory: spanned(PathBuf::from("/var/lib/edge")),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::feed;
 use super::super::keys::{Epochs, Secret};
-use super::super::penalty::Company;
+use super::super::penalty::{Company, Strike};
 use super::super::token::ClientId;
 use super::*;
 
@@ -45,9 +45,13 @@ fn tickets_go_on_and_newcomers_share() {
     let (door, home) = (door(), IpAddr::from([192, 0, 2, 1]));
     let away = IpAddr::from([192, 0, 2, 2]);
     assert_eq!(door.penalised_at(at(1), home), None);
-    let until = Duration::from_secs(60);
+    let strike = Strike {
+        strikes: 5,
+        until: Duration::from_secs(60),
+        probation: Duration::ZERO,
+    };
     for subject in [Subject::Address(home), Subject::Client(MALLORY.0)] {
-        door.book.penalise(at(1).mono, 7, subject, 5, until, Company::default());
+        door.book.penalise(at(1).mono, 7, subject, strike, Company::default());
     }
     let penalised = door.penalised_at(at(1), home).unwrap();
     let judge = |seconds, tickets: &[&[u8]]| door.judge_at(at(seconds), penalised, tickets.iter().copied());
@@ -74,7 +78,8 @@ fn tickets_go_on_and_newcomers_share() {
     assert_eq!(door.penalised_at(at(61), home), None, "the penalty is over");
     assert_eq!(door.penalised_at(at(2), away), None);
 
-    door.book.add(at(2).mono, Subject::Address(home), Level::Blocked, until);
+    door.book
+        .add(at(2).mono, Subject::Address(home), Level::Blocked, strike.until);
     let penalised = door.penalised_at(at(3), home).unwrap();
     assert_eq!(door.judge_at(at(3), penalised, [&good[..]]), Err(Refusal::Operator));
 }

@@ -12,10 +12,18 @@ const TERMS: Terms = Terms {
 const NONE: Company = Company { proven: 0, waiting: 0 };
 const A: Subject = Subject::Address(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
 
+fn struck(strikes: u8, until: Duration) -> Strike {
+    Strike {
+        strikes,
+        until,
+        probation: TERMS.forgive,
+    }
+}
+
 fn strike(book: &Book, now: u64) -> (u32, u64) {
     for attempts in 1.. {
         let now = Duration::from_secs(now);
-        if let Offence::Strike { until, .. } = book.offend(now, 1, A, TERMS, (0, 0)) {
+        if let Offence::Strike(Strike { until, .. }) = book.offend(now, 1, A, TERMS, (0, 0)) {
             return (attempts, (until - now).as_secs());
         }
     }
@@ -32,7 +40,7 @@ fn grace_doubling_cap_forgiveness() {
     let other_node = Book::new(512, feed::channel(8).0);
     assert!(matches!(
         other_node.offend(Duration::ZERO, 1, A, TERMS, (3, 2)),
-        Offence::Strike { strikes: 3, .. }
+        Offence::Strike(Strike { strikes: 3, .. })
     ));
 }
 
@@ -42,12 +50,12 @@ fn levels_list_add_lift() {
     let (feed, changes) = feed::channel(8);
     let book = Book::new(512, feed);
     let at = Duration::from_secs;
-    book.penalise(at(0), 1, A, 1, at(10), NONE);
+    book.penalise(at(0), 1, A, struck(1, at(10)), NONE);
     assert_eq!(book.penalty(at(5), 1, A), Some((Level::Deferred, at(10))));
     assert_eq!((book.penalty(at(5), 2, A), book.penalty(at(10), 1, A)), (None, None));
-    book.penalise(at(0), 1, A, 5, at(20), Company { proven: 3, waiting: 0 });
+    book.penalise(at(0), 1, A, struck(5, at(20)), Company { proven: 3, waiting: 0 });
     assert_eq!(book.penalty(at(5), 1, A), Some((Level::Deferred, at(20))));
-    book.penalise(at(0), 1, A, 2, at(20), NONE);
+    book.penalise(at(0), 1, A, struck(2, at(20)), NONE);
     assert_eq!(book.penalty(at(5), 1, A), Some((Level::Blocked, at(20))));
     let budgets: Vec<_> = changes.pending().iter().map(|c| c.syn_budget).collect();
     assert_eq!(budgets, [4, 16, 4]);
@@ -70,7 +78,7 @@ fn a_flood_keeps_penalties() {
     let client = |n| Subject::Client(n);
     book.add(at(0), A, Level::Blocked, at(1_000));
     for n in 0..200 {
-        book.penalise(at(0), 1, client(n), 1, at(600), NONE);
+        book.penalise(at(0), 1, client(n), struck(1, at(600)), NONE);
     }
     for n in 1_000..1_001_000 {
         book.tell(at(1), 1, client(n), at(9));
@@ -81,7 +89,7 @@ fn a_flood_keeps_penalties() {
     assert_eq!((kept, book.penalty(at(2), 1, A).is_some()), (200, true));
     // Full of penalties, it loses none to those who were merely told to wait.
     for n in 0..20_000 {
-        book.penalise(at(2), 1, client(n), 1, at(600), NONE);
+        book.penalise(at(2), 1, client(n), struck(1, at(600)), NONE);
     }
     let full = book.list(at(3)).len();
     // Each has a record in its zone and one of the node; the list has each once.
@@ -99,7 +107,7 @@ fn a_flood_keeps_penalties() {
 fn share() {
     let book = Book::new(512, feed::channel(8).0);
     let Subject::Address(address) = A else { return };
-    book.penalise(Duration::ZERO, 1, A, 1, Duration::from_secs(100), NONE);
+    book.penalise(Duration::ZERO, 1, A, struck(1, Duration::from_secs(100)), NONE);
     let passed = (0..1_000)
         .filter(|ms| book.share(Duration::from_millis(*ms), 1, address, NONE))
         .count();
@@ -117,7 +125,7 @@ fn company_eases_a_penalty_at_once() {
     let company = |proven| Company { proven, waiting: 0 };
     book.vouch(at(0), 1, address, company(5));
     assert_eq!(changes.pending(), [], "there is nothing to ease");
-    book.penalise(at(0), 1, A, 2, at(60), NONE);
+    book.penalise(at(0), 1, A, struck(2, at(60)), NONE);
     assert_eq!(book.penalty(at(1), 1, A), Some((Level::Blocked, at(60))));
     book.vouch(at(1), 1, address, company(2));
     book.vouch(at(2), 1, address, company(1));
@@ -129,7 +137,7 @@ fn company_eases_a_penalty_at_once() {
     book.add(at(4), A, Level::Blocked, at(600));
     changes.pending();
     book.vouch(at(5), 1, address, company(9));
-    book.penalise(at(5), 1, A, 3, at(90), company(9));
+    book.penalise(at(5), 1, A, struck(3, at(90)), company(9));
     assert_eq!(
         changes.pending(),
         [],

@@ -52,6 +52,7 @@ impl Way<'_> {
                 window: 0,
                 step: penalty::Penalty::step(change.syn_budget),
                 level: if blocked { penalty::BLOCKED } else { penalty::DEFERRED },
+                probation: u16::try_from(change.probation.as_secs()).unwrap(),
             };
         }
     }
@@ -126,6 +127,7 @@ fn goodput(abuser: Option<(Abuser, u64)>, seed: u64) -> (u32, u32) {
             window: 0,
             step: 0,
             level: 0,
+            probation: 0,
         },
         full: 0,
         seed,
