@@ -95,6 +95,13 @@ impl Netns {
         ip(&all)
     }
 
+    /// The index of an interface of this namespace.
+    pub fn index(&self, interface: &str) -> Result<u32> {
+        let text = self.ip(&["-o", "link", "show", "dev", interface])?;
+        let (index, _) = text.split_once(':').context("an interface without an index")?;
+        Ok(index.trim().parse()?)
+    }
+
     /// A command that will start inside this namespace.
     ///
     /// Only the network namespace changes. `ip netns exec` would also remount `/sys`, and BPF objects pinned below

@@ -21,7 +21,7 @@ use edge_testbed::netns::Netns;
 use edge_testbed::privilege;
 use edge_testbed::process::{self, Process};
 use rustix::process::Signal;
-use webdriver::Browser;
+use webdriver::{Browser, public_key};
 
 const START: Duration = Duration::from_secs(60);
 /// What a browser may take over a page.
@@ -317,6 +317,71 @@ fn chromium_gets_what_changed_and_runs_it() {
     let sent = figure("edge_delta_browser_sent_bytes_total{coding=\"dcz\"} ");
     let whole = figure("edge_delta_browser_content_bytes_total{coding=\"dcz\"} ");
     assert!(sent * 50 < whole, "{sent} bytes for {whole}");
+    assert!(demo.process.stop(STOP).unwrap().success());
+}
+
+/// HTTP/3 as the page itself sees it: at once, after a wait, and while the kernel answers newcomers with Retry. A browser for each, because one
+/// keeps its connection.
+#[test]
+fn chromium_loads_pages_over_quic() {
+    if !privilege::can_attach(&checkout::root()) {
+        return;
+    }
+    let mut demo = Demo::start();
+    let host = demo.variable("HOSTS").split(' ').nth(1).unwrap().to_owned();
+    let client = Netns::existing(demo.variable("CLIENT_NETNS")).unwrap();
+    let certificate = Path::new(demo.variable("CA")).with_file_name("static.pem");
+    let arguments = [
+        "--enable-quic".to_owned(),
+        format!("--origin-to-force-quic-on={host}:443"),
+        format!(
+            "--ignore-certificate-errors-spki-list={}",
+            public_key(&certificate).unwrap()
+        ),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let browser = |place: &str| {
+        let files = directory.path().join(place);
+        fs::create_dir(&files).unwrap();
+        Browser::start_with(&client, &files, &arguments, &[&host], demo.variable("ADDR"))
+    };
+    let shows = |browser: &Browser<'_>, path: &str, title: &str| {
+        browser.open(&format!("https://{host}{path}"));
+        wait_title(browser, title);
+        let protocol = browser.evaluate("return performance.getEntriesByType(\"navigation\")[0].nextHopProtocol");
+        assert_eq!(protocol, "h3", "{path}");
+    };
+    {
+        let Some(first) = browser("first") else { return };
+        shows(&first, "/", "edge demo: static");
+        shows(&first, "/limited/", "edge demo: limited");
+        shows(&first, "/limited/?again", "Please wait");
+        wait_title(&first, "edge demo: limited");
+    }
+    let lockdown = |to| {
+        demo.inside(
+            demo.variable("BIN"),
+            &["lockdown", "--admin", demo.variable("ADMIN"), to],
+        )
+    };
+    lockdown("on");
+    let retried = || -> u64 {
+        let metrics = demo.metrics();
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("edge_quic_retries_total{by=\"kernel\"} "));
+        line.unwrap().parse().unwrap()
+    };
+    assert_eq!(retried(), 0);
+    {
+        let Some(second) = browser("second") else { return };
+        shows(&second, "/", "edge demo: static");
+    }
+    let deadline = Instant::now() + LONGEST;
+    while retried() == 0 {
+        assert!(Instant::now() < deadline, "the kernel answered nobody");
+        sleep(Duration::from_millis(100));
+    }
     assert!(demo.process.stop(STOP).unwrap().success());
 }
 

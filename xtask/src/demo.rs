@@ -7,6 +7,7 @@
 mod leftovers;
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use edge_testbed::netns::{End, Netns, veth};
 use edge_testbed::pins::Pins;
 use edge_testbed::pki::Authority;
 use edge_testbed::process::{self, Process};
+use edge_testbed::test_run::{Program, verdict};
 
 use crate::workspace::{self, Profile};
 use leftovers::Claim;
@@ -75,6 +77,7 @@ struct Demo {
     origin: Process,
     keyserver: Process,
     pins: Pins,
+    _receiver: Option<OwnedFd>,
     client: Netns,
     inside: Netns,
     directory: PathBuf,
@@ -97,6 +100,7 @@ impl Demo {
                 addresses: &[&format!("{ADDRESS}/24"), &format!("{ADDRESS6}/64")],
             },
         )?;
+        let receiver = receiver(&client, "client0", xdp)?;
         let pins = Pins::prepare("demo")?;
         let keys = write_files(directory, &pins, xdp)?;
 
@@ -142,6 +146,7 @@ impl Demo {
             origin,
             keyserver,
             pins,
+            _receiver: receiver,
             client,
             inside,
             directory: directory.to_owned(),
@@ -225,6 +230,12 @@ Logs and configuration are in {directory}. Try, as root in another terminal:
   # Its gate admits one request in ten seconds below /limited/. Ask twice: the second is told to wait, with a token in the
   # cookie jar, and is served when it comes back in time
   client curl --cacert "$EDGE_DEMO_CA" --resolve {STATIC}:443:$EDGE_DEMO_ADDR -b jar -c jar -i https://{STATIC}/limited/
+  # The same zone over HTTP/3, by a browser that is made to use QUIC; then while the kernel answers newcomers with Retry
+  key=$(openssl x509 -in {directory}/static.pem -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64)
+  quic() {{ client chromium --headless --no-sandbox --enable-quic --origin-to-force-quic-on={STATIC}:443 --ignore-certificate-errors-spki-list="$key" \
+    --host-resolver-rules="MAP {STATIC} $EDGE_DEMO_ADDR" --user-data-dir=$(mktemp -d) --dump-dom https://{STATIC}/ 2>/dev/null; }}
+  quic; inside "$EDGE_DEMO_BIN" lockdown --admin $EDGE_DEMO_ADMIN on; quic; inside "$EDGE_DEMO_BIN" lockdown --admin $EDGE_DEMO_ADMIN auto
+  inside curl -s http://$EDGE_DEMO_ADMIN/metrics | grep edge_quic_retries_total
   # A page that changes on every request, by differences: ask twice or more, then see how many bytes of how much content
   # crossed between the edge and its far end
   client curl --cacert "$EDGE_DEMO_CA" --resolve {DELTA}:443:$EDGE_DEMO_ADDR -so page https://{DELTA}/changing/100000
@@ -286,6 +297,22 @@ impl Drop for Demo {
     fn drop(&mut self) {
         // Whoever reads the variables after the end would talk to namespaces that are gone.
         let _ = fs::remove_file(self.directory.join("env"));
+    }
+}
+
+/// A veth end takes what the other end's program answers (Retry packets, by XDP_TX) only if it has a program itself: here one that
+/// passes everything, until the answer is dropped.
+fn receiver(client: &Netns, interface: &str, xdp: &str) -> Result<Option<OwnedFd>> {
+    if !matches!(xdp, "native" | "auto") {
+        return Ok(None);
+    }
+    let index = client.index(interface)?;
+    let attached = client.enter(|| Program::bare(verdict::PASS)?.attach(index))?;
+    match attached {
+        Ok(link) => Ok(Some(link)),
+        // Then the edge may have to do without, too.
+        Err(_) if xdp == "auto" => Ok(None),
+        Err(error) => Err(error).context("a program for the client's end of the demo"),
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::bench::http::median;
 use crate::bench::keyless::load;
 use crate::bench::keyless::world::Plan;
-use crate::bench::storm::world::{index, poller, station};
+use crate::bench::storm::world::{poller, station};
 use crate::workspace;
 
 const HOST: &str = "flood.example.test";
@@ -158,7 +158,7 @@ fn turn(plan: &Plan, directory: &std::path::Path, leaf: &Files, way: Way, rate: 
     poller(&client, &outside, plan.load_core)?;
     // veth wakes the receiver of frames that a program sends back only where a program receives them.
     let program = Program::bare(verdict::PASS)?;
-    let at = index(&client, &outside)?;
+    let at = client.index(&outside)?;
     let receiving = client
         .enter(|| program.attach(at))?
         .context("attaching a program that passes")?;

@@ -228,7 +228,7 @@ impl Ends {
 pub(super) fn path(plan: &Plan) -> Result<Path> {
     let ends = Ends::make(plan)?;
     let program = Program::bare(verdict::DROP)?;
-    let index = index(&ends.inside, &ends.interface)?;
+    let index = ends.inside.index(&ends.interface)?;
     let _link = ends
         .inside
         .enter(|| program.attach(index))?
@@ -422,13 +422,6 @@ fn kernel_threads(name: &str) -> Result<Vec<u32>> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with(name)))
         .collect())
-}
-
-/// The index of an interface in its namespace.
-pub(in crate::bench) fn index(netns: &Netns, interface: &str) -> Result<u32> {
-    let text = netns.ip(&["-o", "link", "show", "dev", interface])?;
-    let (index, _) = text.split_once(':').context("an interface without an index")?;
-    Ok(index.trim().parse()?)
 }
 
 pub(in crate::bench) fn station(netns: &Netns, interface: &str) -> Result<String> {
