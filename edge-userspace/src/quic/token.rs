@@ -232,7 +232,12 @@ mod tests {
     use crate::gate::keys::{Epochs, Secret};
 
     fn tokens() -> Arc<Tokens> {
-        let secret = Secret::read_or_create(tempfile::tempdir().unwrap().path()).unwrap();
+        node(tempfile::tempdir().unwrap().path())
+    }
+
+    /// Those of a node whose secret is in that directory.
+    fn node(secret: &std::path::Path) -> Arc<Tokens> {
+        let secret = Secret::read_or_create(secret).unwrap();
         Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()))
     }
 
@@ -280,6 +285,26 @@ mod tests {
                 assert_eq!(opened(&any, &forged).is_some(), beyond, "bit {bit}");
             }
         }
+    }
+
+    /// A client that comes to another node of the cluster would be a stranger; or any node in the world would know it.
+    #[test]
+    fn nodes_with_one_secret_know_each_others_clients() {
+        let [secret, other] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let here = TokenKey::of(node(secret.path()), ClientId(7));
+        let there = node(secret.path());
+        let stranger = TokenKey::new(node(other.path()));
+        for content in contents() {
+            let token = sealed(&here, &content);
+            assert_eq!(opened(&TokenKey::new(there.clone()), &token), Some(content));
+            assert_eq!(opened(&stranger, &token), None);
+        }
+        let [validation, _] = contents();
+        let token = sealed(&here, &validation);
+        let front = token.first_chunk::<HEADER>().unwrap();
+        let address = "192.0.2.7".parse().unwrap();
+        let checked = there.check(UnixTime::now(), address, Carrier::Quic, front).unwrap();
+        assert_eq!(checked.header.client, 7);
     }
 
     /// The kernel reads the client from the same bytes.
