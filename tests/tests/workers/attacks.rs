@@ -74,6 +74,14 @@ fn every_bomb_ends_its_own_request_alone() {
         answer.body
     );
 
+    // A tree that goes on over several nodes (RFC 8586): each pass leaves an eighth.
+    let passed = ["--header", "cdn-loop: other, edge; hop=1"];
+    let answer = world.ask("attacks", "/fanout?mirror.example/hello", &passed);
+    assert_eq!(
+        answer.body,
+        "{\"200 hello\": 3, \"ErrorCode::ConnectionLimitReached\": 997}"
+    );
+
     // A flood of lines: kept short, for this zone.
     let before = world.daemon.log().len();
     assert_eq!(world.get("attacks", "/log").status, 200);
