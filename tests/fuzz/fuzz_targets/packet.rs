@@ -17,7 +17,7 @@ use edge_common::retry;
 use edge_common::token::{self as wait, Prefix, TokenKey};
 use edge_common::{Config, REASONS};
 use libfuzzer_sys::fuzz_target;
-use parse::{Class, Frame, classify};
+use parse::{Class, Frame, Packet, classify};
 
 const UDP: usize = 8;
 const NOW: u64 = 1_700_000_000;
@@ -85,6 +85,34 @@ fn initial(frame: &Frame, bytes: &[u8], offset: usize) {
     }
 }
 
+/// A VLAN tag changes where a frame's parts stand and not what it is, though the parser reads a frame without one on a way of
+/// its own.
+fn tagged(bytes: &[u8], packet: &Packet, config: &Config) {
+    const TAG: [u8; 4] = [0x81, 0, 0, 1];
+    let Some((addresses, rest)) = bytes.split_at_checked(12) else {
+        return;
+    };
+    // A third tag would be one too many, which is no plain frame's affair.
+    if matches!(rest, [0x81, 0, ..] | [0x88, 0xa8, ..]) {
+        return;
+    }
+    let bytes = [addresses, &TAG, rest].concat().into_boxed_slice();
+    let start = bytes.as_ptr().addr();
+    bytes.as_ptr().expose_provenance();
+    // SAFETY: `bytes` lives until the end of this function.
+    let frame = unsafe { Frame::new(start, start + bytes.len()) };
+    let other = classify(&frame, config);
+    let moved = match packet.class {
+        Class::Attempt(datagram) if datagram != 0 => Class::Attempt(datagram + TAG.len()),
+        class => class,
+    };
+    assert_eq!(other.class, moved);
+    assert_eq!(
+        (other.version, other.protocol, other.port),
+        (packet.version, packet.protocol, packet.port)
+    );
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((&count, rest)) = input.split_first() else {
         return;
@@ -127,6 +155,8 @@ fuzz_target!(|input: &[u8]| {
             }
         }
     }
+
+    tagged(&bytes, &packet, &config);
 
     // The token parser at any place, without a packet around it.
     initial(&frame, &bytes, usize::from(u16::from_be_bytes([high, low])) & 0x3ff);
