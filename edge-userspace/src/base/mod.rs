@@ -1,9 +1,10 @@
 //! What every room may lean on and what leans on none: the clock, identifiers, the peer of a connection and whether its
-//! handshake is over, the stop signal, QUIC's integers.
+//! handshake is over, the stop signal, QUIC's integers, what waits until a thread is idle.
 
 pub mod clock;
 pub mod early;
 pub mod id;
+pub mod idle;
 pub mod peer;
 pub mod shutdown;
 pub mod varint;

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +13,32 @@ use wasmtime::UpdateDeadline;
 
 use super::engine::TICK;
 use super::error::Ended;
+
+/// Where a request's instance came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Start {
+    /// It was made when the request came.
+    Cold,
+    /// It was made before, and had answered none.
+    Ready,
+    /// It was reused.
+    Warm,
+}
+
+impl Start {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cold, Self::Ready, Self::Warm];
+
+    /// For metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Ready => "ready",
+            Self::Warm => "warm",
+        }
+    }
+}
 
 /// One request's account. Shared by its store, whose epoch asks it, and by the task that runs the guest.
 #[derive(Debug)]
@@ -24,7 +50,7 @@ pub struct Meter {
     /// The guest was interrupted and wants to go on; otherwise it waits for something.
     interrupted: AtomicBool,
     memory: AtomicUsize,
-    warm: AtomicBool,
+    start: AtomicU8,
     turns: Arc<Semaphore>,
     turn: Mutex<Option<OwnedSemaphorePermit>>,
 }
@@ -38,7 +64,7 @@ impl Meter {
             began: AtomicU64::new(0),
             interrupted: AtomicBool::new(false),
             memory: AtomicUsize::new(0),
-            warm: AtomicBool::new(false),
+            start: AtomicU8::new(Start::Cold as u8),
             turns,
             turn: Mutex::new(None),
         })
@@ -54,14 +80,16 @@ impl Meter {
         self.memory.load(Relaxed)
     }
 
-    /// Whether an instance was reused.
-    pub fn is_warm(&self) -> bool {
-        self.warm.load(Relaxed)
+    /// Where its instance came from.
+    pub fn start(&self) -> Start {
+        let start = self.start.load(Relaxed);
+        let known = Start::ALL.into_iter().find(|known| *known as u8 == start);
+        known.unwrap_or(Start::Cold)
     }
 
-    /// An instance was reused.
-    pub(super) fn warm(&self) {
-        self.warm.store(true, Relaxed);
+    /// Its instance was not made for it.
+    pub(super) fn started(&self, start: Start) {
+        self.start.store(start as u8, Relaxed);
     }
 
     /// The guest has so much linear memory now.

@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
@@ -17,14 +17,17 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
+use super::budget::Start;
 use super::clocks::{Monotonic, Wall};
 use super::engine::Engine;
-use super::error::Error;
+use super::error::{Ended, Error};
 use super::grant::{Grant, Refused};
-use super::program::{Call, Kind, Program, Responder, Run};
+use super::program::{Call, Kind, Leftover, Program, Responder, Run};
+use super::ready::{self, Place, Ready};
 use super::speech::Speech;
 use super::store::{self, Base, HANDLES, Hosted};
 use super::wasi;
+use crate::config::isolate::Worker;
 use crate::http::body::{Body, BodyError};
 
 /// Bytes of the fields of one message that a guest makes, with what they cost in memory.
@@ -33,23 +36,26 @@ const FIELDS: usize = 64 << 10;
 const RANDOM: u64 = 64 << 10;
 /// Bytes of one write to a body: as much of a response is held while the client takes none.
 const CHUNK: usize = 64 << 10;
-/// Instances of one program that wait for their next request.
-const IDLE: usize = 8;
-/// How long they do.
-const IDLE_LIFE: Duration = Duration::from_secs(10);
 
 /// A component, ready to be instantiated.
 pub(super) struct Proxied {
     engine: Engine,
     pre: ProxyPre<Host>,
-    idle: Mutex<Vec<Idle>>,
+    ready: Ready<Live>,
 }
 
-struct Idle {
+/// An instance.
+struct Live {
     store: Store<Host>,
     proxy: Proxy,
     served: u32,
-    since: Instant,
+}
+
+/// A run's, at its end.
+struct Finished {
+    program: Arc<Proxied>,
+    worker: Arc<Worker>,
+    live: Live,
 }
 
 /// A guest's store.
@@ -106,8 +112,8 @@ impl Host {
         &mut self.table
     }
 
-    fn renew(&mut self, grant: Arc<Grant>) {
-        self.base.renew(grant.meter.clone());
+    fn renew(&mut self, grant: Arc<Grant>, start: Start) {
+        self.base.renew(grant.meter.clone(), start);
         self.speech.renew(grant.clone());
         self.hooks.grant = grant;
     }
@@ -159,40 +165,33 @@ impl Proxied {
         Ok(Self {
             engine: engine.clone(),
             pre,
-            idle: Mutex::new(Vec::new()),
+            ready: Ready::default(),
         })
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn instantiate(&self, grant: Arc<Grant>) -> wasmtime::Result<Live> {
+        let mut store = store::open(&self.engine, Host::new(grant));
+        let proxy = self.pre.instantiate_async(&mut store).await?;
+        Ok(Live {
+            store,
+            proxy,
+            served: 0,
+        })
     }
 
-    async fn answer(self: Arc<Self>, call: Call, responder: Responder) -> wasmtime::Result<()> {
+    async fn answer(self: Arc<Self>, call: Call, responder: Responder) -> wasmtime::Result<Box<dyn Leftover>> {
         let Call { mut head, body, grant } = call;
-        let reuse = grant
-            .exchange
-            .zone
-            .worker
-            .as_ref()
-            .map_or(1, |worker| worker.limits.reuse);
-        let waiting = if reuse > 1 { self.idle().pop() } else { None };
-        let (mut store, proxy, served) = match waiting {
-            Some(Idle {
-                mut store,
-                proxy,
-                served,
-                ..
-            }) => {
-                store.data_mut().renew(grant.clone());
-                store.set_epoch_deadline(1);
-                (store, proxy, served)
+        let worker = grant.exchange.zone.worker.clone().ok_or(Ended::Internal)?;
+        let mut live = match self.ready.take(&worker, grant.exchange.started) {
+            Some(mut live) => {
+                let start = if live.served == 0 { Start::Ready } else { Start::Warm };
+                live.store.data_mut().renew(grant.clone(), start);
+                live.store.set_epoch_deadline(1);
+                live
             }
-            None => {
-                let mut store = store::open(&self.engine, Host::new(grant.clone()));
-                let proxy = self.pre.instantiate_async(&mut store).await?;
-                (store, proxy, 0)
-            }
+            None => self.instantiate(grant.clone()).await?,
         };
+        let store = &mut live.store;
         if let Ok(host) = HeaderValue::from_str(&grant.exchange.host) {
             head.headers.insert(HOST, host);
         }
@@ -213,23 +212,42 @@ impl Proxied {
                     responder.send(head, Body::boxed(FromGuest(body)));
                 }
             })?;
-        proxy
+        live.proxy
             .wasi_http_incoming_handler()
-            .call_handle(&mut store, request, out)
+            .call_handle(store, request, out)
             .await?;
-        let served = served.saturating_add(1);
-        if served < reuse {
-            let mut idle = self.idle();
-            if idle.len() < IDLE {
-                idle.push(Idle {
-                    store,
-                    proxy,
-                    served,
-                    since: Instant::now(),
-                });
-            }
+        live.served = live.served.saturating_add(1);
+        if live.served >= worker.limits.reuse {
+            // Bodies that the guest left open end now, not when the instance goes.
+            live.store.data_mut().table = ResourceTable::new();
         }
-        Ok(())
+        Ok(Box::new(Finished {
+            program: self,
+            worker,
+            live,
+        }))
+    }
+}
+
+impl Leftover for Finished {
+    fn settle(self: Box<Self>, place: Place) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let Self { program, worker, live } = *self;
+            if live.served < worker.limits.reuse {
+                let until = Instant::now() + ready::USED_LIFE;
+                program.ready.put(live, worker, until, place);
+                return;
+            }
+            let grant = live.store.data().grant().clone();
+            drop(live);
+            if program.ready.wants_new()
+                // One that cannot be made is the next request's failure, if there is one.
+                && let Ok(live) = program.instantiate(grant).await
+            {
+                let until = Instant::now() + ready::NEW_LIFE;
+                program.ready.put(live, worker, until, place);
+            }
+        })
     }
 }
 
@@ -247,8 +265,7 @@ impl Program for Proxied {
     }
 
     fn sweep(&self, now: Instant) {
-        self.idle()
-            .retain(|idle| now.saturating_duration_since(idle.since) < IDLE_LIFE);
+        self.ready.sweep(now);
     }
 }
 

@@ -17,8 +17,9 @@ use super::budget::{Meter, Metered};
 use super::error::Ended;
 use super::grant::{Grant, Lineage, Reach};
 use super::isolates::Isolates;
-use super::program::{Call, Responder};
+use super::program::{Call, Leftover, Responder};
 use super::slots::Slot;
+use crate::base::idle;
 use crate::http::body::{Body, BodyError};
 use crate::http::forwarded;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
@@ -109,6 +110,7 @@ impl Isolated {
             grant: grant.clone(),
         };
         let run = active.program.clone().run(call, Responder(responder));
+        let places = self.isolates.places().clone();
         let end = Arc::new(End::default());
         self.isolates.engine().awake();
         tenant.counts.began();
@@ -125,9 +127,22 @@ impl Isolated {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Ended::Wall.into()),
             };
-            running.over(outcome);
+            let left = running.over(outcome);
             // Only now: whoever reads the response's body must find its end marked as a bad one.
             drop(run);
+            let Some(left) = left else { return };
+            // Without one the instance goes before its slot does.
+            let Ok(place) = places.try_acquire_owned() else { return };
+            let grant = running.grant.clone();
+            drop(running);
+            // Whoever waits for this response goes first.
+            idle::when_idle().await;
+            let before = grant.meter.spent();
+            let settled = Metered::new(grant.meter.clone(), left.settle(place));
+            // Not in time: the next request has to do it for itself.
+            let _ = tokio::time::timeout_at(deadline, settled).await;
+            let spent = grant.meter.spent().saturating_sub(before);
+            grant.tenant.counts.spent(spent);
         })));
         match response.await {
             Ok((head, body)) => respond(head, body, task, end, limits.response_bytes).map_err(failed),
@@ -165,8 +180,11 @@ struct Running {
 }
 
 impl Running {
-    fn over(&self, outcome: wasmtime::Result<()>) {
-        let Err(error) = outcome else { return };
+    fn over(&self, outcome: wasmtime::Result<Box<dyn Leftover>>) -> Option<Box<dyn Leftover>> {
+        let error = match outcome {
+            Ok(left) => return Some(left),
+            Err(error) => error,
+        };
         let ended = Ended::of(&error);
         self.end.set(ended);
         // `{:#}` would render the chain, `{:?}` the backtrace, which costs 100 ms.
@@ -179,6 +197,7 @@ impl Running {
             format!("{words}: {cause}")
         };
         self.grant.say(super::log::Level::Error, &text);
+        None
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 
 use super::artifact::{Artifacts, directory};
@@ -27,6 +28,7 @@ pub struct Isolates {
     zones: Current,
     pub(super) tenants: ArcSwap<HashMap<Arc<str>, Arc<Tenant>>>,
     slots: Slots,
+    places: Arc<Semaphore>,
     pub(super) metrics: Metrics,
     pub(super) config: config::isolate::Node,
     pub(super) turns: usize,
@@ -53,8 +55,9 @@ impl Isolates {
             linker,
             zones,
             tenants: ArcSwap::default(),
-            // What is left of the pool is for instances that wait to be reused.
             slots: Slots::new(all / 8 * 5, all / 8 * 2),
+            // What is left of the pool: for instances that wait for a request, or for their end.
+            places: Arc::new(Semaphore::new(all / 8)),
             metrics,
             config: config.isolate.clone(),
             turns: config.server.workers,
@@ -77,6 +80,10 @@ impl Isolates {
 
     pub(super) fn slots(&self) -> &Slots {
         &self.slots
+    }
+
+    pub(super) fn places(&self) -> &Arc<Semaphore> {
+        &self.places
     }
 
     /// A zone that has a worker.

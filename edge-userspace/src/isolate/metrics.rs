@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Serialize};
 
-use super::budget::Meter;
+use super::budget::{Meter, Start};
 use super::error::Ended;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -20,7 +20,7 @@ struct OfZone {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Start {
+struct Began {
     zone: String,
     start: &'static str,
 }
@@ -42,7 +42,7 @@ type Seconds = Counter<f64, AtomicU64>;
 /// The room's figures.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    starts: Family<Start, Counter>,
+    starts: Family<Began, Counter>,
     failures: Family<Failed, Counter>,
     subrequests: Family<Asked, Counter>,
     cpu: Family<OfZone, Seconds>,
@@ -58,7 +58,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "edge_isolate_requests",
-            "Requests given to workers, by whether an instance was made for it (cold) or reused (warm)",
+            "Requests given to workers, by whether an instance was made for it (cold), had been made ahead of it (ready), or was reused (warm)",
             self.starts.clone(),
         );
         registry.register(
@@ -107,7 +107,7 @@ impl Metrics {
     pub(super) fn zone(&self, zone: &str) -> Counts {
         let of = OfZone { zone: zone.to_owned() };
         let start = |start| {
-            self.starts.get_or_create_owned(&Start {
+            self.starts.get_or_create_owned(&Began {
                 zone: zone.to_owned(),
                 start,
             })
@@ -119,7 +119,7 @@ impl Metrics {
             })
         };
         Counts(Arc::new(Inner {
-            starts: ["cold", "warm"].map(start),
+            starts: Start::ALL.map(|known| start(known.label())),
             failures: Ended::ALL.map(|ended| {
                 self.failures.get_or_create_owned(&Failed {
                     zone: zone.to_owned(),
@@ -146,7 +146,7 @@ pub struct Counts(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    starts: [Counter; 2],
+    starts: [Counter; Start::ALL.len()],
     failures: [Counter; Ended::ALL.len()],
     subrequests: [Counter; 2],
     cpu: Seconds,
@@ -165,6 +165,9 @@ struct Inner {
 pub struct Summary {
     /// Requests given to the worker.
     pub requests: u64,
+    /// Of them, by a new instance that was made before.
+    #[serde(default)]
+    pub ready: u64,
     /// Of them, by a reused instance.
     pub warm: u64,
     /// Of them under way.
@@ -198,23 +201,26 @@ impl Counts {
     pub(super) fn ended(&self, meter: &Meter, wall: Duration, outcome: Option<Ended>) {
         let this = &*self.0;
         this.active.dec();
-        let [cold, warm] = &this.starts;
-        if meter.is_warm() {
-            warm.inc()
-        } else {
-            cold.inc()
-        };
+        let known = Start::ALL.iter().position(|start| *start == meter.start());
+        if let Some(counter) = known.and_then(|at| this.starts.get(at)) {
+            counter.inc();
+        }
         if let Some(ended) = outcome {
             self.failed(ended);
         }
-        this.cpu.inc_by(meter.spent().as_secs_f64());
+        self.spent(meter.spent());
         this.wall.inc_by(wall.as_secs_f64());
-        this.cpu_nanos.fetch_add(nanos(meter.spent()), Relaxed);
         this.wall_nanos.fetch_add(nanos(wall), Relaxed);
         let peak = i64::try_from(meter.memory()).unwrap_or(i64::MAX);
         if peak > this.memory.get() {
             this.memory.set(peak);
         }
+    }
+
+    /// Processor time went by in the zone's name.
+    pub(super) fn spent(&self, time: Duration) {
+        self.0.cpu.inc_by(time.as_secs_f64());
+        self.0.cpu_nanos.fetch_add(nanos(time), Relaxed);
     }
 
     /// A request came to a bad end, before or within its guest.
@@ -245,12 +251,13 @@ impl Counts {
     /// For people.
     pub(super) fn summary(&self) -> Summary {
         let this = &*self.0;
-        let [cold, warm] = &this.starts;
+        let [cold, ready, warm] = &this.starts;
         let [refused, answered] = &this.subrequests;
-        let requests = cold.get() + warm.get();
+        let requests = cold.get() + ready.get() + warm.get();
         let mean = |sum: &AtomicU64| sum.load(Relaxed).checked_div(requests).unwrap_or(0) / 1_000;
         Summary {
             requests,
+            ready: ready.get(),
             warm: warm.get(),
             active: this.active.get(),
             failures: Ended::ALL

@@ -22,6 +22,7 @@ pub mod log;
 pub mod metrics;
 pub mod program;
 pub mod project;
+mod ready;
 mod slots;
 mod speech;
 pub mod store;

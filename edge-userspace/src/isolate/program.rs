@@ -10,10 +10,18 @@ use http::{request, response};
 use tokio::sync::oneshot;
 
 use super::grant::Grant;
+use super::ready::Place;
 use crate::http::body::Body;
 
 /// A guest's whole run, also behind its response.
-pub type Run = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
+pub type Run = Pin<Box<dyn Future<Output = wasmtime::Result<Box<dyn Leftover>>> + Send>>;
+
+/// What is left of a run that ended well: an instance, and what can be done ahead for the next request.
+pub trait Leftover: Send {
+    /// Does it, where no client waits for it: lets the instance go or keeps it, and may make another. Polled as the run was,
+    /// under its meter and deadline; it may use the pool for one instance, as long as it holds `place`.
+    fn settle(self: Box<Self>, place: Place) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
 
 /// A loaded worker. Cheap to share; swapped whole when a version is activated.
 pub trait Program: Send + Sync + 'static {

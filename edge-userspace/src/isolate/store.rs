@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::{ResourceLimiter, Store};
 
-use super::budget::Meter;
+use super::budget::{Meter, Start};
 use super::engine::Engine;
 use super::error::Ended;
 use crate::config::isolate::Limits;
@@ -59,10 +59,10 @@ impl Base {
         }
     }
 
-    /// The next request of a reused instance: it pays for itself.
-    pub fn renew(&mut self, meter: Arc<Meter>) {
+    /// The next request, or the first one, of an instance that waited for it: it pays for itself.
+    pub fn renew(&mut self, meter: Arc<Meter>, start: Start) {
         meter.holds(self.memory);
-        meter.warm();
+        meter.started(start);
         self.meter = meter;
     }
 }

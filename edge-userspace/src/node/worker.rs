@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
+use crate::base::idle;
 use crate::base::shutdown::Shutdown;
 use crate::config::Config;
 use crate::tls::{Front, Socket, listener};
@@ -127,8 +128,10 @@ fn work(
     guests: bool,
     started: &mpsc::Sender<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
+    idle::begin();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_park(idle::idle)
         // A guest that computes takes a tick of a millisecond each time: sockets must be looked at in between.
         .event_interval(if guests { 4 } else { 61 })
         .build()?;

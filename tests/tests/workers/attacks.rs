@@ -142,6 +142,11 @@ fn a_tenant_sees_nothing_of_others_and_little_of_the_host() {
     // Only where the operator allows it does a request meet what another left; never for longer than allowed.
     let calls = |zone| (0..5).map(|_| world.get(zone, "/calls").body).collect::<Vec<_>>();
     assert_eq!(calls("attacks"), ["1"; 5]);
+    let ready = world.metric("edge_isolate_requests_total{zone=\"attacks\",start=\"ready\"}");
+    assert!(
+        ready > 0.0,
+        "some of them by instances that were made ahead, as new as the others"
+    );
     let reused = calls("reused");
     assert!(reused.iter().all(|n| matches!(&**n, "1" | "2" | "3")), "{reused:?}");
 }

@@ -1,18 +1,24 @@
 //! A request's grant, as a script sees it: where the room's kinds of workers meet this one.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::code::Code;
 use super::outside::{Ask, Doing, Environment, Level, Outside, Told};
-use super::script::{Asked, Script};
+use super::script::{Asked, Fresh, Script};
+use crate::config::isolate::Worker;
 use crate::http::body::Body;
+use crate::isolate::budget::Meter;
 use crate::isolate::error::Ended;
 use crate::isolate::grant::{Grant, Refused};
 use crate::isolate::keyvalue::Vault;
 use crate::isolate::log;
-use crate::isolate::program::{Call, Kind, Program, Responder, Run};
+use crate::isolate::program::{Call, Kind, Leftover, Program, Responder, Run};
+use crate::isolate::ready::{self, Place};
 
 /// The name of a zone's store in `env`.
 const STORE: &str = "KV";
@@ -29,13 +35,56 @@ impl Program for Script {
                 fields: &head.headers,
                 body,
             };
+            let ready = self.ready.take(&worker, grant.exchange.started);
             let (outside, meter) = (grant.clone(), grant.meter.clone());
-            self.answer(asked, outside, meter, &worker.limits, responder).await
+            let used = self
+                .answer(ready, asked, outside, meter.clone(), &worker.limits, responder)
+                .await?;
+            let left: Box<dyn Leftover> = Box::new(Finished {
+                script: self,
+                worker,
+                meter,
+                used,
+            });
+            Ok(left)
         })
     }
 
     fn kind(&self) -> Kind {
         Kind::Script
+    }
+
+    fn sweep(&self, now: Instant) {
+        self.ready.sweep(now);
+    }
+}
+
+/// A run's, at its end.
+struct Finished {
+    script: Arc<Script>,
+    worker: Arc<Worker>,
+    meter: Arc<Meter>,
+    used: Fresh,
+}
+
+impl Leftover for Finished {
+    fn settle(self: Box<Self>, place: Place) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let Self {
+                script,
+                worker,
+                meter,
+                used,
+            } = *self;
+            drop(used);
+            if script.ready.wants_new()
+                // One that cannot be made is the next request's failure, if there is one.
+                && let Ok(fresh) = script.instantiate(meter, &worker.limits).await
+            {
+                let until = Instant::now() + ready::NEW_LIFE;
+                script.ready.put(fresh, worker, until, place);
+            }
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wasmtime::{Module, Store};
+use wasmtime::{Module, Store, TypedFunc};
 
 use super::engine::{self, Shared};
 use super::fields;
@@ -14,10 +14,11 @@ use super::snapshot;
 use super::traffic::Traffic;
 use crate::config::isolate::Limits;
 use crate::http::body::Body;
-use crate::isolate::budget::Meter;
+use crate::isolate::budget::{Meter, Start};
 use crate::isolate::engine::Engine;
 use crate::isolate::error::{Ended, Error};
 use crate::isolate::program::Responder;
+use crate::isolate::ready::Ready;
 use crate::isolate::store::{self, Base};
 
 /// A script, ready for requests.
@@ -27,6 +28,13 @@ pub(in crate::isolate) struct Script {
     image: Module,
     /// Where its lines were before it was bundled.
     map: Option<Arc<Map>>,
+    pub(super) ready: Ready<Fresh>,
+}
+
+/// An instance.
+pub(super) struct Fresh {
+    store: Store<Guest>,
+    handle: TypedFunc<u32, i32>,
 }
 
 /// One request, apart from whom it comes from.
@@ -58,18 +66,34 @@ impl Script {
             engine,
             shared,
             image,
+            ready: Ready::default(),
         })
     }
 
-    /// Answers one request.
+    /// An instance that has no request yet.
+    pub(super) async fn instantiate(&self, meter: Arc<Meter>, limits: &Limits) -> wasmtime::Result<Fresh> {
+        let guest = Guest {
+            base: Base::new(meter, limits),
+            memory: None,
+            work: Work::Loading(String::new()),
+            takes: Default::default(),
+        };
+        let mut store = store::open(&self.engine, guest);
+        let instance = self.shared.start(&mut store, &self.image).await?;
+        let handle = engine::door(&mut store, &instance, "handle")?.typed::<u32, i32>(&mut store)?;
+        Ok(Fresh { store, handle })
+    }
+
+    /// Answers one request, by `ready` if there is one. What is left of the instance is the caller's.
     pub(super) async fn answer(
         &self,
+        ready: Option<Fresh>,
         mut asked: Asked<'_>,
         outside: Arc<dyn Outside>,
         meter: Arc<Meter>,
         limits: &Limits,
         responder: Responder,
-    ) -> wasmtime::Result<()> {
+    ) -> wasmtime::Result<Fresh> {
         let mut traffic = Traffic::new(limits.memory);
         let (whole, stream) = match guest::at_hand(std::mem::take(&mut asked.body)) {
             (bytes, None) => (bytes, -1),
@@ -85,31 +109,30 @@ impl Script {
             threw: false,
             map: self.map.clone(),
         };
-        let guest = Guest {
-            base: Base::new(meter, limits),
-            memory: None,
-            work: Work::Request(Box::new(live)),
-            takes: Default::default(),
+        let mut fresh = match ready {
+            Some(mut fresh) => {
+                fresh.store.data_mut().base.renew(meter, Start::Ready);
+                fresh.store.set_epoch_deadline(1);
+                fresh
+            }
+            None => self.instantiate(meter, limits).await?,
         };
-        let mut store = store::open(&self.engine, guest);
-        let code = self.run(&mut store, length).await?;
-        let live = store.data_mut().live()?;
+        fresh.store.data_mut().work = Work::Request(Box::new(live));
+        let code = fresh.handle.call_async(&mut fresh.store, length).await?;
+        let live = fresh.store.data_mut().live()?;
         match code {
-            0 if live.threw => Err(Ended::Exception.into()),
-            0 => Ok(()),
+            0 if live.threw => return Err(Ended::Exception.into()),
+            0 => {}
             // The response is out, and what it streams was broken off with the run.
-            1 => Err(Ended::Exception.into()),
-            2 if live.responder.is_none() => Ok(()),
-            2 => Err(Ended::NoResponse.into()),
-            3 => Err(Ended::Memory.into()),
-            _ => Err(Ended::Internal.into()),
+            1 => return Err(Ended::Exception.into()),
+            2 if live.responder.is_none() => {}
+            2 => return Err(Ended::NoResponse.into()),
+            3 => return Err(Ended::Memory.into()),
+            _ => return Err(Ended::Internal.into()),
         }
-    }
-
-    async fn run(&self, store: &mut Store<Guest>, length: u32) -> wasmtime::Result<i32> {
-        let instance = self.shared.start(store, &self.image).await?;
-        let handle = engine::door(store, &instance, "handle")?.typed::<u32, i32>(&mut *store)?;
-        handle.call_async(&mut *store, length).await
+        // Bodies that the script left open end now, not when the instance goes.
+        fresh.store.data_mut().work = Work::Loading(String::new());
+        Ok(fresh)
     }
 }
 

@@ -253,7 +253,7 @@ pub(super) async fn ask(
     let outside = Arc::new(View(world.clone()));
     let run = Metered::new(
         meter.clone(),
-        script.answer(asked, outside, meter, &limits, Responder(sender)),
+        script.answer(None, asked, outside, meter, &limits, Responder(sender)),
     );
     let run = tokio::time::timeout(wall, run);
     let read = async {
@@ -264,7 +264,7 @@ pub(super) async fn ask(
     match ended {
         Err(_) => Err(Ended::Wall),
         Ok(Err(error)) => Err(Ended::of(&error)),
-        Ok(Ok(())) => match read {
+        Ok(Ok(_)) => match read {
             Some((parts, Ok(body))) => Ok((parts, body)),
             Some((_, Err(_))) => Err(Ended::BadResponse),
             None => Err(Ended::NoResponse),
