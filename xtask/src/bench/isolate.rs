@@ -186,6 +186,7 @@ impl Bench<'_> {
         let spinner = self.beside_a_spinner(&edge, few)?;
         drop(edge);
         drop(peer);
+        let in_process = self.in_process()?;
         let zones = self.many_zones()?;
         let memory = self.thirty_scripts()?;
         Ok(json!({
@@ -202,6 +203,7 @@ impl Bench<'_> {
             "json10k_p99_ms": json10k.each(|window| window.p99_ms),
             "json10k_p50_ms": json10k.each(|window| window.p50_ms),
             "json10k_offered_per_s": json10k.offered,
+            "in_process": in_process,
             "zones5000": zones,
             "rss_mb_30_js": memory,
             "spinner_neighbour_p99_ms": spinner.p99_ms,
@@ -366,6 +368,35 @@ impl Bench<'_> {
         let window = self.measure(edge, "one.example", "/", None, Load::Closed(1), requests);
         drop(spinner);
         window
+    }
+
+    /// The room alone, by a program of its own that runs what the edge has compiled.
+    fn in_process(&self) -> Result<Value> {
+        let file = self.directory.join("in-process.json");
+        let mut command = Command::new("taskset");
+        let cargo = workspace::cargo_command();
+        command
+            .args(["-c", &self.server_core.to_string()])
+            .arg(cargo.get_program());
+        for (name, value) in cargo.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let profile = if self.options.dev { "dev" } else { "release" };
+        command
+            .current_dir(workspace::root())
+            .args(["bench", "--quiet", "--profile", profile])
+            .args(["-p", "edge-testbed", "--bench", "isolate", "--", "--config"])
+            .arg(self.directory.join("edge/edge.toml"))
+            .arg("--output")
+            .arg(&file);
+        if self.options.quick {
+            command.arg("--quick");
+        }
+        workspace::run(&mut command)?;
+        Ok(serde_json::from_slice(&fs::read(&file)?)?)
     }
 
     /// What an idle zone with a worker of its own costs, and its first request.
