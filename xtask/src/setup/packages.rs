@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context, Result, bail};
 
@@ -29,18 +30,24 @@ pub(super) fn install_optional(package: &str) -> bool {
     available() && refresh().is_ok() && candidate(package).is_some() && install(&[package]).is_ok()
 }
 
-/// Gets the lists of packages, unless they are there.
+/// Gets the lists of packages, once a run: those that came with the machine's image may name what the archive no longer has, and
+/// lack what it has since. Where the archive cannot be reached, those that are there must do.
 pub(super) fn refresh() -> Result<()> {
+    static REFRESHED: AtomicBool = AtomicBool::new(false);
+    if REFRESHED.swap(true, Relaxed) {
+        return Ok(());
+    }
+    let updated = apt(&["update"]);
     let lists = Path::new("/var/lib/apt/lists");
     let there = std::fs::read_dir(lists).is_ok_and(|entries| {
         entries
             .flatten()
             .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
     });
-    if !there {
-        apt(&["update"])?;
+    if there {
+        return Ok(());
     }
-    Ok(())
+    updated
 }
 
 /// Installs packages.
@@ -55,12 +62,7 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(packages);
     println!("setup: installing {}", packages.join(" "));
-    if apt(&arguments).is_err() {
-        // The lists may be older than the archive.
-        apt(&["update"])?;
-        apt(&arguments)?;
-    }
-    Ok(())
+    apt(&arguments)
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {
