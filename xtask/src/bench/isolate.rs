@@ -181,9 +181,12 @@ impl Bench<'_> {
         for _ in 0..if self.options.quick { 3 } else { 5 } {
             let plain = self.measure(&edge, "one.example", "/", None, one_by_one, many)?;
             let nested = self.measure(&edge, "one.example", "/sub", None, one_by_one, many)?;
-            added.push((nested.p50_ms - plain.p50_ms) * 1e3);
+            let more = (nested.p50_ms - plain.p50_ms) * 1e3;
+            println!("/sub one.example, one client: {more:.0} us more (p50)");
+            added.push(more);
         }
         let spinner = self.beside_a_spinner(&edge, few)?;
+        println!("/ one.example beside a spinner: p99 {:.2} ms", spinner.p99_ms);
         drop(edge);
         drop(peer);
         let in_process = self.in_process()?;
