@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::data_frames::DataFrames;
 use super::framing::{Framing, Verdict};
 use super::life::{Life, Upgrade};
 use super::metrics::Metrics;
@@ -43,6 +44,8 @@ pub(super) struct Guard {
     life: Arc<Life>,
     metrics: Metrics,
     input: Input,
+    /// HTTP/2: small frames are joined on their way.
+    frames: Option<DataFrames>,
     /// Bytes that came with a message whose answer decides how to read them.
     held: Vec<u8>,
     /// The outgoing side has been shut down.
@@ -77,7 +80,10 @@ impl Guard {
     /// For HTTP/2. The preface counts as a head that is being read.
     pub(super) fn http2(io: Io, permit: Permit, life: Arc<Life>, metrics: Metrics) -> Self {
         life.head(true);
-        Self::new(io, permit, life, metrics, Input::Preface(0))
+        Self {
+            frames: Some(DataFrames::from_client()),
+            ..Self::new(io, permit, life, metrics, Input::Preface(0))
+        }
     }
 
     fn new(io: Io, permit: Permit, life: Arc<Life>, metrics: Metrics, input: Input) -> Self {
@@ -86,6 +92,7 @@ impl Guard {
             life,
             metrics,
             input,
+            frames: None,
             held: Vec::new(),
             closed: false,
             drained: 0,
@@ -153,11 +160,17 @@ impl AsyncRead for Guard {
                 if !this.held.is_empty() {
                     return Poll::Ready(this.release(buf));
                 }
-                return Pin::new(&mut *this.io.io()).poll_read(cx, buf);
+                return match &mut this.frames {
+                    Some(frames) => frames.poll_read(Pin::new(&mut *this.io.io()), cx, buf),
+                    None => Pin::new(&mut *this.io.io()).poll_read(cx, buf),
+                };
             }
             Input::Preface(seen) => {
                 let before = buf.filled().len();
-                ready!(Pin::new(&mut *this.io.io()).poll_read(cx, buf))?;
+                ready!(match &mut this.frames {
+                    Some(frames) => frames.poll_read(Pin::new(&mut *this.io.io()), cx, buf),
+                    None => Pin::new(&mut *this.io.io()).poll_read(cx, buf),
+                })?;
                 *seen += buf.filled().len() - before;
                 if *seen >= PREFACE {
                     this.input = Input::Raw;

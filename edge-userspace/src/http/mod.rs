@@ -4,6 +4,7 @@ mod access;
 mod answer;
 pub mod body;
 pub mod connection;
+pub(crate) mod data_frames;
 mod delivery;
 pub mod disguise;
 pub mod forwarded;

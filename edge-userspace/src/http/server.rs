@@ -34,9 +34,9 @@ use crate::zones;
 const FIELDS_ON_STACK: usize = 100;
 /// HTTP/1: bytes buffered each way. As much as rustls seals at once, and what back-pressure lets a fast origin get ahead.
 const BUFFER: usize = 64 << 10;
-/// HTTP/2: unread content per stream and per connection. Enough for 100 Mbit/s at 80 ms; what a client can make us hold.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// HTTP/2: unread content per stream, 12 Mbit/s at 80 ms. A connection may have that for each of its streams (16 MiB with
+/// the default of 128 streams), so that uploads that nobody reads on take nothing from the others (RFC 9113 section 5.2).
+const STREAM_WINDOW: u32 = 128 << 10;
 /// HTTP/2: content handed over but not sent, per stream.
 const SEND_BUFFER: usize = 128 << 10;
 /// HTTP/2: a peer silent for this long is asked for a sign of life, and has as long again.
@@ -212,12 +212,19 @@ fn http2_builder(limits: &Limits, spawner: Spawner) -> http2::Builder<Spawner> {
         .max_local_error_reset_streams(limits.resets_per_connection)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(connection_window(limits.streams_per_connection))
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .enable_connect_protocol();
     builder
+}
+
+/// What all streams of a connection may hold together, within what a window can say (RFC 9113 section 6.9.1).
+fn connection_window(streams: u32) -> u32 {
+    STREAM_WINDOW
+        .saturating_mul(streams)
+        .clamp(65_535, i32::MAX.cast_unsigned())
 }
 
 /// A connection of hyper's that can be asked to end in good order.

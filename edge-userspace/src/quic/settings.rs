@@ -17,9 +17,9 @@ use super::prepare::Ids;
 use super::token::{SpentTokens, TokenKey};
 use crate::config::Limits;
 
-/// Unread content per stream and per connection: what a client can make us hold; as over HTTP/2.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Unread content per stream, as over HTTP/2. A connection may have that for each of its streams, so that uploads that nobody
+/// reads on take nothing from the others.
+const STREAM_WINDOW: u32 = 128 << 10;
 /// Content handed over but not acknowledged, per connection: 100 Mbit/s at 300 ms.
 const SEND_WINDOW: u64 = 4 << 20;
 /// Bytes of handshake messages out of order; a ClientHello with ML-KEM and a client certificate fits well.
@@ -79,12 +79,13 @@ fn transport(limits: &Limits) -> TransportConfig {
     let mut transport = TransportConfig::default();
     // Silence ends a connection; one that pings but asks for nothing is ended by whoever serves it.
     let idle = IdleTimeout::try_from(limits.idle_timeout).unwrap_or_else(|_| IdleTimeout::from(VarInt::MAX));
+    let streams = limits.streams_per_connection.saturating_add(UNIDIRECTIONAL);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection))
         .max_concurrent_uni_streams(VarInt::from_u32(UNIDIRECTIONAL))
         .max_idle_timeout(Some(idle))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .receive_window(VarInt::from_u32(STREAM_WINDOW.saturating_mul(streams).min(1 << 30)))
         .send_window(SEND_WINDOW)
         .crypto_buffer_size(CRYPTO_BUFFER)
         .datagram_receive_buffer_size(None);

@@ -194,6 +194,64 @@ async fn refuses_what_would_smuggle() {
     }
 }
 
+/// Uploads that nobody reads would take the window of the client's connection, and its other uploads stand still.
+#[tokio::test]
+async fn stalled_uploads_stop_no_others() {
+    let edge = Edge::start("");
+    let client = edge.h2("a.example").await;
+    let send = |path: &str, bytes: usize| {
+        let request = Request::post(format!("https://a.example{path}"))
+            .body(Full::new(Bytes::from(vec![0; bytes])))
+            .unwrap();
+        client.clone().send_request(request)
+    };
+    let stalled: Vec<_> = (0..60).map(|_| tokio::spawn(send("/slow/5000", 1_000_000))).collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answer = tokio::time::timeout(SOON, send("/collect", 100_000))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        answer.into_body().collect().await.unwrap().to_bytes(),
+        "100000 bytes, 0 trailers"
+    );
+    stalled.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// An upload in small pieces that is not read at once, or one with empty pieces, would end the connection with all its streams.
+#[tokio::test]
+async fn small_and_empty_pieces_end_nothing() {
+    let edge = Edge::start("");
+    for (path, piece, n) in [("/slow/600", &b"message!"[..], 8_000), ("/collect", b"", 900)] {
+        let mut stream = raw(&edge).await;
+        let block = |path: &str| {
+            [
+                (":method", "POST"),
+                (":scheme", "https"),
+                (":authority", "a.example"),
+                (":path", path),
+            ]
+            .iter()
+            .flat_map(|(name, value)| field(name, value))
+            .collect::<Vec<_>>()
+        };
+        stream.write_all(&frame(1, 4, 1, &block(path))).await.unwrap();
+        for _ in 0..n / 100 {
+            stream.write_all(&frame(0, 0, 1, piece).repeat(100)).await.unwrap();
+            // No flood: an honest client has something to say in between.
+            tokio::time::sleep(Duration::from_millis(if piece.is_empty() { 40 } else { 1 })).await;
+        }
+        stream.write_all(&frame(1, 4, 3, &block("/collect"))).await.unwrap();
+        stream.write_all(&frame(0, 1, 3, b"hello")).await.unwrap();
+        let (closed, seen) = frames(&mut stream, Duration::from_millis(400)).await;
+        assert!(!closed && goaway(&seen).is_none(), "{path}: {seen:?}");
+        assert!(
+            seen.iter().any(|f| f.0 == 0 && f.1 == 3 && f.2.starts_with(b"5 bytes")),
+            "{path}: {seen:?}"
+        );
+    }
+}
+
 /// CVE-2023-44487: work for the edge and its origins at the price of two small frames.
 #[tokio::test]
 async fn rapid_reset() {
