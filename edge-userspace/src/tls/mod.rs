@@ -22,6 +22,7 @@ pub mod settings;
 mod static_rsa;
 pub mod suspend;
 pub mod tickets;
+pub mod trust;
 mod validity;
 
 pub use accept::{Connection, Io, Protocol};

@@ -19,6 +19,7 @@ use super::link::Link;
 use super::metrics::{Handles, Metrics};
 use crate::config::{self, Mistake, Mistakes, Place};
 use crate::keyserver::wire;
+use crate::tls::trust;
 
 /// How a key server is reached, and how it does.
 #[derive(Debug)]
@@ -221,8 +222,9 @@ fn client(server: &config::KeyServer) -> Result<(ClientConfig, [u8; 32]), Mistak
         }
     };
     let mut roots = RootCertStore::empty();
-    for root in certificates(&ca, &server.ca)? {
-        roots.add(root).map_err(|_| {
+    let listed = certificates(&ca, &server.ca)?;
+    for root in &listed {
+        roots.add(root.clone()).map_err(|_| {
             broken(
                 &server.ca,
                 "has a certificate that is no root",
@@ -242,7 +244,8 @@ fn client(server: &config::KeyServer) -> Result<(ClientConfig, [u8; 32]), Mistak
         .with_protocol_versions(&[&rustls::version::TLS13])
         .and_then(|builder| {
             builder
-                .with_root_certificates(roots)
+                .dangerous()
+                .with_custom_certificate_verifier(trust::servers(Arc::new(roots), listed))
                 .with_client_auth_cert(chain, private)
         })
         .map_err(|error| {
