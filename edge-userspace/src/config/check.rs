@@ -379,6 +379,7 @@ impl<'a> Checker<'a> {
                     Some(size) => (size.0 > 0).then_some(size.0),
                     None => limits.body_bytes,
                 },
+                body_timeout: zone.body_timeout.map_or(limits.body_timeout, |time| time.0),
                 request_timeout: zone.request_timeout.map_or(limits.request_timeout, limit),
                 gate: zone.gate.as_ref().map(|gate| {
                     let (gate, mistakes) = super::gate::check::gate(gate, self.source);

@@ -206,6 +206,8 @@ pub struct Zone {
     pub early_data: bool,
     /// Bytes of a request's content; `None`: no limit.
     pub body_bytes: Option<u64>,
+    /// Between two pieces of a request's content.
+    pub body_timeout: Duration,
     /// A whole request; `None`: no limit.
     pub request_timeout: Option<Duration>,
     /// Who is let in; `None`: everybody.

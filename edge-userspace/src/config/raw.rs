@@ -212,6 +212,8 @@ pub(super) struct Zone {
     #[serde(default)]
     pub(super) body_bytes: Option<Size>,
     #[serde(default)]
+    pub(super) body_timeout: Option<Time>,
+    #[serde(default)]
     pub(super) request_timeout: Option<Time>,
     #[serde(default)]
     pub(super) gate: Option<super::gate::raw::Gate>,

@@ -120,6 +120,9 @@ impl Account {
     /// So many bytes more were handed over; how many in all.
     pub(super) fn sent(&mut self, bytes: u64) -> u64 {
         self.sent += bytes;
+        if let Some(meter) = &self.meter {
+            meter.answers();
+        }
         self.sent
     }
 

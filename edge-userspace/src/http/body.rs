@@ -8,20 +8,23 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 /// Content that broke off. Says who is at fault; the message is aborted, never ended as if it were whole.
+///
+/// Errors of the libraries are no sources: hyper and h2 look for an HTTP/2 error code among them, and would tell one peer
+/// with the code of the other that it is too busy, or that it should use HTTP/1.1 (RFC 9113 section 7).
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The client broke off, or its framing was wrong.
     #[error("the client's content broke off: {0}")]
-    Client(#[source] hyper::Error),
+    Client(hyper::Error),
     /// The client's QUIC stream or connection broke off.
     #[error("the client's content broke off: {0}")]
-    Quic(#[source] h3::error::StreamError),
+    Quic(h3::error::StreamError),
     /// The client's content is not what its head says.
     #[error("{0}")]
     Framing(&'static str),
     /// The origin broke off, or its framing was wrong.
     #[error("the origin's content broke off: {0}")]
-    Origin(#[source] hyper::Error),
+    Origin(hyper::Error),
     /// More content than the zone allows.
     #[error("more content than the limit")]
     TooLarge,

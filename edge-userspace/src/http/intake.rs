@@ -1,5 +1,5 @@
-//! A request's content on its way from hyper to the handler: counted, bounded, and never stalled for longer than the limit.
-//! `service` puts it around hyper's body.
+//! A request's content on its way from hyper to the handler: counted, bounded, and never stalled for longer than the limit
+//! while the response stands still too. `service` puts it around hyper's body.
 
 use std::future::Future;
 use std::io;
@@ -17,15 +17,46 @@ use super::body::{Body, BodyError};
 use super::handler::Reason;
 
 /// What came of the content, for the answer and the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Meter {
+    begun: Instant,
     bytes: AtomicU64,
+    /// When a piece of the response was last taken, in milliseconds since `begun`; 0: none was.
+    answered: AtomicU64,
     /// 0: none; else a [`Reason`], as below.
     fault: AtomicU8,
     done: AtomicBool,
 }
 
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            bytes: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            fault: AtomicU8::new(0),
+            done: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Meter {
+    /// A piece of the response goes out. The client of a two-way stream may listen for as long as it is told something.
+    pub(super) fn answers(&self) {
+        if !self.done() {
+            let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.answered.store(millis.max(1), Relaxed);
+        }
+    }
+
+    /// When that was last so.
+    fn answered(&self) -> Option<Instant> {
+        match self.answered.load(Relaxed) {
+            0 => None,
+            millis => self.begun.checked_add(Duration::from_millis(millis)),
+        }
+    }
+
     /// Bytes so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
@@ -61,7 +92,7 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// At most `most` bytes, at most `stall` between two pieces that the handler waits for.
+    /// At most `most` bytes, at most `stall` between two pieces that the handler waits for, or after a piece of the response.
     pub(super) fn new(inner: Body, meter: Arc<Meter>, most: Option<u64>, stall: Duration) -> Self {
         Self {
             inner,
@@ -76,12 +107,12 @@ impl Intake {
     /// Ready when the client has kept us waiting for too long.
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let due = since + self.stall;
         let timer = self
             .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + self.stall)));
         loop {
             ready!(timer.as_mut().poll(cx));
+            let due = self.meter.answered().map_or(since, |at| at.max(since)) + self.stall;
             if timer.deadline() >= due {
                 return Poll::Ready(());
             }

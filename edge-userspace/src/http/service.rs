@@ -133,7 +133,7 @@ impl Service {
                     host: host.authority,
                     started,
                 };
-                match self.intake(body, &exchange, &opening.settings, &mut meter) {
+                match self.intake(body, &exchange, &mut meter) {
                     Err(failure) => Err(failure),
                     Ok(body) => {
                         if let Some(meter) = &meter {
@@ -179,13 +179,7 @@ impl Service {
 
     /// Puts limits around the content. One that announces more than the limit is refused before a byte of it is read, and
     /// before 100-continue invites it.
-    fn intake(
-        &self,
-        body: Body,
-        exchange: &Exchange,
-        settings: &Settings,
-        meter: &mut Option<Arc<Meter>>,
-    ) -> Result<Body, Failure> {
+    fn intake(&self, body: Body, exchange: &Exchange, meter: &mut Option<Arc<Meter>>) -> Result<Body, Failure> {
         if body.is_end_stream() {
             return Ok(Body::Empty);
         }
@@ -195,12 +189,7 @@ impl Service {
             return Err(Failure::new(Reason::BodyTooLarge, "Content-Length beyond the limit"));
         }
         let shared = meter.insert(Arc::new(Meter::default())).clone();
-        Ok(Body::boxed(Intake::new(
-            body,
-            shared,
-            most,
-            settings.limits.body_timeout,
-        )))
+        Ok(Body::boxed(Intake::new(body, shared, most, exchange.zone.body_timeout)))
     }
 
     /// Notes content that nobody will read.
@@ -270,11 +259,12 @@ impl Service {
                 Wire::H2 | Wire::H3 => self.life.finish(),
             }
         }
-        if self.wire != Wire::H3
-            && self.peer.handshake.is_some()
-            && let Some(alternative) = opening.settings.alternative(self.peer.local.port())
-        {
-            head.headers.insert(ALT_SVC, alternative.clone());
+        // Which other ways lead to this host is the edge's to say, not that of an origin, which stands at another port and speaks
+        // for another listener (RFC 7838 section 2.1).
+        let alternative = opening.settings.alternative(self.peer.local.port());
+        match alternative.filter(|_| self.wire != Wire::H3 && self.peer.handshake.is_some()) {
+            Some(alternative) => drop(head.headers.insert(ALT_SVC, alternative.clone())),
+            None => drop(head.headers.remove(ALT_SVC)),
         }
         if meter.is_some_and(|meter| !meter.done()) {
             self.life.leave_unread();

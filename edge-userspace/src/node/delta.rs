@@ -26,6 +26,7 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         certificate: None,
         early_data: false,
         body_bytes: None,
+        body_timeout: config.limits.body_timeout,
         request_timeout: None,
         gate: None,
         delta: None,

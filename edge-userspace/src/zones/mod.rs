@@ -22,6 +22,8 @@ pub struct Zone {
     pub default: bool,
     /// Bytes of a request's content; `None`: no limit.
     pub body_bytes: Option<u64>,
+    /// Between two pieces of a request's content, while the response stands still too.
+    pub body_timeout: Duration,
     /// A whole request; `None`: no limit.
     pub request_timeout: Option<Duration>,
     /// The far end that answers by differences; `None`: none does.
@@ -57,6 +59,7 @@ impl Zone {
             name: zone.name.clone(),
             default: zone.default,
             body_bytes: zone.body_bytes,
+            body_timeout: zone.body_timeout,
             request_timeout: zone.request_timeout,
             delta: zone.delta.clone(),
             cache: zone.cache.clone(),

@@ -298,6 +298,31 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
                 format!("{} bytes, {trailers} trailers", all.to_bytes().len()),
             ))
         }
+        // Listens and speaks at once: ten ticks, then whether all of the request's content came.
+        "both" => {
+            let heard = tokio::spawn(request.body.collect());
+            let ticks = futures_util::stream::unfold((0, Some(heard)), |(n, mut heard)| async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let text = match n {
+                    0..10 => "tick ".to_owned(),
+                    _ => match heard.take()? {
+                        heard if heard.is_finished() => format!("whole: {}", heard.await.unwrap().is_ok()),
+                        _ => "listening".to_owned(),
+                    },
+                };
+                Some((Ok(http_body::Frame::data(Bytes::from(text))), (n + 1, heard)))
+            });
+            Ok(Response::new(
+                StatusCode::OK,
+                Body::boxed(http_body_util::StreamBody::new(ticks)),
+            ))
+        }
+        "elsewhere" => {
+            let mut response = Response::new(StatusCode::OK, "elsewhere");
+            let alternative = HeaderValue::from_static("h3=\":9999\"");
+            response.head.headers.insert(http::header::ALT_SVC, alternative);
+            Ok(response)
+        }
         "ignore" => Ok(Response::new(StatusCode::OK, "ignored")),
         "big" => {
             let size: usize = words.next().unwrap().parse().unwrap();

@@ -180,6 +180,51 @@ async fn stalled_content() {
     assert!(response(&mut stream).await.ends_with("10 bytes, 0 trailers"));
 }
 
+/// gRPC watches, chats and telemetry would end while their server speaks, because their client listens. In every version, and a
+/// zone may have its own limit.
+#[tokio::test]
+async fn a_client_that_listens_is_not_stalled() {
+    let edge = Edge::start("[limits]\nbody_timeout = \"300ms\"\n");
+    let mut stream = edge.plain().await;
+    let begun = b"POST /both HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nContent-Length: 10\r\n\r\nabc";
+    stream.write_all(begun).await.unwrap();
+    let (_, answer) = read(&mut stream, SOON).await;
+    assert_eq!(answer.matches("tick ").count(), 10, "{answer}");
+    assert!(answer.contains("listening"), "{answer}");
+    // When neither moves, it ends.
+    let (closed, answer) = exchange(
+        &mut edge.plain().await,
+        b"POST /collect HTTP/1.1\r\nHost: a.example\r\nContent-Length: 10\r\n\r\nabc",
+        SOON,
+    )
+    .await;
+    assert!(closed && answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+/// Clients would be led to the origin's port on the edge's host, or to HTTP/3 where it is not spoken (RFC 7838 section 2.1).
+#[tokio::test]
+async fn alternatives_of_origins_stay_there() {
+    let edge = Edge::start("");
+    let request = b"GET /elsewhere HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    for answer in [
+        exchange(&mut edge.plain().await, request, Duration::from_millis(200))
+            .await
+            .1,
+        exchange(
+            &mut edge.tls("a.example", &[]).await,
+            request,
+            Duration::from_millis(200),
+        )
+        .await
+        .1,
+    ] {
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && !answer.contains("9999"),
+            "{answer}"
+        );
+    }
+}
+
 /// Clients that take nothing keep responses, and their memory, for ever.
 #[tokio::test]
 async fn untaken_responses() {

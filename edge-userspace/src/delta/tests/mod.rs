@@ -126,6 +126,7 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         name: name.into(),
         default: false,
         body_bytes: None,
+        body_timeout: std::time::Duration::from_secs(30),
         request_timeout: None,
         delta: delta.map(Arc::from),
         cache: None,
