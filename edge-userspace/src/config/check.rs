@@ -617,12 +617,29 @@ impl<'a> Checker<'a> {
             idle_timeout: raw.idle_timeout.0,
             idle_connections: raw.idle_connections,
             connections,
+            connection_age: (!raw.connection_age.0.is_zero()).then_some(raw.connection_age.0),
+            connection_requests: (raw.connection_requests > 0).then_some(raw.connection_requests),
             retries: self.bounded(&raw.retries, 0, 10),
+            retry_status: self.errors(&raw.retry_status),
+            retry_budget: self.bounded(&raw.retry_budget, 0, 100),
             upgrades: raw.upgrades,
             passive: (passive > 0).then_some((passive, raw.passive.cooldown.0)),
+            passive_status: self.errors(&raw.passive.status),
             health: raw.health.as_ref().map(|health| self.health(health)),
             public_only: false,
         }))
+    }
+
+    /// Statuses that say that a server could not answer.
+    fn errors(&mut self, statuses: &Spanned<Vec<u16>>) -> Vec<u16> {
+        if statuses.get_ref().iter().any(|status| !(500..=599).contains(status)) {
+            self.mistake(
+                statuses.span(),
+                "a status below 500 is the client's affair, not a failure of the server",
+                "write statuses from 500 to 599, as [502, 503, 504]; or [] for none",
+            );
+        }
+        statuses.get_ref().clone()
     }
 
     fn health(&mut self, raw: &raw::Health) -> Health {

@@ -294,12 +294,22 @@ pub struct Upstream {
     pub idle_connections: usize,
     /// Connections per server and worker, at least 1.
     pub connections: usize,
+    /// How long a connection takes new requests; `None`: for ever.
+    pub connection_age: Option<Duration>,
+    /// How many requests it takes; `None`: any number.
+    pub connection_requests: Option<usize>,
     /// Further attempts for requests that may be repeated.
     pub retries: u8,
+    /// Statuses that are asked for again elsewhere.
+    pub retry_status: Vec<u16>,
+    /// Retries of requests that a server may have seen, in percent of all requests.
+    pub retry_budget: u8,
     /// Pass upgrades through.
     pub upgrades: bool,
     /// Failures in a row that take a server out, and for how long; `None`: never.
     pub passive: Option<(u32, Duration)>,
+    /// Statuses that count as failures.
+    pub passive_status: Vec<u16>,
     /// Asking a server for its health.
     pub health: Option<Health>,
     /// Connect to no address that is private, loopback, link-local or otherwise not of the public Internet.

@@ -249,7 +249,11 @@ section! {
         idle_timeout: Time = seconds(30),
         idle_connections: usize = 64,
         connections: Spanned<usize> = Spanned::new(0..0, 1_024),
+        connection_age: Time = seconds(3_600),
+        connection_requests: usize = 10_000,
         retries: Spanned<u8> = Spanned::new(0..0, 1),
+        retry_status: Spanned<Vec<u16>> = Spanned::new(0..0, vec![502, 503, 504]),
+        retry_budget: Spanned<u8> = Spanned::new(0..0, 20),
         upgrades: bool = true,
         passive: Passive = Passive::default(),
         health: Option<Health> = None,
@@ -298,6 +302,7 @@ section! {
     Passive {
         failures: Spanned<u32> = Spanned::new(0..0, 5),
         cooldown: Time = seconds(10),
+        status: Spanned<Vec<u16>> = Spanned::new(0..0, vec![502, 503, 504]),
     }
 }
 

@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 use super::driver::Sent;
 use super::pool::{CheckoutError, Lease};
-use super::stream::{Progress, Upload};
-use crate::http::body::Body;
+use super::upload::{Progress, Upload};
 use crate::http::handler::{Failure, Reason};
 
 /// How long content is held back for the origin's 100 (Continue) (RFC 9110 section 10.1.1 forbids to wait for ever).
@@ -27,8 +26,8 @@ pub(super) struct Failed {
     /// The server is to blame.
     pub(super) servers_fault: bool,
     pub(super) again: Again,
-    /// The request, when none of it was sent.
-    pub(super) back: Option<(request::Parts, Body)>,
+    /// The request's head, when none of it was sent.
+    pub(super) back: Option<request::Parts>,
 }
 
 /// Whether another try makes sense.
@@ -38,6 +37,10 @@ pub(super) enum Again {
     No,
     /// The server has not seen the request.
     Unseen,
+    /// The server says that it has not looked at the request (RFC 9113 section 8.7).
+    Unprocessed,
+    /// The server wants to be asked over HTTP/1.1 (RFC 9113 section 7).
+    Older,
     /// The connection failed; the server may have seen the request.
     Perhaps,
 }
@@ -97,9 +100,14 @@ impl Failed {
         if let Some(h2) = h2 {
             let reason = h2.reason();
             let why = reason.as_ref().map_or("connection lost", h2::Reason::description);
-            let refused = h2.reason() == Some(h2::Reason::REFUSED_STREAM) || (h2.is_go_away() && h2.is_remote());
-            // A refused stream was not processed (RFC 9113 section 8.7); of GOAWAY only the idempotent can be sure.
-            let again = if refused || h2.is_io() {
+            // A refused stream was not processed, nor one beyond the last that GOAWAY names: the h2 crate ends only those by
+            // its error, and lets the others go on (RFC 9113 sections 6.8 and 8.7).
+            let refused = h2.is_remote() && (h2.reason() == Some(h2::Reason::REFUSED_STREAM) || h2.is_go_away());
+            let again = if refused {
+                Again::Unprocessed
+            } else if h2.is_remote() && h2.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED) {
+                Again::Older
+            } else if h2.is_io() {
                 Again::Perhaps
             } else {
                 Again::No
@@ -117,19 +125,18 @@ impl Failed {
     }
 }
 
-/// Sends `head` and `body` on `lease`, and gives the response once its head is there.
+/// Sends `head`, and the content of `progress`, on `lease`, and gives the response once its head is there.
 ///
 /// # Errors
-/// [`Failed`], with the request when none of it was sent.
+/// [`Failed`], with the head when none of the request was sent.
 pub(super) async fn send(
     lease: &mut Lease,
     head: request::Parts,
-    body: Body,
     progress: Option<&Arc<Progress>>,
     timeout: Duration,
 ) -> Result<http::Response<Incoming>, Failed> {
     let waits = head.headers.contains_key(http::header::EXPECT);
-    let mut request = Request::from_parts(head, Upload::new(body, progress.cloned()));
+    let mut request = Request::from_parts(head, Upload::new(progress));
     match progress {
         // Passed through, so that the origin may refuse before the client sends: hyper's server side says 100 to the
         // client when its content is first asked for, and that waits for the origin's 100.
@@ -189,10 +196,7 @@ pub(super) async fn send(
             let back = error.take_message();
             let progress = progress.map(|progress| &**progress);
             let mut failed = Failed::hyper(error.error(), back.is_some(), progress);
-            failed.back = back.map(|request| {
-                let (head, upload) = request.into_parts();
-                (head, upload.into_body())
-            });
+            failed.back = back.map(|request| request.into_parts().0);
             Err(failed)
         }
         None => {

@@ -55,6 +55,13 @@ impl Balancer {
         })
     }
 
+    /// As [`Balancer::choose`], among those `Up` alone.
+    pub(super) fn choose_up<S: Candidate>(&mut self, servers: &[S], tried: &[usize]) -> Option<usize> {
+        self.among(servers, |at, server| {
+            server.standing() == Standing::Up && !tried.contains(&at)
+        })
+    }
+
     fn among<S: Candidate>(&mut self, servers: &[S], eligible: impl Fn(usize, &S) -> bool) -> Option<usize> {
         let least = match self.policy {
             Balance::RoundRobin => None,
@@ -149,6 +156,8 @@ mod tests {
         let mut balancer = Balancer::new(Balance::RoundRobin, 3, 0);
         assert_eq!(balancer.choose(&servers, &[2]), Some(1));
         assert_eq!(balancer.choose(&servers, &[2, 1]), None);
+        assert_eq!(balancer.choose_up(&servers, &[]), Some(2));
+        assert_eq!(balancer.choose_up(&servers, &[2]), None);
     }
 
     /// A slow server would collect requests.

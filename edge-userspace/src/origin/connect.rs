@@ -1,15 +1,16 @@
-//! From a server's address to a socket that HTTP can be spoken on: names, addresses in turn, TLS. Asked by `pool` and
-//! `watch`; shared by all workers, so that names and TLS sessions are learnt once.
+//! From a server's address to a socket that HTTP can be spoken on: an address of its name, TLS. Asked by `pool` and `watch`;
+//! shared by all workers, so that TLS sessions are learnt once.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -20,13 +21,10 @@ use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
 use super::health::Trouble;
+use super::names::{Names, ordered};
 use crate::config::value::OriginAddress;
 use crate::config::{Mistake, OriginHttp, Upstream};
-use crate::tls::certificates;
-
-/// How long a name's addresses are used before it is asked again, and how long they serve when it then has no answer.
-const NAME_FRESH: Duration = Duration::from_secs(10);
-const NAME_STALE: Duration = Duration::from_secs(600);
+use crate::tls::{certificates, trust};
 
 /// The head start of each address over the next (RFC 8305 section 5, "Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
@@ -99,6 +97,9 @@ impl ConnectError {
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
                 Self::Tls("the certificate's issuer is not trusted")
             }
+            Some(rustls::Error::InvalidCertificate(error)) if trust::is_authority(error) => {
+                Self::Tls("the certificate is an authority's (CA:TRUE), and not itself among those in `ca`")
+            }
             Some(rustls::Error::InvalidCertificate(_)) => Self::Tls("the certificate is not valid"),
             Some(rustls::Error::AlertReceived(_)) => Self::Tls("the origin ended it by an alert"),
             Some(rustls::Error::NoApplicationProtocol) => Self::Alpn,
@@ -116,7 +117,6 @@ pub(super) struct Connector {
     server_name: Option<ServerName<'static>>,
     http: OriginHttp,
     timeout: Duration,
-    public_only: bool,
 }
 
 /// A connection, not spoken on yet.
@@ -126,6 +126,19 @@ pub(super) struct Connected {
     pub(super) socket: Socket,
     /// HTTP/2 was settled, by ALPN or by prior knowledge.
     pub(super) h2: bool,
+    /// Whom it leads to.
+    pub(super) peer: SocketAddr,
+    /// How long the peer took to accept it: about what a packet takes there and back.
+    pub(super) round_trip: Duration,
+}
+
+/// How a connection is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// Offer HTTP/1.1 alone.
+    pub(super) only_h1: bool,
+    /// The address of the name to try first.
+    pub(super) first: Option<SocketAddr>,
 }
 
 impl Connector {
@@ -135,21 +148,22 @@ impl Connector {
     /// The operator's mistake when its `ca`, certificate or key cannot be read or used.
     pub(super) fn new(upstream: &Upstream) -> Result<Self, Mistake> {
         let tls = if upstream.servers.iter().any(|server| server.address.tls) {
-            let roots = match &upstream.ca {
-                None => system_roots(),
+            let (roots, trusted) = match &upstream.ca {
+                None => (system_roots(), Vec::new()),
                 Some((file, place)) => {
                     let mend = "write a PEM file with at least one CA certificate";
                     let mut roots = RootCertStore::empty();
                     let certificates = CertificateDer::pem_file_iter(file)
                         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
                         .map_err(|e| place.mistake(format!("{} cannot be read: {e}", file.display()), mend))?;
-                    let (added, _) = roots.add_parsable_certificates(certificates);
+                    let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
                     if added == 0 {
                         return Err(place.mistake(format!("{} has no certificate", file.display()), mend));
                     }
-                    Arc::new(roots)
+                    (Arc::new(roots), certificates)
                 }
             };
+            let trust = trust::servers(roots, trusted);
             let alpn: &[&[u8]] = match upstream.http {
                 OriginHttp::V1 => &[b"http/1.1"],
                 OriginHttp::V2 => &[b"h2"],
@@ -157,8 +171,8 @@ impl Connector {
             };
             let identity = upstream.identity.as_ref().map(certificates::identity).transpose()?;
             Some([
-                client_config(&roots, alpn, identity.as_ref()),
-                client_config(&roots, &[b"http/1.1"], identity.as_ref()),
+                client_config(&trust, alpn, identity.as_ref()),
+                client_config(&trust, &[b"http/1.1"], identity.as_ref()),
             ])
         } else {
             None
@@ -171,11 +185,10 @@ impl Connector {
                 .and_then(|name| ServerName::try_from(name.to_owned()).ok()),
             http: upstream.http,
             timeout: upstream.connect_timeout,
-            public_only: upstream.public_only,
         })
     }
 
-    /// A new connection to `server`, within the connect timeout, TLS included. `only_h1` offers HTTP/1.1 alone.
+    /// A new connection to `server`, within the connect timeout, TLS included.
     ///
     /// # Errors
     /// As classed by [`ConnectError`].
@@ -183,9 +196,9 @@ impl Connector {
         &self,
         server: &OriginAddress,
         names: &Names,
-        only_h1: bool,
+        manner: Manner,
     ) -> Result<Connected, ConnectError> {
-        tokio::time::timeout(self.timeout, self.try_connect(server, names, only_h1))
+        tokio::time::timeout(self.timeout, self.try_connect(server, names, manner))
             .await
             .unwrap_or(Err(ConnectError::Timeout))
     }
@@ -194,21 +207,18 @@ impl Connector {
         &self,
         server: &OriginAddress,
         names: &Names,
-        only_h1: bool,
+        manner: Manner,
     ) -> Result<Connected, ConnectError> {
-        let stream = match server.host.parse::<IpAddr>() {
+        let only_h1 = manner.only_h1;
+        let Dialled {
+            stream,
+            peer,
+            round_trip,
+        } = match server.host.parse::<IpAddr>() {
             Ok(ip) => dial(SocketAddr::new(ip, server.port)).await,
             Err(_) => {
-                let mut addresses = names.resolve(server).await?;
-                if self.public_only {
-                    // Judged here, between the one answer of the resolver and the connection to what it named: a name that
-                    // is asked twice can be answered twice (DNS rebinding).
-                    addresses = addresses.iter().copied().filter(|a| public(a.ip())).collect();
-                    if addresses.is_empty() {
-                        return Err(ConnectError::Private);
-                    }
-                }
-                race(&addresses).await
+                let addresses = names.resolve(server).await?;
+                race(&ordered(&addresses, manner.first), names).await
             }
         }
         .map_err(|e| ConnectError::from_io(&e))?;
@@ -216,6 +226,8 @@ impl Connector {
             return Ok(Connected {
                 socket: Socket::Plain(stream),
                 h2: self.http == OriginHttp::V2,
+                peer,
+                round_trip,
             });
         }
         let [all, h1] = self.tls.as_ref().ok_or(ConnectError::Roots)?;
@@ -235,12 +247,14 @@ impl Connector {
         Ok(Connected {
             socket: Socket::Tls(Box::new(tls)),
             h2,
+            peer,
+            round_trip,
         })
     }
 }
 
 fn client_config(
-    roots: &Arc<RootCertStore>,
+    trust: &Arc<dyn ServerCertVerifier>,
     alpn: &[&[u8]],
     identity: Option<&Arc<CertifiedKey>>,
 ) -> Arc<ClientConfig> {
@@ -250,7 +264,7 @@ fn client_config(
     let builder = builder
         .with_safe_default_protocol_versions()
         .expect("ring speaks TLS 1.2 and 1.3");
-    let builder = builder.with_root_certificates(roots.clone());
+    let builder = builder.dangerous().with_custom_certificate_verifier(trust.clone());
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((**key).clone()))),
@@ -278,7 +292,7 @@ fn system_roots() -> Arc<RootCertStore> {
 
 /// Whether `address` is one of the public Internet, by the registries of special purpose addresses (RFC 6890, RFC 8190), those
 /// that carry an IPv4 address judged by it as well.
-fn public(address: IpAddr) -> bool {
+pub(super) fn public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();
@@ -312,15 +326,29 @@ fn public(address: IpAddr) -> bool {
     }
 }
 
-async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    // Requests are written whole; Nagle would only wait for the ACK of the one before.
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// A TCP connection.
+struct Dialled {
+    stream: TcpStream,
+    peer: SocketAddr,
+    round_trip: Duration,
 }
 
-/// Tries `addresses` in turn, each with a head start over the next; the first connection wins (RFC 8305 section 5).
-async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+async fn dial(peer: SocketAddr) -> io::Result<Dialled> {
+    let begun = Instant::now();
+    let stream = TcpStream::connect(peer).await?;
+    let round_trip = begun.elapsed();
+    // Requests are written whole; Nagle would only wait for the ACK of the one before.
+    stream.set_nodelay(true)?;
+    Ok(Dialled {
+        stream,
+        peer,
+        round_trip,
+    })
+}
+
+/// Tries `addresses` in turn, each with a head start over the next; the first connection wins (RFC 8305 section 5). `names`
+/// learns which failed.
+async fn race(addresses: &[SocketAddr], names: &Names) -> io::Result<Dialled> {
     if let [only] = addresses {
         return dial(*only).await;
     }
@@ -330,7 +358,7 @@ async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     loop {
         let more = match waiting.next() {
             Some(address) => {
-                dials.push(dial(*address));
+                dials.push(async { dial(*address).await.map_err(|error| (*address, error)) });
                 waiting.len() > 0
             }
             None => false,
@@ -338,44 +366,22 @@ async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
         tokio::select! {
             biased;
             outcome = dials.next() => match outcome {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => last = error,
+                Some(Ok(dialled)) => {
+                    // Those that had a head start and did not use it are passed over for a while, too.
+                    let tried = addresses.len() - waiting.len();
+                    let slower = addresses.iter().take(tried).take_while(|address| **address != dialled.peer);
+                    slower.for_each(|address| names.failed(*address));
+                    return Ok(dialled);
+                }
+                Some(Err((address, error))) => {
+                    names.failed(address);
+                    last = error;
+                }
                 None if !more => return Err(last),
                 None => {}
             },
             () = tokio::time::sleep(STAGGER), if more => {}
         }
-    }
-}
-
-/// The addresses of one server's name, as learnt last. The resolver tells no TTL, so a short one is assumed.
-#[derive(Debug, Default)]
-pub(super) struct Names(Mutex<Option<(Instant, Arc<[SocketAddr]>)>>);
-
-impl Names {
-    async fn resolve(&self, server: &OriginAddress) -> Result<Arc<[SocketAddr]>, ConnectError> {
-        let known = self.lock().clone();
-        if let Some((at, addresses)) = &known
-            && at.elapsed() < NAME_FRESH
-        {
-            return Ok(addresses.clone());
-        }
-        let found: Arc<[SocketAddr]> = match tokio::net::lookup_host((server.host.as_str(), server.port)).await {
-            Ok(found) => found.collect(),
-            Err(_) => Arc::new([]),
-        };
-        if found.is_empty() {
-            return known
-                .filter(|(at, _)| at.elapsed() < NAME_STALE)
-                .map(|(_, addresses)| addresses)
-                .ok_or(ConnectError::Resolve);
-        }
-        *self.lock() = Some((Instant::now(), found.clone()));
-        Ok(found)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<[SocketAddr]>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

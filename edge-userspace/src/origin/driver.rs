@@ -1,28 +1,46 @@
 //! HTTP on a connected socket: hyper's client connections as the room sets them up, and the tasks that drive them.
 
-use std::future::Future as _;
-use std::sync::Arc;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, Socket};
+use super::connect::{ConnectError, Connected, Socket};
 use super::lease::{H2, Shared};
-use super::pool::Slot;
-use super::stream::Upload;
+use super::names::Valid;
+use super::pool::{Pool, Slot};
 use super::timer::Timer;
+use super::upload::Upload;
+use crate::http::data_frames::DataFrames;
 
 /// A response head and what was read behind it may fill that much: the bound on an origin's head, and the largest single
 /// read of its content. hyper's own bound of 100 fields comes on top.
 const READ_BUFFER: usize = 128 << 10;
 
-/// HTTP/2 windows: what an origin may send ahead of a client that reads slowly, per stream and per connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Streams of one HTTP/2 connection at once; further requests get a further connection.
+pub(super) const STREAMS: usize = 100;
+/// HTTP/2: what an origin may send ahead of a client that reads slowly, per stream: 100 Mbit/s over the round trip that was
+/// seen when connecting, within these bounds.
+const STREAM_WINDOW: (u64, u64) = (256 << 10, 1 << 20);
+const BYTES_A_SECOND: u64 = 12_500_000;
+/// The connection's window is more than all its streams' together, so that clients that do not read take nothing from those
+/// that do (RFC 9113 section 5.2). What is held for them is the streams' windows: 25 MiB (100 MiB over a long way) if each of
+/// 100 clients stands still. Half of this is what the h2 crate allows for the bookkeeping of small DATA frames that nobody has
+/// read yet and that came too far apart to be joined.
+const CONNECTION_WINDOW: u32 = 128 << 20;
+const _: () = assert!(CONNECTION_WINDOW as u64 >= STREAM_WINDOW.1 * STREAMS as u64);
+/// Unless the peer has said how many streams it takes, the h2 crate is told this, which nobody says.
+const UNSAID: usize = 0x7fff_fffe;
 
 /// A silent HTTP/2 connection with requests under way is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -30,6 +48,36 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What hyper answers a request with; the error has the request when nothing of it was sent.
 pub(super) type Sent = Result<http::Response<Incoming>, hyper::client::conn::TrySendError<http::Request<Upload>>>;
+
+/// How much more a connection may be used, and where it leads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wear {
+    pub(super) peer: SocketAddr,
+    pub(super) opened: Instant,
+    /// It takes no new requests from then on.
+    until: Option<Instant>,
+    /// Or after that many.
+    most: usize,
+}
+
+impl Wear {
+    /// Of a connection to `peer` that begins now. Ages differ by up to a tenth, so that connections that were opened together
+    /// do not end together.
+    pub(super) fn new(peer: SocketAddr, age: Option<Duration>, most: Option<usize>) -> Self {
+        let opened = Instant::now();
+        Self {
+            peer,
+            opened,
+            until: age.and_then(|age| opened.checked_add(super::watch::jittered(age))),
+            most: most.unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Whether a connection that had `served` requests takes another, with addresses that are still `valid`.
+    pub(super) fn takes(&self, served: usize, now: Instant, valid: &Valid) -> bool {
+        served < self.most && self.until.is_none_or(|until| now < until) && valid.has(self.peer)
+    }
+}
 
 /// An established HTTP/1.1 connection that nobody uses.
 #[derive(Debug)]
@@ -41,19 +89,26 @@ pub(super) struct H1 {
     pub(super) timer: Timer,
     /// When it became idle.
     pub(super) since: Instant,
+    pub(super) wear: Wear,
+    /// Requests so far.
+    pub(super) served: usize,
 }
 
 impl H1 {
-    /// Waits for a request, and has not been idle for `limit`.
-    pub(super) fn usable(&self, now: Instant, limit: Duration) -> bool {
-        self.sender.is_ready() && now.saturating_duration_since(self.since) < limit
+    /// Waits for a request, has not been idle for `limit`, and is not worn.
+    pub(super) fn usable(&self, now: Instant, limit: Duration, valid: &Valid) -> bool {
+        self.sender.is_ready()
+            && now.saturating_duration_since(self.since) < limit
+            && self.wear.takes(self.served, now, valid)
     }
 }
 
-/// HTTP/1.1 on `socket`.
-pub(super) async fn open_h1(socket: Socket, slot: Arc<Slot>) -> Result<H1, ConnectError> {
+/// HTTP/1.1 on a connection.
+pub(super) async fn open_h1(socket: Socket, slot: Arc<Slot>, wear: Wear) -> Result<H1, ConnectError> {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(READ_BUFFER)
+        // White space in front of a colon is taken away (RFC 9112 section 5.1).
+        .allow_spaces_after_header_name_in_responses(true)
         .handshake(TokioIo::new(socket))
         .await
         .map_err(|_| ConnectError::Handshake)?;
@@ -68,15 +123,35 @@ pub(super) async fn open_h1(socket: Socket, slot: Arc<Slot>) -> Result<H1, Conne
         slot,
         timer: Timer::default(),
         since: Instant::now(),
+        wear,
+        served: 0,
     })
 }
 
-/// HTTP/2 on `socket`.
-pub(super) async fn open_h2(socket: Socket, slot: Arc<Slot>) -> Result<H2, ConnectError> {
-    let (sender, mut connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+/// HTTP/2 on a connection of `pool`, which is told when more streams may be opened.
+pub(super) async fn open_h2(
+    connected: Connected,
+    slot: Arc<Slot>,
+    wear: Wear,
+    pool: Weak<Pool>,
+) -> Result<H2, ConnectError> {
+    let (least, most) = STREAM_WINDOW;
+    let a_round_trip = connected
+        .round_trip
+        .as_micros()
+        .saturating_mul(u128::from(BYTES_A_SECOND))
+        / 1_000_000;
+    let stream_window = u64::try_from(a_round_trip).unwrap_or(most).clamp(least, most);
+    let shared = Arc::new(Shared::new(wear));
+    let socket = Frames {
+        frames: DataFrames::from_server(),
+        socket: connected.socket,
+    };
+    let (sender, mut connection) = hyper::client::conn::http2::Builder::new(Executor(shared.clone()))
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_stream_window_size(u32::try_from(stream_window).unwrap_or(u32::MAX))
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_max_send_streams(UNSAID)
         .max_frame_size(64 << 10)
         .max_header_list_size(64 << 10)
         .max_send_buf_size(256 << 10)
@@ -85,21 +160,99 @@ pub(super) async fn open_h2(socket: Socket, slot: Arc<Slot>) -> Result<H2, Conne
         .handshake::<_, Upload>(TokioIo::new(socket))
         .await
         .map_err(|_| ConnectError::Handshake)?;
-    let shared = Arc::new(Shared::new());
     let seen = shared.clone();
     tokio::spawn(async move {
         std::future::poll_fn(|cx| {
             seen.nudge.register(cx.waker());
-            let outcome = std::pin::Pin::new(&mut connection).poll(cx);
+            let outcome = Pin::new(&mut connection).poll(cx);
             // The peer's SETTINGS, which hyper tells only through the connection.
-            seen.limit
-                .store(connection.current_max_send_streams(), Ordering::Relaxed);
+            let said = Some(connection.current_max_send_streams()).filter(|most| *most != UNSAID);
             seen.extended
                 .store(connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
+            if seen.settle(said)
+                && let Some(pool) = pool.upgrade()
+            {
+                pool.changed();
+            }
             outcome.map(drop)
         })
         .await;
         drop(slot);
     });
     Ok(H2 { sender, shared })
+}
+
+/// Runs hyper's tasks of one connection. The one that reads learns of the peer's SETTINGS, and hyper tells nobody: until they
+/// have come, each turn of a task has the driver look.
+#[derive(Clone)]
+struct Executor(Arc<Shared>);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executor {
+    fn execute(&self, task: F) {
+        tokio::spawn(Nudging {
+            task,
+            shared: self.0.clone(),
+        });
+    }
+}
+
+pin_project! {
+    struct Nudging<F> {
+        #[pin]
+        task: F,
+        shared: Arc<Shared>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Nudging<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let outcome = this.task.poll(cx);
+        if !this.shared.settled() {
+            this.shared.nudge.wake();
+        }
+        outcome
+    }
+}
+
+/// The socket as the h2 crate is to see it.
+#[derive(Debug)]
+struct Frames {
+    frames: DataFrames,
+    socket: Socket,
+}
+
+impl AsyncRead for Frames {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        this.frames.poll_read(Pin::new(&mut this.socket), cx, buf)
+    }
+}
+
+impl AsyncWrite for Frames {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
 }

@@ -17,8 +17,9 @@ use super::forward::{self, Length, Looped, Target};
 use super::lease::Load;
 use super::pool::{Lease, Pool, Wish};
 use super::reply;
-use super::stream::{Download, Progress, finish};
+use super::stream::{Download, finish};
 use super::upgrade::{self, Ask};
+use super::upload::Progress;
 use crate::config::OriginHttp;
 use crate::http::body::Body;
 use crate::http::handler::{Failure, Reason};
@@ -45,6 +46,12 @@ impl Local {
         }
     }
 
+    /// Another server than those tried, of which nothing speaks against it.
+    fn elsewhere(&self, tried: &[usize]) -> Option<usize> {
+        let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
+        balancer.choose_up(&self.group.servers, tried)
+    }
+
     fn choose(&self, tried: &[usize]) -> Option<(usize, &Arc<Pool>)> {
         let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = &self.group.servers;
@@ -61,6 +68,9 @@ impl Local {
         Some((at, self.pools.get(at)?))
     }
 }
+
+/// Further tries of a request that servers said they had not looked at, beside `retries`: it costs them next to nothing.
+const UNPROCESSED: u8 = 2;
 
 /// What stays the same over the tries of one request.
 struct Course<'a> {
@@ -96,38 +106,41 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
         method: head.method.clone(),
         ask,
         length,
-        progress: (length != Length::None).then(Arc::default),
+        progress: (length != Length::None).then(|| Progress::new(body)),
         own_host: !upstream.preserve_host,
     };
-    let repeatable = course.ask.is_none() && length == Length::None && forward::idempotent(&course.method);
-    let mut early = Early::begin(&exchange.peer, &mut head, repeatable).await?;
-    let mut wish = Wish {
-        fresh: false,
-        only_h1: course.ask.is_some() && upstream.http != OriginHttp::V2,
+    let idempotent = course.ask.is_none() && forward::idempotent(&course.method);
+    let mut early = Early::begin(&exchange.peer, &mut head, idempotent && length == Length::None).await?;
+    group.budget.request();
+    let mut tries = Tries {
+        wish: Wish {
+            fresh: None,
+            only_h1: course.ask.is_some() && upstream.http != OriginHttp::V2,
+        },
+        retries: upstream.retries,
+        unprocessed: UNPROCESSED,
+        made: 0,
+        tried: Vec::new(),
+        again_at: None,
     };
-    let mut retries = upstream.retries;
-    let mut attempts = 0_u8;
-    let mut tried = Vec::new();
-    let mut message = (head, body);
-    let mut again_at: Option<usize> = None;
     loop {
-        let chosen = match again_at.take() {
+        let chosen = match tries.again_at.take() {
             Some(at) => local.pools.get(at).map(|pool| (at, pool)),
-            None => local.choose(&tried),
+            None => local.choose(&tries.tried),
         };
         let Some((at, pool)) = chosen else {
             let mut failure = Failure::new(Reason::OriginUnreachable, "all servers are unhealthy");
-            failure.attempts = attempts;
+            failure.attempts = tries.made;
             return Err(failure);
         };
-        attempts = attempts.saturating_add(1);
+        tries.made = tries.made.saturating_add(1);
         let server = &pool.server;
         server.health.chosen(|| server.now());
         let load = Load::new(server);
-        let (mut failed, reused) = match pool.checkout(wish).await {
+        let (failed, reused) = match pool.checkout(tries.wish).await {
             Err(error) => {
                 let mut failed = Failed::checkout(&error);
-                failed.back = Some(message);
+                failed.back = Some(head);
                 (failed, false)
             }
             Ok(mut lease) => {
@@ -136,59 +149,158 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
                     group.metrics.reused.inc();
                 }
                 let reused = lease.reused;
-                let (head, body) = message;
-                let spare = repeatable.then(|| head.clone());
-                match course.attempt(group, server, lease, head, body).await {
+                let spare = (idempotent || lease.is_h2()).then(|| head.clone());
+                match course.attempt(group, server, lease, head).await {
                     Ok(mut response) => {
-                        response.report.attempts = attempts;
-                        let Some(mut head) = spare.filter(|_| early.is_refused(response.head.status)) else {
-                            return Ok(response);
+                        response.report.attempts = tries.made;
+                        let status = response.head.status;
+                        let Some(mut spare) = spare.filter(|_| idempotent && course.repeatable()) else {
+                            return Ok(course.settled(response));
                         };
-                        drop(response);
-                        early.wait(&exchange.peer, &mut head).await?;
+                        if early.is_refused(status) {
+                            drop(response);
+                            early.wait(&exchange.peer, &mut spare).await?;
+                        } else if !tries.elsewhere(local, at, status) {
+                            return Ok(course.settled(response));
+                        }
                         group.counts.retries.inc();
-                        message = (head, Body::Empty);
+                        head = spare;
                         continue;
                     }
                     Err(mut failed) => {
-                        if failed.back.is_none() {
-                            failed.back = spare.map(|head| (head, Body::Empty));
-                        }
+                        failed.back = failed.back.or(spare);
                         (failed, reused)
                     }
                 }
             }
         };
-        failed.failure.attempts = attempts;
-        let may = match (failed.again, failed.back.take()) {
-            (Again::Unseen, Some(back)) => Some(back),
-            (Again::Perhaps, Some(back)) if repeatable => Some(back),
-            _ => None,
+        head = tries.failed(
+            group,
+            server,
+            at,
+            failed,
+            Kind {
+                reused,
+                idempotent,
+                repeatable: course.repeatable(),
+            },
+        )?;
+        group.counts.retries.inc();
+    }
+}
+
+/// How far the tries of one request are.
+struct Tries {
+    wish: Wish,
+    retries: u8,
+    unprocessed: u8,
+    made: u8,
+    /// Servers that are not asked again if there are others.
+    tried: Vec<usize>,
+    /// The server that is asked next, whosever turn it is.
+    again_at: Option<usize>,
+}
+
+/// What a failed try was made of.
+struct Kind {
+    /// On a connection that had served before.
+    reused: bool,
+    /// A method that may be done twice.
+    idempotent: bool,
+    /// All of the content is still at hand.
+    repeatable: bool,
+}
+
+impl Tries {
+    /// After a failure: the head for another try.
+    ///
+    /// # Errors
+    /// The failure, if there is to be none.
+    fn failed(
+        &mut self,
+        group: &Group,
+        server: &Server,
+        at: usize,
+        mut failed: Failed,
+        kind: Kind,
+    ) -> Result<request::Parts, Failure> {
+        failed.failure.attempts = self.made;
+        let back = failed.back.take().filter(|_| kind.repeatable);
+        let may = match failed.again {
+            Again::Unseen | Again::Unprocessed => back,
+            Again::Older if !self.wish.only_h1 && group.upstream.http == OriginHttp::Auto => back,
+            Again::Perhaps if kind.idempotent => back,
+            Again::Older | Again::Perhaps | Again::No => None,
         };
         // An idle connection that the origin has just closed says nothing about the origin: ask it again, on a new one.
-        let stale = reused && !wish.fresh;
-        if failed.servers_fault && !(stale && failed.again != Again::No) {
+        let stale = kind.reused && self.wish.fresh.is_none();
+        let excused = failed.again == Again::Older || stale && failed.again != Again::No;
+        if failed.servers_fault && !excused {
             group.failed(server);
         }
         let Some(back) = may else {
             return Err(failed.failure);
         };
-        message = back;
+        if failed.again == Again::Older {
+            self.wish.only_h1 = true;
+            self.again_at = Some(at);
+            return Ok(back);
+        }
         if stale {
-            wish.fresh = true;
-            again_at = Some(at);
-        } else if let Some(left) = retries.checked_sub(1) {
-            retries = left;
-            wish.fresh = false;
-            tried.push(at);
+            self.wish.fresh = Some(Instant::now());
+            self.again_at = Some(at);
+            return Ok(back);
+        }
+        // Once the server may have seen it, a try is load that it would not have had.
+        let affordable = |group: &Group| failed.again != Again::Perhaps || group.budget.retry(server.now());
+        if failed.again == Again::Unprocessed && self.unprocessed > 0 {
+            self.unprocessed -= 1;
+        } else if self.retries > 0 && affordable(group) {
+            self.retries -= 1;
         } else {
             return Err(failed.failure);
         }
-        group.counts.retries.inc();
+        // A connection that refuses would refuse again.
+        self.wish.fresh = (failed.again == Again::Unprocessed).then(Instant::now);
+        self.tried.push(at);
+        Ok(back)
+    }
+
+    /// After a response with `status`: whether another server is to be asked instead.
+    fn elsewhere(&mut self, local: &Local, at: usize, status: StatusCode) -> bool {
+        let group = &local.group;
+        if self.retries == 0 || !group.upstream.retry_status.contains(&status.as_u16()) {
+            return false;
+        }
+        self.tried.push(at);
+        let Some(other) = local.elsewhere(&self.tried) else {
+            return false;
+        };
+        let now = group.servers.first().map_or(0, |server| server.now());
+        if !group.budget.retry(now) {
+            return false;
+        }
+        self.retries -= 1;
+        self.wish.fresh = None;
+        self.again_at = Some(other);
+        true
     }
 }
 
 impl Course<'_> {
+    /// Whether the content, if any, can be sent from its beginning.
+    fn repeatable(&self) -> bool {
+        self.progress.as_ref().is_none_or(|progress| progress.repeatable())
+    }
+
+    /// There will be no other try.
+    fn settled(&self, response: Response) -> Response {
+        if let Some(progress) = &self.progress {
+            progress.settle();
+        }
+        response
+    }
+
     /// One try on `lease`.
     async fn attempt(
         &self,
@@ -196,7 +308,6 @@ impl Course<'_> {
         server: &Server,
         mut lease: Lease,
         mut head: request::Parts,
-        body: Body,
     ) -> Result<Response, Failed> {
         let target = Target {
             host: forward::host(&head.headers, self.exchange, &server.host, !self.own_host),
@@ -222,7 +333,7 @@ impl Course<'_> {
         }
         let sent = Instant::now();
         let progress = self.progress.as_ref();
-        let response = attempt::send(&mut lease, head, body, progress, group.upstream.response_timeout).await?;
+        let response = attempt::send(&mut lease, head, progress, group.upstream.response_timeout).await?;
         let first_byte = sent.elapsed();
         group.metrics.first_byte.observe(first_byte.as_secs_f64());
         let (mut head, mut incoming) = response.into_parts();
@@ -247,7 +358,7 @@ impl Course<'_> {
             });
         }
         reply::clean(&mut head, &self.method).map_err(malformed)?;
-        group.succeeded(server);
+        group.answered(server, head.status);
         let body = self.content(&mut incoming, lease).await;
         let body = match body {
             Content::Ended(body) => body,
@@ -291,6 +402,10 @@ impl Course<'_> {
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each response, on the stack, and taken apart at once"
+)]
 enum Content {
     Ended(Body),
     More(Option<http_body::Frame<bytes::Bytes>>, Lease),

@@ -16,9 +16,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::balance::{Candidate, Standing};
-use super::connect::{Connector, Names};
+use super::budget::Budget;
+use super::connect::Connector;
 use super::health::{Health, Trouble};
 use super::metrics::{Metrics, State, ZoneMetrics};
+use super::names::Names;
 use crate::config::value::OriginAddress;
 use crate::config::{Mistake, Mistakes, Origin, Upstream};
 use crate::zones::{Zone, Zones};
@@ -38,10 +40,12 @@ pub struct Plan(Snapshot);
 
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// By the zone's name.
-    groups: HashMap<Arc<str>, Arc<Group>>,
-    /// In the file's order.
+    /// By the zone's name: its own servers, and those elsewhere that its worker may ask.
+    groups: HashMap<Arc<str>, Vec<Arc<Group>>>,
+    /// The zones' own, in the file's order.
     order: Vec<Arc<Group>>,
+    /// What this one took the place of: requests under way may still ask for it.
+    before: Vec<Arc<Group>>,
 }
 
 /// The servers of one zone.
@@ -53,6 +57,7 @@ pub(super) struct Group {
     pub(super) connector: Connector,
     pub(super) metrics: Metrics,
     pub(super) counts: ZoneMetrics,
+    pub(super) budget: Budget,
     gauges: [Gauge; 2],
     /// Of the files with roots and identity, so that a reload sees new ones.
     roots: [Option<(SystemTime, u64)>; 2],
@@ -71,6 +76,8 @@ pub(super) struct Server {
     pub(super) in_flight: AtomicUsize,
     pub(super) health: Health,
     pub(super) names: Names,
+    /// The address is one already, and no name.
+    pub(super) literal: bool,
     epoch: Instant,
 }
 
@@ -124,23 +131,43 @@ impl Fleet {
         let mut mistakes = Vec::new();
         let mut next = Snapshot::default();
         for zone in zones.all() {
-            let Origin::Servers(upstream) = &zone.origin else {
-                continue;
-            };
-            let known = old.groups.get(&zone.name);
-            let group = match known {
-                Some(group) if *group.upstream == **upstream && group.roots == stamp(upstream) => group.clone(),
-                known => match self.group(zone, upstream, known) {
-                    Ok(group) => group,
-                    Err(mistake) => {
-                        mistakes.push(mistake);
-                        continue;
-                    }
-                },
-            };
-            next.groups.insert(zone.name.clone(), group.clone());
-            next.order.push(group);
+            let known = old.groups.get(&zone.name).map(Vec::as_slice).unwrap_or_default();
+            let own = std::iter::once((&zone.origin, true));
+            let elsewhere = zone.elsewhere.iter().map(|(_, seen)| (&seen.origin, false));
+            let mut groups = Vec::new();
+            for (origin, own) in own.chain(elsewhere) {
+                let Origin::Servers(upstream) = origin else {
+                    continue;
+                };
+                let same = known
+                    .iter()
+                    .find(|group| *group.upstream == **upstream && group.roots == stamp(upstream));
+                let group = match same {
+                    Some(group) => group.clone(),
+                    None => match self.group(zone, upstream, known) {
+                        Ok(group) => group,
+                        Err(mistake) => {
+                            mistakes.push(mistake);
+                            continue;
+                        }
+                    },
+                };
+                if own {
+                    next.order.push(group.clone());
+                }
+                groups.push(group);
+            }
+            if !groups.is_empty() {
+                next.groups.insert(zone.name.clone(), groups);
+            }
         }
+        next.before = old
+            .groups
+            .values()
+            .flatten()
+            .filter(|group| !next.has(group))
+            .cloned()
+            .collect();
         if mistakes.is_empty() {
             Ok(Plan(next))
         } else {
@@ -155,9 +182,9 @@ impl Fleet {
         for group in &old.order {
             for server in &group.servers {
                 let kept = new
-                    .groups
-                    .get(&group.zone)
-                    .is_some_and(|g| g.servers.iter().any(|s| s.name == server.name));
+                    .order
+                    .iter()
+                    .any(|g| g.zone == group.zone && g.servers.iter().any(|s| s.name == server.name));
                 if !kept {
                     self.metrics.forget(&group.zone, &server.name);
                 }
@@ -201,16 +228,22 @@ impl Fleet {
         self.snapshot.load()
     }
 
-    /// The group of a request's zone. A request may carry a zone of before a reload or, for a moment, of after it: such a
-    /// group stands alone, without active checks.
-    pub(super) fn find(&self, zone: &Zone, upstream: &Arc<Upstream>) -> Result<Arc<Group>, Mistake> {
-        match self.snapshot.load().groups.get(&zone.name) {
-            Some(group) if Arc::ptr_eq(&group.upstream, upstream) || *group.upstream == **upstream => Ok(group.clone()),
-            known => self.group(zone, upstream, known),
-        }
+    /// The group of a request's zone, which may be that of before a reload; `None`: of before the one before that. Nothing is
+    /// made here: what connections need (roots, certificates) is read when a configuration is prepared, never by a worker.
+    pub(super) fn find(&self, zone: &Zone, upstream: &Arc<Upstream>) -> Option<Arc<Group>> {
+        let snapshot = self.snapshot.load();
+        let now = snapshot.groups.get(&zone.name).map(Vec::as_slice).unwrap_or_default();
+        let all = || {
+            now.iter()
+                .chain(&snapshot.before)
+                .filter(|group| group.zone == zone.name)
+        };
+        let same = all().find(|group| Arc::ptr_eq(&group.upstream, upstream));
+        same.or_else(|| all().find(|group| *group.upstream == **upstream))
+            .cloned()
     }
 
-    fn group(&self, zone: &Zone, upstream: &Arc<Upstream>, known: Option<&Arc<Group>>) -> Result<Arc<Group>, Mistake> {
+    fn group(&self, zone: &Zone, upstream: &Arc<Upstream>, known: &[Arc<Group>]) -> Result<Arc<Group>, Mistake> {
         let roots = stamp(upstream);
         let thresholds = upstream
             .health
@@ -220,7 +253,7 @@ impl Fleet {
             let address = configured.address.clone();
             let name = address.to_string();
             let health = Health::new(thresholds, upstream.passive);
-            let same = known.and_then(|g| g.servers.iter().find(|s| s.address == address));
+            let same = known.iter().flat_map(|g| &g.servers).find(|s| s.address == address);
             if let (Some(same), Some(_)) = (same, &upstream.health) {
                 health.inherit(&same.health);
             }
@@ -233,7 +266,8 @@ impl Fleet {
                 weight: configured.weight,
                 in_flight: AtomicUsize::new(0),
                 health,
-                names: Names::default(),
+                names: Names::new(upstream.public_only),
+                literal: address.host.parse::<std::net::IpAddr>().is_ok(),
                 epoch: self.epoch,
                 name: name.into(),
                 address,
@@ -246,6 +280,7 @@ impl Fleet {
             connector: Connector::new(upstream)?,
             metrics: self.metrics.clone(),
             counts: self.metrics.zone(&zone.name),
+            budget: Budget::new(upstream.retry_budget),
             gauges: [State::connecting, State::open].map(|state| self.metrics.connections(state)),
             roots,
         }))
@@ -261,7 +296,7 @@ impl Snapshot {
     pub(super) fn has(&self, group: &Arc<Group>) -> bool {
         self.groups
             .get(&group.zone)
-            .is_some_and(|known| Arc::ptr_eq(known, group))
+            .is_some_and(|known| known.iter().any(|known| Arc::ptr_eq(known, group)))
     }
 
     /// The groups in force.
@@ -284,6 +319,15 @@ impl Group {
         if server.health.failed(server.now()) {
             tracing::warn!(zone = %self.zone, server = %server.name, "out after failures in a row");
             self.metrics.healthy(&self.zone, &server.name, false);
+        }
+    }
+
+    /// A request to `server` got a response with `status`, which may say that it cannot serve.
+    pub(super) fn answered(&self, server: &Server, status: http::StatusCode) {
+        if self.upstream.passive_status.contains(&status.as_u16()) {
+            self.failed(server);
+        } else {
+            self.succeeded(server);
         }
     }
 

@@ -10,11 +10,15 @@ use http::Request;
 use hyper::client::conn::http2;
 use tokio::time::Instant;
 
-use super::driver::{H1, Sent};
+use super::driver::{H1, STREAMS, Sent, Wear};
 use super::fleet::Server;
+use super::names::Valid;
 use super::pool::Pool;
-use super::stream::Upload;
 use super::timer::Timer;
+use super::upload::Upload;
+
+/// A peer that has not sent its SETTINGS after so long is taken to allow what RFC 9113 section 6.5.2 recommends.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// An established HTTP/2 connection, shared by requests of one worker.
 #[derive(Debug)]
@@ -27,30 +31,67 @@ pub(super) struct H2 {
 #[derive(Debug)]
 pub(super) struct Shared {
     streams: AtomicUsize,
-    /// The peer's SETTINGS_MAX_CONCURRENT_STREAMS; 100 until it is known.
-    pub(super) limit: AtomicUsize,
+    /// Requests so far.
+    served: AtomicUsize,
+    /// The peer's SETTINGS_MAX_CONCURRENT_STREAMS; 0 until its SETTINGS have come.
+    limit: AtomicUsize,
     /// The peer takes extended CONNECT (RFC 8441 section 3).
     pub(super) extended: AtomicBool,
     /// Wakes the driver, which then looks at the peer's SETTINGS again.
     pub(super) nudge: AtomicWaker,
+    wear: Wear,
     /// When the last stream ended.
     used: Mutex<Instant>,
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(wear: Wear) -> Self {
         Self {
             streams: AtomicUsize::new(0),
-            limit: AtomicUsize::new(100),
+            served: AtomicUsize::new(0),
+            limit: AtomicUsize::new(0),
             extended: AtomicBool::new(false),
             nudge: AtomicWaker::new(),
+            wear,
             used: Mutex::new(Instant::now()),
         }
     }
 
-    /// Room for one more stream.
-    pub(super) fn room(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
+    /// Where the connection leads, and since when.
+    pub(super) fn wear(&self) -> &Wear {
+        &self.wear
+    }
+
+    /// Whether the peer's SETTINGS have come.
+    pub(super) fn settled(&self) -> bool {
+        self.limit.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes what the peer's SETTINGS say of streams, if they have come. True if that is news.
+    pub(super) fn settle(&self, streams: Option<usize>) -> bool {
+        // One that allows none for now is asked again when it has nothing under way.
+        let limit = streams.map_or(0, |streams| streams.clamp(1, STREAMS));
+        self.limit.swap(limit, Ordering::Relaxed) != limit
+    }
+
+    /// Whether others may come, though the peer has not yet said how many: its SETTINGS are on their way.
+    pub(super) fn young(&self, now: Instant) -> bool {
+        !self.settled() && now.saturating_duration_since(self.wear.opened) < SETTLE
+    }
+
+    /// Room for one more stream. Until the peer's SETTINGS have come there is one, so that no burst is refused.
+    pub(super) fn room(&self, now: Instant) -> bool {
+        let limit = match self.limit.load(Ordering::Relaxed) {
+            0 if self.young(now) => 1,
+            0 => STREAMS,
+            limit => limit,
+        };
+        self.streams.load(Ordering::Relaxed) < limit
+    }
+
+    /// Whether it takes new requests at all.
+    pub(super) fn takes(&self, now: Instant, valid: &Valid) -> bool {
+        self.wear.takes(self.served.load(Ordering::Relaxed), now, valid)
     }
 
     /// No stream for `limit`.
@@ -105,7 +146,8 @@ impl Drop for Load {
 }
 
 impl Lease {
-    pub(super) fn h1(h1: H1, pool: Arc<Pool>, reused: bool) -> Self {
+    pub(super) fn h1(mut h1: H1, pool: Arc<Pool>, reused: bool) -> Self {
+        h1.served = h1.served.saturating_add(1);
         Self {
             kind: Kind::H1(h1, pool),
             reused,
@@ -115,6 +157,7 @@ impl Lease {
 
     pub(super) fn h2(h2: &H2, pool: Arc<Pool>, reused: bool) -> Self {
         h2.shared.streams.fetch_add(1, Ordering::Relaxed);
+        h2.shared.served.fetch_add(1, Ordering::Relaxed);
         let stream = Stream {
             shared: h2.shared.clone(),
             pool,
@@ -158,7 +201,7 @@ impl Lease {
             if stream.shared.extended.load(Ordering::Relaxed) {
                 return true;
             }
-            if self.reused && pause > 1 {
+            if stream.shared.settled() {
                 break;
             }
         }

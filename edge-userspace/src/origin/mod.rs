@@ -6,6 +6,7 @@
 
 mod attempt;
 mod balance;
+mod budget;
 mod conditions;
 mod connect;
 mod driver;
@@ -17,12 +18,14 @@ mod forward;
 mod health;
 mod lease;
 mod metrics;
+mod names;
 mod pool;
 mod reply;
 mod stream;
 mod timer;
 mod tunnel;
 mod upgrade;
+mod upload;
 mod watch;
 mod websocket;
 
@@ -91,7 +94,7 @@ impl Origin {
         let group = self
             .fleet
             .find(zone, upstream)
-            .map_err(|mistake| Failure::new(Reason::OriginUnreachable, format!("{}: {}", mistake.key, mistake.what)))?;
+            .ok_or_else(|| Failure::new(Reason::OriginUnreachable, "the zone's servers are configured no more"))?;
         let same = known
             .locals
             .values()

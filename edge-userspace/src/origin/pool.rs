@@ -1,18 +1,21 @@
 //! Connections to one server, of one worker: idle HTTP/1.1 ones, newest first, and shared HTTP/2 ones. Bounded; who finds
-//! the bound reached waits in line.
+//! the bound reached waits in line. Each serves for a time and a number of requests, and only while the server's name has its
+//! address; a name with several addresses has them all used in turn.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::connect::ConnectError;
-use super::driver::{H1, open_h1, open_h2};
+use super::connect::{ConnectError, Manner};
+use super::driver::{H1, Wear, open_h1, open_h2};
 use super::fleet::{Group, Server};
 use super::lease::H2;
 use super::metrics::State as Gauge;
+use super::names::{Names, Valid};
 use crate::config::OriginHttp;
 
 pub(super) use super::lease::Lease;
@@ -31,10 +34,27 @@ pub(super) enum CheckoutError {
 /// What the caller needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wish {
-    /// Not one that has served before: the last such one proved stale.
-    pub(super) fresh: bool,
+    /// None that was opened before this: such a one has just proved stale, or refused.
+    pub(super) fresh: Option<Instant>,
     /// HTTP/1.1, for an upgrade.
     pub(super) only_h1: bool,
+}
+
+/// What one look at the clock and at the server's addresses has shown.
+struct Look {
+    now: Instant,
+    valid: Valid,
+    /// The address whose turn it is.
+    turn: Option<SocketAddr>,
+}
+
+/// How long a wait for an HTTP/2 stream lasts before connections are looked at again.
+const SETTLED: Duration = Duration::from_secs(1);
+
+impl Wish {
+    fn takes(&self, wear: &Wear) -> bool {
+        self.fresh.is_none_or(|after| wear.opened > after)
+    }
 }
 
 /// The version that the server speaks, as far as is known.
@@ -120,107 +140,152 @@ impl Pool {
     /// # Errors
     /// When none can be opened, or none became free within the connect timeout.
     pub(super) async fn checkout(&self, wish: Wish) -> Result<Lease, CheckoutError> {
+        let now = Instant::now();
+        let look = self.look(now);
         // The usual case, without a timer.
-        if let Some(lease) = self.idle(wish) {
+        if let Some(lease) = self.idle(wish, &look, look.turn) {
             return Ok(lease);
         }
         // Boxed, because its state (names, TCP, TLS) would make every request's future as large.
-        Box::pin(self.wait(wish)).await
+        Box::pin(self.wait(wish, look)).await
     }
 
-    async fn wait(&self, wish: Wish) -> Result<Lease, CheckoutError> {
+    /// What there is to know of the server's addresses. Nothing, if it was configured with one.
+    fn look(&self, now: Instant) -> Look {
+        if self.server.literal {
+            return Look {
+                now,
+                valid: Valid::any(),
+                turn: None,
+            };
+        }
+        Names::refresh(&self.server, now);
+        Look {
+            now,
+            valid: self.server.names.valid(now),
+            turn: self.server.names.turn(now),
+        }
+    }
+
+    async fn wait(&self, wish: Wish, look: Look) -> Result<Lease, CheckoutError> {
         let patience = self.group.upstream.connect_timeout;
         let deadline = Instant::now() + patience;
+        let turn = look.turn;
+        let mut look = look;
         loop {
             let speaks = if wish.only_h1 { Speaks::H1 } else { self.lock().speaks };
             if speaks == Speaks::H1 {
-                return self.queue(wish, deadline).await;
+                return self.queue(wish, &look, deadline).await;
             }
             // Registered before the look, so that a change between look and wait is not missed.
             let mut again = std::pin::pin!(self.again.notified());
             again.as_mut().enable();
-            if let Some(lease) = self.idle(wish) {
+            if let Some(lease) = self.idle(wish, &look, turn) {
                 return Ok(lease);
             }
             let slot = {
                 let mut state = self.lock();
-                let free = !state.connecting && state.open < self.group.upstream.connections;
+                let free = !state.connecting
+                    && state.open < self.group.upstream.connections
+                    && !state
+                        .h2
+                        .iter()
+                        .any(|h2| h2.shared.young(look.now) && wish.takes(h2.shared.wear()));
                 if free {
                     state.connecting = true;
                 }
                 free.then(|| self.slot(&mut state))
             };
-            match slot {
-                Some(slot) => {
-                    let _done = Connecting(self);
-                    return self.open(slot, wish).await;
-                }
-                None => {
-                    if tokio::time::timeout_at(deadline, again).await.is_err() {
-                        return Err(CheckoutError::Busy);
-                    }
-                }
+            if let Some(slot) = slot {
+                let _done = Connecting(self);
+                return self.open(slot, wish, turn).await;
+            }
+            // Another address serves as well as waiting.
+            if turn.is_some()
+                && let Some(lease) = self.idle(wish, &look, None)
+            {
+                return Ok(lease);
+            }
+            // Looked again now and then, because a connection also grows older.
+            let until = deadline.min(look.now + SETTLED);
+            let _ = tokio::time::timeout_at(until, again).await;
+            look = self.look(Instant::now());
+            if look.now >= deadline {
+                return Err(CheckoutError::Busy);
             }
         }
     }
 
-    /// What is at hand: a stream of an HTTP/2 connection, or the newest idle HTTP/1.1 connection.
-    fn idle(&self, wish: Wish) -> Option<Lease> {
+    /// What is at hand: a stream of an HTTP/2 connection, or the newest idle HTTP/1.1 connection; with `turn`, to that
+    /// address.
+    fn idle(&self, wish: Wish, look: &Look, turn: Option<SocketAddr>) -> Option<Lease> {
         let mut dead = Vec::new();
+        let mut worn = Vec::new();
         let mut state = self.lock();
         if !wish.only_h1 && !state.h2.is_empty() {
-            state.h2.retain(|h2| !h2.sender.is_closed());
-            if !wish.fresh
-                && let Some(h2) = state.h2.iter().find(|h2| h2.shared.room())
-            {
-                let lease = Lease::h2(h2, self.this.upgrade()?, true);
-                return Some(lease);
+            worn.extend(state.h2.extract_if(.., |h2| {
+                h2.sender.is_closed() || !h2.shared.takes(look.now, &look.valid)
+            }));
+            let fits = |h2: &&H2| {
+                let wear = h2.shared.wear();
+                wish.takes(wear) && turn.is_none_or(|turn| turn == wear.peer) && h2.shared.room(look.now)
+            };
+            if let Some(h2) = state.h2.iter().find(fits) {
+                return Some(Lease::h2(h2, self.this.upgrade()?, true));
             }
         }
-        if wish.fresh {
-            // They are probably as stale as the one that proved so, and hold the slots that a new one needs.
-            dead.append(&mut state.idle);
-        } else if !state.idle.is_empty() {
-            let now = Instant::now();
-            while let Some(h1) = state.idle.pop() {
-                if h1.usable(now, self.group.upstream.idle_timeout) {
-                    drop(state);
-                    return Some(Lease::h1(h1, self.this.upgrade()?, true));
-                }
-                dead.push(h1);
+        let limit = self.group.upstream.idle_timeout;
+        let mut at = state.idle.len();
+        while let Some(before) = at.checked_sub(1) {
+            at = before;
+            let h1 = state.idle.get(at)?;
+            // Those too old for the wish are probably as stale as the one that proved so, and hold the slots that a new one
+            // needs.
+            if !wish.takes(&h1.wear) || !h1.usable(look.now, limit, &look.valid) {
+                dead.push(state.idle.remove(at));
+            } else if turn.is_none_or(|turn| turn == h1.wear.peer) {
+                let h1 = state.idle.remove(at);
+                drop(state);
+                return Some(Lease::h1(h1, self.this.upgrade()?, true));
             }
         }
         drop(state);
-        drop(dead);
+        drop((dead, worn));
         None
     }
 
     /// Opens an HTTP/1.1 connection, or waits in line for one.
-    async fn queue(&self, wish: Wish, deadline: Instant) -> Result<Lease, CheckoutError> {
-        let granted = {
+    async fn queue(&self, wish: Wish, look: &Look, deadline: Instant) -> Result<Lease, CheckoutError> {
+        let slot = {
             let mut state = self.lock();
-            if state.open < self.group.upstream.connections {
-                Ok(self.slot(&mut state))
-            } else if state.waiting.len() >= self.group.upstream.connections {
+            (state.open < self.group.upstream.connections).then(|| self.slot(&mut state))
+        };
+        if let Some(slot) = slot {
+            return self.open(slot, wish, look.turn).await;
+        }
+        // Another address serves as well as waiting.
+        if look.turn.is_some()
+            && let Some(lease) = self.idle(wish, look, None)
+        {
+            return Ok(lease);
+        }
+        let receiver = {
+            let mut state = self.lock();
+            if state.waiting.len() >= self.group.upstream.connections {
                 return Err(CheckoutError::Busy);
-            } else {
-                let (sender, receiver) = oneshot::channel();
-                state.waiting.push_back(sender);
-                Err(receiver)
             }
+            let (sender, receiver) = oneshot::channel();
+            state.waiting.push_back(sender);
+            receiver
         };
-        let slot = match granted {
-            Ok(slot) => slot,
-            Err(receiver) => match tokio::time::timeout_at(deadline, receiver).await {
-                Ok(Ok(Grant::Slot(slot))) => slot,
-                Ok(Ok(Grant::Connection(h1))) => {
-                    let pool = self.this.upgrade().ok_or(CheckoutError::Busy)?;
-                    return Ok(Lease::h1(h1, pool, true));
-                }
-                Ok(Err(_)) | Err(_) => return Err(CheckoutError::Busy),
-            },
-        };
-        self.open(slot, wish).await
+        match tokio::time::timeout_at(deadline, receiver).await {
+            Ok(Ok(Grant::Slot(slot))) => self.open(slot, wish, look.turn).await,
+            Ok(Ok(Grant::Connection(h1))) => {
+                let pool = self.this.upgrade().ok_or(CheckoutError::Busy)?;
+                Ok(Lease::h1(h1, pool, true))
+            }
+            Ok(Err(_)) | Err(_) => Err(CheckoutError::Busy),
+        }
     }
 
     fn slot(&self, state: &mut State) -> Slot {
@@ -234,32 +299,37 @@ impl Pool {
         Slot(self.this.clone(), gauge)
     }
 
-    async fn open(&self, slot: Slot, wish: Wish) -> Result<Lease, CheckoutError> {
-        let only_h1 = wish.only_h1 && self.server.address.tls;
+    async fn open(&self, slot: Slot, wish: Wish, turn: Option<SocketAddr>) -> Result<Lease, CheckoutError> {
+        let manner = Manner {
+            only_h1: wish.only_h1 && self.server.address.tls,
+            first: turn,
+        };
         let connecting = self.group.gauge(Gauge::connecting);
         connecting.inc();
         let connected = {
             let _guard = Decrement(connecting);
             self.group
                 .connector
-                .connect(&self.server.address, &self.server.names, only_h1)
+                .connect(&self.server.address, &self.server.names, manner)
                 .await?
         };
         let pool = self.this.upgrade().ok_or(CheckoutError::Busy)?;
         self.group.metrics.opened.inc();
         let slot = Arc::new(slot);
+        let upstream = &self.group.upstream;
+        let wear = Wear::new(connected.peer, upstream.connection_age, upstream.connection_requests);
         let h2 = connected.h2 && !wish.only_h1;
         if !wish.only_h1 {
             self.lock().speaks = if h2 { Speaks::H2 } else { Speaks::H1 };
         }
         if h2 {
-            let h2 = open_h2(connected.socket, slot).await?;
+            let h2 = open_h2(connected, slot, wear, self.this.clone()).await?;
             let lease = Lease::h2(&h2, pool, false);
             self.lock().h2.push(h2);
             self.sweep_later();
             Ok(lease)
         } else {
-            let h1 = open_h1(connected.socket, slot).await?;
+            let h1 = open_h1(connected.socket, slot, wear).await?;
             Ok(Lease::h1(h1, pool, false))
         }
     }
@@ -267,6 +337,10 @@ impl Pool {
     /// Takes back a connection that may serve again.
     pub(super) fn checkin(&self, mut h1: H1) {
         h1.since = Instant::now();
+        let look = self.look(h1.since);
+        if !h1.wear.takes(h1.served, look.now, &look.valid) {
+            return;
+        }
         loop {
             let mut state = self.lock();
             let Some(first) = state.waiting.pop_front() else {
@@ -316,6 +390,11 @@ impl Pool {
         self.again.notify_one();
     }
 
+    /// A peer has said how many streams it takes.
+    pub(super) fn changed(&self) {
+        self.again.notify_waiters();
+    }
+
     /// Closes idle connections in time, also when no request comes any more. One task while there is anything to close.
     fn sweep_later(&self) {
         if std::mem::replace(&mut self.lock().sweeping, true) {
@@ -335,15 +414,18 @@ impl Pool {
     }
 
     fn sweep(&self, limit: Duration) -> bool {
-        let now = Instant::now();
+        let look = self.look(Instant::now());
         let mut state = self.lock();
-        let (idle, old): (Vec<_>, Vec<_>) = state.idle.drain(..).partition(|h1| h1.usable(now, limit));
-        state.idle = idle;
-        let (h2, old_h2): (Vec<_>, Vec<_>) = state
+        let old: Vec<_> = state
+            .idle
+            .extract_if(.., |h1| !h1.usable(look.now, limit, &look.valid))
+            .collect();
+        let old_h2: Vec<_> = state
             .h2
-            .drain(..)
-            .partition(|h2| !h2.sender.is_closed() && !h2.shared.idle_for(now, limit));
-        state.h2 = h2;
+            .extract_if(.., |h2| {
+                h2.sender.is_closed() || h2.shared.idle_for(look.now, limit) || !h2.shared.takes(look.now, &look.valid)
+            })
+            .collect();
         state.sweeping = !(state.idle.is_empty() && state.h2.is_empty());
         let more = state.sweeping;
         drop(state);

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::AbortHandle;
 
+use super::connect::Manner;
 use super::fleet::{Fleet, Group, Server};
 use super::health::Trouble;
 use crate::base::id::RequestId;
@@ -75,7 +76,7 @@ async fn course(group: Arc<Group>, server: Arc<Server>, check: Health) {
 }
 
 /// 90 to 110 %, so that checks of many servers and nodes do not fall into step.
-fn jittered(interval: Duration) -> Duration {
+pub(super) fn jittered(interval: Duration) -> Duration {
     let [.., low] = RequestId::next().hex();
     interval.mul_f64(0.9 + 0.2 * f64::from(low & 15) / 15.0)
 }
@@ -83,7 +84,7 @@ fn jittered(interval: Duration) -> Duration {
 async fn ask(group: &Group, server: &Server, check: &Health) -> Result<(), Trouble> {
     let connected = group
         .connector
-        .connect(&server.address, &server.names, false)
+        .connect(&server.address, &server.names, Manner::default())
         .await
         .map_err(|e| e.trouble())?;
     let host = check.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
@@ -111,7 +112,12 @@ async fn ask(group: &Group, server: &Server, check: &Health) -> Result<(), Troub
         .await
     } else {
         let mut builder = hyper::client::conn::http1::Builder::new();
-        let (mut sender, connection) = builder.max_buf_size(MOST_CONTENT).handshake(io).await.map_err(broken)?;
+        let (mut sender, connection) = builder
+            .max_buf_size(MOST_CONTENT)
+            .allow_spaces_after_header_name_in_responses(true)
+            .handshake(io)
+            .await
+            .map_err(broken)?;
         driven(connection, async {
             answer(sender.send_request(request).await, check).await
         })

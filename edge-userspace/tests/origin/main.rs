@@ -7,5 +7,6 @@ mod bodies;
 mod files;
 mod pooling;
 mod secure;
+mod sharing;
 mod trouble;
 mod upgrades;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use edge::http::handler::Reason;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::bed::{Bed, Server, full, zones};
 
@@ -22,19 +22,25 @@ async fn server(name: &str, alpn: &[&[u8]]) -> (Server, String) {
         .unwrap()
         .signed_by(&key, &issuer)
         .unwrap();
+    (with(leaf.der().clone(), &key, alpn).await, ca_certificate.pem())
+}
+
+fn acceptor(certificate: CertificateDer<'static>, key: &rcgen::KeyPair, alpn: &[&[u8]]) -> tokio_rustls::TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
+        .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let server = Server::raw(move |socket| {
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
+/// An origin that shows `certificate`.
+async fn with(certificate: CertificateDer<'static>, key: &rcgen::KeyPair, alpn: &[&[u8]]) -> Server {
+    let acceptor = acceptor(certificate, key, alpn);
+    Server::raw(move |socket| {
         let acceptor = acceptor.clone();
         async move {
             let Ok(tls) = acceptor.accept(socket).await else { return };
@@ -54,8 +60,25 @@ async fn server(name: &str, alpn: &[&[u8]]) -> (Server, String) {
             }
         }
     })
-    .await;
-    (server, ca_certificate.pem())
+    .await
+}
+
+/// The certificate that most guides make, which is an authority's by its own account, would be refused however it is trusted.
+#[tokio::test]
+async fn a_certificate_that_is_trusted_itself() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let own = params.self_signed(&key).unwrap();
+    let server = with(own.der().clone(), &key, &[]).await;
+    assert_eq!(bed(&server, &own.pem(), "").bed.text("/").await.0, 200);
+    // It is trusted for its name alone, and nobody else's is by it.
+    let tls = bed(&server, &own.pem(), "server_name = \"other.example\"");
+    assert!(tls.bed.get("/").await.unwrap_err().detail.contains("another name"));
+    let (stranger, ca) = self::server("localhost", &[]).await;
+    assert!(bed(&stranger, &own.pem(), "").bed.get("/").await.is_err());
+    let failure = bed(&server, &ca, "").bed.get("/").await.unwrap_err();
+    assert!(failure.detail.contains("CA:TRUE"), "{failure}");
 }
 
 struct Tls {
@@ -139,5 +162,45 @@ async fn roots_that_cannot_be_read() {
     let missing = zones("servers = [{ address = \"https://localhost:1\" }]\nca = \"/nonexistent/ca.pem\"");
     let mistakes = tls.bed.fleet.plan(&missing).unwrap_err();
     assert!(mistakes.to_string().contains("/nonexistent/ca.pem"), "{mistakes}");
+    // Those of servers that a worker may ask are read then as well, and not when it first asks.
+    let elsewhere = zones(
+        "servers = [{ address = \"http://localhost:1\" }]\n[zone.worker]\n\
+         origins = [{ address = \"https://api.example\", ca = \"/nonexistent/api.pem\" }]",
+    );
+    let mistakes = tls.bed.fleet.plan(&elsewhere).unwrap_err();
+    assert!(mistakes.to_string().contains("/nonexistent/api.pem"), "{mistakes}");
     assert_eq!(tls.bed.text("/").await.0, 200);
+}
+
+/// A server that takes some requests over HTTP/1.1 alone (client certificates by path, for one) would fail them for good.
+#[tokio::test]
+async fn http_1_1_required() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let acceptor = acceptor(own.der().clone(), &key, &[b"h2", b"http/1.1"]);
+    let server = Server::raw(move |socket| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(tls) = acceptor.accept(socket).await else { return };
+            if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
+                let service = service_fn(|_| async { Ok::<_, Infallible>(http::Response::new(full("older"))) });
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(tls), service)
+                    .await;
+                return;
+            }
+            let mut connection = h2::server::handshake(tls).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                respond.send_reset(h2::Reason::HTTP_1_1_REQUIRED);
+            }
+        }
+    })
+    .await;
+    let auto = bed(&server, &own.pem(), "http = \"auto\"\nretries = 0");
+    assert_eq!(auto.bed.text("/").await, (200, "older".into()));
+    let two = bed(&server, &own.pem(), "http = \"2\"");
+    assert_eq!(two.bed.get("/").await.unwrap_err().reason, Reason::OriginMalformed);
 }

@@ -68,7 +68,6 @@ async fn garbage() {
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
         "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length : 5\r\n\r\nhello",
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
         "HTTP/1.1 600 What\r\ncontent-length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\n\0: x\r\n\r\n",
@@ -80,6 +79,60 @@ async fn garbage() {
         assert_eq!(failure.reason, Reason::OriginMalformed, "{:.60}: {failure}", answer);
         assert!(!failure.detail.contains("OpenSSH"));
     }
+}
+
+/// White space in front of a colon is the proxy's to take away (RFC 9112 section 5.1): such servers are there, and worked.
+#[tokio::test]
+async fn space_before_the_colon() {
+    let answer = "HTTP/1.1 200 OK\r\nX-Foo : bar\r\nX-Bar\t: foo\r\nContent-Length : 2\r\n\r\nhi";
+    let server = Server::says(answer).await;
+    let response = Bed::one(server.address, "").get("/").await.unwrap();
+    assert_eq!(
+        (&response.head.headers["x-foo"], &response.head.headers["x-bar"]),
+        (&"bar".parse().unwrap(), &"foo".parse().unwrap())
+    );
+    assert_eq!(text(response).await, (200, "hi".into()));
+}
+
+/// A server that cannot serve would go on getting its share, and its clients the error, beside one that can.
+#[tokio::test]
+async fn unavailable_servers() {
+    let says = |status: u16, text: &'static str| {
+        move |_| async move { http::Response::builder().status(status).body(full(text)).unwrap() }
+    };
+    let asked = Arc::new(AtomicUsize::new(0));
+    let seen = asked.clone();
+    let bad = Server::h1(move |request| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        says(503, "busy")(request)
+    })
+    .await;
+    let good = Server::h1(says(200, "good")).await;
+    let bed = two(bad.address, good.address, "[zone.origin.passive]\nfailures = 3");
+    for _ in 0..20 {
+        assert_eq!(bed.text("/").await.1, "good");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 3, "then it is left alone");
+    assert!(!bed.fleet.status()[0].servers[0].healthy);
+    // What may not be done twice gets the answer there was; so does everything where the zone wants it so.
+    let passive = "[zone.origin.passive]\nfailures = 0";
+    let bed = two(bad.address, good.address, passive);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(text(bed.ask(post("/", "x")).await.unwrap()).await.0);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [200, 200, 503, 503]);
+    let bed = two(bad.address, good.address, &format!("retry_status = []\n{passive}"));
+    let statuses = [bed.text("/").await.0, bed.text("/").await.0];
+    assert!(statuses.contains(&503) && statuses.contains(&200), "{statuses:?}");
+    // A share of the requests, and no more.
+    let bed = two(bad.address, good.address, &format!("retry_budget = 0\n{passive}"));
+    let mut failed = 0;
+    for _ in 0..400 {
+        failed += usize::from(bed.text("/").await.0 == 503);
+    }
+    assert!((60..=100).contains(&failed), "{failed}");
 }
 
 /// A response cut short must not look whole, to the client or to a cache.

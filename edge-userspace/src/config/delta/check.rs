@@ -103,6 +103,13 @@ impl Checker<'_> {
             self.mistake(name.span(), what, "write a host name or an address");
         }
         let failures = *raw.passive.failures.get_ref();
+        // A far end answers so for the origins behind it as well: that counts only if the file says it does.
+        let status = &raw.passive.status;
+        let passive_status = if status.span().is_empty() {
+            Vec::new()
+        } else {
+            status.get_ref().clone()
+        };
         FarEnd {
             name: name.as_str().into(),
             keep_no_store: raw.keep_no_store,
@@ -125,10 +132,15 @@ impl Checker<'_> {
                 idle_timeout: Duration::from_secs(300),
                 idle_connections: 64,
                 connections: 1_024,
+                connection_age: Some(Duration::from_secs(3_600)),
+                connection_requests: None,
                 retries: 1,
+                retry_status: Vec::new(),
+                retry_budget: 20,
                 public_only: false,
                 upgrades: true,
                 passive: (failures > 0).then_some((failures, raw.passive.cooldown.0)),
+                passive_status,
                 health: None,
             }),
         }
