@@ -3,6 +3,8 @@
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
+use crate::base::pem::outline;
+
 /// How the bytes inside are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -29,6 +31,7 @@ pub(super) enum PemError {
 
 /// The one private key in `text`. Other blocks (certificates, EC parameters) are passed over.
 pub(super) fn private_key(text: &[u8]) -> Result<(Form, Zeroizing<Vec<u8>>), PemError> {
+    outline(text).map_err(|_| PemError::Damaged)?;
     let mut found = None;
     let mut lines = text.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
     while let Some(line) = lines.next() {

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use zeroize::Zeroizing;
 
 use super::access::{Access, Client};
 use super::wire;
+use crate::base::pem;
 use crate::config::keyserver::Config;
 use crate::config::{Mistake, Mistakes, Place};
 
@@ -82,18 +83,15 @@ impl Rules {
 }
 
 /// Reads one of the files that the configuration names.
-fn read<T: PemObject>(path: &Path, place: &Place, what: &str) -> Result<Vec<T>, Mistake> {
+fn read<T>(path: &Path, place: &Place, parse: impl Fn(&[u8]) -> Result<T, pem::Unread>) -> Result<T, Mistake> {
     let shown = path.display();
-    let items = T::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<T>, _>>)
-        .map_err(|error| place.mistake(format!("{shown}: {error}"), format!("write the {what} there as PEM")))?;
-    if items.is_empty() {
-        return Err(place.mistake(
-            format!("{shown} holds no {what}"),
-            format!("write the {what} there as PEM"),
-        ));
-    }
-    Ok(items)
+    let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+        place.mistake(
+            format!("{shown}: {error}"),
+            "name a PEM file that the key server's user may read",
+        )
+    })?;
+    parse(&bytes).map_err(|unread| place.mistake(format!("{shown}: {unread}"), unread.mend()))
 }
 
 type Transport = (Arc<ServerConfig>, Arc<dyn ClientCertVerifier>);
@@ -103,7 +101,7 @@ fn transport(config: &Config) -> Result<Transport, Vec<Mistake>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let (ca, ca_place) = &config.server.client_ca;
     let mut roots = RootCertStore::empty();
-    for certificate in read::<CertificateDer<'static>>(ca, ca_place, "certificate").map_err(one)? {
+    for certificate in read(ca, ca_place, pem::certificates).map_err(one)? {
         roots.add(certificate).map_err(|error| {
             let what = format!("{}: {error}", ca.display());
             one(ca_place.mistake(what, "write certificates of authorities there"))
@@ -111,7 +109,7 @@ fn transport(config: &Config) -> Result<Transport, Vec<Mistake>> {
     }
     let mut revoked = Vec::new();
     for (path, place) in &config.server.revoked {
-        revoked.extend(read::<CertificateRevocationListDer<'static>>(path, place, "revocation list").map_err(one)?);
+        revoked.extend(read(path, place, pem::revocations).map_err(one)?);
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
         .with_crls(revoked)
@@ -120,14 +118,8 @@ fn transport(config: &Config) -> Result<Transport, Vec<Mistake>> {
         .map_err(|error| one(ca_place.mistake(error.to_string(), "name an authority, and lists that it signed")))?;
 
     let certificate = &config.server.certificate;
-    let chain =
-        read::<CertificateDer<'static>>(&certificate.chain, &certificate.chain_place, "certificate").map_err(one)?;
-    let key = PrivateKeyDer::from_pem_file(&certificate.key).map_err(|error| {
-        let what = format!("{}: {error}", certificate.key.display());
-        one(certificate
-            .key_place
-            .mistake(what, "write the certificate's private key there as PEM"))
-    })?;
+    let chain = read(&certificate.chain, &certificate.chain_place, pem::certificates).map_err(one)?;
+    let key = read(&certificate.key, &certificate.key_place, pem::private_key).map_err(one)?;
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| one(certificate.chain_place.mistake(error.to_string(), String::new())))?
