@@ -1,5 +1,6 @@
 //! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and completions from [`command`].
 
+mod quick;
 mod worker;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::base::clock::UnixTime;
 use crate::config::far::FarConfig;
 use crate::config::value::AdminAddress;
 use crate::config::{self, Config, LockdownMode, value};
+use crate::node::Run;
 use crate::{dataplane, gate, node};
 
 /// An edge node: XDP in front, TLS and HTTP behind.
@@ -28,6 +30,10 @@ struct Edge {
 enum Command {
     /// Run the node until SIGTERM (drains) or SIGINT; SIGHUP reloads zones, certificates, lists and limits.
     Run(Run),
+    /// Serve a folder on this machine, by HTTP and HTTPS, without a configuration: to try things.
+    Serve(quick::Serve),
+    /// Serve what another server answers, on this machine, without a configuration: to try things.
+    Proxy(quick::Proxy),
     /// Run beside origins, and answer the near ends of edges by what changed: until SIGTERM (drains) or SIGINT; SIGHUP reloads.
     FarEnd(FarEnd),
     /// Check a configuration without starting: files and certificates are read, nothing is bound or attached.
@@ -70,48 +76,6 @@ enum Generated {
     Completions,
     /// Manual pages, one after the other, in roff.
     Man,
-}
-
-/// Arguments of `edge run`; what they name wins over the file.
-#[derive(Clone, Debug, Args)]
-pub struct Run {
-    /// The configuration file.
-    #[arg(long, short, default_value = "/etc/edge/edge.toml")]
-    pub config: PathBuf,
-    /// Attach to this interface instead of those in the file; may be repeated.
-    #[arg(long, short)]
-    pub interface: Vec<String>,
-    /// How to attach XDP instead of what the file says.
-    #[arg(long, value_enum)]
-    pub xdp: Option<Xdp>,
-    /// Short for `--xdp off`.
-    #[arg(long, conflicts_with = "xdp")]
-    pub no_xdp: bool,
-    /// How log lines look instead of what the file says.
-    #[arg(long, value_enum)]
-    pub log_format: Option<LogFormat>,
-}
-
-/// `--xdp`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Xdp {
-    /// Native, falling back to generic with a warning.
-    Auto,
-    /// In the driver, or not at all.
-    Native,
-    /// In the network stack: slower, on any interface.
-    Generic,
-    /// Without XDP.
-    Off,
-}
-
-/// `--log-format`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for eyes.
-    Human,
-    /// One JSON object a line.
-    Json,
 }
 
 #[derive(Debug, Args)]
@@ -280,6 +244,8 @@ pub fn main() -> ExitCode {
     let edge = Edge::parse();
     let done = match edge.command {
         Command::Run(run) => node::run(&run),
+        Command::Serve(serve) => quick::serve(&serve),
+        Command::Proxy(proxy) => quick::proxy(&proxy),
         Command::FarEnd(end) => far_end(end),
         Command::Check(check) => self::check(&check),
         Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
@@ -323,12 +289,11 @@ fn check(check: &Check) -> anyhow::Result<()> {
         return Ok(());
     }
     let config = Config::read(&check.config)?;
-    node::check(&config)?;
-    print(&format!(
-        "{}: {} zones, sound\n",
-        check.config.display(),
-        config.zones.len()
-    ));
+    let zones = config.zones.len();
+    for warning in node::check(config)? {
+        eprintln!("warning: {warning}");
+    }
+    print(&format!("{}: {zones} zones, sound\n", check.config.display()));
     Ok(())
 }
 

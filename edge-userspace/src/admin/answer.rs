@@ -39,7 +39,16 @@ pub(super) fn answer(
     match path {
         "/metrics" if read => with_type(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(registry)),
         "/healthz" if read => text(StatusCode::OK, "alive\n"),
-        "/readyz" if read && control.ready() => text(StatusCode::OK, "ready\n"),
+        "/readyz" if read && control.ready() => {
+            let notes = control.notes();
+            text(
+                StatusCode::OK,
+                format!(
+                    "ready\n{}",
+                    notes.iter().map(|note| format!("{note}\n")).collect::<String>()
+                ),
+            )
+        }
         "/readyz" if read => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         "/status" if read => json(StatusCode::OK, &control.status()),
         "/deny" if read => match control.denied() {

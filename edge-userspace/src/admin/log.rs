@@ -71,6 +71,20 @@ fn targets(config: &config::Log) -> Targets {
         .unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
 }
 
+#[cfg(test)]
+impl Logs {
+    /// Logs of nobody, for nodes that tests make beside each other.
+    pub(crate) fn detached(config: &config::Log) -> Self {
+        let (writer, guard) = NonBlockingBuilder::default().finish(std::io::sink());
+        let (_, level) = reload::Layer::new(targets(config));
+        Self {
+            level,
+            dropped: writer.error_counter(),
+            _writer: guard,
+        }
+    }
+}
+
 impl Logs {
     /// Applies a new level; the format stays as it was at start.
     pub fn apply(&self, config: &config::Log) {

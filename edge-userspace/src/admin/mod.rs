@@ -32,6 +32,11 @@ pub trait Control: Send + Sync + 'static {
     /// Whether requests are answered, for `/readyz`.
     fn ready(&self) -> bool;
 
+    /// What does not work although the node is ready, a line each, for `/readyz`: zones that could not be prepared.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The networks whose attempts are dropped.
     ///
     /// # Errors

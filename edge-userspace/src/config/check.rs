@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
 
 use super::delta::FarEnd;
-use super::mistake::{Mistake, Mistakes, Place, Source};
+use super::mistake::{Faults, Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
 use super::{
     Admin, Certificate, Clients, Config, Dataplane, Health, Key, KeyServer, Limits, Log, Origin, OriginServer, Quic,
-    Server, Tls, TlsVersion, Upstream, XdpMode, Zone,
+    Server, Tls, TlsVersion, Upstream, Written, XdpMode, Zone,
 };
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
@@ -27,6 +27,7 @@ pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
 pub(super) struct Checker<'a> {
     source: &'a Source<'a>,
     mistakes: Vec<Mistake>,
+    faults: Faults,
 }
 
 pub(super) fn networks(list: &[super::value::Network]) -> Vec<ipnet::IpNet> {
@@ -51,7 +52,13 @@ impl<'a> Checker<'a> {
         Self {
             source,
             mistakes: Vec::new(),
+            faults: Faults::default(),
         }
+    }
+
+    /// What was found wrong with files that single zones name.
+    pub(super) fn faults(&mut self) -> Faults {
+        std::mem::take(&mut self.faults)
     }
 
     /// What was checked, if nothing was wrong.
@@ -80,7 +87,7 @@ impl<'a> Checker<'a> {
         n
     }
 
-    pub(super) fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Spanned<PathBuf>) -> PathBuf {
         self.source.path(path)
     }
 
@@ -146,12 +153,37 @@ impl<'a> Checker<'a> {
             coding,
             isolate,
             key_servers,
+            warnings: self.warnings(&raw, &zones),
+            lists_place: self.place(raw.dataplane.deny.span()),
             zones,
+            faults: self.faults(),
         }
     }
 
+    /// What is sound, and will surprise.
+    fn warnings(&self, raw: &Raw, zones: &[Zone]) -> Vec<Mistake> {
+        if !raw.server.https.get_ref().is_empty() || !raw.server.plain.get_ref().is_empty() {
+            return Vec::new();
+        }
+        let unreachable = zones
+            .iter()
+            .filter(|zone| zone.worker.is_some() || !zone.routes.is_empty());
+        let warning = |zone: &Zone| {
+            zone.place.mistake(
+                format!(
+                    "nobody reaches the worker and the routes of zone \"{}\": without server.https, requests are only \
+                     redirected to https",
+                    zone.name
+                ),
+                "write [server] https, and the zone's certificate",
+            )
+        };
+        unreachable.map(warning).collect()
+    }
+
     fn server(&mut self, raw: &raw::Server) -> Server {
-        if raw.https.get_ref().is_empty() && raw.http.get_ref().is_empty() {
+        let lists = [&raw.https, &raw.http, &raw.plain];
+        if lists.iter().all(|list| list.get_ref().is_empty()) {
             self.mistake(
                 raw.https.span(),
                 "no listener",
@@ -159,7 +191,14 @@ impl<'a> Checker<'a> {
             );
         }
         let mut seen = std::collections::HashSet::new();
-        for list in [&raw.https, &raw.http] {
+        if let Some(address) = raw.plain.get_ref().iter().find(|address| !address.ip().is_loopback()) {
+            self.mistake(
+                raw.plain.span(),
+                format!("other hosts can reach {address}, and what is served there is not encrypted"),
+                "write an address of loopback, or a TLS address in `https`",
+            );
+        }
+        for list in lists {
             for address in list.get_ref() {
                 if address.port() == 0 {
                     self.mistake(
@@ -175,11 +214,13 @@ impl<'a> Checker<'a> {
         Server {
             https: raw.https.get_ref().clone(),
             http: raw.http.get_ref().clone(),
+            plain: raw.plain.get_ref().clone(),
             http3: raw.http3,
             redirect_port: raw.redirect_port,
             workers: self.workers(&raw.workers),
             proxy_protocol_from: networks(&raw.proxy_protocol_from),
             drain: raw.drain.0,
+            zones_fail: raw.zones_fail,
         }
     }
 
@@ -216,7 +257,7 @@ impl<'a> Checker<'a> {
             tcp_ports,
             udp_ports,
             allow: networks(&raw.allow),
-            deny: networks(&raw.deny),
+            deny: networks(raw.deny.get_ref()),
             deny_entries: self.bounded(&raw.deny_entries, 16, 16 << 20),
             penalty_entries: self.bounded(&raw.penalty_entries, 1024, 16 << 20),
             event_sample: raw.event_sample,
@@ -369,8 +410,11 @@ impl<'a> Checker<'a> {
                 }
                 default = Some(name.clone());
             }
+            let shared: Arc<str> = name.as_str().into();
             zones.push(Zone {
-                name: name.as_str().into(),
+                name: shared.clone(),
+                place: self.place(zone.name.span()),
+                written: Written(Some(Arc::new(zone.clone()))),
                 hosts: zone.hosts.get_ref().iter().map(|h| h.get_ref().clone()).collect(),
                 default: is_default,
                 certificate: self.certificate(zone, server, key_servers),
@@ -411,18 +455,18 @@ impl<'a> Checker<'a> {
                     coding.map(Arc::new)
                 },
                 worker: zone.worker.as_ref().map(|worker| {
-                    let (worker, mistakes) = super::isolate::check::worker(worker, self.source);
-                    self.mistakes.extend(mistakes);
+                    let (worker, found) = super::isolate::check::worker(worker, self.source);
+                    self.take(&shared, found);
                     Arc::new(worker)
                 }),
                 routes: {
                     let (worker, origin) = (zone.worker.is_some(), zone.origin.is_some());
-                    let (routes, mistakes) = super::isolate::check::routes(&zone.route, worker, origin, self.source);
-                    self.mistakes.extend(mistakes);
+                    let (routes, found) = super::isolate::check::routes(&zone.route, worker, origin, self.source);
+                    self.take(&shared, found);
                     routes
                 },
                 origin: match &zone.origin {
-                    Some(origin) => self.origin(origin),
+                    Some(origin) => self.origin(&shared, origin),
                     None => {
                         if zone.worker.is_none() && zone.route.is_empty() {
                             let mend = "write [zone.origin] or [zone.worker]";
@@ -435,6 +479,13 @@ impl<'a> Checker<'a> {
         }
         self.asked_zones(raw, &names);
         zones
+    }
+
+    fn take(&mut self, zone: &Arc<str>, found: super::isolate::check::Found) {
+        self.mistakes.extend(found.mistakes);
+        for fault in found.faults {
+            self.faults.zone(zone, fault);
+        }
     }
 
     /// A worker may only ask zones that there are.
@@ -456,7 +507,7 @@ impl<'a> Checker<'a> {
 
     fn certificate(&mut self, zone: &raw::Zone, server: &Server, key_servers: &[KeyServer]) -> Option<Certificate> {
         let clients = zone.client_certificates.as_ref().map(|clients| Clients {
-            ca: (self.path(clients.ca.get_ref()), self.place(clients.ca.span())),
+            ca: (self.path(&clients.ca), self.place(clients.ca.span())),
             required: clients.required,
         });
         let key = match super::keys::key(zone, key_servers, self.source) {
@@ -468,7 +519,7 @@ impl<'a> Checker<'a> {
         };
         match (&zone.certificate, key) {
             (Some(chain), Some(key)) => Some(Certificate {
-                chain: self.path(chain.get_ref()),
+                chain: self.path(chain),
                 chain_place: self.place(chain.span()),
                 key,
                 clients,
@@ -550,19 +601,17 @@ impl<'a> Checker<'a> {
         Some(self.place(written.span()))
     }
 
-    fn origin(&mut self, spanned: &Spanned<raw::Origin>) -> Origin {
+    fn origin(&mut self, zone: &Arc<str>, spanned: &Spanned<raw::Origin>) -> Origin {
         let raw = spanned.get_ref();
         if let Some(directory) = &raw.directory {
             if !raw.servers.get_ref().is_empty() {
                 self.mistake(directory.span(), "both `directory` and `servers`", "keep one");
             }
-            let path = self.path(directory.get_ref());
+            let path = self.path(directory);
             if !path.is_dir() {
-                self.mistake(
-                    directory.span(),
-                    format!("{} is no directory", path.display()),
-                    "make it, or name another",
-                );
+                let what = format!("{} is not a directory", path.display());
+                let place = self.place(directory.span());
+                self.faults.zone(zone, place.mistake(what, "make it, or name another"));
             }
             return Origin::Directory(path);
         }
@@ -606,10 +655,7 @@ impl<'a> Checker<'a> {
                 }
                 name.get_ref().clone()
             }),
-            ca: raw
-                .ca
-                .as_ref()
-                .map(|ca| (self.path(ca.get_ref()), self.place(ca.span()))),
+            ca: raw.ca.as_ref().map(|ca| (self.path(ca), self.place(ca.span()))),
             identity: None,
             connect_timeout: raw.connect_timeout.0,
             response_timeout: raw.response_timeout.0,

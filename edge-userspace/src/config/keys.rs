@@ -68,7 +68,7 @@ pub struct KeyServer {
 }
 
 /// Where a certificate's private key is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Key {
     /// In a PEM file.
     File(PathBuf, Place),
@@ -84,7 +84,7 @@ pub enum Key {
 }
 
 /// Whose certificates a zone's clients may or must present.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Clients {
     /// PEM file of the CAs that sign them.
     pub ca: (PathBuf, Place),
@@ -128,7 +128,7 @@ pub(super) fn servers(raw: &[Spanned<RawServer>], source: &Source<'_>) -> (Vec<K
             }),
             None => ServerName::from(raw.address.get_ref().ip()),
         };
-        let file = |path: &Spanned<PathBuf>| (source.path(path.get_ref()), source.place(path.span()));
+        let file = |path: &Spanned<PathBuf>| (source.path(path), source.place(path.span()));
         servers.push(KeyServer {
             name: name.clone(),
             address: *raw.address.get_ref(),
@@ -165,7 +165,7 @@ pub(super) fn key(
             }
             Ok(key
                 .as_ref()
-                .map(|key| Key::File(source.path(key.get_ref()), source.place(key.span()))))
+                .map(|key| Key::File(source.path(key), source.place(key.span()))))
         }
         (None, Some(names)) => {
             let place = source.place(names.span());

@@ -14,6 +14,7 @@ mod mistake;
 mod raw;
 #[cfg(test)]
 mod tests;
+mod text;
 pub mod value;
 
 use std::net::SocketAddr;
@@ -24,8 +25,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use keys::{Clients, Key, KeyExchange, KeyServer};
-pub use mistake::{Mistake, Mistakes, Place};
-pub use raw::{Balance, LockdownMode, LogFormat, OriginHttp, TlsVersion, XdpMode};
+pub use mistake::{Faults, Mistake, Mistakes, Place};
+pub use raw::{Balance, LockdownMode, LogFormat, OriginHttp, TlsVersion, XdpMode, ZonesFail};
 use value::{AdminAddress, HostPattern, OriginAddress};
 
 /// The commented defaults, for `edge check --print-defaults`.
@@ -64,6 +65,12 @@ pub struct Config {
     pub key_servers: Vec<KeyServer>,
     /// Tenants, in the file's order; at least one.
     pub zones: Vec<Zone>,
+    /// Where the networks to deny are written.
+    pub lists_place: Place,
+    /// Mistakes in what single zones name: directories and secrets that are not there.
+    pub faults: Faults,
+    /// What works, but not as the operator will have meant it.
+    pub warnings: Vec<Mistake>,
 }
 
 /// Listeners and workers.
@@ -73,6 +80,8 @@ pub struct Server {
     pub https: Vec<SocketAddr>,
     /// Plain listeners that redirect.
     pub http: Vec<SocketAddr>,
+    /// Plain listeners on loopback that serve.
+    pub plain: Vec<SocketAddr>,
     /// The port written into redirects.
     pub redirect_port: u16,
     /// Worker threads, at least 1.
@@ -83,6 +92,8 @@ pub struct Server {
     pub drain: Duration,
     /// HTTP/3 on the UDP ports of `https`.
     pub http3: bool,
+    /// Whether a zone that cannot be prepared stops the others.
+    pub zones_fail: ZonesFail,
 }
 
 /// XDP. Ports are those of `Server`.
@@ -192,10 +203,14 @@ pub struct Log {
 }
 
 /// A tenant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Zone {
     /// Unique name; letters, digits, `-`, `_`, `.`; at most 64.
     pub name: Arc<str>,
+    /// Where it is named.
+    pub place: Place,
+    /// What the file says of it, to tell whether a reload changes that.
+    pub written: Written,
     /// Its hosts, none of another zone's.
     pub hosts: Vec<HostPattern>,
     /// Serves clients that name no host of any zone.
@@ -226,8 +241,12 @@ pub struct Zone {
     pub origin: Origin,
 }
 
+/// A zone as the file has it. Equal to another if they say the same, wherever they stand and whatever the files they name hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Written(Option<Arc<raw::Zone>>);
+
 /// A certificate: PEM files and the way to its key, with their places for errors of the room that loads them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Certificate {
     /// Chain, leaf first.
     pub chain: PathBuf,
@@ -255,7 +274,7 @@ pub struct Identity {
 }
 
 /// Where a zone's responses come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Origin {
     /// Servers spoken to by HTTP.
     Servers(Arc<Upstream>),
@@ -345,41 +364,33 @@ pub struct Health {
 }
 
 impl Config {
-    /// Reads and checks `file`. Nothing is opened but the file itself; certificates are loaded by the room `tls`.
+    /// Reads and checks `file` and what it includes. Of what they name, directories are looked for and workers' secrets read; certificates are loaded by the room `tls`.
     ///
     /// # Errors
     /// Every mistake that was found: of the syntax the first, of the checks all.
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let text = text(file, "edge check --print-defaults > edge.toml")?;
-        Self::parse(file, &text)
+        let text::Text { text, included } = text::all(file, "edge check --print-defaults > edge.toml")?;
+        Self::checked(&mistake::Source {
+            file,
+            text: &text,
+            included: &included,
+        })
     }
 
-    /// Checks `text`, naming `file` in errors and taking paths relative to its directory.
+    /// Checks `text`, naming `file` in errors and taking paths relative to its directory. Nothing is included.
     ///
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, Mistakes> {
-        let source = mistake::Source { file, text };
-        let raw = toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
-        check::check(raw, &source)
+        Self::checked(&mistake::Source {
+            file,
+            text,
+            included: &[],
+        })
     }
-}
 
-/// The text of a file; `command` is what writes one.
-fn text(file: &Path, command: &str) -> Result<String, Mistakes> {
-    let whole = |what: String, mend: String| {
-        Mistakes(vec![Mistake {
-            file: file.to_owned(),
-            line: 0,
-            key: String::new(),
-            what,
-            mend,
-        }])
-    };
-    let bytes =
-        std::fs::read(file).map_err(|e| whole(format!("cannot be read: {e}"), format!("write one: `{command}`")))?;
-    String::from_utf8(bytes).map_err(|e| {
-        let what = format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to());
-        whole(what, "save it as UTF-8".to_owned())
-    })
+    fn checked(source: &mistake::Source<'_>) -> Result<Self, Mistakes> {
+        let raw = toml::from_str::<raw::Raw>(source.text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
+        check::check(raw, source)
+    }
 }

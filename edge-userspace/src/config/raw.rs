@@ -14,6 +14,8 @@ use super::value::{AdminAddress, HostPattern, Network, OriginAddress, Size, Time
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Raw {
+    /// Read before by `text`.
+    pub(super) include: Vec<Spanned<String>>,
     pub(super) server: Server,
     pub(super) dataplane: Dataplane,
     pub(super) tls: Tls,
@@ -57,12 +59,24 @@ section! {
     Server {
         https: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
         http: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
+        plain: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
         http3: bool = true,
         redirect_port: u16 = 443,
         workers: Spanned<usize> = Spanned::new(0..0, 0),
         proxy_protocol_from: Vec<Network> = Vec::new(),
         drain: Time = seconds(30),
+        zones_fail: ZonesFail = ZonesFail::Alone,
     }
+}
+
+/// Whether a zone that cannot be prepared stops the others.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ZonesFail {
+    /// The others are served; it keeps what served it before, or is refused.
+    Alone,
+    /// Nothing starts, and no reload is taken.
+    Together,
 }
 
 section! {
@@ -72,7 +86,7 @@ section! {
         xdp: XdpMode = XdpMode::Auto,
         pin_directory: PathBuf = PathBuf::from("/sys/fs/bpf/edge"),
         allow: Vec<Network> = Vec::new(),
-        deny: Vec<Network> = Vec::new(),
+        deny: Spanned<Vec<Network>> = Spanned::new(0..0, Vec::new()),
         deny_entries: Spanned<u32> = Spanned::new(0..0, 262_144),
         penalty_entries: Spanned<u32> = Spanned::new(0..0, 131_072),
         event_sample: u32 = 1_000,

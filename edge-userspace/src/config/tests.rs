@@ -24,7 +24,10 @@ key = \"edge.key\"
 
 fn mistakes(text: &str) -> Vec<Mistake> {
     match Config::parse(Path::new("dir/edge.toml"), text) {
-        Ok(_) => panic!("accepted:\n{text}"),
+        Ok(config) => match config.faults.or(()) {
+            Ok(()) => panic!("accepted:\n{text}"),
+            Err(mistakes) => mistakes.0,
+        },
         Err(mistakes) => mistakes.0,
     }
 }

@@ -76,7 +76,8 @@ impl FromStr for Size {
     }
 }
 
-/// A network, or one address as the network of itself. Bits behind the prefix are cleared.
+/// A network, or one address as the network of itself. Bits after the prefix are cleared. An IPv4-mapped network of IPv6
+/// (`::ffff:192.0.2.0/120`, RFC 4291 section 2.5.5.2) is the IPv4 network: clients' addresses are compared in that form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(pub IpNet);
 from_string!(Network);
@@ -88,8 +89,21 @@ impl FromStr for Network {
             .parse::<IpNet>()
             .ok()
             .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        let wrong = || format!("\"{text}\" is no network; write 192.0.2.0/24, 2001:db8::/32 or one address");
-        network.map(|network| Self(network.trunc())).ok_or_else(wrong)
+        let wrong = || format!("\"{text}\" is not a valid network; write 192.0.2.0/24, 2001:db8::/32 or one address");
+        network
+            .map(|network| Self(canonical(network.trunc())))
+            .ok_or_else(wrong)
+    }
+}
+
+fn canonical(network: IpNet) -> IpNet {
+    match network {
+        IpNet::V6(v6) => {
+            let mapped = v6.prefix_len().checked_sub(96).zip(v6.addr().to_ipv4_mapped());
+            let v4 = mapped.and_then(|(length, address)| IpNet::new(address.into(), length).ok());
+            v4.unwrap_or(network)
+        }
+        IpNet::V4(_) => network,
     }
 }
 
@@ -274,6 +288,13 @@ mod tests {
         assert_eq!(read("192.0.2.9").as_deref(), Ok("192.0.2.9/32"));
         assert_eq!(read("192.0.2.9/24").as_deref(), Ok("192.0.2.0/24"));
         assert_eq!(read("2001:db8::1").as_deref(), Ok("2001:db8::1/128"));
+        // Clients of IPv4 would pass a list that names them in the other form.
+        assert_eq!(read("::ffff:192.0.2.9").as_deref(), Ok("192.0.2.9/32"));
+        assert_eq!(read("::FFFF:C000:200/120").as_deref(), Ok("192.0.2.0/24"));
+        assert_eq!(read("::ffff:127.0.0.0/104").as_deref(), Ok("127.0.0.0/8"));
+        assert_eq!(read("::ffff:0:0/96").as_deref(), Ok("0.0.0.0/0"));
+        assert_eq!(read("::ffff:0:0/95").as_deref(), Ok("::fffe:0:0/95"));
+        assert_eq!(read("::192.0.2.9").as_deref(), Ok("::c000:209/128"));
         for wrong in ["", "192.0.2", "192.0.2.0/33", "a.example", "192.0.2.0/", "/24"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

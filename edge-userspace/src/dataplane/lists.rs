@@ -188,6 +188,18 @@ impl Lists {
         self.apply(config, &[])
     }
 
+    /// Whether there is room for what the file says, beside run-time entries.
+    pub(super) fn fits(&self, file: &config::Dataplane) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let tables = self.tables();
+        let old = tables.entries()?;
+        let kept = old
+            .iter()
+            .filter(|(_, entry)| entry.origin & DENY_RUNTIME != 0)
+            .map(|(network, _)| *network);
+        fits(&plan(&file.allow, &file.deny, kept), tables.capacity())
+    }
+
     /// As `reload`, under the caller's lock, with further run-time entries (from tables that are being replaced).
     pub(super) fn apply(&self, file: &config::Dataplane, runtime: &[IpNet]) -> Result<(), Error> {
         let mut tables = self.tables();

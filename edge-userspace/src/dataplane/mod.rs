@@ -116,6 +116,14 @@ impl Dataplane {
         })
     }
 
+    /// Whether the kernel's lists have room for what `config` says, beside the entries denied at run time; nothing is changed.
+    ///
+    /// # Errors
+    /// [`Error::ListFull`], or [`Error::Map`] if the kernel cannot be asked.
+    pub fn fits(&self, config: &config::Dataplane) -> Result<(), Error> {
+        self.lists.fits(config)
+    }
+
     /// Takes over what a reload may change: ports, lists, sample rate. Entries denied at run time stay. Interfaces,
     /// mode, pin directory and capacity take a restart.
     ///

@@ -2,6 +2,7 @@
 //! HTTP types only; `route::gated` stands between it and the handlers.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -18,7 +19,7 @@ use super::token::Tokens;
 use super::verdict::{Attempt, Decision};
 use super::zone::{Meter, ZoneGate};
 use crate::config::gate::Node;
-use crate::config::{self, Mistakes};
+use crate::config::{self, Faults, Mistake, Mistakes, Place};
 
 /// Changes that may wait for the kernel.
 const FEED_ROOM: usize = 8_192;
@@ -34,6 +35,34 @@ pub struct Gate {
     metrics: Metrics,
 }
 
+/// The waiting pages of the zones that have a gate, by the zone's name: all of a gate that can fail.
+#[derive(Debug, Default)]
+pub struct Pages(HashMap<Arc<str>, Template>);
+
+/// Reads the waiting pages that `zones` name. A zone whose page cannot be used is told among the faults.
+pub fn pages(zones: &[config::Zone], faults: &mut Faults) -> Pages {
+    let mut pages = HashMap::new();
+    for zone in zones {
+        let Some(config) = zone.gate.as_ref().filter(|gate| !gate.rules.is_empty()) else {
+            continue;
+        };
+        match config.page.as_ref().map_or_else(|| Ok(Template::default()), page) {
+            Ok(page) => {
+                pages.insert(zone.name.clone(), page);
+            }
+            Err(mistake) => faults.zone(&zone.name, mistake),
+        }
+    }
+    Pages(pages)
+}
+
+fn page((path, place): &(PathBuf, Place)) -> Result<Template, Mistake> {
+    let wrong = |what: String, mend: &str| place.mistake(format!("{}: {what}", path.display()), mend);
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string(), "name a file that can be read"))?;
+    let known = "known: {{refresh}} {{nonce}} {{seconds}} {{ahead}} {{estimate}} {{zone}} {{message}}";
+    Template::parse(&text).map_err(|e| wrong(e.to_string(), known))
+}
+
 impl Gate {
     /// Gates for `zones`; the changes are for the thread that feeds the kernel.
     ///
@@ -45,6 +74,16 @@ impl Gate {
         passes: Arc<dyn Passes>,
         metrics: Metrics,
     ) -> Result<(Self, Changes), Mistakes> {
+        let (gate, changes) = Self::empty(node, passes, metrics);
+        let mut faults = Faults::default();
+        let pages = pages(zones, &mut faults);
+        faults.or(())?;
+        gate.install(zones, pages, |_| false);
+        Ok((gate, changes))
+    }
+
+    /// The same without zones, until they are installed.
+    pub fn empty(node: &Node, passes: Arc<dyn Passes>, metrics: Metrics) -> (Self, Changes) {
         let (feed, changes) = feed::channel(FEED_ROOM);
         let changes = changes.timed_by(metrics.latency.clone());
         let book = Arc::new(Book::new(node.penalties, feed));
@@ -56,49 +95,29 @@ impl Gate {
             reloading: std::sync::Mutex::default(),
             metrics,
         };
-        gate.reload(zones)?;
-        Ok((gate, changes))
+        (gate, changes)
     }
 
-    /// Replaces the zones; queues, permits and buckets of what has not changed live on.
-    ///
-    /// # Errors
-    /// Templates that cannot be read or used; the old zones stay.
-    pub fn reload(&self, zones: &[config::Zone]) -> Result<(), Mistakes> {
+    /// Replaces the zones by `zones` with their `pages`; queues, permits and buckets of what has not changed live on. A zone for
+    /// which `keeps` holds stays as it is; one without a page has no gate.
+    pub fn install(&self, zones: &[config::Zone], mut pages: Pages, keeps: impl Fn(&str) -> bool) {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.zones.load();
-        let mut mistakes = Vec::new();
         let mut new = HashMap::new();
         for zone in zones {
-            let Some(config) = zone.gate.as_ref().filter(|gate| !gate.rules.is_empty()) else {
+            let known = old.get(&zone.name);
+            if keeps(&zone.name) {
+                new.extend(known.map(|gate| (zone.name.clone(), gate.clone())));
+                continue;
+            }
+            let Some((config, page)) = zone.gate.as_ref().zip(pages.0.remove(&zone.name)) else {
                 continue;
             };
-            let page = match &config.page {
-                None => Template::default(),
-                Some((path, place)) => {
-                    let parsed =
-                        std::fs::read_to_string(path).map_err(|e| (e.to_string(), "name a file that can be read"));
-                    let mend = "known: {{refresh}} {{nonce}} {{seconds}} {{ahead}} {{estimate}} {{zone}} {{message}}";
-                    match parsed.and_then(|text| Template::parse(&text).map_err(|e| (e.to_string(), mend))) {
-                        Ok(page) => page,
-                        Err((what, mend)) => {
-                            mistakes.push(place.mistake(format!("{}: {what}", path.display()), mend));
-                            continue;
-                        }
-                    }
-                }
-            };
             let id = self.judge.zone_id(&zone.name);
-            let old = old.get(&zone.name).map(|old| &**old);
-            let gate = ZoneGate::new(&zone.name, id, config, page, &self.metrics, old);
+            let gate = ZoneGate::new(&zone.name, id, config, page, &self.metrics, known.map(|old| &**old));
             new.insert(zone.name.clone(), Arc::new(gate));
         }
-        if mistakes.is_empty() {
-            self.zones.store(Arc::new(new));
-            Ok(())
-        } else {
-            Err(Mistakes(mistakes))
-        }
+        self.zones.store(Arc::new(new));
     }
 
     /// The gate of zone `name`, if it has one.

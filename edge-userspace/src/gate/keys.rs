@@ -20,6 +20,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::base::clock::UnixTime;
+use crate::base::directory;
 use crate::config::{Mistake, Place};
 
 /// The least number of bytes in a secret.
@@ -127,7 +128,10 @@ impl Secret {
             return Err(Error::NotAFile { path: path.to_owned() });
         }
         let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
+        // systemd closes the directory of a unit's credentials itself; their group bits are the mask of an access list.
+        let credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|directory| path.starts_with(directory));
+        let others = if credential { 0o007 } else { 0o077 };
+        if mode & others != 0 {
             return Err(Error::Exposed {
                 path: path.to_owned(),
                 mode,
@@ -172,6 +176,21 @@ impl Secret {
             Self::create(directory, &path)?;
         }
         Self::read(&path)
+    }
+
+    /// Whether [`read_or_create`](Self::read_or_create) will read a secret, or can make one. Nothing is made.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub fn check(directory: &Path) -> Result<(), Error> {
+        let path = directory.join(FILE);
+        if path.try_exists().unwrap_or(true) {
+            return Self::read(&path).map(drop);
+        }
+        directory::can_be_written(directory).map_err(|source| Error::Io {
+            path: directory.to_owned(),
+            source,
+        })
     }
 
     /// Writes a new secret beside `path` and links it there, complete or not at all.

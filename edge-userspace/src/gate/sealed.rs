@@ -35,6 +35,28 @@ pub fn tokens(config: &Node, judges: bool, now: UnixTime) -> Result<Arc<Tokens>,
     Ok(Arc::new(Tokens::new(secret, epochs, now)))
 }
 
+/// Whether [`tokens`] will find its secret, or can make one. Nothing is made.
+///
+/// # Errors
+/// As [`tokens`].
+pub fn check(config: &Node, judges: bool) -> Result<(), Mistake> {
+    match &config.secret {
+        Place::File(path, place) => Secret::read(path).map(drop).map_err(|e| e.mistake(place)),
+        Place::Own(directory, place) if judges => Secret::check(directory).map_err(|e| e.mistake(place)),
+        Place::Own(..) => Ok(()),
+    }
+}
+
+/// Tokens that end with the process, for what is built only to see whether it can be.
+///
+/// # Errors
+/// The system gives no randomness.
+pub fn throwaway(config: &Node, now: UnixTime) -> Result<Arc<Tokens>, Mistake> {
+    let (Place::File(_, place) | Place::Own(_, place)) = &config.secret;
+    let secret = Secret::random().map_err(|e| e.mistake(place))?;
+    Ok(Arc::new(Tokens::new(secret, Epochs::DEFAULT, now)))
+}
+
 /// Whether the secret of [`tokens`] is the same after a restart.
 pub const fn lasts(config: &Node, judges: bool) -> bool {
     judges || matches!(config.secret, Place::File(..))

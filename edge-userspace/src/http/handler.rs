@@ -68,6 +68,8 @@ pub enum Reason {
     WorkerTimeout,
     /// The zone has no worker yet.
     NoWorker,
+    /// The zone is out of service: what its configuration names could not be used.
+    ZoneOut,
     /// A limit of the edge was met: connections to the origin, for one.
     Overload,
     /// A defect of ours.
@@ -94,6 +96,7 @@ impl Reason {
             Self::WorkerFailed => "worker_failed",
             Self::WorkerTimeout => "worker_timeout",
             Self::NoWorker => "no_worker",
+            Self::ZoneOut => "zone_out",
             Self::Overload => "overload",
             Self::Internal => "internal",
         }
@@ -113,7 +116,7 @@ impl Reason {
             Self::OriginUnreachable | Self::OriginMalformed => StatusCode::BAD_GATEWAY,
             Self::OriginTimeout | Self::WorkerTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::WorkerFailed => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Overload | Self::NoWorker => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overload | Self::NoWorker | Self::ZoneOut => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -133,7 +136,7 @@ impl Reason {
             | Self::NotFound => Fault::Client,
             Self::OriginUnreachable | Self::OriginMalformed | Self::OriginTimeout => Fault::Origin,
             Self::WorkerFailed | Self::WorkerTimeout => Fault::Worker,
-            Self::NoWorker => Fault::Operator,
+            Self::NoWorker | Self::ZoneOut => Fault::Operator,
             Self::Overload | Self::Internal => Fault::Edge,
         }
     }

@@ -54,7 +54,7 @@ pub struct Shared {
 pub(super) struct Settings {
     pub(super) limits: Arc<Limits>,
     pub(super) access_sample: Option<u32>,
-    /// What tells clients of HTTP/3 (RFC 7838), by the port they came to.
+    /// `Alt-Svc` values (RFC 7838) by the local port the client connected to.
     alternatives: Box<[(u16, HeaderValue)]>,
 }
 
@@ -62,11 +62,11 @@ pub(super) struct Settings {
 const ALTERNATIVE_AGE: u32 = 86_400;
 
 impl Settings {
-    fn new(config: &Config) -> Arc<Self> {
+    fn new(config: &Config, http3: &[u16]) -> Arc<Self> {
         Arc::new(Self {
             limits: config.limits.clone(),
             access_sample: config.log.access_sample,
-            alternatives: alternatives(config),
+            alternatives: alternatives(http3),
         })
     }
 
@@ -79,10 +79,11 @@ impl Settings {
 }
 
 impl Shared {
-    /// One per process. Zones come from `zones`, which is swapped by others.
-    pub fn new(config: &Config, zones: zones::Current, registry: &mut Registry) -> Arc<Self> {
+    /// One per process. Zones come from `zones`, which is swapped by others. `http3`: the UDP ports on which HTTP/3 is served,
+    /// which clients are told of.
+    pub fn new(config: &Config, http3: &[u16], zones: zones::Current, registry: &mut Registry) -> Arc<Self> {
         Arc::new(Self {
-            settings: ArcSwap::new(Settings::new(config)),
+            settings: ArcSwap::new(Settings::new(config, http3)),
             zones,
             metrics: Metrics::register(registry),
             sampler: AtomicU32::new(0),
@@ -91,16 +92,22 @@ impl Shared {
 
     /// Other limits from the next request on; what a connection was set up with (buffers, streams, timeouts of the
     /// connection itself) holds from the next connection on.
-    pub fn reload(&self, config: &Config) {
-        self.settings.store(Settings::new(config));
+    pub fn reload(&self, config: &Config, http3: &[u16]) {
+        self.settings.store(Settings::new(config, http3));
+    }
+}
+
+#[cfg(test)]
+impl Shared {
+    /// Another number after each reload.
+    pub(crate) fn settings_id(&self) -> usize {
+        Arc::as_ptr(&self.settings.load_full()) as usize
     }
 }
 
 /// One for each port where HTTP/3 is spoken.
-fn alternatives(config: &Config) -> Box<[(u16, HeaderValue)]> {
-    config
-        .dataplane
-        .udp_ports
+fn alternatives(http3: &[u16]) -> Box<[(u16, HeaderValue)]> {
+    http3
         .iter()
         .filter_map(|port| {
             let value = format!("h3=\":{port}\"; ma={ALTERNATIVE_AGE}");

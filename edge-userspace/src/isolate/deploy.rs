@@ -17,13 +17,16 @@ use super::error::Error;
 use super::isolates::Isolates;
 use super::js::Script;
 use super::keyvalue::Vault;
-use super::metrics::Summary;
+use super::metrics::{Metrics, Summary};
 use super::program::{Kind, Program};
 use super::slots::Slots;
 use super::tenant::{Active, Tenant};
 use super::versions::{self, Version, Versions};
 use crate::base::clock::UnixTime;
-use crate::config;
+use crate::config::isolate::Keyvalue;
+use crate::config::{self, Faults, Place};
+use crate::gate::token::ClientId;
+use crate::zones::Current;
 
 /// Tenants that were checked and can be put into force.
 pub struct Plan {
@@ -36,7 +39,8 @@ struct Change {
     /// What answers from now on; `None`: what does already.
     active: Option<Active>,
     slots: (usize, usize),
-    vault: Option<Arc<Vault>>,
+    /// The zone's store, and its limits from now on.
+    vault: Option<(Arc<Vault>, Keyvalue)>,
 }
 
 /// What `edge worker deploy` and `rollback` did.
@@ -73,16 +77,77 @@ struct Loaded {
     compiled: Duration,
 }
 
+/// A directory of this process alone, which goes with the value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Error> {
+        let name = format!("edge-check-{}-{:016x}", std::process::id(), ClientId::fresh().0);
+        let path = std::env::temp_dir().join(name);
+        artifact::directory(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is in the system's directory for such things.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn faulty(faults: &mut Faults, zone: &config::Zone, place: &Place, error: Option<Error>) {
+    if let Some(error) = error {
+        faults.zone(&zone.name, error.mistake(place));
+    }
+}
+
 /// Code that is mapped: zones that deploy the same share it.
 pub(super) type Known = HashMap<Digest, Weak<Mapped<Component>>>;
 
 impl Isolates {
+    /// Compiles and links the workers that the file names, in a directory of its own that goes afterwards. What cannot be used
+    /// is told among the faults. Blocks, for as long as compiling takes.
+    pub fn try_files(config: &config::Config, faults: &mut Faults) {
+        let scratch = Scratch::new();
+        let trial = scratch.as_ref().map_err(ToString::to_string).and_then(|scratch| {
+            let mut config = config.clone();
+            config.isolate.state_directory.clone_from(&scratch.0);
+            config.isolate.instances = 16;
+            Self::new(&config, Current::default(), Metrics::default()).map_err(|error| error.to_string())
+        });
+        let trial = match trial {
+            Ok(trial) => trial,
+            Err(what) => {
+                return faults.node(
+                    config
+                        .isolate
+                        .place
+                        .mistake(what, "let edge write to the temporary directory"),
+                );
+            }
+        };
+        for zone in &config.zones {
+            let Some((path, place)) = zone.worker.as_ref().and_then(|worker| worker.file.as_ref()) else {
+                continue;
+            };
+            let loaded = read(path).and_then(|bytes| trial.load(&bytes, Digest::of(&bytes)));
+            faulty(faults, zone, place, loaded.err());
+        }
+    }
+
     /// Checks what `zones` want: opens their stores, reads, compiles and links their workers. Blocks, for as long as compiling
-    /// what is new takes. What was deployed before and cannot be loaded any more is logged; its zone has no worker then.
-    ///
-    /// # Errors
-    /// A file of the configuration that is no worker, or a store that cannot be opened.
-    pub fn plan(&self, zones: &[config::Zone]) -> Result<Plan, Error> {
+    /// what is new takes. What was deployed before and cannot be loaded any more is logged; its zone has no worker then. A
+    /// zone whose file is not a worker, or whose store cannot be opened, is told among the faults. Nothing that answers now is
+    /// changed.
+    pub fn plan(&self, zones: &[config::Zone], faults: &mut Faults) -> Plan {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.tenants.load();
         let mut plan = Plan {
@@ -101,20 +166,17 @@ impl Isolates {
                 )),
             };
             let active = match &worker.file {
-                Some((path, _)) => self.configured(&tenant, path)?,
-                None => self.deployed(&tenant),
+                Some((path, _)) => self.configured(&tenant, path),
+                None => Ok(self.deployed(&tenant)),
             };
-            let vault = match (&worker.keyvalue, tenant.vault.load_full()) {
-                (None, _) => None,
-                (Some(limits), Some(vault)) => {
-                    vault.adjust(limits.clone());
-                    Some(vault)
-                }
-                (Some(limits), None) => {
-                    let directory = self.config.state_directory.join("stored");
-                    artifact::directory(&directory)?;
-                    let path = directory.join(format!("{}.redb", zone.name));
-                    Some(Arc::new(Vault::open(&path, &zone.name, limits.clone())?))
+            let vault = worker.keyvalue.as_ref().map(|limits| self.vault(&tenant, limits));
+            let (active, vault) = match (active, vault.transpose()) {
+                (Ok(active), Ok(vault)) => (active, vault),
+                (active, vault) => {
+                    let of_file = worker.file.as_ref().map_or(&zone.place, |(_, place)| place);
+                    faulty(faults, zone, of_file, active.err());
+                    faulty(faults, zone, &zone.place, vault.err());
+                    continue;
                 }
             };
             plan.changes.push(Change {
@@ -125,17 +187,41 @@ impl Isolates {
             });
             plan.tenants.insert(zone.name.clone(), tenant);
         }
-        Ok(plan)
+        plan
     }
 
-    /// Puts `plan` into force.
-    pub fn install(&self, plan: Plan) {
+    /// The zone's store, opened if it is not yet.
+    fn vault(&self, tenant: &Tenant, limits: &Keyvalue) -> Result<(Arc<Vault>, Keyvalue), Error> {
+        let vault = match tenant.vault.load_full() {
+            Some(vault) => vault,
+            None => {
+                let directory = self.config.state_directory.join("stored");
+                artifact::directory(&directory)?;
+                let path = directory.join(format!("{}.redb", tenant.name));
+                Arc::new(Vault::open(&path, &tenant.name, limits.clone())?)
+            }
+        };
+        Ok((vault, limits.clone()))
+    }
+
+    /// Puts `plan` into force. A zone for which `keeps` holds stays as it is; one for which `out` holds has no worker.
+    pub fn install(&self, mut plan: Plan, keeps: impl Fn(&str) -> bool, out: impl Fn(&str) -> bool) {
+        plan.tenants.retain(|zone, _| !out(zone));
+        for (zone, tenant) in self.tenants.load().iter().filter(|(zone, _)| keeps(zone)) {
+            plan.tenants.insert(zone.clone(), tenant.clone());
+        }
         for change in plan.changes {
             let tenant = change.tenant;
+            if keeps(&tenant.name) || out(&tenant.name) {
+                continue;
+            }
             if let Some(active) = change.active {
                 tenant.active.store(Some(Arc::new(active)));
             }
-            tenant.vault.store(change.vault);
+            if let Some((vault, limits)) = &change.vault {
+                vault.adjust(limits.clone());
+            }
+            tenant.vault.store(change.vault.map(|(vault, _)| vault));
             if tenant.slots.load().size() != change.slots {
                 let (outer, nested) = change.slots;
                 tenant.slots.store(Arc::new(Slots::new(outer, nested)));
@@ -146,7 +232,7 @@ impl Isolates {
     }
 
     fn configured(&self, tenant: &Tenant, path: &Path) -> Result<Option<Active>, Error> {
-        let bytes = std::fs::read(path).map_err(artifact::failed(path, "the worker cannot be read"))?;
+        let bytes = read(path)?;
         let digest = Digest::of(&bytes);
         let same = |active: &Arc<Active>| active.version == 0 && active.digest == digest.hex();
         if tenant.active.load().as_ref().is_some_and(same) {

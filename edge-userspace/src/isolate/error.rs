@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use wasmtime::Trap;
 
+use crate::config::{Mistake, Place};
 use crate::http::handler::{Failure, Reason};
 
 /// What the operator, or who deploys, has to mend.
@@ -20,6 +21,14 @@ pub enum Error {
         path: PathBuf,
         /// What was tried.
         what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file that the configuration names.
+    #[error("{path} cannot be read: {source}; name the worker's file, and let the user edge runs as read it")]
+    File {
+        /// Which.
+        path: PathBuf,
         /// Why not.
         source: std::io::Error,
     },
@@ -56,6 +65,15 @@ pub enum Error {
         /// Why not.
         what: String,
     },
+}
+
+impl Error {
+    /// The same as a mistake at the key whose value is at fault.
+    pub fn mistake(&self, place: &Place) -> Mistake {
+        let text = self.to_string();
+        let (what, mend) = text.rsplit_once("; ").unwrap_or((&text, "mend it, or deploy another"));
+        place.mistake(what, mend)
+    }
 }
 
 /// Why a guest did not come to its good end. A closed set: it is the metrics' label `reason`.

@@ -115,6 +115,11 @@ impl Vault {
         self.limits.store(Arc::new(limits));
     }
 
+    #[cfg(test)]
+    pub(super) fn limits(&self) -> Arc<Keyvalue> {
+        self.limits.load_full()
+    }
+
     /// The values of `keys`, in their order.
     pub(super) fn get(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, Refusal> {
         batch(keys.len())?;

@@ -72,6 +72,12 @@ impl Tenant {
         }
     }
 
+    /// Bytes that the zone may store; `None`: it stores nothing.
+    #[cfg(test)]
+    pub(crate) fn stored_bytes_at_most(&self) -> Option<u64> {
+        Some(self.vault.load().as_ref()?.limits().bytes)
+    }
+
     /// Once a second: what has waited for long is let go.
     pub(super) fn sweep(&self, now: Instant) {
         let active = self.active.load();

@@ -6,9 +6,10 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 
 use crate::admin::{ControlError, Purged};
+use crate::base::directory;
 use crate::cache::purge::Purge;
 use crate::cache::{self, Cache, Shared, Store};
-use crate::config::Config;
+use crate::config::{Config, Mistake};
 use crate::http::handler::Handler;
 use crate::zones::Zones;
 
@@ -28,6 +29,21 @@ pub(super) fn start(config: &Config, registry: &mut Registry) -> Result<Option<A
     let largest = config.zones.iter().filter_map(|zone| zone.cache.as_ref());
     let largest = largest.map(|cache| cache.object_bytes).max().unwrap_or(0);
     Ok(Some(Shared::new(Store::open(&config.cache, largest, registry)?)))
+}
+
+/// Whether [`start`] can write to the cache's directory. Nothing is made.
+///
+/// # Errors
+/// The operator's mistake.
+pub(super) fn check_directory(config: &Config) -> Result<(), Mistake> {
+    let (path, place) = &config.cache.directory;
+    if !wanted(config) || config.cache.disk == 0 {
+        return Ok(());
+    }
+    directory::can_be_written(path).map_err(|error| {
+        let what = format!("the cache's directory {} cannot be used: {error}", path.display());
+        place.mistake(what, "make it, writable for edge, or name another")
+    })
 }
 
 /// `handler` behind the store.

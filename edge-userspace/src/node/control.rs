@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 
 use super::Node;
 use super::gates::Gates;
+use super::isolates;
 use super::lockdown::Lockdowns;
-use super::workers;
 use crate::admin::{self, Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
 use crate::base::shutdown::Phase;
-use crate::config::{Config, LockdownMode};
+use crate::config::LockdownMode;
 use crate::dataplane::{self, Added};
 
 impl Node {
-    fn lists(&self) -> Result<&dataplane::Lists, ControlError> {
+    fn kernel_lists(&self) -> Result<&dataplane::Lists, ControlError> {
         let dataplane = self.dataplane.as_ref().ok_or_else(|| {
             ControlError("this node runs without XDP; name an interface in [dataplane] and start it again".to_owned())
         })?;
@@ -33,7 +33,6 @@ impl Node {
 
 impl Control for Node {
     fn status(&self) -> Value {
-        let config = self.config.load();
         let interfaces: Vec<Value> = self
             .dataplane
             .iter()
@@ -49,17 +48,6 @@ impl Control for Node {
                 })
             })
             .collect();
-        let zones: Vec<Value> = config
-            .zones
-            .iter()
-            .map(|zone| {
-                json!({
-                    "name": &*zone.name,
-                    "hosts": zone.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                    "default": zone.default,
-                })
-            })
-            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
@@ -69,27 +57,35 @@ impl Control for Node {
                 Phase::Draining => "draining",
                 Phase::Stopped => "stopped",
             },
-            "config": self.config_file.display().to_string(),
-            "workers": config.server.workers,
-            "listeners": { "https": config.server.https, "http": config.server.http },
+            "config": self.overrides.config.display().to_string(),
+            "threads": self.open.threads,
+            "listeners": { "https": self.open.https, "http": self.open.http, "plain": self.open.plain, "http3": self.open.quic },
             "connections": self.front.connections(),
-            "xdp": { "attached": !interfaces.is_empty(), "interfaces": interfaces },
-            "zones": zones,
-            "workers_of_zones": self.isolates.as_ref().map(|isolates| isolates.status()),
+            "xdp": {
+                "attached": !interfaces.is_empty(),
+                "interfaces": interfaces,
+                "lists_behind": self.lists.are_behind(),
+            },
+            "zones": self.state.load().zones(),
+            "workers": self.isolates.as_ref().map(|isolates| isolates.status()),
             "origins": self.fleet.status(),
         })
     }
 
     fn worker(&self, order: WorkerOrder) -> Ordered<'_> {
-        Box::pin(workers::order(self, order))
+        Box::pin(isolates::order(self, order))
     }
 
     fn ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.state.load().notes()
+    }
+
     fn denied(&self) -> Result<Vec<Denied>, ControlError> {
-        let list = self.lists()?.list().map_err(words)?;
+        let list = self.kernel_lists()?.list().map_err(words)?;
         let entry = |d: dataplane::Denied| Denied {
             network: d.network,
             file: d.configured,
@@ -100,7 +96,7 @@ impl Control for Node {
     }
 
     fn deny(&self, network: IpNet) -> Result<Denial, ControlError> {
-        let added = self.lists()?.add(network).map_err(words)?;
+        let added = self.kernel_lists()?.add(network).map_err(words)?;
         tracing::info!(target: "edge::dataplane", %network, "denied by the operator");
         Ok(match added {
             Added::Denied => Denial::Denied,
@@ -110,7 +106,7 @@ impl Control for Node {
     }
 
     fn lift(&self, network: IpNet) -> Result<(), ControlError> {
-        self.lists()?.delete(network).map_err(words)?;
+        self.kernel_lists()?.delete(network).map_err(words)?;
         tracing::info!(target: "edge::dataplane", %network, "lifted by the operator");
         Ok(())
     }
@@ -176,42 +172,4 @@ impl Node {
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 fn words(error: dataplane::Error) -> ControlError {
     ControlError(error.to_string())
-}
-
-/// Keys whose change a reload does not carry out.
-pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let mut keys = Vec::new();
-    let mut changed = |key, is: bool| {
-        if is {
-            keys.push(key);
-        }
-    };
-    changed("server.https", old.server.https != new.server.https);
-    changed("server.http", old.server.http != new.server.http);
-    changed("server.workers", old.server.workers != new.server.workers);
-    changed(
-        "dataplane.interfaces",
-        old.dataplane.interfaces != new.dataplane.interfaces,
-    );
-    changed("dataplane.xdp", old.dataplane.mode != new.dataplane.mode);
-    changed(
-        "dataplane.pin_directory",
-        old.dataplane.pin_directory != new.dataplane.pin_directory,
-    );
-    changed(
-        "dataplane.deny_entries",
-        old.dataplane.deny_entries != new.dataplane.deny_entries,
-    );
-    changed(
-        "dataplane.penalty_entries",
-        old.dataplane.penalty_entries != new.dataplane.penalty_entries,
-    );
-    changed("admin.listen", old.admin.listen != new.admin.listen);
-    changed("delta", old.delta != new.delta);
-    changed("gate", old.gate != new.gate);
-    changed("cache", old.cache != new.cache);
-    changed("coding", old.coding != new.coding);
-    changed("isolate", old.isolate != new.isolate);
-    changed("log.format", old.log.format != new.log.format);
-    keys
 }

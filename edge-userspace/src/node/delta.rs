@@ -1,10 +1,11 @@
 //! The near end of this node: its far ends as zones of their own, which the room `origin` connects to like to any server.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Faults};
 use crate::delta::near::{FarEnd, Shared};
 use crate::delta::{Metrics, near};
 use crate::zones::{Zone, Zones};
@@ -23,6 +24,8 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         name: format!("far:{}", end.name).into(),
         hosts: Vec::new(),
         default: false,
+        place: end.place.clone(),
+        written: config::Written::default(),
         certificate: None,
         early_data: false,
         body_bytes: None,
@@ -37,6 +40,35 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         origin: config::Origin::Servers(end.upstream.clone()),
     }));
     Zones::new(&zones)
+}
+
+/// Hands the `found` faults of the fleet on to `faults`: a far end that cannot be connected to stops the zones that it is for,
+/// and the node if it is for none. Returns the names of those far ends, as [`with_far_ends`] has them.
+pub(super) fn attribute(config: &Config, found: Faults, faults: &mut Faults) -> BTreeSet<String> {
+    let mut lost = BTreeSet::new();
+    for (zone, mistakes) in found.of_zones() {
+        let Some(end) = zone.strip_prefix("far:") else {
+            for mistake in mistakes {
+                faults.zone(zone, mistake.clone());
+            }
+            continue;
+        };
+        lost.insert(zone.to_string());
+        let users: Vec<_> = config
+            .zones
+            .iter()
+            .filter(|zone| zone.delta.as_deref() == Some(end))
+            .collect();
+        for mistake in mistakes {
+            for user in &users {
+                faults.zone(&user.name, mistake.clone());
+            }
+            if users.is_empty() {
+                faults.node(mistake.clone());
+            }
+        }
+    }
+    lost
 }
 
 /// Puts the far ends of `config`, found among `zones`, into force.

@@ -12,11 +12,12 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{process, worker};
+use super::{process, threads};
 use crate::admin::{Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
-use crate::config::far::FarConfig;
+use crate::config::far::{FarConfig, Store};
+use crate::config::value::AdminAddress;
 use crate::config::{LockdownMode, Mistakes};
 use crate::delta::versions::{OnDisk, Versions};
 use crate::delta::{Far, Metrics, far};
@@ -51,18 +52,19 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
         for warning in &certificates.warnings {
             tracing::warn!(target: "edge::tls", "{warning}");
         }
-        let sockets = worker::Sockets::bind(&config.node)?;
+        let sockets = threads::Sockets::bind(&config.node)?;
         let zones: zones::Current = Arc::new(ArcSwap::from_pointee(Zones::new(&config.node.zones)));
         let front = tls::Front::new(&config.node, certificates, tokens(&config)?, None, &mut registry)?;
-        let http = http::Shared::new(&config.node, zones.clone(), &mut registry);
+        let http = http::Shared::new(&config.node, &[], zones.clone(), &mut registry);
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
         let shared = store(&config, &mut registry)?;
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.node.server.redirect_port));
-        let workers = sockets.start(config.node.server.workers, false, || {
+        let open = sockets.open().clone();
+        let running = sockets.start(false, || {
             // Right to left: far(origin).
             let origin: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
             let handler: Arc<dyn Handler> = Arc::new(Far::new(shared.clone(), origin));
-            worker::Worker {
+            threads::Worker {
                 front: front.clone(),
                 quic: None,
                 generation: 0,
@@ -74,6 +76,9 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
         let end = Arc::new(End {
             file,
             started: Instant::now(),
+            open,
+            store: config.store.clone(),
+            admin: config.node.admin.listen.clone(),
             config: ArcSwap::from_pointee(config),
             zones,
             front,
@@ -83,7 +88,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
             logs,
             shutdown,
         });
-        end.serve(admin, Arc::new(registry), workers, &trigger).await
+        end.serve(admin, Arc::new(registry), running, &trigger).await
     })
 }
 
@@ -129,6 +134,11 @@ fn store(config: &FarConfig, registry: &mut Registry) -> anyhow::Result<Arc<far:
 struct End {
     file: PathBuf,
     started: Instant,
+    /// What it listens on.
+    open: threads::Open,
+    /// What it was started with.
+    store: Store,
+    admin: AdminAddress,
     config: ArcSwap<FarConfig>,
     zones: zones::Current,
     front: Arc<tls::Front>,
@@ -144,7 +154,7 @@ impl End {
         self: Arc<Self>,
         listener: admin::server::Listener,
         registry: Arc<Registry>,
-        workers: worker::Workers,
+        threads: threads::Threads,
         trigger: &Trigger,
     ) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
@@ -153,7 +163,7 @@ impl End {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        workers.ready().await?;
+        threads.ready().await?;
         self.ready.store(true, Ordering::Release);
         process::notify_ready();
         {
@@ -174,7 +184,7 @@ impl End {
         trigger.advance(Phase::Draining);
         let drain = self.config.load().node.server.drain;
         tokio::select! {
-            () = workers.ended() => {}
+            () = threads.ended() => {}
             () = tokio::time::sleep(drain) => tracing::warn!("the drain time is over; what is left is cut"),
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -184,7 +194,7 @@ impl End {
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
         let _ = admin.await;
         let _ = health.await;
-        workers.join().await;
+        threads.join().await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -203,19 +213,32 @@ impl End {
         process::notify_ready();
     }
 
+    /// The keys of `new` that only a start carries out and that say something else than at the start.
+    fn fixed(&self, new: &FarConfig) -> Vec<&'static str> {
+        let keys = [
+            ("server.listen", self.open.https != new.node.server.https),
+            ("server.workers", self.open.threads != new.node.server.workers),
+            ("store", self.store != new.store),
+            ("admin.listen", self.admin != new.node.admin.listen),
+        ];
+        keys.into_iter()
+            .filter_map(|(key, differs)| differs.then_some(key))
+            .collect()
+    }
+
     fn try_reload(&self) -> anyhow::Result<()> {
         let new = FarConfig::read(&self.file)?;
         let loaded = tls::certificates::load_one(&new.identity)?;
-        let old = self.config.load();
-        if old.node.server.https != new.node.server.https || old.store != new.store {
-            tracing::warn!("server.listen or store was changed; that takes a restart");
-        }
         let zones = Zones::new(&new.node.zones);
         let plan = self.fleet.plan(&zones)?;
-        self.front.reload(&new.node, loaded)?;
+        let tls = self.front.plan(&new.node, loaded)?;
+        for key in self.fixed(&new) {
+            tracing::warn!("{key} is not what the far end was started with; that takes a restart");
+        }
+        self.front.install(tls);
         self.fleet.install(plan);
         self.zones.store(Arc::new(zones));
-        self.http.reload(&new.node);
+        self.http.reload(&new.node, &[]);
         self.logs.apply(&new.node.log);
         self.config.store(Arc::new(new));
         Ok(())
@@ -238,8 +261,8 @@ impl Control for End {
             "pid": std::process::id(),
             "uptime_seconds": self.started.elapsed().as_secs(),
             "config": self.file.display().to_string(),
-            "workers": config.server.workers,
-            "listeners": config.server.https,
+            "threads": self.open.threads,
+            "listeners": self.open.https,
             "connections": self.front.connections(),
             "zones": config.zones.iter().map(|zone| &*zone.name).collect::<Vec<_>>(),
             "origins": self.fleet.status(),

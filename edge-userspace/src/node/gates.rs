@@ -65,7 +65,7 @@ impl Gates {
         let sealed = Arc::new(Sealed::new(&config.gate, tokens.clone()));
         let metrics = Metrics::default();
         metrics.register(registry);
-        let (gate, changes) = Gate::new(&config.gate, &config.zones, sealed.clone(), metrics)?;
+        let (gate, changes) = Gate::empty(&config.gate, sealed.clone(), metrics);
         let gate = Arc::new(gate);
         let (clock, book) = (gate.clock(), Arc::downgrade(gate.book()));
         if let (Some(dataplane), Some(kernel)) = (dataplane, &kernel) {

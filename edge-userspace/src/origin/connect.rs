@@ -11,8 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -153,9 +152,7 @@ impl Connector {
                 Some((file, place)) => {
                     let mend = "write a PEM file with at least one CA certificate";
                     let mut roots = RootCertStore::empty();
-                    let certificates = CertificateDer::pem_file_iter(file)
-                        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                        .map_err(|e| place.mistake(format!("{} cannot be read: {e}", file.display()), mend))?;
+                    let certificates = certificates::certificates(file, place)?;
                     let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
                     if added == 0 {
                         return Err(place.mistake(format!("{} has no certificate", file.display()), mend));

@@ -22,7 +22,7 @@ use super::health::{Health, Trouble};
 use super::metrics::{Metrics, State, ZoneMetrics};
 use super::names::Names;
 use crate::config::value::OriginAddress;
-use crate::config::{Mistake, Mistakes, Origin, Upstream};
+use crate::config::{Faults, Mistake, Mistakes, Origin, Upstream};
 use crate::zones::{Zone, Zones};
 
 /// The servers of all zones.
@@ -35,7 +35,7 @@ pub struct Fleet {
 }
 
 /// A fleet that was checked and can be put into force.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan(Snapshot);
 
 #[derive(Debug, Default)]
@@ -111,24 +111,36 @@ impl Fleet {
     /// # Errors
     /// Roots that cannot be loaded, each with its place in the file.
     pub fn new(zones: &Zones, metrics: Metrics) -> Result<Arc<Self>, Mistakes> {
-        let this = Self {
+        let this = Self::empty(metrics);
+        let plan = this.plan(zones)?;
+        this.install(plan);
+        Ok(this)
+    }
+
+    /// A fleet without servers, until a plan is installed.
+    pub fn empty(metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
             snapshot: ArcSwap::default(),
             changed: Notify::new(),
             metrics,
             epoch: Instant::now(),
-        };
-        let plan = this.plan(zones)?;
-        this.install(plan);
-        Ok(Arc::new(this))
+        })
     }
 
-    /// Checks and builds the fleet of `zones`; what did not change is taken over. Reads the files that are named.
+    /// As [`gather`](Self::gather), all zones or none.
     ///
     /// # Errors
     /// Roots that cannot be loaded, each with its place in the file.
     pub fn plan(&self, zones: &Zones) -> Result<Plan, Mistakes> {
+        let mut faults = Faults::default();
+        let plan = self.gather(zones, &mut faults);
+        faults.or(plan)
+    }
+
+    /// Checks and builds the fleet of `zones`; what did not change is taken over. Reads the files that are named. A zone whose
+    /// roots or identity cannot be used is left out, and told among the faults.
+    pub fn gather(&self, zones: &Zones, faults: &mut Faults) -> Plan {
         let old = self.snapshot.load();
-        let mut mistakes = Vec::new();
         let mut next = Snapshot::default();
         for zone in zones.all() {
             let known = old.groups.get(&zone.name).map(Vec::as_slice).unwrap_or_default();
@@ -147,7 +159,7 @@ impl Fleet {
                     None => match self.group(zone, upstream, known) {
                         Ok(group) => group,
                         Err(mistake) => {
-                            mistakes.push(mistake);
+                            faults.zone(&zone.name, mistake);
                             continue;
                         }
                     },
@@ -168,11 +180,20 @@ impl Fleet {
             .filter(|group| !next.has(group))
             .cloned()
             .collect();
-        if mistakes.is_empty() {
-            Ok(Plan(next))
-        } else {
-            Err(Mistakes(mistakes))
-        }
+        Plan(next)
+    }
+
+    /// Leaves out of `plan` the zones for which `without` holds; those for which `keeps` holds have in it what they have now.
+    pub fn settle(&self, plan: &mut Plan, keeps: impl Fn(&str) -> bool, without: impl Fn(&str) -> bool) {
+        let Plan(next) = plan;
+        let settled = |zone: &str| keeps(zone) || without(zone);
+        next.order.retain(|group| !settled(&group.zone));
+        next.groups.retain(|zone, _| !settled(zone));
+        let old = self.snapshot.load();
+        let kept = old.groups.iter().filter(|(zone, _)| keeps(zone));
+        next.groups.extend(kept.map(|(zone, groups)| (zone.clone(), groups.clone())));
+        next.order.extend(old.order.iter().filter(|group| keeps(&group.zone)).cloned());
+        next.before = old.groups.values().flatten().filter(|group| !next.has(group)).cloned().collect();
     }
 
     /// Puts `plan` into force. To be called before the zones it was made of are.

@@ -13,7 +13,7 @@ mod driver;
 mod early;
 mod exchange;
 mod files;
-mod fleet;
+pub mod fleet;
 mod forward;
 mod health;
 mod lease;

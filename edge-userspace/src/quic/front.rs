@@ -26,6 +26,7 @@ use crate::gate::token::{Carrier, ClientId, Tokens};
 use crate::tls;
 use crate::tls::limits::Limiter;
 use crate::tls::sessions::Sessions;
+use crate::tls::tickets::Tickets;
 
 /// Handshakes under way at one worker from which on unproven addresses get a Retry first: a spoofed flood then costs a
 /// packet each and holds no memory (RFC 9000 section 8.1.2).
@@ -65,16 +66,31 @@ struct Settings {
     promised: (u32, usize),
 }
 
+/// A configuration that was checked and can be put into force.
+#[derive(Debug)]
+pub struct Plan {
+    settings: Settings,
+    /// Initial packets are kept until they are decided on.
+    keep: bool,
+}
+
 impl Settings {
-    fn new(config: &Config, tcp: &tls::Front, tokens: &Arc<Tokens>, sessions: Arc<Sessions>) -> Result<Self, Error> {
-        let tls = settings::tls(&tcp.server_config());
+    /// `server` and `tickets` are those that `tcp` has, or will have.
+    fn new(
+        config: &Config,
+        tcp: &tls::Front,
+        (server, tickets): (&rustls::ServerConfig, Tickets),
+        tokens: &Arc<Tokens>,
+        sessions: Arc<Sessions>,
+    ) -> Result<Self, Error> {
+        let tls = settings::tls(server);
         let (stock, initial) = settings::crypto(&tls)?;
         Ok(Self {
             quic: settings::server(stock.clone(), TokenKey::new(tokens.clone()), &config.limits),
             terms: Arc::new(Terms {
                 tls,
                 certificates: tcp.certificates().clone(),
-                tickets: tcp.tickets(),
+                tickets,
                 sessions,
                 keyless: tcp.keyless().clone(),
                 initial,
@@ -110,8 +126,10 @@ impl Front {
         ids: IdKey,
         registry: &mut Registry,
     ) -> Result<Arc<Self>, Error> {
+        let server = tcp.server_config();
+        let settings = Settings::new(config, tcp, (&server, tcp.tickets()), &tokens, Arc::default())?;
         Ok(Arc::new(Self {
-            settings: ArcSwap::from_pointee(Settings::new(config, tcp, &tokens, Arc::default())?),
+            settings: ArcSwap::from_pointee(settings),
             limiter: tcp.limiter().clone(),
             tokens,
             metrics: Metrics::register(registry),
@@ -138,20 +156,28 @@ impl Front {
         &self.metrics
     }
 
-    /// Takes over another configuration for connections to come.
+    /// Everything of `config` that can fail, for connections to come; `planned` is what `tcp` will have in force then.
     ///
     /// # Errors
-    /// rustls cannot be set up; nothing is changed then.
-    pub fn reload(&self, config: &Config, tcp: &tls::Front) -> Result<(), Error> {
+    /// rustls cannot be set up.
+    pub fn plan(&self, config: &Config, tcp: &tls::Front, planned: &tls::front::Plan) -> Result<Plan, Error> {
         let old = self.settings.load();
-        let sessions = match old.promised == promised(config) {
-            true => old.terms.sessions.clone(),
-            false => Arc::default(),
+        let sessions = if old.promised == promised(config) {
+            old.terms.sessions.clone()
+        } else {
+            Arc::default()
         };
-        let new = Settings::new(config, tcp, &self.tokens, sessions)?;
-        self.settings.store(Arc::new(new));
-        self.keep.store(keyless(tcp), Ordering::Relaxed);
-        Ok(())
+        let of_tcp = (&**planned.server_config(), planned.tickets().clone());
+        Ok(Plan {
+            settings: Settings::new(config, tcp, of_tcp, &self.tokens, sessions)?,
+            keep: planned.is_keyless(),
+        })
+    }
+
+    /// Puts `plan` into force for connections to come, after the other front door's.
+    pub fn install(&self, plan: Plan) {
+        self.settings.store(Arc::new(plan.settings));
+        self.keep.store(plan.keep, Ordering::Relaxed);
     }
 
     /// Serves `socket` (from [`super::socket::bind`]) within the worker's runtime until draining; returns when every

@@ -19,7 +19,7 @@ mod tap;
 pub mod token;
 
 pub use cid::IdKey;
-pub use front::{Front, Place};
+pub use front::{Front, Place, Plan};
 
 use std::future::Future;
 use std::io;

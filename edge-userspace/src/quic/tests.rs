@@ -392,7 +392,14 @@ async fn sessions_end_with_the_limits_that_came_with_them() {
     for (limit, kept) in [("", true), ("streams_per_connection = 7\n", false)] {
         let text = world.text.replace("[limits]\n", &format!("[limits]\n{limit}"));
         let config = Config::parse(&world.pki.path("edge.toml"), &text).unwrap();
-        world.front.reload(&config, &world.tcp).unwrap();
+        let planned = world
+            .tcp
+            .plan(&config, certificates::load(&config, None).unwrap())
+            .unwrap();
+        world
+            .front
+            .install(world.front.plan(&config, &world.tcp, &planned).unwrap());
+        world.tcp.install(planned);
         assert_eq!(meet(&mut world).await, kept, "{limit}");
     }
     assert!(meet(&mut world).await, "resumed under the new ones");

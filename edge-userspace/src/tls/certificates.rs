@@ -7,11 +7,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
@@ -23,15 +21,20 @@ use super::clients;
 use super::legacy::Legacy;
 use super::remote::{KeyServers, PublicKey, RemoteKey, Route};
 use super::validity;
+use crate::base::clock::UnixTime;
+use crate::base::pem;
 use crate::config::value::HostPattern;
-use crate::config::{self, Certificate, Config, Identity, Key, KeyExchange, Mistake, Mistakes, Place};
+use crate::config::{self, Certificate, Config, Faults, Identity, Key, KeyExchange, Mistake, Mistakes, Place};
 
 /// Certificates at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    exact: HashMap<Box<str>, Arc<Entry>>,
-    wildcard: HashMap<Box<str>, Arc<Entry>>,
+    /// `None`: the name is a zone's that has no certificate it could show.
+    exact: HashMap<Box<str>, Option<Arc<Entry>>>,
+    wildcard: HashMap<Box<str>, Option<Arc<Entry>>>,
     default: Option<Arc<Entry>>,
+    /// By the zone's name.
+    zones: HashMap<Arc<str>, Arc<Entry>>,
 }
 
 /// A zone's certificate, and what its handshakes are like.
@@ -59,9 +62,11 @@ pub struct Entry {
 pub struct Loaded {
     /// For [`Store::swap`].
     pub snapshot: Snapshot,
+    /// What the snapshot is made of, by the zone's name.
+    entries: HashMap<Arc<str>, Arc<Entry>>,
     /// What the routes in it lead to.
     pub key_servers: KeyServers,
-    /// Expired, not covering a host, readable by all.
+    /// Expired or soon to be, not covering a host, readable by all, with an extension that is not honoured.
     pub warnings: Vec<Mistake>,
 }
 
@@ -70,50 +75,78 @@ pub struct Loaded {
 pub struct Store(ArcSwap<Snapshot>);
 
 /// Loads the certificates of all zones that name one, and the way to the keys that are elsewhere: key servers that are as
-/// they were in `before` stay connected.
-///
-/// # Errors
-/// Every file that is missing, is no certificate or key, or does not match its other half.
-pub fn load(config: &Config, before: Option<&KeyServers>) -> Result<Loaded, Mistakes> {
-    let mut mistakes = Vec::new();
-    let key_servers = KeyServers::load(&config.key_servers, before).unwrap_or_else(|wrong| {
-        mistakes.extend(wrong.0);
-        KeyServers::default()
-    });
-    let mut loaded = Loaded {
-        key_servers,
-        ..Loaded::default()
-    };
-    let sound = mistakes.is_empty();
+/// they were in `before` stay connected. A zone whose certificate cannot be used is left out, and told among the faults; so
+/// is a key server, with the zones whose keys it has.
+pub fn gather(config: &Config, before: Option<&KeyServers>, faults: &mut Faults) -> Loaded {
+    let mut loaded = Loaded::default();
+    let (key_servers, failed) = KeyServers::load(&config.key_servers, before, &mut loaded.warnings);
+    loaded.key_servers = key_servers;
+    let mut idle: Vec<&str> = failed.keys().map(String::as_str).collect();
     for zone in &config.zones {
         let Some(files) = &zone.certificate else { continue };
-        if !sound && matches!(files.key, Key::Servers { .. }) {
-            // Its servers are what has to be mended first.
-            continue;
-        }
-        let entry = match entry(zone, files, &mut loaded) {
-            Ok(entry) => Arc::new(entry),
-            Err(mistake) => {
-                mistakes.push(mistake);
+        if let Key::Servers { names, .. } = &files.key {
+            let wrong: Vec<_> = names.iter().filter_map(|name| failed.get(name)).collect();
+            idle.retain(|name| !names.iter().any(|known| known == name));
+            if !wrong.is_empty() {
+                for mistake in wrong {
+                    faults.zone(&zone.name, mistake.clone());
+                }
                 continue;
             }
-        };
-        loaded.warnings.extend(doubts(zone, files, &entry.key));
-        for host in &zone.hosts {
-            let (map, name) = match host {
-                HostPattern::Exact(name) => (&mut loaded.snapshot.exact, name),
-                HostPattern::Wildcard(suffix) => (&mut loaded.snapshot.wildcard, suffix),
-            };
-            map.insert(name.as_str().into(), entry.clone());
         }
-        if zone.default {
-            loaded.snapshot.default = Some(entry);
+        match entry(zone, files, &mut loaded) {
+            Ok(entry) => {
+                loaded.warnings.extend(doubts(zone, files, &entry.key));
+                loaded.entries.insert(zone.name.clone(), Arc::new(entry));
+            }
+            Err(mistake) => faults.zone(&zone.name, mistake),
         }
     }
-    if mistakes.is_empty() {
-        Ok(loaded)
-    } else {
-        Err(Mistakes(mistakes))
+    for name in idle {
+        if let Some(mistake) = failed.get(name) {
+            faults.node(mistake.clone());
+        }
+    }
+    loaded.settle(&config.zones, None, |_| false);
+    loaded
+}
+
+/// As [`gather`], all zones or none.
+///
+/// # Errors
+/// Every file that is missing, is not a certificate or key, or does not match its other half.
+pub fn load(config: &Config, before: Option<&KeyServers>) -> Result<Loaded, Mistakes> {
+    let mut faults = Faults::default();
+    let loaded = gather(config, before, &mut faults);
+    faults.or(loaded)
+}
+
+impl Loaded {
+    /// Makes the snapshot for `zones`. Those for which `keeps` holds have what they had in `before`; the hosts of a zone
+    /// without a certificate are refused, and no other zone's certificate is shown for them.
+    pub fn settle(&mut self, zones: &[config::Zone], before: Option<&Snapshot>, keeps: impl Fn(&str) -> bool) {
+        let mut snapshot = Snapshot::default();
+        for zone in zones {
+            let entry = if keeps(&zone.name) {
+                before.and_then(|before| before.zones.get(&zone.name))
+            } else {
+                self.entries.get(&zone.name)
+            };
+            for host in &zone.hosts {
+                let (map, name) = match host {
+                    HostPattern::Exact(name) => (&mut snapshot.exact, name),
+                    HostPattern::Wildcard(suffix) => (&mut snapshot.wildcard, suffix),
+                };
+                map.insert(name.as_str().into(), entry.cloned());
+            }
+            if zone.default {
+                snapshot.default = entry.cloned();
+            }
+            if let Some(entry) = entry {
+                snapshot.zones.insert(zone.name.clone(), entry.clone());
+            }
+        }
+        self.snapshot = snapshot;
     }
 }
 
@@ -158,7 +191,13 @@ fn shown(files: &Identity, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedK
         clients: None,
         legacy_rsa: None,
     };
-    certified(&certificate, &files.key, &files.key_place, warnings)
+    let key = certified(&certificate, &files.key, &files.key_place, warnings)?;
+    warnings.extend(
+        key.cert
+            .first()
+            .and_then(|leaf| aging(leaf, &files.chain, &files.chain_place)),
+    );
+    Ok(key)
 }
 
 fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Result<Entry, Mistake> {
@@ -255,12 +294,33 @@ impl Snapshot {
                 .get(name)
                 .or_else(|| self.wildcard.get(name.split_once('.')?.1))
         })
-        .or(self.default.as_ref())
+        .map_or(self.default.as_ref(), Option::as_ref)
     }
 
-    /// Every zone's, once or more.
+    /// Every zone's, and that of a far end.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.exact.values().chain(self.wildcard.values()).chain(&self.default)
+        let of_none = self.default.iter().filter(|_| self.zones.is_empty());
+        self.zones.values().chain(of_none)
+    }
+
+    /// Until when each zone's certificate holds, in seconds since 1970, by the zone's name.
+    pub fn ends(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
+        self.zones.iter().filter_map(|(zone, entry)| {
+            let (_, until) = validity::period(entry.key.cert.first()?)?;
+            Some((zone, until))
+        })
+    }
+}
+
+impl Snapshot {
+    /// Warnings of certificates that have expired, or soon will.
+    pub fn aging(&self, zones: &[config::Zone]) -> Vec<Mistake> {
+        let of_zone = |zone: &config::Zone| {
+            let leaf = self.zones.get(&zone.name)?.key.cert.first()?;
+            let files = zone.certificate.as_ref()?;
+            aging(leaf, &files.chain, &files.chain_place)
+        };
+        zones.iter().filter_map(of_zone).collect()
     }
 }
 
@@ -335,20 +395,11 @@ fn certified(
     Ok(Arc::new(certified))
 }
 
-/// The certificates in a PEM file, at least one.
-pub(super) fn certificates(path: &Path, place: &Place) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+/// The certificates in a PEM file, at least one, every section of it.
+pub(crate) fn certificates(path: &Path, place: &Place) -> Result<Vec<CertificateDer<'static>>, Mistake> {
     let file = path.display();
     let bytes = std::fs::read(path).map_err(|error| place.mistake(format!("{file}: {error}"), mend(&error)))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<_, _>>()
-        .map_err(|_| place.mistake(format!("{file} is broken PEM"), "copy it again from its issuer"))?;
-    if chain.is_empty() {
-        return Err(place.mistake(
-            format!("{file} has no certificate"),
-            "it needs \"-----BEGIN CERTIFICATE-----\" sections, the leaf first",
-        ));
-    }
-    Ok(chain)
+    pem::certificates(&bytes).map_err(|unread| place.mistake(format!("{file}: {unread}"), unread.mend()))
 }
 
 fn chain(files: &Certificate) -> Result<Vec<CertificateDer<'static>>, Mistake> {
@@ -373,31 +424,7 @@ fn key(path: &Path, place: &Place, warnings: &mut Vec<Mistake>) -> Result<Privat
     if readable_by_all(path) {
         warnings.push(place.mistake(format!("{file} is readable by everyone"), format!("chmod 600 {file}")));
     }
-    let encrypted = memchr::memmem::find(&bytes, b"BEGIN ENCRYPTED PRIVATE KEY").is_some()
-        || memchr::memmem::find(&bytes, b"Proc-Type: 4,ENCRYPTED").is_some();
-    if encrypted {
-        return Err(place.mistake(
-            format!("{file} is encrypted"),
-            format!("decrypt it: openssl pkey -in {file} -out plain.key"),
-        ));
-    }
-    let mut keys = PrivateKeyDer::pem_slice_iter(&bytes);
-    match (keys.next(), keys.next()) {
-        (Some(Ok(key)), None) => Ok(key),
-        (Some(Ok(mut key)), Some(more)) => {
-            key.zeroize();
-            if let Ok(mut more) = more {
-                more.zeroize();
-            }
-            Err(place.mistake(format!("{file} has several keys"), "keep the certificate's own"))
-        }
-        // The PEM error is not shown: it can quote the file.
-        (Some(Err(_)), _) => Err(place.mistake(format!("{file} is broken PEM"), "copy it again")),
-        (None, _) => Err(place.mistake(
-            format!("{file} has no private key"),
-            "it needs a \"-----BEGIN PRIVATE KEY-----\" section (PKCS#8, SEC1 or PKCS#1)",
-        )),
-    }
+    pem::private_key(&bytes).map_err(|unread| place.mistake(format!("{file}: {unread}"), unread.mend()))
 }
 
 fn mend(error: &io::Error) -> &'static str {
@@ -412,33 +439,20 @@ fn readable_by_all(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
 }
 
+/// Days before a certificate's end from which on the operator is warned.
+const SOON: i64 = 14;
+
 /// What works, but not as the operator will have meant it.
 fn doubts(zone: &config::Zone, files: &Certificate, key: &CertifiedKey) -> Vec<Mistake> {
     let file = files.chain.display();
-    let mut doubts = Vec::new();
-    let Some(leaf) = key.cert.first() else { return doubts };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    match validity::period(leaf) {
-        Some((_, until)) if until < now => {
-            let days = (now - until) / 86_400;
-            doubts.push(
-                files
-                    .chain_place
-                    .mistake(format!("{file} expired {days} days ago"), "renew it"),
-            );
-        }
-        Some((from, _)) if from > now => {
-            doubts.push(
-                files
-                    .chain_place
-                    .mistake(format!("{file} is not valid yet"), "check it and the clock"),
-            );
-        }
-        _ => {}
+    let Some(leaf) = key.cert.first() else {
+        return Vec::new();
+    };
+    let mut doubts: Vec<Mistake> = aging(leaf, &files.chain, &files.chain_place).into_iter().collect();
+    if validity::must_staple(leaf) {
+        let what = format!("{file} asks for a stapled OCSP response (RFC 7633), and none is sent");
+        let mend = "some clients will refuse it; have it issued without the TLS feature extension (\"must-staple\")";
+        doubts.push(files.chain_place.mistake(what, mend));
     }
     let Ok(parsed) = ParsedCertificate::try_from(leaf) else {
         return doubts;
@@ -461,4 +475,21 @@ fn doubts(zone: &config::Zone, files: &Certificate, key: &CertifiedKey) -> Vec<M
         }
     }
     doubts
+}
+
+/// A warning if the certificate has expired, soon will, or is not valid yet.
+pub(super) fn aging(leaf: &[u8], path: &Path, place: &Place) -> Option<Mistake> {
+    let file = path.display();
+    let (from, until) = validity::period(leaf)?;
+    let now = i64::try_from(UnixTime::now().secs()).unwrap_or(i64::MAX);
+    let days = |seconds: i64| seconds / 86_400;
+    if until < now {
+        Some(place.mistake(format!("{file} expired {} days ago", days(now - until)), "renew it"))
+    } else if from > now {
+        Some(place.mistake(format!("{file} is not valid yet"), "check it and the clock"))
+    } else if until - now < SOON * 86_400 {
+        Some(place.mistake(format!("{file} expires in {} days", days(until - now)), "renew it"))
+    } else {
+        None
+    }
 }

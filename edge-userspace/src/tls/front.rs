@@ -23,7 +23,7 @@ use super::remote::survey::survey;
 use super::tickets::Tickets;
 use super::{Error, listener, settings};
 use crate::base::shutdown::{Phase, Shutdown};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::gate::door::Door;
 use crate::gate::token::Tokens;
 
@@ -58,13 +58,52 @@ pub struct Front {
     metrics: Metrics,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Settings {
     tls: Arc<ServerConfig>,
     tickets: Tickets,
     handshake_timeout: Duration,
     proxies: Vec<IpNet>,
     near_ends: bool,
+}
+
+/// A configuration that was checked and can be put into force.
+#[derive(Debug)]
+pub struct Plan {
+    settings: Settings,
+    snapshot: Snapshot,
+    key_servers: KeyServers,
+    tls: config::Tls,
+    /// At most, in all and per address.
+    connections: (usize, usize),
+}
+
+impl Plan {
+    /// rustls's configuration for new connections.
+    pub fn server_config(&self) -> &Arc<ServerConfig> {
+        &self.settings.tls
+    }
+
+    /// What makes their session tickets.
+    pub const fn tickets(&self) -> &Tickets {
+        &self.settings.tickets
+    }
+
+    /// Whether any zone's key is elsewhere.
+    pub fn is_keyless(&self) -> bool {
+        self.snapshot.entries().any(|entry| entry.remote.is_some())
+    }
+}
+
+fn plan(config: &Config, loaded: Loaded, certificates: &Arc<Store>, tokens: &Arc<Tokens>) -> Result<Plan, Error> {
+    arm(&loaded.snapshot, config)?;
+    Ok(Plan {
+        settings: Settings::new(config, certificates.clone(), tokens.clone())?,
+        snapshot: loaded.snapshot,
+        key_servers: loaded.key_servers,
+        tls: config.tls.clone(),
+        connections: (config.limits.connections, config.limits.connections_per_address),
+    })
 }
 
 impl Front {
@@ -82,14 +121,13 @@ impl Front {
     ) -> Result<Arc<Self>, Error> {
         let metrics = Metrics::register(registry);
         let certificates = Arc::new(Store::default());
-        arm(&loaded.snapshot, config)?;
-        certificates.swap(loaded.snapshot);
-        loaded.key_servers.metrics().register(registry);
+        let plan = plan(config, loaded, &certificates, &tokens)?;
+        plan.key_servers.metrics().register(registry);
         let limits = &config.limits;
-        Ok(Arc::new(Self {
-            settings: ArcSwap::from_pointee(Settings::new(config, certificates.clone(), tokens.clone())?),
+        let this = Arc::new(Self {
+            settings: ArcSwap::from_pointee(plan.settings.clone()),
             certificates,
-            key_servers: ArcSwap::from_pointee(loaded.key_servers),
+            key_servers: ArcSwap::from_pointee(KeyServers::default()),
             keyless: Arc::new(Keyless::new(&config.tls, registry)),
             limiter: Limiter::new(
                 limits.connections,
@@ -99,23 +137,37 @@ impl Front {
             tokens,
             door,
             metrics,
-        }))
+        });
+        this.install(plan);
+        Ok(this)
     }
 
-    /// Takes over another configuration for connections to come; those that exist stay as they are. Listeners are not
-    /// changed by it.
+    /// Everything of `config` that can fail, for connections to come; [`install`](Self::install) puts it into force. Listeners
+    /// are not changed by it.
     ///
     /// # Errors
-    /// rustls cannot be set up; nothing is changed then.
+    /// rustls cannot be set up.
+    pub fn plan(&self, config: &Config, loaded: Loaded) -> Result<Plan, Error> {
+        plan(config, loaded, &self.certificates, &self.tokens)
+    }
+
+    /// Puts `plan` into force for connections to come; those that exist stay as they are.
+    pub fn install(&self, plan: Plan) {
+        self.metrics.expire(plan.snapshot.ends());
+        self.certificates.swap(plan.snapshot);
+        self.key_servers.store(Arc::new(plan.key_servers));
+        self.keyless.adjust(&plan.tls);
+        self.settings.store(Arc::new(plan.settings));
+        let (all, per_address) = plan.connections;
+        self.limiter.adjust(all, per_address);
+    }
+
+    /// [`plan`](Self::plan) and [`install`](Self::install).
+    ///
+    /// # Errors
+    /// As `plan`; nothing is changed then.
     pub fn reload(&self, config: &Config, loaded: Loaded) -> Result<(), Error> {
-        arm(&loaded.snapshot, config)?;
-        let new = Settings::new(config, self.certificates.clone(), self.tokens.clone())?;
-        self.certificates.swap(loaded.snapshot);
-        self.key_servers.store(Arc::new(loaded.key_servers));
-        self.keyless.adjust(&config.tls);
-        self.settings.store(Arc::new(new));
-        self.limiter
-            .adjust(config.limits.connections, config.limits.connections_per_address);
+        self.install(self.plan(config, loaded)?);
         Ok(())
     }
 

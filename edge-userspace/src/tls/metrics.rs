@@ -1,5 +1,7 @@
 //! What the room counts. Labels are closed enums; handles of hot counters are fetched once.
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -28,6 +30,7 @@ pub struct Metrics {
     pub accept_errors: Counter,
     /// Connections accepted.
     pub accepted: Counter,
+    certificates: Family<OfZone, Gauge>,
 }
 
 /// How a handshake agreed on keys.
@@ -57,7 +60,22 @@ struct Reason {
     reason: &'static str,
 }
 
+/// Labels of a zone's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfZone {
+    zone: String,
+}
+
 impl Metrics {
+    /// Tells until when each zone's certificate holds, in seconds since 1970; of zones that are not named any more, nothing.
+    pub fn expire<'a>(&self, ends: impl Iterator<Item = (&'a Arc<str>, i64)>) {
+        self.certificates.clear();
+        for (zone, until) in ends {
+            let zone = zone.to_string();
+            self.certificates.get_or_create(&OfZone { zone }).set(until);
+        }
+    }
+
     /// Registers the room's metrics; once per process.
     pub fn register(registry: &mut Registry) -> Self {
         let refused = Family::<Reason, Counter>::default();
@@ -73,7 +91,13 @@ impl Metrics {
             refused_address: refused.get_or_create_owned(&Reason { reason: "address" }),
             accept_errors: Counter::default(),
             accepted: Counter::default(),
+            certificates: Family::default(),
         };
+        registry.register(
+            "edge_tls_certificate_expires_timestamp_seconds",
+            "When the certificate of a zone expires, in seconds since 1970",
+            this.certificates.clone(),
+        );
         registry.register(
             "edge_tls_handshakes",
             "Handshakes that succeeded",

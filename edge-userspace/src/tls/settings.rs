@@ -5,14 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::Error;
-use super::certificates::{Entry, Store};
+use super::certificates::{Entry, Store, certificates};
 use super::remote::exchange;
 use crate::config::{self, Mistakes, Place, TlsVersion};
 
@@ -102,9 +100,7 @@ fn near_ends(file: &Path, place: &Place, provider: Arc<CryptoProvider>) -> Resul
     let mend = "write a PEM file with the certificate of the near ends' authority";
     let wrong = |what: String| Error::Mistake(Mistakes(vec![place.mistake(what, mend)]));
     let mut roots = RootCertStore::empty();
-    let found = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| wrong(format!("{} cannot be read: {e}", file.display())))?;
+    let found = certificates(file, place).map_err(|mistake| Error::Mistake(Mistakes(vec![mistake])))?;
     if roots.add_parsable_certificates(found).0 == 0 {
         return Err(wrong(format!("{} has no certificate", file.display())));
     }

@@ -1,6 +1,10 @@
 //! A certificate's period of validity, from just enough DER (RFC 5280 section 4.1): webpki checks it only together with a
 //! chain. For the operator's warnings; a certificate that is read wrongly here is still served.
 
+use x509_parser::certificate::X509Certificate;
+use x509_parser::der_parser::oid;
+use x509_parser::prelude::FromDer;
+
 /// Seconds since 1970 from which and until which the certificate holds; `None` when it cannot be read.
 pub(super) fn period(certificate: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate, _) = element(certificate)?;
@@ -17,6 +21,18 @@ pub(super) fn period(certificate: &[u8]) -> Option<(i64, i64)> {
     let (from_tag, from, rest) = element(validity)?;
     let (until_tag, until, _) = element(rest)?;
     Some((time(from_tag, from)?, time(until_tag, until)?))
+}
+
+/// Whether the certificate demands a stapled OCSP response: the TLS feature `status_request` or `status_request_v2` (RFC 7633
+/// section 4).
+pub(super) fn must_staple(certificate: &[u8]) -> bool {
+    const FEATURE: x509_parser::der_parser::oid::Oid<'_> = oid!(1.3.6.1.5.5.7.1.24);
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let feature = parsed.extensions().iter().find(|extension| extension.oid == FEATURE);
+    // A sequence of small integers, each in three bytes.
+    feature.is_some_and(|extension| extension.value.windows(3).any(|n| matches!(n, [2, 1, 5 | 17])))
 }
 
 /// Tag, contents and what follows of the first element.
@@ -61,6 +77,18 @@ fn time(tag: u8, text: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Clients that keep to the extension refuse the certificate, and nobody would have said so.
+    #[test]
+    fn sees_a_demand_for_a_stapled_response() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap();
+        assert!(!must_staple(params.self_signed(&key).unwrap().der()));
+        let feature = rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 24], vec![0x30, 3, 2, 1, 5]);
+        params.custom_extensions = vec![feature];
+        assert!(must_staple(params.self_signed(&key).unwrap().der()));
+        assert!(!must_staple(b"no certificate"));
+    }
 
     /// An operator warned wrongly stops reading warnings.
     #[test]

@@ -40,6 +40,8 @@ pub struct Zone {
     pub routes: Vec<(Box<str>, Way)>,
     /// Servers elsewhere that the worker may ask, each with the zone as the room `origin` is to see it then.
     pub elsewhere: Vec<(OriginAddress, Arc<Zone>)>,
+    /// It could not be prepared: its requests are answered 503.
+    pub out: bool,
 }
 
 /// Where a request goes.
@@ -68,6 +70,7 @@ impl Zone {
             worker: None,
             routes: Vec::new(),
             elsewhere: Vec::new(),
+            out: false,
         };
         // What is kept of the zone's own origin must not answer for another, nor may its far end be asked for it.
         let with = |origin| {
@@ -129,9 +132,16 @@ pub type Current = Arc<ArcSwap<Zones>>;
 impl Zones {
     /// The snapshot of a checked configuration (each host in one zone, one default at most).
     pub fn new(zones: &[config::Zone]) -> Self {
+        Self::without(zones, |_| false)
+    }
+
+    /// The same, in which the zones for which `out` holds are answered 503.
+    pub fn without(zones: &[config::Zone], out: impl Fn(&str) -> bool) -> Self {
         let mut this = Self::default();
         for zone in zones {
-            let shared = Arc::new(Zone::new(zone));
+            let mut shared = Zone::new(zone);
+            shared.out = out(&zone.name);
+            let shared = Arc::new(shared);
             for host in &zone.hosts {
                 let (map, name) = match host {
                     HostPattern::Exact(name) => (&mut this.exact, name),

@@ -135,7 +135,7 @@ async fn sampled() {
     exchange(&mut edge.plain().await, &requests, Duration::from_millis(80)).await;
     assert_eq!(lines.take().await.len(), 4);
     edge.shared
-        .reload(&config(edge.directory.path(), "[log]\naccess = false\n"));
+        .reload(&config(edge.directory.path(), "[log]\naccess = false\n"), &[]);
     exchange(&mut edge.plain().await, &requests, Duration::from_millis(80)).await;
     assert!(lines.take().await.is_empty());
 }
@@ -150,7 +150,7 @@ async fn reload_under_a_connection() {
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 200"));
     let config = config(edge.directory.path(), "[limits]\nbody_bytes = \"4B\"\n");
     edge.zones.store(Arc::new(Zones::new(&config.zones)));
-    edge.shared.reload(&config);
+    edge.shared.reload(&config, &[]);
     stream.write_all(post).await.unwrap();
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 413"));
 }

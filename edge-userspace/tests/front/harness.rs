@@ -113,7 +113,7 @@ impl Edge {
         let ids = edge::quic::IdKey::of(&tokens);
         let quic = edge::quic::Front::new(&config, &front, tokens, ids, &mut registry).unwrap();
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));
-        let shared = Shared::new(&config, zones.clone(), &mut registry);
+        let shared = Shared::new(&config, &[], zones.clone(), &mut registry);
         let (trigger, shutdown) = shutdown::channel();
         let echo = Server::new(shared.clone(), Arc::new(Echo), shutdown.clone());
         let redirect = Server::new(

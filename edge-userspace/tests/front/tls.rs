@@ -144,10 +144,15 @@ async fn mistakes_in_files() {
         "{}",
         complaint()
     );
-    std::fs::write(directory.join("a.key"), "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n").unwrap();
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    std::fs::write(directory.join("a.key"), encrypted).unwrap();
     assert!(complaint().contains("is encrypted; decrypt it"), "{}", complaint());
     std::fs::write(directory.join("a.key"), "secret").unwrap();
-    assert!(complaint().contains("has no private key"), "{}", complaint());
+    assert!(
+        complaint().contains("has no \"-----BEGIN PRIVATE KEY"),
+        "{}",
+        complaint()
+    );
     assert!(!complaint().contains("secret"));
     std::fs::write(
         directory.join("a.key"),
@@ -155,13 +160,17 @@ async fn mistakes_in_files() {
     )
     .unwrap();
     assert!(
-        complaint().contains("is broken PEM") && !complaint().contains("secret"),
+        complaint().contains("line 1 is damaged") && !complaint().contains("secret"),
         "{}",
         complaint()
     );
     std::fs::write(directory.join("a.key"), &key).unwrap();
     std::fs::write(directory.join("a.pem"), "").unwrap();
-    assert!(complaint().contains("has no certificate"), "{}", complaint());
+    assert!(
+        complaint().contains("has no \"-----BEGIN CERTIFICATE"),
+        "{}",
+        complaint()
+    );
     std::fs::remove_file(directory.join("a.pem")).unwrap();
     assert!(complaint().contains("zone.certificate: ") && complaint().contains("name a file that is there"));
     std::fs::write(directory.join("a.pem"), &chain).unwrap();

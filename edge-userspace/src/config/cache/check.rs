@@ -53,7 +53,7 @@ pub(in crate::config) fn node(raw: &raw::Node, largest: u64, source: &Source<'_>
         memory,
         disk,
         filling,
-        directory: (source.path(directory.get_ref()), source.place(directory.span())),
+        directory: (source.path(directory), source.place(directory.span())),
     };
     (node, checker.mistakes)
 }

@@ -112,6 +112,7 @@ impl Checker<'_> {
         };
         FarEnd {
             name: name.as_str().into(),
+            place: self.source.place(raw.name.span()),
             keep_no_store: raw.keep_no_store,
             upstream: Arc::new(Upstream {
                 servers,
@@ -119,11 +120,11 @@ impl Checker<'_> {
                 http: OriginHttp::V2,
                 preserve_host: true,
                 server_name: raw.server_name.as_ref().map(|name| name.get_ref().clone()),
-                ca: Some((self.source.path(raw.ca.get_ref()), self.source.place(raw.ca.span()))),
+                ca: Some((self.source.path(&raw.ca), self.source.place(raw.ca.span()))),
                 identity: Some(Identity {
-                    chain: self.source.path(raw.certificate.get_ref()),
+                    chain: self.source.path(&raw.certificate),
                     chain_place: self.source.place(raw.certificate.span()),
-                    key: self.source.path(raw.key.get_ref()),
+                    key: self.source.path(&raw.key),
                     key_place: self.source.place(raw.key.span()),
                 }),
                 connect_timeout: raw.connect_timeout.0,

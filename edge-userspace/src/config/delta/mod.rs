@@ -5,7 +5,7 @@ pub(super) mod raw;
 
 use std::sync::Arc;
 
-use super::Upstream;
+use super::{Place, Upstream};
 
 pub(super) use check::{far_ends, node};
 
@@ -23,6 +23,8 @@ pub struct Node {
 pub struct FarEnd {
     /// Zones name it by this.
     pub name: Arc<str>,
+    /// Where it is named.
+    pub place: Place,
     /// Its servers, over mutual TLS and HTTP/2.
     pub upstream: Arc<Upstream>,
     /// Versions that say `no-store` may be held in memory, only to refer to.

@@ -12,7 +12,9 @@ use toml::Spanned;
 use super::check::Checker;
 use super::mistake::{Mistakes, Source};
 use super::value::Size;
-use super::{Config, Dataplane, Identity, LockdownMode, Place, Quic, Server, Tls, TlsVersion, XdpMode, text};
+use super::{
+    Config, Dataplane, Identity, LockdownMode, Place, Quic, Server, Tls, TlsVersion, XdpMode, ZonesFail, text,
+};
 
 /// The commented defaults, for `edge far-end --print-defaults`.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -49,7 +51,7 @@ impl FarConfig {
     /// # Errors
     /// As [`Config::read`].
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let text = text(file, "edge far-end --print-defaults > far-end.toml")?;
+        let text = text::one(file, "edge far-end --print-defaults > far-end.toml")?;
         Self::parse(file, &text)
     }
 
@@ -58,11 +60,22 @@ impl FarConfig {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, Mistakes> {
-        let source = Source { file, text };
+        let source = Source {
+            file,
+            text,
+            included: &[],
+        };
         let raw = toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
         let mut checker = Checker::new(&source);
         let this = far(&mut checker, &raw);
-        checker.end(this)
+        checker.end(this)?.or_faults()
+    }
+}
+
+impl FarConfig {
+    /// Its zones stand or fall together.
+    fn or_faults(mut self) -> Result<Self, Mistakes> {
+        std::mem::take(&mut self.node.faults).or(self)
     }
 }
 
@@ -109,11 +122,13 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
     let mut server = Server {
         https: Vec::new(),
         http: Vec::new(),
+        plain: Vec::new(),
         redirect_port: 443,
         workers: checker.workers(&raw.server.workers),
         proxy_protocol_from: Vec::new(),
         drain: raw.server.drain.0,
         http3: false,
+        zones_fail: ZonesFail::Together,
     };
     let zones = checker.zones(&raw.zone, &server, &limits, (&[], &[]));
     server.https.clone_from(raw.server.listen.get_ref());
@@ -131,15 +146,15 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
         object_bytes: size(&store.object_bytes, 64 << 10, 128 << 20, "64KiB to 128MiB") as u64,
         disk: match size(&store.disk, 0, 1 << 50, "0B (no disk) to 1048576GiB") {
             0 => None,
-            bytes => Some((bytes, checker.path(store.directory.get_ref()))),
+            bytes => Some((bytes, checker.path(&store.directory))),
         },
         directory_place: checker.place(store.directory.span()),
     };
     FarConfig {
         identity: Identity {
-            chain: checker.path(raw.server.certificate.get_ref()),
+            chain: checker.path(&raw.server.certificate),
             chain_place: checker.place(raw.server.certificate.span()),
-            key: checker.path(raw.server.key.get_ref()),
+            key: checker.path(&raw.server.key),
             key_place: checker.place(raw.server.key.span()),
         },
         store,
@@ -165,7 +180,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
                 waiting: 1,
                 waiting_per_address: 1,
                 near_ends: Some((
-                    checker.path(raw.server.near_ends.get_ref()),
+                    checker.path(&raw.server.near_ends),
                     checker.place(raw.server.near_ends.span()),
                 )),
             },
@@ -193,6 +208,9 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
             },
             server,
             zones,
+            faults: checker.faults(),
+            warnings: Vec::new(),
+            lists_place: Place::nowhere(),
         },
     }
 }

@@ -1,7 +1,6 @@
 //! From the gate's raw form to the checked one. Every bound here is one that the policies rely on.
 
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -27,10 +26,10 @@ pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Ve
         mistakes: Vec::new(),
     };
     let secret = match &raw.secret {
-        Some(file) => Secret::File(source.path(file.get_ref()), source.place(file.span())),
+        Some(file) => Secret::File(source.path(file), source.place(file.span())),
         None => {
             let directory = &raw.state_directory;
-            Secret::Own(source.path(directory.get_ref()), source.place(directory.span()))
+            Secret::Own(source.path(directory), source.place(directory.span()))
         }
     };
     let node = Node {
@@ -116,10 +115,10 @@ impl Checker<'_> {
             strike_cap,
             forgive: self.time(&raw.forgive, SECOND, 7 * DAY),
             clients_per_address: self.number(&raw.clients_per_address, 1, 65_536),
-            page: raw.page.as_ref().map(|page| {
-                let path = self.source.file.parent().unwrap_or(Path::new("")).join(page.get_ref());
-                (path, self.source.place(page.span()))
-            }),
+            page: raw
+                .page
+                .as_ref()
+                .map(|page| (self.source.path(page), self.source.place(page.span()))),
             rules,
         }
     }

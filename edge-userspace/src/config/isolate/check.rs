@@ -24,13 +24,23 @@ const LIST: usize = 256;
 
 struct Checker<'a> {
     source: &'a Source<'a>,
-    mistakes: Vec<Mistake>,
+    found: Found,
+}
+
+/// What is wrong.
+#[derive(Default)]
+pub(in crate::config) struct Found {
+    /// With what the file says.
+    pub(in crate::config) mistakes: Vec<Mistake>,
+    /// With the files and directories that it names.
+    pub(in crate::config) faults: Vec<Mistake>,
 }
 
 /// `[isolate]`, and what is wrong with it.
 pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Vec<Mistake>) {
     let mut checker = Checker::new(source);
     let node = Node {
+        place: source.place(raw.state_directory.span()),
         state_directory: source.path(&raw.state_directory),
         instances: checker.number(&raw.instances, 16, 16_000),
         worker_bytes: checker.size(&raw.worker_bytes, 1 << 10, 256 << 20),
@@ -38,14 +48,14 @@ pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Ve
         compile_memory: checker.size(&raw.compile_memory, 256 << 20, 64 << 30),
         versions: checker.number(&raw.versions, 2, 1_000),
     };
-    (node, checker.mistakes)
+    (node, checker.found.mistakes)
 }
 
 /// `[zone.worker]`, and what is wrong with it.
-pub(in crate::config) fn worker(raw: &raw::Worker, source: &Source<'_>) -> (Worker, Vec<Mistake>) {
+pub(in crate::config) fn worker(raw: &raw::Worker, source: &Source<'_>) -> (Worker, Found) {
     let mut checker = Checker::new(source);
     let worker = checker.worker(raw);
-    (worker, checker.mistakes)
+    (worker, checker.found)
 }
 
 /// `[[zone.route]]`s of a zone that has a worker and an origin or not, and what is wrong with them. A zone without routes
@@ -55,7 +65,7 @@ pub(in crate::config) fn routes(
     worker: bool,
     origin: bool,
     source: &Source<'_>,
-) -> (Vec<Route>, Vec<Mistake>) {
+) -> (Vec<Route>, Found) {
     let mut checker = Checker::new(source);
     let mut routes: Vec<Route> = Vec::new();
     if let Some(over) = raw.get(LIST) {
@@ -74,10 +84,10 @@ pub(in crate::config) fn routes(
         }
         let to = match (route.to.get_ref(), &route.directory) {
             (raw::To::Files, Some(directory)) => {
-                let path = source.path(directory.get_ref());
+                let path = source.path(directory);
                 if !path.is_dir() {
-                    let what = format!("{} is no directory", path.display());
-                    checker.mistake(directory.span(), what, "make it, or name another");
+                    let what = format!("{} is not a directory", path.display());
+                    checker.fault(directory.span(), what, "make it, or name another");
                 }
                 To::Files(path)
             }
@@ -118,19 +128,23 @@ pub(in crate::config) fn routes(
             to: To::Worker,
         });
     }
-    (routes, checker.mistakes)
+    (routes, checker.found)
 }
 
 impl<'a> Checker<'a> {
     fn new(source: &'a Source<'a>) -> Self {
         Self {
             source,
-            mistakes: Vec::new(),
+            found: Found::default(),
         }
     }
 
     fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
-        self.mistakes.push(self.source.place(span).mistake(what, mend));
+        self.found.mistakes.push(self.source.place(span).mistake(what, mend));
+    }
+
+    fn fault(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
+        self.found.faults.push(self.source.place(span).mistake(what, mend));
     }
 
     fn number<T: Copy + PartialOrd + std::fmt::Display>(&mut self, value: &Spanned<T>, least: T, most: T) -> T {
@@ -189,7 +203,7 @@ impl<'a> Checker<'a> {
             file: raw
                 .file
                 .as_ref()
-                .map(|file| (self.source.path(file.get_ref()), self.source.place(file.span()))),
+                .map(|file| (self.source.path(file), self.source.place(file.span()))),
             limits: self.limits(raw),
             zones: raw.zones.iter().map(|zone| zone.get_ref().as_str().into()).collect(),
             origins: raw
@@ -248,7 +262,7 @@ impl<'a> Checker<'a> {
             ca: raw
                 .ca
                 .as_ref()
-                .map(|ca| (self.source.path(ca.get_ref()), self.source.place(ca.span()))),
+                .map(|ca| (self.source.path(ca), self.source.place(ca.span()))),
             identity: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
@@ -270,12 +284,12 @@ impl<'a> Checker<'a> {
     }
 
     fn secret(&mut self, file: &Spanned<std::path::PathBuf>) -> Option<Secret> {
-        let path = self.source.path(file.get_ref());
+        let path = self.source.path(file);
         match read_secret(&path) {
             Ok(secret) => Some(secret),
             Err(what) => {
                 let what = format!("{} {what}", path.display());
-                self.mistake(
+                self.fault(
                     file.span(),
                     what,
                     "write the secret, as UTF-8 text, into a file that edge can read",

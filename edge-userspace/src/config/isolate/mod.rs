@@ -22,6 +22,8 @@ pub const TABLE_MOST: usize = 100_000;
 /// What all workers of a node share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
+    /// Where the state directory is named.
+    pub place: Place,
     /// Deployed workers, compiled code, the key that guards it, and what workers store.
     pub state_directory: PathBuf,
     /// Instances at once, of all zones; their address space is reserved at the start.
@@ -40,6 +42,7 @@ impl Node {
     /// Of a process without workers.
     pub(super) fn unused() -> Self {
         Self {
+            place: Place::nowhere(),
             state_directory: PathBuf::new(),
             instances: 0,
             worker_bytes: 0,

@@ -18,7 +18,7 @@ fn spanned<T>(value: T) -> Spanned<T> {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Node {
-    pub(super) state_directory: PathBuf,
+    pub(super) state_directory: Spanned<PathBuf>,
     pub(super) instances: Spanned<u32>,
     pub(super) worker_bytes: Spanned<Size>,
     pub(super) compile_time: Spanned<Time>,
@@ -29,7 +29,7 @@ pub(in crate::config) struct Node {
 impl Default for Node {
     fn default() -> Self {
         Self {
-            state_directory: PathBuf::from("/var/lib/edge/workers"),
+            state_directory: spanned(PathBuf::from("/var/lib/edge/workers")),
             instances: spanned(1_000),
             worker_bytes: spanned(Size(32 << 20)),
             compile_time: spanned(Time(Duration::from_secs(60))),

@@ -69,7 +69,7 @@ fn mistakes() {
             "directory =",
         ),
     ] {
-        let mistakes = parse(&zone).unwrap_err().0;
+        let mistakes = parse(&zone).and_then(|config| config.faults.or(())).unwrap_err().0;
         let said = mistakes.iter().any(|m| m.what.contains(what) && m.mend.contains(mend));
         assert!(said, "{zone}: {mistakes:?}");
     }

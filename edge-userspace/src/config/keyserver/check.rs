@@ -62,7 +62,7 @@ impl Checker<'_> {
                 format!("name a PEM file with the {what}"),
             );
         }
-        (self.source.path(value.get_ref()), self.source.place(value.span()))
+        (self.source.path(value), self.source.place(value.span()))
     }
 
     fn config(&mut self, raw: &Raw) -> Config {
@@ -70,7 +70,7 @@ impl Checker<'_> {
             server: self.server(&raw.server),
             keys: Keys {
                 directory: (
-                    self.source.path(raw.keys.directory.get_ref()),
+                    self.source.path(&raw.keys.directory),
                     self.source.place(raw.keys.directory.span()),
                 ),
                 poll: self.time(

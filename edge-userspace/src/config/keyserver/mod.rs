@@ -167,7 +167,7 @@ impl Config {
     /// # Errors
     /// Every mistake that was found: of the syntax the first, of the checks all.
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let text = super::text(file, "edge-keyserver check --print-defaults > keyserver.toml")?;
+        let text = super::text::one(file, "edge-keyserver check --print-defaults > keyserver.toml")?;
         Self::parse(file, &text)
     }
 
@@ -176,7 +176,11 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, Mistakes> {
-        let source = Source { file, text };
+        let source = Source {
+            file,
+            text,
+            included: &[],
+        };
         let raw = toml::from_str::<raw::Raw>(text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
         check::check(&raw, &source)
     }

@@ -135,6 +135,7 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         routes: Vec::new(),
         elsewhere: Vec::new(),
         origin: config::Origin::Directory("/".into()),
+        out: false,
     })
 }
 

@@ -70,7 +70,7 @@ impl World {
     }
 
     fn zone(&self, servers: &[KeyServer], exchange: bool) -> Zone {
-        let servers = KeyServers::load(servers, None).unwrap();
+        let servers = KeyServers::load(servers, None, &mut Vec::new()).0;
         let key = PublicKey::of(&self.certificate).unwrap();
         let all = ["one", "two"]
             .iter()

@@ -8,8 +8,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use ring::digest::{SHA256, digest};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
@@ -17,9 +16,10 @@ use zeroize::Zeroizing;
 use super::health::{Breaker, Health};
 use super::link::Link;
 use super::metrics::{Handles, Metrics};
-use crate::config::{self, Mistake, Mistakes, Place};
+use crate::base::pem;
+use crate::config::{self, Mistake, Place};
 use crate::keyserver::wire;
-use crate::tls::trust;
+use crate::tls::{certificates, trust};
 
 /// How a key server is reached, and how it does.
 #[derive(Debug)]
@@ -118,8 +118,13 @@ impl Server {
         Some(self.link()).filter(|link| link.usable())
     }
 
-    fn read(server: &config::KeyServer, metrics: &Metrics, changed: &Arc<Notify>) -> Result<Self, Mistake> {
-        let (mut config, fingerprint) = client(server)?;
+    fn read(
+        server: &config::KeyServer,
+        metrics: &Metrics,
+        changed: &Arc<Notify>,
+        warnings: &mut Vec<Mistake>,
+    ) -> Result<Self, Mistake> {
+        let (mut config, fingerprint) = client(server, warnings)?;
         config.alpn_protocols = vec![wire::ALPN.to_vec()];
         Ok(Self {
             priority: server.priority,
@@ -150,32 +155,34 @@ pub struct KeyServers {
 
 impl KeyServers {
     /// Reads the files that the servers' entries name; nothing is connected. Servers that are as they were in `before` go on.
+    /// Certificates of this node's that have expired, or soon will, are warned of.
     ///
-    /// # Errors
-    /// Every file that is missing or no certificate or key.
-    pub fn load(servers: &[config::KeyServer], before: Option<&Self>) -> Result<Self, Mistakes> {
+    /// A server whose files cannot be used is left out; the second map says why, by its name.
+    pub fn load(
+        servers: &[config::KeyServer],
+        before: Option<&Self>,
+        warnings: &mut Vec<Mistake>,
+    ) -> (Self, HashMap<String, Mistake>) {
         let mut this = Self {
             servers: HashMap::new(),
             metrics: before.map(|before| before.metrics.clone()).unwrap_or_default(),
             changed: before.map(|before| before.changed.clone()).unwrap_or_default(),
         };
-        let mut mistakes = Vec::new();
+        let mut failed = HashMap::new();
         for server in servers {
-            match Server::read(server, &this.metrics, &this.changed) {
+            match Server::read(server, &this.metrics, &this.changed, warnings) {
                 Ok(new) => {
                     let old = before.and_then(|before| before.servers.get(&server.name));
                     let same = old.filter(|old| old.fingerprint == new.fingerprint);
                     let kept = same.cloned().unwrap_or_else(|| Arc::new(new));
                     this.servers.insert(server.name.clone(), kept);
                 }
-                Err(mistake) => mistakes.push(mistake),
+                Err(mistake) => {
+                    failed.insert(server.name.clone(), mistake);
+                }
             }
         }
-        if mistakes.is_empty() {
-            Ok(this)
-        } else {
-            Err(Mistakes(mistakes))
-        }
+        (this, failed)
     }
 
     /// The one of this name.
@@ -197,7 +204,7 @@ impl KeyServers {
 }
 
 /// rustls's configuration towards a key server, and the fingerprint of all that went into it.
-fn client(server: &config::KeyServer) -> Result<(ClientConfig, [u8; 32]), Mistake> {
+fn client(server: &config::KeyServer, warnings: &mut Vec<Mistake>) -> Result<(ClientConfig, [u8; 32]), Mistake> {
     let read = |(path, place): &(std::path::PathBuf, Place)| {
         std::fs::read(path).map(Zeroizing::new).map_err(|error| {
             place.mistake(
@@ -210,19 +217,11 @@ fn client(server: &config::KeyServer) -> Result<(ClientConfig, [u8; 32]), Mistak
     let broken = |(path, place): &(std::path::PathBuf, Place), what: &str, mend: &str| {
         place.mistake(format!("{} {what}", path.display()), mend)
     };
-    let certificates = |pem: &[u8], file| {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        match chain {
-            Ok(chain) if !chain.is_empty() => Ok(chain),
-            _ => Err(broken(
-                file,
-                "has no certificate that can be read",
-                "it needs \"-----BEGIN CERTIFICATE-----\" sections",
-            )),
-        }
+    let unread = |(path, place): &(std::path::PathBuf, Place), unread: &pem::Unread| {
+        place.mistake(format!("{}: {unread}", path.display()), unread.mend())
     };
     let mut roots = RootCertStore::empty();
-    let listed = certificates(&ca, &server.ca)?;
+    let listed = pem::certificates(&ca).map_err(|error| unread(&server.ca, &error))?;
     for root in &listed {
         roots.add(root.clone()).map_err(|_| {
             broken(
@@ -232,14 +231,10 @@ fn client(server: &config::KeyServer) -> Result<(ClientConfig, [u8; 32]), Mistak
             )
         })?;
     }
-    let chain = certificates(&certificate, &server.certificate)?;
-    let private = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
-        broken(
-            &server.key,
-            "has no private key that can be read",
-            "name the key of the client certificate, unencrypted PEM",
-        )
-    })?;
+    let chain = pem::certificates(&certificate).map_err(|error| unread(&server.certificate, &error))?;
+    let (path, place) = &server.certificate;
+    warnings.extend(chain.first().and_then(|leaf| certificates::aging(leaf, path, place)));
+    let private = pem::private_key(&key).map_err(|error| unread(&server.key, &error))?;
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .and_then(|builder| {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::Node;
 use crate::admin::{ControlError, WorkerOrder};
-use crate::config::Config;
+use crate::base::directory;
+use crate::config::{Config, Faults, Mistake};
 use crate::isolate::isolates::Isolates;
 use crate::isolate::metrics::Metrics;
 use crate::zones;
@@ -19,10 +20,39 @@ pub(super) fn wanted(config: &Config) -> bool {
     config.zones.iter().any(|zone| zone.worker.is_some())
 }
 
-/// The room, with every worker loaded.
+/// Whether workers can be run, and their state written. Nothing is made.
 ///
 /// # Errors
-/// The engine, the state directory, or a worker that the file names.
+/// The operator's mistake.
+pub(super) fn check_directory(config: &Config) -> Result<(), Mistake> {
+    let path = &config.isolate.state_directory;
+    if !wanted(config) {
+        return Ok(());
+    }
+    directory::can_be_written(path).map_err(|error| {
+        let what = format!("{} cannot be used: {error}", path.display());
+        config
+            .isolate
+            .place
+            .mistake(what, "make it, writable for the user edge runs as, or name another")
+    })
+}
+
+/// Compiles and links every worker that the file names, and throws away what comes of it.
+pub(super) fn try_files(config: &Config, faults: &mut Faults) {
+    let files = config
+        .zones
+        .iter()
+        .filter(|zone| zone.worker.as_ref().is_some_and(|worker| worker.file.is_some()));
+    if files.count() > 0 {
+        Isolates::try_files(config, faults);
+    }
+}
+
+/// The room, before any worker is loaded.
+///
+/// # Errors
+/// The engine, or the state directory.
 pub(super) fn start(
     config: &Config,
     zones: zones::Current,
@@ -33,9 +63,7 @@ pub(super) fn start(
     }
     let metrics = Metrics::default();
     metrics.register(registry);
-    let isolates = Isolates::new(config, zones, metrics)?;
-    isolates.install(isolates.plan(&config.zones)?);
-    Ok(Some(isolates))
+    Ok(Some(Isolates::new(config, zones, metrics)?))
 }
 
 /// Lets go, once a second, of what nobody wants.

@@ -1,4 +1,4 @@
-//! Worker threads: each with its own single-threaded runtime, its own sockets on the same addresses (`SO_REUSEPORT`), and its
+//! The threads that serve: each with its own single-threaded runtime, its own sockets on the same addresses (`SO_REUSEPORT`), and its
 //! own handlers, so that a request stays on the thread it arrived on.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -14,14 +14,75 @@ use crate::config::Config;
 use crate::tls::{Front, Socket, listener};
 use crate::{http, quic, tls};
 
-/// The sockets of all workers, bound before anything else is done.
-pub(super) struct Sockets(Vec<Bound>);
+/// The sockets of all threads, bound before anything else is done.
+pub(super) struct Sockets {
+    of_threads: Vec<Bound>,
+    open: Open,
+}
+
+/// The addresses that sockets are bound to: what is open, whatever the file says by now.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Open {
+    /// TLS over TCP.
+    pub(super) https: Vec<SocketAddr>,
+    /// Redirects.
+    pub(super) http: Vec<SocketAddr>,
+    /// Zones without TLS.
+    pub(super) plain: Vec<SocketAddr>,
+    /// QUIC.
+    pub(super) quic: Vec<SocketAddr>,
+    /// Threads that serve them.
+    pub(super) threads: usize,
+}
+
+/// Ports, each once, in order.
+pub(super) struct Ports {
+    pub(super) tcp: Vec<u16>,
+    pub(super) udp: Vec<u16>,
+}
+
+impl Open {
+    /// The ports whose attempts the kernel judges.
+    pub(super) fn ports(&self) -> Ports {
+        Ports {
+            tcp: ports(self.https.iter().chain(&self.http)),
+            udp: ports(self.quic.iter()),
+        }
+    }
+
+    /// The ports on which clients are told of HTTP/3: open ones, unless `config` ends it.
+    pub(super) fn advertised(&self, config: &Config) -> Vec<u16> {
+        if config.server.http3 {
+            ports(self.quic.iter())
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+fn ports<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> Vec<u16> {
+    let mut ports: Vec<u16> = addresses.map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
 
 /// The sockets of one worker.
 #[derive(Default)]
 struct Bound {
-    tcp: Vec<(TcpListener, Socket)>,
+    tcp: Vec<(TcpListener, Serves)>,
     udp: Vec<UdpSocket>,
+}
+
+/// What is served on a TCP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serves {
+    /// The zones, over TLS.
+    Tls,
+    /// The zones, on loopback.
+    Plain,
+    /// Redirects to TLS.
+    Redirects,
 }
 
 /// What one thread runs.
@@ -31,9 +92,9 @@ pub(super) struct Worker {
     pub(super) quic: Option<Arc<quic::Front>>,
     /// Which of the daemons that follow each other this is.
     pub(super) generation: u16,
-    /// Serves what comes over TLS.
+    /// Serves what comes over TLS, and on plain listeners of loopback.
     pub(super) server: http::Server,
-    /// Answers what comes over plain listeners.
+    /// Answers what comes over the other plain listeners.
     pub(super) redirect: http::Server,
     pub(super) shutdown: Shutdown,
 }
@@ -44,9 +105,11 @@ impl Sockets {
     pub(super) fn bind(config: &Config) -> anyhow::Result<Self> {
         let mut given = given()?;
         let mut workers: Vec<Bound> = (0..config.server.workers).map(|_| Bound::default()).collect();
-        let tls = config.server.https.iter().map(|a| (*a, Socket::Tls));
-        let plain = config.server.http.iter().map(|a| (*a, Socket::Plain));
-        for (address, socket) in tls.chain(plain) {
+        let server = &config.server;
+        let tls = server.https.iter().map(|a| (*a, Serves::Tls));
+        let redirects = server.http.iter().map(|a| (*a, Serves::Redirects));
+        let plain = server.plain.iter().map(|a| (*a, Serves::Plain));
+        for (address, serves) in tls.chain(redirects).chain(plain) {
             let handed = given
                 .iter()
                 .position(|(bound, _)| *bound == address)
@@ -56,7 +119,7 @@ impl Sockets {
                     Some(listener) => listener::adopt(listener.try_clone().map_err(tls::Error::Adopt)?)?,
                     None => listener::bind(address)?,
                 };
-                worker.tcp.push((listener, socket));
+                worker.tcp.push((listener, serves));
             }
         }
         if config.server.http3 {
@@ -69,22 +132,42 @@ impl Sockets {
         for (bound, _) in given {
             tracing::warn!(%bound, "a socket was handed over that no listener of the configuration is for");
         }
-        Ok(Self(workers))
+        Ok(Self {
+            open: Open {
+                https: server.https.clone(),
+                http: server.http.clone(),
+                plain: server.plain.clone(),
+                quic: if server.http3 { server.https.clone() } else { Vec::new() },
+                threads: workers.len(),
+            },
+            of_threads: workers,
+        })
     }
 
-    /// The sockets of QUIC: for each address those bound to it, by worker.
-    pub(super) fn of_quic(&self, config: &Config) -> Vec<(SocketAddr, Vec<&UdpSocket>)> {
-        let bound = |n| self.0.iter().filter_map(move |worker| worker.udp.get(n)).collect();
-        let addresses = config.server.https.iter().enumerate();
+    /// What is open.
+    pub(super) const fn open(&self) -> &Open {
+        &self.open
+    }
+
+    /// The sockets of QUIC: for each address those bound to it, by thread.
+    pub(super) fn of_quic(&self) -> Vec<(SocketAddr, Vec<&UdpSocket>)> {
+        let bound = |n| {
+            self.of_threads
+                .iter()
+                .filter_map(move |thread| thread.udp.get(n))
+                .collect()
+        };
+        let addresses = self.open.quic.iter().enumerate();
         addresses.map(|(n, address)| (*address, bound(n))).collect()
     }
 
-    /// Starts one thread per worker; `worker` makes what it runs. `guests`: tenants' code runs there, too.
-    pub(super) fn start(self, count: usize, guests: bool, worker: impl Fn() -> Worker) -> anyhow::Result<Workers> {
+    /// Starts the threads; `worker` makes what each runs. `guests`: tenants' code runs there, too.
+    pub(super) fn start(self, guests: bool, worker: impl Fn() -> Worker) -> anyhow::Result<Threads> {
+        let count = self.open.threads;
         let (started, starts) = mpsc::channel(count);
         let (alive, ends) = mpsc::channel(1);
         let mut threads = Vec::with_capacity(count);
-        for (n, sockets) in self.0.into_iter().enumerate() {
+        for (n, sockets) in self.of_threads.into_iter().enumerate() {
             let (worker, started, alive) = (worker(), started.clone(), alive.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
                 let result = work(n, worker, sockets, guests, &started);
@@ -97,7 +180,7 @@ impl Sockets {
             });
             threads.push(thread.context("cannot start a worker thread")?);
         }
-        Ok(Workers {
+        Ok(Threads {
             threads,
             count,
             starts: tokio::sync::Mutex::new(starts),
@@ -137,11 +220,12 @@ fn work(
         .build()?;
     runtime.block_on(async {
         let mut loops = tokio::task::JoinSet::<anyhow::Result<()>>::new();
-        for (listener, socket) in sockets.tcp {
+        for (listener, serves) in sockets.tcp {
             let (front, shutdown) = (worker.front.clone(), worker.shutdown.clone());
-            let server = match socket {
-                Socket::Tls => worker.server.clone(),
-                Socket::Plain => worker.redirect.clone(),
+            let (socket, server) = match serves {
+                Serves::Tls => (Socket::Tls, worker.server.clone()),
+                Serves::Plain => (Socket::Plain, worker.server.clone()),
+                Serves::Redirects => (Socket::Plain, worker.redirect.clone()),
             };
             loops.spawn(async move { Ok(front.run(listener, socket, server, shutdown).await?) });
         }
@@ -165,14 +249,14 @@ fn work(
 }
 
 /// The running threads.
-pub(super) struct Workers {
+pub(super) struct Threads {
     threads: Vec<JoinHandle<()>>,
     count: usize,
     starts: tokio::sync::Mutex<mpsc::Receiver<anyhow::Result<()>>>,
     ends: tokio::sync::Mutex<mpsc::Receiver<()>>,
 }
 
-impl Workers {
+impl Threads {
     /// Returns when every worker accepts.
     pub(super) async fn ready(&self) -> anyhow::Result<()> {
         let mut starts = self.starts.lock().await;
