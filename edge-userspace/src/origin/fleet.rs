@@ -191,9 +191,17 @@ impl Fleet {
         next.groups.retain(|zone, _| !settled(zone));
         let old = self.snapshot.load();
         let kept = old.groups.iter().filter(|(zone, _)| keeps(zone));
-        next.groups.extend(kept.map(|(zone, groups)| (zone.clone(), groups.clone())));
-        next.order.extend(old.order.iter().filter(|group| keeps(&group.zone)).cloned());
-        next.before = old.groups.values().flatten().filter(|group| !next.has(group)).cloned().collect();
+        next.groups
+            .extend(kept.map(|(zone, groups)| (zone.clone(), groups.clone())));
+        next.order
+            .extend(old.order.iter().filter(|group| keeps(&group.zone)).cloned());
+        next.before = old
+            .groups
+            .values()
+            .flatten()
+            .filter(|group| !next.has(group))
+            .cloned()
+            .collect();
     }
 
     /// Puts `plan` into force. To be called before the zones it was made of are.
