@@ -31,6 +31,16 @@ pub(super) enum Ban {
 }
 
 impl Ban {
+    /// Whether what is on its way for the resource `key` may be meant. Tags are known only when a response has come: until then
+    /// a tag means all of its zone.
+    pub(super) fn may_mean(&self, key: &str) -> bool {
+        match self {
+            Self::Url(text) => key == text,
+            Self::Prefix(text) => key.starts_with(text.as_str()),
+            Self::Tag(text) => zone(key) == zone(text),
+        }
+    }
+
     fn letter(&self) -> (char, &str) {
         match self {
             Self::Url(text) => ('u', text),
@@ -58,9 +68,11 @@ struct Timed {
 }
 
 impl Timed {
-    /// The time of what had to go.
+    /// The time of what had to go. Lines of the log may come in another order than that of their times: the later one counts.
     fn add(&mut self, text: String, now: UnixTime, most: usize) -> Option<UnixTime> {
-        self.at.insert(text.clone(), now);
+        let latest = self.at.get(&text).copied().max(Some(now)).unwrap_or(now);
+        self.at.insert(text.clone(), latest);
+        let now = latest;
         self.order.push_back((text, now));
         let mut gone = None;
         // Repeats leave old entries in the order; they go first.
@@ -104,17 +116,27 @@ impl Bans {
         if self.tags.at.is_empty() {
             return false;
         }
-        let zone = key.split(' ').next().unwrap_or_default();
+        let zone = zone(key);
         variant
             .tags()
             .any(|tag| self.tags.at.get(&format!("{zone} {tag}")).is_some_and(later))
     }
 
-    fn all(&self) -> impl Iterator<Item = (char, &String, &UnixTime)> {
-        [('u', &self.urls), ('p', &self.prefixes), ('t', &self.tags)]
+    /// The log's lines for all that is in force, the oldest first.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut all: Vec<_> = [('u', &self.urls), ('p', &self.prefixes), ('t', &self.tags)]
             .into_iter()
             .flat_map(|(letter, timed)| timed.at.iter().map(move |(text, time)| (letter, text, time)))
+            .collect();
+        all.sort_by_key(|(_, _, time)| **time);
+        let floor = self.floor.map(|floor| format!("f {} -\n", floor.millis()));
+        let rest = all.into_iter().map(|(letter, text, time)| line(letter, *time, text));
+        floor.into_iter().chain(rest).collect()
     }
+}
+
+fn line(letter: char, time: UnixTime, text: &str) -> String {
+    format!("{letter} {} {text}\n", time.millis())
 }
 
 /// The purges' file: a line for each, so that what was purged does not come back from the disk's store after a crash.
@@ -153,40 +175,41 @@ impl Log {
             path,
             lines: 0,
         };
-        this.rewrite(&bans)?;
+        this.rewrite(&bans.lines())?;
         Ok((this, bans))
     }
 
-    /// Writes one down. `durable`: returns when it is on the disk.
+    /// Writes one down. `durable`: returns when it is on the disk. `all` gives the lines of all that is in force
+    /// ([`Bans::lines`]), `ban` among them; it is asked when the file has become too long.
     ///
     /// # Errors
     /// When it could not be written.
-    pub(super) fn add(&mut self, ban: &Ban, now: UnixTime, bans: &Bans, durable: bool) -> io::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        ban: &Ban,
+        now: UnixTime,
+        durable: bool,
+        all: impl FnOnce() -> Vec<String>,
+    ) -> io::Result<()> {
         let (letter, text) = ban.letter();
-        let line = format!("{letter} {} {text}\n", now.millis());
-        self.file.write_all(line.as_bytes())?;
+        self.file.write_all(line(letter, now, text).as_bytes())?;
         if durable {
             self.file.sync_data()?;
         }
         self.lines += 1;
         if self.lines > MOST_URLS * 2 {
-            self.rewrite(bans)?;
+            self.rewrite(&all())?;
         }
         Ok(())
     }
 
-    fn rewrite(&mut self, bans: &Bans) -> io::Result<()> {
+    fn rewrite(&mut self, lines: &[String]) -> io::Result<()> {
         let fresh = self.path.with_extension("new");
         let mut out = io::BufWriter::new(File::create(&fresh)?);
-        if let Some(floor) = bans.floor {
-            writeln!(out, "f {} -", floor.millis())?;
+        for line in lines {
+            out.write_all(line.as_bytes())?;
         }
-        let mut all: Vec<_> = bans.all().collect();
-        all.sort_by_key(|(_, _, time)| **time);
-        self.lines = all.len();
-        for (letter, text, time) in all {
-            writeln!(out, "{letter} {} {text}", time.millis())?;
-        }
+        self.lines = lines.len();
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_data()?;
         std::fs::rename(&fresh, &self.path)?;
@@ -208,6 +231,11 @@ fn parse(line: &str) -> Option<(Option<Ban>, UnixTime)> {
         "f" => (None, time),
         _ => return None,
     })
+}
+
+/// The zone of a resource's key, or of a tag.
+fn zone(text: &str) -> &str {
+    text.split(' ').next().unwrap_or_default()
 }
 
 /// Whether `text` can be purged: it fits a line.
@@ -278,7 +306,9 @@ mod tests {
         let (mut log, mut bans) = Log::open(directory.path()).unwrap();
         let ban = Ban::Tag("z two words".to_owned());
         bans.add(ban.clone(), at(100));
-        log.add(&ban, at(100), &bans, true).unwrap();
+        log.add(&ban, at(100), true, || bans.lines()).unwrap();
+        // Written later, though it is of before: two threads may overtake each other on the way to the file.
+        log.add(&ban, at(90), true, || bans.lines()).unwrap();
         log.file.write_all(b"u 99").unwrap();
         drop(log);
         for _ in 0..2 {

@@ -5,6 +5,8 @@
 //! Content that turns out longer than the bound is not stored: what is left of it goes to the first reader, streamed at that
 //! one's pace. Others can only have joined when the length was known to fit.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -16,6 +18,11 @@ use http_body_util::BodyExt;
 use super::store::Room;
 use crate::http::body::{Body, BodyError};
 
+/// A piece shorter than this is copied: as a part of the buffer that it was read into, it would keep all of that.
+const SMALL: usize = 4 << 10;
+/// What each piece takes beside its bytes, about.
+const PIECE: u64 = 96;
+
 /// What the driver and the readers share.
 #[derive(Default)]
 pub(super) struct Fill(Mutex<State>);
@@ -25,7 +32,9 @@ struct State {
     chunks: Vec<Bytes>,
     length: u64,
     end: Option<End>,
-    wakers: Vec<Waker>,
+    /// By reader.
+    wakers: HashMap<u64, Waker>,
+    readers: u64,
     /// Held until the last reader is gone.
     room: Option<Room>,
 }
@@ -57,21 +66,30 @@ impl Fill {
             change(&mut state);
             std::mem::take(&mut state.wakers)
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_values().for_each(Waker::wake);
     }
 
     /// Reads `body` to its end. `announced`: `Content-Length`. `most`: the longest content stored. `room` is held until the
     /// outcome is dealt with.
     pub(super) async fn drive(&self, mut body: Body, announced: Option<u64>, most: u64, room: &mut Room) -> Outcome {
-        let mut length = 0_u64;
+        let (mut length, mut pieces) = (0_u64, 0_u64);
         loop {
             match body.frame().await {
                 Some(Ok(frame)) => {
                     // Trailers are not kept (a cache may discard them: RFC 9110 section 6.5.1).
                     let Ok(data) = frame.into_data() else { continue };
+                    if data.is_empty() {
+                        continue;
+                    }
+                    let data = if data.len() < SMALL {
+                        Bytes::copy_from_slice(&data)
+                    } else {
+                        data
+                    };
                     length = length.saturating_add(data.len() as u64);
+                    pieces = pieces.saturating_add(PIECE);
                     let fits = length <= most && announced.is_none_or(|n| length <= n);
-                    let stored = fits && room.grow(length);
+                    let stored = fits && room.grow(length.saturating_add(pieces));
                     self.change(|state| {
                         state.length = length;
                         state.chunks.push(data);
@@ -122,6 +140,8 @@ impl Fill {
 /// A client's view: the bytes from `from` up to `to`.
 pub(super) struct Reader {
     fill: Arc<Fill>,
+    /// Among the fill's readers.
+    number: u64,
     /// Takes the rest of what is not stored.
     first: bool,
     next: usize,
@@ -136,8 +156,15 @@ pub(super) struct Reader {
 impl Reader {
     /// A view of the whole content; `length` where it is known.
     pub(super) fn new(fill: Arc<Fill>, first: bool, length: Option<u64>) -> Self {
+        let number;
+        {
+            let mut state = fill.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.readers = state.readers.wrapping_add(1);
+            number = state.readers;
+        }
         Self {
             fill,
+            number,
             first,
             next: 0,
             skip: 0,
@@ -188,8 +215,9 @@ impl Reader {
                     Some(chunk) => chunk.clone(),
                     None => match &mut state.end {
                         None => {
-                            if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                                state.wakers.push(cx.waker().clone());
+                            match state.wakers.entry(self.number) {
+                                Entry::Occupied(mut known) => known.get_mut().clone_from(cx.waker()),
+                                Entry::Vacant(place) => drop(place.insert(cx.waker().clone())),
                             }
                             return Poll::Pending;
                         }
@@ -239,14 +267,15 @@ impl http_body::Body for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        let mut state = self.fill.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.wakers.remove(&self.number);
         // A rest that the first reader will not take must not hold the origin's connection.
-        if self.first {
-            self.fill.change(|state| {
-                if let Some(End::Rest(rest)) = &mut state.end {
-                    *rest = None;
-                }
-            });
-        }
+        let rest = match &mut state.end {
+            Some(End::Rest(rest)) if self.first => rest.take(),
+            _ => None,
+        };
+        drop(state);
+        drop(rest);
     }
 }
 

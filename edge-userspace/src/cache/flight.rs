@@ -2,7 +2,7 @@
 //! section 4, "collapse"). `handler` joins; what turns out not to be for all sends everybody on its own way at once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,15 +20,32 @@ pub(super) enum Landing {
     Streaming(Arc<Variant>, Arc<Fill>),
     /// Not for others.
     Alone,
-    /// The origin failed.
+    /// The origin failed, in a way that has nothing to do with the request ([`shared`]).
     Failed(Reason, Arc<str>),
-    /// Its client went away.
+    /// It came to nothing for a reason of its own: its client went away, or the origin did not like it. The next one flies.
     Gone,
 }
 
 /// Requests under way, by resource.
 #[derive(Default)]
-pub(super) struct Flights(Mutex<HashMap<String, watch::Receiver<Option<Landing>>>>);
+pub(super) struct Flights(Mutex<HashMap<String, UnderWay>>);
+
+/// What is under way for one resource.
+#[derive(Default)]
+struct UnderWay {
+    /// The flight that others may join.
+    joinable: Option<(u64, watch::Receiver<Option<Landing>>)>,
+    /// Requests at the origin whose responses may be stored, whether others may join them or not.
+    trips: usize,
+    /// Numbers the flights, so that one that was detached does not take its successor away.
+    next: u64,
+}
+
+impl UnderWay {
+    fn idle(&self) -> bool {
+        self.joinable.is_none() && self.trips == 0
+    }
+}
 
 /// What [`Flights::join`] gives.
 pub(super) enum Seat {
@@ -42,31 +59,74 @@ pub(super) enum Seat {
 pub(super) struct Pilot {
     flights: Arc<Flights>,
     key: String,
+    number: u64,
     sender: watch::Sender<Option<Landing>>,
 }
 
-impl Flights {
-    /// Takes a seat for `key`.
-    pub(super) fn join(self: &Arc<Self>, key: &str) -> Seat {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(receiver) = flights.get(key) {
-            return Seat::Passenger(receiver.clone());
-        }
-        let (sender, receiver) = watch::channel(None);
-        flights.insert(key.to_owned(), receiver);
-        Seat::Pilot(Pilot {
-            flights: self.clone(),
-            key: key.to_owned(),
-            sender,
-        })
-    }
+/// A request at the origin whose response may be stored: as long as it lasts, [`Flights::has`] knows of it.
+pub(super) struct Trip {
+    flights: Arc<Flights>,
+    key: String,
 }
 
 impl Flights {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, UnderWay>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a seat for `key`.
+    pub(super) fn join(self: &Arc<Self>, key: &str) -> Seat {
+        let mut flights = self.lock();
+        let known = flights.entry(key.to_owned()).or_default();
+        if let Some((_, receiver)) = &known.joinable {
+            return Seat::Passenger(receiver.clone());
+        }
+        let (sender, receiver) = watch::channel(None);
+        let number = known.next;
+        known.next = known.next.wrapping_add(1);
+        known.joinable = Some((number, receiver));
+        Seat::Pilot(Pilot {
+            flights: self.clone(),
+            key: key.to_owned(),
+            number,
+            sender,
+        })
+    }
+
+    /// A request for `key` goes to the origin.
+    pub(super) fn depart(self: &Arc<Self>, key: &str) -> Trip {
+        self.lock().entry(key.to_owned()).or_default().trips += 1;
+        Trip {
+            flights: self.clone(),
+            key: key.to_owned(),
+        }
+    }
+
     /// Whether somebody is under way for `key`.
     pub(super) fn has(&self, key: &str) -> bool {
-        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.contains_key(key)
+        self.lock().contains_key(key)
+    }
+
+    /// Nobody joins the flights that are under way for the resources that `meant` means any more: what they bring is void. Who
+    /// comes later flies anew.
+    pub(super) fn detach(&self, meant: impl Fn(&str) -> bool) {
+        self.lock().retain(|key, known| {
+            if meant(key) {
+                known.joinable = None;
+            }
+            !known.idle()
+        });
+    }
+
+    /// As [`Flights::detach`], of one resource.
+    pub(super) fn detach_one(&self, key: &str) {
+        let mut flights = self.lock();
+        if let Some(known) = flights.get_mut(key) {
+            known.joinable = None;
+            if known.idle() {
+                flights.remove(key);
+            }
+        }
     }
 }
 
@@ -84,8 +144,19 @@ impl Pilot {
 
 impl Drop for Pilot {
     fn drop(&mut self) {
-        let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.remove(&self.key);
+        let mut flights = self.flights.lock();
+        if let Some(known) = flights.get_mut(&self.key) {
+            if known
+                .joinable
+                .as_ref()
+                .is_some_and(|(number, _)| *number == self.number)
+            {
+                known.joinable = None;
+            }
+            if known.idle() {
+                flights.remove(&self.key);
+            }
+        }
         drop(flights);
         self.sender.send_if_modified(|landing| {
             let none = landing.is_none();
@@ -97,8 +168,69 @@ impl Drop for Pilot {
     }
 }
 
+impl Drop for Trip {
+    fn drop(&mut self) {
+        let mut flights = self.flights.lock();
+        if let Some(known) = flights.get_mut(&self.key) {
+            known.trips = known.trips.saturating_sub(1);
+            if known.idle() {
+                flights.remove(&self.key);
+            }
+        }
+    }
+}
+
 /// Waits for the landing, at most `patience`; `None`: go alone.
 pub(super) async fn wait(mut receiver: watch::Receiver<Option<Landing>>, patience: Duration) -> Option<Landing> {
     let landed = tokio::time::timeout(patience, receiver.wait_for(Option::is_some)).await;
     landed.ok()?.ok()?.clone()
+}
+
+/// Whether a failure is everybody's who asks for the same: only what is found out before the origin has seen anything of the
+/// request cannot depend on it.
+pub(super) fn shared(reason: Reason) -> bool {
+    matches!(reason, Reason::OriginUnreachable | Reason::Overload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After a purge nobody is given what was asked for before, and the flight that was detached ends without taking its successor
+    /// along.
+    #[test]
+    fn detached() {
+        let flights = Arc::new(Flights::default());
+        let Seat::Pilot(first) = flights.join("z a") else {
+            panic!("somebody flew before")
+        };
+        assert!(matches!(flights.join("z a"), Seat::Passenger(_)));
+        flights.detach(|key| key.starts_with("z "));
+        let Seat::Pilot(second) = flights.join("z a") else {
+            panic!("joined what was purged")
+        };
+        drop(first);
+        assert!(matches!(flights.join("z a"), Seat::Passenger(_)));
+        flights.detach_one("z a");
+        assert!(!flights.has("z a"));
+        let Seat::Pilot(third) = flights.join("z a") else {
+            panic!("joined what was purged")
+        };
+        drop(second);
+        assert!(flights.has("z a"));
+        drop(third);
+        assert!(!flights.has("z a"), "nothing is left behind");
+    }
+
+    /// An invalidation finds a response that nobody could join.
+    #[test]
+    fn trips() {
+        let flights = Arc::new(Flights::default());
+        let trips = [flights.depart("z a"), flights.depart("z a")];
+        assert!(flights.has("z a") && matches!(flights.join("z a"), Seat::Pilot(_)));
+        flights.detach(|_| true);
+        assert!(flights.has("z a"));
+        drop(trips);
+        assert!(!flights.has("z a"));
+    }
 }

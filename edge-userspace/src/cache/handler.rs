@@ -6,13 +6,14 @@ mod flown;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use foyer::{Cache as Table, CacheBuilder};
 use http::header;
 use http::{Method, StatusCode, Uri};
 
-use super::bans::{self, Ban};
+use super::bans;
 use super::directives::Wishes;
 use super::flight::{self, Flights, Landing, Seat};
 use super::metrics::Outcome;
@@ -29,6 +30,7 @@ use crate::http::handler::{Answer, Failure, Handler};
 use crate::http::message::{Request, Response};
 use crate::zones::Zones;
 use course::Course;
+use flown::Aim;
 
 /// URLs whose responses turned out not to be storable, at most.
 const REFUSALS: usize = 65_536;
@@ -39,7 +41,7 @@ const MOST_LOOKS: usize = 4;
 pub struct Shared {
     store: Arc<Store>,
     flights: Arc<Flights>,
-    /// By hash: the URLs are strangers', and may be long.
+    /// Until when nobody waits for a URL. By hash: the URLs are strangers', and may be long.
     refusals: Table<u64, UnixTime>,
     hasher: RandomState,
 }
@@ -74,7 +76,9 @@ impl Shared {
         let by_host = |host: &str| zones.find(host).map(|zone| zone.name.to_string());
         let exists = |name: &str| zones.all().iter().any(|zone| &*zone.name == name);
         let ban = purge.ban(by_host, exists)?;
-        let done = self.store.purge(ban, UnixTime::now(), true);
+        let done = self.store.purge(ban.clone(), UnixTime::now());
+        // Also where it could not be written down: it is in force.
+        self.flights.detach(|key| ban.may_mean(key));
         done.map_err(NotPurged::NotWritten)
     }
 
@@ -85,21 +89,26 @@ impl Shared {
 
     fn refused(&self, key: &str, now: UnixTime) -> bool {
         let known = self.refusals.get(&self.hasher.hash_one(key));
-        known.is_some_and(|entry| now.since(*entry.value()) < serve::REFUSAL)
+        known.is_some_and(|until| now < *until.value())
     }
 
-    fn refuse(&self, key: &str, now: UnixTime) {
-        drop(self.refusals.insert(self.hasher.hash_one(key), now));
+    /// Nobody waits for `key` for `time` from `now` on.
+    fn refuse(&self, key: &str, now: UnixTime, time: Duration) {
+        let until = now.after(time);
+        drop(self.refusals.insert(self.hasher.hash_one(key), until));
     }
 
     fn welcome(&self, key: &str) {
         drop(self.refusals.remove(&self.hasher.hash_one(key)));
     }
 
-    /// An unsafe request has succeeded: what is stored of the URL is out of date (RFC 9111 section 4.4).
-    fn invalidate(&self, key: String) {
-        let known = self.store.may_have(&key) || self.flights.has(&key);
-        if known && let Err(error) = self.store.purge(Ban::Url(key), UnixTime::now(), false) {
+    /// An unsafe request has succeeded: what is stored of the URL, or on its way, is out of date (RFC 9111 section 4.4).
+    async fn invalidate(&self, key: String) {
+        if !self.store.may_have(&key) && !self.flights.has(&key) {
+            return;
+        }
+        self.flights.detach_one(&key);
+        if let Err(error) = self.store.void(key, UnixTime::now()).await {
             tracing::warn!(target: "edge::cache", %error, "an invalidation was not written down");
         }
     }
@@ -155,10 +164,10 @@ impl Inner {
                     .get(name)
                     .and_then(|v| sibling(&key, v.to_str().ok()?))
                 {
-                    self.shared.invalidate(other);
+                    self.shared.invalidate(other).await;
                 }
             }
-            self.shared.invalidate(key);
+            self.shared.invalidate(key).await;
         }
         if zone.status_field {
             let told = Told {
@@ -203,15 +212,16 @@ impl Inner {
             }
             let joins = !course.zone.coalesce.is_zero()
                 && !course.is_head()
-                && (stored.is_some() || !course.is_partial())
+                && (stored.is_some() || !course.is_partial() && !course.is_personal())
                 && forward != Forward::Bypass
                 && look + 1 < MOST_LOOKS
                 && !self.shared.refused(&course.key, now);
+            let aim = Aim::of(stored);
             if !joins {
-                return self.fly(&course, None, stored, forward).await;
+                return self.fly(&course, None, aim, forward).await;
             }
             let landing = match self.shared.flights.join(&course.key) {
-                Seat::Pilot(pilot) => return self.fly(&course, Some(pilot), stored, forward).await,
+                Seat::Pilot(pilot) => return self.fly(&course, Some(pilot), aim, forward).await,
                 Seat::Passenger(receiver) => flight::wait(receiver, course.zone.coalesce).await,
             };
             match landing {
@@ -221,7 +231,7 @@ impl Inner {
                         && reuse::judge(&variant, &course.head.headers, &course.wishes, &course.zone, now)
                             == Reuse::Fresh;
                     if !usable {
-                        return self.fly(&course, None, stored, forward).await;
+                        return self.fly(&course, None, aim, forward).await;
                     }
                     let content = Content::Streamed {
                         fill,
@@ -237,12 +247,12 @@ impl Inner {
                 }
                 Some(Landing::Failed(reason, detail)) => {
                     let failure = Failure::new(reason, &*detail);
-                    return self.failed(&course, stored, failure);
+                    return self.failed(&course, aim.stored(), failure);
                 }
-                Some(Landing::Alone) | None => return self.fly(&course, None, stored, forward).await,
+                Some(Landing::Alone) | None => return self.fly(&course, None, aim, forward).await,
             }
         }
-        self.fly(&course, None, None, Forward::Bypass).await
+        self.fly(&course, None, Aim::Plain, Forward::Bypass).await
     }
 
     /// Asks the store.
@@ -302,7 +312,10 @@ impl Inner {
         let stored = (variant.clone(), body.clone());
         tokio::spawn(async move {
             // Whatever comes of it is in the store; nobody waits for the answer.
-            drop(self.fly(&behind, Some(pilot), Some(stored), Forward::Stale).await);
+            drop(
+                self.fly(&behind, Some(pilot), Aim::of(Some(stored)), Forward::Stale)
+                    .await,
+            );
         });
     }
 }

@@ -15,7 +15,7 @@ use super::worth::Worth;
 use crate::base::clock::UnixTime;
 
 /// Of the form on disk; another one's records are not read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The longest list or text of a record, bodies apart.
 const MOST: u32 = 1 << 20;
 

@@ -5,8 +5,9 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{StatusCode, request};
 
 use super::directives::{Directives, FOREVER};
-use super::worth::Worth;
+use super::worth::{Worth, single_date};
 use crate::base::clock::UnixTime;
+use crate::http::codings::Accepted;
 use crate::http::forwarded::{self, Written};
 use crate::http::message::Exchange;
 
@@ -121,12 +122,39 @@ impl Variant {
             .take(MOST_TAGS)
     }
 
+    /// Whether a 304, or the answer to a HEAD, with the fields `by` is about this response (RFC 9111 section 4.3.4): its entity tag
+    /// is the stored one's, and it varies by the same fields. One with another tag has its meaning for another representation:
+    /// put to this one, it would join the parts of two, or give an old one the name of the new.
+    ///
+    /// Servers that compress make a tag weak, and forget that in a 304: `"a"` confirms `W/"a"`, which stays as it is. Without
+    /// tags `Last-Modified` takes their place.
+    pub(super) fn confirmed(&self, by: &HeaderMap) -> bool {
+        let tag = |fields: &HeaderMap| fields.get(header::ETAG).map(|tag| tag.as_bytes().trim_ascii().to_vec());
+        let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+        let same = match (tag(&self.fields), tag(by)) {
+            (Some(stored), Some(said)) => opaque(&stored) == opaque(&said),
+            // It has not got what the condition named.
+            (None, Some(_)) => false,
+            (Some(_), None) => true,
+            (None, None) => {
+                let modified = |fields: &HeaderMap| single_date(fields, &header::LAST_MODIFIED);
+                modified(by).is_none_or(|said| modified(&self.fields) == Some(said))
+            }
+        };
+        same && (!by.contains_key(header::VARY)
+            || selectors(by, &HeaderMap::new()).is_some_and(|said| {
+                let names = said.iter().map(|(name, _)| name);
+                names.eq(self.vary.iter().map(|(name, _)| name))
+            }))
+    }
+
     /// Updated by a 304 or a HEAD (RFC 9111 sections 3.2 and 4.3.4): what it sends replaces what is stored, but for what
     /// belongs to the stored content. `worth` is then to be judged anew.
     pub(super) fn updated(&self, by: &HeaderMap) -> HeaderMap {
         let mut fields = self.fields.clone();
         for name in by.keys() {
-            if !CONTENTS.contains(name) {
+            let tagged = name == header::ETAG && fields.contains_key(header::ETAG);
+            if !CONTENTS.contains(name) && !tagged {
                 fields.remove(name);
                 for value in by.get_all(name) {
                     fields.append(name.clone(), value.clone());
@@ -146,8 +174,9 @@ const CONTENTS: [HeaderName; 4] = [
     header::TRANSFER_ENCODING,
 ];
 
-/// Fields that are never stored (RFC 9111 section 3.1). What `Connection` names is gone before a response gets here.
-const CONNECTIONS: [&str; 11] = [
+/// Fields that are never stored: of the connection (RFC 9111 section 3.1), of other caches, and cookies, which are one client's
+/// whatever is said of the rest. What `Connection` names is gone before a response gets here.
+const UNSTORED: [&str; 13] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -159,11 +188,13 @@ const CONNECTIONS: [&str; 11] = [
     "upgrade",
     "age",
     "cache-status",
+    "set-cookie",
+    "set-cookie2",
 ];
 
-/// Takes out what must not be stored: of the connection, and what `no-cache` or `private` name.
+/// Takes out what must not be stored, and what `no-cache` or `private` name.
 pub(super) fn strip(fields: &mut HeaderMap, directives: &Directives) {
-    for name in CONNECTIONS {
+    for name in UNSTORED {
         fields.remove(name);
     }
     for name in &directives.withheld {
@@ -171,28 +202,32 @@ pub(super) fn strip(fields: &mut HeaderMap, directives: &Directives) {
     }
 }
 
+/// The names in `Vary`, as written.
+pub(super) fn names(response: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = response.get_all(header::VARY).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii))
+        .filter(|name| !name.is_empty())
+}
+
 /// What of a request decides which variant answers it: the names of the response's `Vary` with the request's values. `None`:
 /// not to be stored.
 pub(super) fn selectors(response: &HeaderMap, request: &HeaderMap) -> Option<Vec<(HeaderName, Option<Vec<u8>>)>> {
-    let mut names: Vec<HeaderName> = Vec::new();
-    for line in response.get_all(header::VARY) {
-        for name in line.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-            if name.is_empty() {
-                continue;
-            }
-            let name = HeaderName::from_bytes(name).ok()?;
-            match forwarded::written(&name) {
-                // It is in the key.
-                Some(Written::ByAddress) => continue,
-                // What the origin saw is not what the next client will have written.
-                Some(Written::BySender) => return None,
-                None => {}
-            }
-            if !names.contains(&name) {
-                names.push(name);
-            }
+    let mut distinct: Vec<HeaderName> = Vec::new();
+    for name in names(response) {
+        let name = HeaderName::from_bytes(name).ok()?;
+        match forwarded::written(&name) {
+            // It is in the key.
+            Some(Written::ByAddress) => continue,
+            // What the origin saw is not what the next client will have written.
+            Some(Written::BySender) => return None,
+            None => {}
+        }
+        if !distinct.contains(&name) {
+            distinct.push(name);
         }
     }
+    let mut names = distinct;
     if names.len() > MOST_NAMES {
         return None;
     }
@@ -208,8 +243,12 @@ pub(super) fn selectors(response: &HeaderMap, request: &HeaderMap) -> Option<Vec
     )
 }
 
-/// A selecting field's value in the form in which it is compared: lines joined, space around commas taken out.
+/// A selecting field's value in the form in which it is compared: lines joined, space around commas taken out. Of
+/// `Accept-Encoding` the codings that it accepts count, in whatever spelling (RFC 9111 section 4.1 allows what has the same meaning).
 fn selecting(fields: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    if name == header::ACCEPT_ENCODING {
+        return Accepted::of(fields).normal();
+    }
     let mut whole: Option<Vec<u8>> = None;
     for line in fields.get_all(name) {
         for part in line.as_bytes().split(|b| *b == b',') {
@@ -275,6 +314,11 @@ pub(super) mod tests {
         assert_eq!(body(&[("accept-language", "fr"), ("x-a", "1")]), None);
         let again = resource.with(Variant { body: BodyId(3), ..de });
         assert_eq!(again.variants.iter().map(|v| v.body.0).collect::<Vec<_>>(), [3, 2]);
+        // Browsers write the same codings in different ways.
+        let vary = ("vary", "Accept-Encoding");
+        let coded = Resource::default().with(variant(&[("accept-encoding", "gzip, br")], &[vary], 1));
+        let body = |accept: &str| coded.select(&headers(&[("accept-encoding", accept)])).map(|v| v.body.0);
+        assert_eq!((body("br;q=1.0, gzip;q=0.8"), body("gzip")), (Some(1), None));
     }
 
     /// What the origin varies by is what it was told, and of some fields that is not what the client wrote: stored by the latter, one
@@ -324,6 +368,41 @@ pub(super) mod tests {
             (&"2".parse().unwrap(), &"3".parse().unwrap())
         );
         assert!(!fields.contains_key("age") && fields.contains_key("etag"));
+    }
+
+    /// RFC 9111 section 4.3.4: a 304 about another representation would give this one's bytes its name.
+    #[test]
+    fn confirmations() {
+        let by = |stored: &[(&'static str, &str)], said: &[(&'static str, &str)]| {
+            variant(&[], stored, 1).confirmed(&headers(said))
+        };
+        let (strong, weak) = ([("etag", "\"a\"")], [("etag", "W/\"a\"")]);
+        for (stored, said, confirmed) in [
+            (&strong[..], &strong[..], true),
+            (&strong, &[], true),
+            (&weak, &strong, true),
+            (&strong, &weak, true),
+            (&strong, &[("etag", "\"b\"")], false),
+            (&weak, &[("etag", "W/\"b\"")], false),
+            (&[], &strong, false),
+            (&[], &[], true),
+        ] {
+            assert_eq!(by(stored, said), confirmed, "{stored:?} {said:?}");
+        }
+        let (old, new) = ("Sun, 09 Sep 2001 01:46:39 GMT", "Sun, 09 Sep 2001 01:46:40 GMT");
+        assert!(by(&[("last-modified", old)], &[("last-modified", old)]));
+        assert!(!by(&[("last-modified", old)], &[("last-modified", new)]));
+        let vary = |text: &'static str| [("etag", "\"a\""), ("vary", text)];
+        assert!(by(&vary("Accept, x-a"), &vary("X-A, accept")));
+        for other in ["x-a", "accept, x-a, x-b", "*", "x-forwarded-for"] {
+            assert!(!by(&vary("accept, x-a"), &vary(other)), "{other}");
+        }
+        let stored = variant(&[], &[("etag", "W/\"a\"")], 1);
+        assert_eq!(
+            stored.updated(&headers(&strong))["etag"],
+            "W/\"a\"",
+            "never stronger than it was"
+        );
     }
 
     /// Another zone's resource under the same URL is another tenant's.

@@ -1,19 +1,24 @@
 //! A stored response as a client gets it: whole, in parts, or only "not modified"; with `Age` and `Cache-Status`. Pure but for the
 //! random boundary; `handler` chooses what is sent.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, request};
+use http_body::{Frame, SizeHint};
 
 use super::conditions::{self, Span, Verdict};
+use super::directives::Directives;
 use super::fill::{Fill, Reader};
 use super::metrics::Outcome;
 use super::resource::Variant;
 use crate::base::clock::UnixTime;
-use crate::http::body::Body;
+use crate::http::body::{Body, BodyError};
 use crate::http::message::{ContentName, Response};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -224,29 +229,70 @@ fn parts(fields: &mut HeaderMap, spans: &[Span], length: u64, content: Content) 
     // Unforeseeable, so that content cannot contain it (RFC 2046 section 5.1.1).
     let boundary = format!("{:032x}", super::random());
     let kind = fields.get(header::CONTENT_TYPE).cloned();
-    let mut out = BytesMut::new();
+    let mut pieces = Pieces::default();
     for span in spans {
-        out.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
+        let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
         if let Some(kind) = &kind {
-            out.extend_from_slice(b"Content-Type: ");
-            out.extend_from_slice(kind.as_bytes());
-            out.extend_from_slice(b"\r\n");
+            head.extend_from_slice(b"Content-Type: ");
+            head.extend_from_slice(kind.as_bytes());
+            head.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(format!("Content-Range: {}\r\n\r\n", content_range(*span, length)).as_bytes());
-        out.extend_from_slice(&slice(&bytes, *span));
+        head.extend_from_slice(format!("Content-Range: {}\r\n\r\n", content_range(*span, length)).as_bytes());
+        pieces.push(head.into());
+        pieces.push(slice(&bytes, *span));
     }
-    out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    pieces.push(format!("\r\n--{boundary}--\r\n").into());
     fields.insert(
         header::CONTENT_TYPE,
         text(&format!("multipart/byteranges; boundary={boundary}")),
     );
-    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(out.len()));
-    out.freeze().into()
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(pieces.length));
+    Body::boxed(pieces)
+}
+
+/// Content in pieces, none of them a copy of what is stored: an answer with several ranges takes no more memory than its heads,
+/// however much of it the client leaves where it is.
+#[derive(Default)]
+struct Pieces {
+    left: VecDeque<Bytes>,
+    /// Of all that is left.
+    length: u64,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        self.length = self.length.saturating_add(piece.len() as u64);
+        self.left.push_back(piece);
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let piece = this.left.pop_front();
+        if let Some(piece) = &piece {
+            this.length = this.length.saturating_sub(piece.len() as u64);
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.length)
+    }
 }
 
 /// The request that asks whether `variant` is still right (RFC 9111 section 4.3.1). The client's own conditions are answered from
 /// what comes of it.
-pub(super) fn validation(head: &mut request::Parts, variant: &Variant) {
+///
+/// Without one, the request for the whole, whatever the client knows.
+pub(super) fn validation(head: &mut request::Parts, variant: Option<&Variant>) {
     head.method = Method::GET;
     for name in [
         header::IF_MATCH,
@@ -258,6 +304,7 @@ pub(super) fn validation(head: &mut request::Parts, variant: &Variant) {
     ] {
         head.headers.remove(name);
     }
+    let Some(variant) = variant else { return };
     if let Some(etag) = variant.fields.get(header::ETAG) {
         head.headers.insert(header::IF_NONE_MATCH, etag.clone());
     }
@@ -268,3 +315,16 @@ pub(super) fn validation(head: &mut request::Parts, variant: &Variant) {
 
 /// How long a URL that turned out not to be storable is asked for without waiting for one another.
 pub(super) const REFUSAL: Duration = Duration::from_secs(60);
+/// As [`REFUSAL`], if the origin says that its answers are not for others.
+const PERSONAL: Duration = Duration::from_secs(600);
+
+/// How long nobody waits for a URL whose response with `fields` could not be stored. What says so of itself is not likely to say
+/// otherwise soon; should it, the first response that is stored ends the time.
+pub(super) fn refusal(fields: &HeaderMap) -> Duration {
+    let directives = Directives::of(fields);
+    if directives.private || directives.no_store {
+        PERSONAL
+    } else {
+        REFUSAL
+    }
+}

@@ -17,13 +17,14 @@ use foyer::{
     PsyncIoEngineConfig, RecoverMode, S3FifoConfig, Spawner,
 };
 use prometheus_client::registry::Registry;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
 use super::bans::{self, Ban, Bans};
 use super::metrics::Metrics;
 use super::record::{Key, Record};
 use super::resource::{BodyId, Resource, Variant};
 use crate::base::clock::UnixTime;
+use crate::base::ledger::{Common, Kind, Ledger};
 use crate::config::Mistakes;
 use crate::config::cache::Node;
 
@@ -33,6 +34,8 @@ const LOCKS: usize = 64;
 const LEAST_BLOCK: u64 = 16 << 20;
 /// What waits to be written to disk is at most so many blocks; more is not written.
 const QUEUED_BLOCKS: u64 = 2;
+/// Invalidations that wait to be written down; more wait for room.
+const QUEUED_LINES: usize = 1_024;
 /// A disk that takes longer than this to answer is as if it had nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -50,14 +53,28 @@ pub enum Error {
 /// The store.
 pub struct Store {
     records: HybridCache<Key, Record>,
-    bans: RwLock<Bans>,
-    log: Option<Mutex<bans::Log>>,
+    bans: Arc<RwLock<Bans>>,
+    log: Option<Written>,
     locks: Vec<AsyncMutex<()>>,
     filling: Arc<AtomicU64>,
     filling_most: u64,
+    ledger: Ledger,
     metrics: Metrics,
     /// Of the disk's tasks; kept while the store is.
     _runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// The purges' file, and the way to it for those who must not wait for a disk.
+struct Written {
+    log: Arc<Mutex<bans::Log>>,
+    queue: mpsc::Sender<Line>,
+}
+
+/// A purge that is to be written down, and who waits for that.
+struct Line {
+    ban: Ban,
+    time: UnixTime,
+    done: oneshot::Sender<io::Result<()>>,
 }
 
 /// Room for a response on its way into the store; given back when dropped.
@@ -65,12 +82,17 @@ pub(super) struct Room {
     held: u64,
     filling: Arc<AtomicU64>,
     most: u64,
+    /// On the node's account: what several clients may read is none's.
+    charge: Common,
 }
 
 impl Room {
     /// Room for `bytes` in all; `false` where there is none.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.held);
+        if more > 0 && !self.charge.set(bytes) {
+            return false;
+        }
         let grown = self
             .filling
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -79,6 +101,8 @@ impl Room {
             .is_ok();
         if grown {
             self.held = self.held.max(bytes);
+        } else {
+            self.charge.set(self.held);
         }
         grown
     }
@@ -95,7 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// When the directory or what is in it cannot be used.
-    pub fn open(node: &Node, largest: u64, registry: &mut Registry) -> Result<Arc<Self>, Error> {
+    pub fn open(node: &Node, largest: u64, ledger: &Ledger, registry: &mut Registry) -> Result<Arc<Self>, Error> {
         let metrics = Metrics::register(registry);
         let (path, place) = &node.directory;
         let directory = |source: io::Error| {
@@ -116,7 +140,7 @@ impl Store {
             .enable_all()
             .build()
             .map_err(Error::Threads)?;
-        let (mut log, mut bans) = (None, Bans::default());
+        let (mut opened, mut bans) = (None, Bans::default());
         let builder = HybridCacheBuilder::new()
             .with_name("edge")
             .with_policy(HybridCachePolicy::WriteOnInsertion)
@@ -130,8 +154,8 @@ impl Store {
             .with_spawner(Spawner::from(runtime.handle().clone()));
         let builder = if node.disk > 0 {
             std::fs::create_dir_all(path).map_err(directory)?;
-            let (opened, known) = bans::Log::open(path).map_err(directory)?;
-            (log, bans) = (Some(Mutex::new(opened)), known);
+            let (file, known) = bans::Log::open(path).map_err(directory)?;
+            (opened, bans) = (Some(Arc::new(Mutex::new(file))), known);
             let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
             let block = largest.saturating_mul(2).max(LEAST_BLOCK);
             let device = FsDeviceBuilder::new(path.join("records")).with_capacity(size(node.disk));
@@ -157,13 +181,19 @@ impl Store {
                 .unwrap_or_else(|_| Err(foyer::Error::new(foyer::ErrorKind::Recover, "recovery failed")))
         })
         .map_err(store)?;
+        let bans = Arc::new(RwLock::new(bans));
+        let log = match opened {
+            Some(log) => Some(Written::start(log, bans.clone()).map_err(Error::Threads)?),
+            None => None,
+        };
         Ok(Arc::new(Self {
             records,
-            bans: RwLock::new(bans),
+            bans,
             log,
             locks: (0..LOCKS).map(|_| AsyncMutex::new(())).collect(),
             filling: Arc::default(),
             filling_most: node.filling,
+            ledger: ledger.clone(),
             metrics,
             _runtime: Some(runtime),
         }))
@@ -180,6 +210,7 @@ impl Store {
             held: 0,
             filling: self.filling.clone(),
             most: self.filling_most,
+            charge: self.ledger.common(Kind::Fills),
         }
     }
 
@@ -292,25 +323,42 @@ impl Store {
         self.records.contains(&Key::Resource(key.to_owned()))
     }
 
-    /// Voids what is stored, or under way, now. `durable`: returns once that outlasts a power failure; otherwise it outlasts the
-    /// daemon.
+    /// Voids what is stored, or under way, now, and returns once that outlasts a power failure: waits for the disk.
     ///
     /// # Errors
     /// When it is in force, but could not be written down.
-    pub(super) fn purge(&self, ban: Ban, now: UnixTime, durable: bool) -> io::Result<()> {
-        if let Ban::Url(key) = &ban {
-            self.records.remove(&Key::Resource(key.clone()));
-        }
-        self.metrics.purged(&ban);
-        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
-        bans.add(ban.clone(), now);
+    pub(super) fn purge(&self, ban: Ban, now: UnixTime) -> io::Result<()> {
+        self.ban(&ban, now);
         match &self.log {
             None => Ok(()),
-            Some(log) => {
-                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-                log.add(&ban, now, &bans, durable)
-            }
+            Some(written) => add(&written.log, &self.bans, &ban, now, true),
         }
+    }
+
+    /// Voids one URL, and returns once that outlasts the daemon: no thread waits for the disk.
+    ///
+    /// # Errors
+    /// When it is in force, but could not be written down.
+    pub(super) async fn void(&self, key: String, now: UnixTime) -> io::Result<()> {
+        let ban = Ban::Url(key);
+        self.ban(&ban, now);
+        let Some(written) = &self.log else { return Ok(()) };
+        let (done, answer) = oneshot::channel();
+        let line = Line { ban, time: now, done };
+        let gone = || io::Error::other("the thread that writes purges down is gone");
+        written.queue.send(line).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Puts it in force. Whoever looks something up waits for this and no disk.
+    fn ban(&self, ban: &Ban, now: UnixTime) {
+        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        bans.add(ban.clone(), now);
+        drop(bans);
+        if let Ban::Url(key) = ban {
+            self.records.remove(&Key::Resource(key.clone()));
+        }
+        self.metrics.purged(ban);
     }
 
     /// Sets the gauges.
@@ -326,6 +374,31 @@ impl Store {
         self.metrics
             .set_disk(disk.disk_read_bytes() as u64, disk.disk_write_bytes() as u64);
     }
+}
+
+impl Written {
+    /// Starts the thread that writes invalidations down.
+    fn start(log: Arc<Mutex<bans::Log>>, bans: Arc<RwLock<Bans>>) -> io::Result<Self> {
+        let (queue, mut lines) = mpsc::channel::<Line>(QUEUED_LINES);
+        let own = log.clone();
+        // Ends with the store, whose sender it waits for.
+        std::thread::Builder::new()
+            .name("cache-purges".to_owned())
+            .spawn(move || {
+                while let Some(Line { ban, time, done }) = lines.blocking_recv() {
+                    // Who asked may have gone; it is written down all the same.
+                    drop(done.send(add(&own, &bans, &ban, time, false)));
+                }
+            })?;
+        Ok(Self { log, queue })
+    }
+}
+
+fn add(log: &Mutex<bans::Log>, bans: &RwLock<Bans>, ban: &Ban, time: UnixTime, durable: bool) -> io::Result<()> {
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    log.add(ban, time, durable, || {
+        bans.read().unwrap_or_else(PoisonError::into_inner).lines()
+    })
 }
 
 impl Drop for Store {

@@ -13,7 +13,9 @@ use http::{Method, Request, Response, StatusCode};
 use http_cache_semantics::{CacheOptions, CachePolicy};
 
 use super::directives::{Directives, FOREVER, seconds};
+use super::resource;
 use crate::base::clock::UnixTime;
+use crate::http::codings::{self, Accepted};
 
 /// Statuses whose meaning for caches we implement (`must-understand`, RFC 9111 section 5.2.2.3). 206 is not among them:
 /// partial responses are not stored.
@@ -72,7 +74,12 @@ pub(super) fn judge(seen: &Seen<'_>, heuristic: Heuristic) -> Option<Worth> {
     if seen.status.is_informational() || matches!(status, 206 | 304) || varies_on_all(seen.fields) {
         return None;
     }
-    // A cookie is one client's, unless the origin says that it is for all.
+    // Noise to who takes over the request's part: in a coding that it did not list, or one that variants are not told apart by.
+    let varies = resource::names(seen.fields).any(|name| name.eq_ignore_ascii_case(b"accept-encoding"));
+    if !Accepted::of(seen.request).admits(seen.fields) || varies && !codings::known(seen.fields) {
+        return None;
+    }
+    // With a cookie it is one client's, unless the origin says that it is for all. The cookie itself is never stored.
     if seen.fields.contains_key(header::SET_COOKIE) && !directives.public && directives.s_maxage.is_none() {
         return None;
     }
@@ -114,12 +121,7 @@ pub(super) fn judge(seen: &Seen<'_>, heuristic: Heuristic) -> Option<Worth> {
 }
 
 fn varies_on_all(fields: &HeaderMap) -> bool {
-    let mut lines = fields.get_all(header::VARY).iter();
-    lines.any(|line| {
-        line.as_bytes()
-            .split(|b| *b == b',')
-            .any(|name| name.trim_ascii() == b"*")
-    })
+    resource::names(fields).any(|name| name == b"*")
 }
 
 fn request(fields: &HeaderMap) -> Option<Request<()>> {
@@ -315,10 +317,20 @@ mod tests {
             &[("cache-control", "No-Store, max-age=60")],
             &[fresh, ("vary", "accept, *")],
             &[fresh, ("set-cookie", "a=b")],
+            &[fresh, ("content-encoding", "dcz")],
+            &[fresh, ("content-encoding", "made-up"), ("vary", "Accept-Encoding")],
             &[("cache-control", "max-age=60"), ("cdn-cache-control", "private")],
         ] {
             assert_eq!(judged(200, &[], fields), None, "{fields:?}");
         }
+        let coded = |accepts: &str| {
+            judged(
+                200,
+                &[("accept-encoding", accepts)],
+                &[fresh, ("content-encoding", "gzip")],
+            )
+        };
+        assert!(coded("br").is_none() && coded("br, gzip").is_some());
         assert_eq!(judged(206, &[], &[fresh]), None);
         assert_eq!(judged(304, &[], &[fresh]), None);
         assert_eq!(judged(200, &[("authorization", "x")], &[fresh]), None);

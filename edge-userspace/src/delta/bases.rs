@@ -27,6 +27,8 @@ pub(super) struct Base {
 #[derive(Clone, Debug)]
 pub(super) struct Spare {
     pub(super) headers: HeaderMap,
+    /// When the far end was asked: a purge after that voids it.
+    pub(super) asked: Instant,
     pub(super) came: Instant,
     /// Also to who shows `Authorization`.
     pub(super) for_authorized: bool,

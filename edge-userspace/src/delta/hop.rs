@@ -66,6 +66,9 @@ impl Coding {
     }
 }
 
+/// Codings that the near end asks for on the hop, in place of what the client takes.
+pub(super) const CODINGS: [&str; 2] = ["dcz", "zstd"];
+
 /// Takes what is the hop's out of a message of somebody else.
 pub(super) fn strip(headers: &mut HeaderMap) {
     headers.remove(EDGE_DELTA);

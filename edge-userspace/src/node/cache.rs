@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 
 use crate::admin::{ControlError, Purged};
 use crate::base::directory;
+use crate::base::ledger::Ledger;
 use crate::cache::purge::Purge;
 use crate::cache::{self, Cache, Shared, Store};
 use crate::config::{Config, Mistake};
@@ -22,13 +23,22 @@ pub(super) fn wanted(config: &Config) -> bool {
 ///
 /// # Errors
 /// When the directory cannot be used.
-pub(super) fn start(config: &Config, registry: &mut Registry) -> Result<Option<Arc<Shared>>, cache::Error> {
+pub(super) fn start(
+    config: &Config,
+    ledger: &Ledger,
+    registry: &mut Registry,
+) -> Result<Option<Arc<Shared>>, cache::Error> {
     if !wanted(config) {
         return Ok(None);
     }
     let largest = config.zones.iter().filter_map(|zone| zone.cache.as_ref());
     let largest = largest.map(|cache| cache.object_bytes).max().unwrap_or(0);
-    Ok(Some(Shared::new(Store::open(&config.cache, largest, registry)?)))
+    Ok(Some(Shared::new(Store::open(
+        &config.cache,
+        largest,
+        ledger,
+        registry,
+    )?)))
 }
 
 /// Whether [`start`] can write to the cache's directory. Nothing is made.

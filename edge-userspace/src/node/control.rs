@@ -135,6 +135,7 @@ impl Control for Node {
 
     fn purge(&self, what: &Purged) -> Result<(), ControlError> {
         super::cache::purge(self.cache.as_ref(), &self.zones.load(), what)?;
+        self.near.void();
         tracing::info!(target: "edge::cache", %what, "purged by the operator");
         Ok(())
     }

@@ -41,7 +41,7 @@ async fn driven(
 
 #[tokio::test]
 async fn readers_get_every_byte() {
-    let (fill, outcome) = driven(&[Ok("ab"), Ok("cde"), Ok("f")], Some(6), 10, 10).await;
+    let (fill, outcome) = driven(&[Ok("ab"), Ok("cde"), Ok("f")], Some(6), 10, 1_000).await;
     assert!(matches!(outcome, Outcome::Whole(bytes) if bytes == "abcdef"));
     assert_eq!(read(Reader::new(fill.clone(), true, Some(6))).await.unwrap(), "abcdef");
     assert_eq!(read(Reader::new(fill.clone(), false, None)).await.unwrap(), "abcdef");
@@ -57,7 +57,7 @@ async fn broken_content() {
         (&[Ok("ab")], Some(3)),
         (&[Ok("ab"), Err(())], Some(3)),
     ] {
-        let (fill, outcome) = driven(pieces, announced, 10, 10).await;
+        let (fill, outcome) = driven(pieces, announced, 10, 1_000).await;
         assert!(matches!(outcome, Outcome::Broken));
         assert!(read(Reader::new(fill, false, announced)).await.is_err());
     }
@@ -66,7 +66,7 @@ async fn broken_content() {
 /// Content beyond the bounds still reaches the client that asked for it, whole, and is not kept.
 #[tokio::test]
 async fn too_much() {
-    for (most, room) in [(3, 10), (10, 3)] {
+    for (most, room) in [(3, 1_000), (10, 200)] {
         let (fill, outcome) = driven(&[Ok("ab"), Ok("cd"), Ok("ef")], None, most, room).await;
         assert!(matches!(outcome, Outcome::TooLarge | Outcome::NoRoom));
         assert_eq!(read(Reader::new(fill.clone(), true, None)).await.unwrap(), "abcdef");
@@ -85,7 +85,7 @@ async fn streams() {
         |bytes| Ok::<_, BodyError>(Frame::data(bytes)),
     )));
     let driver = fill.clone();
-    let task = tokio::spawn(async move { driver.drive(body, None, 10, &mut Room::of(10)).await });
+    let task = tokio::spawn(async move { driver.drive(body, None, 10, &mut Room::of(1_000)).await });
     let mut reader = Reader::new(fill, true, None);
     sender.send("first").await.unwrap();
     let frame = reader.frame().await.unwrap().unwrap();
@@ -93,4 +93,28 @@ async fn streams() {
     drop(sender);
     assert!(reader.frame().await.is_none());
     assert!(matches!(task.await.unwrap(), Outcome::Whole(_)));
+}
+
+/// Content in tiny pieces takes the room that it takes, and not that of the buffers it was read into: an origin of events must not
+/// fill the memory with a few bytes.
+#[tokio::test]
+async fn tiny_pieces() {
+    let buffer = Bytes::from(vec![b'x'; 64 << 10]);
+    let pieces: Vec<Result<Frame<Bytes>, BodyError>> = (0..100)
+        .map(|n| Ok(Frame::data(buffer.slice(n * 10..n * 10 + 1))))
+        .collect();
+    let body = Body::boxed(http_body_util::StreamBody::new(futures_util::stream::iter(pieces)));
+    let fill = Arc::new(Fill::default());
+    let mut room = Room::of(20_000);
+    assert!(matches!(
+        fill.drive(body, None, 1_000, &mut room).await,
+        Outcome::Whole(_)
+    ));
+    assert!(buffer.is_unique(), "the buffer is kept for 100 bytes of it");
+    let pieces: Vec<Result<&'static str, ()>> = vec![Ok("x"); 100];
+    let (_, outcome) = driven(&pieces, None, 1_000, 5_000).await;
+    assert!(
+        matches!(outcome, Outcome::NoRoom),
+        "what pieces take beside their bytes is counted"
+    );
 }

@@ -58,6 +58,12 @@ impl Course {
         .any(|name| self.head.headers.contains_key(name))
     }
 
+    /// A request with credentials: unless it turns out otherwise, its answer is nobody else's (RFC 9111 section 3.5), so that
+    /// neither it nor others gain by waiting.
+    pub(super) fn is_personal(&self) -> bool {
+        self.head.headers.contains_key(header::AUTHORIZATION)
+    }
+
     /// The answer made of something stored, or being stored.
     pub(super) fn serve(
         &self,
@@ -68,10 +74,12 @@ impl Course {
         mut told: Told,
     ) -> Response {
         let content = if self.is_head() { Content::None } else { content };
-        if let Content::Stored(bytes) = &content {
-            self.metrics.served.inc_by(bytes.len() as u64);
-        }
+        let stored = matches!(content, Content::Stored(_));
         let mut response = serve::answer(&self.head, variant, content, now, outcome);
+        if stored {
+            let sent = http_body::Body::size_hint(&response.body).exact();
+            self.metrics.served.inc_by(sent.unwrap_or(0));
+        }
         if self.zone.status_field {
             told.ttl = Some(serve::ttl(variant, now));
             told.write(&mut response.head.headers);

@@ -4,46 +4,80 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, response};
 
 use super::super::fill::{Fill, Outcome as Filled};
-use super::super::flight::{Landing, Pilot};
+use super::super::flight::{self, Landing, Pilot, Trip};
 use super::super::metrics::{Kept, Outcome};
 use super::super::resource::{self, BodyId, Variant};
 use super::super::reuse;
 use super::super::serve::{self, Content, Forward, Told};
 use super::super::worth::{self, Seen};
-use super::Inner;
 use super::course::Course;
+use super::{Inner, Shared};
 use crate::base::clock::UnixTime;
 use crate::http::body::Body;
-use crate::http::handler::{Failure, Fault};
+use crate::http::handler::{Failure, Fault, Reason};
 use crate::http::message::{Report, Response};
 
+/// What the origin is asked.
+pub(super) enum Aim {
+    /// The client's own request.
+    Plain,
+    /// The whole response, whatever part of it or conditions the client named: what was stored has turned out to be another.
+    Whole,
+    /// Whether what is stored is still right.
+    Confirm(Box<(Variant, Bytes)>),
+}
+
+impl Aim {
+    /// By what is stored.
+    pub(super) fn of(stored: Option<(Variant, Bytes)>) -> Self {
+        stored.map_or(Self::Plain, |stored| Self::Confirm(Box::new(stored)))
+    }
+
+    /// What would answer if it is confirmed.
+    pub(super) fn stored(self) -> Option<(Variant, Bytes)> {
+        match self {
+            Self::Confirm(stored) => Some(*stored),
+            Self::Plain | Self::Whole => None,
+        }
+    }
+}
+
 impl Inner {
-    /// Goes to the origin. `stored`: what would answer if it is confirmed. `pilot`: others wait for it.
+    /// Goes to the origin. `pilot`: others wait for it.
     pub(super) async fn fly(
         &self,
         course: &Course,
         mut pilot: Option<Pilot>,
-        stored: Option<(Variant, Bytes)>,
+        aim: Aim,
         forward: Forward,
     ) -> Result<Response, Failure> {
         let mut request = course.request();
-        if let Some((variant, _)) = &stored
-            && !course.is_head()
-        {
-            serve::validation(&mut request.head, variant);
+        if !course.is_head() {
+            match &aim {
+                Aim::Plain => {}
+                Aim::Whole => serve::validation(&mut request.head, None),
+                Aim::Confirm(stored) => serve::validation(&mut request.head, Some(&stored.0)),
+            }
         }
         // Conditions that are not ours: the answer is the client's alone.
-        let whole = stored.is_some() || !course.is_partial();
+        let own = matches!(aim, Aim::Plain) && course.is_partial();
+        let (whole, again) = (!own, matches!(aim, Aim::Whole));
+        let stored = aim.stored();
+        let trip = self.shared.flights.depart(&course.key);
         let asked = UnixTime::now();
         let mut response = match self.next.handle(request).await {
             Ok(response) => response,
             Err(failure) => {
                 if let Some(pilot) = pilot.take() {
-                    pilot.close(Landing::Failed(failure.reason, failure.detail.as_str().into()));
+                    pilot.close(if flight::shared(failure.reason) {
+                        Landing::Failed(failure.reason, failure.detail.as_str().into())
+                    } else {
+                        Landing::Gone
+                    });
                 }
                 return self.failed(course, stored, failure);
             }
@@ -65,10 +99,21 @@ impl Inner {
             return Ok(course.pass(response, Outcome::Miss, forward));
         }
         let stored = match stored {
+            Some((variant, _)) if status == StatusCode::NOT_MODIFIED && !variant.confirmed(&response.head.headers) => {
+                // Another response than the stored one is what has not changed (RFC 9111 section 4.3.4).
+                drop((response, trip));
+                self.shared.store.drop_variant(&course.key, variant.body).await;
+                return Box::pin(self.fly(course, pilot, Aim::Whole, forward)).await;
+            }
             Some((variant, body)) if status == StatusCode::NOT_MODIFIED => {
                 return Ok(self
                     .confirmed(course, pilot, variant, body, response, asked, came)
                     .await);
+            }
+            None if status == StatusCode::NOT_MODIFIED && again => {
+                let mut failure = Failure::new(Reason::OriginMalformed, "304 for a request without conditions");
+                failure.attempts = response.report.attempts;
+                return Err(failure);
             }
             other => other,
         };
@@ -103,7 +148,8 @@ impl Inner {
                 if let Some((variant, _)) = stored.filter(|_| !status.is_server_error()) {
                     self.shared.store.drop_variant(&course.key, variant.body).await;
                 }
-                self.shared.refuse(&course.key, came);
+                self.shared
+                    .refuse(&course.key, came, serve::refusal(&response.head.headers));
             }
             if let Some(pilot) = pilot.take() {
                 pilot.close(Landing::Alone);
@@ -112,6 +158,7 @@ impl Inner {
         };
         let mut fields = std::mem::take(&mut response.head.headers);
         let others = fields.get("cache-status").cloned();
+        let cookies = cookies(&fields);
         resource::strip(&mut fields, &worth.directives);
         // Otherwise each answer from the store would get the date of its own (RFC 9110 section 6.6.1).
         if !fields.contains_key(header::DATE)
@@ -129,9 +176,8 @@ impl Inner {
             came,
             worth,
         };
-        if let Some((old, _)) = &stored
-            && old.vary != variant.vary
-        {
+        let mut before = stored.map(|(variant, _)| variant);
+        if let Some(old) = before.take_if(|old| old.vary != variant.vary) {
             self.shared.store.drop_variant(&course.key, old.body).await;
         }
         let told = Told {
@@ -141,8 +187,10 @@ impl Inner {
             ..Told::default()
         };
         let report = std::mem::take(&mut response.report);
-        let (variant, content) = self.keep(course, pilot, variant, length, response.body).await;
+        let flown = Flown { pilot, trip, before };
+        let (variant, content) = self.keep(course, flown, variant, length, response.body).await;
         let mut answer = course.serve(&variant, content, came, outcome, told);
+        answer.head.headers.extend(cookies);
         if let Some(others) = others {
             let own = answer.head.headers.insert("cache-status", others);
             if let Some(own) = own {
@@ -160,11 +208,12 @@ impl Inner {
     async fn keep(
         &self,
         course: &Course,
-        pilot: Option<Pilot>,
+        flown: Flown,
         mut variant: Variant,
         length: Option<u64>,
         body: Body,
     ) -> (Arc<Variant>, Content) {
+        let Flown { pilot, trip, before } = flown;
         let store = &self.shared.store;
         let fresh = variant.worth.lifetime > variant.worth.age && !variant.worth.directives.no_cache;
         let landing = if fresh { Landing::Stored } else { Landing::Alone };
@@ -177,6 +226,7 @@ impl Inner {
             let sound = length.is_none_or(|n| n == bytes.len() as u64);
             if sound && bytes.len() as u64 <= course.zone.object_bytes {
                 variant.length = bytes.len() as u64;
+                variant.body = self.shared.name(&variant, &bytes, before.as_ref()).await;
                 store.put(&course.key, variant.clone(), bytes.clone()).await;
                 self.shared.welcome(&course.key);
                 course.metrics.kept(Kept::Stored);
@@ -203,14 +253,16 @@ impl Inner {
         let stored = variant.clone();
         // On this worker: the origin's connection lives here.
         tokio::spawn(async move {
+            let _trip = trip;
             let filled = fill.drive(body, length, most, &mut room).await;
             fill.hold(room);
             let (kept, landing) = match filled {
                 Filled::Whole(bytes) => {
-                    let variant = Variant {
+                    let mut variant = Variant {
                         length: bytes.len() as u64,
                         ..Variant::clone(&stored)
                     };
+                    variant.body = shared.name(&variant, &bytes, before.as_ref()).await;
                     shared.store.put(&key, variant, bytes).await;
                     shared.welcome(&key);
                     (Kept::Stored, landing)
@@ -221,7 +273,7 @@ impl Inner {
             };
             metrics.kept(kept);
             if kept != Kept::Stored {
-                shared.refuse(&key, UnixTime::now());
+                shared.refuse(&key, UnixTime::now(), serve::REFUSAL);
             }
             if let Some(pilot) = pilot {
                 pilot.close(landing);
@@ -243,6 +295,7 @@ impl Inner {
         came: UnixTime,
     ) -> Response {
         let Response { head, report, .. } = response;
+        let cookies = cookies(&head.headers);
         let fields = variant.updated(&head.headers);
         // The new Age is the confirmation's.
         let mut judged = fields.clone();
@@ -271,7 +324,7 @@ impl Inner {
                 landing = Landing::Stored;
             } else {
                 // It is to be confirmed each time: nobody gains by waiting for another's confirmation.
-                self.shared.refuse(&course.key, came);
+                self.shared.refuse(&course.key, came, serve::REFUSAL);
             }
             self.shared.store.refresh(&course.key, updated.clone()).await;
         } else {
@@ -287,6 +340,7 @@ impl Inner {
             ..Told::default()
         };
         let mut answer = course.serve(&updated, Content::Stored(body), came, Outcome::Revalidated, told);
+        answer.head.headers.extend(cookies);
         answer.report = Report {
             cache: answer.report.cache,
             ..report
@@ -307,12 +361,13 @@ impl Inner {
             return;
         };
         let said = &response.headers;
-        let same = [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH]
-            .iter()
-            .all(|name| {
-                said.get(name)
-                    .is_none_or(|value| variant.fields.get(name) == Some(value))
-            });
+        let same = variant.confirmed(said)
+            && [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH]
+                .iter()
+                .all(|name| {
+                    said.get(name)
+                        .is_none_or(|value| variant.fields.get(name) == Some(value))
+                });
         let fields = variant.updated(said);
         let seen = Seen {
             request: &course.head.headers,
@@ -353,6 +408,36 @@ impl Inner {
         course.metrics.outcome(Outcome::Miss);
         Err(failure)
     }
+}
+
+/// What is left of a flight when its response is to be kept.
+struct Flown {
+    pilot: Option<Pilot>,
+    /// Held until the response is stored.
+    trip: Trip,
+    /// What was stored for the same requests before.
+    before: Option<Variant>,
+}
+
+impl Shared {
+    /// The name of a new response's content: that of `before`, if that has the same bytes, so that what was made of them (codings
+    /// for clients) need not be made again.
+    async fn name(&self, variant: &Variant, bytes: &Bytes, before: Option<&Variant>) -> BodyId {
+        match before {
+            Some(before)
+                if before.length == bytes.len() as u64 && self.store.body(before).await.as_ref() == Some(bytes) =>
+            {
+                before.body
+            }
+            _ => variant.body,
+        }
+    }
+}
+
+/// Cookies that the origin sets: the client's that asked, and not stored.
+fn cookies(fields: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let all = fields.get_all(header::SET_COOKIE).iter();
+    all.map(|cookie| (header::SET_COOKIE, cookie.clone())).collect()
 }
 
 fn stale(course: &Course, variant: &Variant, body: &Bytes, now: UnixTime, status: Option<StatusCode>) -> Response {

@@ -12,6 +12,7 @@ use http::request;
 
 use super::*;
 use crate::base::id::RequestId;
+use crate::base::ledger::Ledger;
 use crate::base::peer::Peer;
 use crate::config::Config;
 use crate::http::handler::Reason;
@@ -80,7 +81,13 @@ fn bed(
          [zone.origin]\nservers = [{{ address = \"http://127.0.0.1:1\" }}]\n"
     );
     let config = Config::parse(Path::new("edge.toml"), &text).unwrap();
-    let store = Store::open(&config.cache, 8 << 20, &mut Registry::default()).unwrap();
+    let store = Store::open(
+        &config.cache,
+        8 << 20,
+        &Ledger::new(u64::MAX, u64::MAX),
+        &mut Registry::default(),
+    )
+    .unwrap();
     let origin = Arc::new(Origin {
         count: AtomicUsize::new(0),
         seen: Mutex::default(),
@@ -113,12 +120,7 @@ impl Seen {
 }
 
 impl Bed {
-    async fn ask(&self, method: &str, path: &str, fields: &[(&'static str, &str)]) -> Result<Seen, Failure> {
-        let mut request = http::Request::builder().method(method).uri(path);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let (head, ()) = request.body(()).unwrap().into_parts();
+    fn request(&self, head: request::Parts) -> Request {
         let exchange = Exchange {
             id: RequestId::next(),
             peer: Arc::new(Peer {
@@ -132,12 +134,20 @@ impl Bed {
             host: "z.example".into(),
             started: Instant::now(),
         };
-        let request = Request {
+        Request {
             head,
             body: Body::Empty,
             exchange,
-        };
-        let response = self.cache.handle(request).await?;
+        }
+    }
+
+    async fn ask(&self, method: &str, path: &str, fields: &[(&'static str, &str)]) -> Result<Seen, Failure> {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let response = self.cache.handle(self.request(head)).await?;
         let body = response.body.collect().await.map_err(|error| error.to_string());
         Ok(Seen {
             status: response.head.status.as_u16(),
@@ -408,5 +418,273 @@ async fn large_content() {
             bed.settle().await;
         }
         assert_eq!(bed.asked(), 2);
+    }
+}
+
+/// Content that comes when the test lets it.
+fn held(text: &'static str, gate: Arc<tokio::sync::Semaphore>) -> Body {
+    let mut left = Some(text);
+    let pieces = futures_util::stream::poll_fn(move |cx| {
+        let gate = gate.clone();
+        let mut turn = Box::pin(async move { drop(gate.acquire().await) });
+        match turn.as_mut().poll(cx) {
+            std::task::Poll::Ready(()) => std::task::Poll::Ready(left.take()),
+            std::task::Poll::Pending => {
+                let waker = cx.waker().clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    waker.wake();
+                });
+                std::task::Poll::Pending
+            }
+        }
+    });
+    Body::boxed(http_body_util::StreamBody::new(futures_util::StreamExt::map(
+        pieces,
+        |text| Ok::<_, crate::http::body::BodyError>(http_body::Frame::data(Bytes::from_static(text.as_bytes()))),
+    )))
+}
+
+/// What is purged, or voided by an unsafe request, while it streams is given to nobody who asks afterwards: by URL, prefix and tag,
+/// whether others could join the response or not.
+#[tokio::test]
+async fn nobody_joins_what_was_voided_as_it_streams() {
+    for by in ["url", "prefix", "tag", "POST", "PUT", "PATCH", "DELETE"] {
+        for joinable in [true, false] {
+            let gate = Arc::new(tokio::sync::Semaphore::new(0));
+            let opens = gate.clone();
+            let zone = if joinable { "" } else { "coalesce = \"0s\"" };
+            let bed = Arc::new(bed(zone, 0, move |n, head| {
+                let fields = [FRESH, ("cache-tag", "t"), ("content-length", "3")];
+                match (n, &head.method) {
+                    (0, _) => respond(200, &fields, held("old", opens.clone())),
+                    (_, &Method::GET) => respond(200, &fields, "new"),
+                    _ => respond(204, &[], Body::Empty),
+                }
+            }));
+            let first = {
+                let bed = bed.clone();
+                tokio::spawn(async move { bed.get(&[]).await })
+            };
+            bed.settle().await;
+            let purge = |purge| bed.cache.0.shared.purge(purge, &bed.zones).unwrap();
+            match by {
+                "url" => purge(Purge::Url("http://z.example/")),
+                "prefix" => purge(Purge::Prefix("http://z.example/")),
+                "tag" => purge(Purge::Tag("z", "t")),
+                method => drop(bed.ask(method, "/", &[]).await.unwrap()),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let later = bed.get(&[]).await;
+            assert!(later.is(200, "new"), "{by} {joinable}: {later:?}");
+            gate.add_permits(1);
+            assert!(
+                first.await.unwrap().is(200, "old"),
+                "who asked before gets what was on its way"
+            );
+            bed.settle().await;
+            let stored = bed.get(&[]).await;
+            assert!(
+                stored.is(200, "new") && stored.told().contains("hit"),
+                "{by} {joinable}: {stored:?}"
+            );
+        }
+    }
+}
+
+/// One client's request that the origin does not like is that client's failure; an origin that cannot be reached is everybody's.
+#[tokio::test]
+async fn failures_are_shared_where_they_are_everybodys() {
+    for (reason, asked) in [
+        (Reason::OriginMalformed, 2),
+        (Reason::ClientGone, 2),
+        (Reason::OriginTimeout, 2),
+        (Reason::OriginUnreachable, 1),
+        (Reason::Overload, 1),
+    ] {
+        let bed = Arc::new(bed("", 50, move |_, head| match head.headers.contains_key("x-bad") {
+            true => Err(Failure::new(reason, "no")),
+            false => respond(200, &[FRESH], "good"),
+        }));
+        let bad = {
+            let bed = bed.clone();
+            tokio::spawn(async move { bed.ask("GET", "/", &[("x-bad", "1")]).await.map(drop) })
+        };
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let others: Vec<_> = (0..3)
+            .map(|_| {
+                let bed = bed.clone();
+                tokio::spawn(async move { bed.ask("GET", "/", &[]).await })
+            })
+            .collect();
+        assert_eq!(bad.await.unwrap().unwrap_err().reason, reason);
+        for other in others {
+            let other = other.await.unwrap();
+            match asked {
+                2 => assert!(other.unwrap().is(200, "good"), "{reason:?}"),
+                _ => assert_eq!(other.unwrap_err().reason, reason),
+            }
+        }
+        assert_eq!(bed.asked(), asked, "{reason:?}: one of them flew for all");
+    }
+}
+
+/// A 304 about another representation confirms nothing: the stored bytes would get its name, and a download that goes on by that name
+/// two files' parts (RFC 9111 section 4.3.4).
+#[tokio::test]
+async fn a_304_of_another_representation() {
+    for other in [("etag", "\"b\""), ("vary", "x-a")] {
+        let bed = bed("", 0, move |n, head| match n {
+            0 => respond(200, &[STALE, ETAG], "one"),
+            1 => {
+                assert_eq!(head.headers["if-none-match"], "\"a\"");
+                respond(304, &[FRESH, other], Body::Empty)
+            }
+            2 => {
+                let asks = ["if-none-match", "if-modified-since", "range"];
+                assert!(asks.iter().all(|name| !head.headers.contains_key(*name)), "{head:?}");
+                respond(200, &[FRESH, ("etag", "\"b\"")], "two")
+            }
+            _ => panic!("asked too often"),
+        });
+        bed.get(&[]).await;
+        let part = bed.get(&[("range", "bytes=0-0"), ("if-range", "\"b\"")]).await;
+        assert!(part.is(206, "t") && part.fields["etag"] == "\"b\"", "{part:?}");
+        assert!(bed.get(&[("if-none-match", "\"a\"")]).await.is(200, "two"));
+    }
+    // An origin that says 304 to everything has no answer.
+    let stubborn = bed("", 0, |n, _| match n {
+        0 => respond(200, &[STALE, ETAG], "one"),
+        _ => respond(304, &[("etag", "\"b\"")], Body::Empty),
+    });
+    stubborn.get(&[]).await;
+    let failure = stubborn.ask("GET", "/", &[]).await.unwrap_err();
+    assert_eq!(failure.reason, Reason::OriginMalformed);
+}
+
+/// A cookie that came with a page for all is its first client's: given to others, they would be in that one's session.
+#[tokio::test]
+async fn cookies_are_not_stored() {
+    let bed = bed("", 0, |n, _| match n {
+        0 => respond(
+            200,
+            &[
+                ("cache-control", "public, max-age=0"),
+                ETAG,
+                ("set-cookie", "id=1"),
+                ("set-cookie", "b=1"),
+            ],
+            "x",
+        ),
+        1 => respond(
+            304,
+            &[("cache-control", "public, max-age=60"), ETAG, ("set-cookie", "id=2")],
+            Body::Empty,
+        ),
+        _ => panic!("asked too often"),
+    });
+    let cookies = |seen: &Seen| {
+        let all = seen.fields.get_all("set-cookie").iter();
+        all.map(|cookie| cookie.to_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(cookies(&bed.get(&[]).await), ["id=1", "b=1"]);
+    let confirmed = bed.get(&[]).await;
+    assert!(
+        confirmed.is(200, "x") && cookies(&confirmed) == ["id=2"],
+        "{confirmed:?}"
+    );
+    let hit = bed.get(&[]).await;
+    assert!(hit.told().contains("hit") && cookies(&hit).is_empty(), "{hit:?}");
+}
+
+/// Personal pages do not wait for one another's, and a page for all is shared by those who show credentials once it is known for one.
+#[tokio::test]
+async fn requests_with_credentials_do_not_wait() {
+    let bed = Arc::new(bed("", 100, |_, head| {
+        let who = head.headers["authorization"].to_str().unwrap().to_owned();
+        respond(200, &[("cache-control", "private")], Bytes::from(who))
+    }));
+    let start = Instant::now();
+    let crowd: Vec<_> = ["a", "b", "c", "d"]
+        .into_iter()
+        .map(|who| {
+            let bed = bed.clone();
+            tokio::spawn(async move { (who, bed.get(&[("authorization", who)]).await) })
+        })
+        .collect();
+    for one in crowd {
+        let (who, seen) = one.await.unwrap();
+        assert!(seen.is(200, who), "{seen:?}");
+    }
+    assert!(
+        start.elapsed() < Duration::from_millis(190),
+        "{:?}: they waited in line",
+        start.elapsed()
+    );
+}
+
+/// Several ranges of a stored response are parts of it: forty answers that nobody takes hold one copy of the content.
+#[tokio::test]
+async fn ranges_are_not_copied() {
+    let content = Bytes::from(vec![7_u8; 1 << 20]);
+    let given = content.clone();
+    let bed = bed("", 0, move |_, _| respond(200, &[FRESH], given.clone()));
+    let ask = |range: &'static str| {
+        let (head, ()) = http::Request::get("/")
+            .header("range", range)
+            .body(())
+            .unwrap()
+            .into_parts();
+        bed.request(head)
+    };
+    let mut response = bed.cache.handle(ask("bytes=0-1")).await.unwrap();
+    assert_eq!(response.head.status, 200, "not stored yet: the whole");
+    drop(std::mem::take(&mut response.body));
+    let mut response = bed.cache.handle(ask("bytes=0-1,500000-1000000")).await.unwrap();
+    assert_eq!(response.head.status, 206);
+    let told: u64 = response.head.headers["content-length"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let (mut sent, mut parts) = (0, 0);
+    while let Some(frame) = response.body.frame().await {
+        let data = frame.unwrap().into_data().unwrap();
+        sent += data.len() as u64;
+        let within = content.as_ptr_range().contains(&data.as_ptr());
+        parts += usize::from(within);
+        assert!(within || data.len() < 500, "{} bytes were copied", data.len());
+    }
+    assert_eq!((sent, parts), (told, 2));
+}
+
+/// Content that comes again as it was keeps its name, by which coded forms of it are kept.
+#[tokio::test]
+async fn equal_content_keeps_its_name() {
+    for streams in [false, true] {
+        let bed = bed("", 0, move |n, _| {
+            let text = if n < 2 { "same" } else { "other" };
+            let fields = [
+                ("cache-control", "max-age=60"),
+                ("etag", ["\"0\"", "\"1\"", "\"2\""][n.min(2)]),
+            ];
+            respond(200, &fields, if streams { streamed(text) } else { Body::from(text) })
+        });
+        let mut names = Vec::new();
+        for _ in 0..3 {
+            bed.get(&[("cache-control", "no-cache")]).await;
+            bed.settle().await;
+            let (head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+            let hit = bed.cache.handle(bed.request(head)).await.unwrap();
+            names.push(
+                hit.head
+                    .extensions
+                    .get::<crate::http::message::ContentName>()
+                    .copied()
+                    .unwrap(),
+            );
+        }
+        assert!(names[0] == names[1] && names[1] != names[2], "{streams}: {names:?}");
     }
 }

@@ -13,8 +13,13 @@ impl Room {
             held: 0,
             filling: Arc::default(),
             most,
+            charge: ledger().common(Kind::Fills),
         }
     }
+}
+
+fn ledger() -> Ledger {
+    Ledger::new(u64::MAX, u64::MAX)
 }
 
 fn open(directory: &Path, disk: &str) -> Arc<Store> {
@@ -24,7 +29,7 @@ fn open(directory: &Path, disk: &str) -> Arc<Store> {
          [zone.origin]\nservers = [{{ address = \"http://127.0.0.1:1\" }}]\n"
     );
     let config = Config::parse(&directory.join("edge.toml"), &text).unwrap();
-    Store::open(&config.cache, 1 << 20, &mut Registry::default()).unwrap()
+    Store::open(&config.cache, 1 << 20, &ledger(), &mut Registry::default()).unwrap()
 }
 
 const KEY: &str = "z https://z.example/";
@@ -43,9 +48,7 @@ async fn memory_alone() {
     store.put(KEY, of(1, &body), body.clone()).await;
     let found = store.find(KEY).await.unwrap();
     assert_eq!(store.body(&found.variants[0]).await.unwrap(), body);
-    store
-        .purge(Ban::Url(KEY.to_owned()), UnixTime::from_secs(100), true)
-        .unwrap();
+    store.purge(Ban::Url(KEY.to_owned()), UnixTime::from_secs(100)).unwrap();
     assert!(store.find(KEY).await.is_none());
     assert!(!directory.path().join("cache").exists(), "nothing is written");
 }
@@ -73,10 +76,8 @@ async fn disk() {
     for (n, body) in bodies.iter().enumerate() {
         store.put(&key(n), of(n as u128 + 1, body), body.clone()).await;
     }
-    store.purge(Ban::Url(key(0)), UnixTime::from_secs(100), true).unwrap();
-    store
-        .purge(Ban::Prefix(key(1)), UnixTime::from_secs(100), true)
-        .unwrap();
+    store.purge(Ban::Url(key(0)), UnixTime::from_secs(100)).unwrap();
+    store.purge(Ban::Prefix(key(1)), UnixTime::from_secs(100)).unwrap();
     // Closing waits for what is being written.
     store.records.close().await.unwrap();
     drop(store);
@@ -120,10 +121,8 @@ async fn disk() {
     for (n, body) in bodies.iter().enumerate() {
         store.put(&key(n), of(n as u128 + 1, body), body.clone()).await;
     }
-    store.purge(Ban::Url(key(0)), UnixTime::from_secs(100), true).unwrap();
-    store
-        .purge(Ban::Prefix(key(1)), UnixTime::from_secs(100), true)
-        .unwrap();
+    store.purge(Ban::Url(key(0)), UnixTime::from_secs(100)).unwrap();
+    store.purge(Ban::Prefix(key(1)), UnixTime::from_secs(100)).unwrap();
     // Closing waits for what is being written.
     store.records.close().await.unwrap();
     drop(store);

@@ -10,17 +10,19 @@ use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
 
 use super::super::codec::{self, DCB, DCZ, Dictionary, Level};
-use super::super::coding::negotiate::{self, Accepted};
+use super::super::coding::negotiate;
 use super::super::coding::shelf::{Label, Shelf};
 use super::super::coding::stream::{Coded, Effort, Encoder};
 use super::super::digest::{AVAILABLE_DICTIONARY, Digest};
 use super::held::{self, Held, Learning};
 use super::metrics::{Metrics, Offer};
 use super::rules;
+use crate::base::ledger::{Charge, Kind};
 use crate::config::coding::{Coding, Encoding, Node};
 use crate::http::body::Body;
+use crate::http::codings::Accepted;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
-use crate::http::message::{ContentName, Exchange, Request, Response};
+use crate::http::message::{ContentName, Exchange, Payer, Request, Response};
 
 /// Coded on the worker itself; longer content goes to a thread for blocking work.
 const INLINE: usize = 128 << 10;
@@ -90,6 +92,11 @@ impl Asked {
     fn path(&self) -> &str {
         self.head.uri.path()
     }
+
+    /// Whose account it is that content is gathered on.
+    fn payer(&self) -> Option<&Payer> {
+        self.head.extensions.get()
+    }
 }
 
 impl Browsers {
@@ -114,11 +121,17 @@ impl Browsers {
         let ranged = headers.contains_key(header::RANGE);
         let mut response = self.next.handle(request).await?;
         let uses = rules::uses(&zone, asked.path()).next().is_some();
-        let names: &[&'static str] = match (zone.encodings.is_empty(), uses) {
-            (false, true) => &[ACCEPT_ENCODING, AVAILABLE],
-            (false, false) => &[ACCEPT_ENCODING],
-            _ => &[AVAILABLE, ACCEPT_ENCODING],
-        };
+        let names = varies(uses, &asked, &response);
+        let names = &names;
+        if !asked.accepted.admits(&response.head.headers) {
+            // The origin was asked for no coding: its bytes would be noise to this client, and to all after it.
+            let mut failure = Failure::new(
+                Reason::OriginMalformed,
+                "the content is in a coding that neither the client nor the edge asked for",
+            );
+            failure.attempts = response.report.attempts;
+            return Err(failure);
+        }
         if response.head.status == StatusCode::NOT_MODIFIED {
             // Its tag must be that of what the client has: ours are weak where they were coded.
             let weak = asked.head.headers.get(header::IF_NONE_MATCH);
@@ -150,7 +163,7 @@ impl Browsers {
                 return Ok(response);
             }
         }
-        match asked.accepted.choose(&zone.encodings) {
+        match negotiate::choose(&asked.accepted, &zone.encodings) {
             Some(encoding) => Ok(self.ordinary(encoding, &asked, response)),
             None => Ok(response),
         }
@@ -198,7 +211,8 @@ impl Browsers {
             _ => {
                 let body = std::mem::take(&mut response.body);
                 let exchange = asked.exchange.clone();
-                response.body = Body::boxed(Learning::new(body, self.shared.held.clone(), exchange));
+                let learning = Learning::new(body, self.shared.held.clone(), exchange, asked.payer());
+                response.body = Body::boxed(learning);
             }
         }
     }
@@ -224,7 +238,7 @@ impl Browsers {
         let Some(dictionary) = self.shared.held.get(&asked.exchange, digest) else {
             return Ok(Offer::Unknown);
         };
-        let Some(content) = at_hand(response).await? else {
+        let Some((content, _charge)) = at_hand(response, asked.payer()).await? else {
             return Ok(Offer::Refused);
         };
         // dcb's window is smaller: it is for who takes nothing else.
@@ -332,6 +346,23 @@ impl Browsers {
     }
 }
 
+/// What decides how a response is coded (RFC 9110 section 12.5.5). With a dictionary at hand that is also what
+/// [`rules::readable`] and [`rules::id`] read: a cache in front must not give a cross-site reader what they withhold.
+fn varies(uses: bool, asked: &Asked, response: &Response) -> Vec<&'static str> {
+    let mut names = vec![ACCEPT_ENCODING];
+    if uses {
+        names.push(AVAILABLE);
+    }
+    if uses && asked.available.is_some() {
+        names.extend(["dictionary-id", "sec-fetch-site", "sec-fetch-mode"]);
+        let allowed = response.head.headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        if allowed.is_some_and(|allowed| allowed != "*") {
+            names.push("origin");
+        }
+    }
+    names
+}
+
 fn asked(request: &Request) -> Asked {
     Asked {
         accepted: Accepted::of(&request.head.headers),
@@ -355,19 +386,23 @@ fn set_length(response: &mut Response, length: usize) {
     response.head.headers.insert(name, HeaderValue::from(length));
 }
 
-/// The whole content, where it is short enough to be waited for; it stays the response's.
-async fn at_hand(response: &mut Response) -> Result<Option<Bytes>, Failure> {
+/// The whole content, if it is short enough to be waited for, and the client's account has room for it; it stays the response's. What
+/// is gathered is charged until the difference is made.
+async fn at_hand(response: &mut Response, payer: Option<&Payer>) -> Result<Option<(Bytes, Option<Charge>)>, Failure> {
     if let Body::Full(content) = &response.body {
-        return Ok(Some(content.clone()));
+        return Ok(Some((content.clone(), None)));
     }
-    if !response
-        .body
-        .size_hint()
-        .exact()
-        .is_some_and(|n| n > 0 && n <= held::MOST)
-    {
+    let length = response.body.size_hint().exact();
+    let Some(length) = length.filter(|n| *n > 0 && *n <= held::MOST) else {
         return Ok(None);
-    }
+    };
+    let charge = match payer {
+        None => None,
+        Some(Payer(holder)) => match holder.charge(Kind::Dictionaries, None, length) {
+            None => return Ok(None),
+            charge => charge,
+        },
+    };
     let body = std::mem::take(&mut response.body);
     let content = body.collect().await.map_err(|error| {
         let mut failure = Failure::new(Reason::OriginMalformed, error.to_string());
@@ -376,7 +411,7 @@ async fn at_hand(response: &mut Response) -> Result<Option<Bytes>, Failure> {
     })?;
     let content = content.to_bytes();
     response.body = content.clone().into();
-    Ok(Some(content))
+    Ok(Some((content, charge)))
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use http_body::{Frame, SizeHint};
 
 use super::super::codec::Dictionary;
 use super::super::digest::Digest;
+use crate::base::ledger::{Charge, Kind};
 use crate::http::body::{Body, BodyError};
-use crate::http::message::{ContentName, Exchange};
+use crate::http::message::{ContentName, Exchange, Payer};
 
 /// The longest dictionary.
 pub(super) const MOST: u64 = 8 << 20;
@@ -87,13 +88,16 @@ pub(super) struct Learning {
     inner: Body,
     held: Arc<Held>,
     exchange: Exchange,
-    /// `None`: too long.
+    /// `None`: too long, or there is no room for it.
     seen: Option<BytesMut>,
+    /// On the client's account.
+    charge: Option<Charge>,
 }
 
 impl Learning {
-    pub(super) fn new(inner: Body, held: Arc<Held>, exchange: Exchange) -> Self {
+    pub(super) fn new(inner: Body, held: Arc<Held>, exchange: Exchange, payer: Option<&Payer>) -> Self {
         Self {
+            charge: payer.map(|Payer(holder)| holder.must(Kind::Dictionaries, None, 0)),
             inner,
             held,
             exchange,
@@ -102,10 +106,14 @@ impl Learning {
     }
 
     fn end(&mut self) {
+        let charge = self.charge.take();
         if let Some(seen) = self.seen.take().filter(|seen| !seen.is_empty()) {
             let (held, exchange) = (self.held.clone(), self.exchange.clone());
             // Digesting takes as long as many requests.
-            tokio::task::spawn_blocking(move || held.learn(&exchange, None, seen.freeze()));
+            tokio::task::spawn_blocking(move || {
+                held.learn(&exchange, None, seen.freeze());
+                drop(charge);
+            });
         }
     }
 }
@@ -122,9 +130,13 @@ impl http_body::Body for Learning {
             Some(Err(_)) => this.seen = None,
             Some(Ok(frame)) => {
                 if let (Some(data), Some(seen)) = (frame.data_ref(), &mut this.seen) {
-                    seen.extend_from_slice(data);
-                    if seen.len() as u64 > MOST {
-                        this.seen = None;
+                    let length = seen.len().saturating_add(data.len()) as u64;
+                    // A buffer that grows holds up to twice what is in it.
+                    let room = |charge: &mut Charge| charge.set(length.saturating_mul(2));
+                    if length > MOST || !this.charge.as_mut().is_none_or(room) {
+                        (this.seen, this.charge) = (None, None);
+                    } else {
+                        seen.extend_from_slice(data);
                     }
                 }
                 // hyper does not ask again once it has what Content-Length promised.

@@ -4,9 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, response};
 
 use crate::config::coding::{Coding, Encoding};
-
-/// Codings listed in a field; what follows more than that is not read.
-const MOST: usize = 64;
+use crate::http::codings::Accepted;
 
 /// A token of the registry of content codings.
 pub fn token(encoding: Encoding) -> &'static str {
@@ -17,77 +15,18 @@ pub fn token(encoding: Encoding) -> &'static str {
     }
 }
 
-/// What `Accept-Encoding` says of codings: each with its weight in thousandths (RFC 9110 sections 12.4.2 and 12.5.3).
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Accepted(Vec<(String, u16)>);
-
-impl Accepted {
-    /// Reads the field. Without one everything would do, but who does not ask gets what everybody can read.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let mut list = Vec::new();
-        for line in headers.get_all(header::ACCEPT_ENCODING) {
-            for element in line.as_bytes().split(|b| *b == b',') {
-                let Ok(element) = std::str::from_utf8(element) else {
-                    continue;
-                };
-                let mut parts = element.split(';').map(str::trim);
-                let name = parts.next().unwrap_or_default();
-                if name.is_empty() || list.len() >= MOST {
-                    continue;
-                }
-                let weight = parts.find_map(|parameter| {
-                    let (name, value) = parameter.split_once('=')?;
-                    name.trim().eq_ignore_ascii_case("q").then(|| thousandths(value.trim()))
-                });
-                list.push((name.to_ascii_lowercase(), weight.unwrap_or(1_000)));
-            }
-        }
-        Self(list)
-    }
-
-    /// The weight of `coding`; 0: not acceptable.
-    pub fn weight(&self, coding: &str) -> u16 {
-        let named = |name: &str| {
-            self.0
-                .iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, weight)| *weight)
-        };
-        let alias = (coding == "gzip").then(|| named("x-gzip")).flatten();
-        match named(coding).or(alias) {
-            Some(weight) => weight,
-            // A dictionary's coding is only for who names it: `*` cannot mean that the client has the dictionary.
-            None if matches!(coding, "dcz" | "dcb") => 0,
-            None if coding == "identity" => named("*").filter(|weight| *weight == 0).unwrap_or(1),
-            None => named("*").unwrap_or(0),
+/// The best of `ours`: the client's weight decides, then our order. `None`: identity is as good or better.
+pub fn choose(accepted: &Accepted, ours: &[Encoding]) -> Option<Encoding> {
+    let mut best: Option<(Encoding, u16)> = None;
+    for encoding in ours {
+        let weight = accepted.weight(token(*encoding));
+        if weight > best.map_or(0, |(_, weight)| weight) {
+            best = Some((*encoding, weight));
         }
     }
-
-    /// The best of `ours`: the client's weight decides, then our order. `None`: identity is as good or better.
-    pub fn choose(&self, ours: &[Encoding]) -> Option<Encoding> {
-        let mut best: Option<(Encoding, u16)> = None;
-        for encoding in ours {
-            let weight = self.weight(token(*encoding));
-            if weight > best.map_or(0, |(_, weight)| weight) {
-                best = Some((*encoding, weight));
-            }
-        }
-        let (encoding, weight) = best?;
-        let identity = self.0.iter().find(|(name, _)| name == "identity");
-        identity.is_none_or(|(_, own)| weight >= *own).then_some(encoding)
-    }
-}
-
-/// `0.5` is 500; what is no weight is 0.
-fn thousandths(text: &str) -> u16 {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let sound = matches!(whole, "0" | "1") && fraction.len() <= 3 && fraction.bytes().all(|b| b.is_ascii_digit());
-    let fraction: u16 = format!("{fraction:0<3}").parse().unwrap_or(0);
-    match (sound, whole) {
-        (true, "1") => 1_000,
-        (true, _) => fraction,
-        _ => 0,
-    }
+    let (encoding, weight) = best?;
+    let identity = accepted.listed("identity");
+    identity.is_none_or(|own| weight >= own).then_some(encoding)
 }
 
 /// Whether a response is one whose coding may be chosen: it has content that a coding can be applied to, of a kind that shrinks.
@@ -187,7 +126,7 @@ mod tests {
     #[test]
     fn choices() {
         let ours = [Encoding::Zstd, Encoding::Br, Encoding::Gzip];
-        let choose = |value: &str| accepted(value).choose(&ours).map(token);
+        let choose = |value: &str| super::choose(&accepted(value), &ours).map(token);
         assert_eq!(choose("gzip, deflate, br, zstd"), Some("zstd"));
         assert_eq!(choose("gzip, br;q=0.9"), Some("gzip"));
         assert_eq!(choose("br;q=0, gzip;q=0.001"), Some("gzip"));
@@ -207,7 +146,7 @@ mod tests {
         ] {
             assert_eq!(choose(none), None, "{none}");
         }
-        assert_eq!(Accepted::of(&HeaderMap::new()).choose(&ours), None);
+        assert_eq!(super::choose(&Accepted::of(&HeaderMap::new()), &ours), None);
         assert_eq!(accepted("*").weight("dcz"), 0);
         assert_eq!(accepted("dcz").weight("dcz"), 1_000);
     }

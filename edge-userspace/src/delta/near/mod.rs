@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode, request};
 use http_body::Body as _;
@@ -21,6 +21,7 @@ use super::metrics::{Metrics, Mismatch, Outcome};
 use super::privacy::{Keep, Shown, Terms};
 use super::restore::{Proved, Restored};
 use crate::http::body::Body;
+use crate::http::codings::{self, Accepted};
 use crate::http::disguise;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Exchange, Request, Response};
@@ -39,6 +40,8 @@ pub struct Shared {
     most: u64,
     metrics: Metrics,
     ends: ArcSwap<HashMap<Arc<str>, Arc<Known>>>,
+    /// Versions that were asked for before this are not given stale any more.
+    voided: ArcSwapOption<Instant>,
 }
 
 /// A far end as requests to it see it.
@@ -81,7 +84,14 @@ impl Shared {
             most,
             metrics,
             ends: ArcSwap::default(),
+            voided: ArcSwapOption::default(),
         })
+    }
+
+    /// Something was purged: nothing that was asked for before now is given in place of an origin that fails. Versions stay what
+    /// differences refer to, because those are proved by what the origin says now.
+    pub fn void(&self) {
+        self.voided.store(Some(Arc::new(Instant::now())));
     }
 
     /// The far ends from now on, by their names.
@@ -235,8 +245,9 @@ impl Near {
         if asked.contains_key(header::AUTHORIZATION) && !spare.for_authorized || insists(asked) {
             return None;
         }
+        let voided = self.shared.voided.load();
         let age = spare.came.elapsed();
-        if age > spare.lasts {
+        if age > spare.lasts || voided.as_ref().is_some_and(|at| spare.asked <= **at) {
             return None;
         }
         let mut response = Response::new(StatusCode::OK, base.version.content().clone());
@@ -269,6 +280,7 @@ impl Near {
             no_store: known.end.keep_no_store,
         }
         .write(&mut question.headers);
+        let started = Instant::now();
         let request = Request {
             head: question,
             body: Body::Empty,
@@ -290,6 +302,7 @@ impl Near {
                 let restoring = Restoring {
                     near: self,
                     known,
+                    started,
                     asked: &head.headers,
                     place,
                     base,
@@ -324,14 +337,15 @@ impl Handler for Near {
     }
 }
 
-/// An answer without the hop's word must be one that the client can read: not in the hop's coding, and no 304 that it did not ask
-/// for.
+/// An answer without the hop's word must be one that the client can read: in no coding that it did not list, and no 304 that it did
+/// not ask for.
 fn understood(response: &Response, asked: &HeaderMap) -> bool {
-    let headers = &response.head.headers;
-    let coded = headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .any(|coding| coding.as_bytes() == b"dcz");
+    let accepted = Accepted::of(asked);
+    // What only the hop asked for is nothing to a client that does not list it by name, whatever else it takes.
+    let hops = codings::codings(&response.head.headers).any(|coding| {
+        hop::CODINGS.contains(&coding.as_str()) && accepted.listed(&coding).is_none_or(|weight| weight == 0)
+    });
+    let coded = hops || !accepted.admits(&response.head.headers);
     let conditions = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
     let expected =
         response.head.status != StatusCode::NOT_MODIFIED || conditions.iter().any(|name| asked.contains_key(name));
@@ -358,6 +372,8 @@ fn set_length(headers: &mut HeaderMap, length: u64) {
 struct Restoring<'a> {
     near: &'a Near,
     known: &'a Known,
+    /// When the far end was asked.
+    started: Instant,
     asked: &'a HeaderMap,
     place: &'a Place,
     base: Option<&'a Base>,
@@ -435,8 +451,12 @@ impl Restoring<'_> {
             return None;
         }
         let spare = terms.stale_if_error().filter(|_| keep == Keep::Shared).map(|lasts| {
+            let mut headers = given.clone();
+            // A cookie is for who got it, not for who is given the same content later.
+            headers.remove(header::SET_COOKIE);
             Arc::new(Spare {
-                headers: given.clone(),
+                headers,
+                asked: self.started,
                 came: Instant::now(),
                 for_authorized: terms.for_authorized(),
                 lasts,
