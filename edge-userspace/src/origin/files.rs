@@ -1,6 +1,7 @@
 //! Static files: a zone's directory as its origin. Paths are resolved by the kernel beneath the directory (openat2), so
 //! neither `..` nor a symbolic link leads out; reading happens off the event loop, a bounded chunk at a time.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -18,6 +19,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use tokio::task::JoinHandle;
 
 use super::conditions::{self, Span, Validators, Verdict};
+use super::media;
 use crate::http::body::{Body, BodyError};
 use crate::http::handler::{Failure, Reason};
 use crate::http::message::Response;
@@ -28,47 +30,13 @@ const CHUNK: u64 = 64 << 10;
 /// Names that start with a dot are hidden, but for this one (RFC 8615), which certificates are issued by.
 const WELL_KNOWN: &str = ".well-known";
 
-/// Content types by the name's end. Text is taken for UTF-8.
-const TYPES: [(&str, &str); 30] = [
-    ("html", "text/html; charset=utf-8"),
-    ("htm", "text/html; charset=utf-8"),
-    ("css", "text/css; charset=utf-8"),
-    ("js", "text/javascript; charset=utf-8"),
-    ("mjs", "text/javascript; charset=utf-8"),
-    ("json", "application/json"),
-    ("map", "application/json"),
-    ("webmanifest", "application/manifest+json"),
-    ("txt", "text/plain; charset=utf-8"),
-    ("md", "text/markdown; charset=utf-8"),
-    ("csv", "text/csv; charset=utf-8"),
-    ("xml", "application/xml"),
-    ("svg", "image/svg+xml"),
-    ("png", "image/png"),
-    ("jpg", "image/jpeg"),
-    ("jpeg", "image/jpeg"),
-    ("gif", "image/gif"),
-    ("webp", "image/webp"),
-    ("avif", "image/avif"),
-    ("ico", "image/x-icon"),
-    ("woff", "font/woff"),
-    ("woff2", "font/woff2"),
-    ("ttf", "font/ttf"),
-    ("mp4", "video/mp4"),
-    ("webm", "video/webm"),
-    ("mp3", "audio/mpeg"),
-    ("pdf", "application/pdf"),
-    ("wasm", "application/wasm"),
-    ("zip", "application/zip"),
-    ("gz", "application/gzip"),
-];
-
 /// What was found under a path.
 enum Found {
     File {
         file: File,
         size: u64,
         modified: SystemTime,
-        content_type: &'static str,
+        content_type: Cow<'static, str>,
         /// Read at once, when it is small.
         whole: Option<Bytes>,
     },
@@ -185,11 +153,7 @@ fn find(root: &Path, path: &str, reads: bool) -> io::Result<Found> {
             u64::try_from(stat.st_mtime).unwrap_or(0),
             u32::try_from(stat.st_mtime_nsec).unwrap_or(0).min(999_999_999),
         );
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let content_type = TYPES
-        .iter()
-        .find(|(known, _)| extension.eq_ignore_ascii_case(known))
-        .map_or("application/octet-stream", |(_, content_type)| content_type);
+    let content_type = media::of(name);
     let file = File::from(file);
     let whole = if reads && size <= CHUNK {
         Some(read(&file, 0, size)?)
@@ -238,7 +202,7 @@ fn answer(
     file: File,
     size: u64,
     modified: SystemTime,
-    content_type: &'static str,
+    content_type: Cow<'static, str>,
     whole: Option<Bytes>,
 ) -> Response {
     let validators = Validators::new(size, modified);
@@ -268,7 +232,9 @@ fn answer(
     headers.insert(header::ETAG, validators.etag.clone());
     headers.insert(header::LAST_MODIFIED, validators.last_modified.clone());
     if let Some(span) = span {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Ok(content_type) = HeaderValue::try_from(content_type.as_ref()) {
+            headers.insert(header::CONTENT_TYPE, content_type);
+        }
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(span.length));
         if let Verdict::Part(span) = verdict {
             let last = span.from + span.length - 1;

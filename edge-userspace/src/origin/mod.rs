@@ -17,6 +17,7 @@ pub mod fleet;
 mod forward;
 mod health;
 mod lease;
+mod media;
 mod metrics;
 mod names;
 mod pool;
