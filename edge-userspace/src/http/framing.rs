@@ -154,6 +154,14 @@ impl Framing {
         }
     }
 
+    /// Within content: a part of it is still to come.
+    pub fn in_content(&self) -> bool {
+        matches!(
+            self.state,
+            State::Body(_) | State::Size { .. } | State::Data(_) | State::DataEnd { .. } | State::Trailers(_)
+        )
+    }
+
     /// Waiting for [`resume`](Self::resume) or [`switch_off`](Self::switch_off).
     pub fn held(&self) -> bool {
         matches!(self.state, State::Held)

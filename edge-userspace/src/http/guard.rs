@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::data_frames::DataFrames;
 use super::framing::{Framing, Verdict};
+use super::holding::{Frames, Holding};
 use super::life::{Life, Upgrade};
 use super::metrics::Metrics;
 use crate::tls::Io;
@@ -18,8 +19,9 @@ use crate::tls::limits::Permit;
 /// What hyper is given in place of an ambiguous head: NUL is an error in any part of one, and the empty line makes hyper
 /// look. hyper itself then answers 400 after the answers to earlier requests, and closes.
 const POISON: &[u8] = b"\0\r\n\r\n";
-/// Input read and thrown away so that the last answer arrives.
-const DRAIN: usize = 1 << 20;
+/// Input read and thrown away so that the last answer arrives: in all, and in one turn, for the thread has others to serve.
+const DRAIN: usize = 256 << 20;
+const DRAIN_TURN: usize = 256 << 10;
 
 /// The socket itself, shared by the guard and the driver, which run in one task: the lock is never waited for.
 #[derive(Clone)]
@@ -42,6 +44,9 @@ impl Shared {
 pub(super) struct Guard {
     io: Shared,
     life: Arc<Life>,
+    holding: Arc<Holding>,
+    /// HTTP/2: what of the output is content.
+    output: Option<Frames>,
     metrics: Metrics,
     input: Input,
     /// HTTP/2: small frames are joined on their way.
@@ -73,23 +78,32 @@ const PREFACE: usize = 24 + 9;
 
 impl Guard {
     /// For HTTP/1 heads of up to `limit` bytes.
-    pub(super) fn http1(io: Io, permit: Permit, life: Arc<Life>, metrics: Metrics, limit: usize) -> Self {
-        Self::new(io, permit, life, metrics, Input::Judged(Framing::new(limit)))
+    pub(super) fn http1(
+        io: Io,
+        permit: Permit,
+        (life, holding): (Arc<Life>, Arc<Holding>),
+        metrics: Metrics,
+        limit: usize,
+    ) -> Self {
+        Self::new(io, permit, life, holding, metrics, Input::Judged(Framing::new(limit)))
     }
 
     /// For HTTP/2. The preface counts as a head that is being read.
-    pub(super) fn http2(io: Io, permit: Permit, life: Arc<Life>, metrics: Metrics) -> Self {
+    pub(super) fn http2(io: Io, permit: Permit, (life, holding): (Arc<Life>, Arc<Holding>), metrics: Metrics) -> Self {
         life.head(true);
         Self {
             frames: Some(DataFrames::from_client()),
-            ..Self::new(io, permit, life, metrics, Input::Preface(0))
+            output: Some(Frames::default()),
+            ..Self::new(io, permit, life, holding, metrics, Input::Preface(0))
         }
     }
 
-    fn new(io: Io, permit: Permit, life: Arc<Life>, metrics: Metrics, input: Input) -> Self {
+    fn new(io: Io, permit: Permit, life: Arc<Life>, holding: Arc<Holding>, metrics: Metrics, input: Input) -> Self {
         Self {
             io: Shared(Arc::new(Mutex::new(io))),
             life,
+            holding,
+            output: None,
             metrics,
             input,
             frames: None,
@@ -135,6 +149,7 @@ impl Guard {
             }
         }
         self.life.head(framing.in_head());
+        self.life.content(framing.in_content());
         Ok(())
     }
 
@@ -207,6 +222,11 @@ impl AsyncRead for Guard {
         let before = buf.filled().len();
         ready!(Pin::new(&mut *this.io.io()).poll_read(cx, buf))?;
         if buf.filled().len() == before {
+            // hyper would take the end of the client's direction for the end of the client, and drop the request under way.
+            let rests = matches!(&this.input, Input::Judged(framing) if framing.at_rest());
+            if rests && this.life.outlives_input(cx.waker()) {
+                return Poll::Pending;
+            }
             return Poll::Ready(Ok(()));
         }
         this.judge(buf, before)?;
@@ -219,6 +239,31 @@ impl AsyncRead for Guard {
 }
 
 impl Guard {
+    fn wrote(&mut self, bufs: &[io::IoSlice<'_>], result: &Poll<io::Result<usize>>) {
+        self.life.blocked(result.is_pending());
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.life.wrote();
+            self.written(bufs, *bytes);
+        }
+    }
+
+    /// The first `bytes` of `bufs` are written, or sealed to be.
+    fn written(&mut self, bufs: &[io::IoSlice<'_>], bytes: usize) {
+        let content = match &mut self.output {
+            // Heads and chunk lines count too: it is one response after the other, and then nothing is left.
+            None => bytes as u64,
+            Some(frames) => {
+                let mut left = bytes;
+                bufs.iter().fold(0, |content, buf| {
+                    let now = left.min(buf.len());
+                    left -= now;
+                    content + frames.content(buf.get(..now).unwrap_or_default())
+                })
+            }
+        };
+        self.holding.written(content);
+    }
+
     /// Hands out what was held, judged anew where HTTP goes on.
     fn release(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let before = buf.filled().len();
@@ -239,11 +284,12 @@ impl AsyncWrite for Guard {
         if this.life.corked() {
             let sealed = this.io.io().seal(&[io::IoSlice::new(buf)])?;
             if sealed > 0 {
+                this.written(&[io::IoSlice::new(buf)], sealed);
                 return Poll::Ready(Ok(sealed));
             }
         }
         let result = Pin::new(&mut *this.io.io()).poll_write(cx, buf);
-        this.life.blocked(result.is_pending());
+        this.wrote(&[io::IoSlice::new(buf)], &result);
         result
     }
 
@@ -256,11 +302,12 @@ impl AsyncWrite for Guard {
         if this.life.corked() {
             let sealed = this.io.io().seal(bufs)?;
             if sealed > 0 {
+                this.written(bufs, sealed);
                 return Poll::Ready(Ok(sealed));
             }
         }
         let result = Pin::new(&mut *this.io.io()).poll_write_vectored(cx, bufs);
-        this.life.blocked(result.is_pending());
+        this.wrote(bufs, &result);
         result
     }
 
@@ -276,8 +323,9 @@ impl AsyncWrite for Guard {
         self.io.poll_flush(cx, &self.life)
     }
 
-    /// Ends the outgoing side; where input was left unread, reads on for a moment (RFC 9112 section 9.6): closing a socket
-    /// with unread input resets it, and the reset can overtake the answer.
+    /// Ends the outgoing side; if input was left unread, reads on until the client ends its own, within bounds of bytes and time
+    /// ([`DRAIN`], [`Life::lingers`]; RFC 9112 section 9.6): closing a socket with unread input resets it, and the reset can
+    /// overtake the answer. Many clients write all of their content before they read.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.closed {
@@ -289,12 +337,20 @@ impl AsyncWrite for Guard {
         if !this.life.unread() {
             return Poll::Ready(Ok(()));
         }
-        this.life.lingers();
-        let mut sink = [0u8; 4096];
+        this.life.lingers(false);
+        let mut sink = [0u8; 16 << 10];
+        let turn = this.drained.saturating_add(DRAIN_TURN);
         while this.drained < DRAIN {
+            if this.drained >= turn {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let mut buf = ReadBuf::new(&mut sink);
             match ready!(Pin::new(&mut *this.io.io()).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => this.drained += buf.filled().len(),
+                Ok(()) if !buf.filled().is_empty() => {
+                    this.drained += buf.filled().len();
+                    this.life.lingers(true);
+                }
                 _ => break,
             }
         }

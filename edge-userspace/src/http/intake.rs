@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::body::{Body, BodyError};
 use super::handler::Reason;
+use super::leftover;
 
 /// What came of the content, for the answer and the log.
 #[derive(Debug)]
@@ -89,12 +90,16 @@ pub(super) struct Intake {
     /// the piece.
     timer: Option<Pin<Box<Sleep>>>,
     waiting_since: Option<Instant>,
+    /// What is left when nobody reads any more is read on and dropped.
+    drains: bool,
 }
 
 impl Intake {
     /// At most `most` bytes, at most `stall` between two pieces that the handler waits for, or after a piece of the response.
-    pub(super) fn new(inner: Body, meter: Arc<Meter>, most: Option<u64>, stall: Duration) -> Self {
+    /// `drains`: what the handler leaves is read to its end (HTTP/2 and 3).
+    pub(super) fn new(inner: Body, meter: Arc<Meter>, most: Option<u64>, stall: Duration, drains: bool) -> Self {
         Self {
+            drains,
             inner,
             meter,
             most: most.unwrap_or(u64::MAX),
@@ -186,5 +191,15 @@ impl http_body::Body for Intake {
 
     fn size_hint(&self) -> SizeHint {
         http_body::Body::size_hint(&self.inner)
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        // Nobody waits for an answer if the client is gone, or has stopped sending.
+        let sends = matches!(self.meter.fault(), None | Some(Reason::BodyTooLarge));
+        if self.drains && sends && !self.meter.done() {
+            leftover::drain(std::mem::take(&mut self.inner));
+        }
     }
 }

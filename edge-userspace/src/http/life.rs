@@ -9,8 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 
-/// How long a connection may go on reading what it will not answer, so that its last answer is not lost to a reset.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a connection may go on reading what it will not answer, so that its last answer is not lost to a reset: in all, and
+/// since the last byte came (RFC 9112 section 9.6). It keeps its place among the client's connections meanwhile, and no memory.
+pub(super) const LINGER: Duration = Duration::from_secs(30);
+pub(super) const LINGER_QUIET: Duration = Duration::from_secs(5);
+/// How long a client that has ended its own direction is served on while nothing of the answer can be written. One that is gone
+/// altogether looks the same until then.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 /// How long an HTTP/2 client may take to leave after GOAWAY.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -32,6 +37,12 @@ pub(super) struct Life {
     blocked: AtomicU64,
     /// Since when input is drained after the last answer; 0: not.
     linger: AtomicU64,
+    /// When the last byte was drained.
+    drained: AtomicU64,
+    /// Since when the client sends no more, though it waits for an answer; moved by what is written. 0: it may.
+    half: AtomicU64,
+    /// Content of a request is still to come (HTTP/1).
+    content: AtomicBool,
     /// The connection is to end in good order.
     finish: AtomicBool,
     /// Writes are gathered until the end of the connection's turn.
@@ -42,6 +53,8 @@ pub(super) struct Life {
     upgrade: AtomicU8,
     /// Waits for that.
     waker: Mutex<Option<Waker>>,
+    /// Waits for the last answer to a client that sends no more.
+    last: Mutex<Option<Waker>>,
 }
 
 /// How the answer to a request that asks for another protocol turned out.
@@ -67,6 +80,8 @@ pub(super) enum Overdue {
     Idle,
     /// Draining after the last answer took long enough.
     Linger,
+    /// The client has ended its direction, and nothing of the answer could be written for long.
+    HalfClosed,
 }
 
 impl Overdue {
@@ -76,6 +91,7 @@ impl Overdue {
             Self::Write => "write",
             Self::Idle => "idle",
             Self::Linger => "linger",
+            Self::HalfClosed => "half_closed",
         }
     }
 }
@@ -91,11 +107,15 @@ impl Life {
             head: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
             linger: AtomicU64::new(0),
+            drained: AtomicU64::new(0),
+            half: AtomicU64::new(0),
+            content: AtomicBool::new(false),
             finish: AtomicBool::new(false),
             corked: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             upgrade: AtomicU8::new(0),
             waker: Mutex::new(None),
+            last: Mutex::new(None),
         };
         life.idle.store(life.stamp(Instant::now()), Relaxed);
         life
@@ -123,6 +143,12 @@ impl Life {
         }
         self.idle.store(self.stamp(now), Relaxed);
         self.in_flight.fetch_sub(1, Relaxed);
+        if self.half_closed() {
+            let waker = self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
     }
 
     /// Whether a head is being read.
@@ -145,10 +171,48 @@ impl Life {
         }
     }
 
-    pub(super) fn lingers(&self) {
-        if self.linger.load(Relaxed) == 0 {
-            self.linger.store(self.stamp(Instant::now()), Relaxed);
+    /// Input is drained after the last answer; `came`: some of it just now.
+    pub(super) fn lingers(&self, came: bool) {
+        let begins = self.linger.load(Relaxed) == 0;
+        if begins || came {
+            let now = self.stamp(Instant::now());
+            self.drained.store(now, Relaxed);
+            if begins {
+                self.linger.store(now, Relaxed);
+            }
         }
+    }
+
+    /// The client has ended its direction between two messages (close_notify, RFC 8446 section 6.1; FIN). Whether requests are
+    /// still to be answered; then `waker` is woken after the last one.
+    pub(super) fn outlives_input(&self, waker: &Waker) -> bool {
+        // Kept first: the last answer may end between the two.
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        if !self.half_closed() {
+            self.half.store(self.stamp(Instant::now()), Relaxed);
+        }
+        self.in_flight.load(Relaxed) > 0
+    }
+
+    /// Whether the client sends no more.
+    pub(super) fn half_closed(&self) -> bool {
+        self.half.load(Relaxed) > 0
+    }
+
+    /// Something was written.
+    pub(super) fn wrote(&self) {
+        if self.half_closed() {
+            self.half.store(self.stamp(Instant::now()), Relaxed);
+        }
+    }
+
+    /// Whether content of a request is still to come (HTTP/1).
+    pub(super) fn content(&self, to_come: bool) {
+        self.content.store(to_come, Relaxed);
+    }
+
+    pub(super) fn content_to_come(&self) -> bool {
+        self.content.load(Relaxed)
     }
 
     /// Asks the driver to end the connection in good order.
@@ -231,6 +295,12 @@ impl Life {
             at(head, limits.header_timeout, Overdue::Head),
             at(self.blocked.load(Relaxed), limits.write_timeout, Overdue::Write),
             at(self.linger.load(Relaxed), LINGER, Overdue::Linger),
+            at(self.drained.load(Relaxed), LINGER_QUIET, Overdue::Linger),
+            at(
+                if quiet { 0 } else { self.half.load(Relaxed) },
+                HALF_CLOSED,
+                Overdue::HalfClosed,
+            ),
             at(if head == 0 { idle } else { 0 }, idle_for, Overdue::Idle),
         ]
         .into_iter()

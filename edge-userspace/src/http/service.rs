@@ -14,13 +14,16 @@ use super::answer;
 use super::body::Body;
 use super::delivery::{Delivery, Flow};
 use super::handler::{Failure, Handler, Reason};
+use super::holding::{self, Holding};
 use super::intake::{Intake, Meter};
+use super::leftover;
 use super::life::Life;
-use super::message::{CloseAfter, Exchange, Request, Response};
+use super::message::{CloseAfter, Exchange, Payer, Request, Response};
 use super::metrics::ZoneMetrics;
 use super::request::{self as sound, Host, Recent};
 use super::server::{Settings, Shared};
 use crate::base::id::RequestId;
+use crate::base::ledger::{self, Charge, Kind};
 use crate::base::peer::Peer;
 
 /// What the requests of one connection share.
@@ -31,6 +34,7 @@ pub(super) struct Service {
     pub(super) life: Arc<Life>,
     pub(super) wire: Wire,
     pub(super) memory: Mutex<Memory>,
+    pub(super) holding: Arc<Holding>,
 }
 
 /// What the requests of a connection come by.
@@ -48,7 +52,7 @@ pub(super) enum Wire {
 #[derive(Default)]
 pub(super) struct Memory {
     recent: Recent,
-    metrics: Option<(Arc<str>, Arc<ZoneMetrics>)>,
+    metrics: Option<(Arc<str>, Arc<ZoneMetrics>, Arc<ledger::Zone>)>,
 }
 
 /// What is settled before the handler is asked.
@@ -61,6 +65,31 @@ struct Opening {
     asks_upgrade: bool,
     head_only: Method,
     json: bool,
+}
+
+/// A request's content as its head announces it.
+#[derive(Clone, Copy)]
+struct Content {
+    /// There is some.
+    any: bool,
+    /// Its length is known.
+    measured: bool,
+}
+
+impl Content {
+    fn of(body: &Body) -> Self {
+        Self {
+            any: !body.is_end_stream(),
+            measured: body.size_hint().exact().is_some(),
+        }
+    }
+
+    /// Whether some of it is left that nobody will read, after what `meter` saw. Content of known length that lies in hyper's
+    /// buffer already does not count: hyper passes over it and goes on.
+    fn left(self, meter: Option<&Meter>, life: &Life) -> bool {
+        let read = meter.is_some_and(Meter::done);
+        self.any && !read && (life.content_to_come() || !self.measured)
+    }
 }
 
 impl Service {
@@ -116,12 +145,14 @@ impl Service {
     ) -> http::Response<Delivery> {
         let mut deadline = None;
         let mut meter = None;
+        let mut charges = Vec::new();
+        let content = Content::of(&body);
         let result = match self.open(&mut head, &opening.settings, &mut account) {
             Err(failure) => {
-                self.spurn(&body);
+                self.spurn(body);
                 Err(failure)
             }
-            Ok(host) => {
+            Ok((host, zone)) => {
                 deadline = host
                     .zone
                     .request_timeout
@@ -133,12 +164,13 @@ impl Service {
                     host: host.authority,
                     started,
                 };
-                match self.intake(body, &exchange, &mut meter) {
+                match self.intake((&head, body), (&exchange, &zone), &mut meter, &mut charges) {
                     Err(failure) => Err(failure),
                     Ok(body) => {
                         if let Some(meter) = &meter {
                             account.meter(meter.clone());
                         }
+                        head.extensions.insert(Payer(self.holding.holder().clone()));
                         let request = Request { head, body, exchange };
                         self.ask(request, deadline, meter.as_deref()).await
                     }
@@ -152,11 +184,17 @@ impl Service {
             }
             Err(failure) => self.failure(failure, &opening, &mut account),
         };
-        self.finish(response, opening, account, flow, deadline, meter.as_deref())
+        let left = content.left(meter.as_deref(), &self.life);
+        self.finish(response, opening, account, (flow, deadline), left, charges)
     }
 
-    /// Checks the head and finds its zone.
-    fn open(&self, head: &mut request::Parts, settings: &Settings, account: &mut Account) -> Result<Host, Failure> {
+    /// Checks the head and finds its zone, and that one's account.
+    fn open(
+        &self,
+        head: &mut request::Parts,
+        settings: &Settings,
+        account: &mut Account,
+    ) -> Result<(Host, Arc<ledger::Zone>), Failure> {
         // HTTP/1's fields are counted by hyper's parser already.
         if head.headers.len() > settings.limits.header_count {
             return Err(Failure::new(Reason::HeadTooLarge, "more fields than the limit"));
@@ -164,38 +202,72 @@ impl Service {
         let zones = self.shared.zones.load_full();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let host = sound::sound(head, &self.peer, &zones, &mut memory.recent)?;
-        let metrics = match &memory.metrics {
-            Some((name, metrics)) if Arc::ptr_eq(name, &host.zone.name) => metrics.clone(),
+        let (metrics, zone) = match &memory.metrics {
+            Some((name, metrics, zone)) if Arc::ptr_eq(name, &host.zone.name) => (metrics.clone(), zone.clone()),
             _ => {
                 let metrics = self.shared.metrics.zone(&host.zone.name);
-                memory.metrics = Some((host.zone.name.clone(), metrics.clone()));
-                metrics
+                let zone = self.shared.ledger.zone(&host.zone.name);
+                memory.metrics = Some((host.zone.name.clone(), metrics.clone(), zone.clone()));
+                (metrics, zone)
             }
         };
         drop(memory);
         account.zone(metrics, &host.authority, &host.zone);
-        Ok(host)
+        Ok((host, zone))
     }
 
-    /// Puts limits around the content. One that announces more than the limit is refused before a byte of it is read, and
-    /// before 100-continue invites it.
-    fn intake(&self, body: Body, exchange: &Exchange, meter: &mut Option<Arc<Meter>>) -> Result<Body, Failure> {
+    /// Puts the request on the ledger, and limits around its content. Content that announces more than the limit is refused before
+    /// a byte of it is read, and before 100-continue invites it.
+    fn intake(
+        &self,
+        (head, body): (&request::Parts, Body),
+        (exchange, zone): (&Exchange, &Arc<ledger::Zone>),
+        meter: &mut Option<Arc<Meter>>,
+        charges: &mut Vec<Charge>,
+    ) -> Result<Body, Failure> {
+        let holder = self.holding.holder();
+        let mut charge = |kind, bytes| match holder.charge(kind, Some(zone), bytes) {
+            Some(charge) => {
+                charges.push(charge);
+                Ok(())
+            }
+            None => Err(Failure::new(
+                Reason::Overload,
+                "as much memory is held for the client's address, the zone or the node as may be",
+            )),
+        };
+        let size = holding::REQUEST.saturating_add(holding::HEADS.saturating_mul(size(head)));
+        let charged = charge(Kind::Requests, size).and_then(|()| {
+            let announced = match body.is_end_stream() {
+                true => Some(0),
+                false => body.size_hint().exact(),
+            };
+            match announced.unwrap_or(u64::MAX).min(holding::UPLOAD) {
+                0 => Ok(()),
+                bytes => charge(Kind::Uploads, bytes),
+            }
+        });
+        if let Err(failure) = charged {
+            self.spurn(body);
+            return Err(failure);
+        }
         if body.is_end_stream() {
             return Ok(Body::Empty);
         }
         let most = exchange.zone.body_bytes;
         if most.is_some_and(|most| body.size_hint().lower() > most) {
-            self.spurn(&body);
+            self.spurn(body);
             return Err(Failure::new(Reason::BodyTooLarge, "Content-Length beyond the limit"));
         }
         let shared = meter.insert(Arc::new(Meter::default())).clone();
-        Ok(Body::boxed(Intake::new(body, shared, most, exchange.zone.body_timeout)))
+        let stall = exchange.zone.body_timeout;
+        Ok(Body::boxed(Intake::new(body, shared, most, stall, self.wire != Wire::H1)))
     }
 
-    /// Notes content that nobody will read.
-    fn spurn(&self, body: &Body) {
-        if !body.is_end_stream() {
-            self.life.leave_unread();
+    /// Lets go of content that nobody will read. Over HTTP/1 the connection lingers for it.
+    fn spurn(&self, body: Body) {
+        if self.wire != Wire::H1 && !body.is_end_stream() {
+            leftover::drain(body);
         }
     }
 
@@ -242,9 +314,9 @@ impl Service {
         response: Response,
         opening: Opening,
         account: Account,
-        flow: Option<Arc<Flow>>,
-        deadline: Option<tokio::time::Instant>,
-        meter: Option<&Meter>,
+        (flow, deadline): (Option<Arc<Flow>>, Option<tokio::time::Instant>),
+        left: bool,
+        mut charges: Vec<Charge>,
     ) -> http::Response<Delivery> {
         let Response { mut head, body, .. } = response;
         let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS
@@ -252,7 +324,15 @@ impl Service {
         if opening.asks_upgrade {
             self.life.decide(upgraded);
         }
-        let closes = opening.last || head.extensions.remove::<CloseAfter>().is_some();
+        let mut closes = opening.last || head.extensions.remove::<CloseAfter>().is_some();
+        if self.wire == Wire::H1 {
+            // What a client sends after CONNECT is not HTTP, whatever it was told (RFC 9110 section 9.3.6).
+            let tunnel = opening.head_only == Method::CONNECT;
+            if (left || tunnel) && !upgraded {
+                self.life.leave_unread();
+            }
+            closes |= left || tunnel || self.life.half_closed();
+        }
         if closes && !upgraded {
             match self.wire {
                 Wire::H1 => answer::close(&mut head.headers),
@@ -266,12 +346,29 @@ impl Service {
             Some(alternative) => drop(head.headers.insert(ALT_SVC, alternative.clone())),
             None => drop(head.headers.remove(ALT_SVC)),
         }
-        if meter.is_some_and(|meter| !meter.done()) {
-            self.life.leave_unread();
-        }
         let body = answer::without_content(&mut head, body, &opening.head_only);
-        http::Response::from_parts(head, Delivery::new(body, account, flow, deadline))
+        if !matches!(body, Body::Empty | Body::Full(_)) {
+            let zone = charges.first().and_then(Charge::zone).cloned();
+            let holder = self.holding.holder();
+            // The origin has answered already: what does not fit is charged all the same, so that no more is asked for.
+            let ahead = holder.charge(Kind::Responses, zone.as_ref(), holding::AHEAD);
+            charges.push(ahead.unwrap_or_else(|| holder.must(Kind::Responses, zone.as_ref(), holding::AHEAD)));
+        }
+        // quinn's buffer is counted by whoever fills it.
+        let holding = (self.wire != Wire::H3).then(|| self.holding.clone());
+        let delivery = Delivery::new(body, account, flow, deadline, holding, charges);
+        http::Response::from_parts(head, delivery)
     }
+}
+
+/// Bytes of a head, about.
+fn size(head: &request::Parts) -> u64 {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32);
+    fields.fold(target as u64, |sum, field| sum.saturating_add(field as u64))
 }
 
 impl Shared {
