@@ -10,6 +10,7 @@ mod feed;
 mod fixed;
 mod gates;
 mod isolates;
+mod ledger;
 mod lists;
 mod lockdown;
 mod metrics;
@@ -31,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::log::Logs;
 use crate::base::clock::UnixTime;
+use crate::base::ledger::Ledger;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::config::{self, Config, Mistake, XdpMode};
 use crate::dataplane::Dataplane;
@@ -106,6 +108,8 @@ struct Node {
     quic: Option<Arc<quic::Front>>,
     /// `None` if the node does not speak QUIC.
     lockdowns: Option<lockdown::Lockdowns>,
+    /// What is held for clients.
+    ledger: Ledger,
     http: Arc<http::Shared>,
     redirect: Arc<http::Redirect>,
     near: Arc<near::Shared>,
@@ -186,9 +190,10 @@ impl Node {
         };
         let quic = quic.map(|(front, _)| front);
 
-        // 5 http
+        // 5 http, and the accounts of what is held for its clients
         let advertised = sockets.open().advertised(&config);
-        let http = http::Shared::new(&config, &advertised, zones.clone(), &mut registry);
+        let ledger = ledger::start(&config, &mut registry);
+        let http = http::Shared::new(&config, &advertised, zones.clone(), ledger.clone(), &mut registry);
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 
         // 7 isolate
@@ -197,7 +202,7 @@ impl Node {
         }
 
         // 8 cache
-        let cache = cache::start(&config, &mut registry)?;
+        let cache = cache::start(&config, &ledger, &mut registry)?;
 
         // 9 delta
         let coding = coding::start(&config, &mut registry);
@@ -223,6 +228,7 @@ impl Node {
             front: front.clone(),
             quic: quic.clone(),
             lockdowns,
+            ledger,
             http: http.clone(),
             redirect: redirect.clone(),
             near: near.clone(),

@@ -1,12 +1,13 @@
 //! What every room may lean on and what leans on none: the clock, identifiers, the peer of a connection and whether its
 //! handshake is over, the stop signal, QUIC's integers, the outline of PEM files, directories that
-//! are to be written to, what waits until a thread is idle.
+//! are to be written to, what waits until a thread is idle, the ledger of memory.
 
 pub mod clock;
 pub mod directory;
 pub mod early;
 pub mod id;
 pub mod idle;
+pub mod ledger;
 pub mod peer;
 pub mod pem;
 pub mod shutdown;

@@ -16,6 +16,7 @@ use super::{
     Admin, Certificate, Clients, Config, Dataplane, Health, Key, KeyServer, Limits, Log, Origin, OriginServer, Quic,
     Server, Tls, TlsVersion, Upstream, Written, XdpMode, Zone,
 };
+use crate::base::ledger;
 
 pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
     let mut checker = Checker::new(source);
@@ -41,6 +42,10 @@ pub(super) fn level_is_sound(list: &str) -> bool {
         level.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
     })
 }
+
+/// `limits.memory` and `limits.memory_per_address` are no less, bytes: some hundred connections with a request each.
+const LEAST_MEMORY: u64 = 32 << 20;
+const LEAST_MEMORY_PER_ADDRESS: u64 = 4 << 20;
 
 /// No limit is written as zero.
 fn limit(time: Time) -> Option<Duration> {
@@ -306,9 +311,32 @@ impl<'a> Checker<'a> {
         if !(8 << 10..=1 << 20).contains(&header_bytes) {
             self.mistake(raw.header_bytes.span(), "out of bounds", "write 8KiB to 1MiB");
         }
+        let memory = match raw.memory.get_ref().0 {
+            0 => ledger::of_machine().map_or(u64::MAX, |bytes| bytes / 2),
+            bytes => bytes,
+        };
+        for (size, least) in [
+            (&raw.memory, LEAST_MEMORY),
+            (&raw.memory_per_address, LEAST_MEMORY_PER_ADDRESS),
+        ] {
+            if (1..least).contains(&size.get_ref().0) {
+                let least = least >> 20;
+                self.mistake(
+                    size.span(),
+                    "too little to serve anybody by",
+                    format!("write at least {least}MiB, or 0B for the default"),
+                );
+            }
+        }
+        let memory_per_address = match raw.memory_per_address.get_ref().0 {
+            0 => memory,
+            bytes => bytes.min(memory),
+        };
         Limits {
             connections: self.bounded(&raw.connections, 1, 16 << 20),
             connections_per_address: self.bounded(&raw.connections_per_address, 1, 16 << 20),
+            memory,
+            memory_per_address,
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
             header_count: self.bounded(&raw.header_count, 8, 4_096),
             body_bytes: (raw.body_bytes.0 > 0).then_some(raw.body_bytes.0),

@@ -160,6 +160,10 @@ pub struct Limits {
     pub connections: usize,
     /// Client connections per IPv4 address or IPv6 /64.
     pub connections_per_address: usize,
+    /// Bytes held for clients, in all; see [`crate::base::ledger`].
+    pub memory: u64,
+    /// Bytes held for one IPv4 address or IPv6 /64.
+    pub memory_per_address: u64,
     /// Bytes of a message head.
     pub header_bytes: usize,
     /// Fields of a message head.

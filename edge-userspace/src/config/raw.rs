@@ -157,6 +157,8 @@ section! {
     Limits {
         connections: Spanned<usize> = Spanned::new(0..0, 65_536),
         connections_per_address: Spanned<usize> = Spanned::new(0..0, 1_024),
+        memory: Spanned<Size> = Spanned::new(0..0, Size(0)),
+        memory_per_address: Spanned<Size> = Spanned::new(0..0, Size(128 << 20)),
         header_bytes: Spanned<Size> = Spanned::new(0..0, Size(32 << 10)),
         header_count: Spanned<usize> = Spanned::new(0..0, 100),
         body_bytes: Size = Size(0),

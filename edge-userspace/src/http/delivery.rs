@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -14,6 +14,8 @@ use tokio::time::Sleep;
 
 use super::access::Account;
 use super::body::{Body, BodyError};
+use super::holding::Holding;
+use crate::base::ledger::Charge;
 
 /// Since when an HTTP/2 stream's client takes no more of it: a connection can be alive and one stream stuck. Milliseconds
 /// since the flow began; 0: it takes.
@@ -35,7 +37,7 @@ impl Flow {
     pub(super) fn stuck_since(&self) -> Option<Instant> {
         match self.handed.load(Relaxed) {
             0 => None,
-            millis => Some(self.begun + std::time::Duration::from_millis(millis)),
+            millis => Some(self.begun + Duration::from_millis(millis)),
         }
     }
 
@@ -51,7 +53,11 @@ impl Flow {
 
 /// HTTP/2: content per DATA frame. With the frame's header it fills one TLS record exactly; a frame of 16,384 bytes would
 /// leave nine for a record of their own.
-const PIECE: usize = 16_384 - 9;
+const FRAME: usize = 16_384 - 9;
+/// HTTP/1.1 and 3: content handed over at once.
+pub(super) const PIECE: usize = 64 << 10;
+/// While the client's address holds as much as it may, it is seen this often whether it still does.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Content with its account.
 pub(super) struct Delivery {
@@ -62,6 +68,12 @@ pub(super) struct Delivery {
     flow: Option<Arc<Flow>>,
     deadline: Option<Pin<Box<Sleep>>>,
     expected: Option<u64>,
+    /// What hyper holds of the connection's responses; `None`: hyper does not deliver it.
+    holding: Option<Arc<Holding>>,
+    /// Waits for room on the ledger.
+    short: Option<Pin<Box<Sleep>>>,
+    /// What the request has taken of the ledger, and what its content has on its way here.
+    _charges: Vec<Charge>,
 }
 
 impl Delivery {
@@ -71,6 +83,8 @@ impl Delivery {
         account: Account,
         flow: Option<Arc<Flow>>,
         deadline: Option<tokio::time::Instant>,
+        holding: Option<Arc<Holding>>,
+        charges: Vec<Charge>,
     ) -> Self {
         let expected = http_body::Body::size_hint(&inner).exact();
         Self {
@@ -84,6 +98,27 @@ impl Delivery {
             account,
             flow,
             expected,
+            holding,
+            short: None,
+            _charges: charges,
+        }
+    }
+
+    /// Ready when more may be handed over: not while the client's address holds what it may, and this connection some of it.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(holding) = &self.holding else {
+            return Poll::Ready(());
+        };
+        loop {
+            if holding.admits(FRAME as u64) {
+                self.short = None;
+                return Poll::Ready(());
+            }
+            let timer = self
+                .short
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK_AGAIN)));
+            std::task::ready!(timer.as_mut().poll(cx));
+            self.short = None;
         }
     }
 }
@@ -102,17 +137,22 @@ impl http_body::Body for Delivery {
         {
             return Poll::Ready(Some(Err(BodyError::Stalled)));
         }
+        std::task::ready!(this.poll_room(cx));
         let mut frame = if this.rest.is_empty() {
             std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx))
         } else {
             Some(Ok(Frame::data(std::mem::take(&mut this.rest))))
         };
-        if this.flow.is_some()
-            && let Some(Ok(data)) = &mut frame
+        let most = if this.flow.is_some() { FRAME } else { PIECE };
+        if let Some(Ok(data)) = &mut frame
             && let Some(data) = data.data_mut()
-            && data.len() > PIECE
         {
-            this.rest = data.split_off(PIECE);
+            if data.len() > most {
+                this.rest = data.split_off(most);
+            }
+            if let Some(holding) = &this.holding {
+                holding.handed(data.len() as u64);
+            }
         }
         match &frame {
             None => this.account.complete(),

@@ -4,6 +4,7 @@
 mod body;
 pub mod guard;
 mod head;
+mod window;
 mod wire;
 
 use std::sync::{Arc, Mutex};
@@ -16,13 +17,16 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::Notify;
 
+use super::body::Body;
 use super::delivery::{Delivery, Flow};
+use super::holding::Holding;
 use super::life::{Life, Overdue};
 use super::server::Server;
 use super::service::{Service, Wire};
 use crate::base::shutdown::Phase;
 use crate::config::Limits;
 use crate::quic;
+use window::{Turn, Window};
 
 type Sending = RequestStream<wire::Sending, Bytes>;
 type Resolver = RequestResolver<wire::Wire, Bytes>;
@@ -36,6 +40,8 @@ impl quic::Serve for Server {
         let gauge = metrics.connections("3");
         gauge.inc();
         let life = Arc::new(Life::new(peer.accepted));
+        let holding = Holding::new(self.shared.ledger.open(peer.client.ip()));
+        let window = Arc::new(Window::new(quic.clone(), &holding));
         let service = Arc::new(Service {
             shared: self.shared.clone(),
             handler: self.handler.clone(),
@@ -43,6 +49,7 @@ impl quic::Serve for Server {
             life: life.clone(),
             wire: Wire::H3,
             memory: Mutex::default(),
+            holding: holding.clone(),
         });
         let mut builder = h3::server::builder();
         builder.max_field_section_size(limits.header_bytes as u64);
@@ -59,6 +66,8 @@ impl quic::Serve for Server {
                     limits,
                     turn: Arc::default(),
                     ending: false,
+                    holding,
+                    window,
                 };
                 if let Err(Some(overdue)) = session.run(self).await {
                     metrics.overdue(overdue);
@@ -84,6 +93,8 @@ struct Session {
     /// A request has ended: the connection may be finished, or idle.
     turn: Arc<Notify>,
     ending: bool,
+    holding: Arc<Holding>,
+    window: Arc<Window>,
 }
 
 impl Session {
@@ -111,6 +122,7 @@ impl Session {
                         self.end().await?;
                     }
                 }
+                () = std::future::poll_fn(|cx| self.holding.holder().poll_cut(cx)) => return Err(Some("memory")),
                 () = &mut drain, if !self.ending => self.end().await?,
                 () = &mut stop => return Err(None),
                 () = tokio::time::sleep_until(wake.into()) => {
@@ -149,6 +161,8 @@ impl Session {
             service: self.service.clone(),
             life: self.life.clone(),
             limits: self.limits.clone(),
+            holding: self.holding.clone(),
+            window: self.window.clone(),
         };
         let turn = self.turn.clone();
         let stopped = self.latest.take();
@@ -164,6 +178,8 @@ struct Exchange {
     service: Arc<Service>,
     life: Arc<Life>,
     limits: Arc<Limits>,
+    holding: Arc<Holding>,
+    window: Arc<Window>,
 }
 
 /// Why a response did not get out whole.
@@ -208,6 +224,7 @@ impl Exchange {
             }
             let (mut sending, receiving) = stream.split();
             let body = body::content(receiving, length);
+            let _turn = Turn::begin(&self.window, !matches!(body, Body::Empty));
             let flow = Flow::new();
             let Ok(response) = self
                 .service
@@ -248,7 +265,11 @@ impl Exchange {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Broken::Content)?;
             match frame.into_data() {
-                Ok(data) => self.patient(sending.send_data(data)).await?,
+                Ok(data) => {
+                    self.window.follow();
+                    self.patient(sending.send_data(data)).await?;
+                    self.holding.holder().moved();
+                }
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new());
                     self.patient(sending.send_trailers(trailers)).await?;
@@ -259,7 +280,8 @@ impl Exchange {
         self.patient(sending.finish()).await
     }
 
-    /// Waits for the client, but not for longer than a piece may take.
+    /// Waits for the client, but not for longer than a piece may take. quinn takes a piece as what was sent before is acknowledged
+    /// ([`Window`]), so that this is the time without acknowledgements.
     async fn patient<T>(&self, write: impl Future<Output = Result<T, h3::error::StreamError>>) -> Result<T, Broken> {
         match tokio::time::timeout(self.limits.write_timeout, write).await {
             Ok(Ok(done)) => Ok(done),

@@ -7,6 +7,7 @@ use http::{StatusCode, request, response};
 
 use super::body::Body;
 use crate::base::id::RequestId;
+use crate::base::ledger::Holder;
 use crate::base::peer::Peer;
 use crate::zones::Zone;
 
@@ -53,6 +54,10 @@ pub struct Response {
 /// them once need not be made again. The cache gives names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentName(pub u128);
+
+/// Among a request's extensions: on whose account rooms put what they keep for it.
+#[derive(Clone, Debug)]
+pub struct Payer(pub Arc<Holder>);
 
 /// Among a response's extensions: the client's connection ends in good order behind it (`Connection: close`, GOAWAY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 pub mod body;
+pub mod codings;
 pub mod connection;
 pub(crate) mod data_frames;
 mod delivery;
@@ -12,7 +13,9 @@ pub mod framing;
 mod guard;
 pub mod h3;
 pub mod handler;
+mod holding;
 mod intake;
+mod leftover;
 mod life;
 pub mod message;
 pub mod metrics;

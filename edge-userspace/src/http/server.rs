@@ -22,9 +22,11 @@ use super::body::Body;
 use super::delivery::Flow;
 use super::guard::{self, Guard};
 use super::handler::Handler;
+use super::holding::Holding;
 use super::life::{Life, Overdue};
 use super::metrics::Metrics;
 use super::service::{Service, Wire};
+use crate::base::ledger::{Holder, Ledger};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::{Config, Limits};
 use crate::tls::{Connection, Protocol, Serve};
@@ -48,6 +50,7 @@ pub struct Shared {
     pub(super) zones: zones::Current,
     pub(super) metrics: Metrics,
     pub(super) sampler: AtomicU32,
+    pub(super) ledger: Ledger,
 }
 
 /// What a reload replaces.
@@ -79,10 +82,17 @@ impl Settings {
 }
 
 impl Shared {
-    /// One per process. Zones come from `zones`, which is swapped by others. `http3`: the UDP ports on which HTTP/3 is served,
-    /// which clients are told of.
-    pub fn new(config: &Config, http3: &[u16], zones: zones::Current, registry: &mut Registry) -> Arc<Self> {
+    /// One per process. Zones come from `zones`, which is swapped by others; what connections hold is charged to `ledger`. `http3`: the
+    /// UDP ports on which HTTP/3 is served, which clients are told of.
+    pub fn new(
+        config: &Config,
+        http3: &[u16],
+        zones: zones::Current,
+        ledger: Ledger,
+        registry: &mut Registry,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            ledger,
             settings: ArcSwap::new(Settings::new(config, http3)),
             zones,
             metrics: Metrics::register(registry),
@@ -146,6 +156,8 @@ impl Serve for Server {
         let limits = self.shared.settings.load().limits.clone();
         let metrics = self.shared.metrics.clone();
         let life = Arc::new(Life::new(peer.accepted));
+        let holding = Holding::new(self.shared.ledger.open(peer.client.ip()));
+        let holder = holding.holder().clone();
         let service = Arc::new(Service {
             shared: self.shared.clone(),
             handler: self.handler.clone(),
@@ -156,25 +168,27 @@ impl Serve for Server {
                 Protocol::H2 => Wire::H2,
             },
             memory: Mutex::default(),
+            holding: holding.clone(),
         });
+        let vital = (life.clone(), holding);
         let shutdown = self.shutdown.clone();
         match protocol {
             Protocol::H1 => {
                 let gauge = metrics.connections("1");
                 gauge.inc();
-                let io = Guard::http1(io, permit, life.clone(), metrics.clone(), limits.header_bytes);
+                let io = Guard::http1(io, permit, vital, metrics.clone(), limits.header_bytes);
                 let service =
                     service_fn(move |request: hyper::Request<_>| service.call(request.map(Body::Client), None));
                 let connection = http1_builder(&limits)
                     .serve_connection(TokioIo::new(io), service)
                     .with_upgrades();
-                drive(connection, &life, &limits, &metrics, shutdown, None).await;
+                drive(connection, (&life, &holder), &limits, &metrics, shutdown, None).await;
                 gauge.dec();
             }
             Protocol::H2 => {
                 let gauge = metrics.connections("2");
                 gauge.inc();
-                let io = Guard::http2(io, permit, life.clone(), metrics.clone());
+                let io = Guard::http2(io, permit, vital, metrics.clone());
                 let socket = io.shared();
                 let spawner = Spawner {
                     next: Arc::default(),
@@ -188,7 +202,7 @@ impl Serve for Server {
                     service.call(request.map(Body::Client), Some(flow))
                 });
                 let connection = http2_builder(&limits, spawner).serve_connection(TokioIo::new(io), service);
-                drive(connection, &life, &limits, &metrics, shutdown, Some(socket)).await;
+                drive(connection, (&life, &holder), &limits, &metrics, shutdown, Some(socket)).await;
                 gauge.dec();
             }
         }
@@ -272,7 +286,7 @@ where
 /// its end: the h2 crate would flush after each DATA frame.
 async fn drive(
     connection: impl Graceful,
-    life: &Life,
+    (life, holder): (&Life, &Holder),
     limits: &Limits,
     metrics: &Metrics,
     mut shutdown: Shutdown,
@@ -308,6 +322,9 @@ async fn drive(
             }
             if life.stormy(limits.resets_per_connection) {
                 return Poll::Ready(Err(Some("resets")));
+            }
+            if holder.poll_cut(cx).is_ready() {
+                return Poll::Ready(Err(Some("memory")));
             }
             match timer.as_mut().poll(cx, || life.deadline(limits, ending)) {
                 Poll::Pending => return Poll::Pending,

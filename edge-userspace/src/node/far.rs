@@ -55,7 +55,8 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
         let sockets = threads::Sockets::bind(&config.node)?;
         let zones: zones::Current = Arc::new(ArcSwap::from_pointee(Zones::new(&config.node.zones)));
         let front = tls::Front::new(&config.node, certificates, tokens(&config)?, None, &mut registry)?;
-        let http = http::Shared::new(&config.node, &[], zones.clone(), &mut registry);
+        let ledger = super::ledger::start(&config.node, &mut registry);
+        let http = http::Shared::new(&config.node, &[], zones.clone(), ledger, &mut registry);
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
         let shared = store(&config, &mut registry)?;
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.node.server.redirect_port));

@@ -268,6 +268,8 @@ impl Node {
         }
         self.zones.store(Arc::new(gathered.zones()));
         let config = &gathered.state.config;
+        let limits = &config.limits;
+        self.ledger.adjust(limits.memory, limits.memory_per_address);
         self.http.reload(config, &self.open.advertised(config));
         self.redirect.adjust(config.server.redirect_port);
         self.logs.apply(&config.log);

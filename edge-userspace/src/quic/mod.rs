@@ -20,6 +20,7 @@ pub mod token;
 
 pub use cid::IdKey;
 pub use front::{Front, Place, Plan};
+pub use settings::{CONNECTION_WINDOW, STREAM_WINDOW};
 
 use std::future::Future;
 use std::io;

@@ -17,11 +17,13 @@ use super::prepare::Ids;
 use super::token::{SpentTokens, TokenKey};
 use crate::config::Limits;
 
-/// Unread content per stream, as over HTTP/2. A connection may have that for each of its streams, so that uploads that nobody
-/// reads on take nothing from the others.
-const STREAM_WINDOW: u32 = 128 << 10;
-/// Content handed over but not acknowledged, per connection: 100 Mbit/s at 300 ms.
-const SEND_WINDOW: u64 = 4 << 20;
+/// Unread content per stream, as over HTTP/2.
+pub const STREAM_WINDOW: u32 = 128 << 10;
+/// Unread bytes of a connection on which no content is expected: heads and control streams. Whoever serves it gives more for each
+/// request that has content, so that uploads that nobody reads on take nothing from the others.
+pub const CONNECTION_WINDOW: u32 = 64 << 10;
+/// Handed over but not acknowledged, per connection, until whoever serves it knows the path.
+const SEND_WINDOW: u64 = 64 << 10;
 /// Bytes of handshake messages out of order; a ClientHello with ML-KEM and a client certificate fits well.
 const CRYPTO_BUFFER: usize = 32 << 10;
 /// HTTP/3 needs three unidirectional streams of the client (RFC 9114 section 6.2), some clients open more.
@@ -79,13 +81,13 @@ fn transport(limits: &Limits) -> TransportConfig {
     let mut transport = TransportConfig::default();
     // Silence ends a connection; one that pings but asks for nothing is ended by whoever serves it.
     let idle = IdleTimeout::try_from(limits.idle_timeout).unwrap_or_else(|_| IdleTimeout::from(VarInt::MAX));
-    let streams = limits.streams_per_connection.saturating_add(UNIDIRECTIONAL);
+
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection))
         .max_concurrent_uni_streams(VarInt::from_u32(UNIDIRECTIONAL))
         .max_idle_timeout(Some(idle))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(STREAM_WINDOW.saturating_mul(streams).min(1 << 30)))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
         .crypto_buffer_size(CRYPTO_BUFFER)
         .datagram_receive_buffer_size(None);

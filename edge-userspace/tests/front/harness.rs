@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edge::base::clock::UnixTime;
+use edge::base::ledger::Ledger;
 use edge::base::shutdown::{self, Phase, Trigger};
 use edge::config::Config;
 use edge::gate::handler::Gate;
@@ -113,7 +114,8 @@ impl Edge {
         let ids = edge::quic::IdKey::of(&tokens);
         let quic = edge::quic::Front::new(&config, &front, tokens, ids, &mut registry).unwrap();
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));
-        let shared = Shared::new(&config, &[], zones.clone(), &mut registry);
+        let ledger = Ledger::new(config.limits.memory, config.limits.memory_per_address);
+        let shared = Shared::new(&config, &[], zones.clone(), ledger, &mut registry);
         let (trigger, shutdown) = shutdown::channel();
         let echo = Server::new(shared.clone(), Arc::new(Echo), shutdown.clone());
         let redirect = Server::new(

@@ -113,6 +113,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
     // One connection stands for a whole edge here: what would be an attack of a client is its daily work. Its heads are those
     // of clients, with some fields more.
     limits.connections_per_address = limits.connections;
+    limits.memory_per_address = limits.memory;
     limits.requests_per_connection = None;
     limits.streams_per_connection = limits.streams_per_connection.max(4_096);
     limits.resets_per_connection = 65_536;
