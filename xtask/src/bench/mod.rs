@@ -2,6 +2,7 @@
 //!
 //! Every bench prints a table, writes its runs to `target/bench/NAME.json`, and takes `--quick`.
 
+mod attack;
 mod delta;
 mod edge;
 mod http;
@@ -19,6 +20,8 @@ use anyhow::Result;
 /// Measure against a peer on this machine
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
+    /// Memory under attacks of one address, and what good clients notice, against nginx
+    Attack(attack::BenchAttack),
     /// What differences between versions save, by content and on a thin link, against nginx with gzip
     Delta(delta::BenchDelta),
     /// Requests per CPU-second of an HTTPS reverse proxy, against nginx
@@ -40,6 +43,7 @@ pub(crate) enum Bench {
 /// Runs one bench.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
+        Bench::Attack(bench) => attack::run(bench),
         Bench::Delta(bench) => delta::run(bench),
         Bench::Http(bench) => http::run(bench),
         Bench::Isolate(bench) => isolate::run(bench),
