@@ -4,7 +4,7 @@
 mod body;
 pub mod guard;
 mod head;
-mod window;
+pub(super) mod window;
 mod wire;
 
 use std::sync::{Arc, Mutex};
@@ -266,7 +266,9 @@ impl Exchange {
             let frame = frame.map_err(|_| Broken::Content)?;
             match frame.into_data() {
                 Ok(data) => {
-                    self.window.follow();
+                    if data.len() >= window::PIECE {
+                        self.window.follow();
+                    }
                     self.patient(sending.send_data(data)).await?;
                     self.holding.holder().moved();
                 }

@@ -188,4 +188,43 @@ mod tests {
         drop((one, other));
         assert_eq!(ledger.figures().kinds, [0; Kind::ALL.len()]);
     }
+
+    /// The figures of docs/limits.md are what the constants come to: whoever changes one sees what it multiplies to.
+    #[test]
+    fn the_sums_that_are_told() {
+        let text = "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]\nname = \"z\"\nhosts = [\"z.example\"]\n\
+                    [zone.origin]\nservers = [{ address = \"http://127.0.0.1:1\" }]\n";
+        let config = crate::config::Config::parse(std::path::Path::new("edge.toml"), text).unwrap();
+        let limits = &config.limits;
+        let streams = u64::from(limits.streams_per_connection);
+        let told = |bytes: u64| match bytes {
+            n if n >= 1 << 30 => format!("{} GiB", n >> 30),
+            n if n >= 1 << 20 => format!("{} MiB", n >> 20),
+            n => format!("{} KiB", n >> 10),
+        };
+        let head = limits.header_bytes as u64;
+        let send = super::super::server::SEND_BUFFER as u64;
+        let rows = [
+            (Kind::Connections, None, CONNECTION),
+            (Kind::Requests, Some(REQUEST + HEADS * head), streams * (REQUEST + HEADS * head)),
+            (Kind::Uploads, Some(UPLOAD), streams * UPLOAD),
+            (Kind::Responses, Some(AHEAD + send), streams * (AHEAD + send)),
+            (Kind::Quic, None, super::super::h3::window::MOST),
+            (Kind::Dictionaries, Some(16 << 20), streams * (16 << 20)),
+        ];
+        let docs = include_str!("../../../docs/limits.md");
+        for (kind, request, connection) in rows {
+            let address = limits.memory_per_address.min(connection * limits.connections_per_address as u64);
+            let cells: Vec<String> = [request, Some(connection), Some(address)]
+                .into_iter()
+                .map(|bytes| bytes.map_or("-".to_owned(), told))
+                .collect();
+            let line = docs.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.label())));
+            let told: Vec<&str> = line.unwrap().split('|').map(str::trim).skip(3).take(3).collect();
+            assert_eq!(told, cells, "{kind:?}");
+        }
+        assert!(docs.contains(&format!("`cache.filling` = {}", told(config.cache.filling))));
+        // What hyper and quinn may hold of a request's content is what is charged for it.
+        assert!(u64::from(crate::quic::STREAM_WINDOW) <= UPLOAD);
+    }
 }

@@ -40,7 +40,7 @@ const BUFFER: usize = 64 << 10;
 /// the default of 128 streams), so that uploads that nobody reads on take nothing from the others (RFC 9113 section 5.2).
 const STREAM_WINDOW: u32 = 128 << 10;
 /// HTTP/2: content handed over but not sent, per stream.
-const SEND_BUFFER: usize = 128 << 10;
+pub(super) const SEND_BUFFER: usize = 128 << 10;
 /// HTTP/2: a peer silent for this long is asked for a sign of life, and has as long again.
 const PING: Duration = Duration::from_secs(30);
 

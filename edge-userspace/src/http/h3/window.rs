@@ -13,7 +13,9 @@ use crate::quic::{CONNECTION_WINDOW, STREAM_WINDOW};
 /// Sent and not acknowledged: twice the congestion window, so that what is acknowledged is replaced at once, within these bounds. The
 /// upper one is 100 Mbit/s at 300 ms.
 const LEAST: u64 = 64 << 10;
-const MOST: u64 = 4 << 20;
+pub(in super::super) const MOST: u64 = 4 << 20;
+/// Of shorter pieces nothing is to be learnt about the path.
+pub(super) const PIECE: usize = 8 << 10;
 
 /// The buffers of one connection.
 pub(super) struct Window {
