@@ -2,6 +2,7 @@
 //! section 4, "collapse"). `handler` joins; what turns out not to be for all sends everybody on its own way at once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +29,11 @@ pub(super) enum Landing {
 
 /// Requests under way, by resource.
 #[derive(Default)]
-pub(super) struct Flights(Mutex<HashMap<String, UnderWay>>);
+pub(super) struct Flights {
+    under_way: Mutex<HashMap<String, UnderWay>>,
+    /// Numbers the flights, so that one that was detached does not take its successor away.
+    next: AtomicU64,
+}
 
 /// What is under way for one resource.
 #[derive(Default)]
@@ -37,8 +42,6 @@ struct UnderWay {
     joinable: Option<(u64, watch::Receiver<Option<Landing>>)>,
     /// Requests at the origin whose responses may be stored, whether others may join them or not.
     trips: usize,
-    /// Numbers the flights, so that one that was detached does not take its successor away.
-    next: u64,
 }
 
 impl UnderWay {
@@ -71,7 +74,7 @@ pub(super) struct Trip {
 
 impl Flights {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, UnderWay>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a seat for `key`.
@@ -82,8 +85,7 @@ impl Flights {
             return Seat::Passenger(receiver.clone());
         }
         let (sender, receiver) = watch::channel(None);
-        let number = known.next;
-        known.next = known.next.wrapping_add(1);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         known.joinable = Some((number, receiver));
         Seat::Pilot(Pilot {
             flights: self.clone(),

@@ -165,9 +165,9 @@ impl Session {
             window: self.window.clone(),
         };
         let turn = self.turn.clone();
-        let stopped = self.latest.take();
+        let (stopped, settled) = self.latest.take().unzip();
         tokio::spawn(async move {
-            exchange.run(resolver, stopped).await;
+            exchange.run(resolver, stopped, settled).await;
             turn.notify_one();
         });
     }
@@ -192,7 +192,7 @@ enum Broken {
 
 impl Exchange {
     /// Reads the head whatever the client wants of the answer, since a broken one ends the connection.
-    async fn run(self, resolver: Resolver, stopped: Option<wire::Stopped>) {
+    async fn run(self, resolver: Resolver, stopped: Option<wire::Stopped>, settled: Option<wire::Settled>) {
         let resolved = tokio::time::timeout(self.limits.header_timeout, resolver.resolve_request()).await;
         let (request, mut stream) = match resolved {
             Ok(Ok(resolved)) => resolved,
@@ -224,14 +224,17 @@ impl Exchange {
             }
             let (mut sending, receiving) = stream.split();
             let body = body::content(receiving, length);
-            let _turn = Turn::begin(&self.window, !matches!(body, Body::Empty));
+            let turn = Turn::begin(&self.window, !matches!(body, Body::Empty));
             let flow = Flow::new();
             let Ok(response) = self
                 .service
                 .call(http::Request::from_parts(head, body), Some(flow))
                 .await;
-            if let Err(Broken::Content) = self.deliver(&mut sending, response).await {
-                sending.stop_stream(Code::H3_INTERNAL_ERROR);
+            match self.deliver(&mut sending, response).await {
+                // What quinn still holds stays on the account until the client has acknowledged it.
+                Ok(sent) if sent >= window::PIECE => self.settle(turn, settled),
+                Err(Broken::Content) => sending.stop_stream(Code::H3_INTERNAL_ERROR),
+                Ok(_) | Err(Broken::Client) => {}
             }
         };
         match stopped {
@@ -256,9 +259,23 @@ impl Exchange {
         self.patient(stream.send_response(response)).await.is_ok()
     }
 
-    /// Hands the response over, piece by piece, at the client's pace.
-    async fn deliver(&self, sending: &mut Sending, response: http::Response<Delivery>) -> Result<(), Broken> {
+    /// Waits, behind the request, for the last acknowledgement. A client that gives none for as long as a piece may take is gone: its
+    /// connection ends, and what is held for it.
+    fn settle(&self, turn: Turn, settled: Option<wire::Settled>) {
+        let Some(settled) = settled else { return };
+        let (patience, metrics) = (self.limits.write_timeout, self.service.shared.metrics.clone());
+        tokio::spawn(async move {
+            if tokio::time::timeout(patience, settled).await.is_err() {
+                metrics.overdue(Overdue::Write.label());
+                turn.close(varint(Code::H3_NO_ERROR));
+            }
+        });
+    }
+
+    /// Hands the response over, piece by piece, at the client's pace. How many bytes of content it had.
+    async fn deliver(&self, sending: &mut Sending, response: http::Response<Delivery>) -> Result<usize, Broken> {
         let (mut head, mut body) = response.into_parts();
+        let mut sent = 0_usize;
         head::strip(&mut head.headers);
         self.patient(sending.send_response(http::Response::from_parts(head, ())))
             .await?;
@@ -269,6 +286,7 @@ impl Exchange {
                     if data.len() >= window::PIECE {
                         self.window.follow();
                     }
+                    sent = sent.saturating_add(data.len());
                     self.patient(sending.send_data(data)).await?;
                     self.holding.holder().moved();
                 }
@@ -279,7 +297,8 @@ impl Exchange {
                 }
             }
         }
-        self.patient(sending.finish()).await
+        self.patient(sending.finish()).await?;
+        Ok(sent)
     }
 
     /// Waits for the client, but not for longer than a piece may take. quinn takes a piece as what was sent before is acknowledged

@@ -17,8 +17,8 @@ pub(super) const REQUEST: u64 = 8 << 10;
 /// Copies of a head that may exist at once: the client's, the cache's, the one that is kept to ask once more.
 pub(super) const HEADS: u64 = 3;
 /// Read ahead of a client for one response that streams: pieces on their way through the rooms, and what the origin's connection has
-/// read. Of HTTP/1.1 origins; connections of HTTP/2 have windows of their own.
-pub(super) const AHEAD: u64 = 64 << 10;
+/// read. The room `origin` may say more ([`ReadAhead`](super::message::ReadAhead)).
+pub(super) const AHEAD: u64 = 128 << 10;
 
 /// Content of one request that has come and that nobody has read yet: of longer content, what its flow-control window lets come.
 pub(super) const UPLOAD: u64 = 128 << 10;
@@ -206,7 +206,11 @@ mod tests {
         let send = super::super::server::SEND_BUFFER as u64;
         let rows = [
             (Kind::Connections, None, CONNECTION),
-            (Kind::Requests, Some(REQUEST + HEADS * head), streams * (REQUEST + HEADS * head)),
+            (
+                Kind::Requests,
+                Some(REQUEST + HEADS * head),
+                streams * (REQUEST + HEADS * head),
+            ),
             (Kind::Uploads, Some(UPLOAD), streams * UPLOAD),
             (Kind::Responses, Some(AHEAD + send), streams * (AHEAD + send)),
             (Kind::Quic, None, super::super::h3::window::MOST),
@@ -214,12 +218,16 @@ mod tests {
         ];
         let docs = include_str!("../../../docs/limits.md");
         for (kind, request, connection) in rows {
-            let address = limits.memory_per_address.min(connection * limits.connections_per_address as u64);
+            let address = limits
+                .memory_per_address
+                .min(connection * limits.connections_per_address as u64);
             let cells: Vec<String> = [request, Some(connection), Some(address)]
                 .into_iter()
                 .map(|bytes| bytes.map_or("-".to_owned(), told))
                 .collect();
-            let line = docs.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.label())));
+            let line = docs
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{}` |", kind.label())));
             let told: Vec<&str> = line.unwrap().split('|').map(str::trim).skip(3).take(3).collect();
             assert_eq!(told, cells, "{kind:?}");
         }

@@ -59,6 +59,11 @@ pub struct ContentName(pub u128);
 #[derive(Clone, Debug)]
 pub struct Payer(pub Arc<Holder>);
 
+/// Among a response's extensions: how many bytes of its content may have been read ahead of the client, if the origin's connection reads
+/// on by itself (HTTP/2, whose streams have windows).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadAhead(pub u64);
+
 /// Among a response's extensions: the client's connection ends in good order behind it (`Connection: close`, GOAWAY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseAfter;

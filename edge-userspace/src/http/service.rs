@@ -18,7 +18,7 @@ use super::holding::{self, Holding};
 use super::intake::{Intake, Meter};
 use super::leftover;
 use super::life::Life;
-use super::message::{CloseAfter, Exchange, Payer, Request, Response};
+use super::message::{CloseAfter, Exchange, Payer, ReadAhead, Request, Response};
 use super::metrics::ZoneMetrics;
 use super::request::{self as sound, Host, Recent};
 use super::server::{Settings, Shared};
@@ -351,8 +351,13 @@ impl Service {
             let zone = charges.first().and_then(Charge::zone).cloned();
             let holder = self.holding.holder();
             // The origin has answered already: what does not fit is charged all the same, so that no more is asked for.
-            let ahead = holder.charge(Kind::Responses, zone.as_ref(), holding::AHEAD);
-            charges.push(ahead.unwrap_or_else(|| holder.must(Kind::Responses, zone.as_ref(), holding::AHEAD)));
+            let ahead = head
+                .extensions
+                .get()
+                .map_or(0, |ReadAhead(bytes)| *bytes)
+                .max(holding::AHEAD);
+            let charge = holder.charge(Kind::Responses, zone.as_ref(), ahead);
+            charges.push(charge.unwrap_or_else(|| holder.must(Kind::Responses, zone.as_ref(), ahead)));
         }
         // quinn's buffer is counted by whoever fills it.
         let holding = (self.wire != Wire::H3).then(|| self.holding.clone());

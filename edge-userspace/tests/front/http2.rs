@@ -13,7 +13,7 @@ use crate::harness::Edge;
 
 const SOON: Duration = Duration::from_secs(3);
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     frame.extend([kind, flags]);
     frame.extend(stream.to_be_bytes());
@@ -22,7 +22,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A literal field without indexing (RFC 7541 section 6.2.2).
-fn field(name: &str, value: &str) -> Vec<u8> {
+pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
     let mut field = vec![0, name.len() as u8];
     field.extend(name.as_bytes());
     field.push(value.len() as u8);
@@ -41,7 +41,7 @@ fn request(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-async fn raw(edge: &Edge) -> TlsStream<TcpStream> {
+pub(crate) async fn raw(edge: &Edge) -> TlsStream<TcpStream> {
     let mut stream = edge.tls("a.example", &["h2"]).await;
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
@@ -49,7 +49,7 @@ async fn raw(edge: &Edge) -> TlsStream<TcpStream> {
 }
 
 /// Frames until the edge closes or `wait` passes: kind, stream, payload.
-async fn frames(stream: &mut TlsStream<TcpStream>, wait: Duration) -> (bool, Vec<(u8, u32, Vec<u8>)>) {
+pub(crate) async fn frames(stream: &mut TlsStream<TcpStream>, wait: Duration) -> (bool, Vec<(u8, u32, Vec<u8>)>) {
     let mut all = Vec::new();
     let closed = tokio::time::timeout(wait, async {
         let mut head = [0; 9];

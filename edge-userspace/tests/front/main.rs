@@ -8,6 +8,7 @@
 
 mod access;
 mod door;
+mod early;
 mod harness;
 mod http1;
 mod http2;

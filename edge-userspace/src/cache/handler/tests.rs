@@ -639,7 +639,6 @@ async fn ranges_are_not_copied() {
         bed.request(head)
     };
     let mut response = bed.cache.handle(ask("bytes=0-1")).await.unwrap();
-    assert_eq!(response.head.status, 200, "not stored yet: the whole");
     drop(std::mem::take(&mut response.body));
     let mut response = bed.cache.handle(ask("bytes=0-1,500000-1000000")).await.unwrap();
     assert_eq!(response.head.status, 206);

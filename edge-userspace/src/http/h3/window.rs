@@ -123,6 +123,13 @@ impl Turn {
     }
 }
 
+impl Turn {
+    /// Ends the connection.
+    pub(super) fn close(&self, code: VarInt) {
+        self.window.quic.close(code, b"");
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         self.window.end(self.upload);

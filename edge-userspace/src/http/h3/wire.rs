@@ -18,24 +18,28 @@ type Both = (quinn::SendStream, quinn::RecvStream);
 /// Ends when the client wants no answer on its stream any more: it has said so, or is gone. Never, when it has it all.
 pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Ends when the client has acknowledged all of the answer on its stream, or wants no more of it, or is gone.
+pub(super) type Settled = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Of the request that was accepted last.
 #[derive(Clone, Default)]
-pub(super) struct Latest(Arc<Mutex<Option<Stopped>>>);
+pub(super) struct Latest(Arc<Mutex<Option<(Stopped, Settled)>>>);
 
 impl Latest {
     /// To be called as soon as h3 has given a request: before the next one.
-    pub(super) fn take(&self) -> Option<Stopped> {
+    pub(super) fn take(&self) -> Option<(Stopped, Settled)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn put(&self, stream: &quinn::SendStream) {
-        let stopped = stream.stopped();
+        let (stopped, settled) = (stream.stopped(), stream.stopped());
         let stopped: Stopped = Box::pin(async move {
             if let Ok(None) = stopped.await {
                 std::future::pending::<()>().await;
             }
         });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
+        let settled: Settled = Box::pin(async move { drop(settled.await) });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((stopped, settled));
     }
 }
 
