@@ -261,7 +261,13 @@ impl Service {
         }
         let shared = meter.insert(Arc::new(Meter::default())).clone();
         let stall = exchange.zone.body_timeout;
-        Ok(Body::boxed(Intake::new(body, shared, most, stall, self.wire != Wire::H1)))
+        Ok(Body::boxed(Intake::new(
+            body,
+            shared,
+            most,
+            stall,
+            self.wire != Wire::H1,
+        )))
     }
 
     /// Lets go of content that nobody will read. Over HTTP/1 the connection lingers for it.
