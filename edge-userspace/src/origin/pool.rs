@@ -44,8 +44,6 @@ pub(super) struct Wish {
 struct Look {
     now: Instant,
     valid: Valid,
-    /// The address whose turn it is.
-    turn: Option<SocketAddr>,
 }
 
 /// How long a wait for an HTTP/2 stream lasts before connections are looked at again.
@@ -140,14 +138,22 @@ impl Pool {
     /// # Errors
     /// When none can be opened, or none became free within the connect timeout.
     pub(super) async fn checkout(&self, wish: Wish) -> Result<Lease, CheckoutError> {
-        let now = Instant::now();
-        let look = self.look(now);
+        let look = self.look(Instant::now());
+        let turn = self.turn(look.now);
         // The usual case, without a timer.
-        if let Some(lease) = self.idle(wish, &look, look.turn) {
+        if let Some(lease) = self.idle(wish, &look, turn) {
             return Ok(lease);
         }
         // Boxed, because its state (names, TCP, TLS) would make every request's future as large.
-        Box::pin(self.wait(wish, look)).await
+        Box::pin(self.wait(wish, look, turn)).await
+    }
+
+    /// The address whose turn it is, if the server's name has several.
+    fn turn(&self, now: Instant) -> Option<SocketAddr> {
+        if self.server.literal {
+            return None;
+        }
+        self.server.names.turn(now)
     }
 
     /// What there is to know of the server's addresses. Nothing, if it was configured with one.
@@ -156,26 +162,22 @@ impl Pool {
             return Look {
                 now,
                 valid: Valid::any(),
-                turn: None,
             };
         }
         Names::refresh(&self.server, now);
         Look {
             now,
             valid: self.server.names.valid(now),
-            turn: self.server.names.turn(now),
         }
     }
 
-    async fn wait(&self, wish: Wish, look: Look) -> Result<Lease, CheckoutError> {
+    async fn wait(&self, wish: Wish, mut look: Look, turn: Option<SocketAddr>) -> Result<Lease, CheckoutError> {
         let patience = self.group.upstream.connect_timeout;
         let deadline = Instant::now() + patience;
-        let turn = look.turn;
-        let mut look = look;
         loop {
             let speaks = if wish.only_h1 { Speaks::H1 } else { self.lock().speaks };
             if speaks == Speaks::H1 {
-                return self.queue(wish, &look, deadline).await;
+                return self.queue(wish, &look, turn, deadline).await;
             }
             // Registered before the look, so that a change between look and wait is not missed.
             let mut again = std::pin::pin!(self.again.notified());
@@ -255,16 +257,22 @@ impl Pool {
     }
 
     /// Opens an HTTP/1.1 connection, or waits in line for one.
-    async fn queue(&self, wish: Wish, look: &Look, deadline: Instant) -> Result<Lease, CheckoutError> {
+    async fn queue(
+        &self,
+        wish: Wish,
+        look: &Look,
+        turn: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Result<Lease, CheckoutError> {
         let slot = {
             let mut state = self.lock();
             (state.open < self.group.upstream.connections).then(|| self.slot(&mut state))
         };
         if let Some(slot) = slot {
-            return self.open(slot, wish, look.turn).await;
+            return self.open(slot, wish, turn).await;
         }
         // Another address serves as well as waiting.
-        if look.turn.is_some()
+        if turn.is_some()
             && let Some(lease) = self.idle(wish, look, None)
         {
             return Ok(lease);
@@ -279,7 +287,7 @@ impl Pool {
             receiver
         };
         match tokio::time::timeout_at(deadline, receiver).await {
-            Ok(Ok(Grant::Slot(slot))) => self.open(slot, wish, look.turn).await,
+            Ok(Ok(Grant::Slot(slot))) => self.open(slot, wish, turn).await,
             Ok(Ok(Grant::Connection(h1))) => {
                 let pool = self.this.upgrade().ok_or(CheckoutError::Busy)?;
                 Ok(Lease::h1(h1, pool, true))
