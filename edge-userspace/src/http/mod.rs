@@ -5,7 +5,7 @@ mod answer;
 pub mod body;
 pub mod codings;
 pub mod connection;
-pub(crate) mod data_frames;
+pub mod data_frames;
 mod delivery;
 pub mod disguise;
 pub mod forwarded;

@@ -222,7 +222,7 @@ async fn stalled_uploads_stop_no_others() {
 #[tokio::test]
 async fn small_and_empty_pieces_end_nothing() {
     let edge = Edge::start("");
-    for (path, piece, n) in [("/slow/600", &b"message!"[..], 8_000), ("/collect", b"", 900)] {
+    for (path, piece, n) in [("/slow/600", &b"message!"[..], 8_000), ("/collect", b"", 3_000)] {
         let mut stream = raw(&edge).await;
         let block = |path: &str| {
             [
