@@ -54,7 +54,7 @@ impl quic::Serve for Server {
         let mut builder = h3::server::builder();
         builder.max_field_section_size(limits.header_bytes as u64);
         let latest = wire::Latest::default();
-        let h3 = wire::Wire::new(quic.clone(), latest.clone());
+        let h3 = wire::Wire::new(quic.clone(), latest.clone(), limits.header_bytes);
         let opened = tokio::time::timeout(limits.header_timeout, builder.build(h3)).await;
         match opened {
             Ok(Ok(accepting)) => {

@@ -8,6 +8,7 @@ use h3::error::{Code, StreamError};
 use h3::server::RequestStream;
 use http_body::{Frame, SizeHint};
 
+use super::wire::REFUSED;
 use crate::http::body::{Body, BodyError};
 
 type Receiving = RequestStream<super::wire::Receiving, Bytes>;
@@ -71,7 +72,12 @@ impl Content {
 
     fn broke(&mut self, error: StreamError) -> BodyError {
         self.stage = Stage::Done;
-        BodyError::Quic(error)
+        match &error {
+            StreamError::RemoteTerminate { code, .. } if code.value() == REFUSED => {
+                BodyError::Framing("frames against RFC 9114, or trailers beyond the limit")
+            }
+            _ => BodyError::Quic(error),
+        }
     }
 }
 

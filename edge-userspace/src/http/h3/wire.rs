@@ -1,5 +1,6 @@
 //! quinn's streams as the h3 crate wants them. h3-quinn has the same, but hides when a client does not want an answer any
-//! more: here each request's [`Stopped`] can be had, and `guard` sees what clients send. `h3` makes a [`Wire`] for each connection.
+//! more: here each request's [`Stopped`] can be had, and `guard` decides what h3 gets of what clients send. `h3` makes a [`Wire`] for
+//! each connection.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,9 @@ use super::guard;
 
 type Pending<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send + Sync>>;
 type Both = (quinn::SendStream, quinn::RecvStream);
+
+/// The code of streams that end here, as h3 is told it: no client can send it, as it is no integer of QUIC's.
+pub(super) const REFUSED: u64 = u64::MAX;
 
 /// Ends when the client wants no answer on its stream any more: it has said so, or is gone. Never, when it has it all.
 pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -49,6 +53,8 @@ pub(super) struct Wire {
     requests: Option<Pending<Both>>,
     streams: Option<Pending<quinn::RecvStream>>,
     latest: Latest,
+    /// `limits.header_bytes`.
+    header_bytes: usize,
 }
 
 /// Opens streams of ours.
@@ -62,7 +68,6 @@ pub(super) struct Opener {
 pub(super) struct Bidi {
     send: Sending,
     receive: Receiving,
-    head: guard::Head,
 }
 
 /// Its half, or a stream, to the client.
@@ -76,8 +81,18 @@ pub(super) struct Receiving {
     id: StreamId,
     /// `None` once a [`Watch`] reads on.
     stream: Option<quinn::RecvStream>,
-    /// Of a stream of one direction.
-    guard: Option<(guard::Streams, quinn::Connection)>,
+    quic: quinn::Connection,
+    guard: Guard,
+}
+
+/// What decides about a client's bytes.
+enum Guard {
+    /// On a request stream.
+    Request(Box<guard::Frames>),
+    /// On a stream of one direction.
+    One(guard::Streams),
+    /// On a request stream that is not read on.
+    Broken(guard::Broken),
 }
 
 /// A client's QPACK stream behind its first bytes: h3 keeps such a stream and never reads on, so that neither what comes nor
@@ -89,13 +104,14 @@ struct Watch {
 }
 
 impl Wire {
-    /// Around `quic`; `latest` follows the requests.
-    pub(super) fn new(quic: quinn::Connection, latest: Latest) -> Self {
+    /// Around `quic`, whose client may send `header_bytes` of fields; `latest` follows the requests.
+    pub(super) fn new(quic: quinn::Connection, latest: Latest, header_bytes: usize) -> Self {
         Self {
             opener: Opener::new(quic),
             requests: None,
             streams: None,
             latest,
+            header_bytes,
         }
     }
 }
@@ -111,11 +127,11 @@ impl Opener {
 }
 
 impl Bidi {
-    fn new((send, receive): Both) -> Self {
+    fn new((send, receive): Both, quic: quinn::Connection, header_bytes: usize) -> Self {
+        let frames = Box::new(guard::Frames::new(header_bytes));
         Self {
             send: Sending::new(send),
-            receive: Receiving::new(receive, None),
-            head: guard::Head::default(),
+            receive: Receiving::new(receive, quic, Guard::Request(frames)),
         }
     }
 }
@@ -127,21 +143,67 @@ impl Sending {
 }
 
 impl Receiving {
-    fn new(stream: quinn::RecvStream, guard: Option<(guard::Streams, quinn::Connection)>) -> Self {
+    fn new(stream: quinn::RecvStream, quic: quinn::Connection, guard: Guard) -> Self {
         Self {
             id: id(stream.id()),
             stream: Some(stream),
+            quic,
             guard,
         }
     }
 
     /// Has a QPACK stream read to its end by somebody else than h3.
     fn part(&mut self) {
-        if self.guard.as_ref().is_some_and(|(guard, _)| guard.is_qpack())
-            && let (Some(stream), Some((guard, quic))) = (self.stream.take(), self.guard.take())
+        if let Guard::One(guard) = &mut self.guard
+            && guard.is_qpack()
+            && let Some(stream) = self.stream.take()
         {
+            let (guard, quic) = (std::mem::take(guard), self.quic.clone());
             tokio::spawn(Watch { stream, guard, quic }.run());
         }
+    }
+
+    /// What h3 gets next of what has come; `None` if more has to come.
+    fn passed(&mut self) -> Result<Option<Bytes>, guard::Broken> {
+        match &mut self.guard {
+            Guard::Request(frames) => frames.pull(),
+            Guard::One(_) => Ok(None),
+            Guard::Broken(broken) => Err(*broken),
+        }
+    }
+
+    /// Takes what was read; what h3 gets of it at once.
+    fn take(&mut self, read: Option<Bytes>) -> Result<Option<Bytes>, guard::Broken> {
+        match (&mut self.guard, read) {
+            (Guard::Request(frames), Some(bytes)) => {
+                frames.feed(bytes);
+                frames.pull()
+            }
+            (Guard::Request(frames), None) => frames.end().map(|()| None),
+            (Guard::One(streams), Some(bytes)) => {
+                let passed = streams
+                    .pass(&bytes)
+                    .map_err(|fatal| guard::Broken::Connection(fatal.0))?;
+                Ok(Some(passed).filter(|passed| !passed.is_empty()))
+            }
+            (Guard::One(streams), None) => {
+                let ended = streams.end().map_err(|fatal| guard::Broken::Connection(fatal.0));
+                ended.map(|()| None)
+            }
+            (Guard::Broken(broken), _) => Err(*broken),
+        }
+    }
+
+    /// Ends stream or connection. For h3 the client has ended the stream itself: it has nothing to add.
+    fn end(&mut self, broken: guard::Broken) -> StreamErrorIncoming {
+        match broken {
+            guard::Broken::Stream(code) => quic::RecvStream::stop_sending(self, code),
+            guard::Broken::Connection(code) => self.quic.close(varint(code), b""),
+        }
+        if let Guard::Request(_) = self.guard {
+            self.guard = Guard::Broken(broken);
+        }
+        StreamErrorIncoming::StreamTerminated { error_code: REFUSED }
     }
 }
 
@@ -150,24 +212,19 @@ impl Watch {
     async fn run(mut self) {
         loop {
             let read = self.stream.read_chunk(usize::MAX, true).await;
-            let ended = !matches!(read, Ok(Some(_)));
-            if let Err(guard::Fatal(code)) = judge(&mut self.guard, &read) {
+            let verdict = match &read {
+                Ok(Some(chunk)) => self.guard.pass(&chunk.bytes).map(drop),
+                Ok(None) | Err(ReadError::Reset(_)) => self.guard.end(),
+                Err(_) => Ok(()),
+            };
+            if let Err(guard::Fatal(code)) = verdict {
                 self.quic.close(varint(code), b"");
                 return;
             }
-            if ended {
+            if !matches!(read, Ok(Some(_))) {
                 return;
             }
         }
-    }
-}
-
-/// What `guard` says to what was read of its stream.
-fn judge(guard: &mut guard::Streams, read: &Result<Option<quinn::Chunk>, ReadError>) -> Result<(), guard::Fatal> {
-    match read {
-        Ok(Some(chunk)) => guard.look(&chunk.bytes),
-        Ok(None) | Err(ReadError::Reset(_)) => guard.end(),
-        Err(_) => Ok(()),
     }
 }
 
@@ -193,8 +250,10 @@ impl quic::Connection<Bytes> for Wire {
             Box::pin(async move { quic.accept_uni().await }) as _
         };
         next(&mut self.streams, begin, cx).map(|result| {
-            let guard = Some((guard::Streams::default(), quic.clone()));
-            result.map(|stream| Receiving::new(stream, guard)).map_err(lost)
+            let guard = Guard::One(guard::Streams::default());
+            result
+                .map(|stream| Receiving::new(stream, quic.clone(), guard))
+                .map_err(lost)
         })
     }
 
@@ -208,7 +267,9 @@ impl quic::Connection<Bytes> for Wire {
         if let Ok((send, _)) = &result {
             self.latest.put(send);
         }
-        Poll::Ready(result.map(Bidi::new).map_err(lost))
+        let quic = self.opener.quic.clone();
+        let bidi = |both| Bidi::new(both, quic, self.header_bytes);
+        Poll::Ready(result.map(bidi).map_err(lost))
     }
 
     fn opener(&self) -> Opener {
@@ -243,7 +304,8 @@ impl quic::OpenStreams<Bytes> for Opener {
             let quic = quic.clone();
             Box::pin(async move { quic.open_bi().await }) as _
         };
-        next(&mut self.both, begin, cx).map(|result| result.map(Bidi::new).map_err(of_stream))
+        let bidi = |both| Bidi::new(both, quic.clone(), 0);
+        next(&mut self.both, begin, cx).map(|result| result.map(bidi).map_err(of_stream))
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Sending, StreamErrorIncoming>> {
@@ -296,16 +358,10 @@ impl quic::RecvStream for Bidi {
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         let data = ready!(self.receive.poll_data(cx));
-        match data {
-            Ok(Some(bytes)) if !self.head.sound(&bytes) => {
-                // For h3 the client has ended the stream itself: it has nothing to add.
-                let code = Code::H3_MESSAGE_ERROR.value();
-                quic::SendStream::reset(&mut self.send, code);
-                self.receive.stop_sending(code);
-                Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code: code }))
-            }
-            data => Poll::Ready(data),
+        if let (Err(_), Guard::Broken(guard::Broken::Stream(code))) = (&data, &self.receive.guard) {
+            quic::SendStream::reset(&mut self.send, *code);
         }
+        Poll::Ready(data)
     }
 
     fn stop_sending(&mut self, code: u64) {
@@ -359,19 +415,38 @@ impl quic::RecvStream for Receiving {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        let Some(stream) = &mut self.stream else {
-            // Whoever watches it ends the connection when there is something to say.
-            return Poll::Pending;
-        };
-        // The future holds nothing but the stream: dropping it loses nothing.
-        let read = ready!(pin!(stream.read_chunk(usize::MAX, true)).poll(cx));
-        if let Some((guard, quic)) = &mut self.guard
-            && let Err(guard::Fatal(code)) = judge(guard, &read)
-        {
-            quic.close(varint(code), b"");
+        loop {
+            match self.passed() {
+                Ok(None) => {}
+                Ok(bytes) => return Poll::Ready(Ok(bytes)),
+                Err(broken) => return Poll::Ready(Err(self.end(broken))),
+            }
+            let Some(stream) = &mut self.stream else {
+                // Whoever watches it ends the connection when there is something to say.
+                return Poll::Pending;
+            };
+            // The future holds nothing but the stream: dropping it loses nothing. One look reads no more than flow control has let in.
+            let read = match ready!(pin!(stream.read_chunk(usize::MAX, true)).poll(cx)) {
+                Ok(chunk) => chunk.map(|chunk| chunk.bytes),
+                Err(error) => {
+                    // A critical stream must not be reset either.
+                    if let (ReadError::Reset(_), Guard::One(streams)) = (&error, &self.guard)
+                        && let Err(guard::Fatal(code)) = streams.end()
+                    {
+                        self.quic.close(varint(code), b"");
+                    }
+                    return Poll::Ready(Err(unread(error)));
+                }
+            };
+            let ended = read.is_none();
+            let passed = self.take(read);
+            self.part();
+            match passed {
+                Err(broken) => return Poll::Ready(Err(self.end(broken))),
+                Ok(None) if !ended => {}
+                Ok(bytes) => return Poll::Ready(Ok(bytes)),
+            }
         }
-        self.part();
-        Poll::Ready(read.map(|chunk| chunk.map(|chunk| chunk.bytes)).map_err(unread))
     }
 
     fn stop_sending(&mut self, code: u64) {
@@ -472,7 +547,7 @@ mod tests {
         let (theirs, ours, _endpoints) = pair().await;
         let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let before = tasks();
-        let wire = Wire::new(ours.clone(), Latest::default());
+        let wire = Wire::new(ours.clone(), Latest::default(), 32 << 10);
         let mut h3 = h3::server::builder().build::<_, Bytes>(wire).await.unwrap();
         let mut open = Vec::new();
         for bytes in [&[0, 4, 0][..], &[2, 0x20], &[3, 0x44]] {
