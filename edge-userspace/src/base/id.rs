@@ -1,8 +1,10 @@
 //! Request identifiers: unique per process run and cheap; never secret, never a key.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// A request's identifier, shown as 16 hexadecimal digits in logs and in the `X-Request-Id` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,16 +12,13 @@ pub struct RequestId(u64);
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// Where this process begins to count: from what the system gives as random, so that no two processes count alike.
+static FIRST: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(SystemTime::now()));
+
 impl RequestId {
-    /// The next identifier. A counter whitened by a bijection (SplitMix64's finalizer, Steele et al. 2014), seeded with the
-    /// time of the first call, so that two runs do not repeat each other.
+    /// The next identifier. A counter with a random beginning, whitened by a bijection (SplitMix64's finalizer, Steele et al. 2014).
     pub fn next() -> Self {
-        let mut n = NEXT.fetch_add(1, Ordering::Relaxed);
-        if n == 0 {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let seed = u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0);
-            n = NEXT.fetch_add(seed | 1, Ordering::Relaxed);
-        }
+        let n = FIRST.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
