@@ -1,9 +1,13 @@
 //! `cargo xtask test`: prepares the machine, builds everything, runs every test with the plain test runner.
 
 use std::fs;
+use std::num::NonZero;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::workspace::{self, Profile};
 
@@ -27,6 +31,12 @@ pub(crate) struct Test {
     /// Only the test of a worker that componentize-js made; installs it from npm
     #[arg(long, conflicts_with_all = ["arguments", "faults", "legacy_rsa", "pkcs11"])]
     componentize_js: bool,
+    /// Run the tests N times, whatever the first runs say; a test that depends on time fails in one of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// Beside a load that takes all processors
+    #[arg(long)]
+    beside_load: bool,
     /// Arguments for `cargo test`, for example `-p edge-userspace` or `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -87,7 +97,72 @@ pub(crate) fn run(test: &Test) -> Result<()> {
     command
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(&test.arguments);
-    workspace::run(&mut command)
+    if test.beside_load || test.repeat > 1 {
+        // Built before: a compiler is a load of its own, and not the one that was asked for.
+        let mut build = workspace::cargo_command();
+        build.args(["test", "--workspace", "--no-run"]).args(cargo_arguments(test));
+        workspace::run(&mut build)?;
+    }
+    let _load = test.beside_load.then(Load::start);
+    repeated(&mut command, test.repeat)
+}
+
+/// The arguments for cargo itself: those in front of `--`.
+fn cargo_arguments(test: &Test) -> impl Iterator<Item = &String> {
+    test.arguments.iter().take_while(|argument| *argument != "--")
+}
+
+/// Runs `command` so many times.
+///
+/// # Errors
+/// Which of the runs failed.
+fn repeated(command: &mut Command, times: u32) -> Result<()> {
+    if times == 1 {
+        return workspace::run(command);
+    }
+    let mut failed = Vec::new();
+    for turn in 1..=times {
+        println!("run {turn} of {times}");
+        if let Err(error) = workspace::run(command) {
+            println!("run {turn} of {times}: {error:#}");
+            failed.push(turn);
+        }
+    }
+    ensure!(failed.is_empty(), "{} of {times} runs failed: {failed:?}", failed.len());
+    println!("{times} runs, no failure");
+    Ok(())
+}
+
+/// One thread for each processor that does nothing but take it, as long as this lives.
+struct Load {
+    ends: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn start() -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let count = thread::available_parallelism().map_or(1, NonZero::get);
+        let spin = |ends: Arc<AtomicBool>| {
+            move || {
+                while !ends.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
+        };
+        let threads = (0..count).map(|_| thread::spawn(spin(ends.clone()))).collect();
+        Self { ends, threads }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.ends.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            // It does nothing that could fail.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// The one test file that needs BoringSSL. Asked of the whole workspace, so that all else is built as the other tests have it.

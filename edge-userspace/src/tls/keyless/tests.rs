@@ -26,6 +26,7 @@ use crate::tls::tickets::Tickets;
 
 const NAME: &str = "zone.test";
 const PATIENCE: Duration = Duration::from_millis(1_500);
+const UNHURRIED: Duration = Duration::from_secs(60);
 const V12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
 const V13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
@@ -47,6 +48,15 @@ fn terms(waiting: usize) -> config::Tls {
         key_server_timeout: PATIENCE,
         waiting,
         waiting_per_address: waiting,
+    }
+}
+
+/// For what is counted and not timed, on a machine that is busy with something else as well.
+fn unhurried(waiting: usize) -> config::Tls {
+    config::Tls {
+        handshake_timeout: UNHURRIED,
+        key_server_timeout: UNHURRIED,
+        ..terms(waiting)
     }
 }
 
@@ -432,7 +442,8 @@ async fn no_key_server() {
 /// Clients that go away mid-handshake: 10,000 of them leave no stack, no place and no request behind.
 #[tokio::test]
 async fn ten_thousand_go_away() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.keyless = Arc::new(Keyless::new(&unhurried(2_000), &mut Registry::default()));
     let zone = world.simple(false);
     zone.visit(world.client(V13, &[])).await.0.unwrap();
     world.mood().wedged.store(true, SeqCst);
@@ -450,7 +461,7 @@ async fn ten_thousand_go_away() {
         }
         let start = Instant::now();
         while world.keyless.count().2 < 1_000 {
-            assert!(start.elapsed() < PATIENCE, "{:?}", world.keyless.count());
+            assert!(start.elapsed() < UNHURRIED / 2, "{:?}", world.keyless.count());
             tokio::task::yield_now().await;
         }
         for (_, visit) in &visits {
@@ -473,9 +484,10 @@ async fn ten_thousand_go_away() {
 /// Many at once, on one thread, against a key server that takes its time.
 #[tokio::test]
 async fn a_slow_key_server_stops_nobody() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.keyless = Arc::new(Keyless::new(&unhurried(1_000), &mut Registry::default()));
     let zone = world.simple(false);
-    world.mood().delay.store(300, SeqCst);
+    world.mood().delay.store(3_000, SeqCst);
     let client = world.client(V13, &[NamedGroup::X25519]);
     let visits: Vec<_> = (0..300)
         .map(|_| {
