@@ -39,11 +39,12 @@ use crate::dataplane::Dataplane;
 use crate::delta::{Near, near};
 use crate::gate::sealed;
 use crate::gate::token::Tokens;
-use crate::http::handler::Handler;
+use crate::gate::verdict::Ungated;
+use crate::http::handler::{Front, Handler};
 use crate::isolate::handler::Isolated;
 use crate::isolate::isolates::Isolates;
 use crate::origin::{self, Fleet, Origin};
-use crate::route::gated::Gated;
+use crate::route::gated::{Gated, Open};
 use crate::route::ready::Ready;
 use crate::route::routed::Routed;
 use crate::{admin, http, quic, tls, zones};
@@ -243,24 +244,29 @@ impl Node {
         });
         node.metrics.zones(&node.state.load());
         node.watched.watch(watch::files(&config));
+        let entry = match &node.gates {
+            Some(gates) => Ok(gates.gate.clone()),
+            None => Err(Ungated::of(&config.zones).context("a zone has a gate, and the node has none")?),
+        };
         let threads = sockets.start(node.isolates.is_some(), || {
-            // Right to left: gate(route(isolate | coding(cache(near(origin))))).
+            // Right to left, behind the door: gate(route(isolate | coding(cache(near(origin))))).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
             handler = Arc::new(Near::new(near.clone(), handler));
             handler = cache::around(node.cache.as_ref(), handler);
             handler = coding::around(&node.coding, handler);
-            if let Some(isolates) = &node.isolates {
-                let isolated = Arc::new(Isolated::new(isolates.clone(), handler.clone()));
-                handler = Arc::new(Routed::new(isolated.clone(), handler));
-                handler = Arc::new(Ready::new(handler));
+            let isolated = node.isolates.as_ref();
+            let isolated = isolated.map(|isolates| Arc::new(Isolated::new(isolates.clone(), handler.clone())));
+            let worker = isolated.clone().map(|isolated| isolated as Arc<dyn Handler>);
+            handler = Arc::new(Routed::new(worker, handler));
+            handler = Arc::new(Ready::new(handler));
+            if let Some(isolated) = isolated {
                 // What workers ask of other zones travels back to where their own requests came from.
                 isolated.join(Arc::downgrade(&handler));
-            } else {
-                handler = Arc::new(Ready::new(handler));
             }
-            if let Some(gates) = &node.gates {
-                handler = Arc::new(Gated::new(gates.gate.clone(), handler));
-            }
+            let handler: Arc<dyn Front> = match &entry {
+                Ok(gate) => Arc::new(Gated::new(gate.clone(), handler)),
+                Err(ungated) => Arc::new(Open::new(*ungated, handler)),
+            };
             threads::Worker {
                 front: front.clone(),
                 quic: quic.clone(),

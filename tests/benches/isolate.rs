@@ -13,6 +13,7 @@ use edge::base::idle;
 use edge::base::peer::Peer;
 use edge::config::{Config, Faults};
 use edge::http::body::Body;
+use edge::http::door::{self, Recent};
 use edge::http::handler::{Answer, Failure, Handler, Reason};
 use edge::http::message::{Exchange, Request};
 use edge::isolate::handler::Isolated;
@@ -51,7 +52,8 @@ impl Room {
         let zone = self.zones.find(&host).ok_or("no such zone")?.clone();
         let (mut requests, mut behind) = (Vec::new(), Vec::new());
         for number in 0..count + count / 10 {
-            let (head, ()) = http::Request::get(path).header("host", &host).body(())?.into_parts();
+            let (parts, ()) = http::Request::get(path).header("host", &host).body(())?.into_parts();
+            let (head, _) = door::client(parts, 100, &self.peer, &self.zones, &mut Recent::default())?;
             let began = Instant::now();
             let exchange = Exchange {
                 id: RequestId::next(),

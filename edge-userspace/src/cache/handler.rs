@@ -137,7 +137,7 @@ impl Handler for Cache {
         Box::pin(async move {
             let plain = matches!(request.head.method, Method::GET | Method::HEAD)
                 && matches!(request.body, Body::Empty)
-                && !request.head.headers.contains_key(header::UPGRADE)
+                && !request.head.upgrades()
                 && !disguise::disguised(&request.head.headers);
             if plain {
                 self.0.clone().cached(zone, request).await

@@ -453,6 +453,7 @@ impl<'a> Checker<'a> {
                 },
                 body_timeout: zone.body_timeout.map_or(limits.body_timeout, |time| time.0),
                 request_timeout: zone.request_timeout.map_or(limits.request_timeout, limit),
+                requests: Arc::new(zone.requests.clone()),
                 gate: zone.gate.as_ref().map(|gate| {
                     let (gate, mistakes) = super::gate::check::gate(gate, self.source);
                     self.mistakes.extend(mistakes);

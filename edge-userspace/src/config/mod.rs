@@ -12,6 +12,7 @@ mod keys;
 pub mod keyserver;
 mod mistake;
 mod raw;
+pub mod requests;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -229,6 +230,8 @@ pub struct Zone {
     pub body_timeout: Duration,
     /// A whole request; `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// What of a request goes on.
+    pub requests: Arc<requests::Requests>,
     /// Who is let in; `None`: everybody.
     pub gate: Option<Arc<gate::Gate>>,
     /// The name of the far end that answers by differences; `None`: none does.

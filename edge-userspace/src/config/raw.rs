@@ -232,6 +232,8 @@ pub(super) struct Zone {
     #[serde(default)]
     pub(super) request_timeout: Option<Time>,
     #[serde(default)]
+    pub(super) requests: super::requests::Requests,
+    #[serde(default)]
     pub(super) gate: Option<super::gate::raw::Gate>,
     #[serde(default)]
     pub(super) delta: Option<Spanned<String>>,

@@ -83,7 +83,7 @@ type Verdict = (Decision, Outcome, Kind);
 
 impl Case<'_> {
     fn decide(&self) -> Verdict {
-        let admit = |kind| (Decision::Admit(Admission::default()), Outcome::Admitted, kind);
+        let admit = |kind| (Decision::Admit(Admission::plain()), Outcome::Admitted, kind);
         let address = self.attempt.address.to_canonical();
         if self.zone.config.allow.iter().any(|network| network.contains(&address)) {
             return admit(Kind::Allow);
@@ -469,6 +469,7 @@ impl Case<'_> {
             permits: passed.permits,
             token,
             limit: passed.limit,
+            ..Admission::plain()
         };
         (Decision::Admit(admission), Outcome::Admitted, kind)
     }

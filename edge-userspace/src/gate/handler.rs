@@ -16,7 +16,7 @@ use super::page::Template;
 use super::pass::Passes;
 use super::penalty::{Book, Level};
 use super::token::Tokens;
-use super::verdict::{Attempt, Decision};
+use super::verdict::{Admitted, Attempt, Decision};
 use super::zone::{Meter, ZoneGate};
 use crate::config::gate::Node;
 use crate::config::{self, Faults, Mistake, Mistakes, Place};
@@ -120,9 +120,12 @@ impl Gate {
         self.zones.store(Arc::new(new));
     }
 
-    /// The gate of zone `name`, if it has one.
-    pub fn zone(&self, name: &str) -> Option<Arc<ZoneGate>> {
-        self.zones.load().get(name).cloned()
+    /// The gate of zone `name`.
+    ///
+    /// # Errors
+    /// It has none: everybody is let in.
+    pub fn zone(&self, name: &str) -> Result<Arc<ZoneGate>, Admitted> {
+        self.zones.load().get(name).cloned().ok_or(Admitted::decided())
     }
 
     /// Decides about one request now.

@@ -85,7 +85,7 @@ impl World {
                 validated: true,
                 opens: true,
                 method: &Method::GET,
-                path: "/",
+                path: &crate::zones::path::Path::of("/"),
                 headers: &HeaderMap::new(),
                 token,
                 named,

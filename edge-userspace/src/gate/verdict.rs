@@ -9,6 +9,8 @@ use http::{HeaderMap, Method};
 use super::concurrency::Permit;
 use super::metrics::Kind;
 use super::policy::Limit;
+use crate::config;
+use crate::zones::path::Path;
 
 /// A request as the gate sees it.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +24,8 @@ pub struct Attempt<'a> {
     pub opens: bool,
     /// Method.
     pub method: &'a Method,
-    /// Path without the query.
-    pub path: &'a str,
+    /// Path without the query, in every reading: rules match any.
+    pub path: &'a Path<'a>,
     /// Fields.
     pub headers: &'a HeaderMap,
     /// The token it brought, as text.
@@ -61,15 +63,57 @@ pub enum Decision {
     },
 }
 
+/// Proof that a request passed the gate: only this room makes one. A request without it is no handler's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted(());
+
+impl Admitted {
+    /// The gate has decided so.
+    pub(super) const fn decided() -> Self {
+        Self(())
+    }
+}
+
+/// A process without gates: no zone of its configuration has one, and a reload that brings one does not put it into force.
+#[derive(Clone, Copy, Debug)]
+pub struct Ungated(());
+
+impl Ungated {
+    /// `None` if a zone has a gate.
+    pub fn of(zones: &[config::Zone]) -> Option<Self> {
+        let gated = |zone: &config::Zone| zone.gate.as_ref().is_some_and(|gate| !gate.rules.is_empty());
+        (!zones.iter().any(gated)).then_some(Self(()))
+    }
+
+    /// Lets a request in.
+    pub fn admit(self) -> Admitted {
+        Admitted::decided()
+    }
+}
+
 /// A request that is served.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Admission {
+    /// That it is.
+    pub proof: Admitted,
     /// To be held until the response's content has ended.
     pub permits: Vec<Permit>,
     /// What the response does to the client's token.
     pub token: Change,
     /// The tightest rate limit it met.
     pub limit: Option<Limit>,
+}
+
+impl Admission {
+    /// Without conditions.
+    pub(super) fn plain() -> Self {
+        Self {
+            proof: Admitted::decided(),
+            permits: Vec::new(),
+            token: Change::Keep,
+            limit: None,
+        }
+    }
 }
 
 /// What a response does to the client's token.

@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use super::access::Account;
 use super::body::{Body, BodyError};
 use super::holding::Holding;
+use super::trailers::Filter;
 use crate::base::ledger::Charge;
 
 /// Since when an HTTP/2 stream's client takes no more of it: a connection can be alive and one stream stuck. Milliseconds
@@ -68,6 +69,8 @@ pub(super) struct Delivery {
     flow: Option<Arc<Flow>>,
     deadline: Option<Pin<Box<Sleep>>>,
     expected: Option<u64>,
+    /// Of its trailers; none is needed for an answer of our own.
+    filter: Option<Filter>,
     /// What hyper holds of the connection's responses; `None`: hyper does not deliver it.
     holding: Option<Arc<Holding>>,
     /// Waits for room on the ledger.
@@ -77,12 +80,11 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Content of the exchange that `account` is kept of; cut off when `deadline` passes.
+    /// Content of the exchange that `account` is kept of; cut off when `deadline` passes. Its trailers pass `filter`.
     pub(super) fn new(
         inner: Body,
         account: Account,
-        flow: Option<Arc<Flow>>,
-        deadline: Option<tokio::time::Instant>,
+        (flow, deadline, filter): (Option<Arc<Flow>>, Option<tokio::time::Instant>, Option<Filter>),
         holding: Option<Arc<Holding>>,
         charges: Vec<Charge>,
     ) -> Self {
@@ -98,6 +100,7 @@ impl Delivery {
             account,
             flow,
             expected,
+            filter,
             holding,
             short: None,
             _charges: charges,
@@ -139,7 +142,11 @@ impl http_body::Body for Delivery {
         }
         std::task::ready!(this.poll_room(cx));
         let mut frame = if this.rest.is_empty() {
-            std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx))
+            match (std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx)), &this.filter) {
+                // Trailers are the last frame: without any it is the end.
+                (Some(Ok(frame)), Some(filter)) => filter.frame(frame).map(Ok),
+                (frame, _) => frame,
+            }
         } else {
             Some(Ok(Frame::data(std::mem::take(&mut this.rest))))
         };

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use http::StatusCode;
 
-use super::message::{Request, Response};
+use super::message::{Request, Response, Unjudged};
 
 /// What a handler gives back: a future borrowed from the handler.
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send + 'a>>;
@@ -15,6 +15,12 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response, Failure>> + S
 pub trait Handler: Send + Sync + 'static {
     /// Answers `request`. Dropping the future cancels the request; its effects at the origin may stand.
     fn handle(&self, request: Request) -> Answer<'_>;
+}
+
+/// What answers clients' requests as they come through the door: a gate in front of a [`Handler`], or what serves nobody's content.
+pub trait Front: Send + Sync + 'static {
+    /// Answers `request`, as [`Handler::handle`] does.
+    fn answer(&self, request: Unjudged) -> Answer<'_>;
 }
 
 /// Who has to act so that a failure does not come again.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 use super::body::{Body, BodyError};
 use super::handler::Reason;
 use super::leftover;
+use super::trailers::Filter;
 
 /// What came of the content, for the answer and the log.
 #[derive(Debug)]
@@ -92,20 +93,64 @@ pub(super) struct Intake {
     waiting_since: Option<Instant>,
     /// What is left when nobody reads any more is read on and dropped.
     drains: bool,
+    filter: Filter,
+    /// Read ahead by [`Intake::begins`].
+    first: Option<Result<Frame<Bytes>, BodyError>>,
+}
+
+/// The limits of content.
+pub(super) struct Terms {
+    /// Bytes; `None`: any number.
+    pub(super) most: Option<u64>,
+    /// Between two pieces that the handler waits for, or after a piece of the response.
+    pub(super) stall: Duration,
+    /// What the handler leaves is read to its end (HTTP/2 and 3).
+    pub(super) drains: bool,
+    /// Of its trailers.
+    pub(super) filter: Filter,
 }
 
 impl Intake {
-    /// At most `most` bytes, at most `stall` between two pieces that the handler waits for, or after a piece of the response.
-    /// `drains`: what the handler leaves is read to its end (HTTP/2 and 3).
-    pub(super) fn new(inner: Body, meter: Arc<Meter>, most: Option<u64>, stall: Duration, drains: bool) -> Self {
+    /// `inner` within `terms`.
+    pub(super) fn new(inner: Body, meter: Arc<Meter>, terms: Terms) -> Self {
         Self {
-            drains,
             inner,
             meter,
-            most: most.unwrap_or(u64::MAX),
-            stall,
+            most: terms.most.unwrap_or(u64::MAX),
+            stall: terms.stall,
             timer: None,
             waiting_since: None,
+            drains: terms.drains,
+            filter: terms.filter,
+            first: None,
+        }
+    }
+
+    /// Waits, for `patience` at most, for the first byte of content or its end. False: it has ended, and there was none.
+    pub(super) async fn begins(&mut self, patience: Duration) -> bool {
+        let first = std::future::poll_fn(|cx| {
+            loop {
+                let frame = ready!(self.poll_inner(cx));
+                let empty = matches!(&frame, Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty));
+                if !empty {
+                    return Poll::Ready(frame);
+                }
+                if http_body::Body::is_end_stream(&self.inner) {
+                    return Poll::Ready(None);
+                }
+            }
+        });
+        match tokio::time::timeout(patience, first).await {
+            Ok(None) => false,
+            Ok(first) => {
+                self.first = first;
+                true
+            }
+            // The limits of content begin when the handler asks for it.
+            Err(_) => {
+                self.waiting_since = None;
+                true
+            }
         }
     }
 
@@ -123,6 +168,38 @@ impl Intake {
             }
             timer.as_mut().reset(due);
         }
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match http_body::Body::poll_frame(Pin::new(&mut self.inner), cx) {
+            Poll::Pending => {
+                ready!(self.stalled(cx));
+                return self.fail(2, BodyError::Stalled);
+            }
+            Poll::Ready(frame) => frame,
+        };
+        self.waiting_since = None;
+        match &frame {
+            None => self.meter.done.store(true, Relaxed),
+            Some(Err(error)) => {
+                let code = if ambiguous(error) { 4 } else { 3 };
+                self.meter.fault.store(code, Relaxed);
+            }
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    let total = self.meter.bytes.load(Relaxed).saturating_add(data.len() as u64);
+                    self.meter.bytes.store(total, Relaxed);
+                    if total > self.most {
+                        return self.fail(1, BodyError::TooLarge);
+                    }
+                }
+                if frame.is_trailers() || http_body::Body::is_end_stream(&self.inner) {
+                    self.meter.done.store(true, Relaxed);
+                }
+            }
+        }
+        // Trailers are the last frame: without any it is the end.
+        Poll::Ready(frame.and_then(|frame| frame.map(|frame| self.filter.frame(frame)).transpose()))
     }
 
     fn fail(&self, code: u8, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -155,42 +232,24 @@ impl http_body::Body for Intake {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let frame = match http_body::Body::poll_frame(Pin::new(&mut this.inner), cx) {
-            Poll::Pending => {
-                ready!(this.stalled(cx));
-                return this.fail(2, BodyError::Stalled);
-            }
-            Poll::Ready(frame) => frame,
-        };
-        this.waiting_since = None;
-        match frame {
-            None => this.meter.done.store(true, Relaxed),
-            Some(Err(error)) => {
-                let code = if ambiguous(&error) { 4 } else { 3 };
-                return this.fail(code, error);
-            }
-            Some(Ok(ref frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    let total = this.meter.bytes.load(Relaxed).saturating_add(data.len() as u64);
-                    this.meter.bytes.store(total, Relaxed);
-                    if total > this.most {
-                        return this.fail(1, BodyError::TooLarge);
-                    }
-                }
-                if http_body::Body::is_end_stream(&this.inner) {
-                    this.meter.done.store(true, Relaxed);
-                }
-            }
+        match this.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => this.poll_inner(cx),
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        http_body::Body::is_end_stream(&self.inner)
+        self.first.is_none() && http_body::Body::is_end_stream(&self.inner)
     }
 
     fn size_hint(&self) -> SizeHint {
-        http_body::Body::size_hint(&self.inner)
+        let rest = http_body::Body::size_hint(&self.inner);
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref());
+        let first = first.map_or(0, |data| data.len() as u64);
+        match rest.exact().and_then(|rest| rest.checked_add(first)) {
+            Some(length) => SizeHint::with_exact(length),
+            None => SizeHint::default(),
+        }
     }
 }
 

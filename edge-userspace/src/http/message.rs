@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{StatusCode, request, response};
+use http::{StatusCode, response};
 
 use super::body::Body;
+use super::door::Head;
 use crate::base::id::RequestId;
 use crate::base::ledger::Holder;
 use crate::base::peer::Peer;
+use crate::gate::verdict::Admitted;
 use crate::zones::Zone;
 
-/// A request that the protocol layer has found sound: unambiguous framing, one host, a zone that serves it.
+/// A request that has passed the door: unambiguous framing, a head in normal form, one host, a zone that serves it. Behind the gate,
+/// or in front of it as [`Unjudged`].
 #[derive(Debug)]
 pub struct Request {
-    /// Method, target, version and fields. The target is in origin form (path and query) but for `OPTIONS *` and CONNECT;
-    /// the host is in `exchange.host`. hyper's `OnUpgrade` is among the extensions.
-    pub head: request::Parts,
+    /// Method, target, version and fields. The host is in `exchange.host`. hyper's `OnUpgrade` is among the extensions.
+    pub head: Head,
     /// The content, streamed.
     pub body: Body,
     /// What is known beside the message itself.
@@ -32,11 +34,33 @@ pub struct Exchange {
     pub peer: Arc<Peer>,
     /// The zone that serves it.
     pub zone: Arc<Zone>,
-    /// The authority asked for, as the client wrote it (host, and port where one was given), lower case; empty for a
-    /// default zone asked without a host.
+    /// The authority asked for, in one spelling: host, and port if it is not the scheme's own, lower case; empty for a default zone
+    /// asked without a host.
     pub host: Arc<str>,
     /// When its head had been read.
     pub started: Instant,
+}
+
+/// A client's request that no gate has judged. Handlers do not take it: who opens it must show that it is let in, which only the room
+/// `gate` can say.
+#[derive(Debug)]
+pub struct Unjudged(Request);
+
+impl Unjudged {
+    /// What has just passed the door.
+    pub(crate) fn new(request: Request) -> Self {
+        Self(request)
+    }
+
+    /// To judge it by, or to answer it without serving it.
+    pub fn request(&self) -> &Request {
+        &self.0
+    }
+
+    /// Opens it.
+    pub fn admit(self, _: Admitted) -> Request {
+        self.0
+    }
 }
 
 /// A response on its way to the client.

@@ -1,5 +1,4 @@
-//! What plain listeners answer: the same place over TLS. A [`Handler`], so that plain requests pass the same checks as all
-//! others.
+//! What plain listeners answer: the same place over TLS. A [`Front`], so that plain requests pass the same door as all others.
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
@@ -7,9 +6,9 @@ use http::header::{HeaderValue, LOCATION};
 use http::{StatusCode, Uri};
 
 use super::answer;
-use super::handler::{Answer, Failure, Handler, Reason};
-use super::message::{Request, Response};
-use super::request::authority;
+use super::door::Authority;
+use super::handler::{Answer, Failure, Front, Reason};
+use super::message::{Request, Response, Unjudged};
 use crate::zones;
 
 /// Redirects hosts that zones name; all others get 421, since a redirect to whatever the client wrote would be an open one.
@@ -34,9 +33,9 @@ impl Redirect {
         self.port.store(port, Relaxed);
     }
 
-    fn answer(&self, request: &Request) -> Result<Response, Failure> {
+    fn redirect(&self, request: &Request) -> Result<Response, Failure> {
         let unknown = || Failure::new(Reason::UnknownHost, "no zone names the host");
-        let (_, name) = authority(request.exchange.host.as_bytes()).ok_or_else(unknown)?;
+        let Authority { name, .. } = Authority::read(request.exchange.host.as_bytes(), false).ok_or_else(unknown)?;
         self.zones.load().named(&name).ok_or_else(unknown)?;
         let location = location(&name, self.port.load(Relaxed), &request.head.uri);
         // The target was checked against the grammar of URIs, the name against that of hosts.
@@ -48,9 +47,9 @@ impl Redirect {
     }
 }
 
-impl Handler for Redirect {
-    fn handle(&self, request: Request) -> Answer<'_> {
-        Box::pin(std::future::ready(self.answer(&request)))
+impl Front for Redirect {
+    fn answer(&self, request: Unjudged) -> Answer<'_> {
+        Box::pin(std::future::ready(self.redirect(request.request())))
     }
 }
 

@@ -1,9 +1,9 @@
-//! One connection's requests: makes each sound, asks the handler, shapes the answer, keeps the account. `server` gives it
+//! One connection's requests: lets each in by the door, asks the handler, shapes the answer, keeps the account. `server` gives it
 //! to hyper.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{ALT_SVC, UPGRADE};
 use http::{Method, StatusCode, Version, request};
@@ -13,23 +13,30 @@ use super::access::{self, Account};
 use super::answer;
 use super::body::Body;
 use super::delivery::{Delivery, Flow};
-use super::handler::{Failure, Handler, Reason};
+use super::door::{self, Head, Host, Recent};
+use super::handler::{Failure, Front, Reason};
 use super::holding::{self, Holding};
-use super::intake::{Intake, Meter};
+use super::intake::{Intake, Meter, Terms};
 use super::leftover;
 use super::life::Life;
-use super::message::{CloseAfter, Exchange, Payer, ReadAhead, Request, Response};
+use super::message::{CloseAfter, Exchange, Payer, ReadAhead, Request, Response, Unjudged};
 use super::metrics::ZoneMetrics;
-use super::request::{self as sound, Host, Recent};
 use super::server::{Settings, Shared};
+use super::trailers::Filter;
 use crate::base::id::RequestId;
 use crate::base::ledger::{self, Charge, Kind};
 use crate::base::peer::Peer;
 
+/// How long a request whose method has no content is held back until it is known whether this one has: its end comes with the head,
+/// or right after it.
+const USUAL_END: Duration = Duration::from_secs(1);
+/// And one that nearly always has content, which may also wait for the answer before it sends any.
+const UNUSUAL_END: Duration = Duration::from_millis(20);
+
 /// What the requests of one connection share.
 pub(super) struct Service {
     pub(super) shared: Arc<Shared>,
-    pub(super) handler: Arc<dyn Handler>,
+    pub(super) handler: Arc<dyn Front>,
     pub(super) peer: Arc<Peer>,
     pub(super) life: Arc<Life>,
     pub(super) wire: Wire,
@@ -136,7 +143,7 @@ impl Service {
 
     async fn answer(
         self: Arc<Self>,
-        mut head: request::Parts,
+        head: request::Parts,
         body: Body,
         opening: Opening,
         mut account: Account,
@@ -147,12 +154,14 @@ impl Service {
         let mut meter = None;
         let mut charges = Vec::new();
         let content = Content::of(&body);
-        let result = match self.open(&mut head, &opening.settings, &mut account) {
+        let (mut requests, mut filter) = (None, None);
+        let result = match self.open(head, &opening.settings, &mut account) {
             Err(failure) => {
                 self.spurn(body);
                 Err(failure)
             }
-            Ok((host, zone)) => {
+            Ok((mut head, host, zone)) => {
+                requests = Some(host.zone.requests.clone());
                 deadline = host
                     .zone
                     .request_timeout
@@ -164,7 +173,8 @@ impl Service {
                     host: host.authority,
                     started,
                 };
-                match self.intake((&head, body), (&exchange, &zone), &mut meter, &mut charges) {
+                let taken = self.intake((&head, body), (&exchange, &zone), &mut meter, &mut charges);
+                match taken.await {
                     Err(failure) => Err(failure),
                     Ok(body) => {
                         if let Some(meter) = &meter {
@@ -172,36 +182,34 @@ impl Service {
                         }
                         head.extensions.insert(Payer(self.holding.holder().clone()));
                         let request = Request { head, body, exchange };
-                        self.ask(request, deadline, meter.as_deref()).await
+                        self.ask(Unjudged::new(request), deadline, meter.as_deref()).await
                     }
                 }
             }
         };
         let response = match result {
             Ok(response) => {
+                filter = requests.map(|requests| Filter::response(requests, &response.head.headers));
                 account.responds(response.head.status.as_u16(), response.report.clone());
                 response
             }
             Err(failure) => self.failure(failure, &opening, &mut account),
         };
         let left = content.left(meter.as_deref(), &self.life);
-        self.finish(response, opening, account, (flow, deadline), left, charges)
+        self.finish(response, opening, account, (flow, deadline, filter), left, charges)
     }
 
-    /// Checks the head and finds its zone, and that one's account.
+    /// Brings the head through the door, and finds its zone, and that one's account.
     fn open(
         &self,
-        head: &mut request::Parts,
+        head: request::Parts,
         settings: &Settings,
         account: &mut Account,
-    ) -> Result<(Host, Arc<ledger::Zone>), Failure> {
-        // HTTP/1's fields are counted by hyper's parser already.
-        if head.headers.len() > settings.limits.header_count {
-            return Err(Failure::new(Reason::HeadTooLarge, "more fields than the limit"));
-        }
+    ) -> Result<(Head, Host, Arc<ledger::Zone>), Failure> {
         let zones = self.shared.zones.load_full();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = sound::sound(head, &self.peer, &zones, &mut memory.recent)?;
+        let most = settings.limits.header_count;
+        let (head, host) = door::client(head, most, &self.peer, &zones, &mut memory.recent)?;
         let (metrics, zone) = match &memory.metrics {
             Some((name, metrics, zone)) if Arc::ptr_eq(name, &host.zone.name) => (metrics.clone(), zone.clone()),
             _ => {
@@ -213,14 +221,15 @@ impl Service {
         };
         drop(memory);
         account.zone(metrics, &host.authority, &host.zone);
-        Ok((host, zone))
+        Ok((head, host, zone))
     }
 
-    /// Puts the request on the ledger, and limits around its content. Content that announces more than the limit is refused before
-    /// a byte of it is read, and before 100-continue invites it.
-    fn intake(
+    /// Puts the request on the ledger, and limits around its content, and finds out whether there is any: a head need not be the end
+    /// of a request that has none (HTTP/2 and HTTP/3 may end it by an empty DATA frame, HTTP/1.1 by an empty chunk). Content that
+    /// announces more than the limit is refused before a byte of it is read, and before 100-continue invites it.
+    async fn intake(
         &self,
-        (head, body): (&request::Parts, Body),
+        (head, body): (&Head, Body),
         (exchange, zone): (&Exchange, &Arc<ledger::Zone>),
         meter: &mut Option<Arc<Meter>>,
         charges: &mut Vec<Charge>,
@@ -260,14 +269,26 @@ impl Service {
             return Err(Failure::new(Reason::BodyTooLarge, "Content-Length beyond the limit"));
         }
         let shared = meter.insert(Arc::new(Meter::default())).clone();
-        let stall = exchange.zone.body_timeout;
-        Ok(Body::boxed(Intake::new(
-            body,
-            shared,
+        let announced = body.size_hint().lower() > 0;
+        let terms = Terms {
             most,
-            stall,
-            self.wire != Wire::H1,
-        )))
+            stall: exchange.zone.body_timeout,
+            drains: self.wire != Wire::H1,
+            filter: Filter::request(exchange.zone.requests.clone()),
+        };
+        let mut intake = Intake::new(body, shared, terms);
+        // To ask for content is to invite it.
+        if announced || head.meant().waits || head.method == Method::CONNECT {
+            return Ok(Body::boxed(intake));
+        }
+        let patience = match head.method {
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE => USUAL_END,
+            _ => UNUSUAL_END,
+        };
+        match Box::pin(intake.begins(patience)).await {
+            true => Ok(Body::boxed(intake)),
+            false => Ok(Body::Empty),
+        }
     }
 
     /// Lets go of content that nobody will read. Over HTTP/1 the connection lingers for it.
@@ -279,11 +300,11 @@ impl Service {
 
     async fn ask(
         &self,
-        request: Request,
+        request: Unjudged,
         deadline: Option<tokio::time::Instant>,
         meter: Option<&Meter>,
     ) -> Result<Response, Failure> {
-        let answer = self.handler.handle(request);
+        let answer = self.handler.answer(request);
         let result = match deadline {
             None => answer.await,
             Some(at) => tokio::time::timeout_at(at, answer).await.unwrap_or_else(|_| {
@@ -320,7 +341,7 @@ impl Service {
         response: Response,
         opening: Opening,
         account: Account,
-        (flow, deadline): (Option<Arc<Flow>>, Option<tokio::time::Instant>),
+        (flow, deadline, filter): (Option<Arc<Flow>>, Option<tokio::time::Instant>, Option<Filter>),
         left: bool,
         mut charges: Vec<Charge>,
     ) -> http::Response<Delivery> {
@@ -367,7 +388,7 @@ impl Service {
         }
         // quinn's buffer is counted by whoever fills it.
         let holding = (self.wire != Wire::H3).then(|| self.holding.clone());
-        let delivery = Delivery::new(body, account, flow, deadline, holding, charges);
+        let delivery = Delivery::new(body, account, (flow, deadline, filter), holding, charges);
         http::Response::from_parts(head, delivery)
     }
 }

@@ -180,7 +180,9 @@ impl Proxied {
     }
 
     async fn answer(self: Arc<Self>, call: Call, responder: Responder) -> wasmtime::Result<Box<dyn Leftover>> {
-        let Call { mut head, body, grant } = call;
+        let Call {
+            mut head, body, grant, ..
+        } = call;
         let worker = grant.exchange.zone.worker.clone().ok_or(Ended::Internal)?;
         let mut live = match self.ready.take(&worker, grant.exchange.started) {
             Some(mut live) => {

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{StatusCode, Uri};
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderValue};
+use http::uri::Scheme;
 
 use super::budget::Meter;
 use super::tenant::Tenant;
 use crate::config::Origin;
 use crate::config::value::OriginAddress;
 use crate::http::body::Body;
+use crate::http::door::{self, Authority};
+use crate::http::fields::{self, CDN_LOOP};
 use crate::http::handler::{Fault, Handler, Reason};
 use crate::http::message::{Exchange, Request, Response};
+use crate::http::trailers::{Filter, Filtered};
 use crate::zones::{Current, Zone};
-
-const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
 /// Requests within requests: how deep.
 pub(super) const DEPTH: u32 = 8;
@@ -100,16 +101,7 @@ impl Lineage {
     /// Of a request that came from outside.
     pub(super) fn root(headers: &HeaderMap, subrequests: u32) -> Self {
         let passed: Arc<[HeaderValue]> = headers.get_all(CDN_LOOP).iter().cloned().collect();
-        let passes = passed
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-            .filter(|id| {
-                id.split(|b| *b == b';')
-                    .next()
-                    .is_some_and(|id| id.trim_ascii() == b"edge")
-            })
-            .count();
-        let passes = u32::try_from(passes).unwrap_or(u32::MAX);
+        let passes = u32::try_from(fields::passes(headers)).unwrap_or(u32::MAX);
         // A tree that goes on over several nodes, or round the world to this one, must not grow by a power each time.
         let left = subrequests.checked_shr(passes.saturating_mul(3)).unwrap_or(0);
         Self {
@@ -173,23 +165,22 @@ impl Grant {
         if depth > DEPTH {
             return Err(Refused::Loop);
         }
-        let (mut head, body) = request.into_parts();
-        let authority = head.uri.authority().cloned().ok_or(Refused::Malformed)?;
-        let (way, zone) = self.way(&authority, head.uri.scheme())?;
-        let path = head.uri.path_and_query().cloned();
-        head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        head.version = http::Version::HTTP_11;
-        head.extensions.clear();
+        let (parts, body) = request.into_parts();
+        let tls = parts.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTPS);
+        let written = parts.uri.authority().ok_or(Refused::Malformed)?;
+        let authority = Authority::read(written.as_str().as_bytes(), tls).ok_or(Refused::Malformed)?;
+        let (way, zone) = self.way(&authority, tls, written.port_u16())?;
+        let mut head =
+            door::guest(parts, &authority, &zone, matches!(way, Way::Zone)).map_err(|_| Refused::Malformed)?;
+        let body = Filtered::around(body, Filter::request(zone.requests.clone()));
         head.headers.remove(CDN_LOOP);
         for value in &*self.lineage.passed {
             head.headers.append(CDN_LOOP, value.clone());
         }
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refused::Malformed)?;
-        head.headers.insert(HOST, host);
         let exchange = Exchange {
             id: self.exchange.id,
             peer: self.exchange.peer.clone(),
-            host: authority.as_str().to_ascii_lowercase().into(),
+            host: authority.text.into(),
             zone,
             started,
         };
@@ -224,15 +215,14 @@ impl Grant {
     }
 
     /// Where a request for `authority` goes.
-    fn way(&self, authority: &Authority, scheme: Option<&Scheme>) -> Result<(Way, Arc<Zone>), Refused> {
+    fn way(&self, authority: &Authority, tls: bool, port: Option<u16>) -> Result<(Way, Arc<Zone>), Refused> {
         let own = &self.exchange.zone;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let host = &authority.name;
         let zones = self.reach.zones.load();
         let Some(worker) = &own.worker else {
             return Err(Refused::Denied);
         };
-        if let Some(zone) = zones.named(&host) {
+        if let Some(zone) = zones.named(host) {
             if zone.name == own.name {
                 if matches!(own.origin, Origin::None) {
                     return Err(Refused::Denied);
@@ -243,11 +233,10 @@ impl Grant {
                 return Ok((Way::Zone, zone.clone()));
             }
         }
-        let tls = scheme.is_none_or(|scheme| *scheme == Scheme::HTTPS);
         let asked = OriginAddress {
             tls,
-            host,
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            host: host.clone(),
+            port: port.unwrap_or(if tls { 443 } else { 80 }),
         };
         let found = own.elsewhere.iter().find(|(address, _)| *address == asked);
         found

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderName, StatusCode, header, response};
+use http::{Method, StatusCode, header, response};
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -19,22 +19,12 @@ use super::grant::{Grant, Lineage, Reach};
 use super::isolates::Isolates;
 use super::program::{Call, Leftover, Responder};
 use super::slots::Slot;
+use super::target;
 use crate::base::idle;
 use crate::http::body::{Body, BodyError};
-use crate::http::forwarded;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Report, Request, Response};
-
-/// Fields of a connection (RFC 9110 section 7.6.1): a guest's response cannot decide them.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+use crate::http::{fields, forwarded};
 
 /// The room's handler, of one worker thread.
 pub struct Isolated {
@@ -86,7 +76,13 @@ impl Isolated {
             None => Lineage::root(&request.head.headers, limits.subrequests),
         };
         let nested = lineage.is_nested();
+        if request.exchange.host.is_empty() {
+            // A guest's request has a URL, and that a host.
+            request.exchange.host = zone.stand_in.clone();
+        }
         forwarded::rewrite(&mut request.head.headers, &request.exchange);
+        let url = target::url(&request.head.uri, &request.exchange.host)
+            .ok_or_else(|| Failure::new(Reason::Malformed, "no URL comes of host and target"))?;
         let failed = |ended: Ended| {
             tenant.counts.failed(ended);
             ended.failure()
@@ -104,9 +100,23 @@ impl Isolated {
             reach: self.reach()?.clone(),
         });
         let (responder, response) = oneshot::channel();
+        let (mut head, meant) = request.head.into_parts();
+        if let Some(protocol) = meant.upgrade {
+            // A guest cannot switch protocols, but it may answer who asks for that.
+            head.headers.insert(header::UPGRADE, protocol);
+        }
+        if let Some(target) = target::of(&url) {
+            head.uri = target;
+        }
+        // What has no meaning (RFC 9110 sections 9.3.1, 9.3.2) is no guest's: its requests of these methods cannot have content.
+        let body = match head.method {
+            Method::GET | Method::HEAD => Body::Empty,
+            _ => request.body,
+        };
         let call = Call {
-            head: request.head,
-            body: request.body,
+            head,
+            url,
+            body,
             grant: grant.clone(),
         };
         let run = active.program.clone().run(call, Responder(responder));
@@ -262,9 +272,7 @@ fn respond(
     if head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Ended::BadResponse);
     }
-    for name in HOP_BY_HOP {
-        head.headers.remove(name);
-    }
+    fields::strip_hop_by_hop(&mut head.headers);
     head.extensions.clear();
     let due = head.headers.get(header::CONTENT_LENGTH);
     let due = due.and_then(|length| length.to_str().ok()?.parse().ok());

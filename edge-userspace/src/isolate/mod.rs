@@ -26,6 +26,7 @@ mod ready;
 mod slots;
 mod speech;
 pub mod store;
-pub mod tenant;
+pub mod target;
+mod tenant;
 pub mod versions;
 mod wasi;

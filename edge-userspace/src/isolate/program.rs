@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use http::{request, response};
 use tokio::sync::oneshot;
+use url::Url;
 
 use super::grant::Grant;
 use super::ready::Place;
@@ -52,8 +53,11 @@ pub enum Kind {
 
 /// One request to a guest.
 pub struct Call {
-    /// As it came; the target is in origin form, the authority in `grant`.
+    /// As it passed the door; the target is in origin form, and that of `url`.
     pub head: request::Parts,
+    /// The request's URL, in the form that the URL standard writes it: whatever a guest compares is what its own URL parser, its
+    /// sub-requests and the origin see.
+    pub url: Url,
     /// The content, streamed: it is read from the client as the guest reads it.
     pub body: Body,
     /// What the guest may use and ask.

@@ -31,6 +31,7 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         body_bytes: None,
         body_timeout: config.limits.body_timeout,
         request_timeout: None,
+        requests: Arc::new(config::requests::Requests::of_near_ends()),
         gate: None,
         delta: None,
         cache: None,

@@ -23,8 +23,10 @@ use crate::delta::versions::{OnDisk, Versions};
 use crate::delta::{Far, Metrics, far};
 use crate::gate::sealed;
 use crate::gate::token::Tokens;
-use crate::http::handler::Handler;
+use crate::gate::verdict::Ungated;
+use crate::http::handler::{Front, Handler};
 use crate::origin::{self, Fleet, Origin};
+use crate::route::gated::Open;
 use crate::zones::{self, Zones};
 use crate::{admin, http, tls};
 
@@ -60,11 +62,13 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
         let shared = store(&config, &mut registry)?;
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.node.server.redirect_port));
+        let ungated = Ungated::of(&config.node.zones).context("a far end's zone has a gate")?;
         let open = sockets.open().clone();
         let running = sockets.start(false, || {
-            // Right to left: far(origin).
+            // Right to left, behind the door: far(origin).
             let origin: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
-            let handler: Arc<dyn Handler> = Arc::new(Far::new(shared.clone(), origin));
+            let far: Arc<dyn Handler> = Arc::new(Far::new(shared.clone(), origin));
+            let handler: Arc<dyn Front> = Arc::new(Open::new(ungated, far));
             threads::Worker {
                 front: front.clone(),
                 quic: None,

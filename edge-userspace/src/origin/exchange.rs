@@ -89,13 +89,10 @@ struct Course<'a> {
 pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Failure> {
     let group = &local.group;
     let upstream = &group.upstream;
-    let Request {
-        mut head,
-        body,
-        exchange,
-    } = request;
-    let ask = Ask::take(&mut head, upstream.upgrades, body.is_end_stream())?;
-    if forward::prepare(&mut head, &exchange) == Err(Looped) {
+    let Request { head, body, exchange } = request;
+    let (mut head, meant) = head.into_parts();
+    let ask = Ask::take(&mut head, &meant, upstream.upgrades, body.is_end_stream())?;
+    if forward::prepare(&mut head, &meant, &exchange) == Err(Looped) {
         return Ok(Response::new(StatusCode::LOOP_DETECTED, Body::Empty));
     }
     // An extended CONNECT's content is the tunnel.

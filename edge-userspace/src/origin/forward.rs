@@ -4,21 +4,14 @@
 //! The edge is the trust boundary: `Forwarded`, `X-Forwarded-*`, `X-Real-Ip` and `X-Request-Id` of clients are dropped and
 //! written anew from the connection. `Via` and `CDN-Loop` are lists of who passed a message on, and are added to.
 
-use bytes::BytesMut;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Version, request};
 
+use crate::http::door::Meant;
+use crate::http::fields::{self, CDN_LOOP, PSEUDONYM};
+use crate::http::forwarded;
 use crate::http::message::Exchange;
-use crate::http::{connection, forwarded};
-
-const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// Our name in `Via` and `CDN-Loop` (RFC 9110 section 7.6.3, RFC 8586).
-const PSEUDONYM: &str = "edge";
 
 /// So often may a request have passed an edge before it is refused: chained nodes are legitimate, a loop is endless.
 const MOST_PASSES: usize = 4;
@@ -58,61 +51,23 @@ impl Length {
     }
 }
 
-/// Removes what is for this connection only (RFC 9110 section 7.6.1), of a request or a response. `TE: trailers` stays, as
-/// we pass trailers on; `Trailer` is end to end. Credentials for a proxy are for us, who ask for none.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    connection::strip_named(headers);
-    for name in [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::PROXY_AUTHORIZATION,
-        header::PROXY_AUTHENTICATE,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        HTTP2_SETTINGS,
-    ] {
-        headers.remove(name);
-    }
-    if let Some(te) = headers.get(header::TE) {
-        let trailers = te
-            .as_bytes()
-            .split(|b| *b == b',')
-            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"));
-        if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        } else {
-            headers.remove(header::TE);
-        }
-    }
-}
-
-/// Makes a client's head ours: all that does not depend on the server or on the version spoken to it.
+/// Makes a head in normal form ours: all that does not depend on the server or on the version spoken to it. What of the connection
+/// is `meant` for the next one is said again.
 ///
 /// # Errors
 /// [`Looped`] when the request has passed too many edges.
-pub(super) fn prepare(head: &mut request::Parts, exchange: &Exchange) -> Result<(), Looped> {
+pub(super) fn prepare(head: &mut request::Parts, meant: &Meant, exchange: &Exchange) -> Result<(), Looped> {
     // Extensions are hyper's and of this side only.
     head.extensions.clear();
     let headers = &mut head.headers;
-    let passes = headers
-        .get_all(CDN_LOOP)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .filter(|id| {
-            id.split(|b| *b == b';')
-                .next()
-                .is_some_and(|id| id.trim_ascii() == PSEUDONYM.as_bytes())
-        })
-        .count();
-    if passes >= MOST_PASSES {
+    if fields::passes(headers) >= MOST_PASSES {
         return Err(Looped);
     }
-    strip_hop_by_hop(headers);
-
-    let cookies = headers.get_all(header::COOKIE).iter().count();
-    if cookies > 1 {
-        join_cookies(headers);
+    if meant.trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if meant.waits {
+        headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
     }
     headers.append(CDN_LOOP, HeaderValue::from_static(PSEUDONYM));
     headers.append(header::VIA, via(head.version));
@@ -128,20 +83,6 @@ pub(super) fn via(version: Version) -> HeaderValue {
         Version::HTTP_10 => "1.0 edge",
         _ => "1.1 edge",
     })
-}
-
-/// HTTP/2 clients may send a cookie in crumbs; others must get it whole (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut whole = BytesMut::new();
-    for crumb in headers.get_all(header::COOKIE) {
-        if !whole.is_empty() {
-            whole.extend_from_slice(b"; ");
-        }
-        whole.extend_from_slice(crumb.as_bytes());
-    }
-    if let Ok(whole) = HeaderValue::from_maybe_shared(whole.freeze()) {
-        headers.insert(header::COOKIE, whole);
-    }
 }
 
 /// The `Host` to send: the client's, unless the zone wants the server's own or the client named none.

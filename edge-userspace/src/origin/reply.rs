@@ -3,7 +3,8 @@
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Version, response};
 
-use super::forward::{strip_hop_by_hop, via};
+use super::forward::via;
+use crate::http::fields;
 
 /// Makes an origin's head ours: nothing hop-by-hop, framing that can be read in one way only, `Via`. `method` is the
 /// request's.
@@ -26,7 +27,7 @@ pub(super) fn clean(head: &mut response::Parts, method: &Method) -> Result<(), &
         head.headers.remove(header::CONTENT_LENGTH);
     }
     content_length(head)?;
-    strip_hop_by_hop(&mut head.headers);
+    fields::strip_hop_by_hop(&mut head.headers);
     head.headers.append(header::VIA, via(head.version));
     // How the server to the client frames it is that server's affair.
     head.version = Version::HTTP_11;

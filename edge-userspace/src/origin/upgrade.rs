@@ -10,6 +10,8 @@ use super::fleet::Group;
 use super::pool::Lease;
 use super::tunnel;
 use super::websocket::{self, Key};
+use crate::http::door::Meant;
+use crate::http::fields::{self, members as tokens};
 use crate::http::handler::{Failure, Reason};
 
 /// What a client asks for.
@@ -41,7 +43,12 @@ impl Ask {
     ///
     /// # Errors
     /// A CONNECT that is not allowed, or not an extended one.
-    pub(super) fn take(head: &mut request::Parts, allowed: bool, bodiless: bool) -> Result<Option<Self>, Failure> {
+    pub(super) fn take(
+        head: &mut request::Parts,
+        meant: &Meant,
+        allowed: bool,
+        bodiless: bool,
+    ) -> Result<Option<Self>, Failure> {
         let on = head.extensions.remove::<OnUpgrade>();
         if head.method == Method::CONNECT {
             return match (head.extensions.remove::<Protocol>(), on) {
@@ -49,16 +56,12 @@ impl Ask {
                 _ => Err(Failure::new(Reason::Method, "CONNECT that is not allowed here")),
             };
         }
-        let Some(protocol) = head.headers.get(header::UPGRADE) else {
+        let Some(protocol) = &meant.upgrade else {
             return Ok(None);
         };
         let h2c = tokens(protocol).any(|token| token.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"h2c")));
-        let mut options = head.headers.get_all(header::CONNECTION).iter().flat_map(tokens);
-        let named = options.any(|option| option.eq_ignore_ascii_case(b"upgrade"));
         match on {
-            Some(on) if allowed && bodiless && named && !h2c && head.version == Version::HTTP_11 => {
-                Ok(Some(Self::Upgrade(on, protocol.clone())))
-            }
+            Some(on) if allowed && bodiless && !h2c => Ok(Some(Self::Upgrade(on, protocol.clone()))),
             _ => Ok(None),
         }
     }
@@ -101,7 +104,7 @@ impl Ask {
     pub(super) fn reply(&self, head: &mut response::Parts, handshake: &Handshake) {
         let upgrade = head.headers.get(header::UPGRADE).cloned();
         let via = super::forward::via(head.version);
-        super::forward::strip_hop_by_hop(&mut head.headers);
+        fields::strip_hop_by_hop(&mut head.headers);
         for name in [header::CONTENT_LENGTH, header::TRAILER] {
             head.headers.remove(name);
         }
@@ -193,14 +196,6 @@ pub(super) fn join(ask: &Ask, on_origin: OnUpgrade, lease: Lease, group: &Group)
         tunnel::run(on_client, on_origin, &metrics, idle).await;
         lease.discard();
     });
-}
-
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value
-        .as_bytes()
-        .split(|b| *b == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|token| !token.is_empty())
 }
 
 fn is_websocket(protocol: &[u8]) -> bool {

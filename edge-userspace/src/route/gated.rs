@@ -1,5 +1,5 @@
-//! The gate in front of a handler: takes sound requests from `http`, asks the gate, hands admitted ones on without their token
-//! and answers the others itself.
+//! The gate in front of a handler: takes requests from `http` as they come through the door, asks the gate, hands admitted ones on
+//! without their token and answers the others itself.
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
@@ -16,11 +16,11 @@ use crate::gate::answer::{self, Asked};
 use crate::gate::concurrency::Permit;
 use crate::gate::cookie;
 use crate::gate::handler::Gate;
-use crate::gate::verdict::{Attempt, Decision, Named};
+use crate::gate::verdict::{Attempt, Decision, Named, Ungated};
 use crate::gate::zone::ZoneGate;
 use crate::http::body::{Body, BodyError};
-use crate::http::handler::{Answer, Failure, Handler, Reason};
-use crate::http::message::{CloseAfter, Request, Response};
+use crate::http::handler::{Answer, Failure, Front, Handler, Reason};
+use crate::http::message::{CloseAfter, Request, Response, Unjudged};
 
 /// `next` behind the gate.
 pub struct Gated {
@@ -39,14 +39,15 @@ impl Gated {
         }
     }
 
-    async fn judged(&self, zone: &ZoneGate, mut request: Request) -> Result<Response, Failure> {
+    async fn judged(&self, zone: &ZoneGate, asked: Unjudged) -> Result<Response, Failure> {
         // No copy may use up a client's token, count for it or against it: the client has to be there.
-        let proven = request.exchange.peer.proven().await;
+        let peer = asked.request().exchange.peer.clone();
+        let proven = peer.proven().await;
         proven.map_err(|gone| Failure::new(Reason::ClientGone, gone.to_string()))?;
+        let request = asked.request();
         let by_field = request.head.headers.contains_key(cookie::FIELD);
         let decision = {
             let head = &request.head;
-            let peer = &request.exchange.peer;
             self.gate.decide(
                 zone,
                 &Attempt {
@@ -55,7 +56,7 @@ impl Gated {
                     validated: true,
                     opens: self.connections.is_first((peer.client, peer.accepted)),
                     method: &head.method,
-                    path: head.uri.path(),
+                    path: &head.path(),
                     headers: &head.headers,
                     token: cookie::token(&head.headers),
                     named: peer.handshake.as_ref().map(|handshake| Named {
@@ -68,6 +69,7 @@ impl Gated {
         };
         match decision {
             Decision::Admit(admission) => {
+                let mut request = asked.admit(admission.proof);
                 cookie::strip(&mut request.head.headers);
                 let mut response = self.next.handle(request).await?;
                 answer::admitted(
@@ -85,11 +87,11 @@ impl Gated {
                 Ok(response)
             }
             Decision::Defer(deferral) => {
-                Ok(self.told(&request, |asked| answer::deferral(zone.page(), &deferral, asked)))
+                Ok(self.told(request, |asked| answer::deferral(zone.page(), &deferral, asked)))
             }
-            Decision::Block { wait, token } => Ok(self.told(&request, |asked| {
-                answer::block(zone.page(), wait, token.as_ref(), asked)
-            })),
+            Decision::Block { wait, token } => {
+                Ok(self.told(request, |asked| answer::block(zone.page(), wait, token.as_ref(), asked)))
+            }
         }
     }
 
@@ -114,15 +116,35 @@ impl Gated {
     }
 }
 
-impl Handler for Gated {
-    fn handle(&self, mut request: Request) -> Answer<'_> {
-        match self.gate.zone(&request.exchange.zone.name) {
-            Some(zone) => Box::pin(async move { self.judged(&zone, request).await }),
-            None => {
+impl Front for Gated {
+    fn answer(&self, asked: Unjudged) -> Answer<'_> {
+        match self.gate.zone(&asked.request().exchange.zone.name) {
+            Ok(zone) => Box::pin(async move { self.judged(&zone, asked).await }),
+            Err(admitted) => {
+                let mut request = asked.admit(admitted);
                 cookie::strip(&mut request.head.headers);
                 self.next.handle(request)
             }
         }
+    }
+}
+
+/// `next` of a process without gates.
+pub struct Open {
+    ungated: Ungated,
+    next: Arc<dyn Handler>,
+}
+
+impl Open {
+    /// Lets everybody in to `next`.
+    pub fn new(ungated: Ungated, next: Arc<dyn Handler>) -> Self {
+        Self { ungated, next }
+    }
+}
+
+impl Front for Open {
+    fn answer(&self, asked: Unjudged) -> Answer<'_> {
+        self.next.handle(asked.admit(self.ungated.admit()))
     }
 }
 

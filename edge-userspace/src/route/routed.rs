@@ -1,36 +1,42 @@
-//! A request's way within its zone: to the zone's worker, its files, or its origin. Stands behind the gate; requests that
-//! workers make of other zones begin here.
+//! A request's way within its zone: to the zone's worker, its files, or its origin. Stands behind the gate, on every node: routes
+//! hold whether a zone has a worker or not. Requests that workers make of other zones begin here.
 
 use std::sync::Arc;
 
 use crate::http::handler::{Answer, Failure, Handler, Reason};
-use crate::http::message::Request;
+use crate::http::message::{Request, Response};
 use crate::zones::Way;
 
 /// The handlers that routes lead to.
 pub struct Routed {
-    worker: Arc<dyn Handler>,
+    /// `None`: no zone had a worker when the node started.
+    worker: Option<Arc<dyn Handler>>,
     origin: Arc<dyn Handler>,
 }
 
 impl Routed {
-    /// Requests for workers go to `worker`, all others to `origin`.
-    pub fn new(worker: Arc<dyn Handler>, origin: Arc<dyn Handler>) -> Self {
+    /// Requests for workers go to `worker`, all others to `origin`. Without one, what is a worker's fails as if none were deployed.
+    pub fn new(worker: Option<Arc<dyn Handler>>, origin: Arc<dyn Handler>) -> Self {
         Self { worker, origin }
+    }
+
+    async fn to_worker(&self, request: Request) -> Result<Response, Failure> {
+        let Some(worker) = &self.worker else {
+            let detail = "[zone.worker] appeared for the first time; that takes a restart";
+            return Err(Failure::new(Reason::NoWorker, detail));
+        };
+        // Whether a worker may run twice for one request, nobody knows but who wrote it.
+        let proven = request.exchange.peer.proven().await;
+        proven.map_err(|gone| Failure::new(Reason::ClientGone, gone.to_string()))?;
+        worker.handle(request).await
     }
 }
 
 impl Handler for Routed {
     fn handle(&self, mut request: Request) -> Answer<'_> {
         let zone = request.exchange.zone.clone();
-        match zone.way(request.head.uri.path()) {
-            // Whether a worker may run twice for one request, nobody knows but who wrote it.
-            Way::Worker if request.exchange.peer.is_early() => Box::pin(async move {
-                let proven = request.exchange.peer.proven().await;
-                proven.map_err(|gone| Failure::new(Reason::ClientGone, gone.to_string()))?;
-                self.worker.handle(request).await
-            }),
-            Way::Worker => self.worker.handle(request),
+        match zone.way(&request.head.path()) {
+            Way::Worker => Box::pin(self.to_worker(request)),
             Way::Origin => self.origin.handle(request),
             Way::Files(files) => {
                 request.exchange.zone = files.clone();
@@ -48,7 +54,7 @@ mod tests {
     use crate::base::peer::Peer;
     use crate::config::{Config, Origin};
     use crate::http::body::Body;
-    use crate::http::message::{Exchange, Response};
+    use crate::http::message::Exchange;
     use crate::zones::Zones;
     use std::time::Instant;
 
@@ -83,7 +89,7 @@ mod tests {
             started: Instant::now(),
         };
         Request {
-            head,
+            head: head.into(),
             body: Body::Empty,
             exchange,
         }
@@ -100,7 +106,7 @@ mod tests {
                     [[zone.route]]\npath = \"/static/\"\nto = \"files\"\ndirectory = \"www\"\n";
         let config = Config::parse(&directory.path().join("edge.toml"), text).unwrap();
         let zones = Zones::new(&config.zones);
-        let routed = Routed::new(Arc::new(Says("worker")), Arc::new(Says("origin")));
+        let routed = Routed::new(Some(Arc::new(Says("worker"))), Arc::new(Says("origin")));
         for (path, says) in [
             ("/api/x", "worker"),
             ("/%61pi/x", "worker"),
@@ -121,7 +127,7 @@ mod tests {
                     [zone.origin]\nservers = [{ address = \"http://127.0.0.1:1\" }]\n\
                     [[zone.route]]\npath = \"/api/\"\nto = \"worker\"\n";
         let zones = Zones::new(&Config::parse(std::path::Path::new("edge.toml"), text).unwrap().zones);
-        let routed = Arc::new(Routed::new(Arc::new(Says("worker")), Arc::new(Says("origin"))));
+        let routed = Arc::new(Routed::new(Some(Arc::new(Says("worker"))), Arc::new(Says("origin"))));
         let (proof, waits) = early();
         assert!(routed.handle(request(&zones, "/", Some(waits.clone()))).await.is_ok());
         let (this, early_request) = (routed.clone(), request(&zones, "/api/", Some(waits.clone())));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use self::path::Path;
 use crate::config::isolate::{To, Worker};
 use crate::config::value::{HostPattern, OriginAddress};
 use crate::config::{self, Origin};
@@ -24,6 +25,12 @@ pub struct Zone {
     pub body_bytes: Option<u64>,
     /// Between two pieces of a request's content, while the response stands still too.
     pub body_timeout: Duration,
+    /// What of a request goes on.
+    pub requests: Arc<config::requests::Requests>,
+    /// Refuses paths that servers read in two ways.
+    pub strict_paths: bool,
+    /// The host of a request that names none, for those who must have one.
+    pub stand_in: Arc<str>,
     /// A whole request; `None`: no limit.
     pub request_timeout: Option<Duration>,
     /// The far end that answers by differences; `None`: none does.
@@ -62,6 +69,9 @@ impl Zone {
             default: zone.default,
             body_bytes: zone.body_bytes,
             body_timeout: zone.body_timeout,
+            requests: zone.requests.clone(),
+            strict_paths: !zone.requests.ambiguous_paths && goes_by_path(zone),
+            stand_in: stand_in(&zone.hosts),
             request_timeout: zone.request_timeout,
             delta: zone.delta.clone(),
             cache: zone.cache.clone(),
@@ -104,17 +114,32 @@ impl Zone {
         this
     }
 
-    /// The way of a request for `path`, as the client wrote it.
-    pub fn way(&self, path: &str) -> &Way {
-        if self.routes.is_empty() {
-            return &Way::Origin;
-        }
-        let path = path::normal(path);
+    /// The way of a request for `path`.
+    pub fn way(&self, path: &Path<'_>) -> &Way {
         self.routes
             .iter()
-            .find(|(pattern, _)| path::matches(pattern, &path))
+            .find(|(pattern, _)| path.matches(pattern))
             .map_or(&Way::Origin, |(_, way)| way)
     }
+}
+
+/// Whether it matters to the edge which path a request asks for.
+fn goes_by_path(zone: &config::Zone) -> bool {
+    let rules = zone.gate.iter().flat_map(|gate| &gate.rules);
+    let rules = rules.filter_map(|rule| rule.matches.path.as_deref());
+    let routes = zone.routes.iter().map(|route| &*route.path);
+    // Those that are every path's tell none from another.
+    rules.chain(routes).any(|pattern| !matches!(pattern, "/" | "*"))
+}
+
+/// A zone's first name, or one that is nobody's (RFC 6761 section 6.4).
+fn stand_in(hosts: &[HostPattern]) -> Arc<str> {
+    let name = hosts.iter().find_map(|host| match host {
+        HostPattern::Exact(name) if name.contains(':') => Some(format!("[{name}]")),
+        HostPattern::Exact(name) => Some(name.clone()),
+        HostPattern::Wildcard(_) => None,
+    });
+    name.map_or_else(|| "nohost.invalid".into(), Into::into)
 }
 
 /// All zones at one moment.
@@ -180,7 +205,6 @@ impl Zones {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn zones() -> Zones {
         let text = r#"
@@ -198,7 +222,11 @@ mod tests {
             [zone.origin]
             servers = [{ address = "http://127.0.0.1:1" }]
         "#;
-        Zones::new(&config::Config::parse(Path::new("test.toml"), text).unwrap().zones)
+        Zones::new(
+            &config::Config::parse(std::path::Path::new("test.toml"), text)
+                .unwrap()
+                .zones,
+        )
     }
 
     /// A host in the wrong zone is another tenant's traffic.

@@ -15,10 +15,12 @@ use edge::gate::keys::{Epochs, Secret};
 use edge::gate::metrics::Metrics;
 use edge::gate::sealed::Sealed;
 use edge::gate::token::Tokens;
+use edge::gate::verdict::Ungated;
 use edge::http::body::Body;
 use edge::http::handler::{Answer, Failure, Handler, Reason};
 use edge::http::message::{Request, Response};
 use edge::http::{Redirect, Server, Shared};
+use edge::route::gated::Open;
 use edge::tls::{Front, Socket, certificates, listener};
 use edge::zones::{Current, Zones};
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
@@ -117,7 +119,12 @@ impl Edge {
         let ledger = Ledger::new(config.limits.memory, config.limits.memory_per_address);
         let shared = Shared::new(&config, &[], zones.clone(), ledger, &mut registry);
         let (trigger, shutdown) = shutdown::channel();
-        let echo = Server::new(shared.clone(), Arc::new(Echo), shutdown.clone());
+        let ungated = Ungated::of(&config.zones).unwrap();
+        let echo = Server::new(
+            shared.clone(),
+            Arc::new(Open::new(ungated, Arc::new(Echo))),
+            shutdown.clone(),
+        );
         let redirect = Server::new(
             shared.clone(),
             Arc::new(Redirect::new(zones.clone(), 8443)),
@@ -325,6 +332,16 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
             response.head.headers.insert(http::header::ALT_SVC, alternative);
             Ok(response)
         }
+        "head" => {
+            let head = crate::alike::describe(&request.head);
+            let all = request.body.collect().await.map_err(gone)?;
+            let mut trailers: Vec<_> = all.trailers().into_iter().flatten().collect();
+            trailers.sort_by_key(|(name, _)| name.as_str());
+            let trailers = format!("{trailers:?}");
+            let content = all.to_bytes();
+            let content = String::from_utf8_lossy(&content);
+            Ok(Response::new(StatusCode::OK, format!("{head}{content} {trailers}")))
+        }
         "ignore" => Ok(Response::new(StatusCode::OK, "ignored")),
         "big" => {
             let size: usize = words.next().unwrap().parse().unwrap();
@@ -336,7 +353,7 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
             Ok(Response::new(StatusCode::OK, "slow"))
         }
         "upgrade" => {
-            let on = hyper::upgrade::on(http::Request::from_parts(request.head, ()));
+            let on = hyper::upgrade::on(http::Request::from_parts(request.head.into_parts().0, ()));
             tokio::spawn(async move {
                 let mut io = TokioIo::new(on.await.unwrap());
                 let mut buffer = [0; 1024];
@@ -381,7 +398,7 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
                     exchange.zone.name,
                     exchange.host,
                     exchange.peer.client.ip(),
-                    request.head.uri,
+                    request.head.uri.clone(),
                     handshake.map_or("-", |h| h.version),
                     handshake.is_some_and(|h| h.resumed),
                 ),

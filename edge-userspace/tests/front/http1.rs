@@ -37,7 +37,7 @@ async fn pipelining() {
         last = at;
     }
     // And split at awkward places.
-    let one = "POST /collect HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n";
+    let one = "POST /collect HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nGrpc-Status: 0\r\nX-Real-Ip: 192.0.2.6\r\n\r\n";
     let mut stream = edge.plain().await;
     for byte in one.repeat(3).as_bytes() {
         stream.write_all(&[*byte]).await.unwrap();
@@ -96,6 +96,11 @@ async fn hosts() {
         &once(&edge, "GET http://a.example/x?y HTTP/1.1\r\nHost: a.example\r\n\r\n").await,
         "zone=a host=a.example client=127.0.0.1 target=/x?y",
     );
+    // An absolute target goes before the field (RFC 9112 section 3.2.2), and its path may be empty.
+    ok(
+        &once(&edge, "GET http://a.example?y HTTP/1.1\r\nHost: b.example\r\n\r\n").await,
+        "zone=a host=a.example client=127.0.0.1 target=/?y",
+    );
     ok(
         &once(&edge, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n").await,
         "zone=b",
@@ -108,7 +113,8 @@ async fn hosts() {
     // An empty Host is HTTP's way to say that there is none (RFC 9112 section 3.2).
     ok(&once(&edge, "GET / HTTP/1.1\r\nHost:\r\n\r\n").await, "zone=b host= ");
     for wrong in [
-        "GET http://a.example/ HTTP/1.1\r\nHost: b.example\r\n\r\n",
+        "GET http://u:p@a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        "GET http://a.example/ HTTP/1.1\r\nHost: b/c\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: user@a.example\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a.example/b\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a.example, b.example\r\n\r\n",

@@ -12,18 +12,22 @@ use quinn::crypto::rustls::QuicClientConfig;
 
 use crate::harness::Edge;
 
-struct Client {
-    requests: SendRequest<OpenStreams, Bytes>,
+pub(crate) struct Client {
+    pub(crate) requests: SendRequest<OpenStreams, Bytes>,
     connection: quinn::Connection,
     _endpoint: quinn::Endpoint,
 }
 
 impl Client {
     async fn connect(edge: &Edge) -> Self {
+        Self::to(edge, "a.example").await
+    }
+
+    pub(crate) async fn to(edge: &Edge, host: &str) -> Self {
         let tls = QuicClientConfig::try_from(edge.client(&["h3"])).unwrap();
         let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(tls));
-        let connection = endpoint.connect_with(config, edge.h3, "a.example").unwrap();
+        let connection = endpoint.connect_with(config, edge.h3, host).unwrap();
         let connection = connection.await.unwrap();
         let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(connection.clone()))
             .await

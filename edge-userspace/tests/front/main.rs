@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod alike;
 mod door;
 mod early;
 mod harness;

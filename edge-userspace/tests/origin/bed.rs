@@ -13,10 +13,12 @@ use edge::base::id::RequestId;
 use edge::base::peer::Peer;
 use edge::config::Config;
 use edge::http::body::{Body, BodyError};
+use edge::http::door::{self, Recent};
 use edge::http::handler::{Failure, Handler};
 use edge::http::message::{Exchange, Request, Response};
 use edge::origin::{Fleet, Metrics, Origin};
 use edge::zones::Zones;
+use http::header::{HOST, HeaderValue};
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
@@ -29,7 +31,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub struct Bed {
     pub fleet: Arc<Fleet>,
     pub origin: Arc<Origin>,
-    pub zones: Zones,
+    pub zones: Arc<Zones>,
 }
 
 /// `origin`: the lines of `[zone.origin]`.
@@ -42,7 +44,7 @@ pub fn zones(origin: &str) -> Zones {
 
 impl Bed {
     pub fn new(origin: &str) -> Self {
-        let zones = zones(origin);
+        let zones = Arc::new(zones(origin));
         let fleet = Fleet::new(&zones, Metrics::default()).unwrap();
         Self {
             origin: Arc::new(Origin::new(fleet.clone())),
@@ -57,21 +59,26 @@ impl Bed {
     }
 
     pub fn request(&self, request: http::Request<Body>) -> Request {
-        let (head, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        if parts.uri.authority().is_none() {
+            parts.headers.insert(HOST, HeaderValue::from_static("z.example"));
+        }
+        let peer = Arc::new(Peer {
+            client: "203.0.113.7:1234".parse().unwrap(),
+            local: "192.0.2.1:443".parse().unwrap(),
+            accepted: Instant::now(),
+            handshake: None,
+            early: None,
+        });
+        let (head, host) = door::client(parts, 1_000, &peer, &self.zones, &mut Recent::default()).unwrap();
         Request {
             head,
             body,
             exchange: Exchange {
                 id: RequestId::next(),
-                peer: Arc::new(Peer {
-                    client: "203.0.113.7:1234".parse().unwrap(),
-                    local: "192.0.2.1:443".parse().unwrap(),
-                    accepted: Instant::now(),
-                    handshake: None,
-                    early: None,
-                }),
-                zone: self.zones.all()[0].clone(),
-                host: "z.example".into(),
+                peer,
+                zone: host.zone,
+                host: host.authority,
                 started: Instant::now(),
             },
         }

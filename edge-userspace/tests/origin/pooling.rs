@@ -213,12 +213,12 @@ async fn reload() {
     bed.text("/").await;
     let again = zones(&lines);
     bed.fleet.install(bed.fleet.plan(&again).unwrap());
-    bed.zones = again;
+    bed.zones = Arc::new(again);
     bed.text("/").await;
     assert_eq!(server.connections(), 1);
     let changed = zones(&format!("{lines}\nidle_timeout = \"9s\""));
     bed.fleet.install(bed.fleet.plan(&changed).unwrap());
-    bed.zones = changed;
+    bed.zones = Arc::new(changed);
     bed.text("/").await;
     assert_eq!(server.connections(), 2);
 }

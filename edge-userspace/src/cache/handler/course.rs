@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, header, request};
+use http::{Method, header};
 
 use super::super::directives::Wishes;
 use super::super::metrics::{Outcome, ZoneMetrics};
@@ -12,6 +12,7 @@ use super::super::worth::Heuristic;
 use crate::base::clock::UnixTime;
 use crate::config::cache::Cache as Zone;
 use crate::http::body::Body;
+use crate::http::door::Head;
 use crate::http::message::{Exchange, Request, Response};
 
 /// One request and what is known for all its steps.
@@ -21,7 +22,7 @@ pub(super) struct Course {
     pub(super) wishes: Wishes,
     pub(super) metrics: Arc<ZoneMetrics>,
     /// As the client sent it.
-    pub(super) head: request::Parts,
+    pub(super) head: Head,
     pub(super) exchange: Exchange,
 }
 

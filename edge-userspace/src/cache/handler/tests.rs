@@ -32,7 +32,7 @@ impl Handler for Origin {
     fn handle(&self, request: Request) -> Answer<'_> {
         Box::pin(async move {
             let n = self.count.fetch_add(1, Ordering::SeqCst);
-            self.seen.lock().unwrap().push(request.head.clone());
+            self.seen.lock().unwrap().push(request.head.clone().into_parts().0);
             tokio::time::sleep(self.delay).await;
             (self.script)(n, &request.head)
         })
@@ -135,7 +135,7 @@ impl Bed {
             started: Instant::now(),
         };
         Request {
-            head,
+            head: head.into(),
             body: Body::Empty,
             exchange,
         }

@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use super::check::Checker;
 use super::mistake::{Mistakes, Source};
+use super::requests::Requests;
 use super::value::Size;
 use super::{
     Config, Dataplane, Identity, LockdownMode, Place, Quic, Server, Tls, TlsVersion, XdpMode, ZonesFail, text,
@@ -131,7 +132,9 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
         http3: false,
         zones_fail: ZonesFail::Together,
     };
-    let zones = checker.zones(&raw.zone, &server, &limits, (&[], &[]));
+    let mut zones = checker.zones(&raw.zone, &server, &limits, (&[], &[]));
+    let requests = Arc::new(Requests::of_near_ends());
+    zones.iter_mut().for_each(|zone| zone.requests = requests.clone());
     server.https.clone_from(raw.server.listen.get_ref());
     let store = &raw.store;
     let mut size = |value: &Spanned<Size>, least: u64, most: u64, mend: &str| {

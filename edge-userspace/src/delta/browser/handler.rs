@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, StatusCode, request};
+use http::{Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
@@ -21,6 +21,7 @@ use crate::base::ledger::{Charge, Kind};
 use crate::config::coding::{Coding, Encoding, Node};
 use crate::http::body::Body;
 use crate::http::codings::Accepted;
+use crate::http::door::Head;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{ContentName, Exchange, Payer, Request, Response};
 
@@ -70,8 +71,8 @@ impl Handler for Browsers {
         let Some(zone) = request.exchange.zone.coding.clone() else {
             return self.next.handle(request);
         };
-        let plain = matches!(request.head.method, Method::GET | Method::HEAD | Method::POST)
-            && !request.head.headers.contains_key(header::UPGRADE);
+        let plain =
+            matches!(request.head.method, Method::GET | Method::HEAD | Method::POST) && !request.head.upgrades();
         let ours = !zone.encodings.is_empty() || rules::uses(&zone, request.head.uri.path()).next().is_some();
         if !plain || !ours {
             return Box::pin(self.untouched(zone, request));
@@ -82,7 +83,7 @@ impl Handler for Browsers {
 
 /// The request as the client sent it, as far as it decides about coding.
 struct Asked {
-    head: request::Parts,
+    head: Head,
     exchange: Exchange,
     accepted: Accepted,
     available: Option<Digest>,

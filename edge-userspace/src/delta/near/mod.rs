@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, StatusCode, request};
+use http::{Method, StatusCode};
 use http_body::Body as _;
 
 use super::bases::{Base, Bases, Place, Spare};
@@ -23,6 +23,7 @@ use super::restore::{Proved, Restored};
 use crate::http::body::Body;
 use crate::http::codings::{self, Accepted};
 use crate::http::disguise;
+use crate::http::door::Head;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Exchange, Request, Response};
 use crate::zones::Zone;
@@ -120,7 +121,7 @@ impl Near {
         let plain = head.method == Method::GET
             && request.body.is_end_stream()
             && !head.headers.contains_key(header::RANGE)
-            && !head.headers.contains_key(header::UPGRADE)
+            && !head.upgrades()
             && !disguise::disguised(&head.headers);
         if plain {
             self.get(known, request).await
@@ -210,7 +211,7 @@ impl Near {
     }
 
     /// Without the far end.
-    async fn direct(&self, head: request::Parts, exchange: Exchange, base: Option<&Base>) -> Result<Response, Failure> {
+    async fn direct(&self, head: Head, exchange: Exchange, base: Option<&Base>) -> Result<Response, Failure> {
         let asked = head.headers.clone();
         let request = Request {
             head,
@@ -269,7 +270,7 @@ impl Near {
     async fn ask(
         &self,
         known: &Known,
-        head: &request::Parts,
+        head: &Head,
         exchange: &Exchange,
         place: &Place,
         base: Option<&Base>,

@@ -127,6 +127,9 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         default: false,
         body_bytes: None,
         body_timeout: std::time::Duration::from_secs(30),
+        requests: Arc::default(),
+        strict_paths: false,
+        stand_in: "shop.example".into(),
         request_timeout: None,
         delta: delta.map(Arc::from),
         cache: None,
@@ -175,7 +178,7 @@ impl World {
             builder = builder.header(*name, *value);
         }
         Request {
-            head: builder.body(()).unwrap().into_parts().0,
+            head: builder.body(()).unwrap().into_parts().0.into(),
             body: Body::Empty,
             exchange: Exchange {
                 id: RequestId::next(),

@@ -26,12 +26,11 @@ const STORE: &str = "KV";
 impl Program for Script {
     fn run(self: Arc<Self>, call: Call, responder: Responder) -> Run {
         Box::pin(async move {
-            let Call { head, body, grant } = call;
+            let Call { head, url, body, grant } = call;
             let worker = grant.exchange.zone.worker.clone().ok_or(Ended::Internal)?;
-            let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
             let asked = Asked {
                 method: &head.method,
-                url: format!("https://{}{target}", grant.exchange.host),
+                url: url.into(),
                 fields: &head.headers,
                 body,
             };

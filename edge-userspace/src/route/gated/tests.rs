@@ -22,7 +22,7 @@ struct Origin(Mutex<Vec<HeaderMap>>);
 
 impl Handler for Origin {
     fn handle(&self, request: Request) -> Answer<'_> {
-        self.0.lock().unwrap().push(request.head.headers);
+        self.0.lock().unwrap().push(request.head.into_parts().0.headers);
         Box::pin(async { Ok(Response::new(http::StatusCode::OK, "hello")) })
     }
 }
@@ -48,14 +48,14 @@ fn gated(rule: &str) -> (Gated, Arc<Origin>, Zones) {
     )
 }
 
-fn request(zones: &Zones, fields: &[(&str, &str)]) -> Request {
+fn request(zones: &Zones, fields: &[(&str, &str)]) -> Unjudged {
     let mut builder = http::Request::builder().uri("/x?y");
     for (name, value) in fields {
         builder = builder.header(*name, *value);
     }
     let (head, ()) = builder.body(()).unwrap().into_parts();
-    Request {
-        head,
+    Unjudged::new(Request {
+        head: head.into(),
         body: Body::Empty,
         exchange: Exchange {
             id: RequestId::next(),
@@ -70,14 +70,14 @@ fn request(zones: &Zones, fields: &[(&str, &str)]) -> Request {
             host: "a.example".into(),
             started: Instant::now(),
         },
-    }
+    })
 }
 
 /// A visitor would be told to wait for ever, its connection would linger, or the origin would see the token.
 #[tokio::test]
 async fn deferred_then_served_without_the_token() {
     let (gated, origin, zones) = gated("manual = { wait = \"1s\" }");
-    let told = gated.handle(request(&zones, &[])).await.unwrap();
+    let told = gated.answer(request(&zones, &[])).await.unwrap();
     assert_eq!(told.head.status, http::StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(told.head.headers.get("connection").unwrap(), "close");
     assert_eq!(told.head.extensions.get::<CloseAfter>(), Some(&CloseAfter));
@@ -93,7 +93,7 @@ async fn deferred_then_served_without_the_token() {
         .unwrap();
     tokio::time::sleep(Duration::from_secs(wait)).await;
     let cookie = format!("a=1; __Host-edge-wait={token}");
-    let served = gated.handle(request(&zones, &[("cookie", &cookie)])).await.unwrap();
+    let served = gated.answer(request(&zones, &[("cookie", &cookie)])).await.unwrap();
     assert_eq!(served.head.status, http::StatusCode::OK);
     let set = served.head.headers.get("set-cookie").unwrap().to_str().unwrap();
     assert!(set.starts_with("__Host-edge-wait=") && !set.contains(&token), "{set}");
@@ -107,7 +107,7 @@ async fn deferred_then_served_without_the_token() {
 #[tokio::test]
 async fn permits_last_as_long_as_the_content() {
     let (gated, _, zones) = gated("concurrency = 1");
-    let ask = async |fields: &[(&str, &str)]| gated.handle(request(&zones, fields)).await.unwrap();
+    let ask = async |fields: &[(&str, &str)]| gated.answer(request(&zones, fields)).await.unwrap();
     let first = ask(&[]).await;
     assert_eq!(ask(&[]).await.head.status, http::StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(first.body.collect().await.unwrap().to_bytes(), "hello");

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use http::request;
+
 use super::*;
 use crate::base::id::RequestId;
 use crate::base::peer::Peer;
@@ -24,7 +26,7 @@ fn script(version: u64) -> Bytes {
 
 impl Handler for Origin {
     fn handle(&self, request: Request) -> Answer<'_> {
-        self.seen.lock().unwrap().push(request.head.clone());
+        self.seen.lock().unwrap().push(request.head.clone().into_parts().0);
         let path = request.head.uri.path().to_owned();
         let version: u64 = path.split('.').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
         let kind = if path.ends_with(".js") {
@@ -100,7 +102,7 @@ impl Bed {
             started: Instant::now(),
         };
         let request = Request {
-            head,
+            head: head.into(),
             body: Body::Empty,
             exchange,
         };
