@@ -100,7 +100,9 @@ pub(crate) fn run(test: &Test) -> Result<()> {
     if test.beside_load || test.repeat > 1 {
         // Built before: a compiler is a load of its own, and not the one that was asked for.
         let mut build = workspace::cargo_command();
-        build.args(["test", "--workspace", "--no-run"]).args(cargo_arguments(test));
+        build
+            .args(["test", "--workspace", "--no-run"])
+            .args(cargo_arguments(test));
         workspace::run(&mut build)?;
     }
     let _load = test.beside_load.then(Load::start);

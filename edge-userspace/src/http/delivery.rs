@@ -142,7 +142,10 @@ impl http_body::Body for Delivery {
         }
         std::task::ready!(this.poll_room(cx));
         let mut frame = if this.rest.is_empty() {
-            match (std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx)), &this.filter) {
+            match (
+                std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx)),
+                &this.filter,
+            ) {
                 // Trailers are the last frame: without any it is the end.
                 (Some(Ok(frame)), Some(filter)) => filter.frame(frame).map(Ok),
                 (frame, _) => frame,

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::data_frames::DataFrames;
 use super::framing::{Framing, Verdict};
+use super::heads::{self, Heads};
 use super::holding::{Frames, Holding};
 use super::life::{Life, Upgrade};
 use super::metrics::Metrics;
@@ -63,8 +64,8 @@ pub(super) struct Guard {
 enum Input {
     /// HTTP/1.
     Judged(Framing),
-    /// HTTP/2, whose frames cannot be ambiguous, until the client's preface has come.
-    Preface(usize),
+    /// HTTP/2, whose frames cannot be ambiguous.
+    Requests(Box<Requests>),
     /// Passed as it is.
     Raw,
     /// A head was refused; so many bytes of the poison are delivered.
@@ -73,8 +74,32 @@ enum Input {
     Broken,
 }
 
+/// HTTP/2 on its way to the h2 crate.
+struct Requests {
+    heads: Heads,
+    /// Bytes that have come, until the client's preface is whole.
+    seen: usize,
+    /// What goes on in place of what came, from `given` on.
+    ready: Vec<u8>,
+    given: usize,
+}
+
 /// The HTTP/2 client preface and the header of the SETTINGS frame that must follow it (RFC 9113 section 3.4).
-const PREFACE: usize = 24 + 9;
+const PREFACE: usize = heads::PREFACE + 9;
+
+impl Requests {
+    /// Hands out what is ready.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let left = self.ready.get(self.given..).unwrap_or_default();
+        let now = left.get(..left.len().min(buf.remaining())).unwrap_or_default();
+        buf.put_slice(now);
+        self.given += now.len();
+        if self.given == self.ready.len() {
+            // A head is rarely changed, and then the room is not worth keeping.
+            (self.ready, self.given) = (Vec::new(), 0);
+        }
+    }
+}
 
 impl Guard {
     /// For HTTP/1 heads of up to `limit` bytes.
@@ -88,13 +113,25 @@ impl Guard {
         Self::new(io, permit, life, holding, metrics, Input::Judged(Framing::new(limit)))
     }
 
-    /// For HTTP/2. The preface counts as a head that is being read.
-    pub(super) fn http2(io: Io, permit: Permit, (life, holding): (Arc<Life>, Arc<Holding>), metrics: Metrics) -> Self {
+    /// For HTTP/2, with fields of up to `limit` bytes. The preface counts as a head that is being read.
+    pub(super) fn http2(
+        io: Io,
+        permit: Permit,
+        (life, holding): (Arc<Life>, Arc<Holding>),
+        metrics: Metrics,
+        limit: usize,
+    ) -> Self {
         life.head(true);
+        let requests = Requests {
+            heads: Heads::new(limit),
+            seen: 0,
+            ready: Vec::new(),
+            given: 0,
+        };
         Self {
             frames: Some(DataFrames::from_client()),
             output: Some(Frames::default()),
-            ..Self::new(io, permit, life, holding, metrics, Input::Preface(0))
+            ..Self::new(io, permit, life, holding, metrics, Input::Requests(Box::new(requests)))
         }
     }
 
@@ -180,16 +217,27 @@ impl AsyncRead for Guard {
                     None => Pin::new(&mut *this.io.io()).poll_read(cx, buf),
                 };
             }
-            Input::Preface(seen) => {
+            Input::Requests(requests) => {
                 let before = buf.filled().len();
-                ready!(match &mut this.frames {
-                    Some(frames) => frames.poll_read(Pin::new(&mut *this.io.io()), cx, buf),
-                    None => Pin::new(&mut *this.io.io()).poll_read(cx, buf),
-                })?;
-                *seen += buf.filled().len() - before;
-                if *seen >= PREFACE {
-                    this.input = Input::Raw;
-                    this.life.head(false);
+                requests.give(buf);
+                while buf.filled().len() == before {
+                    ready!(match &mut this.frames {
+                        Some(frames) => frames.poll_read(Pin::new(&mut *this.io.io()), cx, buf),
+                        None => Pin::new(&mut *this.io.io()).poll_read(cx, buf),
+                    })?;
+                    let new = buf.filled().get(before..).unwrap_or_default();
+                    if new.is_empty() {
+                        break;
+                    }
+                    if requests.seen < PREFACE {
+                        requests.seen = requests.seen.saturating_add(new.len());
+                        if requests.seen >= PREFACE {
+                            this.life.head(false);
+                        }
+                    }
+                    let at = requests.heads.feed(new, &mut requests.ready);
+                    buf.set_filled(before + at);
+                    requests.give(buf);
                 }
                 return Poll::Ready(Ok(()));
             }

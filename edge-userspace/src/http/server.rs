@@ -21,7 +21,7 @@ use tokio::time::Sleep;
 use super::body::Body;
 use super::delivery::Flow;
 use super::guard::{self, Guard};
-use super::handler::Handler;
+use super::handler::Front;
 use super::holding::Holding;
 use super::life::{Life, Overdue};
 use super::metrics::Metrics;
@@ -130,13 +130,13 @@ fn alternatives(http3: &[u16]) -> Box<[(u16, HeaderValue)]> {
 #[derive(Clone)]
 pub struct Server {
     pub(super) shared: Arc<Shared>,
-    pub(super) handler: Arc<dyn Handler>,
+    pub(super) handler: Arc<dyn Front>,
     pub(super) shutdown: Shutdown,
 }
 
 impl Server {
     /// For one worker and one handler; cheap to clone.
-    pub fn new(shared: Arc<Shared>, handler: Arc<dyn Handler>, shutdown: Shutdown) -> Self {
+    pub fn new(shared: Arc<Shared>, handler: Arc<dyn Front>, shutdown: Shutdown) -> Self {
         Self {
             shared,
             handler,
@@ -188,7 +188,7 @@ impl Serve for Server {
             Protocol::H2 => {
                 let gauge = metrics.connections("2");
                 gauge.inc();
-                let io = Guard::http2(io, permit, vital, metrics.clone());
+                let io = Guard::http2(io, permit, vital, metrics.clone(), limits.header_bytes);
                 let socket = io.shared();
                 let spawner = Spawner {
                     next: Arc::default(),
