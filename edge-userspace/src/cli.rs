@@ -86,6 +86,9 @@ struct Check {
     /// Print every key with its default and what it means, and stop.
     #[arg(long)]
     print_defaults: bool,
+    /// The same as a page in Markdown.
+    #[arg(long, conflicts_with = "print_defaults")]
+    print_reference: bool,
 }
 
 #[derive(Debug, Args)]
@@ -286,6 +289,10 @@ fn print(text: &str) {
 fn check(check: &Check) -> anyhow::Result<()> {
     if check.print_defaults {
         print(config::DEFAULTS);
+        return Ok(());
+    }
+    if check.print_reference {
+        print(&config::reference::page(config::DEFAULTS));
         return Ok(());
     }
     let config = Config::read(&check.config)?;

@@ -13,6 +13,7 @@ pub mod keyserver;
 mod mistake;
 mod raw;
 pub mod requests;
+pub mod reference;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -482,3 +482,24 @@ async fn what_is_open_is_asked_of_the_sockets() {
     tokio::time::sleep(Duration::from_millis(1)).await;
     world.stop().await;
 }
+
+/// An operator finds a figure on a dashboard, and nowhere what it means.
+#[tokio::test]
+async fn every_metric_is_in_the_reference() {
+    let mut world = World::new();
+    let mut parts = Parts::sound();
+    parts.worker.push_str("[zone.cache]\n");
+    world.write(&parts);
+    world.start().unwrap();
+    // Families without a value yet are left out of the text; the registry itself knows them.
+    let registry = format!("{:?}", world.running.as_ref().unwrap().registry);
+    let reference = include_str!("../../../../docs/metrics.md");
+    let mut count = 0;
+    for described in registry.split("Descriptor { name: \"").skip(1) {
+        let name = described.split('"').next().unwrap();
+        assert!(reference.contains(&format!("| `{name}")), "docs/metrics.md does not tell of {name}");
+        count += 1;
+    }
+    assert!(count > 60, "only {count} metrics were found");
+    world.stop().await;
+}
