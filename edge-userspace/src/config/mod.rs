@@ -12,8 +12,8 @@ mod keys;
 pub mod keyserver;
 mod mistake;
 mod raw;
-pub mod requests;
 pub mod reference;
+pub mod requests;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -77,7 +77,11 @@ impl Page {
             _ => (value, ""),
         };
         self.open = unbalanced(value);
-        let default = if commented { format!("(none) {value}") } else { value.to_owned() };
+        let default = if commented {
+            format!("(none) {value}")
+        } else {
+            value.to_owned()
+        };
         let meaning = std::mem::take(&mut self.comment).join(" ");
         match self.rows.last_mut().filter(|_| meaning.is_empty() && remark.is_empty()) {
             Some(row) => row.keys.push((key.to_owned(), default)),

@@ -91,7 +91,11 @@ fn the_kernel_keeps_to_what_is_in_force_and_open() {
     let log = || fs::read_to_string(world.file("log")).unwrap();
     let denies = before.replace("xdp = ", &format!("deny = [\"{}\"]\nxdp = ", CLIENT[0]));
 
-    let spoilt = denies.replacen("[zone.origin]\n", "[zone.gate]\npage = \"gone.html\"\n[zone.origin]\n", 1);
+    let spoilt = denies.replacen(
+        "[zone.origin]\n",
+        "[zone.gate]\npage = \"gone.html\"\n[zone.origin]\n",
+        1,
+    );
     assert_ne!(spoilt, denies);
     let rule = "[[zone.gate.rule]]\nmanual = { wait = \"5s\" }\n[zone.origin]\n";
     let spoilt = spoilt.replacen("[zone.origin]\n", rule, 1);
@@ -99,15 +103,25 @@ fn the_kernel_keeps_to_what_is_in_force_and_open() {
     signal(&world, Signal::HUP);
     until("the reload is refused for the page", || log().contains("gone.html"));
     assert!(!world.control("deny", &["list"]).contains(CLIENT[0]));
-    assert!(world.get(EDGE[0]).status.success(), "dropped by a file that was refused");
+    assert!(
+        world.get(EDGE[0]).status.success(),
+        "dropped by a file that was refused"
+    );
 
     fs::write(&file, denies.replace(":443\", \"[::]:443", ":4443\", \"[::]:4443")).unwrap();
     for times in 1..=2 {
         signal(&world, Signal::HUP);
         until("what takes a restart is told each time", || {
-            log().matches("server.https is not what the node was started with").count() == times
+            log()
+                .matches("server.https is not what the node was started with")
+                .count()
+                == times
         });
-        let refused = || world.connect(EDGE[0], 443).is_err_and(|error| error.kind() == ErrorKind::TimedOut);
+        let refused = || {
+            world
+                .connect(EDGE[0], 443)
+                .is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+        };
         until("the denied client is dropped at the open port", refused);
     }
 }

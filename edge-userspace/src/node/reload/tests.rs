@@ -497,7 +497,10 @@ async fn every_metric_is_in_the_reference() {
     let mut count = 0;
     for described in registry.split("Descriptor { name: \"").skip(1) {
         let name = described.split('"').next().unwrap();
-        assert!(reference.contains(&format!("| `{name}")), "docs/metrics.md does not tell of {name}");
+        assert!(
+            reference.contains(&format!("| `{name}")),
+            "docs/metrics.md does not tell of {name}"
+        );
         count += 1;
     }
     assert!(count > 60, "only {count} metrics were found");
