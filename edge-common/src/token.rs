@@ -13,7 +13,7 @@
 //! | 4..8 | not before | seconds since 1970, big-endian |
 //! | 8..12 | expires | seconds since 1970, big-endian |
 //! | 12..16 | nonce | random; the first part of the sealed body's nonce |
-//! | 16..24 | client id | little-endian |
+//! | 16..24 | client id | little-endian, xor SipHash-2-4 over bytes 0..16: no two headers of a client have it alike |
 //! | 24..32 | MAC | little-endian; SipHash-2-4 over bytes 0..24 and the client's [`Prefix`] |
 //!
 //! What follows differs by carrier and is the daemon's business; on QUIC the token's last 16 bytes are the QUIC library's.
@@ -194,7 +194,7 @@ pub struct Header {
     pub expires: u32,
     /// Random.
     pub nonce: u32,
-    /// The client's id.
+    /// The client's id; as [`Header::read`] gives it, masked: see [`client`].
     pub client: u64,
 }
 
@@ -231,9 +231,23 @@ impl Header {
     pub const fn encode(mut self, address: Prefix, key: &TokenKey) -> [u64; WORDS] {
         self.family = address.family;
         self.key_id = (key.epoch % KEYS as u64) as u8;
-        let [a, b, c] = self.words();
+        let [a, b, id] = self.words();
+        let c = id ^ mask(a, b, key);
         [a, b, c, mac(a, b, c, address.word, key)]
     }
+}
+
+/// The client's id in a header that [`verify`] found genuine under `key`. In the clear it would be the same in all headers of a
+/// client, and whoever looks on could follow it (RFC 8446 appendix C.4; RFC 9000 section 8.1.3 forbids it for NEW_TOKEN).
+#[inline(always)]
+pub const fn client(words: [u64; WORDS], key: &TokenKey) -> u64 {
+    words[2] ^ mask(words[0], words[1], key)
+}
+
+/// Random to whoever has not the key, and another one for each nonce and second. The MAC's message has another length.
+#[inline(always)]
+const fn mask(a: u64, b: u64, key: &TokenKey) -> u64 {
+    siphash::words(key.siphash(), [a, b])
 }
 
 #[inline(always)]
@@ -323,12 +337,11 @@ mod tests {
         let words = HEADER_OF_TEST.encode(HERE, &KEY);
         let bytes = to_bytes(words);
         assert_eq!(
-            bytes[..MAC_AT],
-            [
-                0xA7, 2, 4, 3, 1, 2, 3, 4, 5, 6, 7, 8, 0x44, 0x33, 0x22, 0x11, 0x10, 0x32, 0x54, 0x76, 0x98, 0xba,
-                0xdc, 0xfe
-            ]
+            bytes[..CLIENT_AT],
+            [0xA7, 2, 4, 3, 1, 2, 3, 4, 5, 6, 7, 8, 0x44, 0x33, 0x22, 0x11]
         );
+        let mask = siphash::bytes(Key(KEY.k0, KEY.k1), &bytes[..CLIENT_AT]);
+        assert_eq!(bytes[CLIENT_AT..MAC_AT], (HEADER_OF_TEST.client ^ mask).to_le_bytes());
         let mut message = [0; 32];
         message[..MAC_AT].copy_from_slice(&bytes[..MAC_AT]);
         message[MAC_AT..].copy_from_slice(&[192, 0, 2, 1, 0, 0, 0, 0]);
@@ -337,7 +350,15 @@ mod tests {
             siphash::bytes(Key(KEY.k0, KEY.k1), &message).to_le_bytes()
         );
         assert_eq!(to_words(&bytes), words);
-        assert_eq!(Header::read(words), HEADER_OF_TEST);
+        let masked = Header::read(words);
+        assert_eq!(client(words, &KEY), HEADER_OF_TEST.client);
+        assert_eq!(
+            Header {
+                client: HEADER_OF_TEST.client,
+                ..masked
+            },
+            HEADER_OF_TEST
+        );
         assert_eq!(key_index(words[0]), 2);
     }
 
@@ -389,6 +410,16 @@ mod tests {
         assert_eq!(judge(0), Verdict::Early);
         assert_eq!(verify(last, QUIC, HERE, &KEY, u64::from(u32::MAX)), Verdict::Valid);
         assert_eq!(verify(last, QUIC, HERE, &KEY, u64::MAX - SKEW), Verdict::Expired);
+    }
+
+    /// Who looks on could tell the clients behind one address apart, and follow each.
+    #[test]
+    fn headers_of_one_client_have_nothing_in_common() {
+        let of = |nonce, client| Header { nonce, client, ..HEADER_OF_TEST }.encode(HERE, &KEY);
+        let (one, again, other) = (of(1, 7), of(2, 7), of(3, 8));
+        assert!(one[2] != again[2] && one[2] != 7 && one[2] != other[2]);
+        assert_ne!(one[2] ^ again[2], of(1, 8)[2] ^ again[2]);
+        assert_eq!((client(one, &KEY), client(again, &KEY), client(other, &KEY)), (7, 7, 8));
     }
 
     /// Every bit of a header counts.

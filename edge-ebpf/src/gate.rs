@@ -155,7 +155,7 @@ fn judged(
     }
     match verdict {
         Verdict::Valid => Some(Said::Reason(
-            match by(&PENALTY_CLIENT, wait::Header::read(words).client) {
+            match by(&PENALTY_CLIENT, wait::client(words, key)) {
                 Judgement::Over | Judgement::Budgeted(_) => {
                     if replayed(words[3]) {
                         DROP_TOKEN_REPLAYED

@@ -253,7 +253,7 @@ impl Inspect {
                     Some(carrier) => writeln!(out, "carrier     {}", carrier.label())?,
                     None => writeln!(out, "carrier     unknown: flags {:#04x}", header.flags)?,
                 }
-                writeln!(out, "client      {}", ClientId(header.client))?;
+                writeln!(out, "client      masked; `edge token verify` tells it")?;
                 writeln!(out, "key id      {}\nfamily      IPv{}", header.key_id, header.family)?;
                 times(now, header.not_before, header.expires, out)?;
                 writeln!(out, "nonce       {:08x}\nmac         {mac:016x}", header.nonce)?;

@@ -392,7 +392,7 @@ impl Tokens {
         front: &[u8; HEADER],
     ) -> Result<Checked, Refusal> {
         let words = header::to_words(front);
-        let header = Header::read(words);
+        let mut header = Header::read(words);
         let none = TokenKey::NONE;
         let judge = |flags| {
             self.with_ring(now, |ring| {
@@ -416,6 +416,10 @@ impl Tokens {
                 });
             }
         };
+        header.client = self.with_ring(now, |ring| {
+            let key = ring.named(header.key_id).map_or(&none, |key| &key.header);
+            header::client(words, key)
+        });
         Ok(Checked {
             header,
             id: words.last().copied().unwrap_or_default(),
