@@ -1,13 +1,18 @@
 //! What every room may lean on and what leans on none: the clock, identifiers, the peer of a connection and whether its
-//! handshake is over, the stop signal, QUIC's integers, the outline of PEM files, directories that
-//! are to be written to, what waits until a thread is idle, the ledger of memory.
+//! handshake is over, the stop signal, QUIC's integers, the outline of PEM files, files as they are
+//! read, directories that are to be written to, a thread's random generator, the cryptography of links to
+//! key servers, what waits until a thread is idle, the ledger of memory.
 
 pub mod clock;
 pub mod directory;
 pub mod early;
+pub mod file;
+#[cfg(any(feature = "node", feature = "keyserver"))]
+pub mod generator;
 pub mod id;
 pub mod idle;
 pub mod ledger;
+pub mod link;
 pub mod peer;
 pub mod pem;
 pub mod shutdown;

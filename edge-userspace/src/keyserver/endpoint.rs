@@ -1,6 +1,7 @@
 //! The admin endpoint: `/metrics`, `/healthz`, `/readyz` for GET, one request a connection, bounded on every side. The edge's
 //! own (room `admin`) stands on an HTTP library that the key server does without: three fixed answers need no more than this.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::admin::metrics::{self, CONTENT_TYPE};
 use crate::base::shutdown::{Phase, Shutdown};
@@ -75,23 +76,26 @@ pub(super) async fn serve<R>(listener: Listener, shown: Arc<Shown<R>>, mut shutd
 where
     R: Fn() -> Option<&'static str> + Send + Sync + 'static,
 {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    // The oldest first: whoever is silent makes room for whoever asks.
+    let mut under_way: VecDeque<JoinHandle<()>> = VecDeque::with_capacity(CONNECTIONS);
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
             () = shutdown.reached(Phase::Stopped) => return,
             accepted = accept(&listener) => accepted,
         };
         match accepted {
             Ok(io) => {
+                under_way.retain(|task| !task.is_finished());
+                if under_way.len() >= CONNECTIONS
+                    && let Some(oldest) = under_way.pop_front()
+                {
+                    oldest.abort();
+                }
                 let shown = shown.clone();
-                tokio::spawn(async move {
+                under_way.push_back(tokio::spawn(async move {
                     // An error is the peer's: it went away or spoke no HTTP.
                     let _ = tokio::time::timeout(LIFE, one(io, &shown)).await;
-                    drop(slot);
-                });
+                }));
             }
             Err(error) => {
                 tracing::warn!(target: "edge::keyserver", %error, "the admin endpoint cannot accept");

@@ -3,9 +3,11 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
@@ -29,6 +31,8 @@ pub(super) struct Key {
     /// What it is.
     pub(super) kind: KeyKind,
     material: Material,
+    /// Made when it is first needed.
+    stand_in: OnceLock<Zeroizing<[u8; 32]>>,
 }
 
 enum Material {
@@ -105,6 +109,7 @@ impl Key {
             spki,
             kind,
             material,
+            stand_in: OnceLock::new(),
         })
     }
 
@@ -121,6 +126,7 @@ impl Key {
             spki: found.spki,
             kind: found.kind,
             material: Material::Token(Box::new(found.key)),
+            stand_in: OnceLock::new(),
         })
     }
 
@@ -189,6 +195,34 @@ impl Key {
             #[cfg(feature = "pkcs11")]
             Material::Token(key) => key.raw(ciphertext).map_err(|error| self.failed(&error)),
         }
+    }
+
+    /// A secret that follows from an RSA key alone, wherever it is kept, for [`premaster::stand_in`](super::premaster::stand_in): what the
+    /// private operation makes of a block that nobody gets signed or decrypted, for it is neither a digest nor sound.
+    ///
+    /// # Errors
+    /// As [`Key::raw`].
+    pub(super) fn stand_in(&self) -> Result<&[u8; 32], Failed> {
+        if let Some(secret) = self.stand_in.get() {
+            return Ok(secret);
+        }
+        let mut block = Vec::new();
+        let mut number = 0_u32;
+        while block.len() < self.modulus().ok_or(Failed)? {
+            let part = [&b"edge stand-in 1"[..], &number.to_be_bytes(), &self.spki].concat();
+            block.extend(digest(&SHA256, &part).as_ref());
+            number = number.saturating_add(1);
+        }
+        block.truncate(self.modulus().ok_or(Failed)?);
+        // Below every modulus of that length.
+        if let Some(first) = block.first_mut() {
+            *first = 0;
+        }
+        let raw = self.raw(&block)?.ok_or(Failed)?;
+        let mut secret = Zeroizing::new([0; 32]);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"edge stand-in 1");
+        secret.copy_from_slice(hmac::sign(&key, &raw).as_ref());
+        Ok(self.stand_in.get_or_init(|| secret))
     }
 
     /// Says it to the operator: the edge is only told that the server failed.

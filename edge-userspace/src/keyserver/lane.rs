@@ -13,6 +13,7 @@ use super::key::Key;
 use super::metrics::Metrics;
 use super::task::Task;
 use super::wire::{Answer, Op, Reply};
+use crate::base::generator;
 
 /// How nice the threads are: where processors are short, about a quarter of one is left to RSA.
 const NICE: i32 = 5;
@@ -82,6 +83,7 @@ impl Lane {
             thread::Builder::new().name("rsa".to_owned()).spawn(move || {
                 // Of this thread alone. If it is refused, the lane is as quick as the rest.
                 let _ = setpriority_process(None, NICE);
+                generator::warm();
                 lane.work(&metrics);
             })?;
         }

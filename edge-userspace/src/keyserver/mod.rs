@@ -22,6 +22,8 @@ mod key;
 #[cfg(feature = "keyserver")]
 mod lane;
 #[cfg(feature = "keyserver")]
+mod lobby;
+#[cfg(feature = "keyserver")]
 mod metrics;
 #[cfg(feature = "keyserver")]
 mod pem;

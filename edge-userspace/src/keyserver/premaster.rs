@@ -2,9 +2,9 @@
 //! it. Whether the padding was good decides which of two secrets is taken, by masks: no branch, no index, no error and no length
 //! depends on it, so that nobody learns it (Bleichenbacher 1998; RFC 7457 section 2.5).
 
-use aws_lc_rs::tls_prf;
+use aws_lc_rs::{hmac, tls_prf};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::wire::{Prf, Seed, Transcript};
 
@@ -13,10 +13,10 @@ pub(super) const SECRET: usize = 48;
 /// A secret of a handshake.
 pub(super) type Secret = Zeroizing<[u8; SECRET]>;
 
-/// The premaster in `block` if its padding is that of PKCS#1 v1.5 around 48 bytes that begin with `version`; `random`
+/// The premaster in `block` if its padding is that of PKCS#1 v1.5 around 48 bytes that begin with `version`; the `stand_in`
 /// otherwise. `block` is as long as the modulus, at least 256 bytes.
-pub(super) fn select(block: &[u8], version: u16, random: &Secret) -> Secret {
-    let mut chosen: Secret = random.clone();
+pub(super) fn select(block: &[u8], version: u16, stand_in: &Secret) -> Secret {
+    let mut chosen: Secret = stand_in.clone();
     // The block's length is the modulus's, which everybody knows.
     let Some((padding, premaster)) = block.split_last_chunk::<SECRET>() else {
         return chosen;
@@ -39,6 +39,30 @@ pub(super) fn select(block: &[u8], version: u16, random: &Secret) -> Secret {
         to.conditional_assign(from, good);
     }
     chosen
+}
+
+/// What stands in for the premaster of a block that is not sound. As a premaster it begins with `version`, and it is the same whenever
+/// the same `ciphertext` comes, at every server that has the key: asking twice, or two servers, tells nothing. To whoever has not the
+/// `secret`, which follows from the private key alone, it is random.
+pub(super) fn stand_in(secret: &[u8; 32], version: u16, ciphertext: &[u8]) -> Secret {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let [high, low] = version.to_be_bytes();
+    let mut stand_in = Secret::default_zeroed();
+    for (number, part) in (1_u8..).zip(stand_in.chunks_mut(32)) {
+        let mut context = hmac::Context::with_key(&key);
+        context.update(&[number, high, low]);
+        context.update(ciphertext);
+        let mut tag = [0; 32];
+        tag.copy_from_slice(context.sign().as_ref());
+        for (to, from) in part.iter_mut().zip(tag) {
+            *to = from;
+        }
+        tag.zeroize();
+    }
+    for (to, from) in stand_in.iter_mut().zip([high, low]) {
+        *to = from;
+    }
+    stand_in
 }
 
 /// The master secret (RFC 5246 section 8.1, RFC 7627 section 4). `None` if the library fails, which no input makes it.
@@ -114,6 +138,26 @@ mod tests {
             }
         }
         assert_eq!(select(&[], VERSION, &random), random);
+    }
+
+    /// A stand-in that differs from a premaster in anything tells whether the padding was good (Bleichenbacher 1998).
+    #[test]
+    fn stand_ins_are_like_premasters() {
+        let (one, other) = ([1; 32], [2; 32]);
+        let first = stand_in(&one, VERSION, &[7; 256]);
+        assert_eq!(first, stand_in(&one, VERSION, &[7; 256]));
+        assert_eq!(first[..2], VERSION.to_be_bytes());
+        let others = [
+            stand_in(&other, VERSION, &[7; 256]),
+            stand_in(&one, VERSION, &[8; 256]),
+            stand_in(&one, 0x0302, &[7; 256]),
+        ];
+        for other in &others {
+            for part in [2..18, 18..34, 34..48] {
+                assert_ne!(other[part.clone()], first[part]);
+            }
+        }
+        assert_eq!(others[2][..2], [3, 2]);
     }
 
     /// P_hash of RFC 5246 section 5, written anew from its text on another library.

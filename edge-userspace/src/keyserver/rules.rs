@@ -9,11 +9,10 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
-use zeroize::Zeroizing;
 
 use super::access::{Access, Client};
 use super::wire;
-use crate::base::pem;
+use crate::base::{file, link, pem};
 use crate::config::keyserver::Config;
 use crate::config::{Mistake, Mistakes, Place};
 
@@ -85,7 +84,7 @@ impl Rules {
 /// Reads one of the files that the configuration names.
 fn read<T>(path: &Path, place: &Place, parse: impl Fn(&[u8]) -> Result<T, pem::Unread>) -> Result<T, Mistake> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+    let bytes = file::read(path).map_err(|error| {
         place.mistake(
             format!("{shown}: {error}"),
             "name a PEM file that the key server's user may read",
@@ -98,7 +97,7 @@ type Transport = (Arc<ServerConfig>, Arc<dyn ClientCertVerifier>);
 
 fn transport(config: &Config) -> Result<Transport, Vec<Mistake>> {
     let one = |mistake| vec![mistake];
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = link::provider();
     let (ca, ca_place) = &config.server.client_ca;
     let mut roots = RootCertStore::empty();
     for certificate in read(ca, ca_place, pem::certificates).map_err(one)? {

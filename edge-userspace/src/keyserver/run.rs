@@ -21,6 +21,7 @@ use super::store::{Directory, Look, StoreError};
 use super::{endpoint, process};
 use crate::admin::log::{self, Logs};
 use crate::admin::metrics as process_metrics;
+use crate::base::generator;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::config::LogFormat;
 use crate::config::keyserver::Config;
@@ -66,6 +67,7 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>) -> anyhow::Result<()> 
         .worker_threads(config.server.workers)
         .enable_all()
         .thread_name("serve")
+        .on_thread_start(generator::warm)
         .build()?;
     runtime.block_on(async {
         let (trigger, shutdown) = shutdown::channel();

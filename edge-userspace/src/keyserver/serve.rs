@@ -1,5 +1,5 @@
-//! From an accepted socket to a client that is let in: limits first, then the TLS handshake under a deadline, ALPN, and the
-//! access list. What passes becomes a [`Connection`]; what does not leaves a line in the audit.
+//! From an accepted socket to a client that is let in: the lobby first, then the TLS handshake under a deadline, ALPN, the access
+//! list, and a place among the connections. What passes becomes a [`Connection`]; what does not leaves a line in the audit.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,10 +16,12 @@ use tokio_rustls::TlsAcceptor;
 use super::audit::Audit;
 use super::connection::Connection;
 use super::lane::Lane;
+use super::lobby::{Guest, Lobby};
 use super::metrics::Metrics;
 use super::rules::Rules;
 use super::store;
 use super::wire;
+use crate::base::peer::client_prefix;
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::keyserver::Limits;
 
@@ -35,6 +37,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     /// Lines about those that are no clients, and about broken framing.
     audit: Mutex<Audit>,
+    lobby: Arc<Lobby>,
     connections: AtomicUsize,
     by_client: Mutex<HashMap<Arc<str>, usize>>,
     next: AtomicU64,
@@ -56,6 +59,7 @@ impl Shared {
             limits: Arc::new(limits),
             metrics,
             audit: Mutex::new(Audit::new(Instant::now())),
+            lobby: Arc::default(),
             connections: AtomicUsize::new(0),
             by_client: Mutex::default(),
             next: AtomicU64::new(1),
@@ -75,14 +79,21 @@ impl Shared {
         audit.connection(Instant::now(), &self.metrics, peer, reason);
     }
 
-    fn enter(self: &Arc<Self>) -> Option<Place> {
+    /// A place for a connection of `client`, who has shown who it is.
+    fn enter(self: &Arc<Self>, client: &Arc<str>) -> Result<Place, String> {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let place = Place {
+        let mut place = Place {
             shared: self.clone(),
             client: None,
         };
         self.metrics.connections.inc();
-        (before < self.limits.connections).then_some(place)
+        if before >= self.limits.connections {
+            return Err("too many connections".to_owned());
+        }
+        match place.of(client) {
+            true => Ok(place),
+            false => Err(format!("too many connections of {client}")),
+        }
     }
 }
 
@@ -135,12 +146,8 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdo
         match accepted {
             Ok((tcp, peer)) => {
                 shared.metrics.accepted.inc();
-                let Some(place) = shared.enter() else {
-                    shared.metrics.closed("crowded");
-                    shared.refuse(peer, "too many connections");
-                    continue;
-                };
-                tasks.spawn(one(tcp, peer, place, shutdown.clone()));
+                let guest = shared.lobby.enter(client_prefix(peer.ip()));
+                tasks.spawn(one(tcp, peer, guest, shared.clone(), shutdown.clone()));
             }
             Err(error) => {
                 shared.metrics.accept_errors.inc();
@@ -153,19 +160,22 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdo
     while tasks.join_next().await.is_some() {}
 }
 
-async fn one(tcp: TcpStream, peer: SocketAddr, mut place: Place, mut shutdown: Shutdown) {
-    let shared = place.shared.clone();
+async fn one(tcp: TcpStream, peer: SocketAddr, mut guest: Guest, shared: Arc<Shared>, mut shutdown: Shutdown) {
     let stop = shutdown.clone();
     let admitted = tokio::select! {
-        admitted = admit(tcp, peer, &mut place) => admitted,
+        biased;
+        admitted = admit(tcp, peer, &shared) => admitted,
+        () = guest.sent_away() => Err(("crowded", "newer connections need its place".to_owned())),
         () = shutdown.reached(Phase::Draining) => Err(("drained", String::new())),
     };
+    drop(guest);
     let ended = match admitted {
-        Ok((connection, io)) => {
+        Ok((connection, io, place)) => {
             let client = connection.client.name.clone();
             tracing::debug!(target: "edge::keyserver", %client, %peer, "connected");
             let end = connection.serve(io, stop).await;
             tracing::debug!(target: "edge::keyserver", %client, %peer, end = end.label(), "disconnected");
+            drop(place);
             end.label()
         }
         Err((label, reason)) => {
@@ -176,7 +186,6 @@ async fn one(tcp: TcpStream, peer: SocketAddr, mut place: Place, mut shutdown: S
         }
     };
     shared.metrics.closed(ended);
-    drop(place);
 }
 
 type Tls = tokio_rustls::server::TlsStream<TcpStream>;
@@ -185,9 +194,8 @@ type Tls = tokio_rustls::server::TlsStream<TcpStream>;
 async fn admit(
     tcp: TcpStream,
     peer: SocketAddr,
-    place: &mut Place,
-) -> Result<(Connection, Tls), (&'static str, String)> {
-    let shared = place.shared.clone();
+    shared: &Arc<Shared>,
+) -> Result<(Connection, Tls, Place), (&'static str, String)> {
     // Queries are small, and somebody's handshake waits for each.
     let _ = tcp.set_nodelay(true);
     let rules = shared.rules.load_full();
@@ -210,16 +218,14 @@ async fn admit(
     let client = rules
         .client(&chain)
         .map_err(|stranger| ("unlisted", stranger.to_string()))?;
-    if !place.of(&client.name) {
-        return Err(("crowded", format!("too many connections of {}", client.name)));
-    }
+    let place = shared.enter(&client.name).map_err(|reason| ("crowded", reason))?;
     let connection = Connection {
         number: shared.next.fetch_add(1, Ordering::Relaxed),
         client,
         version: rules.version,
         peer,
         chain,
-        shared,
+        shared: shared.clone(),
     };
-    Ok((connection, io))
+    Ok((connection, io, place))
 }

@@ -2,7 +2,7 @@
 //! the key that was read from it before; what is gone from the directory is gone from the snapshot.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::key::{Key, KeyError};
 use super::wire::KeyId;
+use crate::base::file;
 
 /// The largest file that is read.
 const FILE: u64 = 64 << 10;
@@ -77,6 +78,12 @@ pub(super) enum StoreError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// A directory, a pipe, a device.
+    #[error("{}: it is no regular file; keep it out of the directory of keys", path.display())]
+    NotAFile {
+        /// Which.
+        path: PathBuf,
     },
     /// A file of many bytes.
     #[error("{}: it is larger than {FILE} bytes; put the key alone into it", path.display())]
@@ -268,7 +275,10 @@ fn read(path: &Path, before: Option<Stamp>) -> Result<Option<(Stamp, Key)>, Faul
     if before == Some(Stamp::of(&meta)) {
         return Ok(None);
     }
-    let mut file = File::open(path).map_err(unreadable)?;
+    if !meta.is_file() {
+        return Err((Some(Stamp::of(&meta)), StoreError::NotAFile { path: path.to_owned() }));
+    }
+    let mut file = file::open(path).map_err(unreadable)?;
     let meta = file.metadata().map_err(unreadable)?;
     let stamp = Stamp::of(&meta);
     let path_owned = || path.to_owned();
@@ -282,7 +292,7 @@ fn read(path: &Path, before: Option<Stamp>) -> Result<Option<(Stamp, Key)>, Faul
             },
         ));
     }
-    if !meta.is_file() || meta.len() > FILE {
+    if meta.len() > FILE {
         return Err((Some(stamp), StoreError::Large { path: path_owned() }));
     }
     // Never grown, so that no part stays behind in freed memory.
@@ -384,6 +394,23 @@ mod tests {
             look.errors
         );
         assert_eq!(watched.look().unwrap().errors.len(), 0);
+
+        // No file: nobody waits for whoever writes into the pipe, and it is told once.
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe.pem"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        fs::create_dir(at("directory.pem")).unwrap();
+        let look = watched.look().unwrap();
+        assert!(
+            look.errors
+                .iter()
+                .all(|error| matches!(error, StoreError::NotAFile { .. })),
+            "{:?}",
+            look.errors
+        );
+        assert_eq!((look.errors.len(), look.bad, ids()), (2, 3, vec![second_id]));
+        assert_eq!(watched.look().unwrap().errors.len(), 0);
+        fs::remove_file(at("pipe.pem")).unwrap();
+        fs::remove_dir(at("directory.pem")).unwrap();
 
         // Accessible to others.
         fs::remove_file(at("twin.key")).unwrap();

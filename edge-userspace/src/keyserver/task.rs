@@ -6,11 +6,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use super::ephemeral::{Ephemeral, Kept};
 use super::key::Key;
-use super::premaster::{self, Zeroed};
+use super::premaster;
 use super::wire::{Answer, Ciphertext, ErrorCode, Query, Request, Scheme, Secret, Seed, Share, tls12, tls13};
 
 /// What is to be done with a private key.
@@ -146,14 +144,12 @@ fn decrypt(key: &Key, version: u16, encrypted: &Ciphertext, seed: Option<&Seed>)
         return Err(ErrorCode::Malformed);
     }
     // Before decryption, so that its cost is paid in every case.
-    let mut random = premaster::Secret::default_zeroed();
-    SystemRandom::new()
-        .fill(random.as_mut_slice())
-        .map_err(|_| ErrorCode::Internal)?;
+    let secret = key.stand_in().map_err(|_| ErrorCode::Internal)?;
+    let stand_in = premaster::stand_in(secret, version, encrypted.bytes());
     let premaster = match key.raw(encrypted.bytes()).map_err(|_| ErrorCode::Internal)? {
-        Some(block) => premaster::select(&block, version, &random),
+        Some(block) => premaster::select(&block, version, &stand_in),
         // No number below the modulus: the sender knows that, and learns nothing from the time.
-        None => random,
+        None => stand_in,
     };
     finish(premaster, seed)
 }

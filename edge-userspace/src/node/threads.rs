@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
-use crate::base::idle;
 use crate::base::shutdown::Shutdown;
+use crate::base::{generator, idle};
 use crate::config::Config;
 use crate::tls::{Front, Socket, listener};
 use crate::{http, quic, tls};
@@ -92,6 +92,8 @@ pub(super) struct Worker {
     pub(super) quic: Option<Arc<quic::Front>>,
     /// Which of the daemons that follow each other this is.
     pub(super) generation: u16,
+    /// The kernel gives each worker the datagrams of its own QUIC connections.
+    pub(super) steered: bool,
     /// Serves what comes over TLS, and on plain listeners of loopback.
     pub(super) server: http::Server,
     /// Answers what comes over the other plain listeners.
@@ -212,6 +214,7 @@ fn work(
     started: &mpsc::Sender<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     idle::begin();
+    generator::warm();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_park(idle::idle)
@@ -233,6 +236,7 @@ fn work(
             let place = quic::Place {
                 generation: worker.generation,
                 worker: number,
+                steered: worker.steered,
             };
             for socket in sockets.udp {
                 let (front, server, shutdown) = (front.clone(), worker.server.clone(), worker.shutdown.clone());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
+use super::health::Breaker;
 use super::link::{Link, Pending};
 use super::{Leg, Question, Refusal, Reply, Route};
 use crate::keyserver::wire::{self, Answer, ErrorCode, Request};
@@ -88,7 +89,7 @@ impl<'a> Asking<'a> {
     fn next(&mut self) -> Option<(&'a Leg, Pending)> {
         while let Some(leg) = self.leg(self.asked) {
             self.asked += 1;
-            let sent = match leg.server.open() {
+            let sent = match leg.open() {
                 Some(link) => link.send(self.route.key.id, self.request.clone()),
                 None => Err(Refusal::Unreachable),
             };
@@ -108,8 +109,17 @@ impl<'a> Asking<'a> {
         }
         match refusal {
             Refusal::Unreachable | Refusal::Refused(ErrorCode::Draining) => self.passing = true,
-            Refusal::Refused(ErrorCode::Internal) | Refusal::Unfitting | Refusal::WrongKey => {
-                target.failed();
+            // Of this key: the server's others may be sound.
+            Refusal::Refused(ErrorCode::Internal) | Refusal::Unfitting | Refusal::WrongKey
+                if leg.key.failed(target.now()) =>
+            {
+                tracing::warn!(
+                    server = target.name,
+                    zone = %self.route.zone,
+                    key = %self.route.key.id,
+                    reason = %refusal,
+                    "the key server fails with this key; its handshakes go elsewhere for now"
+                );
             }
             _ => {}
         }
@@ -241,8 +251,19 @@ impl<'a> Asking<'a> {
 }
 
 impl Leg {
+    /// This worker's connection, where a request for this key may be sent to it now.
+    fn open(&self) -> Option<Arc<Link>> {
+        if self.key.breaker(self.server.target().now()) == Breaker::Open {
+            return None;
+        }
+        self.server.open()
+    }
+
     fn answered(&self, took: Duration) {
         let target = self.server.target();
+        if self.key.succeeded() {
+            tracing::info!(server = target.name, "the key server is in use again for a key");
+        }
         target.handles.ok();
         target.handles.latency.observe(took.as_secs_f64());
         target.health.observe(took);

@@ -53,6 +53,8 @@ struct State {
     /// Frames to be written.
     out: Vec<u8>,
     pending: HashMap<u64, oneshot::Sender<Result<Answer, Refusal>>>,
+    /// A frame has come on the present connection: the server has let us in.
+    let_in: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,7 @@ impl Link {
                 next: 1,
                 out: Vec::new(),
                 pending: HashMap::new(),
+                let_in: false,
             }),
             wake: Notify::new(),
             waiting: target.handles.pending.clone(),
@@ -169,7 +172,11 @@ impl Link {
     }
 
     fn enter(&self, stage: Stage) {
-        self.lock().stage = stage;
+        let mut state = self.lock();
+        state.stage = stage;
+        if stage == Stage::Connecting {
+            state.let_in = false;
+        }
     }
 }
 
@@ -225,8 +232,14 @@ async fn keep(link: Arc<Link>, target: Arc<Target>, mut over: watch::Receiver<()
                 if matches!(broken, Broken::Wedged) {
                     target.wedged();
                 }
-                if link.fail(Stage::Down) {
-                    target.failed();
+                let let_in = link.lock().let_in;
+                // In TLS 1.3 a client's certificate is refused after its handshake is over: nothing has been said yet then.
+                if (link.fail(Stage::Down) || !let_in) && target.failed() && !let_in {
+                    tracing::warn!(
+                        server = target.name,
+                        reason = %broken,
+                        "the key server ends connections before it answers: is this edge's certificate valid, and on its list?"
+                    );
                 }
                 if made.elapsed() > SOUND {
                     backoff = BACKOFF;
@@ -335,6 +348,7 @@ async fn read(
 
 fn deliver(frame: wire::Decoded<wire::Reply>, link: &Link, target: &Target) -> Result<(), Broken> {
     let id = frame.id;
+    link.lock().let_in = true;
     let answer = match frame.content {
         Ok(reply) => reply.answer,
         // It can be told apart from the next, so only this one is lost.
@@ -367,12 +381,13 @@ fn deliver(frame: wire::Decoded<wire::Reply>, link: &Link, target: &Target) -> R
     Ok(())
 }
 
-/// Asks an idle server, or one whose breaker is open, for life, and gives a silent one up.
+/// Asks a new connection, an idle server, or one whose breaker is open, for life, and gives a silent one up.
 async fn watch_over(link: &Arc<Link>, target: &Target, heard: &Mutex<Instant>) -> Result<Never, Broken> {
-    let mut idle = 0;
+    // At once: whether the server lets this edge in shows with its first answer.
+    let mut idle = IDLE_PING;
+    let mut first = true;
     loop {
-        // A server that was given up shows at once whether it lives again.
-        if !target.health.is_open() || idle > 0 {
+        if !std::mem::take(&mut first) {
             tokio::time::sleep(TICK).await;
         }
         if link.spent() {

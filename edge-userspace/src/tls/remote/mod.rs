@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crate::keyserver::wire;
+use health::Health;
 pub use link::Link;
 pub use metrics::Metrics;
 pub use server::{KeyServers, Server};
@@ -39,6 +40,8 @@ struct Leg {
     server: Arc<Server>,
     /// A signature of it has been verified: it has the key that it says it has.
     proven: AtomicBool,
+    /// How it does with this key: a token that is away is no reason to leave the server's other keys alone.
+    key: Health,
 }
 
 impl Route {
@@ -49,6 +52,7 @@ impl Route {
             .map(|server| Leg {
                 server,
                 proven: AtomicBool::new(false),
+                key: Health::default(),
             })
             .collect();
         // Stable: the file's order within a priority.

@@ -11,12 +11,11 @@ use ring::digest::{SHA256, digest};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::{Notify, watch};
-use zeroize::Zeroizing;
 
 use super::health::{Breaker, Health};
 use super::link::Link;
 use super::metrics::{Handles, Metrics};
-use crate::base::pem;
+use crate::base::{file, link, pem};
 use crate::config::{self, Mistake, Place};
 use crate::keyserver::wire;
 use crate::tls::{certificates, trust};
@@ -206,7 +205,7 @@ impl KeyServers {
 /// rustls's configuration towards a key server, and the fingerprint of all that went into it.
 fn client(server: &config::KeyServer, warnings: &mut Vec<Mistake>) -> Result<(ClientConfig, [u8; 32]), Mistake> {
     let read = |(path, place): &(std::path::PathBuf, Place)| {
-        std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+        file::read(path).map_err(|error| {
             place.mistake(
                 format!("{}: {error}", path.display()),
                 "name a file that is there and that edge may read",
@@ -235,7 +234,7 @@ fn client(server: &config::KeyServer, warnings: &mut Vec<Mistake>) -> Result<(Cl
     let (path, place) = &server.certificate;
     warnings.extend(chain.first().and_then(|leaf| certificates::aging(leaf, path, place)));
     let private = pem::private_key(&key).map_err(|error| unread(&server.key, &error))?;
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(link::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .and_then(|builder| {
             builder
