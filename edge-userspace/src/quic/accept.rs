@@ -8,11 +8,11 @@ use quinn::{Connecting, ConnectionError, Incoming, ServerConfig, TransportErrorC
 
 use super::Connection;
 use super::keep::Claim;
-use super::prepare::Preparation;
+use super::prepare::{Advice, Preparation};
 use super::session::{Crypto, Opening};
 use crate::base::early::{self, Proof};
 use crate::base::peer::{Handshake, Peer};
-use crate::tls::limits::Permit;
+use crate::tls::limits::{Limiter, Permit};
 use crate::tls::remote::Refusal;
 
 /// What an attempt is accepted with.
@@ -24,9 +24,13 @@ pub(super) struct Attempt {
     /// Its packets, where they may be needed before it is accepted.
     pub(super) claim: Option<Claim>,
     pub(super) preparation: Preparation,
+    /// A zone's key may be elsewhere: without its packets, an unproven attempt has to come again.
+    pub(super) keyless: bool,
     /// Where it came to.
     pub(super) listener: SocketAddr,
-    pub(super) permit: Permit,
+    /// Its place among the connections; `None`: it gets one from `limiter` when its address is proven.
+    pub(super) permit: Option<Permit>,
+    pub(super) limiter: Arc<Limiter>,
     /// The client has shown by a token who it is.
     pub(super) known: bool,
 }
@@ -49,6 +53,15 @@ pub(super) enum Closed {
     /// The client's: packets against the protocol.
     #[error("{0}")]
     Transport(#[source] ConnectionError),
+    /// A limit of ours.
+    #[error("too many connections")]
+    Full,
+    /// A limit of ours.
+    #[error("too many connections from one address")]
+    Crowded,
+    /// Nobody's: the client was asked to prove its address, and comes again.
+    #[error("a Retry was sent")]
+    Retried,
 }
 
 impl Closed {
@@ -61,7 +74,22 @@ impl Closed {
             Self::KeyServer(Refusal::Shed | Refusal::NoStack) => "shed",
             Self::KeyServer(_) => "key_server",
             Self::Transport(_) => "transport",
+            Self::Full => "full",
+            Self::Crowded => "address_limit",
+            Self::Retried => "retried",
         }
+    }
+}
+
+/// A place among the connections for one of `client`, whose address is proven.
+///
+/// # Errors
+/// Which limit is reached.
+pub(super) fn place(limiter: &Arc<Limiter>, client: SocketAddr) -> Result<Permit, Closed> {
+    let mut permit = limiter.enter().ok_or(Closed::Full)?;
+    match permit.claim(client.ip().to_canonical()) {
+        true => Ok(permit),
+        false => Err(Closed::Crowded),
     }
 }
 
@@ -120,11 +148,28 @@ impl Rest {
     }
 }
 
+/// How long an address may take to prove itself: two round trips of a client far away, and a lost packet. Until then a
+/// handshake holds one of the few places for such addresses.
+const PROOF: Duration = Duration::from_secs(3);
+
 /// Shakes hands within `limit` with a client whose attempt was let in, or as far as it takes to serve its early data.
 pub(super) async fn accept(attempt: Attempt, limit: Duration) -> Result<Met, Closed> {
     let accepted = Instant::now();
     let opening = attempt.opening.clone();
-    let result = tokio::time::timeout(limit, shake(attempt, accepted, accepted + limit)).await;
+    let shaken = async {
+        let silent = async {
+            tokio::time::sleep(PROOF).await;
+            if opening.is_proven() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            shaken = shake(attempt, accepted, accepted + limit) => shaken,
+            () = silent => Err(Closed::Timeout),
+        }
+    };
+    let result = tokio::time::timeout(limit, shaken).await;
     match (result, opening.refusal()) {
         (Ok(Ok(met)), _) => Ok(met),
         (_, Some(refusal)) => Err(Closed::KeyServer(refusal)),
@@ -140,8 +185,10 @@ async fn shake(attempt: Attempt, accepted: Instant, until: Instant) -> Result<Me
         opening,
         claim,
         preparation,
+        keyless,
         listener,
-        permit,
+        mut permit,
+        limiter,
         known,
     } = attempt;
     let client = canonical(incoming.remote_address());
@@ -149,18 +196,36 @@ async fn shake(attempt: Attempt, accepted: Instant, until: Instant) -> Result<Me
         incoming.local_ip().unwrap_or(listener.ip()),
         listener.port(),
     ));
-    let id = match claim {
+    let advice = match claim {
         Some(claim) => Box::pin(preparation.run(&incoming, &config, &opening, claim)).await,
-        None => None,
+        None if keyless && !opening.is_proven() => Advice::Retry,
+        None => Advice::Accept(None),
+    };
+    let id = match advice {
+        Advice::Accept(id) => id,
+        Advice::Retry => {
+            // May fail only for one that brings a Retry's token, and is proven.
+            let _ = incoming.retry();
+            return Err(Closed::Retried);
+        }
     };
     config.crypto = Arc::new(Crypto(opening.clone()));
     let mut connecting = preparation.ids.with(id, || incoming.accept_with(Arc::new(config)))?;
-    let connected = tokio::select! {
-        biased;
-        connected = &mut connecting => Some(connected?),
-        () = opening.early() => None,
-        // Dropped, the connection closes.
-        () = opening.refused() => return Err(Closed::KeyServer(opening.refusal().unwrap_or(Refusal::Cancelled))),
+    let connected = loop {
+        tokio::select! {
+            biased;
+            connected = &mut connecting => break Some(connected?),
+            // Not later: whoever is there may hold no more handshakes than connections.
+            () = opening.proven(), if permit.is_none() => permit = Some(place(&limiter, client)?),
+            () = opening.early() => break None,
+            // Dropped, the connection closes.
+            () = opening.refused() => return Err(Closed::KeyServer(opening.refusal().unwrap_or(Refusal::Cancelled))),
+        }
+    };
+    let permit = match permit {
+        Some(permit) => permit,
+        // Early data comes in a session that was given to this address prefix, and to nobody twice.
+        None => place(&limiter, client)?,
     };
     let (quic, rest, early) = match connected {
         Some(quic) => (quic, None, None),
@@ -173,10 +238,10 @@ async fn shake(attempt: Attempt, accepted: Instant, until: Instant) -> Result<Me
         // A connection without a handshake: there is none.
         return Err(Closed::Timeout);
     };
-    let (resumed, certificate) = match (opening.settled(), &rest) {
-        (Some(settled), _) => (settled.resumed, settled.certificate.clone()),
+    let (resumed, certificate, standing) = match (opening.settled(), &rest) {
+        (Some(settled), _) => (settled.resumed, settled.certificate.clone(), settled.standing.clone()),
         // rustls takes early data in a session that is resumed, and in no zone that asks for certificates.
-        (None, Some(_)) => (true, None),
+        (None, Some(_)) => (true, None, opening.standing(chosen, None)),
         (None, None) => return Err(Closed::Timeout),
     };
     let (id, believed) = chosen.ticketer.client();
@@ -188,6 +253,7 @@ async fn shake(attempt: Attempt, accepted: Instant, until: Instant) -> Result<Me
         client: id.0,
         known: known || believed,
         certificate,
+        standing: Some(standing),
     };
     let peer = Arc::new(Peer {
         client,

@@ -47,7 +47,7 @@ impl IdKey {
         [self.0.0, self.0.1]
     }
 
-    /// Makes stateless reset tokens (RFC 9000 section 10.3.2): whoever has the key of a lost connection's id can reset it.
+    /// What the keys of stateless reset tokens are made from ([`reset`](super::reset)).
     pub(super) fn reset(&self) -> hmac::Key {
         let mut bytes = [0; 16];
         for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.words()) {
@@ -56,6 +56,11 @@ impl IdKey {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), b"edge quic reset 1");
         bytes.zeroize();
         hmac::Key::new(hmac::HMAC_SHA256, tag.as_ref())
+    }
+
+    /// What ids are read with.
+    pub(super) const fn key(&self) -> Key {
+        self.0
     }
 }
 
@@ -79,6 +84,13 @@ impl Generator {
     }
 }
 
+impl Generator {
+    /// Whose ids they are.
+    pub(super) const fn route(&self) -> Route {
+        self.route
+    }
+}
+
 impl ConnectionIdGenerator for Generator {
     fn generate_cid(&mut self) -> ConnectionId {
         // The low half of 64 random bits of the system's generator.
@@ -86,7 +98,8 @@ impl ConnectionIdGenerator for Generator {
         ConnectionId::new(&cid::encode(self.key.0, nonce, self.route).to_le_bytes())
     }
 
-    /// Another worker's or daemon's id passes: its connection may be gone, and its client wants to hear of that.
+    /// Another worker's or daemon's id passes: its connection may be gone, and its client wants to hear of that. Whether it does is
+    /// [`Resets`](super::reset::Resets)' matter.
     fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
         let bytes = <[u8; LENGTH]>::try_from(&**id).map_err(|_| InvalidCid)?;
         cid::decode(self.key.0, u64::from_le_bytes(bytes))
@@ -129,7 +142,7 @@ mod tests {
         assert!(Generator::new(again.clone(), 0, 0).validate(&id).is_ok());
         assert!(Generator::new(other.clone(), 0, 0).validate(&id).is_err());
         assert!(generator.validate(&ConnectionId::new(&[1; 7])).is_err());
-        let token = |key: &IdKey| hmac::sign(&key.reset(), &id).as_ref().to_vec();
+        let token = |key: &IdKey| hmac::sign(&key.reset(), b"a listener").as_ref().to_vec();
         assert_eq!(token(&one), token(&again));
         assert_ne!(token(&one), token(&other));
         assert!(IdKey::published(one.words()).is_some_and(|key| token(&key) == token(&one)));

@@ -3,19 +3,22 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
-use quinn::{Endpoint, Incoming, Runtime as _, ServerConfig, TokioRuntime};
+use quinn::{Endpoint, Incoming, ServerConfig, TokioRuntime};
 use tokio::sync::mpsc;
 
 use super::accept::{self, Attempt, Met};
 use super::cid::{Generator, IdKey};
 use super::metrics::Metrics;
 use super::prepare::{Ids, Preparation};
-use super::session::{Opening, Terms};
+use super::reset::Resets;
+use super::session::{Opening, Terms, Unproven};
+use super::socket::Datagrams;
+use super::strangers::Strangers;
 use super::tap::{Finds, Tap};
 use super::token::TokenKey;
 use super::{Error, Serve, settings};
@@ -27,10 +30,6 @@ use crate::tls;
 use crate::tls::limits::Limiter;
 use crate::tls::sessions::Sessions;
 use crate::tls::tickets::Tickets;
-
-/// Handshakes under way at one worker from which on unproven addresses get a Retry first: a spoofed flood then costs a
-/// packet each and holds no memory (RFC 9000 section 8.1.2).
-const UNPROVEN: usize = 256;
 
 /// Shared by all workers.
 #[derive(Debug)]
@@ -46,6 +45,9 @@ pub struct Front {
     locked_down: AtomicBool,
     /// Attempts so far that proved nothing.
     unproven: AtomicU64,
+    /// Handshakes with addresses that have proven nothing: beyond their bound an attempt gets a Retry first, so that a spoofed
+    /// flood costs a packet each and holds no memory (RFC 9000 section 8.1.2).
+    strangers: Arc<Strangers>,
 }
 
 /// Which worker of which daemon: what its connections' ids say.
@@ -55,6 +57,8 @@ pub struct Place {
     pub generation: u16,
     /// Counts the workers.
     pub worker: usize,
+    /// The kernel gives each worker the datagrams of its own connections, and none of a daemon before that still has them.
+    pub steered: bool,
 }
 
 #[derive(Debug)]
@@ -137,6 +141,7 @@ impl Front {
             keep: Arc::new(AtomicBool::new(keyless(tcp))),
             locked_down: AtomicBool::new(false),
             unproven: AtomicU64::new(0),
+            strangers: Arc::default(),
         }))
     }
 
@@ -194,21 +199,22 @@ impl Front {
     ) -> Result<(), Error> {
         let generator = Generator::new(self.ids.clone(), place.generation, place.worker);
         let listener = accept::canonical(socket.local_addr().map_err(Error::Adopt)?);
-        let runtime = Arc::new(TokioRuntime);
         let finds = Finds {
             hints: Arc::default(),
             kept: Arc::default(),
             keep: self.keep.clone(),
             key: TokenKey::new(self.tokens.clone()),
+            budgets: Arc::default(),
         };
-        let socket = runtime.wrap_udp_socket(socket).map_err(Error::Adopt)?;
+        let socket = Datagrams::new(socket).map_err(Error::Adopt)?;
+        let resets = Resets::new(self.ids.clone(), listener, &generator, place.steered);
         let ids = Ids::new(Box::new(generator));
-        let config = settings::endpoint(&self.ids, &ids);
+        let config = settings::endpoint(resets, &ids);
         let endpoint = Endpoint::new_with_abstract_socket(
             config.clone(),
             Some(self.settings.load().quic.clone()),
             Tap::new(socket, finds.clone()),
-            runtime,
+            Arc::new(TokioRuntime),
         )
         .map_err(Error::Adopt)?;
         let (alive, mut ended) = mpsc::channel::<()>(1);
@@ -219,7 +225,6 @@ impl Front {
                 endpoint: Arc::new(config),
                 ids,
             },
-            handshakes: Arc::default(),
         };
         let mut sweeps = tokio::time::interval(SWEEP);
         let mut draining = shutdown.clone();
@@ -253,25 +258,30 @@ impl Front {
     fn take<S: Serve>(self: &Arc<Self>, incoming: Incoming, door: &Door, serve: &S, alive: &mpsc::Sender<()>) {
         self.metrics.incoming.inc();
         let remote = incoming.remote_address();
-        if !incoming.remote_address_validated() {
+        let address = remote.ip().to_canonical();
+        let (permit, unproven) = if incoming.remote_address_validated() {
+            match accept::place(&self.limiter, remote) {
+                Ok(permit) => (Some(permit), None),
+                Err(closed) => {
+                    self.metrics.told(remote, &closed);
+                    return incoming.refuse();
+                }
+            }
+        } else {
             self.unproven.fetch_add(1, Ordering::Relaxed);
-            let crowded = door.handshakes.load(Ordering::Relaxed) >= UNPROVEN;
-            if (crowded || self.locked_down.load(Ordering::Relaxed)) && incoming.may_retry() {
+            let place = match self.locked_down.load(Ordering::Relaxed) {
+                true => None,
+                false => self.strangers.admit(address),
+            };
+            let Some(place) = place else {
                 self.metrics.retries.inc();
-                // May fail only for one that may not be retried.
+                // May fail only for one that brings a Retry's token, and is proven.
                 let _ = incoming.retry();
                 return;
-            }
-        }
-        let Some(mut permit) = self.limiter.enter() else {
-            self.metrics.refused_total.inc();
-            return incoming.refuse();
+            };
+            let budget = door.finds.budgets.open(remote);
+            (None, Some(Unproven { place, budget }))
         };
-        if !permit.claim(remote.ip().to_canonical()) {
-            self.metrics.refused_address.inc();
-            return incoming.refuse();
-        }
-        let address = remote.ip().to_canonical();
         // quinn says that the address is valid, not by which token: what the hint says has to be genuine itself.
         let client = incoming
             .remote_address_validated()
@@ -285,10 +295,12 @@ impl Front {
         let id = client.unwrap_or_else(ClientId::fresh);
         let mut config = settings.quic.clone();
         config.token_key(TokenKey::of(self.tokens.clone(), id));
+        let keyless = self.keep.load(Ordering::Relaxed);
         let attempt = Attempt {
             config,
-            opening: Opening::new(settings.terms.clone(), address, id),
-            claim: match self.keep.load(Ordering::Relaxed) {
+            opening: Opening::new(settings.terms.clone(), address, id, unproven),
+            keyless,
+            claim: match keyless {
                 true => door
                     .finds
                     .kept
@@ -299,11 +311,11 @@ impl Front {
             incoming,
             listener: door.listener,
             permit,
+            limiter: self.limiter.clone(),
             known: client.is_some(),
         };
         let limit = settings.handshake_timeout;
         let (serve, alive, metrics) = (serve.clone(), alive.clone(), self.metrics.clone());
-        let under_way = UnderWay::new(&door.handshakes);
         tokio::spawn(async move {
             let opening = attempt.opening.clone();
             let result = Box::pin(accept::accept(attempt, limit)).await;
@@ -314,10 +326,7 @@ impl Front {
             match result {
                 Ok(Met { connection, rest }) => {
                     match rest {
-                        None => {
-                            metrics.shook(&connection.peer);
-                            drop(under_way);
-                        }
+                        None => metrics.shook(&connection.peer),
                         Some(rest) => {
                             let peer = connection.peer.clone();
                             tokio::spawn(async move {
@@ -325,7 +334,6 @@ impl Front {
                                     Ok(()) => metrics.shook(&peer),
                                     Err(closed) => metrics.told(remote, &closed),
                                 }
-                                drop(under_way);
                             });
                         }
                     }
@@ -343,7 +351,6 @@ struct Door {
     listener: SocketAddr,
     finds: Finds,
     preparation: Preparation,
-    handshakes: Arc<AtomicUsize>,
 }
 
 /// How often packets that nobody has claimed are looked after.
@@ -352,19 +359,3 @@ const SWEEP: Duration = Duration::from_secs(2);
 const NO_ERROR: quinn::VarInt = quinn::VarInt::from_u32(0);
 /// How long the last packets may take to leave.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-/// One handshake under way.
-struct UnderWay(Arc<AtomicUsize>);
-
-impl UnderWay {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}

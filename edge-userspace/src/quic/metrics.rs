@@ -129,7 +129,12 @@ impl Metrics {
 
     /// An attempt of `client` that came to nothing.
     pub(super) fn told(&self, client: SocketAddr, closed: &Closed) {
-        self.failures.get_or_create(&Reason { reason: closed.label() }).inc();
+        match closed {
+            Closed::Full => self.refused_total.inc(),
+            Closed::Crowded => self.refused_address.inc(),
+            Closed::Retried => self.retries.inc(),
+            closed => self.failures.get_or_create(&Reason { reason: closed.label() }).inc(),
+        };
         tracing::debug!(%client, reason = closed.label(), detail = %closed, "no QUIC connection");
     }
 }

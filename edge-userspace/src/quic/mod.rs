@@ -2,6 +2,7 @@
 //! connection with its [`Peer`] to what serves it: `http`, by the trait [`Serve`].
 
 mod accept;
+mod budget;
 mod cid;
 mod front;
 pub mod hello;
@@ -11,10 +12,12 @@ pub mod lockdown;
 pub mod metrics;
 mod parameters;
 mod prepare;
+mod reset;
 mod session;
 mod settings;
 pub mod shadow;
 pub mod socket;
+mod strangers;
 mod tap;
 pub mod token;
 

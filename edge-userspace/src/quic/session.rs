@@ -10,9 +10,11 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bytes::BytesMut;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn_proto::crypto::{
-    ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session, UnsupportedVersion,
+    CryptoError, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session,
+    UnsupportedVersion,
 };
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode};
@@ -22,12 +24,16 @@ use rustls::quic::{KeyChange, Secrets, ServerConnection, Suite, Version};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
+use super::budget::Budget;
+use super::initial::Cid;
+use super::strangers::Stranger;
 use super::{hello, parameters, settings};
-use crate::base::peer::Identity;
+use crate::base::peer::{Identity, Standing};
 use crate::gate::token::ClientId;
 use crate::tls::certificates::{Entry, Store};
 use crate::tls::clients;
 use crate::tls::keyless::{Keyless, Seat, Whose};
+use crate::tls::policy::Shown;
 use crate::tls::remote::Refusal;
 use crate::tls::sessions::Sessions;
 use crate::tls::tickets::{Ticketer, Tickets};
@@ -65,6 +71,19 @@ pub(super) struct Opening {
     early: Notify,
     took_early: AtomicBool,
     prepared: Mutex<Option<Prepared>>,
+    /// Its place among the handshakes with addresses that have proven nothing; until this one has.
+    stranger: Mutex<Option<Stranger>>,
+    /// Where it had to: kept as long as the connection lives, for a transmit of which half is sent.
+    budget: Option<Budget>,
+    proof: Notify,
+}
+
+/// What an attempt holds whose address has proven nothing.
+pub(super) struct Unproven {
+    /// Its place among such handshakes.
+    pub(super) place: Stranger,
+    /// What may be sent to it.
+    pub(super) budget: Budget,
 }
 
 /// What the ClientHello decided.
@@ -83,6 +102,7 @@ pub(super) struct Chosen {
 pub(super) struct Settled {
     pub(super) resumed: bool,
     pub(super) certificate: Option<Arc<Identity>>,
+    pub(super) standing: Arc<dyn Standing>,
 }
 
 /// A ClientHello that was answered before quinn knew of it.
@@ -96,8 +116,10 @@ pub(super) struct Prepared {
 }
 
 impl Opening {
-    /// For an attempt of `client`, who comes from `address`.
-    pub(super) fn new(terms: Arc<Terms>, address: IpAddr, client: ClientId) -> Arc<Self> {
+    /// For an attempt of `client`, who comes from `address`; `unproven`: which quinn has not found valid.
+    pub(super) fn new(terms: Arc<Terms>, address: IpAddr, client: ClientId, unproven: Option<Unproven>) -> Arc<Self> {
+        let (stranger, budget) =
+            unproven.map_or((None, None), |Unproven { place, budget }| (Some(place), Some(budget)));
         Arc::new(Self {
             terms,
             address,
@@ -109,7 +131,33 @@ impl Opening {
             early: Notify::new(),
             took_early: AtomicBool::new(false),
             prepared: Mutex::new(None),
+            stranger: Mutex::new(stranger),
+            budget,
+            proof: Notify::new(),
         })
+    }
+
+    fn stranger(&self) -> std::sync::MutexGuard<'_, Option<Stranger>> {
+        self.stranger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the client has shown that it receives what is sent to its address (RFC 9000 section 8.1).
+    pub(super) fn is_proven(&self) -> bool {
+        self.stranger().is_none()
+    }
+
+    /// Waits until it has; to be asked once, for an attempt that has not.
+    pub(super) async fn proven(&self) {
+        self.proof.notified().await;
+    }
+
+    fn prove(&self) {
+        if self.stranger().take().is_some() {
+            if let Some(budget) = &self.budget {
+                budget.prove();
+            }
+            self.proof.notify_one();
+        }
     }
 
     /// What the ClientHello decided; `None` before there was one.
@@ -171,8 +219,8 @@ impl Opening {
         let (config, ticketer) = match entry.early_data {
             true => terms
                 .tickets
-                .equip_once(tls, self.address, self.client, &terms.sessions),
-            false => terms.tickets.equip_for(tls, self.address, self.client),
+                .equip_once(tls, self.address, self.client, &entry.policy, &terms.sessions),
+            false => terms.tickets.equip_for(tls, self.address, self.client, &entry.policy),
         };
         Ok(self.chosen.get_or_init(|| Chosen {
             server_name,
@@ -181,6 +229,12 @@ impl Opening {
             offers_early: hello::offers_early_data(message),
             config,
         }))
+    }
+
+    /// What the connection is let in with; `session`: after its handshake, where that was waited for.
+    pub(super) fn standing(&self, chosen: &Chosen, session: Option<&rustls::CommonState>) -> Arc<dyn Standing> {
+        let name = chosen.server_name.clone();
+        Shown::new(&self.terms.certificates, name, &chosen.entry, session)
     }
 
     /// Whose key has to be asked for; `None` where it is here.
@@ -266,6 +320,11 @@ impl ServerConfig for Crypto {
         let opening = self.0.clone();
         let mut encoded = Vec::new();
         ours.write(&mut encoded);
+        if let Some(budget) = &opening.budget
+            && let Some(id) = parameters::source(&encoded).and_then(|id| Cid::new(&id))
+        {
+            budget.name(id);
+        }
         let prepared = opening.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (state, replay) = match prepared {
             None => (State::Hello(Vec::new()), Vec::new()),
@@ -287,6 +346,7 @@ impl ServerConfig for Crypto {
             replayed: 0,
             part: Vec::new(),
             next: None,
+            later: None,
             keyed: false,
             announced: false,
         })
@@ -305,6 +365,9 @@ struct Tls {
     /// The front of a second ClientHello.
     part: Vec<u8>,
     next: Option<Secrets>,
+    /// Keys for packets with short headers that quinn is to have once the address is proven: until then each packet says by its
+    /// header whose it is (`budget`).
+    later: Option<Keys>,
     /// Keys for Handshake packets are out: from here on nothing is signed any more.
     keyed: bool,
     /// quinn knows what was negotiated.
@@ -375,6 +438,10 @@ impl Tls {
             _ => None,
         };
         if let Some(whose) = whose {
+            if !self.opening.is_proven() {
+                // `prepare` had it sent a Retry; nobody signs for whoever is not there.
+                return Err(hello::error(TransportErrorCode::CONNECTION_REFUSED, ""));
+            }
             // Whole: while the session is away it takes no more.
             self.part.extend_from_slice(&bytes);
             self.state = match hello::length(&self.part)? {
@@ -402,7 +469,7 @@ impl Tls {
         let (Some(session), Some(chosen)) = (self.session(), self.opening.chosen()) else {
             return Ok(());
         };
-        let certificate = match &chosen.entry.clients {
+        let certificate = match chosen.entry.policy.clients() {
             Some(verifier) => clients::identity(session, verifier).map_err(|error| {
                 let alert = match &error {
                     rustls::Error::NoCertificatesPresented => AlertDescription::CertificateRequired,
@@ -415,6 +482,7 @@ impl Tls {
         let _ = self.opening.settled.set(Settled {
             resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
             certificate,
+            standing: self.opening.standing(chosen, Some(session)),
         });
         Ok(())
     }
@@ -533,21 +601,35 @@ impl Session for Tls {
         let State::Session(session) = &mut self.state else {
             return None;
         };
-        let keys = match session.write_hs(buffer)? {
+        if self.later.is_some() && self.opening.is_proven() {
+            return self.later.take();
+        }
+        match session.write_hs(buffer)? {
             KeyChange::Handshake { keys } => {
                 self.keyed = true;
                 if let Some(chosen) = self.opening.chosen() {
                     // Before the first ticket: that is written when the client's Finished has been read.
                     chosen.ticketer.settle(session);
                 }
-                keys
+                let mut keys = boxed(keys);
+                if !self.opening.is_proven() {
+                    keys.packet.remote = Box::new(Proving {
+                        key: keys.packet.remote,
+                        opening: self.opening.clone(),
+                    });
+                }
+                Some(keys)
             }
             KeyChange::OneRtt { keys, next } => {
                 self.next = Some(next);
-                keys
+                let keys = boxed(keys);
+                if self.opening.is_proven() {
+                    return Some(keys);
+                }
+                self.later = Some(keys);
+                None
             }
-        };
-        Some(boxed(keys))
+        }
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
@@ -566,6 +648,36 @@ impl Session for Tls {
     /// Nobody here exports any.
     fn export_keying_material(&self, _: &mut [u8], _: &[u8], _: &[u8]) -> Result<(), ExportKeyingMaterialError> {
         Err(ExportKeyingMaterialError)
+    }
+}
+
+/// Opens Handshake packets: whoever seals one has read what was sent to its address (RFC 9000 section 8.1).
+struct Proving {
+    key: Box<dyn PacketKey>,
+    opening: Arc<Opening>,
+}
+
+impl PacketKey for Proving {
+    fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
+        self.key.encrypt(packet, buf, header_len);
+    }
+
+    fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
+        self.key.decrypt(packet, header, payload)?;
+        self.opening.prove();
+        Ok(())
+    }
+
+    fn tag_len(&self) -> usize {
+        self.key.tag_len()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.key.confidentiality_limit()
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.key.integrity_limit()
     }
 }
 

@@ -8,12 +8,13 @@ use edge_common::retry;
 use edge_common::token::SKEW;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt};
-use rustls::CipherSuite;
+use rustls::Tls13CipherSuite;
+use rustls::crypto::ring;
 use rustls::quic::Suite;
 
 use super::Error;
-use super::cid::IdKey;
 use super::prepare::Ids;
+use super::reset::Resets;
 use super::token::{SpentTokens, TokenKey};
 use crate::config::Limits;
 
@@ -50,13 +51,12 @@ pub(super) fn tls(tcp: &rustls::ServerConfig) -> rustls::ServerConfig {
 /// quinn's own sessions, for what is not ours to do, and what Initial packets are sealed by (RFC 9001 section 5.2).
 ///
 /// # Errors
-/// `tls` lacks the cipher suite of Initial packets.
+/// The library lacks the cipher suite of Initial packets.
 pub(super) fn crypto(tls: &rustls::ServerConfig) -> Result<(Arc<QuicServerConfig>, Suite), Error> {
-    let suites = &tls.crypto_provider().cipher_suites;
-    let initial = suites.iter().find_map(|suite| match suite.suite() {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => suite.tls13()?.quic_suite(),
-        _ => None,
-    });
+    // ring's: keys of Initial packets are made for every attempt, and used once or twice; it makes them in half the time.
+    let initial = ring::cipher_suite::TLS13_AES_128_GCM_SHA256
+        .tls13()
+        .and_then(Tls13CipherSuite::quic_suite);
     let initial = initial.ok_or(Error::NoInitialSuite)?;
     let stock = QuicServerConfig::with_initial(Arc::new(tls.clone()), initial).map_err(|_| Error::NoInitialSuite)?;
     Ok((Arc::new(stock), initial))
@@ -94,10 +94,9 @@ fn transport(limits: &Limits) -> TransportConfig {
     transport
 }
 
-/// quinn's configuration of an endpoint, whose connections `ids` names. Stateless reset tokens are made with the node's key, so
-/// that any endpoint of the node, and of a daemon to come, can reset what another one lost.
-pub(super) fn endpoint(key: &IdKey, ids: &Ids) -> EndpointConfig {
-    let mut config = EndpointConfig::new(Arc::new(key.reset()));
+/// quinn's configuration of an endpoint, whose connections `ids` names; `resets` makes its stateless reset tokens.
+pub(super) fn endpoint(resets: Resets, ids: &Ids) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(resets));
     config
         .supported_versions(VERSIONS.to_vec())
         .cid_generator({

@@ -1,6 +1,8 @@
 //! Whole QUIC handshakes against an endpoint of ours: keys that are here and elsewhere, names that are nobody's, clients that
 //! come back, leave, or ask for another key exchange.
 
+mod unproven;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -106,6 +108,7 @@ impl World {
         let place = Place {
             generation: 0,
             worker: 0,
+            steered: false,
         };
         tokio::spawn(front.clone().run(socket, place, Guestbook(book), shutdown));
         Self {
