@@ -59,7 +59,12 @@ pub(crate) use overrides::Run;
 /// What keeps the node from starting, with the mend. Nothing that happens later ends it.
 pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
     let config = run.configuration()?;
+    // Before a key is read.
+    let refused = process::seal(isolates::wanted(&config));
     let logs = admin::log::start(&config.log)?;
+    if let Some(error) = refused {
+        tracing::warn!(%error, "core dumps, with private keys in them, cannot be forbidden");
+    }
     process::prepare(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -175,9 +180,10 @@ impl Node {
             }
             true => None,
         };
+        let mut steered = false;
         let lockdowns = match &quic {
             Some((front, ids)) => {
-                steer(dataplane.as_mut(), &sockets);
+                steered = steer(dataplane.as_mut(), &sockets);
                 let (front, ids, tokens) = (front.clone(), ids.clone(), tokens.clone());
                 Some(lockdown::Lockdowns::start(
                     &config,
@@ -271,6 +277,7 @@ impl Node {
                 front: front.clone(),
                 quic: quic.clone(),
                 generation: node.dataplane.as_ref().map_or(0, Dataplane::generation),
+                steered,
                 server: http::Server::new(http.clone(), handler, shutdown.clone()),
                 redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
                 shutdown: shutdown.clone(),
@@ -286,11 +293,12 @@ impl Node {
 }
 
 /// Has the kernel give each worker the datagrams of its own QUIC connections. Without that they go by the hash of addresses and
-/// ports, which a client that moves to another network changes.
-fn steer(dataplane: Option<&mut Dataplane>, sockets: &threads::Sockets) {
+/// ports, which a client that moves to another network changes. Whether it does.
+fn steer(dataplane: Option<&mut Dataplane>, sockets: &threads::Sockets) -> bool {
     match dataplane {
-        Some(dataplane) => {
-            if let Err(error) = dataplane.steer(&sockets.of_quic()) {
+        Some(dataplane) => match dataplane.steer(&sockets.of_quic()) {
+            Ok(()) => return true,
+            Err(error) => {
                 tracing::warn!(
                     target: "edge::quic",
                     %error,
@@ -298,7 +306,7 @@ fn steer(dataplane: Option<&mut Dataplane>, sockets: &threads::Sockets) {
                      restart ends those that there are"
                 );
             }
-        }
+        },
         None if sockets.open().threads > 1 => tracing::warn!(
             target: "edge::quic",
             threads = sockets.open().threads,
@@ -306,6 +314,7 @@ fn steer(dataplane: Option<&mut Dataplane>, sockets: &threads::Sockets) {
         ),
         None => {}
     }
+    false
 }
 
 /// A node with its threads.

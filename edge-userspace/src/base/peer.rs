@@ -56,6 +56,14 @@ pub struct Handshake {
     pub known: bool,
     /// Whom the client's certificate names, where its zone asks for one.
     pub certificate: Option<Arc<Identity>>,
+    /// Whether the connection would still be let in; `None`: nothing ends that.
+    pub standing: Option<Arc<dyn Standing>>,
+}
+
+/// Asked before each request: a reload binds connections that exist, and a certificate may expire on one.
+pub trait Standing: std::fmt::Debug + Send + Sync {
+    /// Whether the connection may go on. Costs next to nothing while nothing has changed.
+    fn holds(&self) -> bool;
 }
 
 /// A client's certificate, verified.
@@ -65,6 +73,8 @@ pub struct Identity {
     pub subject: String,
     /// SHA-256 of the certificate, in lower-case hexadecimal.
     pub fingerprint: String,
+    /// The certificate as `Client-Cert` has it (RFC 9440 section 2.2): base64 between colons.
+    pub field: String,
 }
 
 /// Reduces an address to what limits and penalties are counted by: IPv4 /32, IPv6 /64 (a /64 is one household).

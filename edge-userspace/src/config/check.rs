@@ -13,8 +13,8 @@ use super::mistake::{Faults, Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
 use super::value::{AdminAddress, HostPattern, Time};
 use super::{
-    Admin, Certificate, Clients, Config, Dataplane, Health, Key, KeyServer, Limits, Log, Origin, OriginServer, Quic,
-    Server, Tls, TlsVersion, Upstream, Written, XdpMode, Zone,
+    Admin, Certificate, Clients, Config, Dataplane, Health, Identity, Key, KeyServer, Limits, Log, Origin,
+    OriginServer, Quic, Server, Tls, TlsVersion, Upstream, Written, XdpMode, Zone,
 };
 use crate::base::ledger;
 
@@ -140,6 +140,7 @@ impl<'a> Checker<'a> {
             tls: Tls {
                 min_version: raw.tls.min_version,
                 ticket_rotation: self.ticket_rotation(&raw.tls),
+                ticket_roaming: raw.tls.ticket_roaming,
                 handshake_timeout: raw.tls.handshake_timeout.0,
                 near_ends: None,
                 key_server_timeout: self.key_server_timeout(&raw.tls),
@@ -221,7 +222,9 @@ impl<'a> Checker<'a> {
             http: raw.http.get_ref().clone(),
             plain: raw.plain.get_ref().clone(),
             http3: raw.http3,
-            redirect_port: raw.redirect_port,
+            redirect_port: raw.redirect_port.unwrap_or(443),
+            // Who says where clients are sent to says which port they reach.
+            alt_svc_port: raw.alt_svc_port.or(raw.redirect_port),
             workers: self.workers(&raw.workers),
             proxy_protocol_from: networks(&raw.proxy_protocol_from),
             drain: raw.drain.0,
@@ -269,7 +272,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// ring's ticketer makes a new key every 6 h by itself, so a longer time would not be what happens.
+    /// Keys that seal tickets are kept for one and a half times as long: longer ones would open what was recorded yesterday.
     fn ticket_rotation(&mut self, raw: &raw::Tls) -> Duration {
         let time = raw.ticket_rotation.get_ref().0;
         if !(Duration::from_secs(60)..=Duration::from_secs(6 * 3600)).contains(&time) {
@@ -447,6 +450,7 @@ impl<'a> Checker<'a> {
                 default: is_default,
                 certificate: self.certificate(zone, server, key_servers),
                 early_data: self.early_data(zone, server),
+                min_version: zone.min_version,
                 body_bytes: match zone.body_bytes {
                     Some(size) => (size.0 > 0).then_some(size.0),
                     None => limits.body_bytes,
@@ -538,6 +542,12 @@ impl<'a> Checker<'a> {
         let clients = zone.client_certificates.as_ref().map(|clients| Clients {
             ca: (self.path(&clients.ca), self.place(clients.ca.span())),
             required: clients.required,
+            revoked: clients
+                .revoked
+                .iter()
+                .map(|list| (self.path(list), self.place(list.span())))
+                .collect(),
+            revoked_must_be_current: clients.revoked_must_be_current,
         });
         let key = match super::keys::key(zone, key_servers, self.source) {
             Ok(key) => key,
@@ -550,6 +560,7 @@ impl<'a> Checker<'a> {
             (Some(chain), Some(key)) => Some(Certificate {
                 chain: self.path(chain),
                 chain_place: self.place(chain.span()),
+                more: self.more_certificates(zone, &key),
                 key,
                 clients,
                 legacy_rsa: self.legacy_rsa(zone),
@@ -608,6 +619,24 @@ impl<'a> Checker<'a> {
             self.mistake(written.span(), what, mend);
         }
         true
+    }
+
+    /// Certificates beside the zone's first one, whose key is `key`.
+    fn more_certificates(&mut self, zone: &raw::Zone, key: &Key) -> Vec<Identity> {
+        if let (Key::Servers { place, .. }, false) = (key, zone.more_certificates.is_empty()) {
+            self.mistakes.push(place.mistake(
+                "`key_servers` and `more_certificates`, whose keys are here",
+                "keep one of them",
+            ));
+        }
+        let more = zone.more_certificates.iter();
+        more.map(|more| Identity {
+            chain: self.path(&more.certificate),
+            chain_place: self.place(more.certificate.span()),
+            key: self.path(&more.key),
+            key_place: self.place(more.key.span()),
+        })
+        .collect()
     }
 
     /// Where the zone lets in clients that know no key exchange but RSA's.

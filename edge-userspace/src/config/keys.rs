@@ -32,6 +32,18 @@ pub(super) struct RawClients {
     pub(super) ca: Spanned<PathBuf>,
     #[serde(default = "yes")]
     pub(super) required: bool,
+    #[serde(default)]
+    pub(super) revoked: Vec<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) revoked_must_be_current: bool,
+}
+
+/// A further certificate of a zone, as written.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCertificate {
+    pub(super) certificate: Spanned<PathBuf>,
+    pub(super) key: Spanned<PathBuf>,
 }
 
 fn yes() -> bool {
@@ -90,6 +102,11 @@ pub struct Clients {
     pub ca: (PathBuf, Place),
     /// Without one there is no connection.
     pub required: bool,
+    /// PEM files of revocation lists (RFC 5280 section 5). With one, a certificate on it, and one whose issuer has no list among them,
+    /// is refused.
+    pub revoked: Vec<(PathBuf, Place)>,
+    /// A list whose next update is due is no list.
+    pub revoked_must_be_current: bool,
 }
 
 pub(super) fn servers(raw: &[Spanned<RawServer>], source: &Source<'_>) -> (Vec<KeyServer>, Vec<Mistake>) {

@@ -86,6 +86,8 @@ pub struct Server {
     pub plain: Vec<SocketAddr>,
     /// The port written into redirects.
     pub redirect_port: u16,
+    /// The port of HTTP/3 in `Alt-Svc`; `None`: that of the listener the client came to. 0: no `Alt-Svc`.
+    pub alt_svc_port: Option<u16>,
     /// Worker threads, at least 1.
     pub workers: usize,
     /// Peers that speak the PROXY protocol.
@@ -130,6 +132,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// How long a session ticket is good for, if the tokens' keys are kept so long.
     pub ticket_rotation: Duration,
+    /// A session ticket is good at other addresses than the one it was given to.
+    pub ticket_roaming: bool,
     /// From the accept to the end of the handshake.
     pub handshake_timeout: Duration,
     /// At a far end: the authority of the certificates that near ends must show; HTTP/2 alone is spoken then.
@@ -225,6 +229,8 @@ pub struct Zone {
     pub certificate: Option<Certificate>,
     /// Safe requests over HTTP/3 are served before the handshake is over.
     pub early_data: bool,
+    /// The oldest version of TLS spoken; `None`: as `Tls` says.
+    pub min_version: Option<TlsVersion>,
     /// Bytes of a request's content; `None`: no limit.
     pub body_bytes: Option<u64>,
     /// Between two pieces of a request's content.
@@ -262,6 +268,8 @@ pub struct Certificate {
     pub chain_place: Place,
     /// Its private key.
     pub key: Key,
+    /// Others that are shown to clients that do not take this one's kind of signature, in this order.
+    pub more: Vec<Identity>,
     /// Certificates of clients; `None`: none is asked for.
     pub clients: Option<Clients>,
     /// Where it says that clients are let in that know no key exchange but RSA's; `None`: they are not.

@@ -61,7 +61,8 @@ section! {
         http: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
         plain: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
         http3: bool = true,
-        redirect_port: u16 = 443,
+        redirect_port: Option<u16> = None,
+        alt_svc_port: Option<u16> = None,
         workers: Spanned<usize> = Spanned::new(0..0, 0),
         proxy_protocol_from: Vec<Network> = Vec::new(),
         drain: Time = seconds(30),
@@ -112,6 +113,7 @@ section! {
     Tls {
         min_version: TlsVersion = TlsVersion::V1_2,
         ticket_rotation: Spanned<Time> = Spanned::new(0..0, seconds(6 * 3600)),
+        ticket_roaming: bool = false,
         handshake_timeout: Time = seconds(10),
         key_server_timeout: Spanned<Time> = Spanned::new(0..0, seconds(3)),
         handshakes_waiting: Spanned<usize> = Spanned::new(0..0, 16_384),
@@ -220,11 +222,15 @@ pub(super) struct Zone {
     #[serde(default)]
     pub(super) key_exchange: Option<Spanned<super::keys::KeyExchange>>,
     #[serde(default)]
+    pub(super) more_certificates: Vec<super::keys::RawCertificate>,
+    #[serde(default)]
     pub(super) client_certificates: Option<super::keys::RawClients>,
     #[serde(default)]
     pub(super) legacy_rsa: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) early_data: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub(super) min_version: Option<TlsVersion>,
     #[serde(default)]
     pub(super) body_bytes: Option<Size>,
     #[serde(default)]

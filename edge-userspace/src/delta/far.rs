@@ -312,6 +312,7 @@ fn speak_for_client(request: &mut Request) {
             client: 0,
             known: false,
             certificate: None,
+            standing: None,
         }),
         early: None,
     });

@@ -190,6 +190,13 @@ fn method(method: &Method, extended: bool) -> Result<(), Failure> {
 }
 
 fn host(head: &request::Parts, peer: &Peer, zones: &Arc<Zones>, recent: &mut Recent) -> Result<Host, Failure> {
+    let standing = peer.handshake.as_ref().and_then(|handshake| handshake.standing.as_ref());
+    if standing.is_some_and(|standing| !standing.holds()) {
+        return Err(Failure::new(
+            Reason::Outdated,
+            "the zone asks for more by now than the connection has shown",
+        ));
+    }
     let secure = peer.handshake.is_some();
     let raw = named(head, secure)?;
     if let (Some(known), Some(host)) = (&recent.zones, &recent.host)

@@ -41,6 +41,18 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Ends a connection that nobody drives any more: over TLS by close_notify, so that the client knows that nothing was cut off
+    /// (RFC 8446 section 6.1). A client that takes nothing is not waited for.
+    pub(super) async fn close(&self) {
+        let closed = std::future::poll_fn(|cx| Pin::new(&mut *self.io()).poll_shutdown(cx));
+        let _ = tokio::time::timeout(GOODBYE, closed).await;
+    }
+}
+
+/// How long the last bytes of a connection may take to leave.
+const GOODBYE: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// A guarded socket.
 pub(super) struct Guard {
     io: Shared,

@@ -48,6 +48,8 @@ pub enum Reason {
     UnknownHost,
     /// The host is not one the TLS connection's certificate was chosen for (RFC 9110 section 7.4).
     Misdirected,
+    /// The connection was let in under a policy that its zone has no longer, or its certificate has expired.
+    Outdated,
     /// Method not allowed here, CONNECT to a proxy among them.
     Method,
     /// More fields than the limit.
@@ -89,6 +91,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::UnknownHost => "unknown_host",
             Self::Misdirected => "misdirected",
+            Self::Outdated => "outdated",
             Self::Method => "method",
             Self::HeadTooLarge => "head_too_large",
             Self::BodyTooLarge => "body_too_large",
@@ -112,7 +115,7 @@ impl Reason {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::UnknownHost | Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::UnknownHost | Self::Misdirected | Self::Outdated => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -133,6 +136,7 @@ impl Reason {
             Self::Malformed
             | Self::UnknownHost
             | Self::Misdirected
+            | Self::Outdated
             | Self::Method
             | Self::HeadTooLarge
             | Self::BodyTooLarge
@@ -151,8 +155,13 @@ impl Reason {
     pub fn closes(self) -> bool {
         matches!(
             self,
-            Self::Malformed | Self::BodyTooLarge | Self::ClientTimeout | Self::ClientGone
+            Self::Malformed | Self::BodyTooLarge | Self::ClientTimeout | Self::ClientGone | Self::Outdated
         )
+    }
+
+    /// Whether that is so over HTTP/2 and HTTP/3 too, where other streams go on after the rest: by GOAWAY.
+    pub fn ends(self) -> bool {
+        self == Self::Outdated
     }
 }
 

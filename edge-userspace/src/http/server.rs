@@ -69,7 +69,7 @@ impl Settings {
         Arc::new(Self {
             limits: config.limits.clone(),
             access_sample: config.log.access_sample,
-            alternatives: alternatives(http3),
+            alternatives: alternatives(http3, config.server.alt_svc_port),
         })
     }
 
@@ -115,12 +115,15 @@ impl Shared {
     }
 }
 
-/// One for each port where HTTP/3 is spoken.
-fn alternatives(http3: &[u16]) -> Box<[(u16, HeaderValue)]> {
+/// One for each port where HTTP/3 is spoken: the value names the port that clients reach, which may be mapped to it.
+fn alternatives(http3: &[u16], outside: Option<u16>) -> Box<[(u16, HeaderValue)]> {
+    if outside == Some(0) {
+        return Box::default();
+    }
     http3
         .iter()
         .filter_map(|port| {
-            let value = format!("h3=\":{port}\"; ma={ALTERNATIVE_AGE}");
+            let value = format!("h3=\":{}\"; ma={ALTERNATIVE_AGE}", outside.unwrap_or(*port));
             Some((*port, HeaderValue::try_from(value).ok()?))
         })
         .collect()
@@ -177,12 +180,15 @@ impl Serve for Server {
                 let gauge = metrics.connections("1");
                 gauge.inc();
                 let io = Guard::http1(io, permit, vital, metrics.clone(), limits.header_bytes);
+                let socket = io.shared();
                 let service =
                     service_fn(move |request: hyper::Request<_>| service.call(request.map(Body::Client), None));
                 let connection = http1_builder(&limits)
                     .serve_connection(TokioIo::new(io), service)
                     .with_upgrades();
-                drive(connection, (&life, &holder), &limits, &metrics, shutdown, None).await;
+                if drive(connection, (&life, &holder), &limits, &metrics, shutdown, None).await {
+                    socket.close().await;
+                }
                 gauge.dec();
             }
             Protocol::H2 => {
@@ -202,7 +208,9 @@ impl Serve for Server {
                     service.call(request.map(Body::Client), Some(flow))
                 });
                 let connection = http2_builder(&limits, spawner).serve_connection(TokioIo::new(io), service);
-                drive(connection, (&life, &holder), &limits, &metrics, shutdown, Some(socket)).await;
+                if drive(connection, (&life, &holder), &limits, &metrics, shutdown, Some(socket.clone())).await {
+                    socket.close().await;
+                }
                 gauge.dec();
             }
         }
@@ -283,7 +291,7 @@ where
 }
 
 /// Runs a connection to its end, or to the end of its time. With `gather`, what one turn of the connection writes leaves at
-/// its end: the h2 crate would flush after each DATA frame.
+/// its end: the h2 crate would flush after each DATA frame. True: it was ended for its time, and the client is there to be told.
 async fn drive(
     connection: impl Graceful,
     (life, holder): (&Life, &Holder),
@@ -291,7 +299,7 @@ async fn drive(
     metrics: &Metrics,
     mut shutdown: Shutdown,
     gather: Option<guard::Shared>,
-) {
+) -> bool {
     let mut stopping = shutdown.clone();
     let mut connection = pin!(connection);
     let mut drain = pin!(shutdown.reached(Phase::Draining));
@@ -346,8 +354,10 @@ async fn drive(
         Err(Some(reason)) => {
             metrics.overdue(reason);
             tracing::debug!(reason, "connection dropped");
+            return reason != Overdue::Write.label();
         }
     }
+    false
 }
 
 pin_project! {

@@ -330,6 +330,8 @@ impl Service {
         let mut response = answer::failure(reason, opening.id, opening.json);
         if reason.closes() && self.wire == Wire::H1 {
             answer::close(&mut response.head.headers);
+        } else if reason.ends() {
+            self.life.finish();
         }
         account.status(response.head.status.as_u16());
         account.failed(failure);

@@ -28,6 +28,7 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         written: config::Written::default(),
         certificate: None,
         early_data: false,
+        min_version: None,
         body_bytes: None,
         body_timeout: config.limits.body_timeout,
         request_timeout: None,

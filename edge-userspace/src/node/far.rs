@@ -73,6 +73,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
                 front: front.clone(),
                 quic: None,
                 generation: 0,
+                steered: false,
                 server: http::Server::new(http.clone(), handler, shutdown.clone()),
                 redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
                 shutdown: shutdown.clone(),

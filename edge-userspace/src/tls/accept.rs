@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
@@ -22,6 +22,7 @@ use super::keyless::{Keyless, Whose};
 use super::legacy;
 use super::limits::Permit;
 use super::metrics::KeyExchange;
+use super::policy::Shown;
 use super::proxy_protocol::{self, Header};
 use super::remote;
 use super::tickets::{Ticketer, Tickets};
@@ -76,6 +77,9 @@ pub enum Closed {
     /// The client's: plain HTTP or garbage on a TLS port.
     #[error("not TLS")]
     NotTls,
+    /// The client's: a ClientHello above 65,535 bytes, or in very many records.
+    #[error("the ClientHello is too long")]
+    HelloTooLong,
     /// The client's: no zone has the server name it asks for.
     #[error("no certificate for the name asked for")]
     NoCertificate,
@@ -103,6 +107,7 @@ impl Closed {
             Self::Timeout => "timeout",
             Self::Handshake(_) => "alert",
             Self::NotTls => "not_tls",
+            Self::HelloTooLong => "hello_too_long",
             Self::NoCertificate => "no_certificate",
             Self::ProxyHeader(_) => "proxy_header",
             Self::Penalised(refusal) => refusal.label(),
@@ -201,11 +206,11 @@ async fn shake(
         // A handshake record (RFC 8446 section 5.1).
         Some(0x16) if seen > 0 => {}
         _ if seen == 0 => return Err((Closed::Io(io::ErrorKind::UnexpectedEof.into()), None)),
-        Some(b'A'..=b'Z') => {
+        Some(first) if first.is_ascii_alphabetic() => {
             speak_tls(stream).await;
             return Err((Closed::NotTls, None));
         }
-        _ => return Err((Closed::NotTls, None)),
+        _ => return Err((hello::not_tls(&mut stream).await, None)),
     }
     let hello = hello::read(&mut stream).await.map_err(|closed| (closed, None))?;
     let door = terms.door.as_deref();
@@ -226,13 +231,14 @@ async fn shake(
             .map_err(|closed| (closed, None))?;
         let handshake = Handshake {
             duration: accepted.elapsed(),
-            server_name,
+            server_name: server_name.clone(),
             version: "TLSv1.2",
             resumed: false,
             // Without tickets, each connection is somebody new.
             client: ClientId::fresh().0,
             known: false,
             certificate: None,
+            standing: Some(Shown::new(&terms.certificates, server_name, &entry, None)),
         };
         return Ok(Connection {
             io: Io::Legacy(Box::new(stream)),
@@ -242,8 +248,8 @@ async fn shake(
         });
     }
     let hello = match hello.accepted {
-        Ok(hello) => hello,
-        Err(refused) => return Err((hello::refuse(&mut stream, refused).await, None)),
+        Ok(accepted) => accepted,
+        Err(refused) => return Err((hello::refuse(&mut stream, &hello.bytes, refused).await, None)),
     };
     let start = StartHandshake::from_parts(hello, stream);
     let server_name: Option<Arc<str>> = start
@@ -252,18 +258,15 @@ async fn shake(
         .map(|name| certificates::normal(name).into());
     let Some(entry) = terms.certificates.find(server_name.as_deref()) else {
         let mut stream = start.io;
-        // rustls would say access_denied; unrecognized_name is what RFC 6066 section 3 asks for. Nothing is encrypted yet.
-        let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 112]).await;
-        let _ = stream.shutdown().await;
-        return Err((Closed::NoCertificate, None));
+        return Err((hello::no_name(&mut stream).await, None));
     };
     let config = entry.config.get().cloned().unwrap_or(config);
-    let (config, ticketer) = tickets.equip(&config, client.ip());
+    let (config, ticketer) = tickets.equip(&config, client.ip(), &entry.policy);
     let stream = finish(start, config, &entry, &terms.keyless, client.ip(), &ticketer)
         .await
         .map_err(|closed| (closed, None))?;
     let (_, session) = stream.get_ref();
-    let identity = match &entry.clients {
+    let identity = match entry.policy.clients() {
         Some(verifier) => clients::identity(session, verifier).map_err(|error| (Closed::Handshake(error), None))?,
         None => None,
     };
@@ -274,6 +277,12 @@ async fn shake(
     let (id, known) = ticketer.client();
     let handshake = Handshake {
         duration: accepted.elapsed(),
+        standing: Some(Shown::new(
+            &terms.certificates,
+            server_name.clone(),
+            &entry,
+            Some(session),
+        )),
         server_name,
         version: match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -304,7 +313,14 @@ async fn finish(
 ) -> Result<TlsStream<TcpStream>, Closed> {
     let Some(route) = &entry.remote else {
         let settle = |session: &mut rustls::ServerConnection| ticketer.settle(session);
-        return Ok(start.into_stream_with(config, settle).await?);
+        return match start.into_stream_with(config, settle).into_fallible().await {
+            Ok(stream) => Ok(stream),
+            Err((error, mut stream)) => {
+                // The alert has been sent; it is to be read.
+                hello::leave(&mut stream).await;
+                Err(error.into())
+            }
+        };
     };
     let whose = Whose {
         route: route.clone(),
@@ -334,23 +350,13 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Tells a client that wrote plain HTTP to a TLS port, in its own words. What it still sends is read for a moment, or the
-/// kernel's reset would overtake the answer.
+/// Tells a client that wrote plain HTTP to a TLS port, in its own words.
 async fn speak_tls(mut stream: TcpStream) {
     const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
         content-length: 35\r\n\r\nThis port speaks TLS. Use https://.\n";
-    if stream.write_all(ANSWER).await.is_err() || stream.shutdown().await.is_err() {
-        return;
+    if stream.write_all(ANSWER).await.is_ok() {
+        hello::leave(&mut stream).await;
     }
-    let mut sink = [0u8; 1024];
-    let drain = async {
-        for _ in 0..16 {
-            if !matches!(stream.read(&mut sink).await, Ok(1..)) {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
 }
 
 impl Io {

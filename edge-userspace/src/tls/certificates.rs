@@ -6,25 +6,29 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use zeroize::{Zeroize, Zeroizing};
+use rustls::{ServerConfig, SupportedCipherSuite};
+use zeroize::Zeroize;
 
 use super::clients;
 #[cfg(feature = "legacy-rsa")]
 use super::legacy::Legacy;
+use super::policy::Policy;
 use super::remote::{KeyServers, PublicKey, RemoteKey, Route};
 use super::validity;
 use crate::base::clock::UnixTime;
-use crate::base::pem;
+use crate::base::{file, pem};
 use crate::config::value::HostPattern;
-use crate::config::{self, Certificate, Config, Faults, Identity, Key, KeyExchange, Mistake, Mistakes, Place};
+use crate::config::{
+    self, Certificate, Config, Faults, Identity, Key, KeyExchange, Mistake, Mistakes, Place, TlsVersion,
+};
 
 /// Certificates at one moment.
 #[derive(Debug, Default)]
@@ -42,14 +46,18 @@ pub struct Snapshot {
 pub struct Entry {
     /// The chain and the key, which may be elsewhere.
     pub key: Arc<CertifiedKey>,
+    /// Others, for clients that do not take that kind of signature.
+    pub more: Vec<Arc<CertifiedKey>>,
     /// The way to the key, where it is elsewhere.
     pub remote: Option<Arc<Route>>,
     /// Ephemeral keys are made by the key server too.
     pub exchange: bool,
-    /// Who checks certificates of clients; `None`: none is asked for.
-    pub clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// What is asked of clients' certificates.
+    pub policy: Policy,
     /// Early data is taken, over QUIC.
     pub early_data: bool,
+    /// The oldest version of TLS spoken; `None`: as everywhere.
+    pub min_version: Option<TlsVersion>,
     /// Serves clients that know no key exchange but RSA's, where the zone lets them in.
     #[cfg(feature = "legacy-rsa")]
     pub legacy: Option<Legacy>,
@@ -72,7 +80,11 @@ pub struct Loaded {
 
 /// The snapshot in force; rustls asks it during handshakes.
 #[derive(Debug, Default)]
-pub struct Store(ArcSwap<Snapshot>);
+pub struct Store {
+    snapshot: ArcSwap<Snapshot>,
+    /// Counts the snapshots.
+    number: AtomicU64,
+}
 
 /// Loads the certificates of all zones that name one, and the way to the keys that are elsewhere: key servers that are as
 /// they were in `before` stay connected. A zone whose certificate cannot be used is left out, and told among the faults; so
@@ -96,7 +108,9 @@ pub fn gather(config: &Config, before: Option<&KeyServers>, faults: &mut Faults)
         }
         match entry(zone, files, &mut loaded) {
             Ok(entry) => {
-                loaded.warnings.extend(doubts(zone, files, &entry.key));
+                loaded
+                    .warnings
+                    .extend(doubts(zone, &files.chain, &files.chain_place, &entry.key));
                 loaded.entries.insert(zone.name.clone(), Arc::new(entry));
             }
             Err(mistake) => faults.zone(&zone.name, mistake),
@@ -159,10 +173,12 @@ pub fn load_one(files: &Identity) -> Result<Loaded, Mistakes> {
     let key = shown(files, &mut loaded.warnings).map_err(|mistake| Mistakes(vec![mistake]))?;
     loaded.snapshot.default = Some(Arc::new(Entry {
         key,
+        more: Vec::new(),
         remote: None,
         exchange: false,
-        clients: None,
+        policy: Policy::open(""),
         early_data: false,
+        min_version: None,
         #[cfg(feature = "legacy-rsa")]
         legacy: None,
         config: OnceLock::new(),
@@ -188,6 +204,7 @@ fn shown(files: &Identity, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedK
         chain: files.chain.clone(),
         chain_place: files.chain_place.clone(),
         key: Key::File(files.key.clone(), files.key_place.clone()),
+        more: Vec::new(),
         clients: None,
         legacy_rsa: None,
     };
@@ -204,10 +221,12 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
     let mut entry = match &files.key {
         Key::File(key, place) => Entry {
             key: certified(files, key, place, &mut loaded.warnings)?,
+            more: Vec::new(),
             remote: None,
             exchange: false,
-            clients: None,
+            policy: Policy::open(&zone.name),
             early_data: zone.early_data,
+            min_version: zone.min_version,
             #[cfg(feature = "legacy-rsa")]
             legacy: None,
             config: OnceLock::new(),
@@ -216,18 +235,27 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
             let route = route(zone, files, names, &loaded.key_servers)?;
             Entry {
                 key: Arc::new(CertifiedKey::new(chain(files)?, Arc::new(RemoteKey(route.clone())))),
+                more: Vec::new(),
                 remote: Some(route),
                 exchange: *exchange == KeyExchange::Remote,
-                clients: None,
+                policy: Policy::open(&zone.name),
                 early_data: zone.early_data,
+                min_version: zone.min_version,
                 #[cfg(feature = "legacy-rsa")]
                 legacy: None,
                 config: OnceLock::new(),
             }
         }
     };
+    for more in &files.more {
+        let key = shown(more, &mut loaded.warnings)?;
+        loaded
+            .warnings
+            .extend(doubts(zone, &more.chain, &more.chain_place, &key));
+        entry.more.push(key);
+    }
     if let Some(clients) = &files.clients {
-        entry.clients = Some(clients::verifier(clients)?);
+        entry.policy = clients::policy(&zone.name, clients, &mut loaded.warnings)?;
     }
     #[cfg(feature = "legacy-rsa")]
     if let Some(place) = &files.legacy_rsa {
@@ -303,6 +331,15 @@ impl Snapshot {
         self.zones.values().chain(of_none)
     }
 
+    /// With one certificate.
+    #[cfg(test)]
+    pub(super) fn of_one(host: &str, entry: Arc<Entry>) -> Self {
+        Self {
+            exact: HashMap::from([(host.into(), Some(entry))]),
+            ..Self::default()
+        }
+    }
+
     /// Until when each zone's certificate holds, in seconds since 1970, by the zone's name.
     pub fn ends(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
         self.zones.iter().filter_map(|(zone, entry)| {
@@ -327,37 +364,64 @@ impl Snapshot {
 impl Entry {
     /// Whether rustls needs a configuration of its own for it.
     pub fn is_special(&self) -> bool {
-        self.remote.is_some() || self.clients.is_some()
+        self.remote.is_some() || self.policy.clients().is_some() || self.min_version.is_some()
+    }
+}
+
+impl Entry {
+    /// The first certificate by which the client takes a signature, in a suite of its own; else the first, so that it is told.
+    fn for_client(&self, hello: &ClientHello<'_>) -> &Arc<CertifiedKey> {
+        let fits = |key: &&Arc<CertifiedKey>| {
+            let suites = hello.cipher_suites();
+            let usable = |suite: &SupportedCipherSuite| {
+                suite.usable_for_signature_algorithm(key.key.algorithm()) && suites.contains(&suite.suite())
+            };
+            key.key.choose_scheme(hello.signature_schemes()).is_some() && ALL_CIPHER_SUITES.iter().any(usable)
+        };
+        match self.more.is_empty() {
+            true => &self.key,
+            false => std::iter::once(&self.key)
+                .chain(&self.more)
+                .find(fits)
+                .unwrap_or(&self.key),
+        }
     }
 }
 
 impl ResolvesServerCert for Entry {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.key.clone())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.for_client(&hello).clone())
     }
 }
 
 impl Store {
     /// From now on, new handshakes use `snapshot`.
     pub fn swap(&self, snapshot: Snapshot) {
-        self.0.store(Arc::new(snapshot));
+        self.snapshot.store(Arc::new(snapshot));
+        // Afterwards: who sees the new number sees the new snapshot.
+        self.number.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another one for each snapshot; never `u64::MAX`.
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
     }
 
     /// The certificate that serves `name`.
     pub fn find(&self, name: Option<&str>) -> Option<Arc<Entry>> {
-        self.0.load().find(name).cloned()
+        self.snapshot.load().find(name).cloned()
     }
 
     /// The snapshot in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.snapshot.load_full()
     }
 }
 
 impl ResolvesServerCert for Store {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(normal);
-        Some(self.0.load().find(name.as_deref())?.key.clone())
+        Some(self.snapshot.load().find(name.as_deref())?.for_client(&hello).clone())
     }
 }
 
@@ -397,9 +461,9 @@ fn certified(
 
 /// The certificates in a PEM file, at least one, every section of it.
 pub(crate) fn certificates(path: &Path, place: &Place) -> Result<Vec<CertificateDer<'static>>, Mistake> {
-    let file = path.display();
-    let bytes = std::fs::read(path).map_err(|error| place.mistake(format!("{file}: {error}"), mend(&error)))?;
-    pem::certificates(&bytes).map_err(|unread| place.mistake(format!("{file}: {unread}"), unread.mend()))
+    let shown = path.display();
+    let bytes = file::read(path).map_err(|error| place.mistake(format!("{shown}: {error}"), mend(&error)))?;
+    pem::certificates(&bytes).map_err(|unread| place.mistake(format!("{shown}: {unread}"), unread.mend()))
 }
 
 fn chain(files: &Certificate) -> Result<Vec<CertificateDer<'static>>, Mistake> {
@@ -418,13 +482,12 @@ fn chain(files: &Certificate) -> Result<Vec<CertificateDer<'static>>, Mistake> {
 }
 
 fn key(path: &Path, place: &Place, warnings: &mut Vec<Mistake>) -> Result<PrivateKeyDer<'static>, Mistake> {
-    let file = path.display();
-    let bytes = std::fs::read(path).map_err(|error| place.mistake(format!("{file}: {error}"), mend(&error)))?;
-    let bytes = Zeroizing::new(bytes);
+    let shown = path.display();
+    let bytes = file::read(path).map_err(|error| place.mistake(format!("{shown}: {error}"), mend(&error)))?;
     if readable_by_all(path) {
-        warnings.push(place.mistake(format!("{file} is readable by everyone"), format!("chmod 600 {file}")));
+        warnings.push(place.mistake(format!("{shown} is readable by everyone"), format!("chmod 600 {shown}")));
     }
-    pem::private_key(&bytes).map_err(|unread| place.mistake(format!("{file}: {unread}"), unread.mend()))
+    pem::private_key(&bytes).map_err(|unread| place.mistake(format!("{shown}: {unread}"), unread.mend()))
 }
 
 fn mend(error: &io::Error) -> &'static str {
@@ -443,16 +506,16 @@ fn readable_by_all(path: &Path) -> bool {
 const SOON: i64 = 14;
 
 /// What works, but not as the operator will have meant it.
-fn doubts(zone: &config::Zone, files: &Certificate, key: &CertifiedKey) -> Vec<Mistake> {
-    let file = files.chain.display();
+fn doubts(zone: &config::Zone, chain: &Path, place: &Place, key: &CertifiedKey) -> Vec<Mistake> {
+    let file = chain.display();
     let Some(leaf) = key.cert.first() else {
         return Vec::new();
     };
-    let mut doubts: Vec<Mistake> = aging(leaf, &files.chain, &files.chain_place).into_iter().collect();
+    let mut doubts: Vec<Mistake> = aging(leaf, chain, place).into_iter().collect();
     if validity::must_staple(leaf) {
         let what = format!("{file} asks for a stapled OCSP response (RFC 7633), and none is sent");
         let mend = "some clients will refuse it; have it issued without the TLS feature extension (\"must-staple\")";
-        doubts.push(files.chain_place.mistake(what, mend));
+        doubts.push(place.mistake(what, mend));
     }
     let Ok(parsed) = ParsedCertificate::try_from(leaf) else {
         return doubts;
@@ -467,11 +530,7 @@ fn doubts(zone: &config::Zone, files: &Certificate, key: &CertifiedKey) -> Vec<M
             .is_ok_and(|name| rustls::client::verify_server_name(&parsed, &name).is_ok());
         if !covered {
             let what = format!("{file} does not cover {host}, a host of zone \"{}\"", zone.name);
-            doubts.push(
-                files
-                    .chain_place
-                    .mistake(what, "clients will refuse it; use one that names this host"),
-            );
+            doubts.push(place.mistake(what, "clients will refuse it; use one that names this host"));
         }
     }
     doubts

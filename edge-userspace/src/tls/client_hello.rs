@@ -14,6 +14,7 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const SESSION_TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
+const SUPPORTED_VERSIONS: u16 = 43;
 
 /// The bytes are no ClientHello, or lie about a length; the peer's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +75,8 @@ impl<'a> Tickets<'a> {
 pub struct Offer<'a> {
     /// The version that TLS 1.2 negotiates by, and that an encrypted premaster repeats (RFC 5246 section 7.4.7.1).
     pub version: u16,
+    /// It says by an extension which versions it speaks: then `version` is not looked at (RFC 8446 section 4.2.1).
+    pub versions: bool,
     /// The server name (RFC 6066 section 3), as it stands there: a host name. Addresses, which are no server names, are none.
     pub server_name: Option<&'a str>,
     suites: &'a [[u8; 2]],
@@ -94,15 +97,18 @@ impl<'a> Offer<'a> {
             return None;
         };
         let mut server_name = None;
+        let mut versions = false;
         while !body.extensions.is_empty() {
             let kind = number(&mut body.extensions, 2)?;
             let content = vector(&mut body.extensions, 2)?;
             if kind == usize::from(SERVER_NAME) {
                 server_name = host(content)?;
             }
+            versions |= kind == usize::from(SUPPORTED_VERSIONS);
         }
         Some(Self {
             version: body.version,
+            versions,
             server_name,
             suites,
         })

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
@@ -20,6 +20,7 @@ use super::limits::Limiter;
 use super::metrics::Metrics;
 use super::remote::KeyServers;
 use super::remote::survey::survey;
+use super::sealing::Sealing;
 use super::tickets::Tickets;
 use super::{Error, listener, settings};
 use crate::base::shutdown::{Phase, Shutdown};
@@ -54,6 +55,8 @@ pub struct Front {
     keyless: Arc<Keyless>,
     limiter: Arc<Limiter>,
     tokens: Arc<Tokens>,
+    /// Seals session tickets.
+    sealing: Arc<Sealing>,
     door: Option<Arc<Door>>,
     metrics: Metrics,
 }
@@ -95,10 +98,15 @@ impl Plan {
     }
 }
 
-fn plan(config: &Config, loaded: Loaded, certificates: &Arc<Store>, tokens: &Arc<Tokens>) -> Result<Plan, Error> {
+fn plan(
+    config: &Config,
+    loaded: Loaded,
+    certificates: &Arc<Store>,
+    (tokens, sealing): (&Arc<Tokens>, &Arc<Sealing>),
+) -> Result<Plan, Error> {
     arm(&loaded.snapshot, config)?;
     Ok(Plan {
-        settings: Settings::new(config, certificates.clone(), tokens.clone())?,
+        settings: Settings::new(config, certificates.clone(), tokens.clone(), sealing.clone())?,
         snapshot: loaded.snapshot,
         key_servers: loaded.key_servers,
         tls: config.tls.clone(),
@@ -121,11 +129,13 @@ impl Front {
     ) -> Result<Arc<Self>, Error> {
         let metrics = Metrics::register(registry);
         let certificates = Arc::new(Store::default());
-        let plan = plan(config, loaded, &certificates, &tokens)?;
+        let sealing = Sealing::new(config.tls.ticket_rotation, Instant::now());
+        let plan = plan(config, loaded, &certificates, (&tokens, &sealing))?;
         plan.key_servers.metrics().register(registry);
         let limits = &config.limits;
         let this = Arc::new(Self {
             settings: ArcSwap::from_pointee(plan.settings.clone()),
+            sealing,
             certificates,
             key_servers: ArcSwap::from_pointee(KeyServers::default()),
             keyless: Arc::new(Keyless::new(&config.tls, registry)),
@@ -148,15 +158,17 @@ impl Front {
     /// # Errors
     /// rustls cannot be set up.
     pub fn plan(&self, config: &Config, loaded: Loaded) -> Result<Plan, Error> {
-        plan(config, loaded, &self.certificates, &self.tokens)
+        plan(config, loaded, &self.certificates, (&self.tokens, &self.sealing))
     }
 
-    /// Puts `plan` into force for connections to come; those that exist stay as they are.
+    /// Puts `plan` into force for connections to come; those that exist are judged by their zone's new policy at their next
+    /// request.
     pub fn install(&self, plan: Plan) {
         self.metrics.expire(plan.snapshot.ends());
         self.certificates.swap(plan.snapshot);
         self.key_servers.store(Arc::new(plan.key_servers));
         self.keyless.adjust(&plan.tls);
+        self.sealing.adjust(plan.settings.tickets.life());
         self.settings.store(Arc::new(plan.settings));
         let (all, per_address) = plan.connections;
         self.limiter.adjust(all, per_address);
@@ -201,13 +213,14 @@ impl Front {
         &self.keyless
     }
 
-    /// The control thread's part until the process stops: gives back memory that handshakes do not need any more, and tells
+    /// The control thread's part until the process stops: gives back memory that handshakes do not need any more, replaces ticket keys, and tells
     /// the operator of keys that no key server has.
     pub async fn tend(self: Arc<Self>, mut shutdown: Shutdown) {
         let sweeps = async {
             loop {
                 tokio::time::sleep(SWEEP).await;
                 self.keyless.sweep();
+                self.sealing.tidy(Instant::now());
             }
         };
         let surveys = async {
@@ -347,10 +360,15 @@ fn arm(snapshot: &Snapshot, config: &Config) -> Result<(), Error> {
 }
 
 impl Settings {
-    fn new(config: &Config, certificates: Arc<Store>, tokens: Arc<Tokens>) -> Result<Self, Error> {
+    fn new(
+        config: &Config,
+        certificates: Arc<Store>,
+        tokens: Arc<Tokens>,
+        sealing: Arc<Sealing>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             tls: settings::server(&config.tls, certificates)?,
-            tickets: Tickets::new(tokens, config.tls.ticket_rotation),
+            tickets: Tickets::new(tokens, sealing, config.tls.ticket_rotation, config.tls.ticket_roaming),
             handshake_timeout: config.tls.handshake_timeout,
             proxies: config.server.proxy_protocol_from.clone(),
             near_ends: config.tls.near_ends.is_some(),

@@ -5,6 +5,7 @@ pub mod accept;
 pub mod certificates;
 pub mod client_hello;
 pub mod clients;
+mod compression;
 pub mod flights;
 pub mod front;
 mod hello;
@@ -14,8 +15,10 @@ pub mod legacy;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
+pub mod policy;
 pub mod proxy_protocol;
 pub mod remote;
+pub mod sealing;
 pub mod sessions;
 pub mod settings;
 #[cfg(any(feature = "legacy-rsa", test))]

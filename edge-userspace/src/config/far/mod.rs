@@ -126,6 +126,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
         http: Vec::new(),
         plain: Vec::new(),
         redirect_port: 443,
+        alt_svc_port: None,
         workers: checker.workers(&raw.server.workers),
         proxy_protocol_from: Vec::new(),
         drain: raw.server.drain.0,
@@ -183,6 +184,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
                 key_server_timeout: std::time::Duration::from_secs(3),
                 waiting: 1,
                 waiting_per_address: 1,
+                ticket_roaming: false,
                 near_ends: Some((
                     checker.path(&raw.server.near_ends),
                     checker.place(raw.server.near_ends.span()),

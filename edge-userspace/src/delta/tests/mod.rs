@@ -116,6 +116,7 @@ fn peer(client: &str, secure: bool) -> Arc<Peer> {
             client: 0,
             known: false,
             certificate: None,
+            standing: None,
         }),
         early: None,
     })

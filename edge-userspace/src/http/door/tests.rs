@@ -25,6 +25,7 @@ fn peer(secure: bool) -> Peer {
             client: 0,
             known: false,
             certificate: None,
+            standing: None,
         }),
         early: None,
     }

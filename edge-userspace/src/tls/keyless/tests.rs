@@ -20,7 +20,9 @@ use crate::gate::keys::{Epochs, Secret};
 use crate::gate::token::Tokens;
 use crate::keyserver::wire::ErrorCode;
 use crate::tls::certificates::Entry;
+use crate::tls::policy::Policy;
 use crate::tls::remote::{KeyServers, PublicKey, RemoteKey};
+use crate::tls::sealing::Sealing;
 use crate::tls::settings;
 use crate::tls::tickets::Tickets;
 
@@ -43,6 +45,7 @@ fn terms(waiting: usize) -> config::Tls {
     config::Tls {
         near_ends: None,
         min_version: TlsVersion::V1_2,
+        ticket_roaming: false,
         ticket_rotation: Duration::from_secs(3600),
         handshake_timeout: Duration::from_secs(10),
         key_server_timeout: PATIENCE,
@@ -93,20 +96,23 @@ impl World {
                 chain,
                 Arc::new(RemoteKey(route.clone())),
             )),
+            more: Vec::new(),
             remote: Some(route.clone()),
             exchange,
-            clients: None,
+            policy: Policy::open(NAME),
             early_data: false,
+            min_version: None,
             #[cfg(feature = "legacy-rsa")]
             legacy: None,
             config: OnceLock::new(),
         });
         let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
         let tokens = Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()));
-        let tickets = Tickets::new(tokens, Duration::from_secs(3600));
+        let life = Duration::from_secs(3600);
+        let tickets = Tickets::new(tokens, Sealing::new(life, std::time::Instant::now()), life, false);
         let config = settings::special(&terms(1), &entry).unwrap();
         Zone {
-            config: tickets.equip(&config, [192, 0, 2, 1].into()).0,
+            config: tickets.equip(&config, [192, 0, 2, 1].into(), &entry.policy).0,
             whose: Whose {
                 route,
                 exchange,
@@ -268,10 +274,12 @@ async fn hello_retry_requests() {
                 vec![world.certificate.clone()],
                 Arc::new(RemoteKey(zone.whose.route.clone())),
             )),
+            more: Vec::new(),
             remote: None,
             exchange,
-            clients: None,
+            policy: Policy::open(NAME),
             early_data: false,
+            min_version: None,
             #[cfg(feature = "legacy-rsa")]
             legacy: None,
             config: OnceLock::new(),
