@@ -4,6 +4,7 @@
 use std::io::IsTerminal;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::filter::targets::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
@@ -63,12 +64,41 @@ pub fn start(config: &config::Log) -> Result<Logs, tracing_subscriber::util::Try
     })
 }
 
+/// Libraries that warn of what strangers send, with what they sent in the line, and the most that they may say unless the level names
+/// them: a ClientHello that nobody has to answer for would grow the log by several times its own length.
+const LIBRARIES: [(&str, LevelFilter); 10] = [
+    ("rustls", LevelFilter::ERROR),
+    ("tokio_rustls", LevelFilter::ERROR),
+    ("quinn", LevelFilter::ERROR),
+    ("quinn_proto", LevelFilter::ERROR),
+    ("quinn_udp", LevelFilter::ERROR),
+    ("hyper", LevelFilter::ERROR),
+    ("hyper_util", LevelFilter::ERROR),
+    ("h2", LevelFilter::ERROR),
+    // An error of theirs is a client that left.
+    ("h3", LevelFilter::OFF),
+    ("h3_quinn", LevelFilter::OFF),
+];
+
 /// The filter for a checked level; `info` should it ever not parse.
 fn targets(config: &config::Log) -> Targets {
-    config
+    let asked: Targets = config
         .level
         .parse()
-        .unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
+        .unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    let default = asked.default_level().unwrap_or(LevelFilter::OFF);
+    let named = |library: &str| {
+        asked.iter().any(|(target, _)| {
+            let rest = target.strip_prefix(library);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        })
+    };
+    let quiet: Vec<_> = LIBRARIES
+        .into_iter()
+        .filter(|(library, _)| !named(library))
+        .map(|(library, most)| (library, most.min(default)))
+        .collect();
+    asked.with_targets(quiet)
 }
 
 #[cfg(test)]
@@ -95,5 +125,42 @@ impl Logs {
     /// Counts the lines dropped so far.
     pub fn dropped(&self) -> ErrorCounter {
         self.dropped.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    /// Whoever sends broken hellos would fill the disk, and push the lines out that somebody needs.
+    #[test]
+    fn libraries_speak_when_they_are_asked() {
+        let enabled = |level: &str, target: &str, of: Level| {
+            let log = config::Log {
+                format: LogFormat::Json,
+                level: level.to_owned(),
+                access_sample: None,
+            };
+            targets(&log).would_enable(target, &of)
+        };
+        for level in ["info", "warn", "debug", "trace", "info,edge::tls=debug"] {
+            for target in [
+                "rustls::msgs::handshake",
+                "quinn_proto::connection",
+                "quinn_udp",
+                "h2::proto",
+                "h3::stream",
+            ] {
+                assert!(!enabled(level, target, Level::WARN), "{level} {target}");
+            }
+            assert!(enabled(level, "rustls", Level::ERROR) && !enabled(level, "h3::stream", Level::ERROR));
+            assert!(enabled(level, "edge::tls", Level::WARN));
+        }
+        assert!(enabled("info,rustls=debug", "rustls::conn", Level::DEBUG));
+        assert!(enabled("info,rustls::conn=warn", "rustls::conn", Level::WARN));
+        assert!(!enabled("info,rustls=debug", "quinn", Level::WARN));
+        assert!(!enabled("off", "rustls", Level::ERROR) && !enabled("error", "edge::tls", Level::WARN));
     }
 }

@@ -190,7 +190,10 @@ fn method(method: &Method, extended: bool) -> Result<(), Failure> {
 }
 
 fn host(head: &request::Parts, peer: &Peer, zones: &Arc<Zones>, recent: &mut Recent) -> Result<Host, Failure> {
-    let standing = peer.handshake.as_ref().and_then(|handshake| handshake.standing.as_ref());
+    let standing = peer
+        .handshake
+        .as_ref()
+        .and_then(|handshake| handshake.standing.as_ref());
     if standing.is_some_and(|standing| !standing.holds()) {
         return Err(Failure::new(
             Reason::Outdated,

@@ -13,9 +13,11 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The client's certificate, where its zone has verified one (RFC 9440).
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Drops `Forwarded`, `X-Forwarded-*`, `X-Real-Ip` and `X-Request-Id` as they came, and writes what is true.
+/// Drops `Forwarded`, `X-Forwarded-*`, `X-Real-Ip`, `X-Request-Id` and `Client-Cert` as they came, and writes what is true.
 pub fn rewrite(headers: &mut HeaderMap, exchange: &Exchange) {
     let mut claims: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
@@ -50,7 +52,11 @@ pub fn written(name: &HeaderName) -> Option<Written> {
     if *name == http::header::HOST || text == "x-forwarded-proto" || text == "x-forwarded-host" {
         return Some(Written::ByAddress);
     }
-    let ours = *name == FORWARDED || *name == X_REQUEST_ID || text == "x-real-ip" || text.starts_with("x-forwarded-");
+    let ours = *name == FORWARDED
+        || *name == X_REQUEST_ID
+        || *name == CLIENT_CERT
+        || text == "x-real-ip"
+        || text.starts_with("x-forwarded-");
     (ours || spelt_with_underscore(text)).then_some(Written::BySender)
 }
 
@@ -96,6 +102,12 @@ fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
         set(X_FORWARDED_HOST, range);
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    let handshake = exchange.peer.handshake.as_ref();
+    let identity = handshake.and_then(|handshake| handshake.certificate.as_deref());
+    match identity.map(|identity| HeaderValue::try_from(identity.field.as_str())) {
+        Some(Ok(value)) => drop(headers.insert(CLIENT_CERT, value)),
+        _ => drop(headers.remove(CLIENT_CERT)),
+    }
 }
 
 /// Whether a field is one that we set, but for underscores in place of hyphens: CGI and its successors give both the same

@@ -208,7 +208,16 @@ impl Serve for Server {
                     service.call(request.map(Body::Client), Some(flow))
                 });
                 let connection = http2_builder(&limits, spawner).serve_connection(TokioIo::new(io), service);
-                if drive(connection, (&life, &holder), &limits, &metrics, shutdown, Some(socket.clone())).await {
+                if drive(
+                    connection,
+                    (&life, &holder),
+                    &limits,
+                    &metrics,
+                    shutdown,
+                    Some(socket.clone()),
+                )
+                .await
+                {
                     socket.close().await;
                 }
                 gauge.dec();

@@ -2,13 +2,36 @@
 
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use sd_notify::NotifyState;
 
 use crate::config::Config;
 
 /// Descriptors for what is not a client connection: listeners, maps, files, log.
 const SPARE: u64 = 512;
+
+/// No core dumps: private keys, session keys and the cluster's secret are in memory. Without workers, no other process of the same
+/// user may look into it either (ptrace(2), /proc/PID/mem); with them it may, for wasmtime reads its own page map, which is root's
+/// alone in a process that is closed. Gives a warning for what was refused.
+pub(super) fn seal(workers: bool) -> Option<std::io::Error> {
+    // Read once and kept, for the metrics: /proc/self/auxv is root's when the process is not dumpable.
+    let _ = (rustix::param::page_size(), rustix::param::clock_ticks_per_second());
+    // Where dumps are piped to a program, the limit does not hold: then they have none of the memory.
+    let filtered = std::fs::write("/proc/self/coredump_filter", "0");
+    let limited = setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    );
+    let closed = match workers {
+        true => Ok(()),
+        false => set_dumpable_behavior(DumpableBehavior::NotDumpable),
+    };
+    let refused = limited.and(closed).err().map(std::io::Error::from);
+    refused.or(filtered.err().filter(|_| workers))
+}
 
 /// Raises the descriptor limit to what the configured connections need, one towards the origin for each, as far as allowed.
 pub(super) fn prepare(config: &Config) {
