@@ -234,7 +234,7 @@ impl Opening {
     /// What the connection is let in with; `session`: after its handshake, where that was waited for.
     pub(super) fn standing(&self, chosen: &Chosen, session: Option<&rustls::CommonState>) -> Arc<dyn Standing> {
         let name = chosen.server_name.clone();
-        Shown::new(&self.terms.certificates, name, &chosen.entry, session)
+        Shown::of(&self.terms.certificates, name, &chosen.entry, session)
     }
 
     /// Whose key has to be asked for; `None` where it is here.

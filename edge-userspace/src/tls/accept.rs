@@ -238,7 +238,7 @@ async fn shake(
             client: ClientId::fresh().0,
             known: false,
             certificate: None,
-            standing: Some(Shown::new(&terms.certificates, server_name, &entry, None)),
+            standing: Some(Shown::of(&terms.certificates, server_name, &entry, None)),
         };
         return Ok(Connection {
             io: Io::Legacy(Box::new(stream)),
@@ -277,7 +277,7 @@ async fn shake(
     let (id, known) = ticketer.client();
     let handshake = Handshake {
         duration: accepted.elapsed(),
-        standing: Some(Shown::new(
+        standing: Some(Shown::of(
             &terms.certificates,
             server_name.clone(),
             &entry,

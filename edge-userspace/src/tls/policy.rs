@@ -107,7 +107,7 @@ impl fmt::Debug for Shown {
 impl Shown {
     /// For a connection to `server_name` that was let in by `entry`, of a `session` whose handshake is over; `None`: which has shown
     /// no certificate.
-    pub fn new(
+    pub fn of(
         store: &Arc<Store>,
         server_name: Option<Arc<str>>,
         entry: &Entry,

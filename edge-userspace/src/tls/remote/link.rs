@@ -234,7 +234,9 @@ async fn keep(link: Arc<Link>, target: Arc<Target>, mut over: watch::Receiver<()
                 }
                 let let_in = link.lock().let_in;
                 // In TLS 1.3 a client's certificate is refused after its handshake is over: nothing has been said yet then.
-                if (link.fail(Stage::Down) || !let_in) && target.failed() && !let_in {
+                let waited = link.fail(Stage::Down);
+                let opened = (waited || !let_in) && target.failed();
+                if opened && !let_in {
                     tracing::warn!(
                         server = target.name,
                         reason = %broken,
