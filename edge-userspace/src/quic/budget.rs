@@ -325,7 +325,7 @@ mod tests {
         // 100 bytes are left: no datagram, and nothing beyond.
         assert_eq!(send(&budgets, 1_200, 1_200), Some(0));
         assert_eq!(send(&budgets, 100, 1_200), Some(100));
-        assert_eq!(send(&budgets, 1, 1), Some(0));
+        assert_eq!(send(&budgets, 40, 40), Some(0));
         let waker = Waker::noop();
         assert!(!budgets.ready((address(), Cid::new(&ID).unwrap()), waker));
         // What comes gives more, and what was begun goes on where it was.

@@ -70,6 +70,7 @@ fn count(world: &World, name: &str) -> u64 {
 #[tokio::test]
 async fn made_up_attempts_cost_nobody_a_place_or_a_signature() {
     let world = World::start().await;
+    let mut retries = 0;
     for host in [LOCAL, REMOTE] {
         let asked = world.keys.mood.asked.load(SeqCst);
         let (client, _socket) = deaf(&world, CLASSIC, false);
@@ -81,8 +82,9 @@ async fn made_up_attempts_cost_nobody_a_place_or_a_signature() {
                     .unwrap()
             })
             .collect();
-        let start = Instant::now();
-        while count(&world, "edge_quic_retries_total{by=\"daemon\"}") < 52 {
+        let (start, before) = (Instant::now(), retries);
+        while retries < before + 52 {
+            retries = count(&world, "edge_quic_retries_total{by=\"daemon\"}");
             assert!(start.elapsed() < PATIENCE);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -96,6 +98,10 @@ async fn made_up_attempts_cost_nobody_a_place_or_a_signature() {
         assert_eq!(world.keys.mood.asked.load(SeqCst), asked, "{host}");
         drop(attempts);
         real.endpoint.close(0_u32.into(), b"");
+        while world.tcp.connections() > 0 {
+            assert!(start.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
