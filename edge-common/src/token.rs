@@ -415,7 +415,14 @@ mod tests {
     /// Who looks on could tell the clients behind one address apart, and follow each.
     #[test]
     fn headers_of_one_client_have_nothing_in_common() {
-        let of = |nonce, client| Header { nonce, client, ..HEADER_OF_TEST }.encode(HERE, &KEY);
+        let of = |nonce, client| {
+            Header {
+                nonce,
+                client,
+                ..HEADER_OF_TEST
+            }
+            .encode(HERE, &KEY)
+        };
         let (one, again, other) = (of(1, 7), of(2, 7), of(3, 8));
         assert!(one[2] != again[2] && one[2] != 7 && one[2] != other[2]);
         assert_ne!(one[2] ^ again[2], of(1, 8)[2] ^ again[2]);
