@@ -148,6 +148,7 @@ impl Edge {
         let place = edge::quic::Place {
             generation: 0,
             worker: 0,
+            steered: false,
         };
         let run = quic.run(udp, place, echo, shutdown);
         runs.push(tokio::spawn(async move { run.await.unwrap() }));
