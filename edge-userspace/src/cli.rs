@@ -107,7 +107,7 @@ struct FarEnd {
 #[derive(Debug, Args)]
 struct Asked {
     /// The running node's admin endpoint: an address, or unix:/path.
-    #[arg(long, global = true, env = "EDGE_ADMIN", default_value = "127.0.0.1:9180")]
+    #[arg(long, global = true, env = "EDGE_ADMIN", default_value_t = AdminAddress::commands())]
     admin: AdminAddress,
 }
 

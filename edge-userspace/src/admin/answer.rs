@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+use super::server::Rights;
 use super::{Control, ControlError, Penalty, Purged, metrics};
 use crate::config::value::Network;
 
@@ -19,23 +20,37 @@ pub(super) const CONTROL_HEADER: &str = "edge-control";
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// Answers one request whose content has been read.
+/// Whether a method changes nothing.
+pub(super) fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Why a request is not looked at any further, whatever it asks for; before a byte of its content is read.
+pub(super) fn refusal(head: &http::request::Parts, rights: Rights) -> Option<Answer> {
+    if !local_host(&head.headers) {
+        let words = "the admin endpoint is asked by address or as localhost\n";
+        return Some(text(StatusCode::MISDIRECTED_REQUEST, words));
+    }
+    if is_read(&head.method) {
+        return None;
+    }
+    if !head.headers.contains_key(CONTROL_HEADER) {
+        let words = "control commands need the field `Edge-Control: 1`\n";
+        return Some(text(StatusCode::FORBIDDEN, words));
+    }
+    let words = "this address is for reading; commands are taken where [admin] listen says, by default unix:/run/edge/admin.sock\n";
+    (rights == Rights::Read).then(|| text(StatusCode::FORBIDDEN, words))
+}
+
+/// Answers one request whose content has been read, and which [`refusal`] has let through.
 pub(super) fn answer(
     method: &Method,
     path: &str,
-    headers: &HeaderMap,
     body: &[u8],
     registry: &Registry,
     control: &dyn Control,
 ) -> Answer {
-    if !local_host(headers) {
-        return text(
-            StatusCode::MISDIRECTED_REQUEST,
-            "the admin endpoint is asked by address or as localhost\n",
-        );
-    }
-    let read = matches!(*method, Method::GET | Method::HEAD);
-    let changes = matches!(*method, Method::POST | Method::DELETE);
+    let read = is_read(method);
     match path {
         "/metrics" if read => with_type(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(registry)),
         "/healthz" if read => text(StatusCode::OK, "alive\n"),
@@ -55,14 +70,6 @@ pub(super) fn answer(
             Ok(list) => json(StatusCode::OK, &list),
             Err(error) => failed(&error),
         },
-        "/deny" | "/penalty" | "/cache/purge" | "/lockdown" | "/leave"
-            if changes && !headers.contains_key(CONTROL_HEADER) =>
-        {
-            text(
-                StatusCode::FORBIDDEN,
-                "control commands need the field `Edge-Control: 1`\n",
-            )
-        }
         "/deny" if *method == Method::POST => match network(body) {
             Some(network) => match control.deny(network) {
                 Ok(denial) => json(StatusCode::OK, &denial),
@@ -276,14 +283,44 @@ mod tests {
     }
 
     fn ask(fake: &Fake, method: &str, path: &str, headers: &[(&'static str, &str)], body: &str) -> u16 {
-        let mut map = HeaderMap::new();
+        ask_with(Rights::Command, fake, method, path, headers, body)
+    }
+
+    fn ask_with(
+        rights: Rights,
+        fake: &Fake,
+        method: &str,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: &str,
+    ) -> u16 {
+        let mut request = http::Request::builder().method(method).uri(path);
         for (name, value) in headers {
-            map.insert(*name, value.parse().unwrap());
+            request = request.header(*name, *value);
         }
-        let method = method.parse().unwrap();
-        answer(&method, path, &map, body.as_bytes(), &Registry::default(), fake)
-            .status()
-            .as_u16()
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let refused = refusal(&head, rights);
+        let answer =
+            refused.unwrap_or_else(|| answer(&head.method, path, body.as_bytes(), &Registry::default(), fake));
+        answer.status().as_u16()
+    }
+
+    /// Everybody on the host could command the node by the address that is there for reading.
+    #[test]
+    fn an_address_for_reading_takes_no_commands() {
+        let fake = Fake::default();
+        let ask = |method, path, body| ask_with(Rights::Read, &fake, method, path, &[("edge-control", "1")], body);
+        for (method, path) in [
+            ("POST", "/deny"),
+            ("DELETE", "/penalty"),
+            ("POST", "/leave"),
+            ("POST", "/worker/deploy"),
+            ("PUT", "/whatever-comes"),
+        ] {
+            assert_eq!(ask(method, path, "192.0.2.0/24"), 403, "{method} {path}");
+        }
+        assert!(fake.0.lock().unwrap().is_empty());
+        assert_eq!((ask("GET", "/status", ""), ask("HEAD", "/metrics", "")), (200, 200));
     }
 
     /// An operator's commands work, and say so when they do not.
@@ -333,6 +370,8 @@ mod tests {
         assert_eq!(ask(&fake, "POST", "/cache/purge", &[], "{}"), 403);
         assert_eq!(ask(&fake, "POST", "/lockdown", &[], "\"on\""), 403);
         assert_eq!(ask(&fake, "POST", "/leave", &[], ""), 403);
+        // By its method, whatever path the next release adds.
+        assert_eq!(ask(&fake, "PATCH", "/anything", &[], ""), 403);
         assert_eq!(ask(&fake, "POST", "/leave", &[("edge-control", "1")], ""), 409);
         assert_eq!(
             ask(&fake, "GET", "/status", &[("host", "rebound.example:9180")], ""),

@@ -1,8 +1,12 @@
-//! The admin endpoint: HTTP/1.1 on a loopback address or a Unix socket, one small runtime task, bounded on every side.
+//! The admin endpoint: HTTP/1.1 on a Unix socket or a loopback address, one small runtime task each, bounded on every side. What
+//! changes the node is taken where the configuration says so, by default from whoever may write to the socket, and each such
+//! command is logged with who gave it. An address for reading takes none.
 
+use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::answer::answer;
+use super::answer::{answer, is_read, refusal, text};
 use super::{Control, client, worker};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::value::AdminAddress;
@@ -31,6 +35,18 @@ const LIFE: Duration = Duration::from_secs(300);
 /// How long a daemon that drains may take to leave the address.
 const LEAVING: Duration = Duration::from_secs(2);
 
+/// The group that may command a node beside its owner, if there is one.
+const GROUP: &str = "edge";
+
+/// What may be asked of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything.
+    Command,
+    /// What changes nothing.
+    Read,
+}
+
 /// A bound admin endpoint.
 #[derive(Debug)]
 pub enum Listener {
@@ -40,15 +56,36 @@ pub enum Listener {
     Unix(UnixListener, UnixPath),
 }
 
-/// Removes the socket's file when the listener goes.
+/// Removes the socket's file when the listener goes: that very file.
 #[derive(Debug)]
-pub struct UnixPath(std::path::PathBuf);
+pub struct UnixPath {
+    path: PathBuf,
+    /// Device and number of the file.
+    file: Option<(u64, u64)>,
+}
+
+impl UnixPath {
+    fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            file: identity(path),
+        }
+    }
+}
 
 impl Drop for UnixPath {
     fn drop(&mut self) {
         // It may be gone, or a newer process's by now: nothing to tell anyone.
-        let _ = std::fs::remove_file(&self.0);
+        if self.file.is_some() && self.file == identity(&self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Which file a path leads to.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Binds `address`. A socket file whose owner is dead is replaced, and a daemon that drains is asked to leave.
@@ -83,18 +120,59 @@ pub async fn bind(address: &AdminAddress) -> io::Result<Listener> {
     }
 }
 
-/// A bound socket, for its owner alone.
+/// Binds an address for those who read; a daemon that drains may still be leaving it.
+///
+/// # Errors
+/// The address is taken.
+pub async fn bind_reading(address: SocketAddr) -> io::Result<Listener> {
+    let patience = tokio::time::Instant::now() + LEAVING;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(Listener::Tcp(listener)),
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < patience =>
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A bound socket, for its owner, and for the group that may command a node, if there is one and it may be given to it.
 fn own(listener: UnixListener, path: &Path) -> io::Result<Listener> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(Listener::Unix(listener, UnixPath(path.to_owned())))
+    let group = std::fs::read_to_string("/etc/group").ok().and_then(|text| number_of(GROUP, &text));
+    let shared = group.is_some_and(|group| std::os::unix::fs::chown(path, None, Some(group)).is_ok());
+    let mode = if shared { 0o660 } else { 0o600 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(Listener::Unix(listener, UnixPath::of(path)))
+}
+
+/// The number of a group in the words of group(5).
+fn number_of(group: &str, text: &str) -> Option<u32> {
+    text.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        (parts.next() == Some(group)).then(|| parts.nth(1)?.parse().ok()).flatten()
+    })
 }
 
 async fn bind_once(address: &AdminAddress) -> io::Result<Listener> {
     match address {
         AdminAddress::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
         AdminAddress::Unix(path) => {
+            if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+                std::fs::DirBuilder::new().mode(0o755).recursive(true).create(directory)?;
+            }
             let listener = match UnixListener::bind(path) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && !answers(path).await => {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    // What is no socket is somebody's file.
+                    if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                        let what = "a file is there that is no socket";
+                        return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+                    }
+                    if answers(path).await {
+                        return Err(error);
+                    }
                     std::fs::remove_file(path)?;
                     UnixListener::bind(path)?
                 }
@@ -110,7 +188,13 @@ async fn answers(path: &Path) -> bool {
 }
 
 /// Serves until `shutdown` stops; draining does not end it, so that draining can be watched.
-pub async fn serve(listener: Listener, registry: Arc<Registry>, control: Arc<dyn Control>, mut shutdown: Shutdown) {
+pub async fn serve(
+    listener: Listener,
+    rights: Rights,
+    registry: Arc<Registry>,
+    control: Arc<dyn Control>,
+    mut shutdown: Shutdown,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -121,10 +205,10 @@ pub async fn serve(listener: Listener, registry: Arc<Registry>, control: Arc<dyn
             accepted = accept(&listener) => accepted,
         };
         match accepted {
-            Ok(io) => {
+            Ok((io, peer)) => {
                 let (registry, control) = (registry.clone(), control.clone());
                 tokio::spawn(async move {
-                    serve_one(io, registry, control).await;
+                    serve_one(io, peer, rights, registry, control).await;
                     drop(slot);
                 });
             }
@@ -139,37 +223,86 @@ pub async fn serve(listener: Listener, registry: Arc<Registry>, control: Arc<dyn
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-async fn accept(listener: &Listener) -> io::Result<Box<dyn Io>> {
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+enum Peer {
+    Address(SocketAddr),
+    /// By the kernel's word, at the time it connected.
+    Process {
+        user: u32,
+        group: u32,
+        process: Option<i32>,
+    },
+    Unknown,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Process { user, group, process } => {
+                write!(f, "uid {user} gid {group}")?;
+                process.map_or(Ok(()), |process| write!(f, " pid {process}"))
+            }
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+async fn accept(listener: &Listener) -> io::Result<(Box<dyn Io>, Peer)> {
     Ok(match listener {
-        Listener::Tcp(listener) => Box::new(listener.accept().await?.0),
-        Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        Listener::Tcp(listener) => {
+            let (stream, address) = listener.accept().await?;
+            (Box::new(stream), Peer::Address(address))
+        }
+        Listener::Unix(listener, _) => {
+            let stream = listener.accept().await?.0;
+            let peer = stream.peer_cred().map_or(Peer::Unknown, |peer| Peer::Process {
+                user: peer.uid(),
+                group: peer.gid(),
+                process: peer.pid(),
+            });
+            (Box::new(stream), peer)
+        }
     })
 }
 
-async fn serve_one(io: Box<dyn Io>, registry: Arc<Registry>, control: Arc<dyn Control>) {
+async fn serve_one(
+    io: Box<dyn Io>,
+    peer: Peer,
+    rights: Rights,
+    registry: Arc<Registry>,
+    control: Arc<dyn Control>,
+) {
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (registry, control) = (registry.clone(), control.clone());
+        let (registry, control, peer) = (registry.clone(), control.clone(), peer.clone());
         async move {
             let (head, body) = request.into_parts();
-            if worker::is_for(head.uri.path()) {
-                return Ok(worker::answer(&head, body, &*control).await);
-            }
-            let body = match Limited::new(body, BODY).collect().await {
-                Ok(collected) => collected.to_bytes(),
-                Err(_) => {
-                    let mut answer = http::Response::default();
-                    *answer.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-                    return Ok::<_, std::convert::Infallible>(answer);
-                }
+            let answer = match refusal(&head, rights) {
+                Some(refused) => refused,
+                None if worker::is_for(head.uri.path()) => worker::answer(&head, body, &*control).await,
+                None => match Limited::new(body, BODY).collect().await {
+                    Ok(collected) => answer(
+                        &head.method,
+                        head.uri.path(),
+                        &collected.to_bytes(),
+                        &registry,
+                        &*control,
+                    ),
+                    Err(_) => text(StatusCode::PAYLOAD_TOO_LARGE, "too long for a command\n"),
+                },
             };
-            Ok(answer(
-                &head.method,
-                head.uri.path(),
-                &head.headers,
-                &body,
-                &registry,
-                &*control,
-            ))
+            if !is_read(&head.method) {
+                tracing::info!(
+                    target: "edge::admin",
+                    by = %peer,
+                    method = %head.method,
+                    path = head.uri.path(),
+                    status = answer.status().as_u16(),
+                    "command"
+                );
+            }
+            Ok::<_, std::convert::Infallible>(answer)
         }
     });
     let connection = http1::Builder::new()
@@ -179,4 +312,43 @@ async fn serve_one(io: Box<dyn Io>, registry: Arc<Registry>, control: Arc<dyn Co
         .serve_connection(TokioIo::new(io), service);
     // An error is the peer's: it went away or spoke no HTTP. The operator who asked sees it on the other side.
     let _ = tokio::time::timeout(LIFE, connection).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An operator's file at the path of the socket would be lost; or a socket that nobody answers at would keep a daemon from
+    /// starting.
+    #[tokio::test]
+    async fn what_is_no_socket_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/admin.sock");
+        let address = AdminAddress::Unix(path.clone());
+        drop(bind(&address).await.unwrap());
+        assert!(!path.exists(), "it takes its own socket away");
+        std::fs::write(&path, "precious").unwrap();
+        let refused = bind(&address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+        std::fs::remove_file(&path).unwrap();
+        // Left behind by a process that died.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let bound = bind(&address).await.unwrap();
+        let mode = std::fs::metadata(&path).unwrap().mode() & 0o777;
+        assert!(mode == 0o600 || mode == 0o660, "{mode:o}");
+        // Somebody else's by now.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        drop(bound);
+        assert!(path.exists());
+    }
+
+    /// The wrong group could command a node.
+    #[test]
+    fn groups() {
+        let text = "root:x:0:\nedgeless:x:7:\nedge:x:991:bob\nbad\nedge2:x:5:\n";
+        assert_eq!(number_of("edge", text), Some(991));
+        assert_eq!((number_of("none", text), number_of("bad", text)), (None, None));
+    }
 }

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
-use super::answer::{Answer, CONTROL_HEADER, json, local_host, text};
+use super::answer::{Answer, json, text};
 use super::{Control, WorkerOrder};
 
 /// Bytes of a worker; the node's configuration may allow fewer.
@@ -24,20 +24,7 @@ pub(super) fn is_for(path: &str) -> bool {
 
 /// Answers one request.
 pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) -> Answer {
-    if !local_host(&head.headers) {
-        return text(
-            StatusCode::MISDIRECTED_REQUEST,
-            "the admin endpoint is asked by address or as localhost\n",
-        );
-    }
     let changes = head.method == Method::POST;
-    // Before a byte of the worker is read.
-    if changes && !head.headers.contains_key(CONTROL_HEADER) {
-        return text(
-            StatusCode::FORBIDDEN,
-            "control commands need the field `Edge-Control: 1`\n",
-        );
-    }
     let query = head.uri.query().unwrap_or_default();
     let value = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));

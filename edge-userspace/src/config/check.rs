@@ -355,18 +355,32 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn admin(&mut self, raw: &raw::Admin) -> Admin {
-        if let AdminAddress::Tcp(address) = raw.listen.get_ref()
-            && !address.ip().is_loopback()
-            && !raw.remote
-        {
-            self.mistake(
-                raw.listen.span(),
-                format!("{address} can be reached by other hosts, and the endpoint has no authentication"),
-                "listen on 127.0.0.1 or unix:/run/edge/admin.sock, or say remote = true",
-            );
+        let listen = raw.listen.as_ref();
+        let tcp = listen.and_then(|listen| match listen.get_ref() {
+            AdminAddress::Tcp(address) => Some((*address, listen.span())),
+            AdminAddress::Unix(_) => None,
+        });
+        let read = raw.read.as_ref().map(|read| (*read.get_ref(), read.span()));
+        for (address, span) in tcp.iter().chain(&read) {
+            if !address.ip().is_loopback() && !raw.remote {
+                self.mistake(
+                    span.clone(),
+                    format!("{address} can be reached by other hosts, and the endpoint has no authentication"),
+                    "listen on 127.0.0.1 or unix:/run/edge/admin.sock, or say remote = true",
+                );
+            }
         }
+        if let (Some((tcp, _)), Some((read, span))) = (&tcp, &read)
+            && tcp == read
+        {
+            let mend = "leave it out: where commands are taken there is an answer for those who read, too";
+            self.mistake(span.clone(), format!("{read} is already where commands are taken"), mend);
+        }
+        // Who names a place for commands has said where to read, too.
+        let by_default = listen.is_none().then(AdminAddress::reading);
         Admin {
-            listen: raw.listen.get_ref().clone(),
+            listen: listen.map_or_else(AdminAddress::commands, |listen| listen.get_ref().clone()),
+            read: read.map(|(read, _)| read).or(by_default),
         }
     }
 
@@ -459,7 +473,8 @@ impl<'a> Checker<'a> {
                 request_timeout: zone.request_timeout.map_or(limits.request_timeout, limit),
                 requests: Arc::new(zone.requests.clone()),
                 gate: zone.gate.as_ref().map(|gate| {
-                    let (gate, mistakes) = super::gate::check::gate(gate, self.source);
+                    let hosts: Vec<_> = zone.hosts.get_ref().iter().map(|h| h.get_ref().clone()).collect();
+                    let (gate, mistakes) = super::gate::check::gate(gate, &hosts, self.source);
                     self.mistakes.extend(mistakes);
                     Arc::new(gate)
                 }),

@@ -197,8 +197,10 @@ pub struct Limits {
 /// The admin endpoint.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where it listens.
+    /// Where it listens for commands, and for those who read.
     pub listen: AdminAddress,
+    /// Where it answers those who read, and takes no commands; `None`: nowhere else.
+    pub read: Option<SocketAddr>,
 }
 
 /// Logs.

@@ -178,7 +178,8 @@ section! {
 section! {
     /// The admin endpoint.
     Admin {
-        listen: Spanned<AdminAddress> = Spanned::new(0..0, AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9180)))),
+        listen: Option<Spanned<AdminAddress>> = None,
+        read: Option<Spanned<SocketAddr>> = None,
         remote: bool = false,
     }
 }

@@ -223,10 +223,22 @@ impl fmt::Display for OriginAddress {
 pub enum AdminAddress {
     /// A TCP address.
     Tcp(SocketAddr),
-    /// A Unix socket, made with mode 0600.
+    /// A Unix socket, for its owner and the group `edge`: mode 0660, or 0600 if there is no such group.
     Unix(PathBuf),
 }
 from_string!(AdminAddress);
+
+impl AdminAddress {
+    /// Where commands are taken if nothing is said: from whoever may write to this socket.
+    pub fn commands() -> Self {
+        Self::Unix(PathBuf::from("/run/edge/admin.sock"))
+    }
+
+    /// Where figures can be read by everybody on this host if nothing is said.
+    pub fn reading() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 9180))
+    }
+}
 
 impl FromStr for AdminAddress {
     type Err = String;

@@ -28,6 +28,7 @@ use crate::http::handler::{Front, Handler};
 use crate::origin::{self, Fleet, Origin};
 use crate::route::gated::Open;
 use crate::zones::{self, Zones};
+use crate::admin::server::Rights;
 use crate::{admin, http, tls};
 
 /// Runs a far end until a signal ends it.
@@ -49,6 +50,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
         let admin = admin::server::bind(listen)
             .await
             .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
+        let reading = super::reading(&config.node.admin).await?;
         let mut registry = Registry::default();
         admin::metrics::register(&mut registry, Some(logs.dropped()));
         for warning in &certificates.warnings {
@@ -94,7 +96,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
             logs,
             shutdown,
         });
-        end.serve(admin, Arc::new(registry), running, &trigger).await
+        end.serve((admin, reading), Arc::new(registry), running, &trigger).await
     })
 }
 
@@ -158,13 +160,23 @@ struct End {
 impl End {
     async fn serve(
         self: Arc<Self>,
-        listener: admin::server::Listener,
+        (listener, reading): (admin::server::Listener, Option<admin::server::Listener>),
         registry: Arc<Registry>,
         threads: threads::Threads,
         trigger: &Trigger,
     ) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
-        let admin = tokio::spawn(admin::server::serve(listener, registry, self.clone(), shutdown.clone()));
+        if let Some(reading) = reading {
+            let (registry, end) = (registry.clone(), self.clone());
+            tokio::spawn(admin::server::serve(reading, Rights::Read, registry, end, shutdown.clone()));
+        }
+        let admin = tokio::spawn(admin::server::serve(
+            listener,
+            Rights::Command,
+            registry,
+            self.clone(),
+            shutdown.clone(),
+        ));
         let health = tokio::spawn(self.fleet.clone().watch(shutdown));
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;

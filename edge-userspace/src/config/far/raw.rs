@@ -26,12 +26,14 @@ pub(super) struct Raw {
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
-/// The port beside a node's own, so that both can run on one machine.
+/// The socket and the port beside a node's own, so that both can run on one machine.
 fn admin() -> Admin {
-    let mut admin = Admin::default();
-    let address = SocketAddr::from(([127, 0, 0, 1], 9181));
-    admin.listen = Spanned::new(0..0, crate::config::value::AdminAddress::Tcp(address));
-    admin
+    let commands = crate::config::value::AdminAddress::Unix("/run/edge/far-end.sock".into());
+    Admin {
+        listen: Some(Spanned::new(0..0, commands)),
+        read: Some(Spanned::new(0..0, SocketAddr::from(([127, 0, 0, 1], 9181)))),
+        ..Admin::default()
+    }
 }
 
 /// Where near ends come in.
