@@ -248,7 +248,14 @@ mod tests {
                 until: Duration::from_secs(900),
                 probation: Duration::ZERO,
             };
-            book.penalise(Duration::ZERO, 1, Subject::Client(n), strike, Company::default());
+            let home = std::net::IpAddr::from([192, 0, 2, 1]);
+            book.penalise(
+                Duration::ZERO,
+                1,
+                (Subject::Client(n), home),
+                strike,
+                Company::default(),
+            );
         }
         let counts = changes.counts.clone();
         let (sender, fed) = std::sync::mpsc::channel();

@@ -7,11 +7,12 @@
 //! once, and only where somebody has been struck: a crowd of addresses costs it no more than that.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clock::nanos;
 use super::penalty::Company;
+use super::prefixes;
 use super::table::{Table, Worth};
 
 /// A generation; a client counts for one to two of them after it was last seen.
@@ -26,8 +27,16 @@ const TRIALS: Duration = Duration::from_secs(900);
 #[derive(Debug)]
 pub struct Neighbours {
     seen: Table<IpAddr, Seen>,
-    /// When each of the trials under way ends at the latest: nanoseconds, 0 while there is none.
-    trials: Box<[AtomicU64]>,
+    trials: Box<[Room]>,
+}
+
+/// A place for a trial.
+#[derive(Debug, Default)]
+struct Room {
+    /// When the trial ends at the latest: nanoseconds, 0 while there is none.
+    until: AtomicU64,
+    /// The site that it is held for.
+    site: AtomicU32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,9 +82,13 @@ impl Seen {
 impl Worth for Seen {
     const KEEPS: bool = false;
 
-    /// The longer ago and the fewer clients, the sooner it is forgotten: the address loses its good name, nothing more.
-    fn worth(&self, _: Duration) -> u64 {
-        self.generation << 8 | u64::from((self.now | self.before).count_ones())
+    /// The longer ago and the fewer clients, the sooner it is forgotten: the address loses its good name, nothing more. An
+    /// address that nobody has proven himself behind, however many were told to wait there, makes room for every other.
+    fn worth(&self, now: Duration) -> u64 {
+        match u64::from((self.now | self.before).count_ones()) {
+            0 => u64::from(self.trial.is_some_and(|trial| now < trial.opened + TRIALS)),
+            proven => self.generation << 8 | proven,
+        }
     }
 }
 
@@ -84,21 +97,32 @@ impl Neighbours {
     pub fn new(entries: usize, trials: usize) -> Self {
         Self {
             seen: Table::new(entries),
-            trials: (0..trials).map(|_| AtomicU64::new(0)).collect(),
+            trials: (0..trials).map(|_| Room::default()).collect(),
         }
     }
 
-    /// `client` has proven itself behind `prefix`.
+    /// `client` has proven itself behind `prefix`, and so in the networks around it.
     /// `true` if it did not count before: there is one more.
     pub fn seen(&self, now: Duration, prefix: IpAddr, client: u64) -> bool {
+        let (new, first) = self.count_in(now, prefix, client);
+        if first {
+            for network in prefixes::around(prefix) {
+                self.count_in(now, network.key, client);
+            }
+        }
+        new
+    }
+
+    /// Whether `client` did not count under `key` before, and whether it has not been counted in this generation.
+    fn count_in(&self, now: Duration, key: IpAddr, client: u64) -> (bool, bool) {
         let generation = now.as_secs() / GENERATION.as_secs();
         let fresh = || Seen::new(generation);
-        self.seen.update(prefix, now, fresh, |seen| {
+        self.seen.update(key, now, fresh, |seen| {
             seen.roll(generation);
             let bit = 1 << (client % 64);
-            let new = (seen.now | seen.before) & bit == 0;
+            let (new, first) = ((seen.now | seen.before) & bit == 0, seen.now & bit == 0);
             seen.now |= bit;
-            new
+            (new, first)
         })
     }
 
@@ -121,8 +145,8 @@ impl Neighbours {
                 }
                 trial.waiting |= 1 << (client % 64);
                 trial.until = trial.until.max(due.saturating_add(LATE)).min(last);
-                if let Some(until) = trial.place.and_then(|place| self.trials.get(place)) {
-                    until.fetch_max(nanos(trial.until), Ordering::Relaxed);
+                if let Some(room) = trial.place.and_then(|place| self.trials.get(place)) {
+                    room.until.fetch_max(nanos(trial.until), Ordering::Relaxed);
                 }
             }
         });
@@ -144,22 +168,34 @@ impl Neighbours {
             let except = except.map_or(0, |client| 1 << (client % 64));
             let waiting = (trial.waiting & !except).count_ones();
             if waiting > 0 && trial.place.is_none() {
-                trial.place = self.place(now, trial.until);
+                trial.place = self.place(now, prefixes::site(prefix), trial.until);
             }
             trial.place.map(|_| waiting)
         });
         waiting.flatten().unwrap_or(0)
     }
 
-    /// A place for a trial that lasts `until` then, where there is one.
-    fn place(&self, now: Duration, until: Duration) -> Option<usize> {
-        self.trials.iter().position(|taken| {
-            let ends = taken.load(Ordering::Relaxed);
-            ends <= nanos(now)
-                && taken
-                    .compare_exchange(ends, nanos(until), Ordering::Relaxed, Ordering::Relaxed)
+    /// A place for a trial that lasts `until` then, where there is one. One site has at most a quarter of the node's, and one at
+    /// least, so that its addresses do not keep those of others from theirs.
+    fn place(&self, now: Duration, site: u32, until: Duration) -> Option<usize> {
+        let now = nanos(now);
+        let held = |room: &&Room| {
+            room.until.load(Ordering::Relaxed) > now && room.site.load(Ordering::Relaxed) == site
+        };
+        if self.trials.iter().filter(held).count() >= (self.trials.len() / 4).max(1) {
+            return None;
+        }
+        let place = self.trials.iter().position(|room| {
+            let ends = room.until.load(Ordering::Relaxed);
+            let until = nanos(until);
+            ends <= now
+                && room
+                    .until
+                    .compare_exchange(ends, until, Ordering::Relaxed, Ordering::Relaxed)
                     .is_ok()
-        })
+        })?;
+        self.trials.get(place)?.site.store(site, Ordering::Relaxed);
+        Some(place)
     }
 
     /// How many clients proved themselves lately behind `prefix`, `except` that one: exact for few, an estimate up to
@@ -222,11 +258,38 @@ mod tests {
         assert_eq!((waiting(924), waiting(925)), (1, 0), "another trial");
     }
 
+    /// The addresses of one site would hold all trials of the node, and shared addresses elsewhere would be blocked whole.
+    #[test]
+    fn a_site_holds_a_quarter_of_the_trials() {
+        let neighbours = Neighbours::new(1_024, 8);
+        let at = Duration::from_secs(10);
+        let trial = |address: IpAddr| {
+            neighbours.told(at, address, 1, at + Duration::from_secs(10));
+            neighbours.waiting(at, address, None)
+        };
+        let of_site: u32 = (0..20).map(|n| trial(format!("2001:db8:1:{n:x}::").parse().unwrap())).sum();
+        let others: u32 = (0..20).map(|n| trial(IpAddr::from([192, 0, n, 1]))).sum();
+        assert_eq!((of_site, others), (2, 6));
+    }
+
+    /// Newcomers who prove nothing, however many, would wash out who has.
+    #[test]
+    fn a_flood_of_newcomers_keeps_the_proven() {
+        let neighbours = Neighbours::new(1_024, 2);
+        let at = Duration::from_secs;
+        let home = IpAddr::from([192, 0, 2, 1]);
+        neighbours.seen(at(290), home, 9);
+        for n in 0..100_000u32 {
+            neighbours.told(at(310), IpAddr::from(n.to_be_bytes()), 1, at(320));
+        }
+        assert_eq!(neighbours.count(at(320), home, None), 1);
+    }
+
     /// A botnet would be due as many handshakes as it has addresses.
     #[test]
     fn few_trials_at_once() {
         let neighbours = Neighbours::new(64, 2);
-        let address = |n| IpAddr::from([192, 0, 2, n]);
+        let address = |n| IpAddr::from([192, 0, n, 1]);
         let seconds = Duration::from_secs;
         let told = |s, n, due| neighbours.told(seconds(s), address(n), 1, seconds(due));
         let waiting = |s, n| neighbours.waiting(seconds(s), address(n), None);

@@ -1,6 +1,10 @@
-//! Who was told to wait and came all the same: attempts within the grace, strikes beyond it, and the penalties they bring.
-//! The book is a table of fixed size. In a full set the record without a penalty goes first, then the penalty that ends
-//! soonest; a record without a penalty never displaces one with. What operators add is kept apart and never displaced.
+//! Who was told to wait and came all the same: attempts within the grace (`attempts`), strikes beyond it, and the penalties
+//! they bring. The book is a table of fixed size. In a full set a record without a penalty goes first, then one of whoever has
+//! most there, and of those the penalty that ends soonest. What operators add is kept apart and never displaced.
+//!
+//! Several penalties against one subject (of zones, of operators) are one step function: the hardest of all at each moment.
+//! Two ends say it, of blocking and of deferring. A strike only ever moves an end further away, and what the kernel is told is
+//! always the whole function as it stands, never the last strike alone. Only `vouch` and an operator's lift ease it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,8 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::attempts::Attempts;
 use super::clock::nanos;
 use super::feed::Feed;
+use super::prefixes;
 use super::table::{Table, Worth};
 
 /// SYNs per second that pass for a deferred address without neighbours, and more for each neighbour.
@@ -39,8 +45,8 @@ pub enum Subject {
     Client(u64),
 }
 
-/// How hard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How hard; the harder is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
     /// A budget passes, because others share the address.
     Deferred,
@@ -99,7 +105,7 @@ impl Company {
 /// How a zone counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Early attempts without a strike.
+    /// Early attempts without a strike; 0: the next one is a strike.
     pub grace: u32,
     /// The first strike's penalty.
     pub base: Duration,
@@ -129,120 +135,197 @@ pub struct Strike {
     pub probation: Duration,
 }
 
+/// Whose attempt is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offender {
+    /// Who.
+    pub subject: Subject,
+    /// The prefix of the address that it comes from.
+    pub from: IpAddr,
+    /// The early attempts and the strikes that its token carries from other nodes.
+    pub carried: (u8, u8),
+}
+
 /// Records of a node, per zone and subject.
 #[derive(Debug)]
 pub struct Book {
     records: Table<(u64, Subject), Record>,
+    attempts: Attempts,
     operators: Mutex<HashMap<Subject, PenaltyChange>>,
     /// Operators have added any: spares requests the lock.
     any_added: AtomicBool,
     feed: Feed,
 }
 
+/// Strikes and penalties of one subject, in one zone or, under [`NODE`], the hardest of all zones.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
-    /// Told to wait until then.
-    told: Duration,
-    /// Early attempts since it last behaved.
-    attempts: u32,
     strikes: u8,
     struck: Duration,
-    level: Option<Level>,
+    /// Seconds until a strike is forgiven.
+    forgive: u16,
+    /// Blocked until then.
+    blocked: Duration,
+    /// Deferred until then, from the end of the blocking on; never before `blocked`.
     until: Duration,
     /// Nanoseconds; the share's theoretical arrival time.
     share: u64,
     syn_budget: u16,
     /// Seconds.
     probation: u16,
+    owners: [u32; 2],
 }
 
 impl Worth for Record {
-    const KEEPS: bool = true;
+    const KEEPS: bool = false;
 
+    /// After the penalty, strikes that are not forgiven yet are worth more than nothing, and less than any penalty.
     fn worth(&self, now: Duration) -> u64 {
-        nanos(self.until.saturating_sub(now))
+        let forgiven = self.struck + Duration::from_secs(self.forgive.into());
+        let remembered = u64::from(self.strikes > 0 && forgiven > now);
+        nanos(self.until.saturating_sub(now)).max(remembered)
+    }
+
+    fn owners(&self) -> [u32; 2] {
+        self.owners
     }
 }
 
+impl Record {
+    fn of(from: IpAddr) -> Self {
+        Self {
+            owners: prefixes::owners(from),
+            ..Self::default()
+        }
+    }
+
+    /// What is in force at `now`, and until when.
+    fn in_force(&self, now: Duration) -> Option<(Level, Duration)> {
+        if self.blocked > now {
+            Some((Level::Blocked, self.blocked))
+        } else {
+            (self.until > now).then_some((Level::Deferred, self.until))
+        }
+    }
+
+    /// One penalty more: at no moment from `now` on less is in force than without it.
+    fn strengthen(&mut self, now: Duration, level: Level, until: Duration, syn_budget: u16, probation: u16) {
+        self.probation = if self.until > now { self.probation.max(probation) } else { probation };
+        if level == Level::Blocked {
+            self.blocked = self.blocked.max(until);
+        }
+        self.until = self.until.max(until);
+        self.syn_budget = syn_budget;
+    }
+
+    /// The same as the kernel takes it: one level until one end. If deferring follows blocking, [`Book::turn`] tells the kernel
+    /// when that time comes; until then the probation covers it.
+    fn change(&self, now: Duration, key: Subject) -> Option<PenaltyChange> {
+        let (level, until) = self.in_force(now)?;
+        Some(PenaltyChange {
+            key,
+            level: Some(level),
+            until,
+            syn_budget: self.syn_budget,
+            probation: self.until.saturating_sub(until) + Duration::from_secs(self.probation.into()),
+        })
+    }
+}
+
+/// The harder of two, and of two alike the longer.
+fn harder(a: Option<(Level, Duration)>, b: Option<(Level, Duration)>) -> Option<(Level, Duration)> {
+    let hardness = |p: &Option<(Level, Duration)>| p.map(|(level, until)| (level == Level::Blocked, until));
+    if hardness(&b) > hardness(&a) { b } else { a }
+}
+
 impl Book {
-    /// Room for `entries` records; changes go to `feed`.
+    /// Room for `entries` records, and as many counts of attempts; changes go to `feed`.
     pub fn new(entries: usize, feed: Feed) -> Self {
         Self {
             records: Table::new(entries),
+            attempts: Attempts::new(entries),
             operators: Mutex::default(),
             any_added: AtomicBool::new(false),
             feed,
         }
     }
 
-    /// The penalty in force against `subject` in `zone`, an operator's before the gate's own.
+    /// The penalty in force against `subject` in `zone`: the harder one of an operator's and the gate's own.
     pub fn penalty(&self, now: Duration, zone: u64, subject: Subject) -> Option<(Level, Duration)> {
-        if let Some(added) = self.added(now, subject) {
-            return Some(added);
-        }
-        let record = self.records.find((zone, subject)).filter(|r| r.until > now)?;
-        Some((record.level?, record.until))
+        let own = self.records.find((zone, subject));
+        harder(self.added(now, subject), own.and_then(|record| record.in_force(now)))
     }
 
     /// The penalty that an operator put on `subject`.
     pub fn added(&self, now: Duration, subject: Subject) -> Option<(Level, Duration)> {
-        if !self.any_added.load(Ordering::Acquire) {
+        if !self.any_added() {
             return None;
         }
         let change = self.operators().get(&subject).copied().filter(|c| c.until > now)?;
         Some((change.level?, change.until))
     }
 
-    /// Whether `subject` was told to wait and the wait is not over.
-    pub fn is_told(&self, now: Duration, zone: u64, subject: Subject) -> bool {
-        self.records.find((zone, subject)).is_some_and(|r| r.told > now)
+    /// Whether operators have penalised anybody since the start.
+    pub fn any_added(&self) -> bool {
+        self.any_added.load(Ordering::Acquire)
     }
 
-    /// `subject` is told to wait until `until`.
-    pub fn tell(&self, now: Duration, zone: u64, subject: Subject, until: Duration) {
-        self.records.update((zone, subject), now, Record::default, |record| {
-            if record.told <= now && record.until <= now {
-                record.attempts = 0;
-            }
-            record.told = record.told.max(until);
-        });
+    /// Until when `subject` was told to wait, if that is to come.
+    pub fn told(&self, now: Duration, zone: u64, subject: Subject) -> Option<Duration> {
+        self.attempts.told(now, zone, subject)
+    }
+
+    /// Whether `subject` was told to wait, has not come since, and may come now.
+    pub fn waited(&self, now: Duration, zone: u64, subject: Subject) -> bool {
+        self.attempts.waited(now, zone, subject)
+    }
+
+    /// `subject`, at an address of prefix `from`, is told to wait until `until`.
+    pub fn tell(&self, now: Duration, zone: u64, subject: Subject, from: IpAddr, until: Duration) {
+        let penalised = self.penalty(now, zone, subject).is_some();
+        self.attempts.tell(now, zone, subject, from, until, penalised);
     }
 
     /// `subject` waited as it was told: its attempts are forgotten, its strikes are not.
     pub fn behaved(&self, zone: u64, subject: Subject) {
-        self.records.amend((zone, subject), |record| {
-            record.attempts = 0;
-            record.told = Duration::ZERO;
-        });
+        self.attempts.behaved(zone, subject);
     }
 
-    /// Counts an attempt that should not have come. `carried` are the early attempts and strikes that its token carries
-    /// from other nodes.
-    pub fn offend(&self, now: Duration, zone: u64, subject: Subject, terms: Terms, carried: (u8, u8)) -> Offence {
-        self.records.update((zone, subject), now, Record::default, |record| {
-            record.attempts = record.attempts.max(carried.0.into()).saturating_add(1);
-            if record.attempts <= terms.grace {
-                return Offence::Grace(record.attempts);
-            }
-            record.attempts = 0;
+    /// Counts an attempt that should not have come.
+    pub fn offend(&self, now: Duration, zone: u64, offender: Offender, terms: Terms) -> Offence {
+        let Offender { subject, from, carried } = offender;
+        let early = self.attempts.early(now, zone, subject, from, carried.0);
+        if early <= terms.grace {
+            return Offence::Grace(early);
+        }
+        let strike = self.records.update((zone, subject), now, || Record::of(from), |record| {
             let idle = nanos(now.saturating_sub(record.struck)) / nanos(terms.forgive).max(1);
             let left = record.strikes.saturating_sub(u8::try_from(idle).unwrap_or(u8::MAX));
             record.strikes = left.max(carried.1).saturating_add(1);
             record.struck = now;
+            record.forgive = u16::try_from(terms.forgive.as_secs()).unwrap_or(u16::MAX);
             let doubled = 1u32.checked_shl(u32::from(record.strikes) - 1).unwrap_or(u32::MAX);
-            let until = now + terms.base.saturating_mul(doubled).min(terms.cap);
-            record.told = record.told.max(until);
-            Offence::Strike(Strike {
+            Strike {
                 strikes: record.strikes,
-                until,
+                until: now + terms.base.saturating_mul(doubled).min(terms.cap),
                 probation: terms.forgive,
-            })
-        })
+            }
+        });
+        self.attempts.struck(zone, subject, strike.until);
+        Offence::Strike(strike)
     }
 
-    /// Puts the penalty of a strike in force. An address with `company`, or at its first strike, is deferred, not blocked:
-    /// those told to wait beside the offender must be able to come back.
-    pub fn penalise(&self, now: Duration, zone: u64, subject: Subject, strike: Strike, company: Company) {
+    /// Puts the penalty of a strike in force, beside what is in force already, and gives what is in force in `zone` then. An
+    /// address with `company`, or at its first strike, is deferred, not blocked: those told to wait beside the offender must be
+    /// able to come back.
+    pub fn penalise(
+        &self,
+        now: Duration,
+        zone: u64,
+        (subject, from): (Subject, IpAddr),
+        strike: Strike,
+        company: Company,
+    ) -> (Level, Duration) {
         let Strike {
             strikes,
             until,
@@ -252,24 +335,64 @@ impl Book {
             Subject::Address(_) if company != Company::default() || strikes < 2 => Level::Deferred,
             Subject::Address(_) | Subject::Client(_) => Level::Blocked,
         };
-        let seconds = u16::try_from(probation.as_secs()).unwrap_or(u16::MAX);
-        let change = PenaltyChange {
-            key: subject,
-            level: Some(level),
-            until,
-            syn_budget: company.syn_budget(),
-            probation: Duration::from_secs(seconds.into()),
-        };
-        for zone in [zone, NODE] {
-            self.records.update((zone, subject), now, Record::default, |record| {
-                record.level = Some(level);
-                record.until = record.until.max(until);
-                record.syn_budget = change.syn_budget;
-                record.probation = seconds;
-            });
-        }
-        if !self.is_barred(now, subject) {
+        let probation = u16::try_from(probation.as_secs()).unwrap_or(u16::MAX);
+        let before = self.whole(now, subject);
+        let [own, _] = [zone, NODE].map(|zone| {
+            self.records.update((zone, subject), now, || Record::of(from), |record| {
+                record.strengthen(now, level, until, company.syn_budget(), probation);
+                record.in_force(now)
+            })
+        });
+        self.feed_changed(now, subject, before);
+        self.attempts.struck(zone, subject, until);
+        harder(self.added(now, subject), own).unwrap_or((level, until))
+    }
+
+    /// Tells the kernel all that is in force against `subject`, if that is not what it was `before`.
+    fn feed_changed(&self, now: Duration, subject: Subject, before: Option<PenaltyChange>) {
+        let whole = self.whole(now, subject);
+        if let Some(change) = whole.filter(|_| whole != before) {
             self.feed.send(change);
+        }
+    }
+
+    /// Tells the kernel all that is in force against `subject`.
+    fn feed_whole(&self, now: Duration, subject: Subject) {
+        if let Some(change) = self.whole(now, subject) {
+            self.feed.send(change);
+        }
+    }
+
+    /// All that is in force against `subject` on the node, as the kernel takes it.
+    fn whole(&self, now: Duration, subject: Subject) -> Option<PenaltyChange> {
+        let record = self.records.find((NODE, subject));
+        self.joined(now, subject, record)
+    }
+
+    /// `record`, and what operators have added.
+    fn joined(&self, now: Duration, subject: Subject, record: Option<Record>) -> Option<PenaltyChange> {
+        let added = self.added(now, subject);
+        let Some((level, until)) = added else {
+            return record.and_then(|record| record.change(now, subject));
+        };
+        let own = record.filter(|record| record.until > now);
+        let mut whole = own.unwrap_or(Record {
+            syn_budget: SYN_BUDGET,
+            ..Record::default()
+        });
+        let budget = whole.syn_budget.min(SYN_BUDGET);
+        whole.strengthen(now, level, until, budget, 0);
+        whole.change(now, subject)
+    }
+
+    /// Tells the kernel of whom deferring has followed blocking; once a second or so.
+    pub fn turn(&self, now: Duration, since: Duration) {
+        let turned = self.records.collect(|(zone, key), record| {
+            let over = record.blocked > since && record.blocked <= now && record.until > now;
+            (*zone == NODE && over).then_some(*key)
+        });
+        for key in turned {
+            self.feed_whole(now, key);
         }
     }
 
@@ -294,28 +417,18 @@ impl Book {
     pub fn vouch(&self, now: Duration, zone: u64, address: IpAddr, company: Company) {
         let key = Subject::Address(address);
         let syn_budget = company.syn_budget();
-        let grown = [zone, NODE].map(|zone| {
+        let before = self.whole(now, key);
+        for zone in [zone, NODE] {
             let grow = |record: &mut Record| {
-                let less = record.level == Some(Level::Blocked) || record.syn_budget < syn_budget;
-                if record.level.is_none() || record.until <= now || !less {
-                    return None;
+                let less = record.blocked > now || record.syn_budget < syn_budget;
+                if record.until > now && less {
+                    record.blocked = Duration::ZERO;
+                    record.syn_budget = record.syn_budget.max(syn_budget);
                 }
-                record.level = Some(Level::Deferred);
-                record.syn_budget = syn_budget;
-                Some((record.until, record.probation))
             };
-            self.records.amend((zone, key), grow).flatten()
-        });
-        let until = grown.into_iter().flatten().max();
-        if let Some((until, probation)) = until.filter(|_| !self.is_barred(now, key)) {
-            self.feed.send(PenaltyChange {
-                key,
-                level: Some(Level::Deferred),
-                until,
-                syn_budget,
-                probation: Duration::from_secs(probation.into()),
-            });
+            self.records.amend((zone, key), grow);
         }
+        self.feed_changed(now, key, before);
     }
 
     /// Whether one newcomer more of a penalised address is within its small share, which grows with its `company`.
@@ -335,30 +448,26 @@ impl Book {
 
     /// All penalties in force, each subject once: the operators', and of the zones' the hardest and longest.
     pub fn list(&self, now: Duration) -> Vec<PenaltyChange> {
-        let mut all: HashMap<Subject, PenaltyChange> = HashMap::new();
-        let own = self.records.collect(|(_, key), record| {
-            (record.level.is_some() && record.until > now).then_some(PenaltyChange {
-                key: *key,
-                level: record.level,
-                until: record.until,
-                syn_budget: record.syn_budget,
-                probation: Duration::from_secs(record.probation.into()),
-            })
-        });
-        let hardness = |c: &PenaltyChange| (c.level == Some(Level::Blocked), c.until);
-        for change in own {
-            let kept = all.entry(change.key).or_insert(change);
-            if hardness(&change) > hardness(kept) {
-                *kept = change;
+        // A zone's record stands for the node's if that was displaced.
+        let mut own: HashMap<Subject, (u64, Record)> = HashMap::new();
+        for (zone, key, record) in self.records.collect(|(zone, key), record| {
+            (record.until > now).then_some((*zone, *key, *record))
+        }) {
+            let kept = own.entry(key).or_insert((zone, record));
+            if kept.0 != NODE && (zone == NODE || record.in_force(now) > kept.1.in_force(now)) {
+                *kept = (zone, record);
             }
         }
-        all.extend(
-            self.operators()
-                .iter()
-                .filter(|(_, c)| c.until > now)
-                .map(|(k, c)| (*k, *c)),
-        );
-        let mut all: Vec<_> = all.into_values().collect();
+        let added: Vec<Subject> = match self.any_added() {
+            true => self.operators().keys().copied().collect(),
+            false => Vec::new(),
+        };
+        let mut all: Vec<_> = own
+            .iter()
+            .filter_map(|(key, (_, record))| self.joined(now, *key, Some(*record)))
+            .collect();
+        let others = added.into_iter().filter(|key| !own.contains_key(key));
+        all.extend(others.filter_map(|key| self.joined(now, key, None)));
         all.sort_by_key(|change| change.key);
         all
     }
@@ -380,7 +489,7 @@ impl Book {
         operators.insert(key, change);
         self.any_added.store(true, Ordering::Release);
         drop(operators);
-        self.feed.send(change);
+        self.feed_whole(now, key);
         true
     }
 
@@ -394,6 +503,7 @@ impl Book {
             found |= in_force;
             self.records.amend(of, |record| *record = Record::default());
         }
+        self.attempts.forget(key);
         self.feed.send(PenaltyChange {
             key,
             level: None,
@@ -404,14 +514,11 @@ impl Book {
         found
     }
 
-    /// Places taken, places there are, bytes of all.
-    pub fn fill(&self) -> (usize, usize, usize) {
-        (self.records.filled(), self.records.capacity(), self.records.bytes())
-    }
-
-    /// An operator has blocked it: the kernel is not told anything softer.
-    fn is_barred(&self, now: Duration, subject: Subject) -> bool {
-        matches!(self.added(now, subject), Some((Level::Blocked, _)))
+    /// Places taken, places there are, bytes of all: of penalties, and of counts of attempts.
+    pub fn fill(&self) -> [(usize, usize, usize); 2] {
+        let records = &self.records;
+        let penalties = (records.filled(), records.capacity(), records.bytes());
+        [penalties, self.attempts.fill()]
     }
 
     /// Where the changes go.

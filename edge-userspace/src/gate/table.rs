@@ -13,12 +13,19 @@ const SHARDS: usize = 64;
 
 /// What the loss of an entry would forgive.
 pub(super) trait Worth {
-    /// An entry worth more is never replaced by one worth less: the newcomer goes unrecorded instead. Where false, the
+    /// An entry is never replaced by one that is not worth more: the newcomer goes unrecorded instead. Where false, the
     /// newcomer always gets the place of the set's least.
     const KEEPS: bool;
 
     /// 0: nothing is lost by forgetting it now.
     fn worth(&self, now: Duration) -> u64;
+
+    /// Whose it is ([`owners`](super::prefixes::owners)). In a full set of entries that are all worth something, whoever has
+    /// most of them makes room, the newcomer counted: first of an allocation's, then of a site's, then the one worth least. So
+    /// however many prefixes one allocation fills the table from, it displaces one of eight entries of others, and no second.
+    fn owners(&self) -> [u32; 2] {
+        [0; 2]
+    }
 }
 
 /// Set `hash % sets` of shard `hash >> 58`.
@@ -61,14 +68,12 @@ impl<K: Copy + Eq + Hash, V: Copy + Worth> Table<K, V> {
             }
             let mut value = fresh();
             let result = change(&mut value);
-            let worth = |slot: &Option<(K, V)>| slot.as_ref().map(|(_, v)| v.worth(now));
-            // `None` sorts before every worth, so a free place is taken first.
-            if let Some(slot) = set.iter_mut().min_by_key(|slot| worth(slot)) {
-                let least = worth(slot);
+            if let Some(slot) = set.get_mut(room(set, &value, now)) {
+                let least = slot.as_ref().map(|(_, v)| v.worth(now));
                 if least.is_none() {
                     self.filled.fetch_add(1, Ordering::Relaxed);
                 }
-                if !V::KEEPS || least.is_none_or(|least| least <= value.worth(now)) {
+                if !V::KEEPS || least.is_none_or(|least| least < value.worth(now)) {
                     *slot = Some((key, value));
                 }
             }
@@ -136,6 +141,31 @@ impl<K: Copy + Eq + Hash, V: Copy + Worth> Table<K, V> {
     }
 }
 
+/// Which entry of a set makes room for `new`: a free place, then one that is worth nothing, then as [`Worth::owners`] says.
+fn room<K, V: Worth>(set: &[Option<(K, V)>], new: &V, now: Duration) -> usize {
+    let worth = |slot: &Option<(K, V)>| slot.as_ref().map(|(_, v)| v.worth(now));
+    let least = set.iter().enumerate().min_by_key(|(_, slot)| worth(slot));
+    match least {
+        Some((n, slot)) if worth(slot).is_none_or(|worth| worth == 0) => return n,
+        None => return 0,
+        Some(_) => {}
+    }
+    let owners = new.owners();
+    let of = |slot: &Option<(K, V)>| slot.as_ref().map(|(_, v)| v.owners()).unwrap_or_default();
+    let held = |level: usize, slot: &Option<(K, V)>| {
+        let same = |owner: [u32; 2]| owner.get(level) == of(slot).get(level);
+        set.iter().filter(|other| same(of(other))).count() + usize::from(same(owners))
+    };
+    let chosen = set.iter().enumerate().max_by_key(|(_, slot)| {
+        (
+            held(0, slot),
+            held(1, slot),
+            std::cmp::Reverse(worth(slot).unwrap_or_default()),
+        )
+    });
+    chosen.map_or(0, |(n, _)| n)
+}
+
 impl<K, V> std::fmt::Debug for Table<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Table({:?} of {})", self.filled, self.sets * WAYS * SHARDS)
@@ -165,6 +195,36 @@ mod tests {
         }
         let kept = (0..200).filter(|key| table.find(*key).is_some()).count();
         (table, kept)
+    }
+
+    #[derive(Clone, Copy)]
+    struct Owned(u64, [u32; 2]);
+    impl Worth for Owned {
+        const KEEPS: bool = false;
+        fn worth(&self, _: Duration) -> u64 {
+            self.0
+        }
+        fn owners(&self) -> [u32; 2] {
+            self.1
+        }
+    }
+
+    /// One allocation of IPv6 would fill the table, and whoever else offends would go free.
+    #[test]
+    fn one_allocation_makes_room_for_others() {
+        let table = Table::<u64, Owned>::new(512);
+        for key in 0..100_000 {
+            table.update(key, Duration::ZERO, || Owned(1_000, [1, key as u32]), |_| ());
+        }
+        let others = 1_000_000..1_000_100;
+        for key in others.clone() {
+            table.update(key, Duration::ZERO, || Owned(1, [2, 7]), |_| ());
+        }
+        for key in 100_000..200_000 {
+            table.update(key, Duration::ZERO, || Owned(1_000, [1, key as u32]), |_| ());
+        }
+        let kept = others.filter(|key| table.find(*key).is_some()).count();
+        assert!(kept >= 95, "{kept} of 100 kept, though all are worth less");
     }
 
     /// A flood of new keys would take all memory, or wash out the entries that matter.
