@@ -31,6 +31,7 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::log::Logs;
+use crate::admin::server::Rights;
 use crate::base::clock::UnixTime;
 use crate::base::ledger::Ledger;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
@@ -77,9 +78,18 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
         let admin = admin::server::bind(listen)
             .await
             .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
+        let reading = reading(&config.admin).await?;
         let node = Node::start(run, config, logs, shutdown)?;
-        node.serve(admin, &trigger).await
+        node.serve((admin, reading), &trigger).await
     })
+}
+
+/// The admin endpoint for those who read, where there is one apart from that for commands.
+async fn reading(admin: &config::Admin) -> anyhow::Result<Option<admin::server::Listener>> {
+    let Some(address) = admin.read else { return Ok(None) };
+    let bound = admin::server::bind_reading(address).await;
+    let words = || format!("the admin endpoint cannot listen on {address}; write another [admin] read");
+    Ok(Some(bound.with_context(words)?))
 }
 
 /// Checks what `edge run` would check before it binds or attaches anything, and returns warnings.
@@ -278,8 +288,8 @@ impl Node {
                 quic: quic.clone(),
                 generation: node.dataplane.as_ref().map_or(0, Dataplane::generation),
                 steered,
-                server: http::Server::new(http.clone(), handler, shutdown.clone()),
-                redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
+                server: http::Server::new(http.clone(), handler.clone(), shutdown.clone()),
+                redirect: http::Server::new(http.clone(), plain(&redirect, handler), shutdown.clone()),
                 shutdown: shutdown.clone(),
             }
         })?;
@@ -290,6 +300,11 @@ impl Node {
             endpoint_ends,
         })
     }
+}
+
+/// What plain listeners answer: a redirect, but for challenges of ACME servers, which go where all requests of the zone go.
+fn plain(redirect: &Arc<http::Redirect>, next: Arc<dyn Front>) -> Arc<dyn Front> {
+    Arc::new(http::redirect::Plain::new(redirect.clone(), next))
 }
 
 /// Has the kernel give each worker the datagrams of its own QUIC connections. Without that they go by the hash of addresses and
@@ -327,7 +342,11 @@ struct Running {
 
 impl Running {
     /// The control thread's life: admin, events, health, signals, and the way down.
-    async fn serve(self, listener: admin::server::Listener, trigger: &Trigger) -> anyhow::Result<()> {
+    async fn serve(
+        self,
+        (listener, reading): (admin::server::Listener, Option<admin::server::Listener>),
+        trigger: &Trigger,
+    ) -> anyhow::Result<()> {
         let Self {
             node,
             threads,
@@ -335,7 +354,23 @@ impl Running {
             endpoint_ends,
         } = self;
         let shutdown = node.shutdown.clone();
-        let admin = tokio::spawn(admin::server::serve(listener, registry, node.clone(), endpoint_ends));
+        let admin = tokio::spawn(admin::server::serve(
+            listener,
+            Rights::Command,
+            registry.clone(),
+            node.clone(),
+            endpoint_ends.clone(),
+        ));
+        if let Some(reading) = reading {
+            let node = node.clone();
+            tokio::spawn(admin::server::serve(
+                reading,
+                Rights::Read,
+                registry,
+                node,
+                endpoint_ends,
+            ));
+        }
         tokio::spawn(node.front.clone().tend(shutdown.clone()));
         let health = tokio::spawn(node.fleet.clone().watch(shutdown.clone()));
         if let Some(events) = node.dataplane.as_ref().and_then(Dataplane::events) {

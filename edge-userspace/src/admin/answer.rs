@@ -43,13 +43,7 @@ pub(super) fn refusal(head: &http::request::Parts, rights: Rights) -> Option<Ans
 }
 
 /// Answers one request whose content has been read, and which [`refusal`] has let through.
-pub(super) fn answer(
-    method: &Method,
-    path: &str,
-    body: &[u8],
-    registry: &Registry,
-    control: &dyn Control,
-) -> Answer {
+pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Registry, control: &dyn Control) -> Answer {
     let read = is_read(method);
     match path {
         "/metrics" if read => with_type(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(registry)),
@@ -300,8 +294,7 @@ mod tests {
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
         let refused = refusal(&head, rights);
-        let answer =
-            refused.unwrap_or_else(|| answer(&head.method, path, body.as_bytes(), &Registry::default(), fake));
+        let answer = refused.unwrap_or_else(|| answer(&head.method, path, body.as_bytes(), &Registry::default(), fake));
         answer.status().as_u16()
     }
 

@@ -129,9 +129,7 @@ pub async fn bind_reading(address: SocketAddr) -> io::Result<Listener> {
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => return Ok(Listener::Tcp(listener)),
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < patience =>
-            {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tokio::time::Instant::now() < patience => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(error) => return Err(error),
@@ -141,7 +139,9 @@ pub async fn bind_reading(address: SocketAddr) -> io::Result<Listener> {
 
 /// A bound socket, for its owner, and for the group that may command a node, if there is one and it may be given to it.
 fn own(listener: UnixListener, path: &Path) -> io::Result<Listener> {
-    let group = std::fs::read_to_string("/etc/group").ok().and_then(|text| number_of(GROUP, &text));
+    let group = std::fs::read_to_string("/etc/group")
+        .ok()
+        .and_then(|text| number_of(GROUP, &text));
     let shared = group.is_some_and(|group| std::os::unix::fs::chown(path, None, Some(group)).is_ok());
     let mode = if shared { 0o660 } else { 0o600 };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
@@ -152,7 +152,9 @@ fn own(listener: UnixListener, path: &Path) -> io::Result<Listener> {
 fn number_of(group: &str, text: &str) -> Option<u32> {
     text.lines().find_map(|line| {
         let mut parts = line.split(':');
-        (parts.next() == Some(group)).then(|| parts.nth(1)?.parse().ok()).flatten()
+        (parts.next() == Some(group))
+            .then(|| parts.nth(1)?.parse().ok())
+            .flatten()
     })
 }
 
@@ -161,7 +163,10 @@ async fn bind_once(address: &AdminAddress) -> io::Result<Listener> {
         AdminAddress::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
         AdminAddress::Unix(path) => {
             if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-                std::fs::DirBuilder::new().mode(0o755).recursive(true).create(directory)?;
+                std::fs::DirBuilder::new()
+                    .mode(0o755)
+                    .recursive(true)
+                    .create(directory)?;
             }
             let listener = match UnixListener::bind(path) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -267,13 +272,7 @@ async fn accept(listener: &Listener) -> io::Result<(Box<dyn Io>, Peer)> {
     })
 }
 
-async fn serve_one(
-    io: Box<dyn Io>,
-    peer: Peer,
-    rights: Rights,
-    registry: Arc<Registry>,
-    control: Arc<dyn Control>,
-) {
+async fn serve_one(io: Box<dyn Io>, peer: Peer, rights: Rights, registry: Arc<Registry>, control: Arc<dyn Control>) {
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (registry, control, peer) = (registry.clone(), control.clone(), peer.clone());
         async move {

@@ -374,7 +374,11 @@ impl<'a> Checker<'a> {
             && tcp == read
         {
             let mend = "leave it out: where commands are taken there is an answer for those who read, too";
-            self.mistake(span.clone(), format!("{read} is already where commands are taken"), mend);
+            self.mistake(
+                span.clone(),
+                format!("{read} is already where commands are taken"),
+                mend,
+            );
         }
         // Who names a place for commands has said where to read, too.
         let by_default = listen.is_none().then(AdminAddress::reading);

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
-use super::cookie;
 use super::metrics::Kind;
 use super::page::{Filling, Template};
 use super::policy::Limit;
 use super::verdict::{Change, Deferral, Written};
+use super::{cause, cookie};
+use crate::config::gate::Cookie;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -40,6 +41,8 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
     /// The zone's name.
     pub zone: &'a str,
+    /// The zone's cookie.
+    pub cookie: &'a Cookie,
     /// 128 random bits, for the page's Content-Security-Policy.
     pub nonce: u128,
 }
@@ -107,13 +110,14 @@ pub fn block(template: &Template, wait: Duration, token: Option<&Written>, asked
 }
 
 /// Adds what an admitted request's response carries: the limit it is under, and the client's new token.
-pub fn admitted(headers: &mut HeaderMap, token: &Change, limit: Option<&Limit>, by_field: bool) {
+pub fn admitted(headers: &mut HeaderMap, token: &Change, limit: Option<&Limit>, by_field: bool, terms: &Cookie) {
     if let Some(limit) = limit {
         rate_limit(headers, limit);
     }
     let written = match token {
         Change::Keep => return,
         Change::Clear => ("", Duration::ZERO),
+        Change::Set(written) if !written.cookie && !by_field => return,
         Change::Set(written) => (written.text.as_str(), written.life),
     };
     if by_field {
@@ -121,7 +125,7 @@ pub fn admitted(headers: &mut HeaderMap, token: &Change, limit: Option<&Limit>, 
         if let (false, Ok(value)) = (written.0.is_empty(), HeaderValue::from_str(written.0)) {
             headers.insert(cookie::FIELD, value);
         }
-    } else if let Some(value) = cookie::set(written.0, written.1) {
+    } else if let Some(value) = cookie::set(written.0, written.1, terms) {
         headers.append(header::SET_COOKIE, value);
     }
     // A shared cache must not hand one client's token to another.
@@ -141,10 +145,12 @@ fn answer(template: &Template, said: &Said<'_>, asked: Asked<'_>) -> Answer {
         if let Ok(value) = HeaderValue::from_str(&token.text) {
             headers.insert(cookie::FIELD, value);
         }
-        if let Some(value) = cookie::set(&token.text, token.life) {
+        let cookie = token.cookie.then(|| cookie::set(&token.text, token.life, asked.cookie));
+        if let Some(value) = cookie.flatten() {
             headers.insert(header::SET_COOKIE, value);
         }
     }
+    for_pages_of_others(&mut headers, asked);
     let mut status = said.status;
     let (content_type, body) = match form {
         Form::Grpc => {
@@ -192,6 +198,41 @@ fn answer(template: &Template, said: &Said<'_>, asked: Asked<'_>) -> Answer {
         body.into()
     };
     Answer { status, headers, body }
+}
+
+/// What lets a page of another origin read why its request was refused (Fetch standard, "HTTP responses" of the CORS protocol),
+/// and no token with it. A preflight gets the fields that it asks about, too.
+fn for_pages_of_others(headers: &mut HeaderMap, asked: Asked<'_>) {
+    let Some(origin) = asked.headers.get(header::ORIGIN) else {
+        return;
+    };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        HeaderValue::from_static("true"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("Retry-After, RateLimit, RateLimit-Policy"),
+    );
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if !cause::is_preflight(asked.method, asked.headers) {
+        return;
+    }
+    for (asks, allows) in [
+        (
+            header::ACCESS_CONTROL_REQUEST_METHOD,
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+        ),
+        (
+            header::ACCESS_CONTROL_REQUEST_HEADERS,
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+        ),
+    ] {
+        if let Some(value) = asked.headers.get(asks) {
+            headers.insert(allows, value.clone());
+        }
+    }
 }
 
 /// Whole seconds, rounded up, at least 1: who comes then does not come early.

@@ -41,7 +41,10 @@ impl Attempts {
 
     /// Until when `subject` was told to wait, if that is to come.
     pub(super) fn told(&self, now: Duration, zone: u64, subject: Subject) -> Option<Duration> {
-        self.0.find((zone, subject)).map(|count| count.told).filter(|told| *told > now)
+        self.0
+            .find((zone, subject))
+            .map(|count| count.told)
+            .filter(|told| *told > now)
     }
 
     /// Whether `subject`, which is not told to wait now, was told and has come since.
@@ -61,12 +64,17 @@ impl Attempts {
         until: Duration,
         penalised: bool,
     ) {
-        self.0.update((zone, subject), now, || Count::of(from), |count| {
-            if count.told <= now && !penalised {
-                count.early = 0;
-            }
-            count.told = count.told.max(until);
-        });
+        self.0.update(
+            (zone, subject),
+            now,
+            || Count::of(from),
+            |count| {
+                if count.told <= now && !penalised {
+                    count.early = 0;
+                }
+                count.told = count.told.max(until);
+            },
+        );
     }
 
     /// `subject` waited as it was told.
@@ -79,10 +87,15 @@ impl Attempts {
 
     /// One early attempt more, beyond those that its token `carried` from other nodes; how many that makes.
     pub(super) fn early(&self, now: Duration, zone: u64, subject: Subject, from: IpAddr, carried: u8) -> u32 {
-        self.0.update((zone, subject), now, || Count::of(from), |count| {
-            count.early = count.early.max(carried.into()).saturating_add(1);
-            count.early
-        })
+        self.0.update(
+            (zone, subject),
+            now,
+            || Count::of(from),
+            |count| {
+                count.early = count.early.max(carried.into()).saturating_add(1);
+                count.early
+            },
+        )
     }
 
     /// The attempts have become a strike, which tells it to wait until `until`.

@@ -1,22 +1,33 @@
 //! The decision: who asks, whether it was told to wait, what the rules say, and what it is told. Pure but for the tables it
 //! is given; the same for every carrier of a token.
+//!
+//! Every event counts for what it proves and no more. `bearer` is for who holds the proof of a wait, `stranger` for all others.
+
+mod bearer;
+mod stranger;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bucket::{Buckets, Rate};
-use super::clock::{Now, nanos};
+use super::bucket::{Buckets, Rate, Start, Taken};
+use super::cause::{self, Cause};
+use super::clock::Now;
+use super::inside::Inside;
 use super::metrics::{Kind, Outcome};
 use super::neighbours::Neighbours;
 use super::pass::{self, Opened, Pass, Passes};
-use super::penalty::{Book, Company, Level, NODE, Offence, Strike, Subject};
+use super::penalty::{Book, Company, Level, NODE, Offence, Offender, Strike, Subject, Terms};
 use super::policy::{self, Denied, Passed, Who};
+use super::prefixes;
+use super::queue::Claim;
 use super::rule;
-use super::table::{Table, Worth};
-use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Named, Written};
-use super::zone::{Meter, ZoneGate};
+use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Written};
+use super::zone::ZoneGate;
 use crate::base::peer::client_prefix;
+
+/// The time in which a network has the early attempts of its clients' grace.
+const CROWDED: Duration = Duration::from_secs(60);
 
 /// What all zones of a node share.
 pub struct Judge {
@@ -24,19 +35,7 @@ pub struct Judge {
     pub(super) book: Arc<Book>,
     pub(super) neighbours: Arc<Neighbours>,
     passes: Arc<dyn Passes>,
-    /// Clients let in after a wait, until their token ends: whose spent token still says who they are.
-    admitted: Table<u64, Until>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Until(Duration);
-
-impl Worth for Until {
-    const KEEPS: bool = false;
-
-    fn worth(&self, now: Duration) -> u64 {
-        nanos(self.0.saturating_sub(now))
-    }
+    inside: Inside,
 }
 
 /// One request before one zone.
@@ -46,6 +45,19 @@ struct Case<'a> {
     zone: &'a ZoneGate,
     attempt: &'a Attempt<'a>,
     prefix: IpAddr,
+    cause: Cause,
+    /// Something else depends on its answer, and it cannot show a token.
+    exempt: bool,
+}
+
+/// A token's bearer, as far as it matters for what it is told.
+#[derive(Clone, Copy)]
+struct Bearing {
+    pass: Pass,
+    /// It has been let in after a wait, and holds the proof: nothing better could be given to it.
+    known: bool,
+    /// It has kept a wait that it has not been let in for yet.
+    mature: bool,
 }
 
 impl Judge {
@@ -56,7 +68,7 @@ impl Judge {
             book,
             neighbours: Arc::new(Neighbours::new(clients / 4, trials)),
             passes,
-            admitted: Table::new(clients / 4),
+            inside: Inside::new(clients),
         }
     }
 
@@ -64,14 +76,41 @@ impl Judge {
         self.passes.zone(name)
     }
 
+    #[cfg(test)]
+    pub(super) fn passes(&self) -> &dyn Passes {
+        &*self.passes
+    }
+
+    /// How long an operator's word keeps whoever is behind `address` from being served, whatever the zone.
+    pub fn barred(&self, now: Now, address: IpAddr) -> Option<Duration> {
+        match self.book.added(now.mono, Subject::Address(client_prefix(address)))? {
+            (Level::Blocked, until) => Some(until.saturating_sub(now.mono)),
+            (Level::Deferred, _) => None,
+        }
+    }
+
     /// Decides, counts, and remembers.
     pub fn decide(&self, now: Now, zone: &ZoneGate, attempt: &Attempt<'_>) -> Decision {
+        let Attempt {
+            host,
+            method,
+            path,
+            headers,
+            ..
+        } = *attempt;
+        let cause = cause::cause(method, headers, host, zone.config.cookie.same_site);
+        let exempt = cause::is_exempt(method, path, headers, &zone.config.pass);
         let case = Case {
             judge: self,
             now,
             zone,
             attempt,
             prefix: client_prefix(attempt.address),
+            cause: Cause {
+                own: cause.own && !exempt,
+                ..cause
+            },
+            exempt,
         };
         let (decision, outcome, kind) = case.decide();
         zone.counts.add(outcome, kind);
@@ -84,6 +123,9 @@ type Verdict = (Decision, Outcome, Kind);
 impl Case<'_> {
     fn decide(&self) -> Verdict {
         let admit = |kind| (Decision::Admit(Admission::plain()), Outcome::Admitted, kind);
+        if let Some(refused) = self.by_operator() {
+            return refused;
+        }
         let address = self.attempt.address.to_canonical();
         if self.zone.config.allow.iter().any(|network| network.contains(&address)) {
             return admit(Kind::Allow);
@@ -102,23 +144,65 @@ impl Case<'_> {
                 Err(_) => admit(Kind::None),
             };
         }
-        let opened = self
-            .attempt
-            .token
-            .and_then(|text| self.judge.passes.open(self.now, address, text));
-        match opened.filter(|opened| opened.pass.zone == self.zone.id) {
-            Some(opened) => self.bearer(opened),
-            None => self.stranger(),
+        if self.exempt {
+            return self.passes_by();
         }
+        match self.best() {
+            Some(opened) if opened.pass.kind == pass::Kind::Seat => self.stranger(Some(opened.pass)),
+            Some(opened) => self.bearer(opened),
+            None => self.stranger(None),
+        }
+    }
+
+    /// Every genuine token that the request brought, of whatever zone.
+    fn opened(&self) -> impl Iterator<Item = Opened> {
+        let tokens = self.attempt.tokens.iter();
+        tokens.filter_map(|text| self.judge.passes.open(self.now, self.attempt.address, text))
+    }
+
+    /// Of the tokens that are good here the best: who was let in, who has a seat, whose wait is over, whose is not.
+    fn best(&self) -> Option<Opened> {
+        let Self { judge, now, zone, .. } = self;
+        let of_zone = self.opened().filter(|opened| opened.pass.zone == zone.id);
+        let good = of_zone.filter(|Opened { pass, home, .. }| {
+            let until = now.mono + now.until_second(pass.expires);
+            *home || judge.inside.moves(now.mono, zone.id, pass.client, self.prefix, until)
+        });
+        good.max_by_key(|Opened { pass, early, home }| {
+            let over = pass.kind.is_wait() && early.is_none() && !judge.passes.is_spent(pass.admission());
+            let older = std::cmp::Reverse(pass.place);
+            (pass.kind.is_known(), pass.kind.is_seat(), over, *home, older)
+        })
+    }
+
+    /// An operator's word holds for all behind an address, whatever they prove, and for a client by each of its names.
+    fn by_operator(&self) -> Option<Verdict> {
+        let Self {
+            judge, now, attempt, ..
+        } = self;
+        if !judge.book.any_added() {
+            return None;
+        }
+        let named = attempt.named.map(|named| named.client);
+        let clients = named.into_iter().chain(self.opened().map(|opened| opened.pass.client));
+        let subjects = std::iter::once(Subject::Address(self.prefix)).chain(clients.map(Subject::Client));
+        let mut added = subjects.filter_map(|subject| judge.book.added(now.mono, subject));
+        let (_, until) = added.find(|(level, _)| *level == Level::Blocked)?;
+        let wait = until.saturating_sub(now.mono);
+        Some((Decision::Block { wait, token: None }, Outcome::Blocked, Kind::Penalty))
     }
 
     fn newcomer(&self) -> Who {
         Who {
             prefix: self.prefix,
             client: None,
+            seat: None,
+            name: self.fresh(),
             mature: false,
-            session: false,
-            waited: None,
+            claim: Claim::None,
+            vouched: false,
+            exempt: self.exempt,
+            counts: self.cause.own,
             neighbours: self.judge.neighbours.count(self.now.mono, self.prefix, None),
             opens: self.attempt.opens,
         }
@@ -136,84 +220,17 @@ impl Case<'_> {
         policy::ask(&self.judge.buckets, self.now, self.zone, matching, who)
     }
 
-    /// Someone without a token, or with one that says nothing here: all that is known is the address, and the name that a
-    /// session ticket gives it. A name costs a handshake, not a wait: it is held to account by it, and served as its address.
-    fn stranger(&self) -> Verdict {
-        let Self { judge, now, zone, .. } = self;
-        let mut who = self.newcomer();
-        let proven = self.attempt.named.filter(|named| named.proven);
-        let (mut within, mut crowded) = (true, false);
-        let subject = match proven {
-            Some(Named { client, .. }) => {
-                if let Some(refused) = self.by_operator() {
-                    return refused;
-                }
-                let subject = Subject::Client(client);
-                if let Some((_, until)) = judge.book.penalty(now.mono, zone.id, subject) {
-                    return self.blocked(subject, until, None);
-                }
-                who.client = Some(client).filter(|client| self.was_admitted(*client));
-                subject
-            }
-            None => {
-                let subject = Subject::Address(self.prefix);
-                match judge.book.penalty(now.mono, zone.id, subject) {
-                    Some((Level::Blocked, until)) => return self.blocked(subject, until, None),
-                    Some((Level::Deferred, _)) => {
-                        let company = self.company(None);
-                        // Over TLS, the door has counted it.
-                        within =
-                            self.attempt.named.is_some() || judge.book.share(now.mono, zone.id, self.prefix, company);
-                        crowded = within && company != Company::default();
-                    }
-                    None => {}
-                }
-                subject
-            }
-        };
-        let mut denied = match within.then(|| self.ask(who)) {
-            Some(Ok(passed)) => {
-                let client = who.client.unwrap_or_else(|| self.fresh());
-                if who.client.is_some() {
-                    self.seen(client);
-                }
-                let token = match passed.session {
-                    Some(life) => Change::Set(self.write(pass::Kind::Session, client, life, 0)),
-                    None if self.attempt.token.is_some() => Change::Clear,
-                    None => Change::Keep,
-                };
-                return self.admit(passed, token);
-            }
-            Some(Err(denied)) => *denied,
-            None => self.beyond_share(who),
-        };
-        if crowded {
-            // The offender has booked the address's turns far ahead, and will keep none of them.
-            let soon = zone
-                .config
-                .defer
-                .mul_f64(1.0 + (pass::mix(self.fresh()) % 1_024) as f64 / 1_024.0);
-            denied.due = denied.due.map(|due| due.min(now.second_after(soon)));
+    /// What cannot show a token and is not told to wait, but for limits on requests; nothing of it counts against anybody.
+    fn passes_by(&self) -> Verdict {
+        let subject = Subject::Address(self.prefix);
+        if let Some((Level::Blocked, until)) = self.judge.book.penalty(self.now.mono, self.zone.id, subject) {
+            return self.blocked(subject, until, None);
         }
-        self.deferred(subject, denied, None, true)
-    }
-
-    /// An operator's word holds for all behind an address, whatever they prove.
-    fn by_operator(&self) -> Option<Verdict> {
-        let now = self.now.mono;
-        match self.judge.book.added(now, Subject::Address(self.prefix))? {
-            (Level::Blocked, until) => {
-                let wait = until.saturating_sub(now);
-                Some((Decision::Block { wait, token: None }, Outcome::Blocked, Kind::Penalty))
-            }
-            (Level::Deferred, _) => None,
+        let who = self.newcomer();
+        match self.ask(who) {
+            Ok(passed) => self.admit(passed, Change::Keep),
+            Err(denied) => self.deferred(subject, *denied, who.name, None),
         }
-    }
-
-    /// `client` was let in after a wait, and its token has not ended.
-    fn was_admitted(&self, client: u64) -> bool {
-        let until = self.judge.admitted.find(client);
-        until.is_some_and(|until| until.0 > self.now.mono)
     }
 
     /// The id for a client that has none yet: that of its connection's ticket, so that both say the same.
@@ -222,7 +239,7 @@ impl Case<'_> {
         named.unwrap_or_else(|| self.judge.passes.client())
     }
 
-    /// `client` has proven itself: what is held against its address is eased at once if it is one more.
+    /// `client` has proven itself by a wait that it kept: what is held against its address is eased at once if it is one more.
     fn seen(&self, client: u64) {
         let Self { judge, now, zone, .. } = self;
         let address = Subject::Address(self.prefix);
@@ -237,152 +254,40 @@ impl Case<'_> {
         self.judge.neighbours.company(self.now.mono, self.prefix, except)
     }
 
-    /// A newcomer of a penalised address beyond its share waits for the next free turn.
-    fn beyond_share(&self, who: Who) -> Denied {
-        let buckets = &self.judge.buckets;
-        let rated = self.zone.rules.iter().find_map(|rule| match rule.meter {
-            Meter::Rate { rate, .. } => Some((rule, rate)),
-            _ => None,
-        });
-        let wait = match (rated, self.zone.rules.first()) {
-            (Some((rule, rate)), _) => policy::turn(buckets, self.now, self.zone, rule, rate, who),
-            (None, Some(rule)) => {
-                let rate = Rate::new(4, Duration::from_secs(1), 1);
-                policy::turn(buckets, self.now, self.zone, rule, rate, who)
-            }
-            (None, None) => None,
-        };
-        Denied {
-            kind: Kind::Penalty,
-            rule: "penalty".into(),
-            due: wait.map(|wait| self.now.second_after(wait.max(self.zone.config.defer))),
-            place: 0,
-            ahead: None,
-            estimate: None,
-            limit: None,
-        }
+    /// Whether what comes too early is held against whoever sent it: only what is its own doing, from an address that is its own.
+    fn holds_against(&self) -> bool {
+        self.attempt.validated && self.cause.own
     }
 
-    /// Someone with a genuine token of this zone.
-    fn bearer(&self, Opened { pass, early }: Opened) -> Verdict {
-        let Self { judge, now, zone, .. } = self;
-        let subject = Subject::Client(pass.client);
-        // What the gate holds against an address is not held against those who prove themselves; an operator's word is.
-        if let Some(refused) = self.by_operator() {
-            return refused;
-        }
-        if let Some((_, until)) = judge.book.penalty(now.mono, zone.id, subject) {
-            return self.blocked(subject, until, Some(&pass));
-        }
-        let mut known = pass.kind != pass::Kind::Wait;
-        let mut mature = false;
-        if let (false, Some(left)) = (known, early) {
-            return self.early(subject, &pass, left);
-        }
-        if !known {
-            mature = judge.passes.spend(*now, pass.admission(), pass.expires);
-            if mature {
-                judge.book.behaved(zone.id, subject);
-            } else {
-                known = self.was_admitted(pass.client);
-            }
-        }
-        let who = Who {
-            client: (known || mature).then_some(pass.client),
-            mature,
-            session: pass.kind == pass::Kind::Session,
-            waited: mature.then_some((pass.place, pass.not_before)),
-            ..self.newcomer()
-        };
-        match self.ask(who) {
-            Ok(passed) => {
-                self.seen(pass.client);
-                let token = self.renewed(&pass, &passed, mature);
-                if mature {
-                    let until = Until(now.mono + zone.config.token_life);
-                    judge.admitted.update(pass.client, now.mono, || until, |u| *u = until);
-                }
-                self.admit(passed, token)
-            }
-            // A spent token gets no new one: what replaced it is in the client's hands, or on its way there.
-            Err(denied) => self.deferred(subject, *denied, Some(&pass), mature || pass.kind != pass::Kind::Wait),
-        }
-    }
-
-    /// What an admitted bearer holds from now on.
-    fn renewed(&self, pass: &Pass, passed: &Passed, mature: bool) -> Change {
-        let (kind, life) = match (passed.session, pass.kind) {
-            (Some(life), _) => (pass::Kind::Session, life),
-            (None, pass::Kind::Session) => return Change::Keep,
-            (None, _) => (pass::Kind::Known, self.zone.config.token_life),
-        };
-        let fresh = self.now.until_second(pass.expires) > life / 2;
-        if !mature && kind == pass.kind && fresh {
-            return Change::Keep;
-        }
-        Change::Set(self.write(kind, pass.client, life, pass.strikes))
-    }
-
-    /// It holds the proof that it was told to wait, and did not.
-    fn early(&self, subject: Subject, pass: &Pass, left: Duration) -> Verdict {
-        let mut carried = *pass;
-        if self.attempt.validated {
-            match self.offend(subject, Some(pass)) {
-                Offence::Grace(attempts) => carried.early = u8::try_from(attempts).unwrap_or(u8::MAX),
-                Offence::Strike(strike) => return self.struck(subject, strike, Some(pass)),
-            }
-        }
-        self.hold(left);
-        let deferral = Deferral {
-            wait: left,
-            kind: Kind::Penalty,
-            rule: "early".into(),
-            token: Some(self.mint(&carried)),
-            limit: None,
-            ahead: None,
-            estimate: None,
-        };
-        (Decision::Defer(deferral), Outcome::Deferred, Kind::Penalty)
-    }
-
-    /// The rules said no. If it had been told to wait and the wait is not over, that counts.
-    fn deferred(&self, subject: Subject, denied: Denied, pass: Option<&Pass>, give: bool) -> Verdict {
+    /// The rules said no. If it had been told to wait and the wait is not over, that counts. `name` is for who has none yet.
+    fn deferred(&self, subject: Subject, denied: Denied, name: u64, bearing: Option<Bearing>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
         let Some(due) = denied.due else {
             let wait = zone.terms.cap;
             return (Decision::Block { wait, token: None }, Outcome::Blocked, denied.kind);
         };
         let wait = now.until_second(due);
-        let client = pass.map_or_else(|| self.fresh(), |pass| pass.client);
-        if self.attempt.validated {
-            if judge.book.is_told(now.mono, zone.id, subject)
-                && let Offence::Strike(strike) = self.offend(subject, pass)
+        let pass = bearing.map(|bearing| bearing.pass);
+        let client = pass.map_or(name, |pass| pass.client);
+        if self.holds_against() {
+            if judge.book.told(now.mono, zone.id, subject).is_some()
+                && let Offence::Strike(strike) = self.offend(subject, pass.as_ref())
             {
-                return self.struck(subject, strike, pass);
+                return self.struck(subject, strike, bearing);
             }
-            judge.book.tell(now.mono, zone.id, subject, now.mono + wait);
+            judge
+                .book
+                .tell(now.mono, zone.id, subject, self.prefix, now.mono + wait);
             if pass.is_none() {
                 judge.neighbours.told(now.mono, self.prefix, client, now.mono + wait);
             }
         }
         self.hold(wait);
-        let written = || {
-            self.mint(&Pass {
-                client,
-                zone: zone.id,
-                not_before: due,
-                expires: due.saturating_add(u32::try_from(zone.config.token_life.as_secs()).unwrap_or(u32::MAX)),
-                kind: pass::Kind::Wait,
-                place: denied.place,
-                strikes: pass.map_or(0, |pass| pass.strikes),
-                early: 0,
-            })
-        };
         let deferral = Deferral {
             wait,
             kind: denied.kind,
-            rule: denied.rule,
-            token: give.then(written),
+            rule: denied.rule.clone(),
+            token: self.told_by(due, &denied, client, bearing),
             limit: denied.limit,
             ahead: denied.ahead,
             estimate: denied.estimate,
@@ -390,10 +295,36 @@ impl Case<'_> {
         (Decision::Defer(deferral), Outcome::Deferred, denied.kind)
     }
 
+    /// The token for a wait until `due`; `None` for who holds a better one, and for who is not counted.
+    fn told_by(&self, due: u32, denied: &Denied, client: u64, bearing: Option<Bearing>) -> Option<Written> {
+        let known = bearing.is_some_and(|bearing| bearing.known);
+        if known || self.exempt || !(self.cause.own || self.cause.document) {
+            return None;
+        }
+        // The wait goes on, or it is another one.
+        let old = bearing.filter(|bearing| bearing.mature).map(|bearing| bearing.pass);
+        let (kind, place) = match (denied.place, old) {
+            (Some(place), _) => (pass::Kind::Place, place),
+            (None, Some(old)) => (old.kind, old.place),
+            (None, None) => (pass::Kind::Wait, self.now.unix_ms()),
+        };
+        let life = u32::try_from(self.zone.config.token_life.as_secs()).unwrap_or(u32::MAX);
+        Some(self.mint(&Pass {
+            client,
+            zone: self.zone.id,
+            not_before: due,
+            expires: due.saturating_add(life),
+            kind,
+            place,
+            strikes: bearing.map_or(0, |bearing| bearing.pass.strikes),
+            early: 0,
+        }))
+    }
+
     /// Over QUIC the kernel keeps to the wait what shows the client's tokens, and nobody else behind the address.
     fn hold(&self, wait: Duration) {
         let now = self.now.mono;
-        if let (true, true, Some(named)) = (self.attempt.quic, self.attempt.validated, self.attempt.named) {
+        if let (true, true, Some(named)) = (self.attempt.quic, self.holds_against(), self.attempt.named) {
             self.judge.book.hold(now, named.client, now + wait);
         }
     }
@@ -413,20 +344,48 @@ impl Case<'_> {
                 false => terms.grace.saturating_mul(neighbours.saturating_add(1)),
             };
         }
-        let carried = pass.map_or((0, 0), |pass| (pass.early, pass.strikes));
-        self.judge
-            .book
-            .offend(self.now.mono, self.zone.id, subject, terms, carried)
+        let offender = Offender {
+            subject,
+            from: self.prefix,
+            carried: pass.map_or((0, 0), |pass| (pass.early, pass.strikes)),
+        };
+        match judge.book.offend(now.mono, zone.id, offender, terms) {
+            Offence::Grace(_) if matches!(subject, Subject::Address(_)) && self.is_crowded(zone.terms.grace) => judge
+                .book
+                .offend(now.mono, zone.id, offender, Terms { grace: 0, ..terms }),
+            offence => offence,
+        }
+    }
+
+    /// Counts an attempt within the address's own grace for the networks around it, and says if they have none left: an IPv6
+    /// /48 and an IPv4 /24 have in a minute that of 32 clients, a /56 that of 8, and as much more for each client that has proven
+    /// itself there. One address uses up no more of it than its own grace.
+    fn is_crowded(&self, grace: u32) -> bool {
+        let Self { judge, now, zone, .. } = self;
+        let mut crowded = false;
+        for network in prefixes::around(self.prefix) {
+            let proven = judge.neighbours.count(now.mono, network.key, None);
+            let most = grace.saturating_mul(network.clients.saturating_mul(proven.saturating_add(1)));
+            let rate = Rate::new(most, CROWDED, most);
+            let key = judge.buckets.key((zone.id, network.key, "early"));
+            crowded |= matches!(judge.buckets.take(now.mono, key, rate, Start::Full), Taken::No { .. });
+        }
+        crowded
     }
 
     /// A strike: the penalty for the client, by each name that it has proven, and for its address, since a SYN names no client;
     /// over QUIC a client with a name answers for itself alone.
-    fn struck(&self, subject: Subject, strike: Strike, pass: Option<&Pass>) -> Verdict {
+    fn struck(&self, subject: Subject, strike: Strike, bearing: Option<Bearing>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
         let named = self.attempt.named.map(|named| named.client);
+        let pass = bearing.map(|bearing| bearing.pass);
         let others = self.company(pass.map(|pass| pass.client).or(named));
-        let penalise = |subject| judge.book.penalise(now.mono, zone.id, subject, strike, others);
-        penalise(subject);
+        let penalise = |subject| {
+            judge
+                .book
+                .penalise(now.mono, zone.id, (subject, self.prefix), strike, others)
+        };
+        let (_, until) = penalise(subject);
         let address = Subject::Address(self.prefix);
         let proven = self.attempt.named.filter(|named| named.proven || pass.is_some());
         let name = proven.map(|named| Subject::Client(named.client));
@@ -436,28 +395,36 @@ impl Case<'_> {
                 penalise(more);
             }
         }
-        let wait = strike.until.saturating_sub(now.mono);
-        let token = pass.map(|pass| {
-            let not_before = now.second_after(wait);
-            let life = u32::try_from(zone.config.token_life.as_secs()).unwrap_or(u32::MAX);
-            self.mint(&Pass {
-                not_before,
-                expires: not_before.saturating_add(life),
-                kind: pass::Kind::Wait,
-                strikes: strike.strikes,
-                early: 0,
-                ..*pass
-            })
-        });
+        // Of what was in force before, too.
+        let wait = until.saturating_sub(now.mono);
+        let token = bearing.map(|bearing| self.mint(&self.punished(bearing, wait, strike.strikes)));
         (Decision::Block { wait, token }, Outcome::Blocked, Kind::Penalty)
     }
 
+    /// The pass of a client that was struck: a wait is told for longer, and what it was given stays given; other nodes learn of
+    /// its strikes by it.
+    fn punished(&self, Bearing { pass, .. }: Bearing, wait: Duration, strikes: u8) -> Pass {
+        if !pass.kind.is_wait() {
+            return Pass { strikes, ..pass };
+        }
+        let not_before = self.now.second_after(wait);
+        let life = u32::try_from(self.zone.config.token_life.as_secs()).unwrap_or(u32::MAX);
+        Pass {
+            not_before,
+            expires: not_before.saturating_add(life),
+            strikes,
+            early: 0,
+            ..pass
+        }
+    }
+
     /// A penalty is in force, and here it is again: that counts too.
-    fn blocked(&self, subject: Subject, until: Duration, pass: Option<&Pass>) -> Verdict {
-        if self.attempt.validated
-            && let Offence::Strike(strike) = self.offend(subject, pass)
+    fn blocked(&self, subject: Subject, until: Duration, bearing: Option<Bearing>) -> Verdict {
+        let pass = bearing.map(|bearing| bearing.pass);
+        if self.holds_against()
+            && let Offence::Strike(strike) = self.offend(subject, pass.as_ref())
         {
-            return self.struck(subject, strike, pass);
+            return self.struck(subject, strike, bearing);
         }
         let wait = until.saturating_sub(self.now.mono);
         (Decision::Block { wait, token: None }, Outcome::Blocked, Kind::Penalty)
@@ -474,23 +441,26 @@ impl Case<'_> {
         (Decision::Admit(admission), Outcome::Admitted, kind)
     }
 
-    fn write(&self, kind: pass::Kind, client: u64, life: Duration, strikes: u8) -> Written {
+    /// A token that is good from now on.
+    fn write(&self, kind: pass::Kind, client: u64, life: Duration, (place, strikes): (u64, u8)) -> Written {
         self.mint(&Pass {
             client,
             zone: self.zone.id,
             not_before: self.now.second_after(Duration::ZERO).saturating_sub(1),
             expires: self.now.second_after(life),
             kind,
-            place: 0,
+            place,
             strikes,
             early: 0,
         })
     }
 
+    /// As a cookie only for a request that would have brought a cookie, if there was one: no token takes a better one's place.
     fn mint(&self, pass: &Pass) -> Written {
         Written {
             text: self.judge.passes.mint(self.now, self.attempt.address, pass),
             life: self.now.until_second(pass.expires),
+            cookie: self.cause.carries_cookies,
         }
     }
 }

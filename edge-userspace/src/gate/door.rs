@@ -88,6 +88,16 @@ impl Door {
         self.penalised_at(self.clock.now(), address)
     }
 
+    /// Whether an operator has blocked `address`: nothing that comes from there is answered, whatever it proves.
+    pub fn is_barred(&self, address: IpAddr) -> bool {
+        self.book.any_added() && self.is_barred_at(self.clock.now(), address)
+    }
+
+    pub(super) fn is_barred_at(&self, now: Now, address: IpAddr) -> bool {
+        let added = self.book.added(now.mono, Subject::Address(client_prefix(address)));
+        matches!(added, Some((Level::Blocked, _)))
+    }
+
     /// Whether one that came from there with these session tickets, whole as the ClientHello has them, may go on.
     ///
     /// # Errors

@@ -2,23 +2,26 @@
 //! HTTP types only; `route::gated` stands between it and the handlers.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::clock::{Clock, Now};
+use super::clock::{Clock, Now, nanos};
 use super::decide::Judge;
 use super::door::Door;
 use super::feed::{self, Changes};
 use super::metrics::Metrics;
 use super::page::Template;
-use super::pass::Passes;
+use super::pass::{Passes, Used};
 use super::penalty::{Book, Level};
 use super::token::Tokens;
 use super::verdict::{Admitted, Attempt, Decision};
 use super::zone::{Meter, ZoneGate};
-use crate::config::gate::Node;
+use crate::config::gate::{Cookie, Node};
 use crate::config::{self, Faults, Mistake, Mistakes, Place};
 
 /// Changes that may wait for the kernel.
@@ -33,6 +36,8 @@ pub struct Gate {
     /// Held while zones are replaced.
     reloading: std::sync::Mutex<()>,
     metrics: Metrics,
+    /// When the gauges were brought up to date last, on the steady clock, in nanoseconds.
+    ticked: AtomicU64,
 }
 
 /// The waiting pages of the zones that have a gate, by the zone's name: all of a gate that can fail.
@@ -94,6 +99,7 @@ impl Gate {
             zones: ArcSwap::default(),
             reloading: std::sync::Mutex::default(),
             metrics,
+            ticked: AtomicU64::new(0),
         };
         (gate, changes)
     }
@@ -114,7 +120,8 @@ impl Gate {
                 continue;
             };
             let id = self.judge.zone_id(&zone.name);
-            let gate = ZoneGate::new(&zone.name, id, config, page, &self.metrics, known.map(|old| &**old));
+            let named = (&zone.name, &zone.hosts[..]);
+            let gate = ZoneGate::new(named, id, config, page, &self.metrics, known.map(|old| &**old));
             new.insert(zone.name.clone(), Arc::new(gate));
         }
         self.zones.store(Arc::new(new));
@@ -133,6 +140,14 @@ impl Gate {
         self.judge.decide(self.clock.now(), zone, attempt)
     }
 
+    /// How long an operator's word keeps whoever is behind `address` from being served, in whatever zone.
+    pub fn barred(&self, address: IpAddr) -> Option<Duration> {
+        if !self.judge.book.any_added() {
+            return None;
+        }
+        self.judge.barred(self.clock.now(), address)
+    }
+
     /// 128 random bits for a page.
     pub fn nonce(&self) -> u128 {
         u128::from(self.passes.client()) << 64 | u128::from(self.passes.client())
@@ -141,12 +156,12 @@ impl Gate {
     /// What judges clients of penalised addresses at the ClientHello, by tickets that carry headers of `tokens`.
     pub fn door(&self, tokens: Arc<Tokens>) -> Door {
         let Judge { book, neighbours, .. } = &self.judge;
-        Door::new(self.clock, book.clone(), neighbours.clone(), tokens)
+        Door::new(self.clock.clone(), book.clone(), neighbours.clone(), tokens)
     }
 
     /// The gate's clock: penalties are reckoned by it.
     pub fn clock(&self) -> Clock {
-        self.clock
+        self.clock.clone()
     }
 
     /// Offences and penalties: list, add and lift for operators, and the feeding thread's source.
@@ -157,11 +172,16 @@ impl Gate {
     /// Brings the gauges up to date; once a second or so.
     pub fn tick(&self) {
         let now: Now = self.clock.now();
+        let told = self.ticked.swap(nanos(now.mono), Ordering::Relaxed);
+        self.judge.book.turn(now.mono, Duration::from_nanos(told));
         let list = self.judge.book.list(now.mono);
         let blocked = list.iter().filter(|c| c.level == Some(Level::Blocked)).count();
         self.metrics.set_penalties(list.len() - blocked, blocked);
         self.metrics.set_table("buckets", self.judge.buckets.fill());
-        self.metrics.set_table("penalties", self.judge.book.fill());
+        let [penalties, attempts] = self.judge.book.fill();
+        self.metrics.set_table("penalties", penalties);
+        self.metrics.set_table("attempts", attempts);
+        self.used(self.passes.used());
         self.metrics.set_feed(self.judge.book.feed().counts());
         for zone in self.zones.load().values() {
             for rule in &zone.rules {
@@ -174,7 +194,33 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Figures of the admissions that are remembered; a word in the log when there was no room for one.
+    fn used(&self, used: Used) {
+        let Used {
+            remembered,
+            room,
+            refused,
+        } = used;
+        self.metrics.set_table("used_tokens", (remembered, room, 0));
+        if self.metrics.count_full(refused) {
+            tracing::warn!(
+                target: "edge::gate",
+                refused,
+                remembered,
+                room,
+                "visitors who have waited are not let in: more admissions than [gate] used_tokens remembers; raise it"
+            );
+        }
+    }
+}
+
 impl ZoneGate {
+    /// The zone's cookie.
+    pub fn cookie(&self) -> &Cookie {
+        &self.config.cookie
+    }
+
     /// The zone's waiting page.
     pub fn page(&self) -> &Template {
         &self.page

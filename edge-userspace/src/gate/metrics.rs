@@ -89,6 +89,7 @@ pub struct Metrics {
     capacity: Family<OfTable, Gauge>,
     waiting: Family<OfZone, Gauge>,
     active: Family<OfZone, Gauge>,
+    full: Counter,
     batches: Counter,
     changes: Counter,
     overflows: Counter,
@@ -134,6 +135,11 @@ impl Metrics {
             "edge_gate_queue_active",
             "Visitors active on this node",
             self.active.clone(),
+        );
+        registry.register(
+            "edge_gate_used_tokens_full",
+            "Admissions after a wait that found no room to be remembered, and were put off",
+            self.full.clone(),
         );
         registry.register(
             "edge_gate_feed_batches",
@@ -189,6 +195,13 @@ impl Metrics {
         self.capacity
             .get_or_create(&OfTable { table })
             .set(signed(capacity as u64));
+    }
+
+    /// `true` if there are more than before.
+    pub(super) fn count_full(&self, refused: u64) -> bool {
+        let more = refused.saturating_sub(self.full.get());
+        self.full.inc_by(more);
+        more > 0
     }
 
     pub(super) fn set_queue(&self, zone: &str, waiting: u64, active: usize) {

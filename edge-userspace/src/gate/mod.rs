@@ -8,7 +8,9 @@
 //! Everything per client is in a `table` of fixed memory. The cores take the time as an argument (`clock`).
 
 pub mod answer;
+mod attempts;
 pub mod bucket;
+pub mod cause;
 mod census;
 pub mod clock;
 pub mod command;
@@ -18,6 +20,7 @@ pub mod decide;
 pub mod door;
 pub mod feed;
 pub mod handler;
+mod inside;
 pub mod keys;
 pub mod metrics;
 pub mod neighbours;
@@ -25,6 +28,7 @@ pub mod page;
 pub mod pass;
 pub mod penalty;
 pub mod policy;
+mod prefixes;
 pub mod queue;
 pub mod replay;
 mod rule;

@@ -179,9 +179,7 @@ impl Neighbours {
     /// least, so that its addresses do not keep those of others from theirs.
     fn place(&self, now: Duration, site: u32, until: Duration) -> Option<usize> {
         let now = nanos(now);
-        let held = |room: &&Room| {
-            room.until.load(Ordering::Relaxed) > now && room.site.load(Ordering::Relaxed) == site
-        };
+        let held = |room: &&Room| room.until.load(Ordering::Relaxed) > now && room.site.load(Ordering::Relaxed) == site;
         if self.trials.iter().filter(held).count() >= (self.trials.len() / 4).max(1) {
             return None;
         }
@@ -267,7 +265,9 @@ mod tests {
             neighbours.told(at, address, 1, at + Duration::from_secs(10));
             neighbours.waiting(at, address, None)
         };
-        let of_site: u32 = (0..20).map(|n| trial(format!("2001:db8:1:{n:x}::").parse().unwrap())).sum();
+        let of_site: u32 = (0..20)
+            .map(|n| trial(format!("2001:db8:1:{n:x}::").parse().unwrap()))
+            .sum();
         let others: u32 = (0..20).map(|n| trial(IpAddr::from([192, 0, n, 1]))).sum();
         assert_eq!((of_site, others), (2, 6));
     }

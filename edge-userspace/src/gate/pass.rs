@@ -18,7 +18,8 @@ pub struct Pass {
     pub expires: u32,
     /// What it is good for.
     pub kind: Kind,
-    /// Place in the queue: arrival, milliseconds since the epoch, 48 bits; 0 for none.
+    /// When the wait began, or the seat was taken: milliseconds since the epoch, 48 bits. In a waiting room the place. All
+    /// tokens of one wait have the same, however often the wait was told, and are one admission.
     pub place: u64,
     /// Strikes at the time of writing, so that other nodes know them.
     pub strikes: u8,
@@ -29,40 +30,82 @@ pub struct Pass {
 /// What a pass is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// One admission after `not_before`.
+    /// A place in the waiting room: one admission after `not_before`, when the place's turn has come.
+    Place,
+    /// One admission after `not_before`, told by another rule than a queue.
     Wait,
     /// Proof of who the client is, for as long as it lasts: it has waited.
     Known,
-    /// The same, and a place among the queue's active visitors.
+    /// The same, and a seat among the waiting room's active visitors.
     Session,
+    /// A seat that nobody waited for, since the room was not full: it names the seat, which all that come from one address
+    /// without a token share, and proves nothing.
+    Seat,
+}
+
+impl Kind {
+    /// It was told to wait, and has still to be admitted for it.
+    pub const fn is_wait(self) -> bool {
+        matches!(self, Self::Place | Self::Wait)
+    }
+
+    /// Its bearer has been admitted after a wait.
+    pub const fn is_known(self) -> bool {
+        matches!(self, Self::Known | Self::Session)
+    }
+
+    /// It names a seat in the waiting room.
+    pub const fn is_seat(self) -> bool {
+        matches!(self, Self::Session | Self::Seat)
+    }
 }
 
 impl Pass {
     /// Place and kind in the one number that the token's `place` has room for: the kind in the upper 16 bits.
     pub fn packed_place(&self) -> u64 {
         let kind = match self.kind {
-            Kind::Wait => 0,
+            Kind::Place => 0,
             Kind::Known => 1,
             Kind::Session => 2,
+            Kind::Wait => 3,
+            Kind::Seat => 4,
         };
         kind << 48 | self.place & PLACE
     }
 
     /// Undoes [`Pass::packed_place`]; `None` for a kind this version does not know.
     pub fn unpack_place(packed: u64) -> Option<(Kind, u64)> {
+        let place = packed & PLACE;
         let kind = match packed >> 48 {
-            0 => Kind::Wait,
+            0 if place == 0 => Kind::Wait,
+            0 => Kind::Place,
             1 => Kind::Known,
             2 => Kind::Session,
+            3 => Kind::Wait,
+            4 => Kind::Seat,
             _ => return None,
         };
-        Some((kind, packed & PLACE))
+        Some((kind, place))
     }
 
-    /// What is spent when a wait ends: every token of one client for one wait, however often it was written, is one
+    /// What is spent when a wait ends: every token of one client for one wait, however often it was told and written, is one
     /// admission.
     pub(super) fn admission(&self) -> u64 {
-        mix(self.client ^ mix(self.zone ^ mix(self.not_before.into())))
+        mix(self.client ^ mix(self.zone ^ mix(self.place)))
+    }
+
+    /// The same pass as it would have been written by a clock that is `ahead` milliseconds behind the one it was written by.
+    pub(super) fn moved(self, ahead: i64) -> Self {
+        let second = |at: u32| {
+            let moved = i64::from(at).saturating_sub(ahead / 1_000);
+            u32::try_from(moved.max(0)).unwrap_or(u32::MAX)
+        };
+        Self {
+            not_before: second(self.not_before),
+            expires: second(self.expires),
+            place: self.place.saturating_add_signed(ahead.saturating_neg()) & PLACE,
+            ..self
+        }
     }
 }
 
@@ -76,13 +119,37 @@ pub(super) fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A token found genuine, unexpired, and bound to the address it came from.
+/// A token found genuine and unexpired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// What it says.
     pub pass: Pass,
     /// What is left of its wait, clock skew between nodes forgiven; `None` once it is mature.
     pub early: Option<Duration>,
+    /// It is bound to the prefix that it came from.
+    pub home: bool,
+}
+
+/// What came of spending an admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// It is spent now: once.
+    Now,
+    /// It was spent before.
+    Before,
+    /// There is no room to remember it: the client keeps its wait.
+    Full,
+}
+
+/// What is remembered of spent admissions, for the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Admissions remembered.
+    pub remembered: usize,
+    /// Admissions there is room for.
+    pub room: usize,
+    /// How often there was none.
+    pub refused: u64,
 }
 
 /// Where tokens are written, read and spent.
@@ -96,11 +163,17 @@ pub trait Passes: Send + Sync + 'static {
     /// The token for `pass`, bound to the prefix of `address`; base64url, fit for a field value and a cookie.
     fn mint(&self, now: Now, address: IpAddr, pass: &Pass) -> String;
 
-    /// What a token says; `None` if it is not ours, too old, or of another address.
+    /// What a token says, wherever it is bound to; `None` if it is not ours or too old.
     fn open(&self, now: Now, address: IpAddr, text: &str) -> Option<Opened>;
 
-    /// Spends `admission`, remembered until `expires` (seconds since the epoch); `false` if it was spent before.
-    fn spend(&self, now: Now, admission: u64, expires: u32) -> bool;
+    /// Whether `admission` is spent. Changes nothing.
+    fn is_spent(&self, admission: u64) -> bool;
+
+    /// Spends `admission` of `zone`, remembered until `expires` (seconds since the epoch).
+    fn spend(&self, now: Now, zone: u64, admission: u64, expires: u32) -> Spent;
+
+    /// Figures of what is spent.
+    fn used(&self) -> Used;
 }
 
 #[cfg(test)]
@@ -141,9 +214,7 @@ pub(crate) mod fake {
 
         fn open(&self, now: Now, address: IpAddr, text: &str) -> Option<Opened> {
             let mut parts = text.split('_');
-            if parts.next()? != client_prefix(address).to_string() {
-                return None;
-            }
+            let home = parts.next()? == client_prefix(address).to_string();
             let numbers: Vec<u64> = parts.filter_map(|p| p.parse().ok()).collect();
             let [client, zone, not_before, expires, place, strikes, early] = numbers.try_into().ok()?;
             let (kind, place) = Pass::unpack_place(place)?;
@@ -161,11 +232,26 @@ pub(crate) mod fake {
             (now.until_second(pass.expires) > Duration::ZERO).then_some(Opened {
                 pass,
                 early: (left > Duration::ZERO).then_some(left),
+                home,
             })
         }
 
-        fn spend(&self, _: Now, admission: u64, _: u32) -> bool {
-            self.0.lock().unwrap().insert(admission)
+        fn is_spent(&self, admission: u64) -> bool {
+            self.0.lock().unwrap().contains(&admission)
+        }
+
+        fn spend(&self, _: Now, _: u64, admission: u64, _: u32) -> Spent {
+            match self.0.lock().unwrap().insert(admission) {
+                true => Spent::Now,
+                false => Spent::Before,
+            }
+        }
+
+        fn used(&self) -> Used {
+            Used {
+                remembered: self.0.lock().unwrap().len(),
+                ..Used::default()
+            }
         }
     }
 }

@@ -210,7 +210,11 @@ impl Record {
 
     /// One penalty more: at no moment from `now` on less is in force than without it.
     fn strengthen(&mut self, now: Duration, level: Level, until: Duration, syn_budget: u16, probation: u16) {
-        self.probation = if self.until > now { self.probation.max(probation) } else { probation };
+        self.probation = if self.until > now {
+            self.probation.max(probation)
+        } else {
+            probation
+        };
         if level == Level::Blocked {
             self.blocked = self.blocked.max(until);
         }
@@ -298,19 +302,24 @@ impl Book {
         if early <= terms.grace {
             return Offence::Grace(early);
         }
-        let strike = self.records.update((zone, subject), now, || Record::of(from), |record| {
-            let idle = nanos(now.saturating_sub(record.struck)) / nanos(terms.forgive).max(1);
-            let left = record.strikes.saturating_sub(u8::try_from(idle).unwrap_or(u8::MAX));
-            record.strikes = left.max(carried.1).saturating_add(1);
-            record.struck = now;
-            record.forgive = u16::try_from(terms.forgive.as_secs()).unwrap_or(u16::MAX);
-            let doubled = 1u32.checked_shl(u32::from(record.strikes) - 1).unwrap_or(u32::MAX);
-            Strike {
-                strikes: record.strikes,
-                until: now + terms.base.saturating_mul(doubled).min(terms.cap),
-                probation: terms.forgive,
-            }
-        });
+        let strike = self.records.update(
+            (zone, subject),
+            now,
+            || Record::of(from),
+            |record| {
+                let idle = nanos(now.saturating_sub(record.struck)) / nanos(terms.forgive).max(1);
+                let left = record.strikes.saturating_sub(u8::try_from(idle).unwrap_or(u8::MAX));
+                record.strikes = left.max(carried.1).saturating_add(1);
+                record.struck = now;
+                record.forgive = u16::try_from(terms.forgive.as_secs()).unwrap_or(u16::MAX);
+                let doubled = 1u32.checked_shl(u32::from(record.strikes) - 1).unwrap_or(u32::MAX);
+                Strike {
+                    strikes: record.strikes,
+                    until: now + terms.base.saturating_mul(doubled).min(terms.cap),
+                    probation: terms.forgive,
+                }
+            },
+        );
         self.attempts.struck(zone, subject, strike.until);
         Offence::Strike(strike)
     }
@@ -338,10 +347,15 @@ impl Book {
         let probation = u16::try_from(probation.as_secs()).unwrap_or(u16::MAX);
         let before = self.whole(now, subject);
         let [own, _] = [zone, NODE].map(|zone| {
-            self.records.update((zone, subject), now, || Record::of(from), |record| {
-                record.strengthen(now, level, until, company.syn_budget(), probation);
-                record.in_force(now)
-            })
+            self.records.update(
+                (zone, subject),
+                now,
+                || Record::of(from),
+                |record| {
+                    record.strengthen(now, level, until, company.syn_budget(), probation);
+                    record.in_force(now)
+                },
+            )
         });
         self.feed_changed(now, subject, before);
         self.attempts.struck(zone, subject, until);
@@ -450,9 +464,10 @@ impl Book {
     pub fn list(&self, now: Duration) -> Vec<PenaltyChange> {
         // A zone's record stands for the node's if that was displaced.
         let mut own: HashMap<Subject, (u64, Record)> = HashMap::new();
-        for (zone, key, record) in self.records.collect(|(zone, key), record| {
-            (record.until > now).then_some((*zone, *key, *record))
-        }) {
+        for (zone, key, record) in self
+            .records
+            .collect(|(zone, key), record| (record.until > now).then_some((*zone, *key, *record)))
+        {
             let kept = own.entry(key).or_insert((zone, record));
             if kept.0 != NODE && (zone == NODE || record.in_force(now) > kept.1.in_force(now)) {
                 *kept = (zone, record);

@@ -9,7 +9,8 @@ use super::clock::Now;
 use super::concurrency::Permit;
 use super::metrics::{Kind, Outcome};
 use super::pass::mix;
-use super::queue::{Turn, Visitor};
+use super::prefixes;
+use super::queue::{Claim, Turn, Visitor};
 use super::zone::{Meter, Rule, ZoneGate};
 
 /// A limit as the RateLimit fields tell it.
@@ -33,12 +34,20 @@ pub(super) struct Who {
     pub(super) prefix: IpAddr,
     /// Proven by a pass that was waited for.
     pub(super) client: Option<u64>,
+    /// A seat that its pass names, or that of the client that it is taken for; nothing is proven by it.
+    pub(super) seat: Option<u64>,
+    /// What a token for it will name.
+    pub(super) name: u64,
     /// It has just waited, and this is its one admission for it.
     pub(super) mature: bool,
-    /// It has a session pass.
-    pub(super) session: bool,
-    /// Place and end of the wait that a token carries.
-    pub(super) waited: Option<(u64, u32)>,
+    /// What its pass says of the waiting room.
+    pub(super) claim: Claim,
+    /// It is let in as one that cannot show its token: a client behind its address has been, within bounds.
+    pub(super) vouched: bool,
+    /// Nobody is told to wait for such a request, but for a limit on requests.
+    pub(super) exempt: bool,
+    /// It is counted among those who wait: another site cannot make a visitor's browser stand in line.
+    pub(super) counts: bool,
     /// Other clients known behind its address.
     pub(super) neighbours: u32,
     /// The request is its connection's first.
@@ -52,8 +61,18 @@ pub(super) struct Passed {
     /// The last rule that was asked.
     pub(super) kind: Option<Kind>,
     pub(super) limit: Option<Limit>,
-    /// It is active in the queue whose sessions last so long.
-    pub(super) session: Option<Duration>,
+    /// It is active in a queue: the number of its seat, and how long sessions last.
+    pub(super) seat: Option<(u64, Duration)>,
+    pub(super) taken: Vec<(u64, Rate)>,
+}
+
+impl Passed {
+    /// Gives back what was taken for a request that is not let in after all.
+    pub(super) fn give_back(self, buckets: &Buckets) {
+        for (key, rate) in self.taken {
+            buckets.refund(key, rate);
+        }
+    }
 }
 
 /// One rule says no.
@@ -63,7 +82,8 @@ pub(super) struct Denied {
     pub(super) rule: Arc<str>,
     /// Seconds since the epoch; `None`: too many wait already, come some other time.
     pub(super) due: Option<u32>,
-    pub(super) place: u64,
+    /// Its place in the waiting room that says no.
+    pub(super) place: Option<u64>,
     pub(super) ahead: Option<u64>,
     pub(super) estimate: Option<Duration>,
     pub(super) limit: Option<Limit>,
@@ -78,16 +98,16 @@ pub(super) fn ask<'a>(
     who: Who,
 ) -> Result<Passed, Box<Denied>> {
     let mut passed = Passed::default();
-    let mut taken = Vec::new();
     for rule in rules {
         let kind = rule.meter.kind();
-        match ask_one(buckets, now, zone, rule, who, &mut passed, &mut taken) {
+        if who.exempt && matches!(kind, Kind::Manual | Kind::Queue) {
+            continue;
+        }
+        match ask_one(buckets, now, zone, rule, who, &mut passed) {
             Ok(()) => passed.kind = Some(kind),
             Err(_) if rule.dry_run => zone.counts.add(Outcome::DryRun, kind),
             Err(denied) => {
-                for (key, rate) in taken {
-                    buckets.refund(key, rate);
-                }
+                passed.give_back(buckets);
                 return Err(denied);
             }
         }
@@ -102,34 +122,35 @@ fn ask_one(
     rule: &Rule,
     who: Who,
     passed: &mut Passed,
-    taken: &mut Vec<(u64, Rate)>,
 ) -> Result<(), Box<Denied>> {
     let deny = |due| Denied {
         kind: rule.meter.kind(),
         rule: rule.name.clone(),
         due,
-        // A place once had is kept, whichever rule asks for the next wait.
-        place: who.waited.map_or(0, |(place, _)| place),
+        place: None,
         ahead: None,
         estimate: None,
         limit: None,
     };
     match &rule.meter {
-        Meter::Manual(wait) => match who.client {
-            Some(_) => Ok(()),
-            None => Err(Box::new(deny(Some(now.second_after(*wait))))),
+        Meter::Manual(wait) => match who.client.is_some() || who.vouched {
+            true => Ok(()),
+            false => Err(Box::new(deny(Some(now.second_after(*wait))))),
         },
         Meter::Queue(queue) => {
             let address = buckets.key((zone.id, who.prefix));
             let visitor = Visitor {
-                key: who.client.unwrap_or(address),
+                known: who.client.or(who.seat),
+                waited: who.client.is_some(),
+                name: who.name,
                 address,
-                session: who.session,
-                waited: who.waited,
+                site: prefixes::site(who.prefix),
+                claim: who.claim,
+                counts: who.counts,
             };
             match queue.visit(now, visitor) {
-                Turn::Enter => {
-                    passed.session = Some(queue.terms().session);
+                Turn::Enter { seat } => {
+                    passed.seat = Some((seat, queue.terms().session));
                     Ok(())
                 }
                 Turn::Wait {
@@ -138,14 +159,14 @@ fn ask_one(
                     ahead,
                     estimate,
                 } => Err(Box::new(Denied {
-                    place,
+                    place: Some(place),
                     ahead: Some(ahead),
                     estimate: Some(estimate),
                     ..deny(Some(due))
                 })),
             }
         }
-        Meter::Concurrency(pool) => match pool.take(who.mature) {
+        Meter::Concurrency(pool) => match pool.take(who.mature, who.prefix) {
             Some(permit) => {
                 passed.permits.push(permit);
                 Ok(())
@@ -176,7 +197,7 @@ fn ask_one(
                 left,
                 reset: Some(reset),
             };
-            match take(buckets, now, zone, rule, *rate, who, taken) {
+            match take(buckets, now, zone, rule, *rate, who, &mut passed.taken) {
                 Ok((left, more)) => {
                     let told = limit(left, more);
                     if passed.limit.as_ref().is_none_or(|other| other.left > left) {
@@ -241,7 +262,7 @@ fn take(
                 }
                 let turn = match who.client {
                     Some(_) => Some(wait),
-                    None if rule.dry_run => Some(wait),
+                    None if rule.dry_run || !who.counts => Some(wait),
                     None => turn(buckets, now, zone, rule, rate, who),
                 };
                 return Err(turn.map(|turn| turn.max(wait)));

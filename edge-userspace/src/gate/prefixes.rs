@@ -86,7 +86,10 @@ mod tests {
         for text in ["2001:db8::", "192.0.2.0", "::"] {
             let prefix = of(text);
             let keys: Vec<_> = around(prefix).map(|network| network.key).collect();
-            assert!(keys.iter().all(|key| *key != prefix && client_prefix(*key) != *key), "{keys:?}");
+            assert!(
+                keys.iter().all(|key| *key != prefix && client_prefix(*key) != *key),
+                "{keys:?}"
+            );
         }
         let keys = |text| around(of(text)).map(|network| network.key).collect::<Vec<_>>();
         assert_eq!(keys("2001:db8:1:200::")[1], keys("2001:db8:1:300::")[1]);

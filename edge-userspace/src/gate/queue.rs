@@ -1,11 +1,17 @@
 //! The waiting room: so many visitors active, the others first come, first served. A waiter's place is its arrival, carried in
-//! its token; the node keeps counts (`census`) and the active visitors, never a waiter.
+//! its token; the node keeps counts (`census`), the seats of the active visitors, and, for as long as a wait lasts, when each
+//! waiter was told to come, so that asking again and again changes nothing.
 //!
 //! A waiter may enter when fewer wait ahead of it than there is room: the horizon of places let in moves on as visitors
 //! leave. Exact on one node to the width of a bin (128 ms while the queue spans two minutes, growing with it). Nodes that
 //! share nothing but tokens each admit their own `active`, in the order of the places that came to them: a waiter who moves
 //! to another node keeps its place there, but may overtake those who wait only at the other.
+//!
+//! There are never more seats than `active`. A seat is named by one number: that of the client who waited for it, or one that
+//! all share who come from one address and did not have to wait. A pass that names a seat which is not there (it ended, it is
+//! another node's, or it is from before a restart) goes by when the seat was taken: before everybody who came later.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,11 +19,17 @@ use std::time::Duration;
 use super::census::Census;
 use super::clock::Now;
 
+/// Waiters whose wait is remembered, by one queue: 40 bytes each, as they come. One beyond is told all the same, and counted
+/// by what its token says.
+const TOLD: usize = 65_536;
+
 /// How a queue works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Visitors at once.
     pub active: usize,
+    /// Of them from one site (IPv6 /48, IPv4 /24).
+    pub per_network: usize,
     /// A visitor counts as active for so long after its last request.
     pub session: Duration,
     /// Nobody new enters.
@@ -26,24 +38,53 @@ pub struct Terms {
     pub poll: Duration,
 }
 
+/// What a visitor's pass says of the waiting room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing.
+    #[default]
+    None,
+    /// It has a place (milliseconds since the epoch) and was told to come at `due` (seconds since the epoch).
+    Place {
+        /// Its place.
+        place: u64,
+        /// When it was told to come.
+        due: u32,
+    },
+    /// It took a seat at that time, milliseconds since the epoch.
+    Seat {
+        /// When.
+        since: u64,
+    },
+}
+
 /// Who asks to enter.
 #[derive(Clone, Copy, Debug)]
 pub struct Visitor {
-    /// The proven client, else a number for the address: clients of one address that prove nothing are one visitor.
-    pub key: u64,
-    /// The number for its address, whose entry it takes over when it proves itself later.
+    /// The client, or the seat, that its pass names.
+    pub known: Option<u64>,
+    /// It has waited, here or under another rule: the seat it takes is its own. Otherwise it is its address's.
+    pub waited: bool,
+    /// What a token for it will name.
+    pub name: u64,
+    /// The number for its address.
     pub address: u64,
-    /// It has a session pass.
-    pub session: bool,
-    /// Place and `not_before` (seconds) of its wait token; a place of 0 is none.
-    pub waited: Option<(u64, u32)>,
+    /// Its site.
+    pub site: u32,
+    /// What its pass says.
+    pub claim: Claim,
+    /// It is counted among those who wait.
+    pub counts: bool,
 }
 
 /// What a visitor gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It is active now.
-    Enter,
+    Enter {
+        /// The number that names its seat.
+        seat: u64,
+    },
     /// Not yet.
     Wait {
         /// When to come back, seconds since the epoch.
@@ -64,17 +105,43 @@ pub struct Queue {
     state: Mutex<State>,
 }
 
+/// Times are milliseconds: places since the epoch, all others on the steady clock.
 #[derive(Debug)]
 struct State {
     census: Census,
-    /// Visitor to the end of its session, milliseconds since the epoch.
-    active: HashMap<u64, u64>,
-    /// The same by end, refreshed lazily: an entry may be stale, the map decides.
+    seats: HashMap<u64, Seat>,
+    /// The seats that addresses have without a wait.
+    by_address: HashMap<u64, u64>,
+    by_site: HashMap<u32, usize>,
+    /// Seats by their end, refreshed lazily: an entry may be stale, the map decides.
     ends: BTreeMap<u64, Vec<u64>>,
+    told: HashMap<u64, Told>,
     /// Visitors that leave per second, smoothed over a minute.
     leaving: f64,
     left: u64,
     swept: u64,
+    forgotten: u64,
+    /// When this queue began: on the steady clock, and since the epoch.
+    began: Option<(u64, u64)>,
+    /// Somebody waited before that: it was full, and those who were inside come back first.
+    resumes: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    end: u64,
+    /// The address that shares it; `None`: it was waited for.
+    address: Option<u64>,
+    site: u32,
+}
+
+/// What a waiter was told last.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    due: u64,
+    place: u64,
+    /// It is in the census.
+    counted: bool,
 }
 
 impl Queue {
@@ -83,12 +150,18 @@ impl Queue {
         let session = terms.session.as_secs_f64().max(1.0);
         Self {
             state: Mutex::new(State {
-                census: Census::new(u64::try_from(terms.poll.as_millis()).unwrap_or(u64::MAX)),
-                active: HashMap::new(),
+                census: Census::new(millis(terms.poll)),
+                seats: HashMap::new(),
+                by_address: HashMap::new(),
+                by_site: HashMap::new(),
                 ends: BTreeMap::new(),
+                told: HashMap::new(),
                 leaving: terms.active as f64 / session,
                 left: 0,
                 swept: 0,
+                forgotten: 0,
+                began: None,
+                resumes: false,
             }),
             terms,
         }
@@ -99,35 +172,66 @@ impl Queue {
         self.terms
     }
 
-    /// Lets `visitor` in or says when to come again. A wait token counts once: the caller has spent it.
+    /// Lets `visitor` in or says when to come again. Asking again before that says the same again, and changes nothing.
     pub fn visit(&self, now: Now, visitor: Visitor) -> Turn {
-        let at = now.unix_ms();
-        let end = at.saturating_add(u64::try_from(self.terms.session.as_millis()).unwrap_or(u64::MAX));
+        let (at, unix) = (millis(now.mono), now.unix_ms());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.sweep(at);
-        let waited = visitor.waited.filter(|(place, _)| *place > 0);
-        if let Some((place, due)) = waited {
-            state.census.remove(place, u64::from(due) * 1_000);
+        state.sweep(at, millis(self.terms.poll));
+        let end = at.saturating_add(millis(self.terms.session));
+        let key = visitor.known.unwrap_or(visitor.name);
+        let told = state.told.get(&key).copied();
+        let place = match (visitor.claim, told) {
+            (Claim::Place { place, .. } | Claim::Seat { since: place }, _) => place.min(unix),
+            (Claim::None, Some(told)) => told.place,
+            (Claim::None, None) => unix,
+        };
+        // Its own count is not ahead of it.
+        let counted = match (told, visitor.claim) {
+            (Some(told), _) => told.counted.then_some(told.due),
+            (None, Claim::Place { due, .. }) => Some(on_steady(u64::from(due) * 1_000, at, unix)),
+            (None, _) => None,
+        };
+        if let Some(due) = counted {
+            state.census.remove(place, due);
         }
-        if state.active.contains_key(&visitor.key) || visitor.session {
-            if visitor.key != visitor.address && !state.active.contains_key(&visitor.key) {
-                state.active.remove(&visitor.address);
-            }
-            state.refresh(visitor.key, end, self.terms.session);
-            return Turn::Enter;
+        if let Some(seat) = state.seat_of(&visitor) {
+            state.told.remove(&key);
+            state.refresh(seat, end, self.terms.session);
+            return Turn::Enter { seat };
         }
-        let place = waited.map_or(at, |(place, _)| place.min(at));
         let ahead = state.census.ahead(place);
-        let free = self.terms.active.saturating_sub(state.active.len()) as u64;
-        if !self.terms.paused && ahead < free {
-            state.refresh(visitor.key, end, self.terms.session);
-            return Turn::Enter;
+        let free = self.terms.active.saturating_sub(state.seats.len()) as u64;
+        let of_site = state.by_site.get(&visitor.site).copied().unwrap_or(0);
+        let fits = of_site < self.terms.per_network || self.terms.per_network >= self.terms.active;
+        if fits && self.may_enter(&mut state, (at, unix), visitor.claim, ahead, free) {
+            state.told.remove(&key);
+            state.take(&visitor, key, end);
+            return Turn::Enter { seat: key };
         }
         let turns = (ahead + 1).saturating_sub(free) as f64;
         let seconds = (turns / state.leaving.max(1e-3)).clamp(1.0, 86_400.0);
-        let estimate = Duration::from_secs_f64(seconds);
-        let due = now.second_after(estimate.min(self.terms.poll));
-        state.census.add(place, u64::from(due) * 1_000);
+        let estimate = Duration::from_secs_f64(seconds).max(state.holds_for(at, millis(self.terms.poll)));
+        let due = match told.filter(|told| told.due > at) {
+            Some(told) => u32::try_from((told.due - at + unix + 500) / 1_000).unwrap_or(u32::MAX),
+            None => now.second_after(estimate.min(self.terms.poll)),
+        };
+        if visitor.counts || counted.is_some() {
+            let due = told
+                .filter(|told| told.due > at)
+                .map_or_else(|| on_steady(u64::from(due) * 1_000, at, unix), |told| told.due);
+            // Who cannot enter, whatever room there is, keeps nobody behind it from entering.
+            if fits {
+                state.census.add(place, due);
+            }
+            state.remember(
+                key,
+                Told {
+                    due,
+                    place,
+                    counted: fits,
+                },
+            );
+        }
         Turn::Wait {
             due,
             place,
@@ -136,19 +240,96 @@ impl Queue {
         }
     }
 
+    fn may_enter(&self, state: &mut State, (at, unix): (u64, u64), claim: Claim, ahead: u64, free: u64) -> bool {
+        let (began, epoch) = *state.began.get_or_insert((at, unix));
+        let begins = at < began.saturating_add(2 * millis(self.terms.poll));
+        match claim {
+            // They were inside, and are not new: for the first two polls they come before all that wait.
+            Claim::Seat { since } => free > 0 && (ahead < free || begins && since < epoch),
+            Claim::Place { .. } | Claim::None => {
+                if let Claim::Place { place, .. } = claim {
+                    state.resumes |= begins && place < epoch;
+                }
+                let held = self.terms.paused || begins && state.resumes;
+                !held && ahead < free
+            }
+        }
+    }
+
     /// Who waits, who is active, and the place let in up to, at this moment.
     pub fn lengths(&self, now: Now) -> (u64, usize, u64) {
-        let at = now.unix_ms();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.sweep(at);
-        let free = self.terms.active.saturating_sub(state.active.len()) as u64;
-        (state.census.total(), state.active.len(), state.census.horizon(free, at))
+        state.sweep(millis(now.mono), millis(self.terms.poll));
+        let free = self.terms.active.saturating_sub(state.seats.len()) as u64;
+        (
+            state.census.total(),
+            state.seats.len(),
+            state.census.horizon(free, now.unix_ms()),
+        )
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A time since the epoch on the steady clock, which says `at` when the other one says `unix`.
+fn on_steady(time: u64, at: u64, unix: u64) -> u64 {
+    at.saturating_add(time).saturating_sub(unix)
+}
+
 impl State {
+    /// The seat that a visitor has: its own, or its address's.
+    fn seat_of(&self, visitor: &Visitor) -> Option<u64> {
+        let own = visitor.known.filter(|known| self.seats.contains_key(known));
+        own.or_else(|| self.by_address.get(&visitor.address).copied())
+    }
+
+    /// How long only those who were inside enter.
+    fn holds_for(&self, at: u64, poll: u64) -> Duration {
+        let end = self.began.map_or(0, |(began, _)| began.saturating_add(2 * poll));
+        Duration::from_millis(if self.resumes { end.saturating_sub(at) } else { 0 })
+    }
+
+    fn take(&mut self, visitor: &Visitor, key: u64, end: u64) {
+        let address = (!visitor.waited).then_some(visitor.address);
+        if let Some(address) = address {
+            self.by_address.insert(address, key);
+        }
+        *self.by_site.entry(visitor.site).or_default() += 1;
+        self.seats.insert(
+            key,
+            Seat {
+                end,
+                address,
+                site: visitor.site,
+            },
+        );
+        self.ends.entry(end).or_default().push(key);
+    }
+
+    /// Makes a seat last until `end`, give or take an eighth, so that few stale ends pile up.
+    fn refresh(&mut self, key: u64, end: u64, session: Duration) {
+        let slack = millis(session) / 8;
+        if let Some(seat) = self.seats.get_mut(&key)
+            && end > seat.end.saturating_add(slack)
+        {
+            seat.end = end;
+            self.ends.entry(end).or_default().push(key);
+        }
+    }
+
+    fn remember(&mut self, key: u64, told: Told) {
+        let full = self.told.len() >= TOLD;
+        match self.told.entry(key) {
+            Entry::Occupied(mut held) => *held.get_mut() = told,
+            Entry::Vacant(_) if full => {}
+            Entry::Vacant(free) => drop(free.insert(told)),
+        }
+    }
+
     /// Ends sessions and forgets waiters who stayed away.
-    fn sweep(&mut self, at: u64) {
+    fn sweep(&mut self, at: u64, poll: u64) {
         if self.swept == 0 {
             self.swept = at;
         }
@@ -157,10 +338,7 @@ impl State {
                 break;
             }
             for key in entry.remove() {
-                if self.active.get(&key).is_some_and(|end| *end <= at) {
-                    self.active.remove(&key);
-                    self.left += 1;
-                }
+                self.leave(key, at);
             }
         }
         let past = at.saturating_sub(self.swept);
@@ -175,15 +353,33 @@ impl State {
             self.left = 0;
             self.swept = at;
         }
+        if at.saturating_sub(self.forgotten) >= poll {
+            // The census has let go of them.
+            self.told
+                .retain(|_, told| told.due.saturating_add(2 * poll.max(1_000)) > at);
+            self.forgotten = at;
+        }
     }
 
-    /// Makes `key` active until `end`, give or take an eighth, so that few stale ends pile up.
-    fn refresh(&mut self, key: u64, end: u64, session: Duration) {
-        let slack = u64::try_from(session.as_millis()).unwrap_or(u64::MAX) / 8;
-        let known = self.active.get(&key).copied().unwrap_or(0);
-        if end > known.saturating_add(slack) {
-            self.active.insert(key, end);
-            self.ends.entry(end).or_default().push(key);
+    fn leave(&mut self, key: u64, at: u64) {
+        let Entry::Occupied(held) = self.seats.entry(key) else {
+            return;
+        };
+        if held.get().end > at {
+            return;
+        }
+        let seat = held.remove();
+        self.left += 1;
+        if let Some(address) = seat.address
+            && self.by_address.get(&address) == Some(&key)
+        {
+            self.by_address.remove(&address);
+        }
+        if let Entry::Occupied(mut count) = self.by_site.entry(seat.site) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 }
@@ -195,6 +391,7 @@ mod tests {
     const START: u64 = 1_700_000_000_000;
     const TERMS: Terms = Terms {
         active: 2,
+        per_network: 2,
         session: Duration::from_secs(30),
         paused: false,
         poll: Duration::from_secs(10),
@@ -202,6 +399,7 @@ mod tests {
 
     fn at(ms: u64) -> Now {
         Now {
+            ahead: [0; 2],
             mono: Duration::from_millis(ms),
             unix: Duration::from_millis(START + ms),
         }
@@ -209,11 +407,38 @@ mod tests {
 
     fn newcomer(key: u64) -> Visitor {
         Visitor {
-            key,
+            known: None,
+            waited: false,
+            name: key,
             address: key,
-            session: false,
-            waited: None,
+            site: key as u32,
+            claim: Claim::None,
+            counts: true,
         }
+    }
+
+    /// With a pass of a kept wait.
+    fn waiter(key: u64, place: u64, due: u32) -> Visitor {
+        Visitor {
+            known: Some(key),
+            waited: true,
+            claim: Claim::Place { place, due },
+            ..newcomer(key)
+        }
+    }
+
+    /// With a session's pass.
+    fn session(key: u64, since: u64) -> Visitor {
+        Visitor {
+            known: Some(key),
+            waited: true,
+            claim: Claim::Seat { since },
+            ..newcomer(key)
+        }
+    }
+
+    fn enters(turn: Turn) -> bool {
+        matches!(turn, Turn::Enter { .. })
     }
 
     /// Waiters hold nothing but (place, due); they come back when told. Gives the order in which they entered.
@@ -229,12 +454,12 @@ mod tests {
                 break;
             }
             match queues[node].visit(at(ms), visitor) {
-                Turn::Enter => entered.push(visitor.key),
+                Turn::Enter { .. } => entered.push(visitor.name),
                 Turn::Wait { due, place, .. } => {
-                    visitor.waited = Some((place, due));
+                    visitor = waiter(visitor.name, place, due);
                     // The next visit goes to the other node, if there is one.
                     let back = u64::from(due) * 1_000 - START;
-                    agenda.push((back + visitor.key % 7, visitor, (node + 1) % queues.len()));
+                    agenda.push((back + visitor.name % 7, visitor, (node + 1) % queues.len()));
                 }
             }
         }
@@ -280,29 +505,114 @@ mod tests {
         };
         assert!(ahead == 8 && (60..=200).contains(&estimate.as_secs()), "{estimate:?}");
         assert_eq!(queue.lengths(at(45_000)).0, 0);
-        assert_eq!(queue.visit(at(45_000), newcomer(100)), Turn::Enter);
+        assert!(enters(queue.visit(at(45_000), newcomer(100))));
     }
 
     /// The switch that holds everybody must not throw out those inside, and one address without a cookie is one visitor.
     #[test]
-    fn paused_and_promoted() {
+    fn paused_and_one_seat_an_address() {
         let queue = Queue::new(TERMS);
-        assert_eq!(queue.visit(at(0), newcomer(1)), Turn::Enter);
-        assert_eq!(queue.visit(at(1), newcomer(1)), Turn::Enter);
-        let proven = Visitor {
-            key: 77,
-            address: 1,
-            session: true,
-            waited: None,
-        };
-        assert_eq!(queue.visit(at(2), proven), Turn::Enter);
+        assert_eq!(queue.visit(at(0), newcomer(1)), Turn::Enter { seat: 1 });
+        let again = Visitor { name: 8, ..newcomer(1) };
         assert_eq!(
-            queue.lengths(at(3)).1,
-            1,
-            "the proven client took its address's entry over"
+            queue.visit(at(1), again),
+            Turn::Enter { seat: 1 },
+            "it is the address's"
         );
+        let named = Visitor {
+            known: Some(1),
+            claim: Claim::Seat { since: START },
+            ..again
+        };
+        assert_eq!(queue.visit(at(2), named), Turn::Enter { seat: 1 });
+        assert_eq!(queue.lengths(at(3)).1, 1);
         let paused = Queue::new(Terms { paused: true, ..TERMS });
-        assert!(matches!(paused.visit(at(0), newcomer(1)), Turn::Wait { .. }));
-        assert_eq!(paused.visit(at(0), proven), Turn::Enter);
+        assert!(!enters(paused.visit(at(0), newcomer(1))));
+        assert!(enters(paused.visit(at(0), session(77, START - 5_000))));
+    }
+
+    /// Passes of sessions, however many somebody has, would be as many seats; or who is inside would be thrown out by a restart.
+    #[test]
+    fn sessions_are_bounded_and_come_first_after_a_restart() {
+        let queue = Queue::new(TERMS);
+        let before = START - 60_000;
+        let inside = (0..40)
+            .filter(|n| enters(queue.visit(at(*n), session(1_000 + n, before))))
+            .count();
+        assert_eq!((inside, queue.lengths(at(50)).1), (2, 2));
+        // Those of the session passes that found no room go by when they took their seats.
+        let Turn::Wait { place, .. } = queue.visit(at(60), session(2_000, before + 7)) else {
+            panic!("entered a full room");
+        };
+        assert_eq!(place, before + 7);
+        // After a restart somebody who waits is first; those who were inside are let in all the same.
+        let queue = Queue::new(TERMS);
+        assert!(!enters(
+            queue.visit(at(0), waiter(1, before + 5_000, (START / 1_000) as u32))
+        ));
+        assert!(!enters(queue.visit(at(10), newcomer(2))));
+        assert!(enters(queue.visit(at(5_000), session(3, before))));
+        let Turn::Wait { place, due, .. } = queue.visit(at(10_000), waiter(1, before + 5_000, (START / 1_000) as u32))
+        else {
+            panic!("the first two polls are for those who were inside");
+        };
+        assert!(enters(queue.visit(at(20_000), waiter(1, place, due))));
+        assert!(!enters(queue.visit(at(20_001), newcomer(9))));
+    }
+
+    /// Who asks again and again would stand in the way of all that came later, as many times as it asks.
+    #[test]
+    fn asking_again_changes_nothing() {
+        let queue = Queue::new(TERMS);
+        for n in 0..2 {
+            assert!(enters(queue.visit(at(n), newcomer(n))));
+        }
+        let Turn::Wait { place, due, .. } = queue.visit(at(100), newcomer(7)) else {
+            panic!("entered a full room");
+        };
+        let first = waiter(7, place, due);
+        let told: Vec<_> = (0..50).map(|n| queue.visit(at(12_000 + n), first)).collect();
+        let dues: Vec<_> = told
+            .iter()
+            .map(|turn| match turn {
+                Turn::Wait {
+                    place, due, ahead: 0, ..
+                } => (*place, *due),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(dues.iter().all(|told| *told == dues[0] && told.0 == place), "{dues:?}");
+        assert_eq!(queue.lengths(at(13_000)).0, 1);
+        // A pass that names a seat and found no room asks as often as it likes, too.
+        for n in 0..50 {
+            assert!(!enters(queue.visit(at(13_000 + n), session(99, START))));
+        }
+        assert_eq!(queue.lengths(at(14_000)).0, 2);
+        // One that is told and not counted leaves no trace.
+        let foreign = Visitor {
+            counts: false,
+            ..newcomer(55)
+        };
+        for n in 0..50 {
+            assert!(!enters(queue.visit(at(14_000 + n), foreign)));
+        }
+        assert_eq!(queue.lengths(at(15_000)).0, 2);
+    }
+
+    /// One network would hold the whole room, or those of it who wait in vain would keep the seats empty for all.
+    #[test]
+    fn a_site_has_its_share() {
+        let queue = Queue::new(Terms {
+            active: 10,
+            per_network: 4,
+            ..TERMS
+        });
+        let of_site = |n| Visitor { site: 1, ..newcomer(n) };
+        assert_eq!((0..100).filter(|n| enters(queue.visit(at(*n), of_site(*n)))).count(), 4);
+        assert_eq!(
+            (200..300).filter(|n| enters(queue.visit(at(*n), newcomer(*n)))).count(),
+            6
+        );
+        assert_eq!(queue.lengths(at(300)).1, 10);
     }
 }

@@ -2,17 +2,23 @@
 
 use http::{HeaderMap, Method};
 
-use crate::config::gate::Matches;
+use crate::config::gate::{Field, Matches};
 use crate::zones::path::Path;
 
-/// Whether a request is one of `matches`: everything that is written must hold.
+/// Whether a request is one of `matches`: everything that is written must hold, and nothing that is excluded. A path that servers
+/// read differently is excluded by none: whoever writes it so would be spared by the reading that the origin does not take.
 pub(super) fn matches(matches: &Matches, method: &Method, path: &Path<'_>, headers: &HeaderMap) -> bool {
+    let has = |(name, value): &Field| match value {
+        None => headers.contains_key(name),
+        Some(value) => headers.get_all(name).iter().any(|v| v == value),
+    };
+    let excluded = |pattern: &String| !path.is_ambiguous() && path.matches(pattern);
     (matches.methods.is_empty() || matches.methods.contains(method))
+        && !matches.not_methods.contains(method)
         && matches.path.as_ref().is_none_or(|pattern| path.matches(pattern))
-        && matches.header.as_ref().is_none_or(|(name, value)| match value {
-            None => headers.contains_key(name),
-            Some(value) => headers.get_all(name).iter().any(|v| v == value),
-        })
+        && !matches.not_path.iter().any(excluded)
+        && matches.header.as_ref().is_none_or(has)
+        && !matches.not_header.as_ref().is_some_and(has)
 }
 
 #[cfg(test)]
@@ -25,7 +31,7 @@ mod tests {
         let free = Matches {
             header: Some((http::HeaderName::from_static("x-plan"), Some("free".parse().unwrap()))),
             methods: vec![Method::POST],
-            path: None,
+            ..Matches::default()
         };
         let mut headers = HeaderMap::new();
         let root = Path::of("/");
@@ -33,5 +39,30 @@ mod tests {
         headers.append("x-plan", "paid".parse().unwrap());
         headers.append("x-plan", "free".parse().unwrap());
         assert!(matches(&free, &Method::POST, &root, &headers) && !matches(&free, &Method::GET, &root, &headers));
+    }
+
+    /// Who is exempt would be judged, or the rule void for all.
+    #[test]
+    fn what_is_excluded() {
+        let but = Matches {
+            path: Some("/api/".to_owned()),
+            not_path: vec!["/api/health".to_owned(), "*.txt".to_owned()],
+            not_methods: vec![Method::OPTIONS],
+            not_header: Some((http::HeaderName::from_static("x-plan"), Some("paid".parse().unwrap()))),
+            ..Matches::default()
+        };
+        let (none, mut paid) = (HeaderMap::new(), HeaderMap::new());
+        paid.insert("x-plan", "paid".parse().unwrap());
+        for (method, path, headers, hit) in [
+            (Method::GET, "/api/x", &none, true),
+            (Method::GET, "/api/healthz", &none, false),
+            (Method::GET, "/api/health%2F..%2Forders", &none, true),
+            (Method::GET, "/api/robots.txt", &none, false),
+            (Method::OPTIONS, "/api/x", &none, false),
+            (Method::GET, "/api/x", &paid, false),
+            (Method::GET, "/x", &none, false),
+        ] {
+            assert_eq!(matches(&but, &method, &Path::of(path), headers), hit, "{method} {path}");
+        }
     }
 }

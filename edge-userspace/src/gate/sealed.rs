@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clock::Now;
 use super::keys::{Epochs, KernelKeys, Secret};
-use super::pass::{Opened, Pass, Passes};
-use super::replay::Replay;
+use super::pass::{Opened, Pass, Passes, Spent, Used};
+use super::replay::{Refusal, Replay};
 use super::token::{self, Carrier, Claims, ClientId, Maturity, Tokens};
 use crate::base::clock::UnixTime;
 use crate::config::Mistake;
@@ -70,9 +71,9 @@ impl Sealed {
     }
 
     /// Moves to the keys of `now`; those for the kernel if that changed anything. Every few seconds.
-    pub fn rotate(&self, now: UnixTime) -> Option<KernelKeys> {
+    pub fn rotate(&self, now: Now) -> Option<KernelKeys> {
         self.replay.sweep(now);
-        self.tokens.rotate(now)
+        self.tokens.rotate(UnixTime::from(now.unix))
     }
 
     /// The keys for the kernel now.
@@ -106,8 +107,61 @@ impl Passes for Sealed {
 
     fn open(&self, now: Now, address: IpAddr, text: &str) -> Option<Opened> {
         let token = token::from_text(text)?;
-        let token::Opened { claims, maturity, .. } =
-            self.tokens.open(UnixTime::from(now.unix), address, &token).ok()?;
+        let opened = self.open_at(now.unix, address, &token);
+        // What was written before the clock jumped is read by the clock of then: if it is void by the present one, or if the wait
+        // it tells looks longer by about as much as the clock has jumped.
+        let told = |ahead: i64| {
+            let left = opened.map_or(Some(Duration::MAX), |opened| opened.early);
+            left.is_some_and(|left| left > Duration::from_millis(ahead.unsigned_abs() / 2))
+        };
+        let jumps = now.ahead.into_iter().filter(|ahead| *ahead != 0 && told(*ahead));
+        let mut before = jumps.filter_map(|ahead| {
+            let unix = match u64::try_from(ahead) {
+                Ok(ahead) => now.unix.saturating_add(Duration::from_millis(ahead)),
+                Err(_) => now.unix.saturating_sub(Duration::from_millis(ahead.unsigned_abs())),
+            };
+            let opened = self.open_at(unix, address, &token)?;
+            Some(Opened {
+                pass: opened.pass.moved(ahead),
+                ..opened
+            })
+        });
+        before.next().or(opened)
+    }
+
+    fn is_spent(&self, admission: u64) -> bool {
+        self.replay.is_spent(admission)
+    }
+
+    fn spend(&self, now: Now, zone: u64, admission: u64, expires: u32) -> Spent {
+        // No token outlives the keys that there are.
+        let last = self
+            .tokens
+            .epochs()
+            .last_expiry(self.tokens.epochs().at(UnixTime::from(now.unix)));
+        match self.replay.spend(now, zone, admission, expires.min(last.stamp())) {
+            Ok(()) => Spent::Now,
+            Err(Refusal::Used | Refusal::OutOfRange) => Spent::Before,
+            // Admitting what cannot be remembered would admit it again and again.
+            Err(Refusal::Full) => Spent::Full,
+        }
+    }
+
+    fn used(&self) -> Used {
+        let (remembered, room, refused) = self.replay.fill();
+        Used {
+            remembered,
+            room,
+            refused,
+        }
+    }
+}
+
+impl Sealed {
+    /// What a token says by the wall clock `unix`.
+    fn open_at(&self, unix: Duration, address: IpAddr, token: &[u8; token::LENGTH]) -> Option<Opened> {
+        let (opened, home) = self.tokens.open_from(UnixTime::from(unix), address, token).ok()?;
+        let token::Opened { claims, maturity, .. } = opened;
         if claims.carrier != Carrier::Http {
             return None;
         }
@@ -127,12 +181,8 @@ impl Passes for Sealed {
                 Maturity::Mature => None,
                 Maturity::Early { wait } => Some(wait),
             },
+            home: home == token::Home::Here,
         })
-    }
-
-    fn spend(&self, now: Now, admission: u64, expires: u32) -> bool {
-        // A full memory refuses: admitting what cannot be remembered would admit it again and again.
-        self.replay.spend(UnixTime::from(now.unix), admission, expires).is_ok()
     }
 }
 
@@ -141,7 +191,6 @@ mod tests {
     use super::super::clock::Clock;
     use super::super::pass::Kind;
     use super::*;
-    use std::time::Duration;
 
     fn sealed(directory: &std::path::Path) -> Sealed {
         let text = format!("[server]\nhttp = [\"127.0.0.1:80\"]\n[gate]\nstate_directory = {directory:?}\n");
@@ -150,7 +199,50 @@ mod tests {
         Sealed::new(&config.gate, tokens(&config.gate, true, UnixTime::now()).unwrap())
     }
 
-    /// What the gate writes into a cookie it must read back on any node of the cluster, and from no other address.
+    /// Waits kept while the clock was wrong would be void when it is right, for who came before it was and for who came after.
+    #[test]
+    fn a_clock_that_jumped_voids_no_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let sealed = sealed(directory.path());
+        let right = Clock::new().now();
+        let home: IpAddr = "192.0.2.1".parse().unwrap();
+        let days = Duration::from_secs(3 * 86_400);
+        let written = |now: Now| {
+            let pass = Pass {
+                client: 7,
+                zone: 1,
+                not_before: now.second_after(Duration::from_secs(5)),
+                expires: now.second_after(Duration::from_secs(600)),
+                kind: Kind::Wait,
+                place: now.unix_ms(),
+                strikes: 0,
+                early: 0,
+            };
+            sealed.mint(now, home, &pass)
+        };
+        for wrong in [right.unix + days, right.unix - days] {
+            let before = Now { unix: wrong, ..right };
+            let token = written(before);
+            let ahead = wrong.as_millis() as i64 - right.unix.as_millis() as i64;
+            let after = Now {
+                ahead: [ahead, 0],
+                ..right
+            };
+            let opened = sealed.open(after, home, &token).unwrap();
+            assert!(opened.early.is_some_and(|left| left <= Duration::from_secs(6)));
+            assert!(opened.pass.place.abs_diff(right.unix_ms()) < 1_000);
+            let later = Now {
+                unix: right.unix + Duration::from_secs(6),
+                ..after
+            };
+            assert_eq!(sealed.open(later, home, &token).unwrap().early, None);
+            // What is written now keeps its own wait.
+            let fresh = sealed.open(after, home, &written(right)).unwrap();
+            assert!(fresh.early.is_some_and(|left| left > Duration::from_secs(4)));
+        }
+    }
+
+    /// What the gate writes into a cookie it must read back on any node of the cluster, and know whence it comes.
     #[test]
     fn there_and_back_across_nodes() {
         let directory = tempfile::tempdir().unwrap();
@@ -171,10 +263,15 @@ mod tests {
         let opened = two.open(now, home, &text).unwrap();
         assert_eq!(opened.pass, pass);
         assert!(opened.early.is_some_and(|left| left > Duration::from_secs(50)));
-        assert_eq!(two.open(now, "192.0.2.2".parse().unwrap(), &text), None);
-        assert!(two.spend(now, pass.admission(), pass.expires));
-        assert!(
-            !two.spend(now, pass.admission(), pass.expires),
+        let away = two.open(now, "2001:db8::1".parse().unwrap(), &text).unwrap();
+        assert_eq!((away.pass, away.home, opened.home), (pass, false, true));
+        let altered = text.replace(&text[60..62], if &text[60..62] == "AA" { "BB" } else { "AA" });
+        assert_eq!(two.open(now, home, &altered), None);
+        assert!(!two.is_spent(pass.admission()));
+        let spend = || two.spend(now, pass.zone, pass.admission(), pass.expires);
+        assert_eq!(
+            (spend(), spend()),
+            (Spent::Now, Spent::Before),
             "one wait is one admission"
         );
     }

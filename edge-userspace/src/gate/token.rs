@@ -132,7 +132,7 @@ pub struct Claims {
     pub expires: u32,
     /// What it is carried by.
     pub carrier: Carrier,
-    /// Place in the waiting room: when the client came, milliseconds since 1970; 0 where there is none.
+    /// When the client came, milliseconds since 1970, with what the token is good for in the upper 16 bits.
     pub place: u64,
     /// Offences against earlier waits.
     pub strikes: u8,
@@ -161,6 +161,15 @@ pub struct Opened {
     pub id: u64,
     /// Whether its time has come.
     pub maturity: Maturity,
+}
+
+/// Where a genuine token comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// The prefix that it was written for.
+    Here,
+    /// Another one.
+    Elsewhere,
 }
 
 /// A genuine header, before the body was looked at.
@@ -305,12 +314,42 @@ impl Tokens {
     /// # Errors
     /// Why it is as good as none; never `WrongCarrier` or `WrongZone`.
     pub fn open(&self, now: UnixTime, address: IpAddr, token: &[u8]) -> Result<Opened, Refusal> {
+        match self.open_from(now, address, token)? {
+            (opened, Home::Here) => Ok(opened),
+            (_, Home::Elsewhere) => Err(Refusal::Forged),
+        }
+    }
+
+    /// Opens a token wherever it comes from, and says whether it is bound to `address`. Of another address the header's MAC says
+    /// nothing; the body's tag, which covers the header, proves as much.
+    ///
+    /// # Errors
+    /// As [`Tokens::open`], but not for an address.
+    pub fn open_from(&self, now: UnixTime, address: IpAddr, token: &[u8]) -> Result<(Opened, Home), Refusal> {
         let token: &[u8; LENGTH] = token.try_into().map_err(|_| Refusal::NotAToken)?;
         let (front, rest) = token.split_first_chunk::<HEADER>().ok_or(Refusal::NotAToken)?;
         let (sealed, salt) = rest.split_last_chunk::<SALT>().ok_or(Refusal::NotAToken)?;
-        let flags = Header::read(header::to_words(front)).flags;
-        let carrier = Carrier::from_flags(flags).ok_or(Refusal::NotAToken)?;
-        let Checked { header, id, maturity } = self.check(now, address, carrier, front)?;
+        let words = header::to_words(front);
+        let carrier = Carrier::from_flags(Header::read(words).flags).ok_or(Refusal::NotAToken)?;
+        let (Checked { header, id, maturity }, home) = match self.check(now, address, carrier, front) {
+            Ok(checked) => (checked, Home::Here),
+            Err(Refusal::Forged) => {
+                let header = Header::read(words);
+                let left = UnixTime::from_secs(u64::from(header.not_before)).since(now);
+                let early = u64::from(header.not_before) > now.secs() + header::SKEW;
+                let checked = Checked {
+                    header,
+                    id: words.last().copied().unwrap_or_default(),
+                    maturity: if early {
+                        Maturity::Early { wait: left }
+                    } else {
+                        Maturity::Mature
+                    },
+                };
+                (checked, Home::Elsewhere)
+            }
+            Err(refusal) => return Err(refusal),
+        };
         let mut sealed: [u8; BODY + TAG] = sealed.try_into().map_err(|_| Refusal::NotAToken)?;
         let body = self.unseal(now, front, *salt, &mut sealed).ok_or(Refusal::Forged)?;
         let ([layout, strikes, early], body) = body.split_first_chunk().ok_or(Refusal::NotAToken)?;
@@ -328,7 +367,7 @@ impl Tokens {
             strikes: *strikes,
             early: *early,
         };
-        Ok(Opened { claims, id, maturity })
+        Ok((Opened { claims, id, maturity }, home))
     }
 
     /// Opens a token that must be of this carrier and zone.

@@ -22,14 +22,16 @@ pub struct Attempt<'a> {
     pub validated: bool,
     /// The request is its connection's first.
     pub opens: bool,
+    /// The host that it is for, as the client wrote it.
+    pub host: &'a str,
     /// Method.
     pub method: &'a Method,
     /// Path without the query, in every reading: rules match any.
     pub path: &'a Path<'a>,
     /// Fields.
     pub headers: &'a HeaderMap,
-    /// The token it brought, as text.
-    pub token: Option<&'a str>,
+    /// The tokens it brought, as text: one in a field or in a cookie, or several that a browser has kept.
+    pub tokens: &'a [&'a str],
     /// Who its connection is, where the connection's tickets say so.
     pub named: Option<Named>,
     /// It came over QUIC, whose tokens name the client to the kernel before there is a connection: what is held against it
@@ -135,6 +137,8 @@ pub struct Written {
     pub text: String,
     /// How long to keep it.
     pub life: Duration,
+    /// It may be set as a cookie: it takes no better one's place.
+    pub cookie: bool,
 }
 
 /// A request that is told to wait.

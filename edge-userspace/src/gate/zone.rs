@@ -10,6 +10,7 @@ use super::page::Template;
 use super::penalty::Terms;
 use super::queue::{self, Queue};
 use crate::config::gate::{Gate, Matches, Policy};
+use crate::config::value::HostPattern;
 
 /// A zone's gate and its state on this node.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct ZoneGate {
     /// The number tokens carry.
     pub(super) id: u64,
     pub(super) config: Arc<Gate>,
+    hosts: Vec<HostPattern>,
     pub(super) terms: Terms,
     pub(super) rules: Vec<Rule>,
     pub(super) page: Template,
@@ -58,9 +60,9 @@ impl Meter {
 }
 
 impl ZoneGate {
-    /// The gate of zone `name`; what waits and flows under `old` goes on where a policy has not changed.
+    /// The gate of a zone with that name and those hosts; what waits and flows under `old` goes on where a policy has not changed.
     pub(super) fn new(
-        name: &Arc<str>,
+        (name, hosts): (&Arc<str>, &[HostPattern]),
         id: u64,
         config: &Arc<Gate>,
         page: Template,
@@ -105,6 +107,7 @@ impl ZoneGate {
             name: name.clone(),
             id,
             config: config.clone(),
+            hosts: hosts.to_vec(),
             terms: Terms {
                 grace: config.grace,
                 base: config.strike_base,
@@ -118,9 +121,20 @@ impl ZoneGate {
     }
 }
 
+impl ZoneGate {
+    /// Whether `host`, lower case and without a port, is one of the zone's.
+    pub(super) fn has_host(&self, host: &str) -> bool {
+        self.hosts.iter().any(|pattern| match pattern {
+            HostPattern::Exact(name) => name == host,
+            HostPattern::Wildcard(suffix) => host.split_once('.').is_some_and(|(_, rest)| rest == suffix),
+        })
+    }
+}
+
 fn queue_terms(queue: &crate::config::gate::Queue) -> queue::Terms {
     queue::Terms {
         active: queue.active,
+        per_network: queue.per_network,
         session: queue.session,
         paused: queue.paused,
         poll: queue.poll,

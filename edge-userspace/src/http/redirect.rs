@@ -1,14 +1,16 @@
 //! What plain listeners answer: the same place over TLS. A [`Front`], so that plain requests pass the same door as all others.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 use http::header::{HeaderValue, LOCATION};
-use http::{StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 
 use super::answer;
 use super::door::Authority;
 use super::handler::{Answer, Failure, Front, Reason};
 use super::message::{Request, Response, Unjudged};
+use crate::gate::cause::is_challenge;
 use crate::zones;
 
 /// Redirects hosts that zones name; all others get 421, since a redirect to whatever the client wrote would be an open one.
@@ -50,6 +52,36 @@ impl Redirect {
 impl Front for Redirect {
     fn answer(&self, request: Unjudged) -> Answer<'_> {
         Box::pin(std::future::ready(self.redirect(request.request())))
+    }
+}
+
+/// What plain listeners answer: redirects, but for the challenges of ACME servers (RFC 8555 section 8.3), which go on to the
+/// zone as they are. A server that validates follows a redirect to a TLS listener, and gets no further if the zone requires
+/// client certificates, or has no certificate yet.
+pub struct Plain {
+    redirect: Arc<Redirect>,
+    next: Arc<dyn Front>,
+}
+
+impl Plain {
+    /// With what serves the zones' requests.
+    pub fn new(redirect: Arc<Redirect>, next: Arc<dyn Front>) -> Self {
+        Self { redirect, next }
+    }
+}
+
+impl Front for Plain {
+    fn answer(&self, asked: Unjudged) -> Answer<'_> {
+        let Request { head, exchange, .. } = asked.request();
+        let reads = matches!(head.method, Method::GET | Method::HEAD);
+        // A host that no zone names is the redirect's to refuse, also if there is a default zone.
+        let named = Authority::read(exchange.host.as_bytes(), false)
+            .is_some_and(|host| self.redirect.zones.load().named(&host.name).is_some());
+        if reads && named && is_challenge(&head.path()) {
+            self.next.answer(asked)
+        } else {
+            self.redirect.answer(asked)
+        }
     }
 }
 

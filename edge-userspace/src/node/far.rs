@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{process, threads};
+use crate::admin::server::Rights;
 use crate::admin::{Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
+use crate::config::Admin;
 use crate::config::far::{FarConfig, Store};
-use crate::config::value::AdminAddress;
 use crate::config::{LockdownMode, Mistakes};
 use crate::delta::versions::{OnDisk, Versions};
 use crate::delta::{Far, Metrics, far};
@@ -28,7 +29,6 @@ use crate::http::handler::{Front, Handler};
 use crate::origin::{self, Fleet, Origin};
 use crate::route::gated::Open;
 use crate::zones::{self, Zones};
-use crate::admin::server::Rights;
 use crate::{admin, http, tls};
 
 /// Runs a far end until a signal ends it.
@@ -86,7 +86,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
             started: Instant::now(),
             open,
             store: config.store.clone(),
-            admin: config.node.admin.listen.clone(),
+            admin: config.node.admin.clone(),
             config: ArcSwap::from_pointee(config),
             zones,
             front,
@@ -146,7 +146,7 @@ struct End {
     open: threads::Open,
     /// What it was started with.
     store: Store,
-    admin: AdminAddress,
+    admin: Admin,
     config: ArcSwap<FarConfig>,
     zones: zones::Current,
     front: Arc<tls::Front>,
@@ -168,7 +168,13 @@ impl End {
         let shutdown = self.shutdown.clone();
         if let Some(reading) = reading {
             let (registry, end) = (registry.clone(), self.clone());
-            tokio::spawn(admin::server::serve(reading, Rights::Read, registry, end, shutdown.clone()));
+            tokio::spawn(admin::server::serve(
+                reading,
+                Rights::Read,
+                registry,
+                end,
+                shutdown.clone(),
+            ));
         }
         let admin = tokio::spawn(admin::server::serve(
             listener,
@@ -237,7 +243,8 @@ impl End {
             ("server.listen", self.open.https != new.node.server.https),
             ("server.workers", self.open.threads != new.node.server.workers),
             ("store", self.store != new.store),
-            ("admin.listen", self.admin != new.node.admin.listen),
+            ("admin.listen", self.admin.listen != new.node.admin.listen),
+            ("admin.read", self.admin.read != new.node.admin.read),
         ];
         keys.into_iter()
             .filter_map(|(key, differs)| differs.then_some(key))

@@ -28,6 +28,7 @@ pub(super) fn changed(started: &Config, new: &Config) -> Vec<&'static str> {
             dataplane.penalty_entries != new_dataplane.penalty_entries,
         ),
         ("admin.listen", started.admin.listen != new.admin.listen),
+        ("admin.read", started.admin.read != new.admin.read),
         ("delta", started.delta != new.delta),
         ("gate", started.gate != new.gate),
         ("cache", started.cache != new.cache),

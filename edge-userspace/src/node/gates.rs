@@ -93,7 +93,7 @@ impl Gates {
     /// Gauges; the kernel's clock; and keys when their epoch ends.
     fn tick(&self) {
         self.gate.tick();
-        let keys = self.sealed.rotate(UnixTime::now());
+        let keys = self.sealed.rotate(self.gate.clock().now());
         if let Some(kernel) = &self.kernel {
             tell(kernel, keys);
         }

@@ -25,6 +25,7 @@ use super::{Error, Serve, settings};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::Config;
+use crate::gate;
 use crate::gate::token::{Carrier, ClientId, Tokens};
 use crate::tls;
 use crate::tls::limits::Limiter;
@@ -37,6 +38,7 @@ pub struct Front {
     settings: ArcSwap<Settings>,
     limiter: Arc<Limiter>,
     tokens: Arc<Tokens>,
+    gate: Option<Arc<gate::door::Door>>,
     metrics: Metrics,
     ids: IdKey,
     /// Initial packets are kept until they are decided on.
@@ -136,6 +138,7 @@ impl Front {
             settings: ArcSwap::from_pointee(settings),
             limiter: tcp.limiter().clone(),
             tokens,
+            gate: tcp.door(),
             metrics: Metrics::register(registry),
             ids,
             keep: Arc::new(AtomicBool::new(keyless(tcp))),
@@ -258,6 +261,11 @@ impl Front {
     fn take<S: Serve>(self: &Arc<Self>, incoming: Incoming, door: &Door, serve: &S, alive: &mpsc::Sender<()>) {
         self.metrics.incoming.inc();
         let remote = incoming.remote_address();
+        // Before anything is answered, kept or computed. A token says who comes; an operator's word holds for who it is, too.
+        if self.gate.as_ref().is_some_and(|gate| gate.is_barred(remote.ip())) {
+            self.metrics.refused_operator.inc();
+            return incoming.ignore();
+        }
         let address = remote.ip().to_canonical();
         let (permit, unproven) = if incoming.remote_address_validated() {
             match accept::place(&self.limiter, remote) {

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub refused_total: Counter,
     /// Attempts refused because their client has too many connections.
     pub refused_address: Counter,
+    /// Attempts from addresses that operators have blocked; they got no answer.
+    pub refused_operator: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -71,6 +73,7 @@ impl Metrics {
             incoming: Counter::default(),
             refused_total: refused.get_or_create_owned(&Reason { reason: "total" }),
             refused_address: refused.get_or_create_owned(&Reason { reason: "address" }),
+            refused_operator: refused.get_or_create_owned(&Reason { reason: "operator" }),
         };
         registry.register(
             "edge_quic_handshakes",

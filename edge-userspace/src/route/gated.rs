@@ -10,13 +10,15 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::Version;
 use http::header::{CONNECTION, HeaderValue};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
+use crate::config::gate::Cookie;
 use crate::gate::answer::{self, Asked};
 use crate::gate::concurrency::Permit;
 use crate::gate::cookie;
 use crate::gate::handler::Gate;
-use crate::gate::verdict::{Attempt, Decision, Named, Ungated};
+use crate::gate::page::Template;
+use crate::gate::verdict::{Admitted, Attempt, Decision, Named, Ungated};
 use crate::gate::zone::ZoneGate;
 use crate::http::body::{Body, BodyError};
 use crate::http::handler::{Answer, Failure, Front, Handler, Reason};
@@ -45,7 +47,7 @@ impl Gated {
         let proven = peer.proven().await;
         proven.map_err(|gone| Failure::new(Reason::ClientGone, gone.to_string()))?;
         let request = asked.request();
-        let by_field = request.head.headers.contains_key(cookie::FIELD);
+        let by_field = cookie::keeps_by_field(&request.head.headers);
         let decision = {
             let head = &request.head;
             self.gate.decide(
@@ -55,10 +57,11 @@ impl Gated {
                     // By the handshake, which is over.
                     validated: true,
                     opens: self.connections.is_first((peer.client, peer.accepted)),
+                    host: &request.exchange.host,
                     method: &head.method,
                     path: &head.path(),
                     headers: &head.headers,
-                    token: cookie::token(&head.headers),
+                    tokens: &cookie::tokens(&head.headers),
                     named: peer.handshake.as_ref().map(|handshake| Named {
                         client: handshake.client,
                         proven: handshake.known,
@@ -77,30 +80,41 @@ impl Gated {
                     &admission.token,
                     admission.limit.as_ref(),
                     by_field,
+                    zone.cookie(),
                 );
                 if !admission.permits.is_empty() {
-                    response.body = Body::boxed(Held {
-                        body: response.body,
-                        permits: admission.permits,
-                    });
+                    response.body = Body::boxed(Held::new(response.body, admission.permits));
                 }
                 Ok(response)
             }
-            Decision::Defer(deferral) => {
-                Ok(self.told(request, |asked| answer::deferral(zone.page(), &deferral, asked)))
-            }
-            Decision::Block { wait, token } => {
-                Ok(self.told(request, |asked| answer::block(zone.page(), wait, token.as_ref(), asked)))
-            }
+            Decision::Defer(deferral) => Ok(self.told(request, zone.cookie(), |asked| {
+                answer::deferral(zone.page(), &deferral, asked)
+            })),
+            Decision::Block { wait, token } => Ok(self.told(request, zone.cookie(), |asked| {
+                answer::block(zone.page(), wait, token.as_ref(), asked)
+            })),
         }
     }
 
+    /// A zone without rules: an operator's word holds there, too, on connections that there are.
+    async fn unjudged(&self, asked: Unjudged, admitted: Admitted) -> Result<Response, Failure> {
+        if let Some(wait) = self.gate.barred(asked.request().exchange.peer.client.ip()) {
+            return Ok(self.told(asked.request(), &Cookie::default(), |asked| {
+                answer::block(&Template::default(), wait, None, asked)
+            }));
+        }
+        let mut request = asked.admit(admitted);
+        cookie::strip(&mut request.head.headers);
+        self.next.handle(request).await
+    }
+
     /// An answer of the gate's own; the connection ends behind it.
-    fn told(&self, request: &Request, say: impl FnOnce(Asked<'_>) -> answer::Answer) -> Response {
+    fn told(&self, request: &Request, cookie: &Cookie, say: impl FnOnce(Asked<'_>) -> answer::Answer) -> Response {
         let said = say(Asked {
             method: &request.head.method,
             headers: &request.head.headers,
             zone: &request.exchange.zone.name,
+            cookie,
             nonce: self.gate.nonce(),
         });
         let mut response = Response::new(said.status, said.body);
@@ -120,11 +134,7 @@ impl Front for Gated {
     fn answer(&self, asked: Unjudged) -> Answer<'_> {
         match self.gate.zone(&asked.request().exchange.zone.name) {
             Ok(zone) => Box::pin(async move { self.judged(&zone, asked).await }),
-            Err(admitted) => {
-                let mut request = asked.admit(admitted);
-                cookie::strip(&mut request.head.headers);
-                self.next.handle(request)
-            }
+            Err(admitted) => Box::pin(self.unjudged(asked, admitted)),
         }
     }
 }
@@ -148,10 +158,25 @@ impl Front for Open {
     }
 }
 
-/// Content that holds permits until it ends or is dropped.
+/// Content that holds permits until the origin has sent all of it, or it is dropped: not until the client has taken it.
 struct Held {
     body: Body,
     permits: Vec<Permit>,
+}
+
+impl Held {
+    fn new(body: Body, permits: Vec<Permit>) -> Self {
+        let mut held = Self { body, permits };
+        held.let_go();
+        held
+    }
+
+    /// The content that is known to be over, or of which nothing is left to come, needs no permit.
+    fn let_go(&mut self) {
+        if self.body.is_end_stream() || self.body.size_hint().exact() == Some(0) {
+            self.permits.clear();
+        }
+    }
 }
 
 impl http_body::Body for Held {
@@ -160,8 +185,10 @@ impl http_body::Body for Held {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.permits.clear();
+        match &polled {
+            Poll::Ready(None | Some(Err(_))) => self.permits.clear(),
+            Poll::Ready(Some(Ok(_))) => self.let_go(),
+            Poll::Pending => {}
         }
         polled
     }

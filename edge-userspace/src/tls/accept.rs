@@ -192,6 +192,10 @@ async fn shake(
             early: None,
         })
     };
+    // An operator's word holds on plain listeners, too.
+    if terms.door.as_ref().is_some_and(|door| door.is_barred(client.ip())) {
+        return Err((Closed::Penalised(Refusal::Operator), Some(stream)));
+    }
     let Some((config, tickets)) = terms.tls else {
         return Ok(Connection {
             io: Io::Plain(stream),

@@ -208,6 +208,11 @@ impl Front {
         self.key_servers.load_full()
     }
 
+    /// What judges clients of penalised addresses.
+    pub fn door(&self) -> Option<Arc<Door>> {
+        self.door.clone()
+    }
+
     /// What all suspended handshakes share.
     pub fn keyless(&self) -> &Arc<Keyless> {
         &self.keyless

@@ -60,6 +60,11 @@ impl<'a> Path<'a> {
         fits(pattern, &self.plain) || others.any(|other| fits(pattern, other))
     }
 
+    /// The path, if all servers read the same in it.
+    pub fn plain(&self) -> Option<&str> {
+        self.others.is_empty().then_some(&*self.plain)
+    }
+
     /// Whether servers may differ about what is asked for.
     pub fn is_ambiguous(&self) -> bool {
         !self.others.is_empty()

@@ -23,7 +23,9 @@ fn penalise(edge: &Edge, subject: Subject) {
         until,
         probation: Duration::ZERO,
     };
-    edge.gate.book().penalise(now, 1, subject, strike, Company::default());
+    edge.gate
+        .book()
+        .penalise(now, 1, (subject, HERE), strike, Company::default());
 }
 
 /// The client's id as the edge sees it, and whether it brought it.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use toml::Spanned;
 
-use super::{Gate, Matches, Node, Policy, Queue, Rate, Rule, Secret, raw};
+use super::{Cookie, Field, Gate, Matches, Node, Policy, Queue, Rate, Rule, SameSite, Secret, raw};
 use crate::config::mistake::{Mistake, Source};
-use crate::config::value::Time;
+use crate::config::value::{HostPattern, Time};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -43,14 +43,23 @@ pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Ve
     (node, checker.mistakes)
 }
 
-/// `[zone.gate]`, and what is wrong with it.
-pub(in crate::config) fn gate(raw: &raw::Gate, source: &Source<'_>) -> (Gate, Vec<Mistake>) {
+/// `[zone.gate]` of a zone with these hosts, and what is wrong with it.
+pub(in crate::config) fn gate(raw: &raw::Gate, hosts: &[HostPattern], source: &Source<'_>) -> (Gate, Vec<Mistake>) {
     let mut checker = Checker {
         source,
         mistakes: Vec::new(),
     };
-    let gate = checker.gate(raw);
+    let gate = checker.gate(raw, hosts);
     (gate, checker.mistakes)
+}
+
+/// Whether a cookie of `domain` is sent to each host of the pattern (RFC 6265bis section 5.1.3).
+fn is_within(host: &HostPattern, domain: &str) -> bool {
+    let name = match host {
+        HostPattern::Exact(name) | HostPattern::Wildcard(name) => name,
+    };
+    name.strip_suffix(domain)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 impl Checker<'_> {
@@ -83,7 +92,7 @@ impl Checker<'_> {
         time
     }
 
-    fn gate(&mut self, raw: &raw::Gate) -> Gate {
+    fn gate(&mut self, raw: &raw::Gate, hosts: &[HostPattern]) -> Gate {
         let strike_base = self.time(&raw.strike_base, SECOND, DAY);
         let strike_cap = self.time(&raw.strike_cap, SECOND, 7 * DAY);
         if strike_cap < strike_base {
@@ -119,6 +128,8 @@ impl Checker<'_> {
                 .page
                 .as_ref()
                 .map(|page| (self.source.path(page), self.source.place(page.span()))),
+            pass: self.paths(&raw.pass),
+            cookie: self.cookie(&raw.cookie, hosts),
             rules,
         }
     }
@@ -159,9 +170,21 @@ impl Checker<'_> {
     }
 
     fn matches(&mut self, raw: &raw::Rule) -> Matches {
-        if let Some(path) = &raw.path
-            && !path.get_ref().starts_with(['/', '*'])
-        {
+        if let Some(path) = &raw.path {
+            self.paths(std::slice::from_ref(path));
+        }
+        Matches {
+            path: raw.path.as_ref().map(|path| path.get_ref().clone()),
+            methods: self.methods(&raw.methods),
+            header: self.field(raw.header.as_ref()),
+            not_path: self.paths(&raw.not_path),
+            not_methods: self.methods(&raw.not_methods),
+            not_header: self.field(raw.not_header.as_ref()),
+        }
+    }
+
+    fn paths(&mut self, paths: &[Spanned<String>]) -> Vec<String> {
+        for path in paths.iter().filter(|path| !path.get_ref().starts_with(['/', '*'])) {
             let what = format!("\"{}\" is no path", path.get_ref());
             self.mistake(
                 path.span(),
@@ -169,35 +192,65 @@ impl Checker<'_> {
                 "write a prefix like \"/api/\" or a glob like \"*.php\"",
             );
         }
-        let mut methods = Vec::new();
-        for method in &raw.methods {
+        paths.iter().map(|path| path.get_ref().clone()).collect()
+    }
+
+    fn methods(&mut self, methods: &[Spanned<String>]) -> Vec<Method> {
+        let mut known = Vec::new();
+        for method in methods {
             match Method::from_bytes(method.get_ref().as_bytes()) {
-                Ok(known) if !method.get_ref().bytes().any(|b| b.is_ascii_lowercase()) => methods.push(known),
+                Ok(sound) if !method.get_ref().bytes().any(|b| b.is_ascii_lowercase()) => known.push(sound),
                 _ => {
                     let what = format!("\"{}\" is no method", method.get_ref());
                     self.mistake(method.span(), what, "write GET, POST, …; they are upper case");
                 }
             }
         }
-        let header = raw.header.as_ref().and_then(|header| {
-            let text = header.get_ref();
-            let (name, value) = match text.split_once('=') {
-                Some((name, value)) => (name.trim(), Some(HeaderValue::from_str(value.trim()))),
-                None => (text.trim(), None),
-            };
-            match (name.parse::<HeaderName>(), value.transpose()) {
-                (Ok(name), Ok(value)) => Some((name, value)),
-                _ => {
-                    let what = format!("\"{text}\" is no field");
-                    self.mistake(header.span(), what, "write \"X-Api-Key\" or \"X-Plan=free\"");
-                    None
-                }
+        known
+    }
+
+    fn field(&mut self, header: Option<&Spanned<String>>) -> Option<Field> {
+        let header = header?;
+        let text = header.get_ref();
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(HeaderValue::from_str(value.trim()))),
+            None => (text.trim(), None),
+        };
+        match (name.parse::<HeaderName>(), value.transpose()) {
+            (Ok(name), Ok(value)) => Some((name, value)),
+            _ => {
+                let what = format!("\"{text}\" is no field");
+                self.mistake(header.span(), what, "write \"X-Api-Key\" or \"X-Plan=free\"");
+                None
             }
-        });
-        Matches {
-            path: raw.path.as_ref().map(|path| path.get_ref().clone()),
-            methods,
-            header,
+        }
+    }
+
+    fn cookie(&mut self, spanned: &Spanned<raw::Cookie>, hosts: &[HostPattern]) -> Cookie {
+        let raw = spanned.get_ref();
+        let domain = raw
+            .domain
+            .as_ref()
+            .map(|domain| domain.trim_start_matches('.').to_ascii_lowercase());
+        if let Some(domain) = &domain {
+            let outside = hosts.iter().find(|host| !is_within(host, domain));
+            let sound = matches!(domain.parse::<HostPattern>(), Ok(HostPattern::Exact(_))) && domain.contains('.');
+            if !sound {
+                let mend = "write a domain that all hosts of the zone are in, like \"example.com\"";
+                self.mistake(spanned.span(), format!("\"{domain}\" is no domain of hosts"), mend);
+            } else if let Some(host) = outside {
+                let what = format!("no browser sends a cookie of {domain} to {host}");
+                self.mistake(spanned.span(), what, "write a domain that all hosts of the zone are in");
+            }
+        }
+        Cookie {
+            same_site: match raw.same_site {
+                raw::SameSite::Strict => SameSite::Strict,
+                raw::SameSite::Lax => SameSite::Lax,
+                raw::SameSite::None => SameSite::None,
+            },
+            domain,
+            partitioned: raw.partitioned,
         }
     }
 
@@ -230,13 +283,19 @@ impl Checker<'_> {
                 session,
                 paused,
                 poll,
+                per_network,
             } = queue.get_ref().clone();
+            if per_network == Some(0) {
+                let mend = "write 1 or more; left out: a quarter of `active`, and at least 8";
+                self.mistake(queue.span(), "per_network 0 lets nobody in", mend);
+            }
             if !(1..=10_000_000).contains(&active) {
                 let mend = "write 1 to 10000000; to hold everybody, paused = true";
                 self.mistake(queue.span(), format!("active {active} is out of bounds"), mend);
             }
             return Some(Policy::Queue(Queue {
                 active,
+                per_network: per_network.unwrap_or((active / 4).max(8)).min(active.max(1)),
                 session: self.bounded(queue.span(), "session", session.0, 10 * SECOND, 6 * HOUR),
                 paused,
                 poll: self.bounded(queue.span(), "poll", poll.0, SECOND, 300 * SECOND),

@@ -76,8 +76,35 @@ pub struct Gate {
     pub clients_per_address: u32,
     /// Template of the waiting page instead of the built-in one.
     pub page: Option<(PathBuf, Place)>,
+    /// Patterns of paths that `manual` and `queue` let pass when they are read.
+    pub pass: Vec<String>,
+    /// The cookie that carries tokens.
+    pub cookie: Cookie,
     /// Each request is judged by every rule that matches it.
     pub rules: Vec<Rule>,
+}
+
+/// The cookie that carries a zone's tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cookie {
+    /// With which requests of other sites it is sent.
+    pub same_site: SameSite,
+    /// The hosts of this domain share it; `None`: it is of one host.
+    pub domain: Option<String>,
+    /// Within a page of another site it is that site's own (CHIPS).
+    pub partitioned: bool,
+}
+
+/// With which requests of other sites the cookie is sent (RFC 6265bis section 5.6.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SameSite {
+    /// With none.
+    Strict,
+    /// With links that are followed.
+    #[default]
+    Lax,
+    /// With all.
+    None,
 }
 
 /// One rule.
@@ -101,8 +128,17 @@ pub struct Matches {
     /// Any of these; empty: all.
     pub methods: Vec<Method>,
     /// A field, and its value where equality is asked for.
-    pub header: Option<(HeaderName, Option<HeaderValue>)>,
+    pub header: Option<Field>,
+    /// None of these paths.
+    pub not_path: Vec<String>,
+    /// None of these methods.
+    pub not_methods: Vec<Method>,
+    /// Not this field, or not with this value.
+    pub not_header: Option<Field>,
 }
+
+/// A field's name, and its value where equality is asked for.
+pub type Field = (HeaderName, Option<HeaderValue>);
 
 /// What a request must meet.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -135,6 +171,8 @@ pub struct Rate {
 pub struct Queue {
     /// Visitors at once.
     pub active: usize,
+    /// Visitors at once of one IPv6 /48 or IPv4 /24.
+    pub per_network: usize,
     /// A visitor counts for so long after its last request.
     pub session: Duration,
     /// Nobody new enters.

@@ -57,6 +57,8 @@ pub(in crate::config) struct Gate {
     pub(super) forgive: Spanned<Time>,
     pub(super) clients_per_address: Spanned<u32>,
     pub(super) page: Option<Spanned<PathBuf>>,
+    pub(super) pass: Vec<Spanned<String>>,
+    pub(super) cookie: Spanned<Cookie>,
     pub(super) rule: Vec<Spanned<Rule>>,
 }
 
@@ -73,9 +75,33 @@ impl Default for Gate {
             forgive: spanned(seconds(600)),
             clients_per_address: spanned(64),
             page: None,
+            pass: Vec::new(),
+            cookie: spanned(Cookie::default()),
             rule: Vec::new(),
         }
     }
+}
+
+/// The cookie that carries a zone's tokens.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Cookie {
+    pub(super) same_site: SameSite,
+    pub(super) domain: Option<String>,
+    pub(super) partitioned: bool,
+}
+
+/// With which requests of other sites the cookie is sent.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum SameSite {
+    /// With none.
+    Strict,
+    /// With links that are followed.
+    #[default]
+    Lax,
+    /// With all.
+    None,
 }
 
 /// `[[zone.gate.rule]]`.
@@ -86,6 +112,9 @@ pub(in crate::config) struct Rule {
     pub(super) path: Option<Spanned<String>>,
     pub(super) methods: Vec<Spanned<String>>,
     pub(super) header: Option<Spanned<String>>,
+    pub(super) not_path: Vec<Spanned<String>>,
+    pub(super) not_methods: Vec<Spanned<String>>,
+    pub(super) not_header: Option<Spanned<String>>,
     pub(super) rate: Option<Spanned<Rate>>,
     pub(super) concurrency: Option<Spanned<usize>>,
     pub(super) queue: Option<Spanned<Queue>>,
@@ -132,6 +161,7 @@ pub(in crate::config) struct Queue {
     pub(super) session: Time,
     pub(super) paused: bool,
     pub(super) poll: Time,
+    pub(super) per_network: Option<usize>,
 }
 
 impl Default for Queue {
@@ -141,6 +171,7 @@ impl Default for Queue {
             session: seconds(300),
             paused: false,
             poll: seconds(10),
+            per_network: None,
         }
     }
 }

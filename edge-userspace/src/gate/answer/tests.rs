@@ -14,6 +14,7 @@ fn ask(method: Method, fields: &[(&'static str, &str)], kind: Kind) -> Answer {
         token: Some(Written {
             text: "tok".into(),
             life: Duration::from_secs(3_600),
+            cookie: true,
         }),
         limit: Some(Limit {
             name: "default".into(),
@@ -29,6 +30,7 @@ fn ask(method: Method, fields: &[(&'static str, &str)], kind: Kind) -> Answer {
         method: &method,
         headers: &headers,
         zone: "shop",
+        cookie: &Cookie::default(),
         nonce: 0xabc,
     };
     deferral(&Template::default(), &told, asked)

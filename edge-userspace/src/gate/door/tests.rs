@@ -17,6 +17,7 @@ fn at(seconds: u64) -> Now {
     Now {
         mono,
         unix: UNIX + mono,
+        ahead: [0; 2],
     }
 }
 
@@ -51,7 +52,8 @@ fn tickets_go_on_and_newcomers_share() {
         probation: Duration::ZERO,
     };
     for subject in [Subject::Address(home), Subject::Client(MALLORY.0)] {
-        door.book.penalise(at(1).mono, 7, subject, strike, Company::default());
+        door.book
+            .penalise(at(1).mono, 7, (subject, home), strike, Company::default());
     }
     let penalised = door.penalised_at(at(1), home).unwrap();
     let judge = |seconds, tickets: &[&[u8]]| door.judge_at(at(seconds), penalised, tickets.iter().copied());
@@ -78,8 +80,13 @@ fn tickets_go_on_and_newcomers_share() {
     assert_eq!(door.penalised_at(at(61), home), None, "the penalty is over");
     assert_eq!(door.penalised_at(at(2), away), None);
 
+    assert!(
+        !door.is_barred_at(at(2), home),
+        "it is penalised, and no operator's word"
+    );
     door.book
         .add(at(2).mono, Subject::Address(home), Level::Blocked, strike.until);
     let penalised = door.penalised_at(at(3), home).unwrap();
     assert_eq!(door.judge_at(at(3), penalised, [&good[..]]), Err(Refusal::Operator));
+    assert!(door.is_barred_at(at(3), home) && !door.is_barred_at(at(3), away));
 }

@@ -136,9 +136,15 @@ fn a_later_strike_takes_nothing_away() {
     book.punish(at(3), 1, A, struck(1, at(13)), NONE);
     let fed = changes.pending();
     let told: Vec<_> = fed.iter().map(|c| (c.level, c.until)).collect();
-    assert!(told.iter().all(|told| *told == (Some(Level::Blocked), at(60))), "{told:?}");
+    assert!(
+        told.iter().all(|told| *told == (Some(Level::Blocked), at(60))),
+        "{told:?}"
+    );
     // The probation reaches over the rest, until the kernel is told of it.
-    assert!(fed.last().is_some_and(|c| c.until + c.probation >= at(90) + TERMS.forgive));
+    assert!(
+        fed.last()
+            .is_some_and(|c| c.until + c.probation >= at(90) + TERMS.forgive)
+    );
     book.turn(at(60), at(59));
     book.turn(at(61), at(60));
     let turned: Vec<_> = changes.pending().iter().map(|c| (c.level, c.until)).collect();
@@ -227,6 +233,13 @@ fn company_eases_a_penalty_at_once() {
     changes.pending();
     book.vouch(at(5), 1, address, company(9));
     book.punish(at(5), 1, A, struck(3, at(90)), company(9));
-    let softer = changes.pending().into_iter().filter(|c| c.level != Some(Level::Blocked) || c.until < at(604));
-    assert_eq!(softer.count(), 0, "the kernel was told something softer than the operator's word");
+    let softer = changes
+        .pending()
+        .into_iter()
+        .filter(|c| c.level != Some(Level::Blocked) || c.until < at(604));
+    assert_eq!(
+        softer.count(),
+        0,
+        "the kernel was told something softer than the operator's word"
+    );
 }

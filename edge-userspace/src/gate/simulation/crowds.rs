@@ -264,9 +264,11 @@ fn a_flood_of_addresses() {
         }
     }
     assert_eq!(refused, 0);
-    let (buckets, records) = (world.judge.buckets.fill(), world.judge.book.fill());
+    let (buckets, book) = (world.judge.buckets.fill(), world.judge.book.fill());
     assert!(buckets.0 <= buckets.1 && buckets.1 == 8_192 && buckets.2 <= 8_192 * 24);
-    assert!(records.0 <= records.1 && records.1 == 8_192 && records.2 <= 8_192 * 160);
+    for (filled, capacity, bytes) in book {
+        assert!(filled <= capacity && capacity == 8_192 && bytes <= 8_192 * 120);
+    }
 }
 
 /// Collecting tokens and waiting for all of them would be a way around the limit: an address never gets more than the clients
@@ -323,7 +325,8 @@ fn who_waited_gets_a_page_and_the_next_name_does_not() {
     let [first, second] = &mut jars;
     assert_eq!((page(0, first), page(1, second)), (10, 1));
     // The bucket of a name is its own from then on: no second burst by asking again.
-    assert!(matches!(visit(&world, waits[1] + 30, address(1), first), Got::Wait(_)));
+    let again = (0..20).filter(|k| visit(&world, waits[1] + 30 + k, address(1), first) == Got::Served);
+    assert!(again.count() <= 2);
 }
 
 /// Requests that an address gets in five minutes by waiting as a new client again and again. Each name is used for what it
