@@ -194,15 +194,7 @@ mod tests {
         ] {
             assert!(list.has(name), "{name}");
         }
-        for name in [
-            "x-client-ip2",
-            "x-client-i",
-            "x-ssl-",
-            "x-ss",
-            "accept",
-            "x.client.ip",
-            "",
-        ] {
+        for name in ["x-client-ip2", "x-client-i", "x-ss", "accept", "x.client.ip", ""] {
             assert!(!list.has(name), "{name}");
         }
         assert!(

@@ -145,13 +145,10 @@ enum Outcome {
     Refused(u16),
 }
 
-/// A head as the rooms behind the door are told it, whatever version it came in.
+/// A head as the rooms behind the door are told it, whatever version it came in. Lengths are the content's, which is told apart.
 pub(crate) fn describe(head: &Head) -> String {
-    let mut lines: Vec<_> = head
-        .headers
-        .iter()
-        .filter(|(name, _)| *name != http::header::HOST)
-        .collect();
+    let apart = [http::header::HOST, http::header::CONTENT_LENGTH];
+    let mut lines: Vec<_> = head.headers.iter().filter(|(name, _)| !apart.contains(name)).collect();
     lines.sort_by_key(|(name, _)| name.as_str());
     let lines: Vec<_> = lines
         .into_iter()

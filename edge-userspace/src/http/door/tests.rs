@@ -233,7 +233,7 @@ fn paths_with_two_readings() {
         (format!("{told}{route}"), false),
     ] {
         let zones = zones(&more);
-        for path in ["/x/..%2fa/", "/a%5Cb", "/x;y/../a"] {
+        for path in ["/x/..%2fa/", "/a%5Cb", "/x/..;/a/b"] {
             for version in [Version::HTTP_11, Version::HTTP_2] {
                 let result = enter(version, path, &[("host", "a.example")], &zones);
                 assert_eq!(result.is_err(), strict, "{path} {more}");
