@@ -47,6 +47,41 @@ fn target(host: &'static str) -> Target<'static> {
     }
 }
 
+/// An origin would take a stranger for the client whose certificate it names, or not learn whose was verified.
+#[test]
+fn only_a_verified_certificate_is_told() {
+    use crate::base::peer::{Handshake, Identity};
+    let claimed = || head("GET", "/", &[("client-cert", ":AA==:")]);
+    let mut exchange = exchange("203.0.113.7:5", "z");
+    let mut stranger = claimed();
+    prepare(&mut stranger, &Meant::default(), &exchange).unwrap();
+    assert!(values(&stranger, "client-cert").is_empty());
+    let peer = Peer {
+        client: exchange.peer.client,
+        local: exchange.peer.local,
+        accepted: exchange.peer.accepted,
+        handshake: Some(Handshake {
+            duration: std::time::Duration::ZERO,
+            server_name: Some("z".into()),
+            version: "TLSv1.3",
+            resumed: false,
+            client: 1,
+            known: false,
+            certificate: Some(Arc::new(Identity {
+                subject: "CN=client".to_owned(),
+                fingerprint: "00".to_owned(),
+                field: ":MIIB:".to_owned(),
+            })),
+            standing: None,
+        }),
+        early: None,
+    };
+    exchange.peer = Arc::new(peer);
+    let mut known = claimed();
+    prepare(&mut known, &Meant::default(), &exchange).unwrap();
+    assert_eq!(values(&known, "client-cert"), [":MIIB:"]);
+}
+
 /// An origin that trusts these fields would believe the client.
 #[test]
 fn claims_of_clients_are_replaced() {
