@@ -334,7 +334,10 @@ impl Tokens {
         let (Checked { header, id, maturity }, home) = match self.check(now, address, carrier, front) {
             Ok(checked) => (checked, Home::Here),
             Err(Refusal::Forged) => {
-                let header = Header::read(words);
+                let header = Header {
+                    client: self.client_in(now, words),
+                    ..Header::read(words)
+                };
                 let left = UnixTime::from_secs(u64::from(header.not_before)).since(now);
                 let early = u64::from(header.not_before) > now.secs() + header::SKEW;
                 let checked = Checked {
@@ -455,14 +458,20 @@ impl Tokens {
                 });
             }
         };
-        header.client = self.with_ring(now, |ring| {
-            let key = ring.named(header.key_id).map_or(&none, |key| &key.header);
-            header::client(words, key)
-        });
+        header.client = self.client_in(now, words);
         Ok(Checked {
             header,
             id: words.last().copied().unwrap_or_default(),
             maturity,
+        })
+    }
+
+    /// The client's id behind the mask of a header; true if the header is.
+    fn client_in(&self, now: UnixTime, words: [u64; header::WORDS]) -> u64 {
+        let none = TokenKey::NONE;
+        self.with_ring(now, |ring| {
+            let key = ring.named(Header::read(words).key_id).map_or(&none, |key| &key.header);
+            header::client(words, key)
         })
     }
 
