@@ -9,8 +9,6 @@
 #define HOST(name) __attribute__((import_module("edge"), import_name(name))) extern
 HOST("log") void host_log(int level, const char *text, size_t n);
 HOST("random") void host_random(uint8_t *bytes, size_t n);
-HOST("digest") int host_digest(int algorithm, const uint8_t *bytes, size_t n, uint8_t *out);
-HOST("hmac") int host_hmac(int algorithm, const uint8_t *key, size_t key_n, const uint8_t *bytes, size_t n, uint8_t *out);
 HOST("url_parse") int host_url_parse(const char *text, size_t n, const char *base, size_t base_n, int32_t *parts);
 HOST("url_set") int host_url_set(const char *href, size_t n, int which, const char *value, size_t value_n, int32_t *parts);
 HOST("head") void host_head(uint8_t *to);
@@ -24,6 +22,11 @@ HOST("cancel") void host_cancel(int operation);
 HOST("wait") int host_wait(double milliseconds, int32_t *result);
 HOST("take") void host_take(int part, uint8_t *to);
 HOST("now") double host_now(void);
+// Whether work goes on behind the response, whoever leaves; whether a failure is answered by the origin.
+HOST("keep") void host_keep(int kept);
+HOST("pass") void host_pass(void);
+// Whatever the host computes for the prelude (services.rs): `parts` are pairs of address and length, and the result is to be taken.
+HOST("call") int host_call(int what, int a, int b, const uint32_t *parts, size_t count);
 
 int alloc_freeze(void);
 size_t utf8_valid(const uint8_t *p, size_t n);
@@ -33,8 +36,13 @@ void utf8_scrub(uint8_t *p, size_t n);
 // JSON that is plain; JS_UNINITIALIZED for the rest.
 JSValue json_read(JSContext *ctx, const uint8_t *text, size_t n);
 JSValue json_write(JSContext *ctx, JSValueConst value);
+// What the code that runs belongs to, and what the code that follows does.
+JSValue context_now(JSContext *ctx);
+void context_enter(JSContext *ctx, JSValueConst context);
 // Puts them in front of JSON.parse and JSON.stringify.
 void json_install(JSContext *ctx);
+// A Uint8Array of what js_malloc gave, which is the array's from here on.
+JSValue bytes_owned(JSContext *ctx, uint8_t *p, size_t n);
 // The functions that the prelude gets as `host`.
 JSValue natives(JSContext *ctx);
 // The source of the prelude: a function expression that takes `host`. Written by `cargo xtask build-js`.

@@ -11,7 +11,7 @@ enum { OK = 0, THREW = 1, SILENT = 2, NO_MEMORY = 3, NO_HANDLER = 4, UNSETTLED =
 
 static JSRuntime *runtime;
 static JSContext *context;
-static JSValue on_start, on_complete, on_timers, on_rejection, on_idle, on_ready;
+static JSValue on_start, on_complete, on_timers, on_rejection, on_idle, on_ready, on_module;
 static struct {
   JSValue promise, reason;
 } rejections[KEPT_REJECTIONS];
@@ -75,10 +75,10 @@ static void report(JSValue thrown) {
     if (words) memcpy(line, words, at = n);
     else memcpy(line, "(no text)", at = 9);
     if (stack && m) line[at++] = '\n', memcpy(line + at, stack, m), at += m;
-    host_log(4, line, at);
+    host_log(5, line, at);
     free(line);
   } else {
-    host_log(4, "out of memory", 13);
+    host_log(5, "out of memory", 13);
   }
   if (words) JS_FreeCString(context, words);
   if (stack) JS_FreeCString(context, stack);
@@ -112,10 +112,10 @@ static int drain(void) {
     if (!rejected) return fine;
     while (rejected) {
       rejected--;
-      JSValue argument = rejections[rejected].reason;
-      JS_FreeValue(context, rejections[rejected].promise);
-      if (!settled(JS_Call(context, on_rejection, JS_UNDEFINED, 1, &argument))) fine = 0;
-      JS_FreeValue(context, argument);
+      JSValue arguments[2] = {rejections[rejected].reason, rejections[rejected].promise};
+      if (!settled(JS_Call(context, on_rejection, JS_UNDEFINED, 2, arguments))) fine = 0;
+      JS_FreeValue(context, arguments[0]);
+      JS_FreeValue(context, arguments[1]);
     }
   }
 }
@@ -161,14 +161,68 @@ static int prepare(void) {
   on_rejection = JS_GetPropertyStr(context, doors, "rejection");
   on_idle = JS_GetPropertyStr(context, doors, "idle");
   on_ready = JS_GetPropertyStr(context, doors, "ready");
+  on_module = JS_GetPropertyStr(context, doors, "modules");
   JS_FreeValue(context, doors);
   return OK;
 }
 
-static JSModuleDef *no_modules(JSContext *ctx, const char *name, void *opaque) {
+// A module of the prelude's, by its name: an object of what it exports, or undefined.
+static JSValue exports_of(JSContext *ctx, const char *name) {
+  JSValue text = JS_NewString(ctx, name), found = JS_Call(ctx, on_module, JS_UNDEFINED, 1, &text);
+  JS_FreeValue(ctx, text);
+  return found;
+}
+
+static int fill_module(JSContext *ctx, JSModuleDef *module) {
+  JSAtom atom = JS_GetModuleName(ctx, module);
+  const char *name = JS_AtomToCString(ctx, atom);
+  JS_FreeAtom(ctx, atom);
+  if (!name) return -1;
+  JSValue exports = exports_of(ctx, name);
+  JS_FreeCString(ctx, name);
+  JSPropertyEnum *list;
+  uint32_t count;
+  if (JS_IsException(exports) || JS_GetOwnPropertyNames(ctx, &list, &count, exports, JS_GPN_STRING_MASK)) return -1;
+  int fine = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const char *export = JS_AtomToCString(ctx, list[i].atom);
+    JSValue value = export ? JS_GetProperty(ctx, exports, list[i].atom) : JS_EXCEPTION;
+    if (JS_IsException(value) || JS_SetModuleExport(ctx, module, export, value)) fine = -1;
+    if (export) JS_FreeCString(ctx, export);
+  }
+  JS_FreePropertyEnum(ctx, list, count);
+  JS_FreeValue(ctx, exports);
+  return fine;
+}
+
+static JSModuleDef *load_module(JSContext *ctx, const char *name, void *opaque) {
   (void)opaque;
-  JS_ThrowReferenceError(ctx, "cannot import '%s': a worker is one file; bundle it", name);
-  return NULL;
+  JSValue exports = exports_of(ctx, name);
+  if (JS_IsException(exports)) return NULL;
+  if (!JS_IsObject(exports)) {
+    JS_ThrowReferenceError(ctx, "cannot import '%s': a worker is one file, and there is no such module here; bundle it", name);
+    return NULL;
+  }
+  JSModuleDef *module = JS_NewCModule(ctx, name, fill_module);
+  JSPropertyEnum *list;
+  uint32_t count;
+  if (module && !JS_GetOwnPropertyNames(ctx, &list, &count, exports, JS_GPN_STRING_MASK)) {
+    for (uint32_t i = 0; i < count; i++) {
+      const char *export = JS_AtomToCString(ctx, list[i].atom);
+      if (!export || JS_AddModuleExport(ctx, module, export)) module = NULL;
+      if (export) JS_FreeCString(ctx, export);
+      if (!module) break;
+    }
+    JS_FreePropertyEnum(ctx, list, count);
+  }
+  JS_FreeValue(ctx, exports);
+  return module;
+}
+
+// Names are as they are written: there is nothing that they could be relative to.
+static char *same_name(JSContext *ctx, const char *base, const char *name, void *opaque) {
+  (void)base, (void)opaque;
+  return js_strdup(ctx, name);
 }
 
 // Room for the script, or anything else the host writes before a call.
@@ -179,7 +233,7 @@ EXPORT("alloc") void *door_alloc(size_t n) { return malloc(n); }
 EXPORT("init") int door_init(char *script, size_t n, const char *name, int module) {
   int code = prepare();
   if (code) return code;
-  JS_SetModuleLoaderFunc(runtime, NULL, no_modules, NULL);
+  JS_SetModuleLoaderFunc(runtime, same_name, load_module, NULL);
   JSValue exported = JS_UNDEFINED;
   if (module) {
     JSValue compiled = JS_Eval(context, script, n, name, JS_EVAL_TYPE_MODULE | JS_EVAL_FLAG_COMPILE_ONLY);
@@ -278,8 +332,7 @@ EXPORT("handle") int door_handle(size_t n) {
       uint8_t *body = js_malloc(context, length + 1);
       if (!body) return NO_MEMORY;
       host_take(2, body);
-      done[3] = JS_NewUint8ArrayCopy(context, body, length);
-      js_free(context, body);
+      done[3] = bytes_owned(context, body, length);
       if (JS_IsException(done[3])) return NO_MEMORY;
     }
     JSValue completed = JS_Call(context, on_complete, JS_UNDEFINED, 5, done);

@@ -3,9 +3,41 @@
 // QuickJS as if nothing had been tried: no code of the worker runs on the way, so nothing has happened yet.
 //
 // This file includes QuickJS's source, because it works on shapes and fast arrays, which the interface does not show.
+#include "quickjs.h"
+
+// How deep QuickJS's own functions have called themselves, in bytes of the stack that WebAssembly does not show: they take little or
+// nothing of the one that QuickJS measures, and deep input would be a trap in place of a RangeError. `cargo xtask build-js` puts this
+// around those that call themselves as deep as their input is. What one call takes is rounded up from measurements; the sum stays
+// below what the host leaves beside calls of JavaScript (isolate/engine.rs, WASM_STACK).
+enum { NATIVE_STACK = 1536 * 1024 };
+static int native_used;
+static inline int js_deeper(int bytes) {
+  if (native_used > NATIVE_STACK - bytes) return 0;
+  native_used += bytes;
+  return 1;
+}
+static inline void js_shallower(int bytes) { native_used -= bytes; }
+
+// What the job that runs belongs to (AsyncLocalStorage): reactions of promises keep it, and jobs run with the one of their reaction.
+static JSValue js_context = JS_UNDEFINED;
+
 #include "quickjs.c"
+#include <wasm_simd128.h>
+
+// Of sixteen bytes: a bit for each that a string of JSON does not hold as it is (quotes, backslashes, control characters).
+static inline uint32_t special_bytes(v128_t bytes) {
+  v128_t found = wasm_v128_or(wasm_i8x16_eq(bytes, wasm_i8x16_splat('"')), wasm_i8x16_eq(bytes, wasm_i8x16_splat('\\')));
+  return wasm_i8x16_bitmask(wasm_v128_or(found, wasm_u8x16_lt(bytes, wasm_u8x16_splat(0x20))));
+}
 
 enum { DEEPEST = 128, HINTS = 16 };
+
+JSValue context_now(JSContext *ctx) { return js_dup(js_context); }
+void context_enter(JSContext *ctx, JSValueConst context) {
+  JSValue before = js_context;
+  js_context = js_dup(context);
+  JS_FreeValue(ctx, before);
+}
 
 static int is_plain_shape(JSContext *ctx, JSShape *shape, JSClassID class) {
   return shape->proto == JS_VALUE_GET_OBJ(ctx->class_proto[class]) && !shape->deleted_prop_count;
@@ -59,6 +91,11 @@ static int take(Reader *r, uint8_t c) {
 static int string_span(Reader *r, const uint8_t **from, size_t *length, int *ascii) {
   const uint8_t *p = r->p;
   uint8_t all = 0;
+  for (; r->end - p >= 16; p += 16) {
+    v128_t bytes = wasm_v128_load(p);
+    if (special_bytes(bytes)) break;
+    if (wasm_i8x16_bitmask(bytes)) all = 0x80;
+  }
   while (p < r->end && *p != '"') {
     if (*p == '\\' || *p < 0x20) return 0;
     all |= *p++;
@@ -393,6 +430,13 @@ static int write_string(Writer *w, JSString *s) {
   if (!s->is_wide_char) {
     const uint8_t *from = str8(s);
     for (uint32_t i = 0; i < s->len; i++) {
+      while (s->len - i >= 16) {
+        v128_t bytes = wasm_v128_load(from + i);
+        if (special_bytes(bytes) | wasm_i8x16_bitmask(bytes)) break;
+        wasm_v128_store(to, bytes);
+        to += 16, i += 16;
+      }
+      if (i == s->len) break;
       uint8_t c = from[i];
       if (c < 0x20 || c == '"' || c == '\\') to = put_escape(to, c);
       else if (c < 0x80) *to++ = c;

@@ -55,22 +55,32 @@ NATIVE(n_random) {
   if (to.n) host_random((uint8_t *)to.p, to.n);
   return JS_UNDEFINED;
 }
-NATIVE(n_digest) {
-  Bytes data;
-  uint8_t out[64];
-  if (!bytes_of(ctx, argv[1], &data)) return JS_EXCEPTION;
-  int n = host_digest(integer(ctx, argv[0]), data.p, data.n, out);
-  release(ctx, &data);
-  return n > 0 ? JS_NewArrayBufferCopy(ctx, out, (size_t)n) : JS_NULL;
+static void *resized(JSRuntime *rt, void *opaque, void *p, size_t n) {
+  (void)opaque;
+  return js_realloc_rt(rt, p, n);
 }
-NATIVE(n_hmac) {
-  Bytes key, data;
-  uint8_t out[64];
-  if (!bytes_of(ctx, argv[1], &key) || !bytes_of(ctx, argv[2], &data)) return JS_EXCEPTION;
-  int n = host_hmac(integer(ctx, argv[0]), key.p, key.n, data.p, data.n, out);
-  release(ctx, &key);
-  release(ctx, &data);
-  return n > 0 ? JS_NewArrayBufferCopy(ctx, out, (size_t)n) : JS_NULL;
+JSValue bytes_owned(JSContext *ctx, uint8_t *p, size_t n) { return JS_NewUint8Array(ctx, p, n, resized, NULL, false); }
+// call(what, a, b, ...parts): a Uint8Array, or a code below zero.
+enum { MOST_PARTS = 8 };
+NATIVE(n_call) {
+  Bytes parts[MOST_PARTS];
+  uint32_t pairs[2 * MOST_PARTS];
+  int count = argc > 3 ? argc - 3 : 0;
+  if (count > MOST_PARTS) count = MOST_PARTS;
+  for (int i = 0; i < count; i++) {
+    if (!bytes_of(ctx, argv[i + 3], &parts[i])) {
+      while (i--) release(ctx, &parts[i]);
+      return JS_EXCEPTION;
+    }
+    pairs[2 * i] = (uint32_t)(uintptr_t)parts[i].p, pairs[2 * i + 1] = (uint32_t)parts[i].n;
+  }
+  int n = host_call(integer(ctx, argv[0]), integer(ctx, argv[1]), integer(ctx, argv[2]), pairs, (size_t)count);
+  for (int i = 0; i < count; i++) release(ctx, &parts[i]);
+  if (n < 0) return JS_NewInt32(ctx, n);
+  uint8_t *to = js_malloc(ctx, (size_t)n + 1);
+  if (!to) return JS_EXCEPTION;
+  host_take(0, to);
+  return bytes_owned(ctx, to, (size_t)n);
 }
 // Compares in a time that does not tell where two signatures differ.
 NATIVE(n_equal) {
@@ -139,12 +149,12 @@ NATIVE(n_decode) {
   JS_SetPropertyUint32(ctx, pair, 1, JS_NewUint32(ctx, (uint32_t)used));
   return pair;
 }
-// The text of a body: UTF-8, malformed parts replaced, a byte order mark dropped.
+// The text of a body: UTF-8, malformed parts replaced; a byte order mark dropped, unless the second argument keeps it.
 NATIVE(n_text) {
   Bytes data;
   size_t used;
   if (!bytes_of(ctx, argv[0], &data)) return JS_EXCEPTION;
-  if (data.n >= 3 && memcmp(data.p, "\xEF\xBB\xBF", 3) == 0) data.p += 3, data.n -= 3;
+  if (!JS_ToBool(ctx, argv[1]) && data.n >= 3 && memcmp(data.p, "\xEF\xBB\xBF", 3) == 0) data.p += 3, data.n -= 3;
   return utf8_decode(ctx, data.p, data.n, 0, 0, &used);
 }
 // JSON straight from a body's bytes, without making a string of them first.
@@ -242,6 +252,34 @@ NATIVE(n_store) {
   release(ctx, &value);
   return JS_NewInt32(ctx, code);
 }
+NATIVE(n_context) { return context_now(ctx); }
+NATIVE(n_enter) {
+  context_enter(ctx, argv[0]);
+  return JS_UNDEFINED;
+}
+NATIVE(n_keep) {
+  host_keep(JS_ToBool(ctx, argv[0]));
+  return JS_UNDEFINED;
+}
+NATIVE(n_pass) {
+  host_pass();
+  return JS_UNDEFINED;
+}
+// find(bytes, wanted, from): where the wanted bytes begin next, or -1.
+NATIVE(n_find) {
+  Bytes data, wanted;
+  if (JS_IsString(argv[0]) || JS_IsString(argv[1]) || !bytes_of(ctx, argv[0], &data) || !bytes_of(ctx, argv[1], &wanted)) return JS_EXCEPTION;
+  int from = integer(ctx, argv[2]);
+  if (from < 0 || (size_t)from > data.n || !wanted.n) return JS_NewInt32(ctx, -1);
+  const uint8_t *at = data.p + from, *end = data.p + data.n;
+  while ((size_t)(end - at) >= wanted.n) {
+    at = memchr(at, wanted.p[0], (size_t)(end - at) - wanted.n + 1);
+    if (!at) break;
+    if (memcmp(at, wanted.p, wanted.n) == 0) return JS_NewInt32(ctx, (int32_t)(at - data.p));
+    at++;
+  }
+  return JS_NewInt32(ctx, -1);
+}
 NATIVE(n_cancel) {
   host_cancel(integer(ctx, argv[0]));
   return JS_UNDEFINED;
@@ -260,6 +298,7 @@ NATIVE(n_view) {
   return triple;
 }
 NATIVE(n_is_buffer) { return JS_NewBool(ctx, JS_IsArrayBuffer(argv[0])); }
+NATIVE(n_is_proxy) { return JS_NewBool(ctx, JS_IsProxy(argv[0])); }
 NATIVE(n_is_promise) { return JS_NewBool(ctx, JS_IsPromise(argv[0])); }
 
 JSValue natives(JSContext *ctx) {
@@ -268,12 +307,13 @@ JSValue natives(JSContext *ctx) {
     JSCFunction *function;
     int arguments;
   } all[] = {
-      {"log", n_log, 2},         {"now", n_now, 0},       {"random", n_random, 1},     {"digest", n_digest, 2},
-      {"hmac", n_hmac, 3},       {"equal", n_equal, 2},   {"urlParse", n_url_parse, 2}, {"urlSet", n_url_set, 3},
-      {"encode", n_encode, 1},   {"decode", n_decode, 4}, {"text", n_text, 1},         {"json", n_json, 1},
+      {"log", n_log, 2},         {"now", n_now, 0},       {"random", n_random, 1},     {"call", n_call, 3},
+      {"keep", n_keep, 1},       {"pass", n_pass, 0},     {"find", n_find, 3},         {"context", n_context, 0}, {"enter", n_enter, 1},
+            {"equal", n_equal, 2},   {"urlParse", n_url_parse, 2}, {"urlSet", n_url_set, 3},
+      {"encode", n_encode, 1},   {"decode", n_decode, 4}, {"text", n_text, 2},         {"json", n_json, 1},
       {"respond", n_respond, 4}, {"fetch", n_fetch, 3},   {"read", n_read, 2},         {"write", n_write, 2},
       {"close", n_close, 2},     {"store", n_store, 3},   {"cancel", n_cancel, 1},     {"view", n_view, 1},
-      {"isBuffer", n_is_buffer, 1}, {"isPromise", n_is_promise, 1},
+      {"isBuffer", n_is_buffer, 1}, {"isPromise", n_is_promise, 1}, {"isProxy", n_is_proxy, 1},
   };
   JSValue host = JS_NewObject(ctx);
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)

@@ -2,6 +2,7 @@
 #include "edge.h"
 #include <stdlib.h>
 #include <string.h>
+#include <wasm_simd128.h>
 
 // The length of the well-formed sequence at p, or 0; then *bad is how many bytes one U+FFFD stands for, and *cut whether the
 // input only ended too early.
@@ -41,8 +42,8 @@ size_t utf8_valid(const uint8_t *p, size_t n) {
   size_t i = 0, bad;
   int cut;
   while (i < n) {
-    uint64_t word;
-    while (i + 8 <= n && (memcpy(&word, p + i, 8), (word & 0x8080808080808080u) == 0)) i += 8;
+    while (i + 16 <= n && !wasm_i8x16_bitmask(wasm_v128_load(p + i))) i += 16;
+    while (i < n && p[i] < 0x80) i++;
     if (i >= n) break;
     size_t length = sequence(p + i, n - i, &bad, &cut);
     if (!length) break;

@@ -1,5 +1,7 @@
 //! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and completions from [`command`].
 
+mod dev;
+mod kv;
 mod quick;
 mod worker;
 
@@ -52,6 +54,10 @@ enum Command {
     Token(gate::command::Token),
     /// Deploy and watch zones' workers on a running node, or begin a new one.
     Worker(worker::Worker),
+    /// Try a worker on this machine: plain HTTP on 127.0.0.1, reloaded at each change, its log in the terminal.
+    Dev(dev::Dev),
+    /// Show or change what a zone's workers stored, on a running node.
+    Kv(kv::Kv),
     /// Compile a worker from standard input to standard output, under limits: run by the daemon.
     #[command(hide = true)]
     WorkerCompile(worker::Compile),
@@ -262,6 +268,8 @@ pub fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Worker(command) => worker::run(&command),
+        Command::Dev(dev) => dev::run(&dev),
+        Command::Kv(command) => kv::run(&command),
         Command::WorkerCompile(arguments) => worker::compile(&arguments),
         Command::Detach(detach) => self::detach(&detach),
         Command::Version => {

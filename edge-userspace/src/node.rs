@@ -52,7 +52,7 @@ use crate::{admin, http, quic, tls, zones};
 
 use state::State;
 
-pub(crate) use overrides::Run;
+pub(crate) use overrides::{LogFormat, Run};
 
 /// Runs a node until a signal ends it.
 ///
@@ -265,14 +265,15 @@ impl Node {
             None => Err(Ungated::of(&config.zones).context("a zone has a gate, and the node has none")?),
         };
         let threads = sockets.start(node.isolates.is_some(), || {
-            // Right to left, behind the door: gate(route(isolate | coding(cache(near(origin))))).
+            // Right to left, behind the door: gate(route(coding(isolate) | coding(cache(near(origin))))).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
             handler = Arc::new(Near::new(near.clone(), handler));
             handler = cache::around(node.cache.as_ref(), handler);
             handler = coding::around(&node.coding, handler);
             let isolated = node.isolates.as_ref();
             let isolated = isolated.map(|isolates| Arc::new(Isolated::new(isolates.clone(), handler.clone())));
-            let worker = isolated.clone().map(|isolated| isolated as Arc<dyn Handler>);
+            // What a worker makes is coded as what comes from the origin.
+            let worker = isolated.clone().map(|isolated| coding::around(&node.coding, isolated));
             handler = Arc::new(Routed::new(worker, handler));
             handler = Arc::new(Ready::new(handler));
             if let Some(isolated) = isolated {

@@ -21,13 +21,72 @@ const BOTH: &str = "json";
 /// Bytes of the engine's own stack; glue.c tells QuickJS of fewer, so that deep recursion is an exception.
 const STACK: u32 = 256 << 10;
 /// Changes when the commands below do, so that a cached object is not taken for one of theirs.
-const RECIPE: &str = "1";
+const RECIPE: &str = "3";
+/// Functions of QuickJS that call themselves as deep as their input is, and what one call takes of WebAssembly's own stack, with
+/// all that it calls on its way to the next, bytes. json.c counts them.
+const DEEP: &[(&str, u32)] = &[
+    ("js_parse_assign_expr2", 2_560),
+    ("js_parse_unary", 1_024),
+    ("js_parse_postfix_expr", 1_024),
+    ("js_parse_statement_or_decl", 1_024),
+    ("js_parse_destructuring_element", 1_024),
+    ("json_parse_value", 512),
+    ("JS_OrdinaryIsInstanceOf", 512),
+    ("js_proxy_isArray", 256),
+    ("JS_FlattenIntoArray", 512),
+];
+
+/// What else is changed in QuickJS's main source: reactions of promises keep the context that they were made in (AsyncLocalStorage), which
+/// json.c holds. What there was, what there is in its place, and how often.
+const EDITS: &[(&str, &str, usize)] = &[
+    (
+        "    JSValue handler;\n} JSPromiseReactionData;",
+        "    JSValue handler, context;\n} JSPromiseReactionData;",
+        1,
+    ),
+    (
+        "    JS_FreeValueRT(rt, rd->handler);\n",
+        "    JS_FreeValueRT(rt, rd->handler);\n    JS_FreeValueRT(rt, rd->context);\n",
+        1,
+    ),
+    (
+        "JS_MarkValue(rt, rd->handler, mark_func);",
+        "JS_MarkValue(rt, rd->handler, mark_func);\n            JS_MarkValue(rt, rd->context, mark_func);",
+        1,
+    ),
+    (
+        "rd->handler = js_dup(handler);",
+        "rd->handler = js_dup(handler);\n        rd->context = js_dup(js_context);",
+        1,
+    ),
+    (
+        "    JSPromiseReactionData *rd;\n    JSValueConst args[5];",
+        "    JSPromiseReactionData *rd;\n    JSValueConst args[6];",
+        1,
+    ),
+    (
+        "        JSValueConst args[5];\n        call_promise_rejection_tracker",
+        "        JSValueConst args[6];\n        call_promise_rejection_tracker",
+        1,
+    ),
+    (
+        "        JS_EnqueueJob(ctx, promise_reaction_job, 5, args);",
+        "        args[5] = rd->context;\n        JS_EnqueueJob(ctx, promise_reaction_job, 6, args);",
+        2,
+    ),
+    (
+        "static JSValue promise_reaction_job(JSContext *ctx, int argc,\n                                    JSValueConst *argv)\n{\n",
+        "static JSValue promise_reaction_within(JSContext *ctx, int argc, JSValueConst *argv);\nstatic JSValue promise_reaction_job(JSContext *ctx, int argc, JSValueConst *argv)\n{\n    JSValue before = js_context;\n    js_context = js_dup(argv[5]);\n    JSValue value = promise_reaction_within(ctx, argc, argv);\n    JS_FreeValue(ctx, js_context);\n    js_context = before;\n    return value;\n}\nstatic JSValue promise_reaction_within(JSContext *ctx, int argc, JSValueConst *argv)\n{\n",
+        1,
+    ),
+];
 
 const FLAGS: &[&str] = &[
     "--target=wasm32-unknown-unknown",
     "-O3",
     "-DNDEBUG",
     "-mbulk-memory",
+    "-msimd128",
     "-msign-ext",
     "-mnontrapping-fptoint",
     "-mmutable-globals",
@@ -66,9 +125,12 @@ pub(crate) fn run(_: &BuildJs) -> Result<()> {
     }
     let both = source.join(format!("{BOTH}.c"));
     let upstream = upstream + &fs::read_to_string(&both)?;
+    let counted = counted(&fs::read_to_string(engine.join("quickjs/quickjs.c"))?)?;
+    write(&objects.join("counted/quickjs.c"), counted.as_bytes())?;
     let object = objects.join(format!("{BOTH}.o"));
     if fs::read_to_string(objects.join("quickjs.stamp")).ok().as_ref() != Some(&upstream) || !object.is_file() {
-        compile(&clang, &engine, &both, &object, &["-w"])?;
+        let own = objects.join("counted").display().to_string();
+        compile(&clang, &engine, &both, &object, &["-w", "-I", &own])?;
     }
     linked.push(object);
     stamp += &upstream;
@@ -129,7 +191,59 @@ pub(crate) fn run(_: &BuildJs) -> Result<()> {
     Ok(())
 }
 
+/// QuickJS's main source with [`EDITS`], and the depth of [`DEEP`] functions counted: each is renamed, and one of its name in front counts
+/// and calls it.
+fn counted(source: &str) -> Result<String> {
+    let mut text = source.to_owned();
+    for (from, to, times) in EDITS {
+        let found = text.matches(from).count();
+        if found != *times {
+            bail!("quickjs.c has {found} times what is to be changed {times} times: {from}");
+        }
+        text = text.replace(from, to);
+    }
+    for (name, bytes) in DEEP {
+        text = wrapped(&text, name, *bytes).with_context(|| format!("quickjs.c has no function {name} as expected"))?;
+    }
+    Ok(text)
+}
+
+fn wrapped(text: &str, name: &str, bytes: u32) -> Option<String> {
+    let call = format!("{name}(");
+    let definition = text.match_indices(&call).find_map(|(at, _)| {
+        let line = text.get(..at)?.rfind('\n')?.checked_add(1)?;
+        let kind = text.get(line..at)?;
+        let body = text.get(at..)?.find(")\n{\n")?.checked_add(at)?;
+        let parameters = text.get(at.checked_add(call.len())?..body)?;
+        (kind.starts_with("static ") && !parameters.contains([';', '{', '('])).then_some((line, kind, parameters, body))
+    });
+    let (line, kind, parameters, body) = definition?;
+    let names: Vec<&str> = parameters
+        .split(',')
+        .filter_map(|parameter| parameter.trim().rsplit([' ', '*']).next())
+        .collect();
+    let context = if names.first() == Some(&"s") { "s->ctx" } else { "ctx" };
+    let result = kind.replace("__exception", "");
+    let result = result.trim_start_matches("static").trim();
+    let failed = if result == "JSValue" {
+        format!("return JS_ThrowStackOverflow({context});")
+    } else {
+        format!("{{ JS_ThrowStackOverflow({context}); return -1; }}")
+    };
+    let inner = format!("static {result} {name}_counted({parameters})");
+    let names = names.join(", ");
+    let wrapper = format!(
+        "{inner};\n{kind}{call}{parameters})\n{{\n    if (!js_deeper({bytes})) {failed}\n    {result} value = \
+         {name}_counted({names});\n    js_shallower({bytes});\n    return value;\n}}\n{inner}"
+    );
+    let rest = text.get(body.checked_add(1)?..)?;
+    Some(format!("{}{wrapper}{rest}", text.get(..line)?))
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
     fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }
 
@@ -192,4 +306,20 @@ fn prelude_in_c(text: &str) -> String {
         c += &format!("{},", byte.cast_signed());
     }
     c + &format!("0}};\nconst size_t prelude_size = {};\n", text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Deep JSON would end a worker that catches errors.
+    #[test]
+    fn functions_that_call_themselves_are_counted() {
+        let source = "static int f(S *s, int a);\nint x = f(0, 1);\nstatic __exception int f(S *s,\n   int a)\n{\n  return f(s, a - 1);\n}\n";
+        let text = wrapped(source, "f", 7).unwrap();
+        assert!(text.contains("static int f_counted(S *s,\n   int a);\nstatic __exception int f(S *s,\n   int a)\n{\n    if (!js_deeper(7)) { JS_ThrowStackOverflow(s->ctx); return -1; }"), "{text}");
+        assert!(text.contains("int value = f_counted(s, a);"), "{text}");
+        assert!(text.ends_with("static int f_counted(S *s,\n   int a)\n{\n  return f(s, a - 1);\n}\n"), "{text}");
+        assert!(wrapped(source, "g", 7).is_none());
+    }
 }

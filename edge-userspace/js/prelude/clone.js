@@ -15,6 +15,7 @@ const cloneValue = (value, seen, transfer) => {
   if (seen.has(value)) return seen.get(value);
   let copy, deep = null;
   if (host.isBuffer(value)) copy = transfer.has(value) ? value.transfer() : value.slice(0, bufferLength.call(value));
+  else if (host.isProxy(value)) throw uncloneable("a Proxy");
   else if (isView(value)) {
     const typed = host.view(value);
     if (typed) {
@@ -29,7 +30,9 @@ const cloneValue = (value, seen, transfer) => {
   } else if (isBrand(setSize, value)) {
     copy = new Set();
     deep = () => { for (const item of [...value]) copy.add(cloneValue(item, seen, transfer)); };
-  } else if (value instanceof DOMException) copy = new DOMException(value.message, value.name);
+  } else if (value instanceof File) copy = new File([value], value.name, { type: value.type, lastModified: value.lastModified });
+  else if (value instanceof Blob) copy = value.slice(0, value.size, value.type);
+  else if (value instanceof DOMException) copy = new DOMException(value.message, value.name);
   else if (value instanceof Error) {
     const name = `${value.name}`, constructor = Object.hasOwn(ERRORS, name) ? ERRORS[name] : Error;
     copy = new constructor();
@@ -55,7 +58,7 @@ const cloneValue = (value, seen, transfer) => {
   }
   return copy;
 };
-const PLATFORM = new Set([Headers, Request, Response, URL, URLSearchParams, ReadableStream, WritableStream, TransformStream, AbortSignal, AbortController,
+const PLATFORM = new Set([Headers, Request, Response, FormData, URL, URLSearchParams, ReadableStream, WritableStream, TransformStream, AbortSignal, AbortController,
   Event, EventTarget, TextEncoder, TextDecoder, CryptoKey]);
 expose("structuredClone", function structuredClone(value, options = undefined) {
   required(1, arguments.length, "structuredClone");
@@ -68,3 +71,43 @@ expose("structuredClone", function structuredClone(value, options = undefined) {
   for (const item of transfer) if (!seen.has(item)) item.transfer();
   return copy;
 });
+
+// MessageChannel within one worker: a message is a task, and its data a clone.
+let portOf;
+class MessagePort extends EventTarget {
+  #other = null; #started = false; #queue = []; #closed = false;
+  static { portOf = (one, two) => { one.#other = two; two.#other = one; }; }
+  constructor(token) { illegal(token); super(); }
+  postMessage(message, options = undefined) {
+    required(1, arguments.length, "postMessage");
+    const data = structuredClone(message, Array.isArray(options) ? { transfer: options } : options), to = this.#other;
+    if (!to || to.#closed) return;
+    to.#queue.push(data);
+    to.#deliver();
+  }
+  start() {
+    this.#started = true;
+    this.#deliver();
+  }
+  close() { this.#closed = true; }
+  #deliver() {
+    if (!this.#started) return;
+    for (const data of this.#queue.splice(0)) setTimer(() => { if (!this.#closed) this.dispatchEvent(new MessageEvent("message", { data })); }, 0, false, [], "postMessage");
+  }
+}
+handlers(MessagePort, "message", "messageerror");
+const onmessage = Object.getOwnPropertyDescriptor(MessagePort.prototype, "onmessage");
+Object.defineProperty(MessagePort.prototype, "onmessage", {
+  ...onmessage,
+  set(handler) {
+    onmessage.set.call(this, handler);
+    this.start();
+  },
+});
+class MessageChannel {
+  #ports = [new MessagePort(INTERNAL), new MessagePort(INTERNAL)];
+  constructor() { portOf(...this.#ports); }
+  get port1() { return this.#ports[0]; }
+  get port2() { return this.#ports[1]; }
+}
+interfaces({ MessagePort, MessageChannel });

@@ -17,6 +17,13 @@ const show = (value, depth, seen) => {
   if (value instanceof Map) return `Map(${value.size}) {${[...value].slice(0, MANY).map(([key, item]) => `${below(key)} => ${below(item)}`).join(", ")}}`;
   if (value instanceof Set) return `Set(${value.size}) {${[...value].slice(0, MANY).map(below).join(", ")}}`;
   if (value instanceof Headers) return `Headers {${[...value].map(([name, item]) => `${name}: ${JSON.stringify(item)}`).join(", ")}}`;
+  if (value instanceof Request) return `Request { method: ${JSON.stringify(value.method)}, url: ${JSON.stringify(value.url)}, headers: ${below(value.headers)}, bodyUsed: ${value.bodyUsed} }`;
+  if (value instanceof Response) return `Response { status: ${value.status}, url: ${JSON.stringify(value.url)}, headers: ${below(value.headers)}, bodyUsed: ${value.bodyUsed} }`;
+  if (value instanceof FormData) return `FormData {${[...value].slice(0, MANY).map(([name, item]) => `${name}: ${below(item)}`).join(", ")}}`;
+  if (value instanceof File) return `File { name: ${JSON.stringify(value.name)}, size: ${value.size}, type: ${JSON.stringify(value.type)} }`;
+  if (value instanceof Blob) return `Blob { size: ${value.size}, type: ${JSON.stringify(value.type)} }`;
+  if (value instanceof Event) return `${value.constructor.name} { type: ${JSON.stringify(value.type)} }`;
+  if (host.isPromise(value)) return "Promise {}";
   if (isView(value)) return `${brand(value)}(${value.length ?? value.byteLength}) [${[...(value.length === undefined ? [] : value.subarray(0, 32))].join(", ")}${value.length > 32 ? ", …" : ""}]`;
   const keys = Object.keys(value), name = Object.getPrototypeOf(value)?.constructor?.name;
   const body = keys.slice(0, MANY).map(key => `${/^[A-Za-z_$][\w$]*$/.test(key) ? key : JSON.stringify(key)}: ${below(value[key])}`).join(", ");
@@ -42,21 +49,28 @@ const format = values => {
   }
   return (text + rest.map(value => show(value, 0, [])).join(" ")).slice(0, LONGEST);
 };
+let indent = "";
 const print = (level, values) => {
   let text;
-  try { text = format(values); } catch { text = "(what was logged threw when it was looked at)"; }
+  try { text = indent ? indent + format(values).replaceAll("\n", `\n${indent}`) : format(values); } catch { text = "(what was logged threw when it was looked at)"; }
   host.log(level, text);
 };
 const counts = new Map(), starts = new Map();
-globalThis.console = {
+const console = globalThis.console = {
   debug(...values) { print(1, values); },
   trace(...values) { print(1, [...values, `\n${new Error().stack.split("\n").slice(1).join("\n")}`]); },
   log(...values) { print(2, values); },
   info(...values) { print(2, values); },
   dir(value) { print(2, [value]); },
+  dirxml(...values) { print(2, values); },
   table(value) { print(2, [value]); },
-  group(...values) { if (values.length) print(2, values); },
-  groupEnd() {},
+  group(...values) {
+    if (values.length) print(2, values);
+    indent += "  ";
+  },
+  groupCollapsed(...values) { console.group(...values); },
+  groupEnd() { indent = indent.slice(2); },
+  clear() { indent = ""; },
   warn(...values) { print(3, values); },
   error(...values) { print(4, values); },
   assert(condition, ...values) { if (!condition) print(4, ["Assertion failed:", ...values]); },
@@ -69,8 +83,9 @@ globalThis.console = {
   time(label = "default") { starts.set(`${label}`, now()); },
   timeLog(label = "default", ...values) { if (starts.has(`${label}`)) print(2, [`${label}: ${now() - starts.get(`${label}`)} ms`, ...values]); },
   timeEnd(label = "default") {
-    this.timeLog(label);
+    console.timeLog(label);
     starts.delete(`${label}`);
   },
 };
+Object.defineProperty(console, Symbol.toStringTag, { value: "console", configurable: true });
 Object.defineProperty(globalThis, "console", { enumerable: false });

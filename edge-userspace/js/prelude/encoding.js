@@ -1,10 +1,12 @@
-// TextEncoder, TextDecoder and their streams' transformers (Encoding standard): UTF-8 and UTF-16; other labels are a RangeError.
+// TextEncoder and TextDecoder (Encoding standard). UTF-8 and UTF-16 are read here, the other encodings by the host (services.rs).
 
-const LABELS = { "utf-16le": ["csunicode", "iso-10646-ucs-2", "ucs-2", "unicode", "unicodefeff", "utf-16", "utf-16le"],
+const UNICODE = { "utf-16le": ["csunicode", "iso-10646-ucs-2", "ucs-2", "unicode", "unicodefeff", "utf-16", "utf-16le"],
   "utf-16be": ["unicodefffe", "utf-16be"], "utf-8": ["unicode-1-1-utf-8", "unicode11utf8", "unicode20utf8", "utf-8", "utf8", "x-unicode20utf8"] };
 const encodings = new Map();
-for (const [name, labels] of Object.entries(LABELS)) for (const label of labels) encodings.set(label, name);
-const NUMBERS = { "utf-8": 0, "utf-16le": 1, "utf-16be": 2 };
+for (const [name, labels] of Object.entries(UNICODE)) for (const label of labels) encodings.set(label, name);
+const NUMBERS = { "utf-8": 0, "utf-16le": 1, "utf-16be": 2 }, DECODE = 21, LABEL = 22;
+// How long a character of an encoding can be: as much of a chunk's end may have to wait for the next chunk. One byte where it is not named.
+const LONGEST_CHARACTER = { "big5": 2, "euc-jp": 3, "euc-kr": 2, "gb18030": 4, "gbk": 4, "iso-2022-jp": Infinity, "shift_jis": 2 };
 
 class TextEncoder {
   get encoding() { return "utf-8"; }
@@ -32,11 +34,16 @@ class TextEncoder {
   }
 }
 class TextDecoder {
-  #encoding; #fatal; #ignoreBOM; #kept = NOTHING; #started = false;
+  #encoding; #number; #fatal; #ignoreBOM; #kept = NOTHING; #started = false;
   constructor(label = "utf-8", init = undefined) {
-    const name = encodings.get(`${label}`.replace(/^[\t\n\f\r ]+|[\t\n\f\r ]+$/g, "").toLowerCase());
-    const options = dictionary(init, "the options");
-    if (!name) throw new RangeError(`TextDecoder: no such encoding here: ${label}`);
+    const trimmed = `${label}`.replace(/^[\t\n\f\r ]+|[\t\n\f\r ]+$/g, "").toLowerCase(), options = dictionary(init, "the options");
+    let name = encodings.get(trimmed);
+    if (!name) {
+      const found = host.call(LABEL, 0, 0, trimmed);
+      if (typeof found === "number") throw new RangeError(`TextDecoder: no such encoding: ${label}`);
+      this.#number = found[0];
+      name = host.text(found.subarray(1));
+    }
     this.#encoding = name;
     this.#fatal = !!options.fatal;
     this.#ignoreBOM = !!options.ignoreBOM;
@@ -44,6 +51,19 @@ class TextDecoder {
   get encoding() { return this.#encoding; }
   get fatal() { return this.#fatal; }
   get ignoreBOM() { return this.#ignoreBOM; }
+  // [text, bytes read], or null: malformed.
+  #read(bytes, more) {
+    if (this.#number === undefined) return host.decode(bytes, NUMBERS[this.#encoding], this.#fatal, more);
+    const longest = LONGEST_CHARACTER[this.#encoding] ?? 1;
+    // A character that is cut off at the end: with fewer bytes it can be read. With state across characters, only the whole can be.
+    for (let cut = 0; cut < (more ? Math.min(longest, bytes.length + 1) : 1); cut++) {
+      if (more && longest === Infinity) return ["", 0];
+      const strict = more && cut < longest - 1, made = host.call(DECODE, this.#number, strict || this.#fatal ? 1 : 0, bytes.subarray(0, bytes.length - cut));
+      if (typeof made !== "number") return [host.text(made, true), bytes.length - cut];
+    }
+    if (this.#fatal) return null;
+    return [host.text(host.call(DECODE, this.#number, 0, bytes), true), bytes.length];
+  }
   decode(input = undefined, options = undefined) {
     const more = !!dictionary(options, "the options").stream;
     let bytes = input === undefined ? NOTHING : bytesOf(input);
@@ -53,7 +73,7 @@ class TextDecoder {
       joined.set(bytes, this.#kept.length);
       bytes = joined;
     }
-    const result = host.decode(bytes, NUMBERS[this.#encoding], this.#fatal, more);
+    const result = this.#read(bytes, more);
     if (!result) {
       this.#kept = NOTHING;
       this.#started = false;
@@ -62,7 +82,7 @@ class TextDecoder {
     let [text, used] = result;
     this.#kept = used < bytes.length ? bytes.slice(used) : NOTHING;
     if (!this.#started && text.length) {
-      if (!this.#ignoreBOM && text.charCodeAt(0) === 0xfeff) text = text.slice(1);
+      if (this.#number === undefined && !this.#ignoreBOM && text.charCodeAt(0) === 0xfeff) text = text.slice(1);
       this.#started = true;
     }
     if (!more) this.#started = false;

@@ -1,8 +1,8 @@
 // Events, AbortController and AbortSignal (DOM standard, sections 2 and 3), without a tree: an event has one target.
 
-let stopped, dispatch;
+let dispatch, hasListeners;
 class Event {
-  #type; #target = null; #cancelable; #prevented = false; #stop = false; #bubbles; #composed; #time = live ? now() - began : 0;
+  #type; #target = null; #cancelable; #prevented = false; #stop = false; #bubbles; #composed; #time = live ? now() - began : 0; #passive = false; #phase = 0;
   constructor(type, init = undefined) {
     required(1, arguments.length, "Event");
     const options = dictionary(init, "the options");
@@ -12,65 +12,167 @@ class Event {
     this.#composed = !!options.composed;
   }
   static {
-    stopped = event => event.#stop;
     dispatch = (event, target, listeners) => {
       event.#target = target;
+      event.#phase = 2;
+      event.#stop = false;
       for (const listener of listeners) {
         if (listener.removed) continue;
-        if (listener.once) target.removeEventListener(event.#type, listener.callback);
+        if (listener.once) target.removeEventListener(event.#type, listener.callback, listener.capture);
+        event.#passive = listener.passive;
         try {
           if (typeof listener.callback === "function") listener.callback.call(target, event);
           else listener.callback.handleEvent(event);
         } catch (error) {
           uncaught(error);
         }
+        event.#passive = false;
         if (event.#stop) break;
       }
+      event.#phase = 0;
       return !event.#prevented;
     };
   }
   get type() { return this.#type; }
   get target() { return this.#target; }
-  get currentTarget() { return this.#target; }
+  get srcElement() { return this.#target; }
+  get currentTarget() { return this.#phase ? this.#target : null; }
+  get eventPhase() { return this.#phase; }
   get bubbles() { return this.#bubbles; }
   get cancelable() { return this.#cancelable; }
   get composed() { return this.#composed; }
   get defaultPrevented() { return this.#prevented; }
+  get returnValue() { return !this.#prevented; }
   get timeStamp() { return this.#time; }
   get isTrusted() { return false; }
-  preventDefault() { if (this.#cancelable) this.#prevented = true; }
+  composedPath() { return this.#phase ? [this.#target] : []; }
+  preventDefault() { if (this.#cancelable && !this.#passive) this.#prevented = true; }
   stopPropagation() {}
   stopImmediatePropagation() { this.#stop = true; }
 }
+for (const [name, value] of Object.entries({ NONE: 0, CAPTURING_PHASE: 1, AT_TARGET: 2, BUBBLING_PHASE: 3 })) {
+  for (const place of [Event, Event.prototype]) Object.defineProperty(place, name, { value, enumerable: true });
+}
+class CustomEvent extends Event {
+  #detail;
+  constructor(type, init = undefined) {
+    super(type, init);
+    this.#detail = dictionary(init, "the options").detail ?? null;
+  }
+  get detail() { return this.#detail; }
+}
+class ErrorEvent extends Event {
+  #of;
+  constructor(type, init = undefined) {
+    super(type, init);
+    const { message = "", filename = "", lineno = 0, colno = 0, error } = dictionary(init, "the options");
+    this.#of = { message: `${message}`, filename: `${filename}`, lineno: lineno >>> 0, colno: colno >>> 0, error };
+  }
+  get message() { return this.#of.message; }
+  get filename() { return this.#of.filename; }
+  get lineno() { return this.#of.lineno; }
+  get colno() { return this.#of.colno; }
+  get error() { return this.#of.error; }
+}
+class PromiseRejectionEvent extends Event {
+  #promise; #reason;
+  constructor(type, init = undefined) {
+    required(2, arguments.length, "PromiseRejectionEvent");
+    super(type, init);
+    this.#promise = init.promise;
+    this.#reason = init.reason;
+  }
+  get promise() { return this.#promise; }
+  get reason() { return this.#reason; }
+}
+class MessageEvent extends Event {
+  #of;
+  constructor(type, init = undefined) {
+    super(type, init);
+    const { data = null, origin = "", lastEventId = "", source = null, ports = [] } = dictionary(init, "the options");
+    this.#of = { data, origin: `${origin}`, lastEventId: `${lastEventId}`, source, ports: Object.freeze([...ports]) };
+  }
+  get data() { return this.#of.data; }
+  get origin() { return this.#of.origin; }
+  get lastEventId() { return this.#of.lastEventId; }
+  get source() { return this.#of.source; }
+  get ports() { return this.#of.ports; }
+}
+class CloseEvent extends Event {
+  #of;
+  constructor(type, init = undefined) {
+    super(type, init);
+    const { wasClean = false, code = 0, reason = "" } = dictionary(init, "the options");
+    this.#of = { wasClean: !!wasClean, code: code & 0xffff, reason: `${reason}` };
+  }
+  get wasClean() { return this.#of.wasClean; }
+  get code() { return this.#of.code; }
+  get reason() { return this.#of.reason; }
+}
 class EventTarget {
+  // By type, for capturing listeners and others: callback -> listener, in the order in which they were added.
   #listeners = null;
+  static {
+    hasListeners = (target, type) => {
+      const lists = target.#listeners?.get(type);
+      return !!lists && lists[0].size + lists[1].size > 0;
+    };
+  }
   addEventListener(type, callback, options = undefined) {
     required(2, arguments.length, "addEventListener");
+    const settings = isObject(options) ? options : {}, capture = !!(isObject(options) ? options.capture : options);
+    const { signal } = settings;
+    if (signal !== undefined && !(isObject(signal) && signal instanceof AbortSignal)) throw new TypeError("addEventListener: the signal is not an AbortSignal");
     if (callback === null || callback === undefined) return;
     if (!isObject(callback)) throw new TypeError("addEventListener: the listener is neither a function nor an object");
-    const map = this.#listeners ??= new Map(), list = map.get(`${type}`) ?? [];
-    if (list.some(listener => listener.callback === callback)) return;
-    const settings = isObject(options) ? options : {};
-    if (settings.signal?.aborted) return;
-    list.push({ callback, once: !!settings.once, removed: false });
-    map.set(`${type}`, list);
-    if (settings.signal) settings.signal.addEventListener("abort", () => this.removeEventListener(type, callback), { once: true });
+    if (signal?.aborted) return;
+    const map = this.#listeners ??= new Map(), key = `${type}`;
+    let lists = map.get(key);
+    if (!lists) map.set(key, lists = [new Map(), new Map()]);
+    const list = lists[+!capture];
+    if (list.has(callback)) return;
+    list.set(callback, { callback, capture, once: !!settings.once, passive: !!settings.passive, removed: false });
+    if (signal) signalFollow(signal, () => this.removeEventListener(key, callback, capture));
   }
-  removeEventListener(type, callback) {
-    const list = this.#listeners?.get(`${type}`), index = list ? list.findIndex(listener => listener.callback === callback) : -1;
-    if (index < 0) return;
-    list[index].removed = true;
-    list.splice(index, 1);
+  removeEventListener(type, callback, options = undefined) {
+    required(2, arguments.length, "removeEventListener");
+    const capture = !!(isObject(options) ? options.capture : options), list = this.#listeners?.get(`${type}`)?.[+!capture], listener = list?.get(callback);
+    if (!listener) return;
+    listener.removed = true;
+    list.delete(callback);
   }
   dispatchEvent(event) {
-    if (!(event instanceof Event)) throw new TypeError("dispatchEvent: not an Event");
-    return dispatch(event, this, [...(this.#listeners?.get(event.type) ?? [])]);
+    if (!(isObject(event) && event instanceof Event)) throw new TypeError("dispatchEvent: not an Event");
+    if (event.eventPhase) throw new DOMException("the event is being dispatched", "InvalidStateError");
+    const lists = this.#listeners?.get(event.type);
+    return dispatch(event, this, lists ? [...lists[0].values(), ...lists[1].values()] : []);
   }
 }
+// `onabort` and the like: a listener in the place where it was first set.
+const handlers = (Class, ...types) => {
+  for (const type of types) {
+    const set = new WeakMap();
+    Object.defineProperty(Class.prototype, `on${type}`, {
+      configurable: true,
+      get() { return set.get(this)?.handler ?? null; },
+      set(handler) {
+        const holder = set.get(this);
+        handler = isObject(handler) ? handler : null;
+        if (holder) return void (holder.handler = handler);
+        if (!handler) return;
+        const fresh = { handler };
+        set.set(this, fresh);
+        this.addEventListener(type, event => {
+          if (typeof fresh.handler === "function") fresh.handler.call(this, event);
+        });
+      },
+    });
+  }
+};
 
 let signalAbort, signalFollow;
 class AbortSignal extends EventTarget {
-  #aborted = false; #reason = undefined; #handler = null; #followers = new Set();
+  #aborted = false; #reason = undefined; #followers = new Set();
   static {
     signalAbort = (signal, reason = new DOMException("This operation was aborted", "AbortError")) => {
       if (signal.#aborted) return;
@@ -103,6 +205,7 @@ class AbortSignal extends EventTarget {
     return signal;
   }
   static any(signals) {
+    required(1, arguments.length, "AbortSignal.any");
     const result = new AbortSignal(INTERNAL), all = [...signals];
     for (const signal of all) if (!(signal instanceof AbortSignal)) throw new TypeError("AbortSignal.any: not an AbortSignal");
     for (const signal of all) signalFollow(signal, reason => signalAbort(result, reason));
@@ -111,16 +214,11 @@ class AbortSignal extends EventTarget {
   get aborted() { return this.#aborted; }
   get reason() { return this.#reason; }
   throwIfAborted() { if (this.#aborted) throw this.#reason; }
-  get onabort() { return this.#handler; }
-  set onabort(handler) {
-    if (this.#handler) this.removeEventListener("abort", this.#handler);
-    this.#handler = typeof handler === "function" ? handler : null;
-    if (this.#handler) this.addEventListener("abort", this.#handler);
-  }
 }
+handlers(AbortSignal, "abort");
 class AbortController {
   #signal = new AbortSignal(INTERNAL);
   get signal() { return this.#signal; }
   abort(reason = undefined) { signalAbort(this.#signal, reason); }
 }
-interfaces({ Event, EventTarget, AbortSignal, AbortController });
+interfaces({ Event, CustomEvent, ErrorEvent, PromiseRejectionEvent, MessageEvent, CloseEvent, EventTarget, AbortSignal, AbortController });

@@ -18,7 +18,7 @@ class Request extends Body {
   constructor(input, init = undefined, ...inner) {
     if (input === INTERNAL) {
       // (INTERNAL, method, url, headers, kind, value): what arrived.
-      super(INTERNAL, inner[2], inner[3]);
+      super(INTERNAL, inner[2], inner[3], null, !!inner[4]);
       this.#method = init;
       this.#url = inner[0];
       this.#raw = inner[1];
@@ -49,15 +49,15 @@ class Request extends Body {
       content = contentMove(from, false);
       if (content.kind !== NONE && (method === "GET" || method === "HEAD")) throw new TypeError(`Request: ${method} has no content`);
     } else content = { kind: NONE, value: null };
-    super(INTERNAL, content.kind, content.value);
+    super(INTERNAL, content.kind, content.value, content.signal, content.shared);
     this.#method = method;
     this.#url = url;
     this.#headers = headers;
     this.#redirect = options.redirect !== undefined ? `${options.redirect}` : from ? from.#redirect : "follow";
     if (!REDIRECTS.has(this.#redirect)) throw new TypeError(`Request: no such redirect mode: ${this.#redirect}`);
     const signal = options.signal !== undefined ? options.signal : from ? from.#signal : null;
-    if (signal !== null && !(signal instanceof AbortSignal)) throw new TypeError("Request: the signal is not an AbortSignal");
-    this.#signal = signal;
+    if (signal !== null && !(isObject(signal) && signal instanceof AbortSignal)) throw new TypeError("Request: the signal is not an AbortSignal");
+    this.#signal = signal && AbortSignal.any([signal]);
   }
   get method() { return this.#method; }
   get url() { return this.#url; }
@@ -75,7 +75,7 @@ class Request extends Body {
   get duplex() { return "half"; }
   clone() {
     const content = contentMove(this, true);
-    const copy = new Request(INTERNAL, this.#method, this.#url, headersText(this.headers), content.kind, content.value);
+    const copy = new Request(INTERNAL, this.#method, this.#url, headersText(this.headers), content.kind, content.value, content.shared);
     copy.#headers = new Headers(this.headers);
     copy.#redirect = this.#redirect;
     copy.#signal = this.#signal ? AbortSignal.any([this.#signal]) : null;
@@ -84,15 +84,15 @@ class Request extends Body {
 }
 
 const NULL_BODY = new Set([101, 204, 205, 304]), REDIRECT_STATUS = new Set([301, 302, 303, 307, 308]);
-const REASON = /^[\t \x21-\x7e\x80-\xff]*$/;
+const PHRASE = /^[\t \x21-\x7e\x80-\xff]*$/;
 let responseHead;
 class Response extends Body {
-  #status = 200; #statusText = ""; #headers = null; #raw = ""; #type = "default"; #url = ""; #redirected = false;
+  #status = 200; #statusText = ""; #headers = null; #raw = ""; #type = "default"; #url = ""; #redirected = false; #frozen = false;
   static { responseHead = response => (response.#headers ? headersText(response.#headers) : response.#raw); }
   constructor(body = undefined, init = undefined, ...inner) {
     if (body === INTERNAL) {
-      // (INTERNAL, status, headers, kind, value, url, redirected, type): what arrived.
-      super(INTERNAL, inner[1], inner[2]);
+      // (INTERNAL, status, headers, kind, value, url, redirected, type, signal, shared): what arrived.
+      super(INTERNAL, inner[1], inner[2], inner[6] ?? null, !!inner[7]);
       this.#status = init;
       this.#raw = inner[0];
       this.#url = inner[3];
@@ -109,13 +109,13 @@ class Response extends Body {
       }
       if (options.statusText !== undefined) {
         statusText = byteString(options.statusText);
-        if (!REASON.test(statusText)) throw new TypeError("Response: not a reason phrase");
+        if (!PHRASE.test(statusText)) throw new TypeError("Response: not a reason phrase");
       }
       if (options.headers !== undefined) headers = new Headers(options.headers);
     }
     const content = contentOf(body);
     if (content.kind !== NONE && NULL_BODY.has(status)) throw new TypeError(`Response: a ${status} has no content`);
-    super(INTERNAL, content.kind, content.value);
+    super(INTERNAL, content.kind, content.value, null, content.shared);
     this.#status = status;
     this.#statusText = statusText;
     if (content.type) {
@@ -139,7 +139,9 @@ class Response extends Body {
     const record = host.urlParse(usv(url), currentUrl);
     if (!record) throw new TypeError("Response.redirect: not a URL");
     if (!REDIRECT_STATUS.has(status)) throw new RangeError(`Response.redirect: ${status} is no redirect`);
-    return new Response(INTERNAL, status, `location:${record[0]}\n`, NONE, null, "", false, "default");
+    const response = new Response(INTERNAL, status, `location:${record[0]}\n`, NONE, null, "", false, "default");
+    response.#frozen = true;
+    return response;
   }
   get type() { return this.#type; }
   get url() { return this.#url; }
@@ -147,15 +149,15 @@ class Response extends Body {
   get status() { return this.#status; }
   get ok() { return this.#status >= 200 && this.#status <= 299; }
   get statusText() { return this.#statusText; }
-  get headers() { return this.#headers ??= headersFrom(this.#raw, this.#type === "basic" || this.#type === "error"); }
+  get headers() { return this.#headers ??= headersFrom(this.#raw, this.#frozen || this.#type === "basic" || this.#type === "error"); }
   clone() {
     const content = contentMove(this, true);
-    const copy = new Response(INTERNAL, this.#status, headersText(this.headers), content.kind, content.value, this.#url, this.#redirected, this.#type);
+    const copy = new Response(INTERNAL, this.#status, headersText(this.headers), content.kind, content.value, this.#url, this.#redirected, this.#type, null, content.shared);
     copy.#statusText = this.#statusText;
     return copy;
   }
 }
-for (const name of ["body", "bodyUsed", "text", "json", "arrayBuffer", "bytes"]) {
+for (const name of ["body", "bodyUsed", "text", "json", "arrayBuffer", "bytes", "blob", "formData"]) {
   const member = Object.getOwnPropertyDescriptor(Body.prototype, name);
   for (const mixed of [Request, Response]) Object.defineProperty(mixed.prototype, name, member);
 }
@@ -166,13 +168,18 @@ for (const mixed of [Request, Response]) Object.setPrototypeOf(mixed.prototype, 
 let currentUrl;
 // Bytes that the host takes at once.
 const PIECE = 128 << 10;
-// Pours a stream of the worker's into one of the host's, chunk by chunk, as fast as it is taken.
-const pour = async (stream, id, what) => {
+// What a stream of a response is cancelled with when nobody reads it any more.
+const CLIENT_GONE = new DOMException("the client has gone", "AbortError");
+// Pours a stream of the worker's into one of the host's, chunk by chunk, as fast as it is taken. `gone` is what it fails with when that
+// is not read to its end.
+const pour = async (stream, id, what, gone) => {
   const reader = stream.getReader();
   try {
     for (let step; !(step = await reader.read()).done;) {
       const bytes = chunkBytes(step.value);
-      for (let at = 0; at < bytes.length; at += PIECE) await operation(host.write(id, bytes.subarray(at, at + PIECE)), what);
+      for (let at = 0; at < bytes.length; at += PIECE) {
+        try { await operation(host.write(id, bytes.subarray(at, at + PIECE)), what); } catch (error) { throw gone ?? error; }
+      }
     }
     host.close(id, false);
   } catch (error) {
@@ -182,9 +189,26 @@ const pour = async (stream, id, what) => {
   }
 };
 const LONGEST_CHAIN = 20;
+// data: URLs (Fetch standard, section 6).
+const DATA_URL = /^data:([^,]*?)[\t\n\f\r ]*(;[ ]*base64)?[\t\n\f\r ]*,([^#]*)/i;
+const dataUrl = url => {
+  const found = DATA_URL.exec(url);
+  if (!found) throw new TypeError("fetch: not a data: URL");
+  const bytes = [], text = host.encode(found[3]);
+  for (let i = 0; i < text.length; i++) {
+    const high = text[i] === 0x25 && i + 2 < text.length ? hexDigit(text[i + 1]) : -1, low = high < 0 ? -1 : hexDigit(text[i + 2]);
+    if (low < 0) bytes.push(text[i]);
+    else bytes.push(high * 16 + low), i += 2;
+  }
+  let body = Bytes.from(bytes);
+  if (found[2]) try { body = Bytes.from(atob(host.text(body)), character => character.charCodeAt(0)); } catch { throw new TypeError("fetch: the data is not base64"); }
+  const type = found[1].startsWith(";") ? `text/plain${found[1]}` : found[1];
+  return new Response(INTERNAL, 200, `content-type:${mimeOf(type) ? type : "text/plain;charset=US-ASCII"}\n`, BYTES, body, url, false, "basic");
+};
 const send = async request => {
   const { signal } = requestParts(request);
   signal?.throwIfAborted();
+  if (request.url.startsWith("data:")) return dataUrl(request.url);
   let { method, url } = request, { headers } = requestParts(request), redirected = false;
   let content = contentTake(request);
   for (let hops = 0; ; hops++) {
@@ -195,12 +219,27 @@ const send = async request => {
     const answer = operation(id, "fetch");
     // What the worker streams goes to a stream that has the operation's number.
     if (stream && id >= 0) quiet(pour(content.value, -1 - id, "fetch"));
-    let drop = () => {};
-    const aborted = signal ? new Promise((_, reject) => { drop = signalFollow(signal, reason => { if (id >= 0) host.cancel(id); reject(reason); }); }) : null;
     let result;
-    try { result = await (aborted ? Promise.race([answer, quiet(aborted)]) : answer); } finally { if (aborted) quiet(answer); drop(); }
-    const response = new Response(INTERNAL, result.status, result.head, result.stream >= 0 ? FOREIGN : result.body ? BYTES : NONE,
-      result.stream >= 0 ? result.stream : result.body, url, redirected, "basic");
+    if (!signal) result = await answer;
+    else {
+      let drop = () => {};
+      try {
+        result = await new Promise((resolve, reject) => {
+          drop = signalFollow(signal, reason => {
+            if (id >= 0) forget(id);
+            if (stream) quiet(streamCancel(content.value, reason));
+            reject(reason);
+          });
+          answer.then(resolve, reject);
+        });
+      } finally {
+        drop();
+      }
+    }
+    const empty = NULL_BODY.has(result.status) || method === "HEAD";
+    if (empty && result.stream >= 0) host.close(result.stream, true);
+    const response = new Response(INTERNAL, result.status, result.head, empty ? NONE : result.stream >= 0 ? FOREIGN : BYTES,
+      empty ? null : result.stream >= 0 ? result.stream : result.body ?? NOTHING, url, redirected, "basic", signal);
     const location = REDIRECT_STATUS.has(result.status) ? response.headers.get("location") : null;
     if (location === null || request.redirect === "manual") return response;
     if (request.redirect === "error") throw new TypeError("fetch: a redirect, and the request forbids them");

@@ -1,29 +1,51 @@
 // From a request to its response: the last file, which gives the engine its doors.
 
-let handler = null, listener = null;
+let handler = null;
 // `then` on a promise of the worker's, without looking up what a worker may have put there.
 const then = Promise.prototype.then;
 const settle = (promise, fine, bad) => then.call(promise, fine, bad);
 
-expose("addEventListener", function addEventListener(type, callback) {
-  if (`${type}` !== "fetch") return;
-  if (typeof callback !== "function" && !isObject(callback)) throw new TypeError("addEventListener: the listener is neither a function nor an object");
-  if (live) throw new Error("addEventListener: listeners are added while the script is loaded");
-  listener = callback;
+// Listeners of the whole worker: `fetch`, which are added while the script is loaded, and errors that reached nobody.
+const everywhere = new EventTarget();
+const GLOBAL_EVENTS = new Set(["fetch", "error", "unhandledrejection"]);
+expose("addEventListener", function addEventListener(type, callback, options = undefined) {
+  type = `${type}`;
+  if (!GLOBAL_EVENTS.has(type)) return;
+  if (live && type === "fetch") throw new Error("addEventListener: listeners of fetch are added while the script is loaded");
+  everywhere.addEventListener(type, callback, options);
 });
-expose("removeEventListener", function removeEventListener(type, callback) { if (`${type}` === "fetch" && listener === callback) listener = null; });
+expose("removeEventListener", function removeEventListener(type, callback, options = undefined) { everywhere.removeEventListener(type, callback, options); });
+expose("dispatchEvent", function dispatchEvent(event) { return everywhere.dispatchEvent(event); });
+let telling = false;
+// True unless a listener prevented the default. An error within a listener is only logged.
+globalEvent = (type, error, promise) => {
+  if (telling || !hasListeners(everywhere, type)) return true;
+  telling = true;
+  try {
+    const event = promise === null ? new ErrorEvent(type, { cancelable: true, error, message: describe(error).split("\n")[0] })
+      : new PromiseRejectionEvent(type, { cancelable: true, reason: error, promise });
+    return everywhere.dispatchEvent(event);
+  } finally {
+    telling = false;
+  }
+};
 
 const keep = promise => {
-  held++;
-  const done = () => { held--; };
+  if (!kept++) host.keep(true);
+  const done = () => { if (!--kept) host.keep(false); };
   settle(Promise.resolve(promise), done, error => {
     done();
-    host.log(4, `Uncaught (in waitUntil) ${describe(error)}`);
+    host.log(REASON, `Uncaught (in waitUntil) ${describe(error)}`);
   });
 };
 class ExecutionContext {
   constructor(token) { illegal(token); }
-  waitUntil(promise) { keep(promise); }
+  waitUntil(promise) {
+    required(1, arguments.length, "waitUntil");
+    keep(promise);
+  }
+  passThroughOnException() { host.pass(); }
+  get props() { return {}; }
 }
 class FetchEvent extends Event {
   #request; #responded = false;
@@ -39,7 +61,11 @@ class FetchEvent extends Event {
     this.#responded = true;
     settle(Promise.resolve(response), answer, broke);
   }
-  waitUntil(promise) { keep(promise); }
+  waitUntil(promise) {
+    required(1, arguments.length, "waitUntil");
+    keep(promise);
+  }
+  passThroughOnException() { host.pass(); }
 }
 const responded = FetchEvent.responded;
 delete FetchEvent.responded;
@@ -66,10 +92,13 @@ const answer = response => {
   else {
     const id = host.respond(status, head, null, 2);
     if (id < 0) return;
-    held++;
-    settle(pour(content.value, id, "the response"), () => { held--; }, error => {
-      held--;
-      host.log(4, `Uncaught (in the response's stream) ${describe(error)}`);
+    pouring = id;
+    const over = () => { if (pouring === id) pouring = -1; };
+    settle(pour(content.value, id, "the response", CLIENT_GONE), over, error => {
+      // Broken off by `fail`, which has told why; or the client has gone, which is no fault of the worker's.
+      if (pouring !== id) return;
+      over();
+      if (error !== CLIENT_GONE) host.log(REASON, `Uncaught (in the response's stream) ${describe(error)}`);
     });
   }
 };
@@ -77,24 +106,20 @@ const answer = response => {
 const start = (method, url, headers, environment, body, stream) => {
   live = true;
   began = now();
-  answered = failed = false;
+  answered = false;
   currentUrl = url;
   const request = new Request(INTERNAL, method, url, headers, body ? BYTES : stream >= 0 ? FOREIGN : NONE, body ?? (stream >= 0 ? stream : null));
-  if (listener) {
-    const event = new FetchEvent(INTERNAL, request);
-    try {
-      if (typeof listener === "function") listener.call(globalThis, event);
-      else listener.handleEvent(event);
-    } catch (error) {
-      return uncaught(error);
-    }
-    if (!responded(event)) uncaught(new TypeError("the listener did not call respondWith"));
-    return;
-  }
   const env = {};
   if (environment) {
     for (const [name, value] of Object.entries(environment.values ?? {})) env[name] = value;
     for (const name of environment.stores ?? []) env[name] = new Store(INTERNAL, name);
+  }
+  environmentOf(env);
+  if (hasListeners(everywhere, "fetch")) {
+    const event = new FetchEvent(INTERNAL, request);
+    everywhere.dispatchEvent(event);
+    if (!responded(event)) uncaught(new TypeError("no listener called respondWith"));
+    return;
   }
   let result;
   try {
@@ -108,15 +133,23 @@ const start = (method, url, headers, environment, body, stream) => {
 };
 
 expose("self", globalThis);
-expose("navigator", Object.freeze({ userAgent: "edge" }));
+class Navigator {
+  constructor(token) { illegal(token); }
+  get userAgent() { return "edge"; }
+  get language() { return "en"; }
+  get languages() { return Object.freeze(["en"]); }
+  get hardwareConcurrency() { return 1; }
+}
+interfaces({ Navigator });
+expose("navigator", new Navigator(INTERNAL));
 delete globalThis.gc;
 return {
-  start, complete,
+  start, complete, modules,
   timers: fireTimers,
-  rejection: error => uncaught(error),
+  rejection: rejected,
   // -2: all is said; -1: only the host can bring more; else milliseconds to the next timer.
   idle: () => {
-    if (answered && (failed || !held)) return -2;
+    if (answered && !kept && pouring < 0) return -2;
     if (!timers.length) return -1;
     return Math.max(timers[0].at - now(), 0);
   },
@@ -124,6 +157,6 @@ return {
   ready: exported => {
     if (isObject(exported) && typeof exported.fetch === "function") handler = exported;
     // Built once, so that the first request does not pay for it.
-    return handler !== null || listener !== null;
+    return handler !== null || hasListeners(everywhere, "fetch");
   },
 };

@@ -3,13 +3,23 @@
 
 const SPECIAL = { "http:": "80", "https:": "443", "ws:": "80", "wss:": "443", "ftp:": "21", "file:": "" };
 const SETTERS = { href: 0, protocol: 1, username: 2, password: 3, host: 4, hostname: 5, port: 6, pathname: 7, search: 8, hash: 9 };
-let urlParams, paramsOf, bindParams, urlHref;
+let urlStale, paramsOf, bindParams, urlHref;
 class URL {
-  #href; #at; #params = null;
+  #record; #params = null;
+  // The parameters were changed, and the query was not written yet: many changes cost one.
+  #stale = false;
   static {
-    urlParams = (url, query) => url.#take(host.urlSet(url.#href, SETTERS.search, query));
+    urlStale = url => { url.#stale = true; };
     urlHref = url => url.#href;
   }
+  #fresh() {
+    if (!this.#stale) return this.#record;
+    this.#stale = false;
+    this.#take(host.urlSet(this.#record[0], SETTERS.search, `${this.#params}`));
+    return this.#record;
+  }
+  get #href() { return this.#fresh()[0]; }
+  get #at() { return this.#fresh(); }
   constructor(url, base = undefined) {
     required(1, arguments.length, "URL");
     const record = host.urlParse(usv(url), base === undefined ? undefined : usv(base));
@@ -24,9 +34,7 @@ class URL {
     return host.urlParse(usv(url), base === undefined ? undefined : usv(base)) !== null;
   }
   #take(record) {
-    if (!record) return;
-    this.#href = record[0];
-    this.#at = record;
+    if (record) this.#record = record;
   }
   #set(which, value) {
     this.#take(host.urlSet(this.#href, SETTERS[which], usv(value)));
@@ -37,6 +45,7 @@ class URL {
   set href(value) {
     const record = host.urlParse(usv(value));
     if (!record) throw new TypeError("Invalid URL");
+    this.#stale = false;
     this.#take(record);
     if (this.#params) paramsOf(this.#params, this.search);
   }
@@ -114,9 +123,13 @@ const formParse = query => {
 };
 
 class URLSearchParams {
-  #list = []; #url = null;
+  // The same pairs in order, and by name.
+  #list = []; #names = null; #url = null;
   static {
-    paramsOf = (params, search) => { params.#list = formParse(search.startsWith("?") ? search.slice(1) : search); };
+    paramsOf = (params, search) => {
+      params.#list = formParse(search.startsWith("?") ? search.slice(1) : search);
+      params.#names = null;
+    };
     bindParams = (url, search) => {
       const params = new URLSearchParams();
       paramsOf(params, search);
@@ -146,44 +159,64 @@ class URLSearchParams {
       paramsOf(this, usv(init));
     }
   }
-  #update() { if (this.#url) urlParams(this.#url, `${this}`); }
+  #of(name) {
+    if (!this.#names) {
+      this.#names = new Map();
+      for (const pair of this.#list) this.#index(pair);
+    }
+    return this.#names.get(name);
+  }
+  #index(pair) {
+    const same = this.#names.get(pair[0]);
+    if (same) same.push(pair);
+    else this.#names.set(pair[0], [pair]);
+  }
+  #add(pair) {
+    this.#list.push(pair);
+    if (this.#names) this.#index(pair);
+  }
+  #without(gone) {
+    this.#list = this.#list.filter(pair => !gone(pair));
+    this.#names = null;
+  }
+  #update() { if (this.#url) urlStale(this.#url); }
   get size() { return this.#list.length; }
   append(name, value) {
     required(2, arguments.length, "URLSearchParams.append");
-    this.#list.push([usv(name), usv(value)]);
+    this.#add([usv(name), usv(value)]);
     this.#update();
   }
   delete(name, value = undefined) {
     required(1, arguments.length, "URLSearchParams.delete");
     name = usv(name);
     if (value !== undefined) value = usv(value);
-    this.#list = this.#list.filter(pair => pair[0] !== name || (value !== undefined && pair[1] !== value));
+    if (this.#of(name)) this.#without(pair => pair[0] === name && (value === undefined || pair[1] === value));
     this.#update();
   }
   get(name) {
     required(1, arguments.length, "URLSearchParams.get");
-    name = usv(name);
-    return this.#list.find(pair => pair[0] === name)?.[1] ?? null;
+    return this.#of(usv(name))?.[0][1] ?? null;
   }
   getAll(name) {
     required(1, arguments.length, "URLSearchParams.getAll");
-    name = usv(name);
-    return this.#list.filter(pair => pair[0] === name).map(pair => pair[1]);
+    return this.#of(usv(name))?.map(pair => pair[1]) ?? [];
   }
   has(name, value = undefined) {
     required(1, arguments.length, "URLSearchParams.has");
-    name = usv(name);
-    if (value !== undefined) value = usv(value);
-    return this.#list.some(pair => pair[0] === name && (value === undefined || pair[1] === value));
+    const same = this.#of(usv(name));
+    if (value === undefined || !same) return !!same;
+    value = usv(value);
+    return same.some(pair => pair[1] === value);
   }
   set(name, value) {
     required(2, arguments.length, "URLSearchParams.set");
     name = usv(name), value = usv(value);
-    const first = this.#list.findIndex(pair => pair[0] === name);
-    if (first < 0) this.#list.push([name, value]);
+    const same = this.#of(name);
+    if (!same) this.#add([name, value]);
     else {
-      this.#list[first] = [name, value];
-      this.#list = this.#list.filter((pair, index) => index <= first || pair[0] !== name);
+      const [first] = same;
+      first[1] = value;
+      if (same.length > 1) this.#without(pair => pair !== first && pair[0] === name);
     }
     this.#update();
   }

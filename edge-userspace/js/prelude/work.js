@@ -10,6 +10,8 @@ const REFUSALS = {
   "-1": "refused: the zone does not declare this host", "-2": "the other side could not be reached", "-3": "it took longer than the limit",
   "-4": "too many sub-requests, or too deep", "-5": "aborted", "-6": "more bytes than the limit", "-7": "the other side broke off",
   "-8": "malformed", "-9": "too many operations at once", "-10": "not available in this zone", "-11": "the store failed",
+  "-12": "the zone's quota of bytes is used up", "-13": "the zone's quota of keys is used up", "-14": "the value is longer than the zone may store",
+  "-15": "a key is empty, or longer than 1024 bytes", "-16": "a coding that cannot be decoded", "-17": "the log names the field that cannot be sent",
 };
 const refusal = code => REFUSALS[code] ?? "failed";
 
@@ -18,6 +20,11 @@ const waiting = new Map();
 const operation = (id, what) => {
   if (id < 0) return Promise.reject(new TypeError(`${what}: ${refusal(id)}`));
   return new Promise((resolve, reject) => waiting.set(id, { resolve, reject, what }));
+};
+// Ends an operation before its time; its promise stays as it is.
+const forget = id => {
+  host.cancel(id);
+  waiting.delete(id);
 };
 const complete = (id, status, head, body, stream) => {
   const entry = waiting.get(id);
@@ -44,7 +51,7 @@ const setTimer = (callback, delay, repeat, rest, name) => {
   if (typeof callback !== "function") throw new TypeError(`${name}: the callback is not a function`);
   if (timers.length >= MOST_TIMERS) throw new RangeError(`${name}: more than ${MOST_TIMERS} timers`);
   const wait = Math.min(Math.max(Math.trunc(+delay) || 0, 1), 0x7fffffff);
-  const timer = { id: ++timerId, at: host.now() + wait, wait, repeat, callback, rest };
+  const timer = { id: ++timerId, at: host.now() + wait, wait, repeat, callback, rest, frame: host.context() };
   place(timer);
   return timer.id;
 };
@@ -61,10 +68,13 @@ const fireTimers = () => {
     timer.at = now + timer.wait;
     place(timer);
   }
+  host.enter(timer.frame);
   try {
     timer.callback(...timer.rest);
   } catch (error) {
     uncaught(error);
+  } finally {
+    host.enter(undefined);
   }
 };
 expose("setTimeout", function setTimeout(callback, delay = 0, ...rest) { return setTimer(callback, delay, false, rest, "setTimeout"); });
@@ -72,6 +82,8 @@ expose("setInterval", function setInterval(callback, delay = 0, ...rest) { retur
 expose("clearTimeout", function clearTimeout(id) { clearTimer(id); });
 expose("clearInterval", function clearInterval(id) { clearTimer(id); });
 
+// What tells why a request fails is not counted among the lines of `console`.
+const REASON = 5;
 // Errors that reached nobody: logged; while the response is still owed, the request has failed.
 const describe = error => {
   try {
@@ -81,15 +93,28 @@ const describe = error => {
     return "(an error without text)";
   }
 };
-let answered = false, failed = false, held = 0;
+// `kept`: promises given to waitUntil. `pouring`: the stream of the host that the response is being written to, or -1.
+let answered = false, kept = 0, pouring = -1, globalEvent = null;
 const uncaught = error => {
-  host.log(4, `Uncaught ${describe(error)}`);
+  // Who deploys is told.
+  if (!live) throw error;
+  if (globalEvent !== null && !globalEvent("error", error, null)) return;
+  host.log(REASON, `Uncaught ${describe(error)}`);
   fail();
 };
+// Kind 4: there is no response, or what has been sent of it is not all of it.
 const fail = () => {
-  if (answered) return;
-  answered = failed = true;
+  answered = true;
   host.respond(500, "", null, 4);
+  if (pouring < 0) return;
+  host.close(pouring, true);
+  pouring = -1;
+};
+// A rejection that nobody handled by the end of the jobs (HTML standard, section 8.1.4.7): somebody still may, so the request goes on.
+const rejected = (error, promise) => {
+  if (!live) throw error;
+  if (globalEvent !== null && !globalEvent("unhandledrejection", error, promise)) return;
+  host.log(REASON, `Unhandled rejection: ${describe(error)}`);
 };
 
 const now = host.now;

@@ -107,6 +107,19 @@ pub trait Control: Send + Sync + 'static {
 /// What [`Control::worker`] gives back.
 pub type Ordered<'a> = Pin<Box<dyn Future<Output = Result<serde_json::Value, ControlError>> + Send + 'a>>;
 
+/// What operators want of a zone's store.
+#[derive(Clone, Debug)]
+pub enum KeyOrder {
+    /// The value of a key.
+    Get(String),
+    /// Keys that begin with this, behind that one if it is given.
+    List(String, Option<String>),
+    /// A value for a key, until milliseconds since 1970; 0: for ever.
+    Put(String, Bytes, u64),
+    /// No value for a key any more.
+    Delete(String),
+}
+
 /// What operators want of workers.
 #[derive(Clone, Debug)]
 pub enum WorkerOrder {
@@ -128,6 +141,13 @@ pub enum WorkerOrder {
     List {
         /// The zone's name; `None`: all.
         zone: Option<String>,
+    },
+    /// Something of what a zone's workers stored.
+    Key {
+        /// The zone's name.
+        zone: String,
+        /// What.
+        order: KeyOrder,
     },
     /// What a zone's worker said.
     Logs {

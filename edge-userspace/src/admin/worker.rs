@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use super::answer::{Answer, json, text};
-use super::{Control, WorkerOrder};
+use super::{Control, KeyOrder, WorkerOrder};
 
 /// Bytes of a worker; the node's configuration may allow fewer.
 const WORKER: usize = 256 << 20;
@@ -30,6 +30,12 @@ pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) 
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
     };
+    // Keys may be of any characters: they come as hexadecimal digits.
+    let text_of = |name: &str| {
+        let digits = value(name)?.to_ascii_lowercase();
+        let bytes = data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?;
+        String::from_utf8(bytes).ok()
+    };
     let number = |name: &str| value(name).and_then(|digits| digits.parse::<u64>().ok());
     let order = match (head.uri.path(), changes, value("zone")) {
         ("/worker", false, zone) => WorkerOrder::List { zone },
@@ -40,6 +46,25 @@ pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) 
         ("/worker/rollback", true, Some(zone)) => WorkerOrder::Rollback {
             zone,
             version: number("version"),
+        },
+        ("/worker/kv", false, Some(zone)) => {
+            let order = match (text_of("key"), text_of("prefix")) {
+                (Some(key), _) => KeyOrder::Get(key),
+                (None, prefix) => KeyOrder::List(prefix.unwrap_or_default(), text_of("after")),
+            };
+            WorkerOrder::Key { zone, order }
+        }
+        ("/worker/kv/delete", true, Some(zone)) => WorkerOrder::Key {
+            zone,
+            order: KeyOrder::Delete(text_of("key").unwrap_or_default()),
+        },
+        ("/worker/kv", true, Some(zone)) => match read(body).await {
+            Some(bytes) => {
+                let key = text_of("key").unwrap_or_default();
+                let order = KeyOrder::Put(key, bytes, number("until").unwrap_or(0));
+                WorkerOrder::Key { zone, order }
+            }
+            None => return text(StatusCode::PAYLOAD_TOO_LARGE, "the value did not come whole, or is too long\n"),
         },
         ("/worker/deploy", true, Some(zone)) => match read(body).await {
             Some(bytes) => WorkerOrder::Deploy { zone, bytes },
@@ -53,7 +78,8 @@ pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) 
         _ => {
             return text(
                 StatusCode::NOT_FOUND,
-                "known: GET /worker /worker/logs, POST /worker/deploy /worker/rollback, each with ?zone=\n",
+                "known: GET /worker /worker/logs /worker/kv, POST /worker/deploy /worker/rollback /worker/kv /worker/kv/delete, each \
+                 with ?zone=\n",
             );
         }
     };

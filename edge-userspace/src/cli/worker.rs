@@ -61,6 +61,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Compile a worker as a deployment would, without a node, and say what is wrong with it.
+    Check {
+        /// A script, a component, or a directory with one.
+        file: PathBuf,
+    },
     /// Write a project for a new worker.
     New {
         /// The directory, which must not be there yet; its name is the project's.
@@ -173,6 +178,7 @@ pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
                 std::thread::sleep(Duration::from_millis(500));
             }
         }
+        Command::Check { file } => super::dev::check(file)?,
         Command::New {
             directory,
             lang,
@@ -194,7 +200,7 @@ pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ask(asked: &Asked, method: Method, path: &str, body: Bytes) -> anyhow::Result<String> {
+pub(super) fn ask(asked: &Asked, method: Method, path: &str, body: Bytes) -> anyhow::Result<String> {
     Ok(client::send(
         &asked.admin,
         method,
@@ -205,7 +211,7 @@ fn ask(asked: &Asked, method: Method, path: &str, body: Bytes) -> anyhow::Result
 }
 
 /// Zones' names need no escape in a query; what does is no zone's name.
-fn path(path: &str, zone: &str, more: &str) -> anyhow::Result<String> {
+pub(super) fn path(path: &str, zone: &str, more: &str) -> anyhow::Result<String> {
     let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if zone.is_empty() || !zone.bytes().all(sound) {
         bail!("\"{zone}\" is no zone name");

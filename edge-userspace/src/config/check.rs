@@ -168,8 +168,20 @@ impl<'a> Checker<'a> {
 
     /// What is sound, and will surprise.
     fn warnings(&self, raw: &Raw, zones: &[Zone]) -> Vec<Mistake> {
+        let made = zones.iter().filter(|zone| {
+            zone.cache.is_some() && zone.routes.iter().any(|route| route.to == super::isolate::To::Worker)
+        });
+        let uncached = made.map(|zone| {
+            zone.place.mistake(
+                format!(
+                    "zone \"{}\": [zone.cache] stores what its origin answers, not what its worker makes",
+                    zone.name
+                ),
+                "leave it so, or route what is to be stored to the origin",
+            )
+        });
         if !raw.server.https.get_ref().is_empty() || !raw.server.plain.get_ref().is_empty() {
-            return Vec::new();
+            return uncached.collect();
         }
         let unreachable = zones
             .iter()
@@ -184,7 +196,7 @@ impl<'a> Checker<'a> {
                 "write [server] https, and the zone's certificate",
             )
         };
-        unreachable.map(warning).collect()
+        uncached.chain(unreachable.map(warning)).collect()
     }
 
     fn server(&mut self, raw: &raw::Server) -> Server {
@@ -750,6 +762,7 @@ impl<'a> Checker<'a> {
             passive_status: self.errors(&raw.passive.status),
             health: raw.health.as_ref().map(|health| self.health(health)),
             public_only: false,
+            names_visitor: true,
         }))
     }
 

@@ -351,6 +351,8 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// Connect to no address that is private, loopback, link-local or otherwise not of the public Internet.
     pub public_only: bool,
+    /// It is told of the visitor: `Forwarded`, `X-Forwarded-*`, `X-Request-Id`, `Via`.
+    pub names_visitor: bool,
 }
 
 /// One origin server.

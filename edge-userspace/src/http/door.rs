@@ -67,6 +67,11 @@ impl Head {
         self.meant.upgrade.is_some()
     }
 
+    /// Has it ask for `protocol`, as the client did for which a guest sends it.
+    pub fn ask_upgrade(&mut self, protocol: HeaderValue) {
+        self.meant.upgrade = Some(protocol);
+    }
+
     /// Apart, for who writes it anew.
     pub fn into_parts(self) -> (request::Parts, Meant) {
         (self.parts, self.meant)
@@ -144,11 +149,18 @@ pub fn client(
 }
 
 /// Lets in what a worker asks of `authority`: of `zone`, by its rules and routes (`routed`), or of its servers without. A target in
-/// any form; trailers are for others to judge.
+/// any form; trailers are for others to judge. One that `upgrades` repeats its client's wish for another protocol, and may be an
+/// extended CONNECT.
 ///
 /// # Errors
 /// It cannot be sent.
-pub fn guest(mut parts: request::Parts, authority: &Authority, zone: &Zone, routed: bool) -> Result<Head, Failure> {
+pub fn guest(
+    mut parts: request::Parts,
+    authority: &Authority,
+    zone: &Zone,
+    routed: bool,
+    upgrades: bool,
+) -> Result<Head, Failure> {
     parts.extensions.clear();
     parts.version = Version::HTTP_11;
     let mut head = Head {
@@ -157,10 +169,10 @@ pub fn guest(mut parts: request::Parts, authority: &Authority, zone: &Zone, rout
     };
     plain(&head.headers)?;
     fields::join_cookies(&mut head.headers);
-    method(&head.method, false)?;
+    method(&head.method, upgrades)?;
     let host = HeaderValue::from_str(&authority.text).map_err(|_| malformed("host against the grammar"))?;
     head.headers.insert(HOST, host);
-    target(&mut head, false)?;
+    target(&mut head, upgrades)?;
     // A guest has no connection: it cannot switch protocols, and its content is there when it is asked for.
     let trailers = fields::has(&head.headers, TE, "trailers");
     head.headers.remove(EXPECT);

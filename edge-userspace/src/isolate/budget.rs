@@ -127,6 +127,38 @@ impl Meter {
         ))
     }
 
+    /// For the host's own long work in a guest's name, between two pieces of it: others get their turn, or the guest is over its
+    /// budget. Cheap before a tick is over.
+    ///
+    /// # Errors
+    /// [`Ended::Cpu`].
+    pub(super) async fn breathe(self: &Arc<Self>) -> wasmtime::Result<()> {
+        let running = thread_time().saturating_sub(self.began.load(Relaxed));
+        if self.spent.load(Relaxed).saturating_add(running) >= self.budget {
+            return Err(Ended::Cpu.into());
+        }
+        if running < nanos(TICK) {
+            return Ok(());
+        }
+        match self.tick()? {
+            UpdateDeadline::YieldCustom(_, rest) => rest.await,
+            _ => tokio::task::yield_now().await,
+        }
+        Ok(())
+    }
+
+    /// Processor time that another thread spent in the guest's name, nanoseconds.
+    ///
+    /// # Errors
+    /// [`Ended::Cpu`].
+    pub(super) fn charge(&self, spent: u64) -> wasmtime::Result<()> {
+        let before = self.spent.fetch_add(spent, Relaxed);
+        match before.saturating_add(spent) >= self.budget {
+            true => Err(Ended::Cpu.into()),
+            false => Ok(()),
+        }
+    }
+
     fn turn(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,7 +207,7 @@ fn nanos(time: Duration) -> u64 {
 }
 
 /// Processor time of this thread, nanoseconds.
-fn thread_time() -> u64 {
+pub(super) fn thread_time() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds

@@ -1,5 +1,5 @@
-//! Compiling a worker in a process of its own: hostile code is given to a large compiler there, under limits and, where the
-//! node is root, as nobody and without a network. Asked by `deploy`; the other side is `edge worker-compile`.
+//! Compiling a worker in a process of its own: hostile code is given to a large compiler there, under limits, without capabilities,
+//! files and sockets, and, where the node is root, as nobody. Asked by `deploy`; the other side is `edge worker-compile`.
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -147,7 +147,7 @@ pub(crate) fn child(kind: Kind, seconds: u64, memory: u64) -> Result<(), Box<dyn
 }
 
 /// Limits this process, and takes from it what compiling does not need.
-fn confine(seconds: u64, memory: u64, files: u64) -> rustix::io::Result<()> {
+fn confine(seconds: u64, memory: u64, files: u64) -> Result<(), Box<dyn std::error::Error>> {
     let limit = |resource, most| {
         let most = Some(most);
         setrlimit(
@@ -182,8 +182,83 @@ fn confine(seconds: u64, memory: u64, files: u64) -> rustix::io::Result<()> {
         set_thread_res_gid(group, group, group)?;
         set_thread_res_uid(user, user, user)?;
     }
+    // What the daemon may do by capabilities (its unit file hands some on), this process may not, whoever its user is.
+    rustix::thread::clear_ambient_capability_set()?;
+    let none = rustix::thread::CapabilitySet::empty();
+    rustix::thread::set_capabilities(
+        None,
+        rustix::thread::CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
+    filter().map_err(|error| format!("system calls cannot be filtered: {error}"))?;
     Ok(())
 }
+
+/// Leaves this process the system calls that computing needs, and refuses the others with EPERM: it opens no file, where the daemon's
+/// user could read the zones' keys, and no socket, and starts no program.
+fn filter() -> Result<(), Box<dyn std::error::Error>> {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+    let rules = CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
+    let program: BpfProgram = filter.try_into()?;
+    Ok(seccompiler::apply_filter_all_threads(&program)?)
+}
+
+/// What reading the order, compiling, running a script's top-level code, and writing the result need.
+const CALLS: &[libc::c_long] = &[
+    // Pipes, and files without a name.
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_ftruncate,
+    libc::SYS_lseek,
+    libc::SYS_memfd_create,
+    libc::SYS_newfstatat,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    // Threads: the compiler has several, and a clock.
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+    // Time.
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+];
 
 #[cfg(test)]
 mod tests {

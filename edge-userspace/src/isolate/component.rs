@@ -30,8 +30,9 @@ use super::wasi;
 use crate::config::isolate::Worker;
 use crate::http::body::{Body, BodyError};
 
-/// Bytes of the fields of one message that a guest makes, with what they cost in memory.
-const FIELDS: usize = 64 << 10;
+/// Bytes of the fields of one message that a guest makes, with what they cost in memory. A guest has at most [`HANDLES`] of them: 8 MiB
+/// of the host's memory for a request, beside its own `memory`.
+const FIELDS: usize = 16 << 10;
 /// Bytes of random data in one call.
 const RANDOM: u64 = 64 << 10;
 /// Bytes of one write to a body: as much of a response is held while the client takes none.
@@ -181,8 +182,9 @@ impl Proxied {
 
     async fn answer(self: Arc<Self>, call: Call, responder: Responder) -> wasmtime::Result<Box<dyn Leftover>> {
         let Call {
-            mut head, body, grant, ..
+            head, body, grant, ..
         } = call;
+        let (mut head, _) = Arc::unwrap_or_clone(head).into_parts();
         let worker = grant.exchange.zone.worker.clone().ok_or(Ended::Internal)?;
         let mut live = match self.ready.take(&worker, grant.exchange.started) {
             Some(mut live) => {

@@ -227,8 +227,19 @@ impl Isolates {
                 tenant.slots.store(Arc::new(Slots::new(outer, nested)));
             }
         }
+        self.shares().among(plan.tenants.len());
         self.tenants.store(Arc::new(plan.tenants));
         self.prune();
+    }
+
+    /// Compiles and links `bytes` as [`Isolates::deploy`] would, and leaves everything as it is. What earlier checks compiled goes.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] and [`Error::Compile`], with the reason.
+    pub fn check(&self, bytes: &[u8]) -> Result<Kind, Error> {
+        self.prune();
+        Ok(self.load(bytes, Digest::of(bytes))?.kind)
     }
 
     fn configured(&self, tenant: &Tenant, path: &Path) -> Result<Option<Active>, Error> {

@@ -22,10 +22,13 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a guest before the ticker sleeps until the next one.
 const IDLE_TICKS: u32 = 1_000;
 
+/// How long the ticker sleeps at once while no guest runs.
+const ASLEEP: Duration = Duration::from_secs(10);
+
 /// Bytes of a guest's stack; beyond: the trap `stack`.
-const WASM_STACK: usize = 1_280 << 10;
+const WASM_STACK: usize = 3 << 20;
 /// Bytes of the stack that guest and host functions share; the host's part is what is left of it.
-const HOST_STACK: usize = 2 << 20;
+const HOST_STACK: usize = 4 << 20;
 
 /// Bytes of a memory slot that are cleared by hand rather than given back to the kernel: a page fault costs more than
 /// clearing the page that it would bring.
@@ -225,11 +228,11 @@ pub(super) fn handed(engine: &Engine, code: &[u8]) -> Result<Module, Error> {
 }
 
 impl Ticker {
-    fn run(&self, engine: &wasmtime::EngineWeak) {
+    fn run(&self, weak: &wasmtime::EngineWeak) {
         let (mut seen, mut idle) = (0, 0);
         loop {
             std::thread::sleep(TICK);
-            let Some(engine) = engine.upgrade() else { return };
+            let Some(engine) = weak.upgrade() else { return };
             engine.increment_epoch();
             let begun = self.begun.load(Ordering::SeqCst);
             idle = if begun == seen { idle + 1 } else { 0 };
@@ -237,9 +240,14 @@ impl Ticker {
             if idle >= IDLE_TICKS {
                 self.asleep.store(true, Ordering::SeqCst);
                 // A guest that began before the store above is seen here; one that begins later wakes us.
-                if self.begun.load(Ordering::SeqCst) == seen && engine_is_idle(&engine) {
-                    drop(engine);
-                    std::thread::park_timeout(Duration::from_secs(1));
+                let at_rest = engine_is_idle(&engine);
+                drop(engine);
+                // The wait ends by itself now and then, for a node that is gone.
+                while at_rest && self.begun.load(Ordering::SeqCst) == seen {
+                    std::thread::park_timeout(ASLEEP);
+                    if weak.upgrade().is_none() {
+                        return;
+                    }
                 }
                 self.asleep.store(false, Ordering::SeqCst);
                 idle = 0;

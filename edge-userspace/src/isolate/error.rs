@@ -106,13 +106,15 @@ pub enum Ended {
     Output,
     /// No room: too many requests of the zone, or instances of the node.
     Overload,
+    /// The node stopped while it still worked behind its response.
+    Stopped,
     /// A defect of ours.
     Internal,
 }
 
 impl Ended {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Cpu,
         Self::Wall,
         Self::Memory,
@@ -126,6 +128,7 @@ impl Ended {
         Self::BadResponse,
         Self::Output,
         Self::Overload,
+        Self::Stopped,
         Self::Internal,
     ];
 
@@ -145,6 +148,7 @@ impl Ended {
             Self::BadResponse => "bad_response",
             Self::Output => "output",
             Self::Overload => "overload",
+            Self::Stopped => "stopped",
             Self::Internal => "internal",
         }
     }
@@ -164,6 +168,7 @@ impl Ended {
             Self::BadResponse => "the worker's response cannot be sent",
             Self::Output => "the worker's response is longer than `response_bytes`",
             Self::Overload => "no room for another instance",
+            Self::Stopped => "the node stopped before the worker had ended what it does behind its response",
             Self::Internal => "a defect of the edge",
         }
     }

@@ -2,7 +2,7 @@
 //! the guest's store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use http::StatusCode;
@@ -11,6 +11,8 @@ use http::uri::Scheme;
 
 use super::budget::Meter;
 use super::tenant::Tenant;
+use super::tie::Tie;
+use super::upgrade::Upgrade;
 use crate::config::Origin;
 use crate::config::value::OriginAddress;
 use crate::http::body::Body;
@@ -36,6 +38,12 @@ pub struct Grant {
     pub(super) log_left: AtomicUsize,
     pub(super) lineage: Lineage,
     pub(super) reach: Arc<Reach>,
+    /// Between the guest's run and its client.
+    pub(super) tie: Arc<Tie>,
+    /// A failure of the guest is answered by the zone's origin.
+    pub(super) passes: AtomicBool,
+    /// The client's wish for another protocol.
+    pub(super) upgrade: Upgrade,
 }
 
 /// Who asks whom: carried by a sub-request among its extensions.
@@ -170,8 +178,9 @@ impl Grant {
         let written = parts.uri.authority().ok_or(Refused::Malformed)?;
         let authority = Authority::read(written.as_str().as_bytes(), tls).ok_or(Refused::Malformed)?;
         let (way, zone) = self.way(&authority, tls, written.port_u16())?;
-        let mut head =
-            door::guest(parts, &authority, &zone, matches!(way, Way::Zone)).map_err(|_| Refused::Malformed)?;
+        let upgrades = matches!(way, Way::Origin) && self.upgrade.repeated_by(&parts);
+        let mut head = door::guest(parts, &authority, &zone, matches!(way, Way::Zone), upgrades)
+            .map_err(|_| Refused::Malformed)?;
         let body = Filtered::around(body, Filter::request(zone.requests.clone()));
         head.headers.remove(CDN_LOOP);
         for value in &*self.lineage.passed {
@@ -187,9 +196,16 @@ impl Grant {
         let name = exchange.zone.name.clone();
         match way {
             Way::Origin => {
+                if upgrades {
+                    self.upgrade.pass_on(&mut head);
+                }
+                let method = head.method.clone();
                 let request = Request { head, body, exchange };
                 let response = match self.reach.origin.handle(request).await {
-                    Ok(response) => response,
+                    Ok(response) => {
+                        self.upgrade.agreed(&response.head, &method);
+                        response
+                    }
                     // Said by the origin, in effect: there is no such file.
                     Err(failure) if failure.reason.fault() == Fault::Client => {
                         Response::new(failure.reason.status(), Body::Empty)

@@ -1,29 +1,33 @@
 //! A request to a zone's worker: a slot, a meter, the program's run under its deadline, and the response as it streams. The
 //! same for all kinds of programs, and for sub-requests.
 
+use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header, response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response};
 use http_body::{Frame, SizeHint};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::budget::{Meter, Metered};
 use super::error::Ended;
 use super::grant::{Grant, Lineage, Reach};
 use super::isolates::Isolates;
-use super::program::{Call, Leftover, Responder};
+use super::program::{Call, Leftover, Responder, Run};
+use super::shares::Share;
 use super::slots::Slot;
 use super::target;
+use super::tie::{Client, Counted, Tie, Tied};
+use super::upgrade::Upgrade;
 use crate::base::idle;
 use crate::http::body::{Body, BodyError};
+use crate::http::door::Head;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
-use crate::http::message::{Report, Request, Response};
+use crate::http::message::{Exchange, Report, Request, Response};
 use crate::http::{fields, forwarded};
 
 /// The room's handler, of one worker thread.
@@ -81,7 +85,7 @@ impl Isolated {
             request.exchange.host = zone.stand_in.clone();
         }
         forwarded::rewrite(&mut request.head.headers, &request.exchange);
-        let url = target::url(&request.head.uri, &request.exchange.host)
+        let url = target::url(scheme(&request.exchange), &request.head.uri, &request.exchange.host)
             .ok_or_else(|| Failure::new(Reason::Malformed, "no URL comes of host and target"))?;
         let failed = |ended: Ended| {
             tenant.counts.failed(ended);
@@ -89,8 +93,9 @@ impl Isolated {
         };
         let slots = tenant.slots.load_full();
         let of_zone = slots.take(nested).await.map_err(failed)?;
-        let of_node = self.isolates.slots().take(nested).await.map_err(failed)?;
+        let of_node = self.isolates.shares().take(&tenant.name, nested).await.map_err(failed)?;
         let meter = Meter::new(limits.cpu, tenant.turns.clone());
+        let tie = Arc::new(Tie::default());
         let grant = Arc::new(Grant {
             tenant: tenant.clone(),
             meter: meter.clone(),
@@ -98,11 +103,15 @@ impl Isolated {
             log_left: AtomicUsize::new(limits.log_bytes),
             lineage,
             reach: self.reach()?.clone(),
+            tie: tie.clone(),
+            passes: AtomicBool::new(false),
+            upgrade: Upgrade::of(&mut request.head),
         });
+        let method = request.head.method.clone();
         let (responder, response) = oneshot::channel();
-        let (mut head, meant) = request.head.into_parts();
-        if let Some(protocol) = meant.upgrade {
-            // A guest cannot switch protocols, but it may answer who asks for that.
+        let mut head = request.head;
+        if let Some(protocol) = head.meant().upgrade.clone() {
+            // A guest cannot switch protocols, but it may answer who asks for that, or pass it on.
             head.headers.insert(header::UPGRADE, protocol);
         }
         if let Some(target) = target::of(&url) {
@@ -113,6 +122,8 @@ impl Isolated {
             Method::GET | Method::HEAD => Body::Empty,
             _ => request.body,
         };
+        let head = Arc::new(head);
+        let again = Again::of(&head, &body);
         let call = Call {
             head,
             url,
@@ -123,51 +134,101 @@ impl Isolated {
         let places = self.isolates.places().clone();
         let end = Arc::new(End::default());
         self.isolates.engine().awake();
-        tenant.counts.began();
         let deadline = tokio::time::Instant::now() + limits.wall;
-        let running = Running {
-            grant,
-            end: end.clone(),
-            began: Instant::now(),
-            _slots: [of_zone, of_node],
-        };
-        let task = Task(Some(tokio::spawn(async move {
-            let mut run = Metered::new(running.grant.meter.clone(), run);
-            let outcome = match tokio::time::timeout_at(deadline, &mut run).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Ended::Wall.into()),
-            };
-            let left = running.over(outcome);
-            // Only now: whoever reads the response's body must find its end marked as a bad one.
-            drop(run);
-            let Some(left) = left else { return };
-            // Without one the instance goes before its slot does.
-            let Ok(place) = places.try_acquire_owned() else { return };
-            let grant = running.grant.clone();
-            drop(running);
-            // Whoever waits for this response goes first.
-            idle::when_idle().await;
-            let before = grant.meter.spent();
-            let settled = Metered::new(grant.meter.clone(), left.settle(place));
-            // Not in time: the next request has to do it for itself.
-            let _ = tokio::time::timeout_at(deadline, settled).await;
-            let spent = grant.meter.spent().saturating_sub(before);
-            grant.tenant.counts.spent(spent);
-        })));
-        match response.await {
-            Ok((head, body)) => respond(head, body, task, end, limits.response_bytes).map_err(failed),
-            Err(_) => {
-                // The run is over, and its end marked, or it will be within this poll of its task.
-                task.join().await;
-                Err(end
-                    .get()
-                    .unwrap_or_else(|| {
-                        tenant.counts.failed(Ended::NoResponse);
-                        Ended::NoResponse
-                    })
-                    .failure())
+        let client = Client(tie.clone());
+        let running = Running::begin(grant.clone(), end.clone(), (of_zone, of_node));
+        let task = tokio::spawn(run_to_the_end(running, Tied::new(tie, run), places, deadline));
+        let ended = match response.await {
+            Ok(Ok((head, body))) => {
+                let asked = Asked { method, grant, most: limits.response_bytes };
+                return respond(head, body, asked, client, end).map_err(failed);
             }
+            Ok(Err(ended)) => {
+                // It may go on behind the failure, and accounts for itself.
+                client.satisfied();
+                ended
+            }
+            Err(_) => {
+                // The run is over, and its end marked, or it will be within this poll of its task. A panic of the task was reported
+                // by the hook.
+                let _ = task.await;
+                end.get().unwrap_or_else(|| {
+                    tenant.counts.failed(Ended::NoResponse);
+                    Ended::NoResponse
+                })
+            }
+        };
+        match again.filter(|_| grant.passes.load(Relaxed)) {
+            Some(again) => self.origin.handle(again.request(&grant)).await,
+            None => Err(ended.failure()),
         }
+    }
+}
+
+/// What becomes of a run: its end is marked, then what is left of it is settled when the thread has nothing else to do.
+async fn run_to_the_end(
+    running: Running,
+    run: Tied<Run>,
+    places: Arc<Semaphore>,
+    deadline: tokio::time::Instant,
+) {
+    let mut run = Metered::new(running.grant.meter.clone(), run);
+    let outcome = match tokio::time::timeout_at(deadline, &mut run).await {
+        Ok(outcome) => outcome,
+        Err(_) => Some(Err(Ended::Wall.into())),
+    };
+    let left = running.over(outcome);
+    // Only now: whoever reads the response's body must find its end marked as a bad one.
+    drop(run);
+    let Some(left) = left else { return };
+    // Without one the instance goes before its slot does.
+    let Ok(place) = places.try_acquire_owned() else { return };
+    let grant = running.grant.clone();
+    drop(running);
+    // Whoever waits for this response goes first.
+    idle::when_idle().await;
+    let before = grant.meter.spent();
+    let settled = Metered::new(grant.meter.clone(), left.settle(place));
+    // Not in time: the next request has to do it for itself.
+    let _ = tokio::time::timeout_at(deadline, settled).await;
+    let spent = grant.meter.spent().saturating_sub(before);
+    grant.tenant.counts.spent(spent);
+}
+
+/// A request as it came, for the zone's origin, if the worker fails and has said that it then passes (`passThroughOnException`).
+struct Again {
+    head: Arc<Head>,
+    body: Bytes,
+}
+
+impl Again {
+    /// `None`: the content streams, and the guest may have read it.
+    fn of(head: &Arc<Head>, body: &Body) -> Option<Self> {
+        let body = match body {
+            Body::Empty => Bytes::new(),
+            Body::Full(bytes) => bytes.clone(),
+            other if http_body::Body::is_end_stream(other) => Bytes::new(),
+            _ => return None,
+        };
+        Some(Self { head: head.clone(), body })
+    }
+
+    fn request(self, grant: &Grant) -> Request {
+        let mut head = Head::clone(&self.head);
+        head.headers.remove(header::UPGRADE);
+        Request {
+            head,
+            body: self.body.into(),
+            exchange: grant.exchange.clone(),
+        }
+    }
+}
+
+/// Plain HTTP reaches a worker only by `edge dev`, and by the plain listeners of loopback.
+fn scheme(exchange: &Exchange) -> &'static str {
+    match exchange.peer.handshake {
+        Some(_) => "https",
+        None => "http",
     }
 }
 
@@ -186,12 +247,29 @@ struct Running {
     grant: Arc<Grant>,
     end: Arc<End>,
     began: Instant,
-    _slots: [Slot; 2],
+    /// Its outcome is known; else the thread that ran it stopped.
+    over: Cell<bool>,
+    _counted: Counted,
+    _slots: (Slot, Share),
 }
 
 impl Running {
-    fn over(&self, outcome: wasmtime::Result<Box<dyn Leftover>>) -> Option<Box<dyn Leftover>> {
-        let error = match outcome {
+    fn begin(grant: Arc<Grant>, end: Arc<End>, slots: (Slot, Share)) -> Self {
+        grant.tenant.counts.began();
+        Self {
+            grant,
+            end,
+            began: Instant::now(),
+            over: Cell::new(false),
+            _counted: Counted::begin(),
+            _slots: slots,
+        }
+    }
+
+    /// `None`: its client has gone, and nothing was to be kept.
+    fn over(&self, outcome: Option<wasmtime::Result<Box<dyn Leftover>>>) -> Option<Box<dyn Leftover>> {
+        self.over.set(true);
+        let error = match outcome? {
             Ok(left) => return Some(left),
             Err(error) => error,
         };
@@ -206,13 +284,17 @@ impl Running {
         } else {
             format!("{words}: {cause}")
         };
-        self.grant.say(super::log::Level::Error, &text);
+        self.grant.reason(&text);
         None
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if !self.over.get() && self.grant.tie.is_kept() {
+            self.end.set(Ended::Stopped);
+            self.grant.reason(&Ended::Stopped.to_string());
+        }
         let tenant = &self.grant.tenant;
         tenant
             .counts
@@ -236,51 +318,48 @@ impl End {
     }
 }
 
-/// A task that is aborted with its owner.
-struct Task(Option<JoinHandle<()>>);
-
-impl Task {
-    /// Lets it go on by itself.
-    fn release(&mut self) {
-        self.0.take();
-    }
-
-    async fn join(mut self) {
-        if let Some(handle) = &mut self.0 {
-            // A panic of the task was reported by the hook; its end is not marked, and the caller says so.
-            let _ = handle.await;
-        }
-        self.release();
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
-            handle.abort();
-        }
-    }
+/// What of a request decides how its response goes out.
+struct Asked {
+    method: Method,
+    grant: Arc<Grant>,
+    most: Option<u64>,
 }
 
 fn respond(
     mut head: response::Parts,
     body: Body,
-    task: Task,
+    asked: Asked,
+    client: Client,
     end: Arc<End>,
-    most: Option<u64>,
 ) -> Result<Response, Ended> {
-    if head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+    let Asked { method, grant, most } = asked;
+    let switched = grant.upgrade.switched();
+    let tunnel = match head.status {
+        StatusCode::SWITCHING_PROTOCOLS => true,
+        status => method == Method::CONNECT && status.is_success(),
+    };
+    // Only what a server agreed to is a tunnel; it stands between it and the client, and the guest is out of it.
+    if tunnel != (tunnel && switched.is_some()) || head.status.is_informational() && !tunnel {
         return Err(Ended::BadResponse);
     }
     fields::strip_hop_by_hop(&mut head.headers);
     head.extensions.clear();
-    let due = head.headers.get(header::CONTENT_LENGTH);
-    let due = due.and_then(|length| length.to_str().ok()?.parse().ok());
+    if let Some(protocol) = switched.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(header::UPGRADE, protocol);
+    }
+    let due = http_body::Body::size_hint(&body).exact();
+    let none = method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    tell_length(&mut head.headers, due, none);
+    if none || tunnel {
+        // Nobody reads what there may be.
+        client.satisfied();
+    }
     Ok(Response {
         head,
         body: Body::boxed(Streaming {
             body,
-            task,
+            client,
             end,
             left: most,
             due,
@@ -289,14 +368,34 @@ fn respond(
     })
 }
 
-/// A response's content as the guest makes it. Dropped before its end, it aborts the guest: the client has gone. At its end
+/// `Content-Length` is what the content's length is, or absent: a guest may have copied it from a response whose content it changed
+/// (RFC 9110 section 8.6). Where no content follows it tells what a GET would give, and stays if it is a number.
+fn tell_length(headers: &mut HeaderMap, due: Option<u64>, none: bool) {
+    let Some(said) = headers.get(header::CONTENT_LENGTH) else {
+        return;
+    };
+    let digits = said.as_bytes();
+    let number = !digits.is_empty() && digits.len() < 19 && digits.iter().all(u8::is_ascii_digit);
+    let one = headers.get_all(header::CONTENT_LENGTH).iter().count() == 1;
+    match due {
+        _ if none && number && one => {}
+        Some(length) if !none && length > 0 => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        _ => {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+    }
+}
+
+/// A response's content as the guest makes it. Dropped before its end, it tells the guest's run that the client has gone; at its end
 /// the guest may go on alone, within its limits.
 struct Streaming {
     body: Body,
-    task: Task,
+    client: Client,
     end: Arc<End>,
     left: Option<u64>,
-    /// What `Content-Length` promised and has not come yet: nobody asks for more than that.
+    /// What is still to come of a length that is known: nobody asks for more than that.
     due: Option<u64>,
 }
 
@@ -321,17 +420,22 @@ impl http_body::Body for Streaming {
                 if let Some(due) = &mut self.due {
                     *due = due.saturating_sub(length);
                     if *due == 0 {
-                        self.task.release();
+                        self.client.satisfied();
                     }
                 }
                 Some(Ok(frame))
             }
             Some(Err(error)) => Some(Err(error)),
+            // All that was promised has come: what the guest fails at behind it is not the response's.
+            None if self.due == Some(0) => {
+                self.client.satisfied();
+                None
+            }
             None => match self.end.get() {
                 // What came so far would look whole.
                 Some(ended) => Some(Err(BodyError::Worker(ended.label()))),
                 None => {
-                    self.task.release();
+                    self.client.satisfied();
                     None
                 }
             },
@@ -339,10 +443,36 @@ impl http_body::Body for Streaming {
     }
 
     fn is_end_stream(&self) -> bool {
-        false
+        self.due == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page that a worker changed would be cut at the length of the page before, or never end.
+    #[test]
+    fn a_length_is_true_or_absent() {
+        let length = |said: &[&'static str], due, none| {
+            let mut headers = HeaderMap::new();
+            for said in said {
+                headers.append(header::CONTENT_LENGTH, HeaderValue::from_static(said));
+            }
+            tell_length(&mut headers, due, none);
+            headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(length(&["1200"], None, false), None, "a stream");
+        assert_eq!(length(&["1200"], Some(5), false).as_deref(), Some("5"));
+        assert_eq!(length(&["1200"], Some(0), false), None);
+        assert_eq!(length(&["1200"], Some(0), true).as_deref(), Some("1200"), "of HEAD, or a 304");
+        for nonsense in [&["abc"][..], &["-1"], &["5,6"], &["5", "6"], &[""]] {
+            assert_eq!(length(nonsense, None, true), None, "{nonsense:?}");
+            assert_eq!(length(nonsense, None, false), None, "{nonsense:?}");
+        }
     }
 }

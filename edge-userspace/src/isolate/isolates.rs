@@ -16,7 +16,7 @@ use super::engine::Engine;
 use super::error::Error;
 use super::js::Scripts;
 use super::metrics::Metrics;
-use super::slots::Slots;
+use super::shares::Shares;
 use super::tenant::Tenant;
 use crate::config::{self, Config};
 use crate::zones::Current;
@@ -27,7 +27,7 @@ pub struct Isolates {
     pub(super) linker: Linker<Host>,
     zones: Current,
     pub(super) tenants: ArcSwap<HashMap<Arc<str>, Arc<Tenant>>>,
-    slots: Slots,
+    shares: Arc<Shares>,
     places: Arc<Semaphore>,
     pub(super) metrics: Metrics,
     pub(super) config: config::isolate::Node,
@@ -55,7 +55,7 @@ impl Isolates {
             linker,
             zones,
             tenants: ArcSwap::default(),
-            slots: Slots::new(all / 8 * 5, all / 8 * 2),
+            shares: Shares::new(all / 8 * 5, all / 8 * 2),
             // What is left of the pool: for instances that wait for a request, or for their end.
             places: Arc::new(Semaphore::new(all / 8)),
             metrics,
@@ -78,8 +78,8 @@ impl Isolates {
         &self.zones
     }
 
-    pub(super) fn slots(&self) -> &Slots {
-        &self.slots
+    pub(super) fn shares(&self) -> &Arc<Shares> {
+        &self.shares
     }
 
     pub(super) fn places(&self) -> &Arc<Semaphore> {
@@ -95,6 +95,16 @@ impl Isolates {
     pub fn tick(&self, now: Instant) {
         for tenant in self.tenants.load().values() {
             tenant.sweep(now);
+        }
+    }
+
+    /// Removes what is over of what workers stored. Blocks.
+    pub fn sweep_stores(&self) {
+        for tenant in self.tenants.load().values() {
+            if let Some(vault) = tenant.vault.load_full() {
+                // What cannot be read or written is logged there.
+                let _ = vault.sweep();
+            }
         }
     }
 }

@@ -15,6 +15,8 @@ const LINE: usize = 4 << 10;
 /// Lines that a zone's ring keeps, and their bytes.
 const RING: usize = 500;
 const RING_BYTES: usize = 128 << 10;
+/// Reasons of failed requests that a zone may have in a second beside its lines.
+const REASONS: u32 = 100;
 
 /// How grave a line is, by `wasi:logging`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -58,7 +60,11 @@ struct State {
     next: u64,
     /// Lines that may still be written in the second that began at `since`.
     left: u32,
+    /// Reasons that may, too, beside the lines.
+    reasons: u32,
     since: Instant,
+    /// Lines that were dropped since the last one that was written, and whose the last of them was.
+    dropped: Option<(u64, RequestId)>,
 }
 
 impl Log {
@@ -69,6 +75,8 @@ impl Log {
                 bytes: 0,
                 next: 1,
                 left: 0,
+                reasons: 0,
+                dropped: None,
                 since: Instant::now()
                     .checked_sub(std::time::Duration::from_secs(1))
                     .unwrap_or_else(Instant::now),
@@ -78,43 +86,89 @@ impl Log {
 
     /// Writes one line of the zone, if it has one left in this second: `rate` of them.
     pub(super) fn write(&self, zone: &str, id: RequestId, level: Level, text: &str, rate: u32, now: Instant) -> bool {
-        let text = clean(text);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_duration_since(state.since).as_secs() >= 1 {
-            state.since = now;
-            state.left = rate;
-        }
+        state.second(now, rate);
         let Some(left) = state.left.checked_sub(1) else {
+            state.drop_line(id);
             return false;
         };
         state.left = left;
+        state.tell_dropped(zone);
+        state.push(zone, id, level, clean(text));
+        true
+    }
+
+    /// Writes why a request failed, whatever lines were written before it: at most [`REASONS`] a second.
+    pub(super) fn always(&self, zone: &str, id: RequestId, text: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = state.left;
+        state.second(Instant::now(), left);
+        let Some(reasons) = state.reasons.checked_sub(1) else {
+            state.drop_line(id);
+            return;
+        };
+        state.reasons = reasons;
+        state.tell_dropped(zone);
+        state.push(zone, id, Level::Error, clean(text));
+    }
+
+    /// Counts a line that its request may not write any more.
+    pub(super) fn beyond(&self, id: RequestId) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.drop_line(id);
+    }
+
+    /// The lines behind number `after` that are still there; at the end how many were dropped since the last one, if any were.
+    pub(super) fn read(&self, zone: &str, after: u64) -> Vec<Line> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.tell_dropped(zone);
+        state.ring.iter().filter(|line| line.number > after).cloned().collect()
+    }
+}
+
+impl State {
+    /// Begins another second, if one is over.
+    fn second(&mut self, now: Instant, rate: u32) {
+        if now.saturating_duration_since(self.since).as_secs() >= 1 {
+            self.since = now;
+            self.left = rate;
+            self.reasons = REASONS;
+        }
+    }
+
+    fn drop_line(&mut self, id: RequestId) {
+        let before = self.dropped.map_or(0, |(count, _)| count);
+        self.dropped = Some((before.saturating_add(1), id));
+    }
+
+    fn tell_dropped(&mut self, zone: &str) {
+        if let Some((dropped, id)) = self.dropped.take() {
+            let text = format!("{dropped} lines before this one were dropped: more than log_rate or log_bytes");
+            self.push(zone, id, Level::Warn, text);
+        }
+    }
+
+    fn push(&mut self, zone: &str, id: RequestId, level: Level, text: String) {
         match level {
             Level::Debug => tracing::debug!(target: "edge::worker", zone, %id, "{text}"),
             Level::Info => tracing::info!(target: "edge::worker", zone, %id, "{text}"),
             Level::Warn => tracing::warn!(target: "edge::worker", zone, %id, "{text}"),
             Level::Error => tracing::error!(target: "edge::worker", zone, %id, "{text}"),
         }
-        state.bytes = state.bytes.saturating_add(text.len());
-        let number = state.next;
-        state.next = number.saturating_add(1);
-        state.ring.push_back(Line {
+        self.bytes = self.bytes.saturating_add(text.len());
+        let number = self.next;
+        self.next = number.saturating_add(1);
+        self.ring.push_back(Line {
             number,
             at: UnixTime::now().millis(),
             id: id.to_string(),
             level,
             text,
         });
-        while state.ring.len() > RING || state.bytes > RING_BYTES {
-            let Some(old) = state.ring.pop_front() else { break };
-            state.bytes = state.bytes.saturating_sub(old.text.len());
+        while self.ring.len() > RING || self.bytes > RING_BYTES {
+            let Some(old) = self.ring.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(old.text.len());
         }
-        true
-    }
-
-    /// The lines behind number `after` that are still there.
-    pub(super) fn read(&self, after: u64) -> Vec<Line> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.ring.iter().filter(|line| line.number > after).cloned().collect()
     }
 }
 
@@ -144,14 +198,35 @@ mod tests {
         let write = |text: &str, now| log.write("a", id, Level::Info, text, 3, now);
         let said: Vec<bool> = (0..5).map(|_| write("x\u{1b}[2J\ny", now)).collect();
         assert_eq!(said, [true, true, true, false, false]);
-        assert_eq!(log.read(0)[0].text, "x\u{fffd}[2J\u{fffd}y");
+        assert_eq!(log.read("a", 0)[0].text, "x\u{fffd}[2J\u{fffd}y");
+        assert!(log.read("a", 3)[0].text.starts_with("2 lines before"), "what is lost is told");
         assert!(write(&"é".repeat(LINE), now + Duration::from_secs(1)));
-        assert_eq!(log.read(3).len(), 1);
-        assert!(log.read(3)[0].text.len() <= LINE);
+        assert_eq!(log.read("a", 4).len(), 1);
+        assert!(log.read("a", 4)[0].text.len() <= LINE);
         for second in 2..400 {
             write(&"z".repeat(LINE), now + Duration::from_secs(second));
         }
-        let bytes: usize = log.read(0).iter().map(|line| line.text.len()).sum();
+        let bytes: usize = log.read("a", 0).iter().map(|line| line.text.len()).sum();
         assert!(bytes <= RING_BYTES, "{bytes}");
+    }
+
+    /// Why a request failed would be lost when it matters: in a second in which the worker wrote more than it may.
+    #[test]
+    fn reasons_are_not_among_the_lines_and_bounded_themselves() {
+        let log = Log::new();
+        let (now, id) = (Instant::now(), RequestId::next());
+        for _ in 0..10 {
+            log.write("a", id, Level::Info, "line", 2, now);
+        }
+        log.always("a", id, "the worker threw");
+        let texts: Vec<String> = log.read("a", 0).into_iter().map(|line| line.text).collect();
+        assert_eq!(texts.len(), 4);
+        assert!(texts[2].starts_with("8 lines"), "{texts:?}");
+        assert_eq!(texts[3], "the worker threw");
+        for _ in 0..REASONS * 2 {
+            log.always("a", id, "again");
+        }
+        let reasons = log.read("a", 0).iter().filter(|line| line.text == "again").count();
+        assert!(reasons < REASONS as usize * 2, "{reasons}");
     }
 }

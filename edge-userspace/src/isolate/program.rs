@@ -6,13 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{request, response};
+use http::response;
 use tokio::sync::oneshot;
 use url::Url;
 
+use super::error::Ended;
 use super::grant::Grant;
 use super::ready::Place;
 use crate::http::body::Body;
+use crate::http::door::Head;
 
 /// A guest's whole run, also behind its response.
 pub type Run = Pin<Box<dyn Future<Output = wasmtime::Result<Box<dyn Leftover>>> + Send>>;
@@ -53,8 +55,9 @@ pub enum Kind {
 
 /// One request to a guest.
 pub struct Call {
-    /// As it passed the door; the target is in origin form, and that of `url`.
-    pub head: request::Parts,
+    /// As it passed the door; the target is in origin form, and that of `url`. Shared with `handler`, which may have to give the
+    /// request to the origin after all.
+    pub head: Arc<Head>,
     /// The request's URL, in the form that the URL standard writes it: whatever a guest compares is what its own URL parser, its
     /// sub-requests and the origin see.
     pub url: Url,
@@ -66,13 +69,18 @@ pub struct Call {
 
 /// Where a guest's response goes.
 #[derive(Debug)]
-pub struct Responder(pub(super) oneshot::Sender<(response::Parts, Body)>);
+pub struct Responder(pub(super) oneshot::Sender<Result<(response::Parts, Body), Ended>>);
 
 impl Responder {
     /// Hands the response over. `body` is read as the client takes it. An error of the body breaks the response off. If the
-    /// client has gone meanwhile, the run will be dropped at its next wait.
+    /// client has gone meanwhile, the run ends at its next wait, unless it keeps itself ([`super::tie::Tie`]).
     pub fn send(self, head: response::Parts, body: Body) {
-        // Nobody waits any more: the run is about to be dropped.
-        let _ = self.0.send((head, body));
+        // Nobody waits any more: the client has gone.
+        let _ = self.0.send(Ok((head, body)));
+    }
+
+    /// There will be no response, while the run may go on.
+    pub fn fail(self, ended: Ended) {
+        let _ = self.0.send(Err(ended));
     }
 }

@@ -13,7 +13,7 @@ use crate::config::isolate::Limits;
 /// Bytes that a guest may pass to the host in one call: the largest value it may store, a write, a list of fields.
 const HOSTCALL_BYTES: usize = 2 << 20;
 /// Handles of components, and of host resources, that one guest may hold.
-pub(super) const HANDLES: usize = 2_000;
+pub(super) const HANDLES: usize = 512;
 /// Core instances, tables and memories of one guest.
 const INSTANCES: usize = 32;
 const TABLES: usize = 16;

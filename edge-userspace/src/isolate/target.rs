@@ -7,11 +7,11 @@ use url::{Position, Url};
 
 /// The URL of a request for `target` of `host`, in the form that the URL standard writes it (section 4.5): dot segments resolved,
 /// what cannot stand in a URL percent-encoded. `None`: it has none.
-pub(super) fn url(target: &Uri, host: &str) -> Option<Url> {
+pub(super) fn url(scheme: &str, target: &Uri, host: &str) -> Option<Url> {
     let target = target.path_and_query().map_or("/", PathAndQuery::as_str);
     // `*` of OPTIONS.
     let target = if target.starts_with('/') { target } else { "/" };
-    Url::parse(&format!("https://{host}{target}")).ok()
+    Url::parse(&format!("{scheme}://{host}{target}")).ok()
 }
 
 /// Path and query of `url`.
@@ -38,11 +38,11 @@ mod tests {
             ("/?a='b'", "/?a=%27b%27"),
             ("*", "/"),
         ] {
-            let read = url(&target.parse().unwrap(), "a.test:8443").unwrap();
+            let read = url("https", &target.parse().unwrap(), "a.test:8443").unwrap();
             assert_eq!(read.as_str(), format!("https://a.test:8443{path}"));
             assert_eq!(Url::parse(read.as_str()).unwrap(), read);
             assert_eq!(of(&read).unwrap().to_string(), path);
         }
-        assert!(url(&"/".parse().unwrap(), "1.2.3.4.5").is_none());
+        assert!(url("https", &"/".parse().unwrap(), "1.2.3.4.5").is_none());
     }
 }

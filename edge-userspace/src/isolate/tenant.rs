@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 
 use super::engine::Rest;
 use super::grant::Grant;
-use super::keyvalue::Vault;
+use super::keyvalue::{Stored, Vault};
+pub use super::keyvalue::Listed;
 use super::log::{Level, Line, Log};
 use super::metrics::{Counts, Metrics, Summary};
 use super::program::Program;
@@ -30,6 +31,17 @@ pub struct Tenant {
     pub(super) counts: Counts,
     pub(super) log: Log,
     pub(super) vault: ArcSwapOption<Vault>,
+}
+
+/// A stored value, as `edge kv get` is told.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+pub struct Entry {
+    /// The value, base64.
+    pub value: String,
+    /// When it ends, milliseconds since 1970; 0: never.
+    pub until: u64,
+    /// What its writer said about it, JSON; empty: nothing.
+    pub metadata: String,
 }
 
 /// What answers.
@@ -93,7 +105,54 @@ impl Tenant {
 
     /// The zone's lines behind number `after`.
     pub fn lines(&self, after: u64) -> Vec<Line> {
-        self.log.read(after)
+        self.log.read(&self.name, after)
+    }
+
+    fn opened(&self) -> Result<Arc<Vault>, String> {
+        let none = || format!("zone \"{}\" stores nothing; write [zone.worker.keyvalue]", self.name);
+        self.vault.load_full().ok_or_else(none)
+    }
+
+    /// A value that the zone's workers stored, or an operator, if there is one. Blocks.
+    ///
+    /// # Errors
+    /// In words for the operator, as of the calls below: the zone has no store, or the store's own reason.
+    pub fn stored(&self, key: &str) -> Result<Option<Entry>, String> {
+        let found = self.opened()?.items(&[key.to_owned()]).map_err(|e| e.to_string())?;
+        Ok(found.into_iter().flatten().next().map(|item| Entry {
+            value: data_encoding::BASE64.encode(&item.value),
+            until: item.until,
+            metadata: item.about,
+        }))
+    }
+
+    /// At most 1,000 keys behind `after`, in order, each with its end and what is stored about it; and where to go on. Blocks.
+    ///
+    /// # Errors
+    /// As of [`Tenant::stored`].
+    pub fn keys(&self, prefix: &str, after: Option<&str>) -> Result<(Vec<Listed>, Option<String>), String> {
+        self.opened()?.list(prefix, after, 1_000).map_err(|e| e.to_string())
+    }
+
+    /// Stores a value until milliseconds since 1970; 0: for ever. Blocks.
+    ///
+    /// # Errors
+    /// As of [`Tenant::stored`].
+    pub fn store(&self, key: &str, value: &[u8], until: u64) -> Result<(), String> {
+        let item = Stored {
+            value: value.to_vec(),
+            until,
+            about: String::new(),
+        };
+        self.opened()?.store(&[(key.to_owned(), item)]).map_err(|e| e.to_string())
+    }
+
+    /// Removes a value. Blocks.
+    ///
+    /// # Errors
+    /// As of [`Tenant::stored`].
+    pub fn forget(&self, key: &str) -> Result<(), String> {
+        self.opened()?.delete(&[key.to_owned()]).map_err(|e| e.to_string())
     }
 
     /// The zone's figures.
@@ -103,6 +162,14 @@ impl Tenant {
 }
 
 impl Grant {
+    /// Says why the guest's run came to a bad end. Not counted among the lines it may write: this is what the log is read for.
+    pub fn reason(&self, text: &str) {
+        let tenant = &self.tenant;
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            tenant.log.always(&tenant.name, self.exchange.id, line);
+        }
+    }
+
     /// Writes what the guest says, line by line, within the request's and the zone's limits.
     pub fn say(&self, level: Level, text: &str) {
         let rate = self
@@ -117,7 +184,10 @@ impl Grant {
             let fits = |left: usize| left.checked_sub(line.len());
             let fits = self.log_left.fetch_update(Relaxed, Relaxed, fits).is_ok();
             let tenant = &self.tenant;
-            if !fits || !tenant.log.write(&tenant.name, self.exchange.id, level, line, rate, now) {
+            if !fits {
+                tenant.log.beyond(self.exchange.id);
+                dropped += 1;
+            } else if !tenant.log.write(&tenant.name, self.exchange.id, level, line, rate, now) {
                 dropped += 1;
             }
         }

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::Node;
-use crate::admin::{ControlError, WorkerOrder};
+use crate::admin::{ControlError, KeyOrder, WorkerOrder};
 use crate::base::directory;
 use crate::config::{Config, Faults, Mistake};
 use crate::isolate::isolates::Isolates;
@@ -73,6 +73,9 @@ pub(super) async fn tick(node: Arc<Node>) {
     loop {
         second.tick().await;
         isolates.tick(Instant::now());
+        let stores = isolates.clone();
+        // Only one at a time; a panic was reported by the hook.
+        let _ = tokio::task::spawn_blocking(move || stores.sweep_stores()).await;
     }
 }
 
@@ -103,6 +106,17 @@ fn obey(isolates: &Isolates, order: WorkerOrder) -> Result<Value, ControlError> 
                 }
             }
             Ok(json!(all))
+        }
+        WorkerOrder::Key { zone, order } => {
+            let tenant = isolates.tenant(&zone);
+            let tenant = tenant.ok_or_else(|| words(crate::isolate::error::Error::NoWorker(zone)))?;
+            let answer = match order {
+                KeyOrder::Get(key) => tenant.stored(&key).map(|found| json!(found)),
+                KeyOrder::List(prefix, after) => tenant.keys(&prefix, after.as_deref()).map(|found| json!(found)),
+                KeyOrder::Put(key, value, until) => tenant.store(&key, &value, until).map(|()| json!(null)),
+                KeyOrder::Delete(key) => tenant.forget(&key).map(|()| json!(null)),
+            };
+            answer.map_err(ControlError)
         }
         WorkerOrder::Logs { zone, after } => {
             let tenant = isolates.tenant(&zone);

@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
-use crate::base::shutdown::Shutdown;
+use crate::base::shutdown::{Phase, Shutdown};
 use crate::base::{generator, idle};
 use crate::config::Config;
+use crate::isolate::tie;
 use crate::tls::{Front, Socket, listener};
 use crate::{http, quic, tls};
 
@@ -247,6 +248,12 @@ fn work(
         let _ = started.send(Ok(())).await;
         while let Some(ended) = loops.join_next().await {
             ended??;
+        }
+        // What guests do behind their responses has the rest of the drain time.
+        let mut shutdown = worker.shutdown.clone();
+        tokio::select! {
+            () = tie::at_rest() => {}
+            () = shutdown.reached(Phase::Stopped) => {}
         }
         Ok(())
     })

@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Version, request};
 
+use crate::config::Origin;
 use crate::http::door::Meant;
 use crate::http::fields::{self, CDN_LOOP, PSEUDONYM};
 use crate::http::forwarded;
@@ -70,8 +71,11 @@ pub(super) fn prepare(head: &mut request::Parts, meant: &Meant, exchange: &Excha
         headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
     }
     headers.append(CDN_LOOP, HeaderValue::from_static(PSEUDONYM));
-    headers.append(header::VIA, via(head.version));
-    forwarded::rewrite(headers, exchange);
+    // A server that is no part of the zone learns of the visitor what a worker tells it (RFC 7239 section 8.3).
+    if !matches!(&exchange.zone.origin, Origin::Servers(upstream) if !upstream.names_visitor) {
+        headers.append(header::VIA, via(head.version));
+        forwarded::rewrite(headers, exchange);
+    }
     Ok(())
 }
 

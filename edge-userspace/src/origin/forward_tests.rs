@@ -167,6 +167,25 @@ fn loops_end() {
     assert_eq!(prepare(&mut looping, &Meant::default(), &exchange), Err(Looped));
 }
 
+/// A company's API would learn the address of every visitor of a page that asks it.
+#[test]
+fn third_parties_learn_what_the_worker_tells_them() {
+    let mut exchange = exchange("192.0.2.1:1", "z");
+    let mut zone = (*exchange.zone).clone();
+    let crate::config::Origin::Servers(upstream) = &zone.origin else { panic!() };
+    let mut stranger = (**upstream).clone();
+    stranger.names_visitor = false;
+    zone.origin = crate::config::Origin::Servers(Arc::new(stranger));
+    exchange.zone = Arc::new(zone);
+    let mut head = head("GET", "/", &[("x-forwarded-for", "203.0.113.9"), ("cookie", "a=1")]);
+    prepare(&mut head, &Meant::default(), &exchange).unwrap();
+    assert_eq!(values(&head, "x-forwarded-for"), ["203.0.113.9"], "as the worker wrote it");
+    for name in ["forwarded", "x-request-id", "via", "x-forwarded-host", "x-forwarded-proto"] {
+        assert!(values(&head, name).is_empty(), "{name}");
+    }
+    assert_eq!(values(&head, "cdn-loop"), ["edge"], "loops are still found");
+}
+
 /// Framing that differs from the content is request smuggling.
 #[test]
 fn framing_is_ours() {

@@ -278,7 +278,7 @@ impl Abstract {
         let (parts, ()) = self.builder().into_parts();
         let authority = Authority::read(self.authority.as_bytes(), true).unwrap();
         let zone = edge.zones.load().find(HOST).unwrap().clone();
-        let head = door::guest(parts, &authority, &zone, true).map_err(|failure| failure.reason)?;
+        let head = door::guest(parts, &authority, &zone, true, false).map_err(|failure| failure.reason)?;
         assert_eq!(head.version, Version::HTTP_11);
         Ok(describe(&head))
     }

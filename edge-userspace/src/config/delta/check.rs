@@ -139,6 +139,7 @@ impl Checker<'_> {
                 retry_status: Vec::new(),
                 retry_budget: 20,
                 public_only: false,
+                names_visitor: true,
                 upgrades: true,
                 passive: (failures > 0).then_some((failures, raw.passive.cooldown.0)),
                 passive_status,

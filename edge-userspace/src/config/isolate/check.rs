@@ -280,6 +280,7 @@ impl<'a> Checker<'a> {
             passive_status: Vec::new(),
             health: None,
             public_only: !raw.private && !literal,
+            names_visitor: raw.forwarded,
         })
     }
 

@@ -101,6 +101,8 @@ pub(in crate::config) struct Elsewhere {
     #[serde(default)]
     pub(super) private: bool,
     #[serde(default)]
+    pub(super) forwarded: bool,
+    #[serde(default)]
     pub(super) ca: Option<Spanned<PathBuf>>,
 }
 

@@ -263,7 +263,7 @@ fn workers_pass_the_same_door() {
         }
         let parts = request.body(()).unwrap().into_parts().0;
         let authority = Authority::read(parts.uri.authority().unwrap().as_str().as_bytes(), true).unwrap();
-        guest(parts, &authority, zone, routed)
+        guest(parts, &authority, zone, routed, false)
     };
     let fields = [
         ("connection", "accept-language, upgrade"),
@@ -296,5 +296,5 @@ fn workers_pass_the_same_door() {
     let (mut trace, ()) = http::Request::get("https://a.example/").body(()).unwrap().into_parts();
     trace.method = Method::TRACE;
     let authority = Authority::read(b"a.example", true).unwrap();
-    assert!(guest(trace, &authority, zone, true).is_err());
+    assert!(guest(trace, &authority, zone, true, false).is_err());
 }

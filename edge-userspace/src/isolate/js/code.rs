@@ -22,8 +22,26 @@ pub enum Code {
     Busy = -9,
     /// The zone has no such store.
     Absent = -10,
-    /// The store failed, or its quota is used up.
+    /// The store failed.
     Store = -11,
+    /// The zone's quota of bytes is used up.
+    Bytes = -12,
+    /// The zone's quota of keys is used up.
+    Keys = -13,
+    /// A value is longer than the zone may store.
+    Value = -14,
+    /// A key is empty or too long.
+    Key = -15,
+    /// Content whose coding cannot be undone.
+    Coding = -16,
+    /// A field that cannot be sent; the log names it.
+    Field = -17,
+    /// An operation of cryptography failed: a wrong key, a signature that is none.
+    Operation = -18,
+    /// Data that is no key of its kind.
+    Data = -19,
+    /// Nothing here does that.
+    Unsupported = -20,
 }
 
 impl Code {

@@ -32,24 +32,25 @@ pub fn lines(fields: &HeaderMap) -> Vec<u8> {
 /// Back again: `name:value` lines as fields.
 ///
 /// # Errors
-/// [`Code::Malformed`] for what is no field, and for too many.
-pub fn parse(text: &str) -> Result<HeaderMap, Code> {
+/// In words, for the zone's log: which field cannot be sent and why, or that there are too many.
+pub fn parse(text: &str) -> Result<HeaderMap, String> {
     let mut fields = HeaderMap::new();
     for (count, line) in text.split_terminator('\n').enumerate() {
         if count >= MOST {
-            return Err(Code::Malformed);
+            return Err(format!("a message has more than {MOST} fields"));
         }
-        let (name, value) = line.split_once(':').ok_or(Code::Malformed)?;
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Code::Malformed)?;
-        let value = if value.is_ascii() {
-            HeaderValue::from_str(value)
-        } else {
-            let bytes: Result<Vec<u8>, _> = value.chars().map(u8::try_from).collect();
-            HeaderValue::from_bytes(&bytes.map_err(|_| Code::Malformed)?)
+        let (name, value) = line.split_once(':').ok_or("a field has no name")?;
+        let cannot = |why| format!("the field \"{}\" cannot be sent: {why}", name.escape_debug());
+        let known = HeaderName::from_bytes(name.as_bytes()).map_err(|_| cannot("its name is none"))?;
+        let bytes: Result<Vec<u8>, _> = match value.is_ascii() {
+            true => Ok(value.as_bytes().to_vec()),
+            false => value.chars().map(u8::try_from).collect(),
         };
+        let value = bytes.ok().and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+        let value = value.ok_or_else(|| cannot("its value has a character that no field may have"))?;
         fields
-            .try_append(name, value.map_err(|_| Code::Malformed)?)
-            .map_err(|_| Code::Malformed)?;
+            .try_append(known, value)
+            .map_err(|_| cannot("there are too many fields"))?;
     }
     Ok(fields)
 }
@@ -57,16 +58,20 @@ pub fn parse(text: &str) -> Result<HeaderMap, Code> {
 /// `METHOD\nURL\n` and fields, as `fetch` hands them over.
 ///
 /// # Errors
-/// [`Code::Malformed`].
-pub fn request(text: &str) -> Result<(Method, Uri, HeaderMap), Code> {
-    let (method, rest) = text.split_once('\n').ok_or(Code::Malformed)?;
-    let (url, rest) = rest.split_once('\n').ok_or(Code::Malformed)?;
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Code::Malformed)?;
+/// A method or URL that is none: a code; a field: in words.
+pub fn request(text: &str) -> Result<(Method, Uri, HeaderMap), (Code, String)> {
+    let none = || (Code::Malformed, String::new());
+    let (method, rest) = text.split_once('\n').ok_or_else(none)?;
+    let (url, rest) = rest.split_once('\n').ok_or_else(none)?;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| none())?;
     let target = url.split('#').next().unwrap_or_default();
-    let target: Uri = target.parse().map_err(|_| Code::Malformed)?;
+    let target: Uri = target.parse().map_err(|_| none())?;
     match target.scheme_str() {
-        Some("http" | "https") => Ok((method, target, parse(rest)?)),
-        _ => Err(Code::Malformed),
+        Some("http" | "https") => {
+            let fields = parse(rest).map_err(|words| (Code::Field, words))?;
+            Ok((method, target, fields))
+        }
+        _ => Err(none()),
     }
 }
 
@@ -88,9 +93,11 @@ mod tests {
     #[test]
     fn what_is_no_field_is_refused() {
         for bad in ["x\n", ":v\n", "a b:v\n", "x:\u{141}\n", "x:a\rb\n", "x:a\0b\n"] {
-            assert_eq!(parse(bad).unwrap_err(), Code::Malformed, "{bad:?}");
+            assert!(parse(bad).is_err(), "{bad:?}");
         }
-        assert!(parse(&"x:y\n".repeat(MOST + 1)).is_err());
+        assert!(parse(&"x:y\n".repeat(MOST + 1)).unwrap_err().contains("256"));
+        let named = parse("x-fine:1\nx-odd:a\u{1}b\n").unwrap_err();
+        assert!(named.contains("x-odd"), "whoever wrote it looks for it: {named}");
         for bad in [
             "GET",
             "GET\nhttp://a/",

@@ -3,19 +3,20 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::code::Code;
-use super::outside::{Ask, Doing, Environment, Level, Outside, Told};
+use super::outside::{Ask, Doing, Environment, Item, Level, Outside, Told};
 use super::script::{Asked, Fresh, Script};
 use crate::config::isolate::Worker;
 use crate::http::body::Body;
 use crate::isolate::budget::Meter;
 use crate::isolate::error::Ended;
 use crate::isolate::grant::{Grant, Refused};
-use crate::isolate::keyvalue::Vault;
+use crate::isolate::keyvalue::{Refusal, Stored, Vault};
 use crate::isolate::log;
 use crate::isolate::program::{Call, Kind, Leftover, Program, Responder, Run};
 use crate::isolate::ready::{self, Place};
@@ -94,8 +95,17 @@ impl Outside for Grant {
             Level::Info => log::Level::Info,
             Level::Warn => log::Level::Warn,
             Level::Error => log::Level::Error,
+            Level::Reason => return self.reason(text),
         };
         Self::say(self, level, text);
+    }
+
+    fn keep(&self, kept: bool) {
+        self.tie.keep(kept);
+    }
+
+    fn pass(&self) {
+        self.passes.store(true, Relaxed);
     }
 
     fn environment(&self) -> Environment {
@@ -134,17 +144,44 @@ impl Outside for Grant {
 
 /// Blocks.
 fn answer(vault: &Vault, ask: Ask) -> Result<Told, Code> {
-    let failed = |_| Code::Store;
-    match ask {
+    let told = match ask {
         Ask::Get(key) => {
-            let mut found = vault.get(&[key]).map_err(failed)?;
-            Ok(Told::Value(found.pop().flatten().map(Bytes::from)))
+            let found = vault.items(&[key]).map_err(code)?.pop().flatten();
+            Told::Value(found.map(|stored| Item {
+                value: Bytes::from(stored.value),
+                until: stored.until,
+                about: stored.about,
+            }))
         }
-        Ask::Put(key, value) => vault.set(&[(key, value.to_vec())]).map(|()| Told::Done).map_err(failed),
-        Ask::Delete(key) => vault.delete(&[key]).map(|()| Told::Done).map_err(failed),
+        Ask::Put(key, item) => {
+            let stored = Stored {
+                value: item.value.to_vec(),
+                until: item.until,
+                about: item.about,
+            };
+            vault.store(&[(key, stored)]).map_err(code)?;
+            Told::Done
+        }
+        Ask::Delete(key) => {
+            vault.delete(&[key]).map_err(code)?;
+            Told::Done
+        }
         Ask::List(prefix, cursor, most) => {
-            let (keys, cursor) = vault.list(&prefix, cursor.as_deref(), most).map_err(failed)?;
-            Ok(Told::Keys(keys, cursor))
+            let (keys, cursor) = vault.list(&prefix, cursor.as_deref(), most).map_err(code)?;
+            Told::Keys(keys, cursor)
         }
+    };
+    Ok(told)
+}
+
+fn code(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::Bytes => Code::Bytes,
+        Refusal::Keys => Code::Keys,
+        Refusal::Value => Code::Value,
+        Refusal::Key => Code::Key,
+        Refusal::Batch => Code::TooLarge,
+        Refusal::Number => Code::Malformed,
+        Refusal::Failed => Code::Store,
     }
 }

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use wasmtime::{Caller, Memory};
 
+use super::codecs::Codecs;
+use super::host::Pending;
 use super::maps::Map;
 use super::outside::{Level, Outside};
 use super::sourcemap::SourceMap;
 use super::traffic::Traffic;
 use crate::http::body::Body;
 use crate::isolate::clocks::coarse;
+use crate::isolate::coding::Coding;
 use crate::isolate::error::Ended;
 use crate::isolate::program::Responder;
 use crate::isolate::store::{Base, Hosted};
@@ -47,6 +50,12 @@ pub(super) struct Live {
     pub(super) responder: Option<Responder>,
     /// The script threw instead of answering.
     pub(super) threw: bool,
+    /// A response whose content decides on its head.
+    pub(super) pending: Option<Pending>,
+    /// Codings of content that was fetched.
+    pub(super) decoded: Vec<Coding>,
+    /// Compressors and decompressors.
+    pub(super) codecs: Codecs,
     /// Where the script's lines were before it was bundled.
     pub(super) map: Option<Arc<Map>>,
 }
@@ -80,6 +89,7 @@ impl Guest {
                     1 => Level::Debug,
                     3 => Level::Warn,
                     4 => Level::Error,
+                    5 => Level::Reason,
                     _ => Level::Info,
                 };
                 let map = live.map.as_ref().filter(|_| text.contains("\n    at "));

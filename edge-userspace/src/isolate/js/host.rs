@@ -2,18 +2,20 @@
 //! tenant: pointers are checked by `guest`, numbers are bounded, failures are codes.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use ring::rand::SecureRandom;
 use wasmtime::{Caller, Linker};
 
 use super::address::{self, Address};
 use super::code::Code;
-use super::guest::{self, Guest};
-use super::outside::{Ask, Told};
+use super::guest::{self, Guest, Live};
+use super::outside::{Ask, Item, Told};
 use super::traffic::{Event, Outcome, Traffic};
-use super::{digest, fields};
+use super::{fields, services};
 use crate::http::body::Body;
+use crate::isolate::coding::{self, Coding};
 use crate::isolate::error::Ended;
+use crate::isolate::program::Responder;
 
 /// Random bytes at once; the prelude asks for no more.
 const RANDOM: u32 = 65_536;
@@ -21,6 +23,14 @@ const RANDOM: u32 = 65_536;
 const FOREIGN: i32 = 16;
 /// Keys at once of a `list`.
 const KEYS: usize = 1_000;
+/// Bytes of a text from which on work on it is long.
+const LONG: u32 = 8 << 10;
+/// Bytes of the names and options of one question to a store.
+const NAMES: u32 = 64 << 10;
+/// What `say` takes for why a request fails.
+const REASON: i32 = 5;
+/// Bytes of one write; the prelude cuts larger ones.
+const CHUNK: u32 = 128 << 10;
 
 type Call<'a> = Caller<'a, Guest>;
 
@@ -37,45 +47,23 @@ pub(super) fn functions(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Gu
         let random = ring::rand::SystemRandom::new();
         random.fill(room).map_err(|_| Ended::Internal.into())
     })?;
-    linker.func_wrap(
-        EDGE,
-        "digest",
-        |mut c: Call<'_>, algorithm: i32, at: u32, n: u32, out: u32| {
-            let digest = digest::digest(algorithm, guest::bytes(&c, at, n)?);
-            result(&mut c, out, digest.as_ref().map(AsRef::as_ref))
-        },
-    )?;
-    linker.func_wrap(
-        EDGE,
-        "hmac",
-        |mut c: Call<'_>, algorithm: i32, key: u32, key_n: u32, at: u32, n: u32, out: u32| {
-            let tag = digest::mac(algorithm, guest::bytes(&c, key, key_n)?, guest::bytes(&c, at, n)?);
-            result(&mut c, out, tag.as_ref().map(AsRef::as_ref))
-        },
-    )?;
-    linker.func_wrap(
-        EDGE,
-        "url_parse",
-        |mut c: Call<'_>, at: u32, n: u32, base: u32, base_n: u32, parts: u32| {
-            let text = guest::text(&c, at, n)?;
-            // No base has no address; an empty one has.
-            let base = if base == 0 {
-                None
-            } else {
-                Some(guest::text(&c, base, base_n)?)
-            };
-            let address = address::parse(&text, base.as_deref());
-            keep(&mut c, address, parts)
-        },
-    )?;
-    linker.func_wrap(
-        EDGE,
-        "url_set",
-        |mut c: Call<'_>, at: u32, n: u32, which: i32, value: u32, value_n: u32, parts: u32| {
-            let address = address::set(&guest::text(&c, at, n)?, which, &guest::text(&c, value, value_n)?);
-            keep(&mut c, address, parts)
-        },
-    )?;
+    linker.func_wrap_async(EDGE, "url_parse", |c: Call<'_>, (at, n, base, base_n, parts)| {
+        Box::new(url_parse(c, at, n, base, base_n, parts))
+    })?;
+    linker.func_wrap_async(EDGE, "url_set", |c: Call<'_>, (at, n, which, value, value_n, parts)| {
+        Box::new(url_set(c, at, n, which, value, value_n, parts))
+    })?;
+    linker.func_wrap_async(EDGE, "call", |c: Call<'_>, (what, a, b, parts, count)| {
+        Box::new(services::call(c, what, a, b, parts, count))
+    })?;
+    linker.func_wrap(EDGE, "keep", |mut c: Call<'_>, kept: i32| {
+        c.data_mut().live()?.outside.keep(kept != 0);
+        Ok(())
+    })?;
+    linker.func_wrap(EDGE, "pass", |mut c: Call<'_>| {
+        c.data_mut().live()?.outside.pass();
+        Ok(())
+    })?;
     linker.func_wrap(EDGE, "head", |mut c: Call<'_>, to: u32| {
         let head = std::mem::take(&mut c.data_mut().live()?.head);
         guest::room(&mut c, to, head.len())?.0.copy_from_slice(&head);
@@ -94,11 +82,18 @@ pub(super) fn functions(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Gu
         Ok::<_, wasmtime::Error>(number(live.traffic.read(stream, whole != 0)))
     })?;
     linker.func_wrap(EDGE, "write", |mut c: Call<'_>, stream: i32, at: u32, n: u32| {
+        if n > CHUNK {
+            return Ok(Code::TooLarge.number());
+        }
         let chunk = Bytes::copy_from_slice(guest::bytes(&c, at, n)?);
-        Ok::<_, wasmtime::Error>(number(c.data_mut().live()?.traffic.write(stream, chunk)))
+        let live = c.data_mut().live()?;
+        live.begin_response(stream, &chunk);
+        Ok::<_, wasmtime::Error>(number(live.traffic.write(stream, chunk)))
     })?;
     linker.func_wrap(EDGE, "close", |mut c: Call<'_>, stream: i32, broken: i32| {
-        c.data_mut().live()?.traffic.close(stream, broken != 0);
+        let live = c.data_mut().live()?;
+        live.begin_response(stream, &[]);
+        live.traffic.close(stream, broken != 0);
         Ok(())
     })?;
     linker.func_wrap(EDGE, "cancel", |mut c: Call<'_>, operation: i32| {
@@ -116,13 +111,52 @@ fn number(result: Result<i32, Code>) -> i32 {
     result.unwrap_or_else(Code::number)
 }
 
-/// Writes a digest out; its length, or a code.
-fn result(c: &mut Call<'_>, out: u32, bytes: Option<&[u8]>) -> wasmtime::Result<i32> {
-    let Some(bytes) = bytes.filter(|bytes| bytes.len() <= digest::LONGEST) else {
-        return Ok(Code::Malformed.number());
+/// Parses a URL. A long one takes long: others have their turn after it.
+async fn url_parse(
+    mut c: Call<'_>,
+    at: u32,
+    n: u32,
+    base: u32,
+    base_n: u32,
+    parts: u32,
+) -> wasmtime::Result<i32> {
+    let address = {
+        let text = guest::text(&c, at, n)?;
+        // No base has no address; an empty one has.
+        let base = if base == 0 {
+            None
+        } else {
+            Some(guest::text(&c, base, base_n)?)
+        };
+        address::parse(&text, base.as_deref())
     };
-    guest::room(c, out, bytes.len())?.0.copy_from_slice(bytes);
-    Ok(i32::try_from(bytes.len()).unwrap_or(0))
+    let length = keep(&mut c, address, parts)?;
+    rest_after(&mut c, n.saturating_add(base_n)).await?;
+    Ok(length)
+}
+
+async fn url_set(
+    mut c: Call<'_>,
+    at: u32,
+    n: u32,
+    which: i32,
+    value: u32,
+    value_n: u32,
+    parts: u32,
+) -> wasmtime::Result<i32> {
+    let address = address::set(&guest::text(&c, at, n)?, which, &guest::text(&c, value, value_n)?);
+    let length = keep(&mut c, address, parts)?;
+    rest_after(&mut c, n.saturating_add(value_n)).await?;
+    Ok(length)
+}
+
+/// Lets others have their turn after work on so many bytes, if that was long.
+async fn rest_after(c: &mut Call<'_>, bytes: u32) -> wasmtime::Result<()> {
+    if bytes < LONG {
+        return Ok(());
+    }
+    let meter = c.data().base.meter.clone();
+    meter.breathe().await
 }
 
 /// Keeps an address until it is taken; its length.
@@ -161,44 +195,112 @@ fn content(
     })
 }
 
-/// The response. Once; also how a script says that it has none (kind 4).
+/// The response. Once; also how a script says that it has none, or that what it said is not all of it (kind 4).
 fn respond(mut c: Call<'_>, status: i32, head: u32, head_n: u32, at: u32, n: u32, kind: i32) -> wasmtime::Result<i32> {
     if kind == 4 {
-        c.data_mut().live()?.threw = true;
+        let live = c.data_mut().live()?;
+        live.threw = true;
+        live.pending = None;
+        if let Some(responder) = live.responder.take() {
+            responder.fail(Ended::Exception);
+        }
         return Ok(0);
     }
-    let mut fields = match fields::parse(&guest::text(&c, head, head_n)?) {
+    let fields = match fields::parse(&guest::text(&c, head, head_n)?) {
         Ok(fields) => fields,
-        Err(_) => return Err(Ended::BadResponse.into()),
+        Err(words) => {
+            c.data_mut().say(REASON, &words);
+            return Err(Ended::BadResponse.into());
+        }
     };
     let status = u16::try_from(status)
         .ok()
         .and_then(|status| StatusCode::from_u16(status).ok());
-    let status = status.ok_or(Ended::BadResponse)?;
-    if kind == 1 {
-        // What the worker counted may be wrong; the server counts.
-        fields.remove(http::header::CONTENT_LENGTH);
-    }
-    let (stream, body) = match content(&mut c, kind, at, n, None)? {
-        Ok(content) => content,
-        Err(_) => return Err(Ended::BadResponse.into()),
-    };
     let mut parts = http::Response::new(()).into_parts().0;
-    parts.status = status;
+    parts.status = status.ok_or(Ended::BadResponse)?;
     parts.headers = fields;
-    let responder = c.data_mut().live()?.responder.take().ok_or(Ended::Host)?;
-    responder.send(parts, body);
+    let bad = |_: Code| wasmtime::Error::from(Ended::BadResponse);
+    if let Some(id) = kind.checked_sub(FOREIGN).filter(|id| *id >= 0) {
+        let live = c.data_mut().live()?;
+        let (body, codings) = live.traffic.take_as_it_came(id).map_err(bad)?;
+        // It goes on as it came, if the response says so; else its content does, as the script would have read it.
+        let said = coding::codings(&parts.headers);
+        let body = if codings.is_empty() || said.as_ref() == Some(&codings) {
+            body
+        } else {
+            coding::decoded(body, &codings)
+        };
+        let responder = live.responder.take().ok_or(Ended::Host)?;
+        responder.send(parts, body);
+        return Ok(0);
+    }
+    let (stream, body) = content(&mut c, kind, at, n, None)?.map_err(bad)?;
+    let live = c.data_mut().live()?;
+    let responder = live.responder.take().ok_or(Ended::Host)?;
+    let doubtful = live.doubtful(&parts.headers);
+    match (doubtful, &body) {
+        (None, _) | (_, Body::Empty) => responder.send(parts, body),
+        (Some(coding), Body::Full(bytes)) => {
+            if !coding.begins(bytes) {
+                uncoded(&mut parts.headers);
+            }
+            responder.send(parts, body);
+        }
+        // The first piece decides.
+        (Some(coding), _) => live.pending = Some(Pending { stream, coding, parts, body, responder }),
+    }
     Ok(stream)
+}
+
+/// The script read content that was coded, and copied its fields: what it sends is not coded.
+fn uncoded(headers: &mut HeaderMap) {
+    headers.remove(header::CONTENT_ENCODING);
+    headers.remove(header::CONTENT_LENGTH);
+}
+
+/// A response whose first piece of content decides whether it is coded as its fields say.
+pub(super) struct Pending {
+    stream: i32,
+    coding: Coding,
+    parts: http::response::Parts,
+    body: Body,
+    responder: Responder,
+}
+
+impl Live {
+    /// The coding that a response with `headers` says its content has, if content of that coding was decoded for this script: then the
+    /// field may have been copied with the rest.
+    fn doubtful(&self, headers: &HeaderMap) -> Option<Coding> {
+        let last = coding::codings(headers)?.pop()?;
+        self.decoded.contains(&last).then_some(last)
+    }
+
+    /// Begins the response that waits for the first piece of `stream`.
+    fn begin_response(&mut self, stream: i32, first: &[u8]) {
+        let waits = self.pending.take_if(|pending| pending.stream == stream);
+        let Some(Pending { coding, mut parts, body, responder, .. }) = waits else {
+            return;
+        };
+        if !coding.begins(first) {
+            uncoded(&mut parts.headers);
+        }
+        responder.send(parts, body);
+    }
 }
 
 fn fetch(mut c: Call<'_>, head: u32, head_n: u32, at: u32, n: u32, kind: i32) -> wasmtime::Result<i32> {
     let (method, target, fields) = match fields::request(&guest::text(&c, head, head_n)?) {
         Ok(parsed) => parsed,
-        Err(code) => return Ok(code.number()),
+        Err((code, words)) => {
+            if !words.is_empty() {
+                c.data_mut().say(REASON, &words);
+            }
+            return Ok(code.number());
+        }
     };
     // What the script streams has a number below zero, made of the operation's.
     let upload = (-1_i32).saturating_sub(c.data_mut().live()?.traffic.upcoming());
-    let held = match c.data_mut().live()?.traffic.hold(n as usize) {
+    let held = match c.data_mut().live()?.traffic.hold(n.saturating_add(head_n) as usize) {
         Ok(held) => held,
         Err(code) => return Ok(code.number()),
     };
@@ -230,18 +332,26 @@ fn fetch(mut c: Call<'_>, head: u32, head_n: u32, at: u32, n: u32, kind: i32) ->
 
 /// Names are the store's, then what the action takes, between zeroes.
 fn store(mut c: Call<'_>, action: i32, names: u32, names_n: u32, at: u32, n: u32) -> wasmtime::Result<i32> {
+    if names_n > NAMES {
+        return Ok(Code::TooLarge.number());
+    }
     let names = guest::text(&c, names, names_n)?.into_owned();
     let mut names = names.split('\0').map(str::to_owned);
     let (Some(name), Some(key)) = (names.next(), names.next()) else {
         return Ok(Code::Malformed.number());
     };
-    let held = match c.data_mut().live()?.traffic.hold(n as usize) {
+    let held = match c.data_mut().live()?.traffic.hold(n.saturating_add(names_n) as usize) {
         Ok(held) => held,
         Err(code) => return Ok(code.number()),
     };
     let ask = match action {
         0 => Ask::Get(key),
-        1 => Ask::Put(key, Bytes::copy_from_slice(guest::bytes(&c, at, n)?)),
+        1 => {
+            let until = names.next().and_then(|until| until.parse().ok()).unwrap_or(0);
+            let about = names.next().unwrap_or_default();
+            let value = Bytes::copy_from_slice(guest::bytes(&c, at, n)?);
+            Ask::Put(key, Item { value, until, about })
+        }
         2 => Ask::Delete(key),
         3 => {
             let cursor = names.next().filter(|cursor| !cursor.is_empty());
@@ -283,7 +393,11 @@ async fn wait(mut c: Call<'_>, milliseconds: f64, to: u32) -> wasmtime::Result<i
             drop(held);
             (0, None, Some(all), -1)
         }
-        Outcome::Told(Told::Value(value)) => (i32::from(value.is_some()), None, value, -1),
+        Outcome::Told(Told::Value(None)) => (0, None, None, -1),
+        Outcome::Told(Told::Value(Some(item))) => {
+            let about = (!item.about.is_empty()).then(|| Bytes::from(item.about));
+            (1, about, Some(item.value), -1)
+        }
         Outcome::Told(Told::Keys(keys, cursor)) => {
             let json = serde_json::json!({ "keys": keys, "cursor": cursor });
             (0, None, Some(Bytes::from(json.to_string())), -1)
@@ -291,10 +405,18 @@ async fn wait(mut c: Call<'_>, milliseconds: f64, to: u32) -> wasmtime::Result<i
         Outcome::Response(parts, body) => {
             let head = Bytes::from(fields::lines(&parts.headers));
             let status = i32::from(parts.status.as_u16());
-            match guest::at_hand(body) {
+            let codings = coding::codings(&parts.headers).unwrap_or_default();
+            let at_hand = match codings.is_empty() || http_body::Body::is_end_stream(&body) {
+                true => guest::at_hand(body),
+                false => (None, Some(body)),
+            };
+            match at_hand {
                 (bytes, None) => (status, Some(head), bytes, -1),
-                (_, Some(body)) => match live.traffic.open(body) {
-                    Ok(stream) => (status, Some(head), None, stream),
+                (_, Some(body)) => match live.traffic.open_coded(body, codings.clone()) {
+                    Ok(stream) => {
+                        live.decoded.extend(codings);
+                        (status, Some(head), None, stream)
+                    }
                     Err(code) => (code.number(), None, None, -1),
                 },
             }

@@ -4,7 +4,8 @@
 
 pub mod address;
 pub mod code;
-mod digest;
+mod codecs;
+mod crypto;
 mod engine;
 pub mod fields;
 mod granted;
@@ -15,6 +16,7 @@ mod maps;
 mod outside;
 mod script;
 mod scripts;
+mod services;
 mod snapshot;
 pub mod sourcemap;
 #[cfg(test)]

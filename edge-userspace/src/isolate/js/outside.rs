@@ -21,38 +21,57 @@ pub(super) enum Level {
     Info,
     /// `console.warn`.
     Warn,
-    /// `console.error`, and errors that reached nobody.
+    /// `console.error`.
     Error,
+    /// Errors that reached nobody: why the request fails. Not counted among the lines that it may write.
+    Reason,
 }
 
 /// What a script asks of a zone's store. Names are as the script gave them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// The value of a key.
+    /// The value of a key, and what was stored about it.
     Get(String),
     /// A new value for a key.
-    Put(String, Bytes),
+    Put(String, Item),
     /// No value for a key any more.
     Delete(String),
     /// Keys with a prefix, in order, behind a cursor, so many at most.
     List(String, Option<String>, usize),
 }
 
+/// A value as a store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    /// The value.
+    pub(super) value: Bytes,
+    /// When it ends, milliseconds since 1970; 0: never.
+    pub(super) until: u64,
+    /// What the script stored about it, JSON; empty: nothing.
+    pub(super) about: String,
+}
+
 /// What a store says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     /// Of a get: what was there.
-    Value(Option<Bytes>),
+    Value(Option<Item>),
     /// Of a put or a delete.
     Done,
-    /// Of a list: keys, and where to go on if there are more.
-    Keys(Vec<String>, Option<String>),
+    /// Of a list: keys, each with its end and what is stored about it, and where to go on if there are more.
+    Keys(Vec<(String, u64, String)>, Option<String>),
 }
 
 /// The node, as one request sees it.
 pub(super) trait Outside: Send + Sync + 'static {
     /// Writes into the log, with the zone and the request.
     fn say(&self, level: Level, text: &str);
+
+    /// The run has work that goes on whoever leaves, or has it no longer.
+    fn keep(&self, kept: bool);
+
+    /// A failure from here on is answered by the zone's origin.
+    fn pass(&self);
 
     /// The zone's settings and secrets, by name, and the names of its stores: `env`.
     fn environment(&self) -> Environment;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmtime::{Module, Store, TypedFunc};
 
+use super::codecs::Codecs;
 use super::engine::{self, Shared};
 use super::fields;
 use super::guest::{self, Guest, Live, Work};
@@ -94,7 +95,7 @@ impl Script {
         limits: &Limits,
         responder: Responder,
     ) -> wasmtime::Result<Fresh> {
-        let mut traffic = Traffic::new(limits.memory);
+        let mut traffic = Traffic::of(limits.memory, meter.clone());
         let (whole, stream) = match guest::at_hand(std::mem::take(&mut asked.body)) {
             (bytes, None) => (bytes, -1),
             (_, Some(body)) => (None, traffic.open(body).map_err(|_| Ended::Internal)?),
@@ -107,6 +108,9 @@ impl Script {
             head,
             responder: Some(responder),
             threw: false,
+            pending: None,
+            decoded: Vec::new(),
+            codecs: Codecs::default(),
             map: self.map.clone(),
         };
         let mut fresh = match ready {

@@ -1,7 +1,7 @@
 //! What one request's script has under way: operations that it waits for, and streams of content, in and out. All of it bounded, and
 //! dropped with the request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,9 +19,15 @@ use tokio::sync::mpsc;
 use super::code::Code;
 use super::outside::Told;
 use crate::http::body::{Body, BodyError};
+use crate::isolate::budget::Meter;
+use crate::isolate::coding::{self, Coding};
 
-/// Operations at once.
+/// Operations at once; more wait for their turn.
 const OPERATIONS: usize = 64;
+/// Operations that wait, at most; each holds [`PLACE`] bytes of the account beside what it carries.
+const WAITING: usize = 10_000;
+/// Bytes that one operation costs the host, whatever it is about.
+const PLACE: usize = 1 << 10;
 /// Streams at once.
 const STREAMS: usize = 128;
 /// Chunks between the script and who reads what it writes.
@@ -76,6 +82,8 @@ type Operation = Abortable<Pin<Box<dyn Future<Output = (i32, Outcome)> + Send>>>
 enum Stream {
     /// Content to be read.
     In(Body),
+    /// Content as it came, with the codings that are undone when it is read.
+    Coded(Body, Vec<Coding>),
     /// Being read: the operation has it.
     Lent,
     /// Content that the script writes.
@@ -111,7 +119,10 @@ impl http_body::Body for Written {
 /// All of it.
 pub(super) struct Traffic {
     purse: Purse,
+    /// Who pays for long work.
+    meter: Option<Arc<Meter>>,
     operations: FuturesUnordered<Operation>,
+    waiting: VecDeque<Operation>,
     handles: HashMap<i32, AbortHandle>,
     streams: HashMap<i32, Stream>,
     next_operation: i32,
@@ -133,11 +144,21 @@ impl Traffic {
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             purse: Purse(Arc::new(AtomicUsize::new(bytes))),
+            meter: None,
             operations: FuturesUnordered::new(),
+            waiting: VecDeque::new(),
             handles: HashMap::new(),
             streams: HashMap::new(),
             next_operation: 0,
             next_stream: 0,
+        }
+    }
+
+    /// As [`Traffic::new`]; what takes long is paid by `meter`.
+    pub(super) fn of(bytes: usize, meter: Arc<Meter>) -> Self {
+        Self {
+            meter: Some(meter),
+            ..Self::new(bytes)
         }
     }
 
@@ -146,17 +167,26 @@ impl Traffic {
         self.purse.take(bytes)
     }
 
-    /// Begins an operation; its number.
+    /// Begins an operation, or has it wait for its turn; its number.
     pub(super) fn begin(&mut self, doing: impl Future<Output = Outcome> + Send + 'static) -> Result<i32, Code> {
-        if self.handles.len() >= OPERATIONS {
+        if self.waiting.len() >= WAITING {
             return Err(Code::Busy);
         }
+        let place = self.hold(PLACE)?;
         let id = self.next_operation;
         self.next_operation = id.checked_add(1).ok_or(Code::Busy)?;
         let (handle, registration) = AbortHandle::new_pair();
         self.handles.insert(id, handle);
-        let named: Pin<Box<dyn Future<Output = (i32, Outcome)> + Send>> = Box::pin(async move { (id, doing.await) });
-        self.operations.push(Abortable::new(named, registration));
+        let named: Pin<Box<dyn Future<Output = (i32, Outcome)> + Send>> = Box::pin(async move {
+            let _place = place;
+            (id, doing.await)
+        });
+        let operation = Abortable::new(named, registration);
+        if self.operations.len() < OPERATIONS {
+            self.operations.push(operation);
+        } else {
+            self.waiting.push_back(operation);
+        }
         Ok(id)
     }
 
@@ -177,6 +207,17 @@ impl Traffic {
         let id = self.next_stream;
         self.next_stream = id.checked_add(1).ok_or(Code::Busy)?;
         self.put(id, Stream::In(body))?;
+        Ok(id)
+    }
+
+    /// As [`Traffic::open`], for content with `codings`.
+    pub(super) fn open_coded(&mut self, body: Body, codings: Vec<Coding>) -> Result<i32, Code> {
+        let id = self.open(body)?;
+        if !codings.is_empty()
+            && let Some(Stream::In(body)) = self.streams.remove(&id)
+        {
+            self.streams.insert(id, Stream::Coded(body, codings));
+        }
         Ok(id)
     }
 
@@ -210,8 +251,17 @@ impl Traffic {
 
     /// Takes a stream that nobody reads from, to hand it on as it is.
     pub(super) fn take(&mut self, id: i32) -> Result<Body, Code> {
+        match self.take_as_it_came(id)? {
+            (body, codings) if codings.is_empty() => Ok(body),
+            (body, codings) => Ok(coding::decoded(body, &codings)),
+        }
+    }
+
+    /// As [`Traffic::take`], with its codings, which are not undone.
+    pub(super) fn take_as_it_came(&mut self, id: i32) -> Result<(Body, Vec<Coding>), Code> {
         match self.streams.remove(&id) {
-            Some(Stream::In(body)) => Ok(body),
+            Some(Stream::In(body)) => Ok((body, Vec::new())),
+            Some(Stream::Coded(body, codings)) => Ok((body, codings)),
             Some(other) => {
                 self.streams.insert(id, other);
                 Err(Code::Malformed)
@@ -222,15 +272,22 @@ impl Traffic {
 
     /// Reads the next chunk, or all that is left, as far as the account goes.
     pub(super) fn read(&mut self, id: i32, whole: bool) -> Result<i32, Code> {
-        if self.handles.len() >= OPERATIONS {
-            return Err(Code::Busy);
-        }
-        let body = self.take(id)?;
+        let window = match self.streams.get(&id) {
+            Some(Stream::Coded(_, codings)) => codings.iter().map(|coding| coding.window()).sum(),
+            _ => 0,
+        };
+        let body = match window {
+            0 => self.take(id)?,
+            window => {
+                let held = self.hold(window)?;
+                Body::boxed(Accounted(self.take(id)?, held))
+            }
+        };
         self.streams.insert(id, Stream::Lent);
         if whole {
-            let purse = self.purse.clone();
+            let (purse, meter) = (self.purse.clone(), self.meter.clone());
             self.begin(async move {
-                match all(body, &purse).await {
+                match all(body, &purse, meter.as_ref()).await {
                     Ok((bytes, held)) => Outcome::Whole(id, bytes, held),
                     Err(code) => Outcome::Failed(code, Some(id)),
                 }
@@ -294,6 +351,11 @@ impl Traffic {
         let timer = limit.map(tokio::time::sleep);
         let mut timer = std::pin::pin!(timer);
         loop {
+            while self.operations.len() < OPERATIONS
+                && let Some(next) = self.waiting.pop_front()
+            {
+                self.operations.push(next);
+            }
             if self.handles.is_empty() {
                 // Those left were cancelled.
                 self.operations = FuturesUnordered::new();
@@ -320,12 +382,31 @@ impl Traffic {
     }
 }
 
+fn broken(error: BodyError) -> Code {
+    match error {
+        BodyError::Damaged(_) => Code::Coding,
+        _ => Code::Broken,
+    }
+}
+
+/// Content that something is held for.
+struct Accounted(Body, #[expect(dead_code, reason = "held as long as the content")] Held);
+
+impl http_body::Body for Accounted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
 /// The next data of a body, and what is left of it. Trailers are dropped.
 async fn chunk(mut body: Body) -> Result<Option<(Bytes, Body)>, Code> {
     loop {
         match body.frame().await {
             None => return Ok(None),
-            Some(Err(_)) => return Err(Code::Broken),
+            Some(Err(error)) => return Err(broken(error)),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data()
                     && !data.is_empty()
@@ -337,14 +418,18 @@ async fn chunk(mut body: Body) -> Result<Option<(Bytes, Body)>, Code> {
     }
 }
 
-async fn all(mut body: Body, purse: &Purse) -> Result<(Bytes, Vec<Held>), Code> {
+async fn all(mut body: Body, purse: &Purse, meter: Option<&Arc<Meter>>) -> Result<(Bytes, Vec<Held>), Code> {
     let mut held = Vec::new();
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Code::Broken)?.into_data() else {
+        let Ok(data) = frame.map_err(broken)?.into_data() else {
             continue;
         };
+        if let Some(meter) = meter {
+            // What is decoded costs more than what is copied. Beyond the budget the guest ends at its own next step.
+            meter.breathe().await.map_err(|_| Code::Broken)?;
+        }
         held.push(purse.take(data.len())?);
         if first.is_empty() {
             first = data;
@@ -366,7 +451,7 @@ mod tests {
     #[tokio::test]
     async fn only_an_end_that_was_asked_for_is_good() {
         for (broken, good) in [(false, true), (true, false)] {
-            let mut traffic = Traffic::new(3);
+            let mut traffic = Traffic::new(64 << 10);
             let (id, body) = traffic.writable(None).unwrap();
             let write = traffic.write(id, Bytes::from_static(b"part")).unwrap();
             assert!(matches!(traffic.wait(-1.0).await, Event::Ended(op, Outcome::Written) if op == write));
@@ -377,16 +462,24 @@ mod tests {
         }
     }
 
-    /// A script could make the node hold operations and streams without end.
+    /// A script that asks for a list of things at once would fail, or could make the node hold operations and streams without end.
     #[tokio::test]
-    async fn operations_and_streams_are_bounded() {
+    async fn operations_wait_for_their_turn_and_are_bounded() {
+        let mut traffic = Traffic::new(PLACE * (OPERATIONS + 3));
+        let pending: Vec<_> = (0..OPERATIONS)
+            .map(|_| traffic.begin(std::future::pending()).unwrap())
+            .collect();
+        let (first, second) = (
+            traffic.begin(async { Outcome::Written }).unwrap(),
+            traffic.begin(async { Outcome::Written }).unwrap(),
+        );
+        assert!(matches!(traffic.wait(10.0).await, Event::Time), "no turn yet");
+        traffic.cancel(pending[3]);
+        assert!(matches!(traffic.wait(1000.0).await, Event::Ended(id, _) if id == first));
+        assert!(matches!(traffic.wait(1000.0).await, Event::Ended(id, _) if id == second));
+        let more = std::iter::from_fn(|| traffic.begin(std::future::pending()).ok()).count();
+        assert_eq!(more, 4, "each costs its place");
         let mut traffic = Traffic::new(3);
-        for _ in 0..OPERATIONS {
-            traffic.begin(std::future::pending()).unwrap();
-        }
-        assert_eq!(traffic.begin(std::future::pending()), Err(Code::Busy));
-        traffic.cancel(3);
-        assert!(traffic.begin(async { Outcome::Written }).is_ok());
         let held = traffic.hold(2).unwrap();
         assert_eq!(traffic.hold(2).unwrap_err(), Code::TooLarge);
         drop(held);
@@ -400,7 +493,7 @@ mod tests {
     /// The reader of a stream would get what was cut off, or the same twice.
     #[tokio::test]
     async fn reading_goes_on_where_it_stopped() {
-        let mut traffic = Traffic::new(3);
+        let mut traffic = Traffic::new(PLACE * 8);
         let (id, body) = traffic.writable(None).unwrap();
         let input = traffic.open(body).unwrap();
         for word in ["one ", "two ", "three"] {
@@ -429,7 +522,7 @@ mod tests {
         traffic.close(id, false);
         loop {
             match traffic.wait(1000.0).await {
-                Event::Ended(_, Outcome::Failed(code, _)) => break assert_eq!(code, Code::TooLarge),
+                Event::Ended(_, Outcome::Whole(_, all, _)) => break assert_eq!(all, "two three"),
                 Event::Ended(_, Outcome::Written) => {}
                 _ => panic!(),
             }
@@ -439,7 +532,7 @@ mod tests {
     /// `setTimeout` would never fire, or a script that waits for nothing hang until its wall limit.
     #[tokio::test]
     async fn waits_end() {
-        let mut traffic = Traffic::new(3);
+        let mut traffic = Traffic::new(PLACE * 8);
         assert!(matches!(traffic.wait(-1.0).await, Event::Nothing));
         assert!(matches!(traffic.wait(20.0).await, Event::Time));
         let pending = traffic.begin(std::future::pending()).unwrap();

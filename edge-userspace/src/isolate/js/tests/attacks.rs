@@ -141,6 +141,17 @@ let depth = 0; const f = () => { depth++; f(); }; throws("RangeError", f); eq(de
 const g = n => n ? g(n - 1) + 1 : 0; eq(g(300), 300); const nested = []; let at = nested; for (let i = 0; i < 200; i++) at.push(at = []); eq(nested.flat(Infinity).length, 0);
 throws("RangeError", () => { const h = () => [1].map(h); h(); }); throws("RangeError", () => { const h = () => "a".replace(/a/, h); h(); }); throws("RangeError", () => { const p = new Proxy({}, { get: (t, k, r) => r[k] }); p.x; });
 throws("RangeError", () => { const h = { toString() { return `${h}`; } }; `${h}`; }); throws("RangeError", () => { const h = { get x() { return h.x; } }; h.x; });
+// Input as deep as somebody likes: caught, or read.
+const deep = (name, f) => { try { f(); } catch (e) { eq(e.name, name, e.message); } };
+for (const text of ["[".repeat(2e4), "[".repeat(2e4) + "]".repeat(2e4), '{"a":'.repeat(2e4) + "1" + "}".repeat(2e4)]) {
+  throws(text.endsWith("[") ? "RangeError" : "RangeError", () => JSON.parse(text)); await rejects("RangeError", () => new Response(text).json());
+}
+eq(JSON.parse("[".repeat(1500) + "]".repeat(1500)).length, 1);
+for (const [open, close] of [["[", "]"], ["(", ")"], ["{a:[", "]}"], ["!", ""], ["-", ""], ["typeof ", ""], ["x=>", ""], ["a?0:", ""], ["new ", ""], ["{", "}"], ["if(1)", ""], ["`${", "}`"], ["x=", ""], ["()=>{", "}"], ["class extends ", "{}"], ["await ", ""], ["async x=>", ""], ["2**", ""], ["f(", ")"]])
+  for (const count of [500, 3000, 5e4]) for (const front of ["", "return ", "x="]) { let e = null; try { new Function(front + open.repeat(count) + "1" + close.repeat(count)); } catch (error) { e = error; } if (e) eq(["RangeError", "SyntaxError"].includes(e.name), true, open); }
+{ let a = []; for (let i = 0; i < 2e4; i++) a = [a]; deep("RangeError", () => a.flat(Infinity)); deep("RangeError", () => String(a)); deep("RangeError", () => JSON.stringify(a)); deep("RangeError", () => structuredClone(a)); }
+{ let p = []; for (let i = 0; i < 2e4; i++) p = new Proxy(p, {}); deep("RangeError", () => Array.isArray(p)); deep("RangeError", () => p.length); deep("RangeError", () => Object.keys(p)); deep("RangeError", () => "x" in p); deep("RangeError", () => Object.getPrototypeOf(p)); deep("RangeError", () => JSON.stringify(p)); }
+{ let f = function () {}; for (let i = 0; i < 3000; i++) { f = f.bind(null); Object.defineProperty(f, "name", { value: "" }); } deep("RangeError", () => ({}) instanceof f); deep("RangeError", () => f()); deep("RangeError", () => new f()); }
 throws("RangeError", () => { class A { constructor() { new A(); } } new A(); }); throws("RangeError", () => { const h = () => JSON.stringify({ toJSON: h }); h(); }); throws("RangeError", () => { const h = () => [3, 1, 2].sort(h); h(); });
 "#,
     );

@@ -18,7 +18,7 @@ use crate::isolate::error::{Ended, Error};
 use crate::isolate::js::Script;
 use crate::isolate::js::code::Code;
 use crate::isolate::js::engine::{Shared, parts};
-use crate::isolate::js::outside::{Ask, Doing, Environment, Level, Outside, Told};
+use crate::isolate::js::outside::{Ask, Doing, Environment, Item, Level, Outside, Told};
 use crate::isolate::js::script::Asked;
 use crate::isolate::js::snapshot::{Source, compile, snapshot};
 use crate::isolate::program::Responder;
@@ -110,7 +110,7 @@ type Server = Box<dyn Fn(http::Request<Bytes>) -> http::Response<Body> + Send + 
 pub(super) struct World {
     pub(super) said: Mutex<Vec<(Level, String)>>,
     pub(super) values: BTreeMap<String, String>,
-    pub(super) store: Mutex<BTreeMap<String, Bytes>>,
+    pub(super) store: Mutex<BTreeMap<String, Item>>,
     /// Hosts that are scripts.
     pub(super) zones: BTreeMap<String, Arc<Script>>,
     /// Everything else.
@@ -134,6 +134,10 @@ impl Outside for View {
     fn say(&self, level: Level, text: &str) {
         self.0.said.lock().unwrap().push((level, text.to_owned()));
     }
+
+    fn keep(&self, _: bool) {}
+
+    fn pass(&self) {}
 
     fn environment(&self) -> Environment {
         Environment {
@@ -187,13 +191,17 @@ impl Outside for View {
                     Told::Done
                 }
                 Ask::List(prefix, after, most) => {
+                    let listed = |key: String| {
+                        let item = store.get(&key).cloned();
+                        item.map_or((key.clone(), 0, String::new()), |item| (key, item.until, item.about))
+                    };
                     let all: Vec<String> = store.keys().filter(|k| k.starts_with(&prefix)).cloned().collect();
                     let behind: Vec<String> = all
                         .into_iter()
                         .filter(|k| after.as_ref().is_none_or(|a| k > a))
                         .collect();
                     let cursor = (behind.len() > most).then(|| behind[most - 1].clone());
-                    Told::Keys(behind.into_iter().take(most).collect(), cursor)
+                    Told::Keys(behind.into_iter().take(most).map(listed).collect(), cursor)
                 }
             })
         })
@@ -221,7 +229,7 @@ pub(super) fn limits() -> Limits {
         reuse: 1,
         memory: 64 << 20,
         table_elements: 20_000,
-        cpu: Duration::from_millis(500),
+        cpu: Duration::from_secs(5),
         wall: Duration::from_secs(10),
         concurrency: 10,
         nested: 10,
@@ -257,7 +265,7 @@ pub(super) async fn ask(
     );
     let run = tokio::time::timeout(wall, run);
     let read = async {
-        let (parts, body) = receiver.await.ok()?;
+        let (parts, body) = receiver.await.ok()?.ok()?;
         Some((parts, body.collect().await.map(|body| body.to_bytes())))
     };
     let (ended, read) = tokio::join!(run, read);

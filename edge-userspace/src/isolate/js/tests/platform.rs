@@ -36,7 +36,11 @@ eq(decode(bytes(0xff, 0xfe, 0x61, 0), "utf-16le"), "a"); eq(decode(bytes(0x61), 
 throws("TypeError", () => decode(bytes(0, 0xdc), "utf-16le", { fatal: true }));
 const wide = new TextDecoder("utf-16le"); eq(wide.decode(bytes(0x3d), { stream: true }) + wide.decode(bytes(0xd8, 0), { stream: true }) + wide.decode(bytes(0xde)), "😀");
 same([new TextDecoder(" UTF8\n").encoding, new TextDecoder("unicode").encoding, new TextDecoder("UTF-16BE").encoding], ["utf-8", "utf-16le", "utf-16be"]);
-throws("RangeError", () => new TextDecoder("latin-9000")); throws("RangeError", () => new TextDecoder("iso-8859-1"));
+throws("RangeError", () => new TextDecoder("latin-9000")); throws("RangeError", () => new TextDecoder("replacement"));
+eq(new TextDecoder("ISO-8859-1").encoding, "windows-1252"); eq(decode(bytes(0xe9, 0x92), "latin1"), "é’"); eq(decode(bytes(0x83, 0x41, 0x83), "sjis"), "ア" + F);
+const sjis = new TextDecoder("shift_jis"); eq(sjis.decode(bytes(0x83), { stream: true }) + sjis.decode(bytes(0x41), { stream: true }) + sjis.decode(), "ア");
+const jis = new TextDecoder("iso-2022-jp"); eq(jis.decode(bytes(0x1b, 0x24, 0x42, 0x25), { stream: true }) + jis.decode(bytes(0x22, 0x1b, 0x28, 0x42)), "ア");
+throws("TypeError", () => decode(bytes(0x83), "sjis", { fatal: true }));
 eq(decode(new Uint8Array([1, 97, 98, 2]).subarray(1, 3)), "ab"); eq(decode(new DataView(bytes(97, 98).buffer, 1)), "b"); eq(decode(bytes(99).buffer), "c");
 eq(decode(new Uint16Array([0x6161])), "aa"); throws("TypeError", () => decode("text"));
 eq(btoa("aé"), "Yek="); eq(atob(" Yek= "), "aé"); throws("InvalidCharacterError", () => btoa("€")); throws("InvalidCharacterError", () => atob("a"));
@@ -93,7 +97,7 @@ const other = await crypto.subtle.importKey("jwk", jwk, { name: "HMAC", hash: "S
 eq(await crypto.subtle.verify("HMAC", other, mac, enc("what do ya want for nothing?")), true);
 eq((await crypto.subtle.exportKey("jwk", other)).k, "SmVmZQ"); eq(hex(await crypto.subtle.exportKey("raw", other)), "4a656665");
 await rejects("InvalidAccessError", () => crypto.subtle.sign("HMAC", other, enc("x")));
-await rejects("NotSupportedError", () => crypto.subtle.importKey("raw", enc("k"), { name: "AES-GCM" }, false, ["encrypt"]));
+await rejects("DataError", () => crypto.subtle.importKey("raw", enc("k"), { name: "AES-GCM" }, false, ["encrypt"]));
 await rejects("SyntaxError", () => crypto.subtle.importKey("raw", enc("k"), { name: "HMAC", hash: "SHA-1" }, false, []));
 const made = await crypto.subtle.generateKey({ name: "HMAC", hash: "SHA-512" }, true, ["sign"]); eq((await crypto.subtle.exportKey("raw", made)).byteLength, 128);
 eq(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(crypto.randomUUID()), true);
@@ -186,6 +190,177 @@ eq(JSON.parse("\"\\ud83d\\ude00\\n\\u00e9\"").length, 4); eq(JSON.parse("\"\\ud8
 eq(JSON.parse(123), 123); eq(JSON.parse(["1"]), 1); eq(JSON.parse.length, 2); eq(JSON.stringify.name, "stringify");
 same(await new Response('\ufeff{"a":"é"}').json(), { a: "é" }); await rejects("SyntaxError", () => new Response("{").json());
 same(await new Response(new Uint8Array([0x22, 0xff, 0x22])).json(), "\ufffd");
+"#,
+    );
+}
+
+/// Forms and files would be read as nothing, or sent as what no server reads.
+#[test]
+fn forms_blobs_and_files() {
+    check(
+        r#"
+const form = new FormData(); form.append("a", "1"); form.append("a", "zwei\nzeilen"); form.append('q"x', new File(["hi\r\n--"], 'n"ä.txt', { type: "text/plain" })); form.set("b", new Blob(["x"]));
+same([form.get("a"), form.getAll("a").length, form.has("b"), form.get("b").name, [...form.keys()].length], ["1", 2, true, "blob", 4]);
+const sent = new Request("https://a.test/", { method: "POST", body: form }), type = sent.headers.get("content-type");
+eq(/^multipart\/form-data; boundary=/.test(type), true, type);
+const back = await new Response(await sent.bytes(), { headers: { "content-type": type } }).formData();
+same([back.getAll("a"), back.get('q"x').name, back.get('q"x').type, await back.get('q"x').text()], [["1", "zwei\r\nzeilen"], 'n"ä.txt', "text/plain", "hi\r\n--"]);
+same([...await new Response("a=1&b=%C3%A9+c", { headers: { "content-type": "application/x-www-form-urlencoded" } }).formData()], [["a", "1"], ["b", "é c"]]);
+const multipart = (body, boundary = "B") => new Response(body.replaceAll("\n", "\r\n"), { headers: { "content-type": `Multipart/Form-Data; charset=x; boundary="${boundary}"` } }).formData();
+same([...await multipart('junk\n--B\nContent-Disposition: form-data; name="x"\n\n--Bogus\n--\n--B  \ncontent-disposition:form-data;name=y\n\n\n--B--\nepilogue')], [["x", "--Bogus\r\n--"], ["y", ""]]);
+for (const bad of ["", "--B", '--B\ncontent-disposition: form-data; name="x"\n\n1', "--B\n\n1\n--B--", "--C--"]) await rejects("TypeError", () => multipart(bad));
+await rejects("TypeError", () => new Response("x").formData());
+const blob = new Blob(["a€", new Uint8Array([98]), new Blob(["c"])], { type: "Text/X" });
+same([blob.size, blob.type, await blob.text(), await blob.slice(-2).text(), await blob.slice(1, 4, "y/z").text(), blob.slice(1, 4, "y/z").type], [6, "text/x", "a€bc", "bc", "€", "y/z"]);
+same([...await blob.slice(4).bytes()], [98, 99]); eq((await new Response(blob.stream()).text()), "a€bc"); eq((await blob.arrayBuffer()).byteLength, 6);
+eq(new Response(blob).headers.get("content-type"), "text/x"); const got = await new Response("x", { headers: { "content-type": "Text/Y; Charset=a" } }).blob(); same([got.type, got.size], ["text/y;charset=a", 1]);
+const file = new File(["x"], "f", { lastModified: 5 }); same([file.name, file.lastModified, file instanceof Blob, structuredClone(file).name], ["f", 5, true, "f"]);
+throws("TypeError", () => new Blob("text")); throws("TypeError", () => new File(["x"])); throws("TypeError", () => form.append("x", "text", "name"));
+"#,
+    );
+}
+
+/// A library that reads into its own buffers, or compresses, would not load.
+#[test]
+fn byte_streams_and_compression() {
+    check(
+        r#"
+const text = new TextDecoder(), part = async (reader, view) => { const { value, done } = await reader.read(view); return [text.decode(value), done]; };
+const reader = new Response("hello world").body.getReader({ mode: "byob" });
+same([await part(reader, new Uint8Array(4)), await part(reader, new Uint8Array(20)), await part(reader, new Uint8Array(1))], [["hell", false], ["o world", false], ["", true]]);
+const asked = []; const pulled = new ReadableStream({ type: "bytes", pull(c) { const { byobRequest } = c; asked.push(byobRequest?.view.byteLength ?? null); if (!byobRequest) return c.enqueue(new Uint8Array([9])); byobRequest.view[0] = 7; byobRequest.respond(1); } });
+const own = pulled.getReader({ mode: "byob" }); same([...(await own.read(new Uint8Array(3))).value], [7]); own.releaseLock(); same([...(await pulled.getReader().read()).value], [9]); same(asked, [3, null]);
+const words = new ReadableStream({ type: "bytes", start(c) { c.enqueue(new Uint8Array([1, 0, 2])); c.enqueue(new Uint8Array([0, 3, 0])); c.close(); } }).getReader({ mode: "byob" });
+same([...(await words.read(new Uint16Array(2))).value], [1, 2]); same([...(await words.read(new Uint16Array(2))).value], [3]); eq((await words.read(new Uint16Array(1))).done, true);
+const auto = new ReadableStream({ type: "bytes", autoAllocateChunkSize: 5, pull(c) { c.byobRequest.view.set([1, 2]); c.byobRequest.respond(2); c.close(); } }).getReader(); same([...(await auto.read()).value], [1, 2]); eq((await auto.read()).done, true);
+await rejects("TypeError", () => reader.read(new Uint8Array(0))); throws("TypeError", () => new ReadableStream().getReader({ mode: "byob" }));
+const broken = new ReadableStream({ type: "bytes", start(c) { c.error(new RangeError("x")); } }); await rejects("RangeError", () => broken.getReader({ mode: "byob" }).read(new Uint8Array(1)));
+const [one, two] = new Response("abc").body.tee(); same([await new Response(one).text(), await new Response(two).text()], ["abc", "abc"]);
+const gzipped = new Response("x".repeat(30000)).body.pipeThrough(new CompressionStream("gzip")), small = await new Response(gzipped).bytes(); eq(small.length < 300 && small[0] === 0x1f, true);
+eq((await new Response(new Blob([small]).stream().pipeThrough(new DecompressionStream("gzip"))).text()).length, 30000);
+for (const format of ["deflate", "deflate-raw"]) eq(await new Response(new Response("é").body.pipeThrough(new CompressionStream(format)).pipeThrough(new DecompressionStream(format))).text(), "é");
+await rejects("TypeError", () => new Response(new Response("no gzip").body.pipeThrough(new DecompressionStream("gzip"))).text()); await rejects("TypeError", () => new Response(new Blob([small.slice(0, 20)]).stream().pipeThrough(new DecompressionStream("gzip"))).text());
+throws("TypeError", () => new CompressionStream("zip")); throws("TypeError", () => new CompressionStream());
+"#,
+    );
+}
+
+/// A pipe or a transform would hang until the request's limit when its other end fails.
+#[test]
+fn streams_settle() {
+    check(
+        r#"
+const soon = p => Promise.race([p, new Promise(r => setTimeout(r, 300, "hangs"))]), fails = async (name, p) => { try { eq(await soon(p), name); } catch (e) { eq(e.name, name, e.message); } };
+const closed = new WritableStream(); await closed.close(); let why; await fails("TypeError", new ReadableStream({ cancel(r) { why = r.name; } }).pipeTo(closed)); eq(why, "TypeError");
+let control; const to = new WritableStream({ start(c) { control = c; } }), pipe = new ReadableStream({ cancel(r) { why = r.message; } }).pipeTo(to); pipe.catch(() => {}); await new Promise(r => setTimeout(r, 2)); control.error(new RangeError("gone")); await fails("RangeError", pipe); eq(why, "gone");
+const rejecting = new TransformStream({ start() { return Promise.reject(new RangeError("n")); } }); await fails("RangeError", rejecting.readable.getReader().read()); await fails("RangeError", rejecting.writable.getWriter().closed);
+throws("RangeError", () => new TransformStream({ start() { throw new RangeError("n"); } }));
+const sized = new TransformStream(undefined, new ByteLengthQueuingStrategy({ highWaterMark: 20 })).writable.getWriter(); sized.write(new Uint8Array(10)); eq(sized.desiredSize, 10); eq(new CountQueuingStrategy({ highWaterMark: 3 }).highWaterMark, 3);
+const abort = new AbortController(); let ends = []; const aborted = new ReadableStream({ cancel(r) { ends.push(r.name); } }).pipeTo(new WritableStream({ abort(r) { ends.push(r.name); } }), { signal: abort.signal }); abort.abort(); await fails("AbortError", aborted); same(ends, ["AbortError", "AbortError"]);
+const slow = []; await new ReadableStream({ start(c) { for (const x of "abc") c.enqueue(x); c.close(); } }).pipeTo(new WritableStream({ async write(x) { await null; slow.push(x); }, close() { slow.push("end"); } })); same(slow, ["a", "b", "c", "end"], "what was read is written");
+const writer = new WritableStream({ write() { throw new RangeError("w"); } }).getWriter(); await fails("RangeError", writer.write(1)); await fails("RangeError", writer.closed); await fails("RangeError", writer.write(2));
+let aborts; const stopping = new WritableStream({ write() { return new Promise(r => setTimeout(r, 5)); }, abort(r) { aborts = r; } }).getWriter(); const first = stopping.write(1), second = stopping.write(2); second.catch(() => {}); await stopping.abort("stop"); eq(await first, undefined); eq(aborts, "stop"); await rejects(undefined, () => second).catch(() => {});
+let cancelled; const cancelling = new TransformStream({ cancel(r) { cancelled = r; } }); await cancelling.readable.cancel("enough"); eq(cancelled, "enough");
+const through = new ReadableStream({ pull(c) { c.error(new RangeError("src")); } }).pipeThrough(new TransformStream()); await fails("RangeError", through.getReader().read());
+"#,
+    );
+}
+
+/// Code for other runtimes imports these, and would have to be rewritten.
+#[test]
+fn modules_of_node() {
+    if super::harness::bed().is_none() {
+        return;
+    }
+    let text = super::harness::answer(
+        r#"import { AsyncLocalStorage } from "node:async_hooks"; import path, { join } from "path"; import { Buffer } from "node:buffer"; import EventEmitter, { once } from "events";
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto"; import { promisify, inspect } from "util"; import assert from "node:assert"; import { env } from "cloudflare:workers"; import process from "node:process";
+export default { async fetch(request, { A }) {
+  const storage = new AsyncLocalStorage(), seen = [];
+  await Promise.all([1, 2].map(n => storage.run(n, async () => { await null; seen.push(storage.getStore()); await new Promise(r => setTimeout(r, 3)); seen.push(storage.getStore()); setTimeout(() => seen.push(storage.getStore()), 1); })));
+  await new Promise(r => setTimeout(r, 9)); assert.deepStrictEqual([...seen.toSorted(), storage.getStore()], [1, 1, 1, 2, 2, 2, undefined]);
+  const emitter = new EventEmitter(); setTimeout(() => emitter.emit("x", 4), 1); assert.deepEqual(await once(emitter, "x"), [4]); assert.throws(() => emitter.emit("error", new Error("e")));
+  assert.equal(join("/a", "../b/./c"), "/b/c"); assert.equal(path.extname("a.b.c"), ".c"); assert.equal(path.relative("/a/b", "/a/c/d"), "../c/d");
+  assert.equal(Buffer.from("aGk_", "base64url").toString("latin1"), "hi?"); assert.equal(Buffer.concat([Buffer.from("é"), Buffer.from([0x41])]).toString("hex"), "c3a941"); assert.equal(Buffer.from([1, 2, 3, 4]).readUInt32LE(0), 0x04030201);
+  assert.equal(createHmac("sha256", "k").update("m").update("n").digest("hex").length, 64); assert.equal(randomBytes(9).length, 9); assert.ok(timingSafeEqual(Buffer.from("a"), Buffer.from("a")));
+  assert.equal(await promisify((x, done) => done(null, x + 1))(1), 2); assert.equal(inspect({ a: [1] }), "{a: [1]}"); assert.equal(process.env.A, A); assert.equal(env.A, A); assert.equal(typeof globalThis.process, "undefined");
+  return new Response("fine"); } };"#,
+    );
+    assert_eq!(text.as_deref(), Ok("fine"));
+}
+
+/// Routers that match by URLPattern would send a request to the wrong place.
+#[test]
+fn url_patterns() {
+    check(
+        r#"
+const groups = (pattern, url) => new URLPattern(...[pattern].flat()).exec(url)?.pathname.groups ?? null;
+same(groups({ pathname: "/books/:id(\d+)/*" }, "https://a.test/books/12/x/y"), { 0: "x/y", id: "12" }); eq(groups({ pathname: "/books/:id(\d+)" }, "https://a.test/books/x"), null);
+same(groups({ pathname: "/a/:b?" }, "https://a.test/a"), {}); same(groups({ pathname: "/f/:p+" }, "https://a.test/f/1/2"), { p: "1/2" }); same(groups({ pathname: "/{x}?y" }, "https://a.test/y"), {});
+same(groups([":lang/x", "https://a.test/base/"], "https://a.test/base/de/x"), { lang: "de" });
+const whole = new URLPattern("https://*.example.com:8443/a/:b?q=*#h"); same([whole.protocol, whole.hostname, whole.port, whole.pathname, whole.search, whole.hash], ["https", "*.example.com", "8443", "/a/:b", "q=*", "h"]);
+eq(whole.test("https://x.example.com:8443/a/1?q=2#h"), true); eq(whole.test("https://x.example.com/a/1?q=2#h"), false); eq(new URLPattern({ pathname: "/A" }, { ignoreCase: true }).test("https://a.test/a"), true);
+eq(new URLPattern({ pathname: "/é" }).test("https://a.test/%C3%A9"), true); eq(new URLPattern({ hostname: "a.test" }).test({ hostname: "A.TEST" }), true);
+throws("TypeError", () => new URLPattern("/relative")); throws("TypeError", () => new URLPattern({ pathname: "/(" })); throws("TypeError", () => new URLPattern({ pathname: "/:a/:a" }));
+"#,
+    );
+}
+
+/// Tokens could not be verified, or would be taken when they are not good.
+#[test]
+fn keys_signatures_and_ciphers() {
+    check(
+        r#"
+const { subtle } = crypto, bytes = text => new TextEncoder().encode(text), hex = b => new Uint8Array(b).toHex(), unhex = text => Uint8Array.fromHex(text), message = bytes("message");
+// Each kind of key: made, used, written in each format, read back, and used again.
+const signing = [[{ name: "RSASSA-PKCS1-v1_5", modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: "SHA-256" }], [{ name: "ECDSA", namedCurve: "P-256" }, { name: "ECDSA", hash: "SHA-256" }], [{ name: "ECDSA", namedCurve: "P-384" }, { name: "ECDSA", hash: "SHA-384" }], [{ name: "Ed25519" }]];
+for (const [how, by = how] of signing) {
+  const { publicKey, privateKey } = await subtle.generateKey(how, true, ["sign", "verify"]), signature = await subtle.sign(by, privateKey, message);
+  eq(await subtle.verify(by, publicKey, signature, message), true, how.name); eq(await subtle.verify(by, publicKey, signature, bytes("another")), false, how.name);
+  for (const format of ["spki", "jwk"]) { const again = await subtle.importKey(format, await subtle.exportKey(format, publicKey), how, true, ["verify"]); eq(await subtle.verify(by, again, signature, message), true, `${how.name} ${format}`); }
+  for (const format of ["pkcs8", "jwk"]) { const again = await subtle.importKey(format, await subtle.exportKey(format, privateKey), how, false, ["sign"]); eq(await subtle.verify(by, publicKey, await subtle.sign(by, again, message), message), true, `${how.name} ${format}`); await rejects("InvalidAccessError", () => subtle.exportKey(format, again)); }
+  await rejects("InvalidAccessError", () => subtle.sign(by, publicKey, message)); await rejects("DataError", () => subtle.importKey("spki", new Uint8Array([48, 3, 1, 2]), how, true, ["verify"]));
+}
+for (const [how, size] of [[{ name: "ECDH", namedCurve: "P-256" }, 256], [{ name: "ECDH", namedCurve: "P-384" }, 384], [{ name: "X25519" }, 256]]) {
+  const a = await subtle.generateKey(how, true, ["deriveBits"]), b = await subtle.generateKey(how, true, ["deriveBits", "deriveKey"]);
+  eq(hex(await subtle.deriveBits({ name: how.name, public: b.publicKey }, a.privateKey, size)), hex(await subtle.deriveBits({ name: how.name, public: a.publicKey }, b.privateKey, size)), how.name);
+  eq((await subtle.deriveKey({ name: how.name, public: a.publicKey }, b.privateKey, { name: "AES-GCM", length: 256 }, true, ["encrypt"])).algorithm.length, 256);
+  await rejects("OperationError", () => subtle.deriveBits({ name: how.name, public: b.publicKey }, a.privateKey, size + 8));
+}
+const oaep = await subtle.generateKey({ name: "RSA-OAEP", modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: "SHA-256" }, true, ["encrypt", "decrypt", "wrapKey", "unwrapKey"]), label = bytes("l");
+eq(hex(await subtle.decrypt({ name: "RSA-OAEP", label }, oaep.privateKey, await subtle.encrypt({ name: "RSA-OAEP", label }, oaep.publicKey, message))), hex(message)); await rejects("OperationError", async () => subtle.decrypt({ name: "RSA-OAEP" }, oaep.privateKey, await subtle.encrypt({ name: "RSA-OAEP", label }, oaep.publicKey, message)));
+// NIST: AESAVS and SP 800-38A, F.5.1; RFC 3394, 4.1; RFC 5869, A.1; RFC 6070 by SHA-1; RFC 8032, 7.1.
+const key = (name, raw, ...uses) => subtle.importKey("raw", raw, name, true, uses);
+const gcm = await key("AES-GCM", new Uint8Array(32), "encrypt", "decrypt"), iv = new Uint8Array(12); eq(hex(await subtle.encrypt({ name: "AES-GCM", iv }, gcm, new Uint8Array(16))), "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919");
+const sealed = new Uint8Array(await subtle.encrypt({ name: "AES-GCM", iv, additionalData: label }, gcm, message)); eq(hex(await subtle.decrypt({ name: "AES-GCM", iv, additionalData: label }, gcm, sealed)), hex(message)); sealed[0] ^= 1; await rejects("OperationError", () => subtle.decrypt({ name: "AES-GCM", iv, additionalData: label }, gcm, sealed));
+const ctr = await key("AES-CTR", unhex("2b7e151628aed2a6abf7158809cf4f3c"), "encrypt"), counter = unhex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"); eq(hex(await subtle.encrypt({ name: "AES-CTR", counter, length: 64 }, ctr, unhex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"))), "874d6191b620e3261bef6864990db6ce9806f66b7970fdff8617187bb9fffdff");
+const near = new Uint8Array(16).fill(255), split = await subtle.encrypt({ name: "AES-CTR", counter: near, length: 8 }, ctr, new Uint8Array(32)), after = new Uint8Array(16).fill(255); after[15] = 0; eq(hex(split).slice(32), hex(await subtle.encrypt({ name: "AES-CTR", counter: after, length: 8 }, ctr, new Uint8Array(16))), "wraps"); await rejects("OperationError", () => subtle.encrypt({ name: "AES-CTR", counter: near, length: 1 }, ctr, new Uint8Array(48)));
+const cbc = await key("AES-CBC", new Uint8Array(16), "encrypt", "decrypt"), boxed = await subtle.encrypt({ name: "AES-CBC", iv: new Uint8Array(16) }, cbc, message); eq(hex(await subtle.decrypt({ name: "AES-CBC", iv: new Uint8Array(16) }, cbc, boxed)), hex(message)); await rejects("OperationError", () => subtle.decrypt({ name: "AES-CBC", iv: new Uint8Array(16) }, cbc, boxed.slice(0, 8)));
+const kek = await key("AES-KW", unhex("000102030405060708090a0b0c0d0e0f"), "wrapKey", "unwrapKey"), inner = await key("AES-CBC", unhex("00112233445566778899aabbccddeeff"), "encrypt"), wrapped = await subtle.wrapKey("raw", inner, kek, "AES-KW"); eq(hex(wrapped), "1fa68b0a8112b447aef34bd8fb5a7b829d3e862371d2cfe5"); eq(hex(await subtle.exportKey("raw", await subtle.unwrapKey("raw", wrapped, kek, "AES-KW", "AES-CBC", true, ["encrypt"]))), "00112233445566778899aabbccddeeff");
+const derive = async (name, raw, params, bits) => hex(await subtle.deriveBits({ name, ...params }, await subtle.importKey("raw", raw, name, false, ["deriveBits"]), bits));
+eq(await derive("HKDF", new Uint8Array(22).fill(11), { hash: "SHA-256", salt: unhex("000102030405060708090a0b0c"), info: unhex("f0f1f2f3f4f5f6f7f8f9") }, 336), "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"); eq(await derive("PBKDF2", bytes("passwordPASSWORDpassword"), { hash: "SHA-1", salt: bytes("saltSALTsaltSALTsaltSALTsaltSALTsalt"), iterations: 4096 }, 200), "3d2eec4fe41c849b80c8d83662c0e44a8b291a964cf2f07038");
+const seed = unhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"), jwk = { kty: "OKP", crv: "Ed25519", d: seed.toBase64({ alphabet: "base64url", omitPadding: true }), x: "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }; eq(hex(await subtle.sign("Ed25519", await subtle.importKey("jwk", jwk, "Ed25519", false, ["sign"]), new Uint8Array())), "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b");
+await rejects("DataError", () => subtle.importKey("jwk", { ...jwk, x: jwk.d }, "Ed25519", false, ["sign"])); await rejects("NotSupportedError", () => subtle.digest("MD5", message)); await rejects("SyntaxError", () => subtle.importKey("raw", new Uint8Array(16), "AES-CBC", true, [])); await rejects("SyntaxError", () => subtle.importKey("raw", new Uint8Array(16), "AES-CBC", true, ["sign"])); await rejects("DataError", () => subtle.importKey("raw", new Uint8Array(5), "AES-CBC", true, ["encrypt"]));
+"#,
+    );
+}
+
+/// Prices, dates and lists would come out wrong, and nothing say so.
+#[test]
+fn locales_and_time_zones() {
+    check(
+        r#"
+same([(1234567.891).toLocaleString(), (1234567.891).toLocaleString("de-DE"), (0.256).toLocaleString("en-US", { style: "percent" }), (1.005).toLocaleString("en", { maximumFractionDigits: 2 }), (10n ** 20n).toLocaleString()], ["1,234,567.891", "1.234.567,891", "26%", "1.01", "100,000,000,000,000,000,000"]);
+const money = (l, c, n) => new Intl.NumberFormat(l, { style: "currency", currency: c }).format(n).replaceAll("\u00a0", " "); same([money("en-US", "USD", -1234.5), money("de", "EUR", 9.999), money("en", "JPY", 5.5), money("en-GB", "USD", 1)], ["-$1,234.50", "10,00 €", "¥6", "US$1.00"]);
+const day = new Date(Date.UTC(2020, 1, 29, 13, 5, 7)), at = (l, o) => day.toLocaleString(l, o);
+same([day.toLocaleDateString("en-US"), day.toLocaleTimeString("en-US"), at(), day.toLocaleDateString("de-DE"), day.toLocaleDateString("en-GB"), at("en-US", { dateStyle: "full", timeStyle: "short" })], ["2/29/2020", "1:05:07 PM", "2/29/2020, 1:05:07 PM", "29.2.2020", "29/02/2020", "Saturday, February 29, 2020 at 1:05 PM"]);
+same([at("en-US", { timeZone: "America/New_York", timeZoneName: "short" }), at("en-US", { timeZone: "asia/kolkata", timeStyle: "long" }), new Date(Date.UTC(2020, 6, 1)).toLocaleString("en-US", { timeZone: "Europe/Berlin" }), at("en", { timeZone: "+05:30", timeStyle: "short" })], ["2/29/2020, 8:05:07 AM EST", "6:35:07 PM GMT+5:30", "7/1/2020, 2:00:00 AM", "6:35 PM"]);
+const parts = Object.fromEntries(new Intl.DateTimeFormat("en-US", { hour12: false, timeZone: "America/New_York", year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" }).formatToParts(day).map(p => [p.type, p.value])); same([parts.year, parts.month, parts.day, parts.hour, parts.minute], ["2020", "02", "29", "08", "05"]);
+eq(["b", "a", "C", "ä", "é", "e", "f", "Z", "z", "10", "9"].sort((x, y) => x.localeCompare(y)).join(""), "109aäbCeéfzZ"); eq("a".localeCompare("A", undefined, { sensitivity: "base" }), 0); same(["a10", "a9"].sort(new Intl.Collator("en", { numeric: true }).compare), ["a9", "a10"]);
+same(["I".toLocaleLowerCase("tr"), "i".toLocaleUpperCase("tr"), "I".toLocaleLowerCase()], ["ı", "İ", "i"]); same([1, 2, 21].map(n => new Intl.PluralRules("en", { type: "ordinal" }).select(n)), ["one", "two", "one"]);
+eq(new Intl.ListFormat("en").format(["a", "b", "c"]), "a, b, and c"); eq(new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(-1, "day"), "yesterday"); eq(Intl.DateTimeFormat().resolvedOptions().timeZone, "UTC"); eq(new Intl.NumberFormat("en", { notation: "compact" }).format(12345), "12K");
+for (const wrong of [() => (1).toLocaleString("fr"), () => day.toLocaleString("ja-JP"), () => day.toLocaleString("en", { timeZone: "Mars/Base" }), () => day.toLocaleString("en", { calendar: "hebrew" }), () => (1).toLocaleString("en", { style: "unit", unit: "meter" }), () => "a".localeCompare("b", "sv"), () => new Intl.NumberFormat("no_such")]) throws("RangeError", wrong);
+same(Intl.NumberFormat.supportedLocalesOf(["fr", "de-AT", "en"]), ["de-AT", "en"]);
 "#,
     );
 }
