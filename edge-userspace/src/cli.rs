@@ -1,6 +1,7 @@
 //! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and completions from [`command`].
 
 mod dev;
+mod explain;
 mod kv;
 mod quick;
 mod worker;
@@ -95,6 +96,18 @@ struct Check {
     /// The same as a page in Markdown.
     #[arg(long, conflicts_with = "print_defaults")]
     print_reference: bool,
+    /// Tell which zone rules fit a request, and what comes out: 'GET https://shop.example/x?y'.
+    #[arg(long, value_name = "REQUEST")]
+    explain: Option<explain::Line>,
+    /// With --explain: a field of the request, 'Name: value'; may be repeated.
+    #[arg(long = "header", short = 'H', requires = "explain")]
+    headers: Vec<explain::Field>,
+    /// With --explain: the client's address.
+    #[arg(long, requires = "explain", default_value = "192.0.2.1")]
+    client: std::net::IpAddr,
+    /// With --explain: the version the client speaks.
+    #[arg(long, requires = "explain", value_enum, default_value = "h2")]
+    protocol: explain::Protocol,
 }
 
 #[derive(Debug, Args)]
@@ -304,6 +317,11 @@ fn check(check: &Check) -> anyhow::Result<()> {
         return Ok(());
     }
     let config = Config::read(&check.config)?;
+    if let Some(line) = &check.explain {
+        let request = line.request(&check.headers, check.client, check.protocol);
+        print(&node::explain(&config, &request)?);
+        return Ok(());
+    }
     let zones = config.zones.len();
     for warning in node::check(config)? {
         eprintln!("warning: {warning}");

@@ -32,6 +32,8 @@ pub mod quic;
 #[cfg(feature = "node")]
 pub mod route;
 #[cfg(feature = "node")]
+pub mod rules;
+#[cfg(feature = "node")]
 pub mod tls;
 #[cfg(feature = "node")]
 pub mod zones;

@@ -48,6 +48,8 @@ use crate::origin::{self, Fleet, Origin};
 use crate::route::gated::{Gated, Open};
 use crate::route::ready::Ready;
 use crate::route::routed::Routed;
+use crate::rules::{self, Ruled};
+use crate::zones::Zones;
 use crate::{admin, http, quic, tls, zones};
 
 use state::State;
@@ -98,6 +100,14 @@ async fn reading(admin: &config::Admin) -> anyhow::Result<Option<admin::server::
 /// The mistakes, all of them.
 pub(crate) fn check(config: Config) -> anyhow::Result<Vec<Mistake>> {
     reload::check(config)
+}
+
+/// Which rules of `config` fit `request`, and what comes out.
+///
+/// # Errors
+/// No zone serves its host.
+pub(crate) fn explain(config: &Config, request: &crate::base::invented::Invented) -> anyhow::Result<String> {
+    Ok(rules::explain::explain(&Zones::new(&config.zones), request)?)
 }
 
 /// A running node.
@@ -213,6 +223,10 @@ impl Node {
         let http = http::Shared::new(&config, &advertised, zones.clone(), ledger.clone(), &mut registry);
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 
+        // 6 rules
+        let rules =
+            rules::Shared::new(&mut registry).map_err(|_| anyhow::anyhow!("the system has no random numbers"))?;
+
         // 7 isolate
         if let (Some(isolates), Some(plan)) = (&isolates, gathered.isolates.take()) {
             isolates.install(plan, |_| false, |zone| gathered.state.is_out(zone));
@@ -265,7 +279,7 @@ impl Node {
             None => Err(Ungated::of(&config.zones).context("a zone has a gate, and the node has none")?),
         };
         let threads = sockets.start(node.isolates.is_some(), || {
-            // Right to left, behind the door: gate(route(coding(isolate) | coding(cache(near(origin))))).
+            // Right to left, behind the door: gate(rules(route(coding(isolate) | coding(cache(near(origin)))))).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
             handler = Arc::new(Near::new(near.clone(), handler));
             handler = cache::around(node.cache.as_ref(), handler);
@@ -276,6 +290,7 @@ impl Node {
             let worker = isolated.clone().map(|isolated| coding::around(&node.coding, isolated));
             handler = Arc::new(Routed::new(worker, handler));
             handler = Arc::new(Ready::new(handler));
+            handler = Arc::new(Ruled::new(handler, rules.clone()));
             if let Some(isolated) = isolated {
                 // What workers ask of other zones travels back to where their own requests came from.
                 isolated.join(Arc::downgrade(&handler));

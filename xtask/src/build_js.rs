@@ -319,7 +319,10 @@ mod tests {
         let text = wrapped(source, "f", 7).unwrap();
         assert!(text.contains("static int f_counted(S *s,\n   int a);\nstatic __exception int f(S *s,\n   int a)\n{\n    if (!js_deeper(7)) { JS_ThrowStackOverflow(s->ctx); return -1; }"), "{text}");
         assert!(text.contains("int value = f_counted(s, a);"), "{text}");
-        assert!(text.ends_with("static int f_counted(S *s,\n   int a)\n{\n  return f(s, a - 1);\n}\n"), "{text}");
+        assert!(
+            text.ends_with("static int f_counted(S *s,\n   int a)\n{\n  return f(s, a - 1);\n}\n"),
+            "{text}"
+        );
         assert!(wrapped(source, "g", 7).is_none());
     }
 }

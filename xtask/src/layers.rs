@@ -14,7 +14,7 @@ use source::Import;
 
 /// Check that imports in edge-userspace point left.
 ///
-/// A room imports only rooms to its left; route, isolate, cache, delta and origin never import each other; tls knows of the
+/// A room imports only rooms to its left; rules, route, isolate, cache, delta and origin never import each other; tls knows of the
 /// key server its wire format alone; only node knows everybody; aya stays in dataplane and wasmtime in isolate; what lets requests in, by the
 /// door and by the gate, is used by nobody else. Test code may import what it likes.
 #[derive(clap::Args)]
@@ -30,6 +30,7 @@ const ROW: &[&str] = &[
     "tls",
     "quic",
     "http",
+    "rules",
     "route",
     "isolate",
     "cache",
@@ -37,7 +38,7 @@ const ROW: &[&str] = &[
     "origin",
 ];
 /// Rooms that implement `http::Handler` and are nested by node: a call between them would hide a hop from it.
-const HANDLERS: &[&str] = &["route", "isolate", "cache", "delta", "origin"];
+const HANDLERS: &[&str] = &["rules", "route", "isolate", "cache", "delta", "origin"];
 /// Left of everything: what any room may import.
 const GROUND: &[&str] = &["base", "config", "zones"];
 /// Libraries that one room keeps to itself.

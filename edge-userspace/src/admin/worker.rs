@@ -64,7 +64,12 @@ pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) 
                 let order = KeyOrder::Put(key, bytes, number("until").unwrap_or(0));
                 WorkerOrder::Key { zone, order }
             }
-            None => return text(StatusCode::PAYLOAD_TOO_LARGE, "the value did not come whole, or is too long\n"),
+            None => {
+                return text(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the value did not come whole, or is too long\n",
+                );
+            }
         },
         ("/worker/deploy", true, Some(zone)) => match read(body).await {
             Some(bytes) => WorkerOrder::Deploy { zone, bytes },

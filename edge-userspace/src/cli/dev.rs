@@ -71,9 +71,8 @@ impl Source {
             .with_context(|| format!("{} cannot be read", path.display()))?;
         let (directory, entry) = if path.is_dir() {
             let entry = ENTRIES.iter().map(|name| path.join(name)).find(|entry| entry.is_file());
-            let entry = entry.with_context(|| {
-                format!("{} has none of {}; name the file", path.display(), ENTRIES.join(", "))
-            })?;
+            let entry = entry
+                .with_context(|| format!("{} has none of {}; name the file", path.display(), ENTRIES.join(", ")))?;
             (path, entry)
         } else {
             let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
@@ -104,8 +103,18 @@ impl Source {
         let bundler = bundler(&self.directory).context("esbuild has gone")?;
         let made = Command::new(bundler)
             .arg(&self.entry)
-            .args(["--bundle", "--format=esm", "--sourcemap=inline", "--target=es2024", "--log-level=warning"])
-            .args(["--conditions=workerd,worker,browser", "--external:node:*", "--external:cloudflare:*"])
+            .args([
+                "--bundle",
+                "--format=esm",
+                "--sourcemap=inline",
+                "--target=es2024",
+                "--log-level=warning",
+            ])
+            .args([
+                "--conditions=workerd,worker,browser",
+                "--external:node:*",
+                "--external:cloudflare:*",
+            ])
             .arg(format!("--outfile={}", self.worker.display()))
             .current_dir(&self.directory)
             .status()
@@ -148,12 +157,15 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 fn is_typed(path: &Path) -> bool {
-    path.extension().is_some_and(|ext| ext == "ts" || ext == "tsx" || ext == "mts")
+    path.extension()
+        .is_some_and(|ext| ext == "ts" || ext == "tsx" || ext == "mts")
 }
 
 /// esbuild of the project, or of the machine.
 fn bundler(directory: &Path) -> Option<PathBuf> {
-    let of_projects = directory.ancestors().map(|above| above.join("node_modules/.bin/esbuild"));
+    let of_projects = directory
+        .ancestors()
+        .map(|above| above.join("node_modules/.bin/esbuild"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let of_machine = std::env::split_paths(&path).map(|directory| directory.join("esbuild"));
     of_projects.chain(of_machine).find(|program| program.is_file())
@@ -183,7 +195,10 @@ fn settings(directory: &Path) -> String {
     for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         if let Some((name, value)) = line.split_once('=') {
             let value = value.trim();
-            let plain = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+            let plain = value
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'))
+                .unwrap_or(value);
             // Writing to a String cannot fail.
             let _ = writeln!(settings, "{} = {}", quoted(name.trim()), quoted(plain));
         }
@@ -333,7 +348,11 @@ mod tests {
     fn the_configuration_is_sound_whatever_is_in_it() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("worker.js"), "export default {}").unwrap();
-        std::fs::write(directory.path().join(".dev.vars"), "# mine\nA=1\nB = \"it's \\\"so\\\"\"\nnone\n").unwrap();
+        std::fs::write(
+            directory.path().join(".dev.vars"),
+            "# mine\nA=1\nB = \"it's \\\"so\\\"\"\nnone\n",
+        )
+        .unwrap();
         let source = Source::of(directory.path(), directory.path()).unwrap();
         let dev = Dev {
             source: directory.path().to_owned(),
@@ -363,7 +382,12 @@ mod tests {
         let later = SystemTime::now() + Duration::from_secs(60);
         let touch = |path: &Path| {
             std::fs::write(path, "2").unwrap();
-            std::fs::File::options().write(true).open(path).unwrap().set_modified(later).unwrap();
+            std::fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_modified(later)
+                .unwrap();
         };
         touch(&directory.path().join("node_modules/x.js"));
         assert_eq!(source.changed(), before);

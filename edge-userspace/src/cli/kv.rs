@@ -105,7 +105,9 @@ pub(super) fn run(kv: &Kv) -> anyhow::Result<()> {
             let until = match ttl {
                 Some(seconds) => {
                     let end = SystemTime::now().duration_since(UNIX_EPOCH)?;
-                    let end = end.checked_add(Duration::from_secs(*seconds)).context("that is too far ahead")?;
+                    let end = end
+                        .checked_add(Duration::from_secs(*seconds))
+                        .context("that is too far ahead")?;
                     end.as_millis()
                 }
                 None => 0,
@@ -142,14 +144,22 @@ pub(super) fn run(kv: &Kv) -> anyhow::Result<()> {
 
 /// A key without what would move the terminal's cursor.
 fn line((key, until, about): &Listed) -> String {
-    let clean: String = key.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let clean: String = key
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     let until = match until {
         0 => String::new(),
         millis => {
             let at = UNIX_EPOCH.checked_add(Duration::from_millis(*millis));
-            at.map(|at| format!("\tuntil {}", httpdate::fmt_http_date(at))).unwrap_or_default()
+            at.map(|at| format!("\tuntil {}", httpdate::fmt_http_date(at)))
+                .unwrap_or_default()
         }
     };
-    let about = if about.is_empty() { String::new() } else { format!("\t{about}") };
+    let about = if about.is_empty() {
+        String::new()
+    } else {
+        format!("\t{about}")
+    };
     format!("{clean}{until}{about}\n")
 }

@@ -529,10 +529,15 @@ impl<'a> Checker<'a> {
                     self.take(&shared, found);
                     routes
                 },
+                rules: {
+                    let (rules, mistakes) = super::rule::file::rules(&zone.rule, self.source);
+                    self.mistakes.extend(mistakes);
+                    rules
+                },
                 origin: match &zone.origin {
                     Some(origin) => self.origin(&shared, origin),
                     None => {
-                        if zone.worker.is_none() && zone.route.is_empty() {
+                        if zone.worker.is_none() && zone.route.is_empty() && zone.rule.is_empty() {
                             let mend = "write [zone.origin] or [zone.worker]";
                             self.mistake(zone.name.span(), "a zone that nothing answers for", mend);
                         }

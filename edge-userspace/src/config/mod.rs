@@ -14,6 +14,7 @@ mod mistake;
 mod raw;
 pub mod reference;
 pub mod requests;
+pub mod rule;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -253,6 +254,8 @@ pub struct Zone {
     pub worker: Option<Arc<isolate::Worker>>,
     /// Which requests go where; what matches none goes to the origin.
     pub routes: Vec<isolate::Route>,
+    /// What is done with its requests before they are routed; `None`: nothing.
+    pub rules: Option<Arc<rule::Rules>>,
     /// Where its responses come from.
     pub origin: Origin,
 }

@@ -255,6 +255,8 @@ pub(super) struct Zone {
     #[serde(default)]
     pub(super) route: Vec<Spanned<super::isolate::raw::Route>>,
     #[serde(default)]
+    pub(super) rule: Vec<Spanned<super::rule::file::RawRule>>,
+    #[serde(default)]
     pub(super) origin: Option<Spanned<Origin>>,
 }
 

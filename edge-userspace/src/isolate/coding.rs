@@ -198,8 +198,7 @@ impl Decoder {
                 Coding::Deflate => Box::new(flate2::bufread::DeflateDecoder::new(source)),
                 Coding::Brotli => Box::new(brotli::Decompressor::new(source, 4 << 10)),
                 Coding::Zstd => {
-                    let mut decoder =
-                        zstd::stream::read::Decoder::with_buffer(source).map_err(|_| Stop::Bad)?;
+                    let mut decoder = zstd::stream::read::Decoder::with_buffer(source).map_err(|_| Stop::Bad)?;
                     decoder.window_log_max(ZSTD_WINDOW).map_err(|_| Stop::Bad)?;
                     Box::new(decoder)
                 }

@@ -181,9 +181,7 @@ impl Proxied {
     }
 
     async fn answer(self: Arc<Self>, call: Call, responder: Responder) -> wasmtime::Result<Box<dyn Leftover>> {
-        let Call {
-            head, body, grant, ..
-        } = call;
+        let Call { head, body, grant, .. } = call;
         let (mut head, _) = Arc::unwrap_or_clone(head).into_parts();
         let worker = grant.exchange.zone.worker.clone().ok_or(Ended::Internal)?;
         let mut live = match self.ready.take(&worker, grant.exchange.started) {

@@ -93,7 +93,12 @@ impl Isolated {
         };
         let slots = tenant.slots.load_full();
         let of_zone = slots.take(nested).await.map_err(failed)?;
-        let of_node = self.isolates.shares().take(&tenant.name, nested).await.map_err(failed)?;
+        let of_node = self
+            .isolates
+            .shares()
+            .take(&tenant.name, nested)
+            .await
+            .map_err(failed)?;
         let meter = Meter::new(limits.cpu, tenant.turns.clone());
         let tie = Arc::new(Tie::default());
         let grant = Arc::new(Grant {
@@ -140,7 +145,11 @@ impl Isolated {
         let task = tokio::spawn(run_to_the_end(running, Tied::new(tie, run), places, deadline));
         let ended = match response.await {
             Ok(Ok((head, body))) => {
-                let asked = Asked { method, grant, most: limits.response_bytes };
+                let asked = Asked {
+                    method,
+                    grant,
+                    most: limits.response_bytes,
+                };
                 return respond(head, body, asked, client, end).map_err(failed);
             }
             Ok(Err(ended)) => {
@@ -166,12 +175,7 @@ impl Isolated {
 }
 
 /// What becomes of a run: its end is marked, then what is left of it is settled when the thread has nothing else to do.
-async fn run_to_the_end(
-    running: Running,
-    run: Tied<Run>,
-    places: Arc<Semaphore>,
-    deadline: tokio::time::Instant,
-) {
+async fn run_to_the_end(running: Running, run: Tied<Run>, places: Arc<Semaphore>, deadline: tokio::time::Instant) {
     let mut run = Metered::new(running.grant.meter.clone(), run);
     let outcome = match tokio::time::timeout_at(deadline, &mut run).await {
         Ok(outcome) => outcome,
@@ -210,7 +214,10 @@ impl Again {
             other if http_body::Body::is_end_stream(other) => Bytes::new(),
             _ => return None,
         };
-        Some(Self { head: head.clone(), body })
+        Some(Self {
+            head: head.clone(),
+            body,
+        })
     }
 
     fn request(self, grant: &Grant) -> Request {
@@ -345,7 +352,8 @@ fn respond(
     fields::strip_hop_by_hop(&mut head.headers);
     head.extensions.clear();
     if let Some(protocol) = switched.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, protocol);
     }
     let due = http_body::Body::size_hint(&body).exact();
@@ -464,12 +472,18 @@ mod tests {
                 headers.append(header::CONTENT_LENGTH, HeaderValue::from_static(said));
             }
             tell_length(&mut headers, due, none);
-            headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().unwrap().to_owned())
+            headers
+                .get(header::CONTENT_LENGTH)
+                .map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(length(&["1200"], None, false), None, "a stream");
         assert_eq!(length(&["1200"], Some(5), false).as_deref(), Some("5"));
         assert_eq!(length(&["1200"], Some(0), false), None);
-        assert_eq!(length(&["1200"], Some(0), true).as_deref(), Some("1200"), "of HEAD, or a 304");
+        assert_eq!(
+            length(&["1200"], Some(0), true).as_deref(),
+            Some("1200"),
+            "of HEAD, or a 304"
+        );
         for nonsense in [&["abc"][..], &["-1"], &["5,6"], &["5", "6"], &[""]] {
             assert_eq!(length(nonsense, None, true), None, "{nonsense:?}");
             assert_eq!(length(nonsense, None, false), None, "{nonsense:?}");

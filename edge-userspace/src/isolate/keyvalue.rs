@@ -236,7 +236,11 @@ impl Vault {
     /// Stores all of `entries` or none. What was stored about a key goes with its value.
     pub(super) fn set(&self, entries: &[(String, Vec<u8>)]) -> Result<(), Refusal> {
         batch(entries.len())?;
-        self.change(|tables| entries.iter().try_for_each(|(key, value)| self.put(tables, key, value, 0, "")))
+        self.change(|tables| {
+            entries
+                .iter()
+                .try_for_each(|(key, value)| self.put(tables, key, value, 0, ""))
+        })
     }
 
     /// As [`Vault::set`], with when each ends and what is stored about it.
@@ -263,12 +267,16 @@ impl Vault {
                 None => (0, String::new()),
             };
             let old = match tables.values.get(key)? {
-                Some(value) if lives(until, now()) => {
-                    Some(u64::from_le_bytes(value.value().try_into().map_err(|_| Refusal::Number)?))
-                }
+                Some(value) if lives(until, now()) => Some(u64::from_le_bytes(
+                    value.value().try_into().map_err(|_| Refusal::Number)?,
+                )),
                 _ => None,
             };
-            let (until, about) = if old.is_some() { (until, about.as_str()) } else { (0, "") };
+            let (until, about) = if old.is_some() {
+                (until, about.as_str())
+            } else {
+                (0, "")
+            };
             let sum = old.unwrap_or(0).wrapping_add(delta);
             self.put(tables, key, &sum.to_le_bytes(), until, about)?;
             Ok(sum)
@@ -472,7 +480,10 @@ mod tests {
         assert_eq!(vault.get(&["a".to_owned()]).unwrap(), [None], "also before it is swept");
         assert!(!vault.exists("a").unwrap());
         assert_eq!(vault.keys(0).unwrap().0, ["b"]);
-        assert_eq!(vault.list("", None, 10).unwrap().0, [("b".to_owned(), soon + 3_600_000, "{}".to_owned())]);
+        assert_eq!(
+            vault.list("", None, 10).unwrap().0,
+            [("b".to_owned(), soon + 3_600_000, "{}".to_owned())]
+        );
         vault.set(&[("c".to_owned(), vec![7; 60])]).unwrap();
         assert!(!vault.sweep().unwrap(), "the write has swept");
         vault.store(&[("c".to_owned(), item(now() + 20, 1))]).unwrap();

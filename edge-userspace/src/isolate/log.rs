@@ -199,7 +199,10 @@ mod tests {
         let said: Vec<bool> = (0..5).map(|_| write("x\u{1b}[2J\ny", now)).collect();
         assert_eq!(said, [true, true, true, false, false]);
         assert_eq!(log.read("a", 0)[0].text, "x\u{fffd}[2J\u{fffd}y");
-        assert!(log.read("a", 3)[0].text.starts_with("2 lines before"), "what is lost is told");
+        assert!(
+            log.read("a", 3)[0].text.starts_with("2 lines before"),
+            "what is lost is told"
+        );
         assert!(write(&"é".repeat(LINE), now + Duration::from_secs(1)));
         assert_eq!(log.read("a", 4).len(), 1);
         assert!(log.read("a", 4)[0].text.len() <= LINE);

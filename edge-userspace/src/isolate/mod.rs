@@ -8,8 +8,8 @@
 mod artifact;
 pub mod budget;
 pub mod clocks;
-pub(crate) mod compile;
 mod coding;
+pub(crate) mod compile;
 mod component;
 pub mod deploy;
 pub mod engine;

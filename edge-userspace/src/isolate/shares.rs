@@ -142,7 +142,11 @@ impl Shares {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut state = self.of.state();
-        let pool = if self.nested { &mut state.nested } else { &mut state.outer };
+        let pool = if self.nested {
+            &mut state.nested
+        } else {
+            &mut state.outer
+        };
         pool.give_back(&self.zone);
         drop(state);
         self.of.given_back.notify_waiters();
@@ -191,7 +195,10 @@ mod tests {
         let shares = Shares::new(4, 1);
         let held: Vec<_> = std::iter::from_fn(|| shares.try_take(&zone("a"), false)).collect();
         assert_eq!(held.len(), 4);
-        assert!(shares.take(&zone("a"), true).await.is_ok(), "its own sub-requests have more");
+        assert!(
+            shares.take(&zone("a"), true).await.is_ok(),
+            "its own sub-requests have more"
+        );
         let own = zone("a");
         let waits = shares.take(&own, false);
         let frees = async move { drop(held) };

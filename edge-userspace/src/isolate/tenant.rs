@@ -9,8 +9,8 @@ use tokio::sync::Semaphore;
 
 use super::engine::Rest;
 use super::grant::Grant;
-use super::keyvalue::{Stored, Vault};
 pub use super::keyvalue::Listed;
+use super::keyvalue::{Stored, Vault};
 use super::log::{Level, Line, Log};
 use super::metrics::{Counts, Metrics, Summary};
 use super::program::Program;
@@ -144,7 +144,9 @@ impl Tenant {
             until,
             about: String::new(),
         };
-        self.opened()?.store(&[(key.to_owned(), item)]).map_err(|e| e.to_string())
+        self.opened()?
+            .store(&[(key.to_owned(), item)])
+            .map_err(|e| e.to_string())
     }
 
     /// Removes a value. Blocks.

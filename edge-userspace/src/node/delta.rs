@@ -39,6 +39,7 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         coding: None,
         worker: None,
         routes: Vec::new(),
+        rules: None,
         origin: config::Origin::Servers(end.upstream.clone()),
     }));
     Zones::new(&zones)

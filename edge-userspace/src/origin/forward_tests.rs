@@ -172,15 +172,27 @@ fn loops_end() {
 fn third_parties_learn_what_the_worker_tells_them() {
     let mut exchange = exchange("192.0.2.1:1", "z");
     let mut zone = (*exchange.zone).clone();
-    let crate::config::Origin::Servers(upstream) = &zone.origin else { panic!() };
+    let crate::config::Origin::Servers(upstream) = &zone.origin else {
+        panic!()
+    };
     let mut stranger = (**upstream).clone();
     stranger.names_visitor = false;
     zone.origin = crate::config::Origin::Servers(Arc::new(stranger));
     exchange.zone = Arc::new(zone);
     let mut head = head("GET", "/", &[("x-forwarded-for", "203.0.113.9"), ("cookie", "a=1")]);
     prepare(&mut head, &Meant::default(), &exchange).unwrap();
-    assert_eq!(values(&head, "x-forwarded-for"), ["203.0.113.9"], "as the worker wrote it");
-    for name in ["forwarded", "x-request-id", "via", "x-forwarded-host", "x-forwarded-proto"] {
+    assert_eq!(
+        values(&head, "x-forwarded-for"),
+        ["203.0.113.9"],
+        "as the worker wrote it"
+    );
+    for name in [
+        "forwarded",
+        "x-request-id",
+        "via",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+    ] {
         assert!(values(&head, name).is_empty(), "{name}");
     }
     assert_eq!(values(&head, "cdn-loop"), ["edge"], "loops are still found");

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use self::path::Path;
 use crate::config::isolate::{To, Worker};
+use crate::config::rule::Rules;
 use crate::config::value::{HostPattern, OriginAddress};
 use crate::config::{self, Origin};
 
@@ -39,6 +40,10 @@ pub struct Zone {
     pub cache: Option<Arc<config::cache::Cache>>,
     /// How its responses are coded for clients; `None`: as they come.
     pub coding: Option<Arc<config::coding::Coding>>,
+    /// What is done with its requests before they are routed; `None`: nothing.
+    pub rules: Option<Arc<Rules>>,
+    /// The zone as requests see it that a rule lets pass the cache by; `None`: no rule does.
+    pub uncached: Option<Arc<Zone>>,
     /// Where responses come from.
     pub origin: Origin,
     /// Code that answers.
@@ -76,6 +81,8 @@ impl Zone {
             delta: zone.delta.clone(),
             cache: zone.cache.clone(),
             coding: zone.coding.clone(),
+            rules: zone.rules.clone(),
+            uncached: None,
             origin: zone.origin.clone(),
             worker: None,
             routes: Vec::new(),
@@ -89,6 +96,7 @@ impl Zone {
                 delta: None,
                 cache: None,
                 coding: None,
+                rules: None,
                 ..this.clone()
             })
         };
@@ -111,6 +119,18 @@ impl Zone {
         this.worker.clone_from(&zone.worker);
         this.routes = routes;
         this.elsewhere = elsewhere;
+        if this
+            .rules
+            .iter()
+            .flat_map(|rules| &rules.all)
+            .any(|rule| rule.act.uncached)
+        {
+            let uncached = Self {
+                cache: None,
+                ..this.clone()
+            };
+            this.uncached = Some(Arc::new(uncached));
+        }
         this
     }
 
@@ -128,8 +148,10 @@ fn goes_by_path(zone: &config::Zone) -> bool {
     let rules = zone.gate.iter().flat_map(|gate| &gate.rules);
     let rules = rules.filter_map(|rule| rule.matches.path.as_deref());
     let routes = zone.routes.iter().map(|route| &*route.path);
+    let ruled = zone.rules.iter().flat_map(|rules| &rules.all);
+    let mut ruled = ruled.flat_map(|rule| [Some(&rule.when), rule.not.as_ref()]).flatten();
     // Those that are every path's tell none from another.
-    rules.chain(routes).any(|pattern| !matches!(pattern, "/" | "*"))
+    rules.chain(routes).any(|pattern| !matches!(pattern, "/" | "*")) || ruled.any(|when| !when.paths.is_empty())
 }
 
 /// A zone's first name, or one that is nobody's (RFC 6761 section 6.4).

@@ -65,6 +65,16 @@ impl<'a> Path<'a> {
         self.others.is_empty().then_some(&*self.plain)
     }
 
+    /// As every server reads it.
+    pub fn usual(&self) -> &str {
+        &self.plain
+    }
+
+    /// Every form that a server may read it in, the usual one first.
+    pub fn readings(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&*self.plain).chain(self.others.iter().map(String::as_str))
+    }
+
     /// Whether servers may differ about what is asked for.
     pub fn is_ambiguous(&self) -> bool {
         !self.others.is_empty()

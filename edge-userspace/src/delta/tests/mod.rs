@@ -137,6 +137,8 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         coding: None,
         worker: None,
         routes: Vec::new(),
+        rules: None,
+        uncached: None,
         elsewhere: Vec::new(),
         origin: config::Origin::Directory("/".into()),
         out: false,

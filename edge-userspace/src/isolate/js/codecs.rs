@@ -77,7 +77,11 @@ impl Codecs {
             format,
             input: Vec::new(),
             sum: Sum::default(),
-            stage: if format == Format::Gzip { Stage::Head } else { Stage::Content },
+            stage: if format == Format::Gzip {
+                Stage::Head
+            } else {
+                Stage::Content
+            },
             _held: held,
         };
         let free = self.0.iter().position(Option::is_none);
@@ -167,16 +171,28 @@ impl Codec {
         let (taken, status, over) = match &mut self.work {
             Work::Compress(work) => {
                 let before = work.total_in();
-                let flush = if last { FlushCompress::Finish } else { FlushCompress::None };
+                let flush = if last {
+                    FlushCompress::Finish
+                } else {
+                    FlushCompress::None
+                };
                 let status = work.compress_vec(&self.input, out, flush).map_err(|_| Code::Coding)?;
-                (work.total_in().wrapping_sub(before), status, status == Status::StreamEnd)
+                (
+                    work.total_in().wrapping_sub(before),
+                    status,
+                    status == Status::StreamEnd,
+                )
             }
             Work::Decompress(work) => {
                 let before = work.total_in();
                 let status = work
                     .decompress_vec(&self.input, out, FlushDecompress::None)
                     .map_err(|_| Code::Coding)?;
-                (work.total_in().wrapping_sub(before), status, status == Status::StreamEnd)
+                (
+                    work.total_in().wrapping_sub(before),
+                    status,
+                    status == Status::StreamEnd,
+                )
             }
         };
         let taken = usize::try_from(taken).unwrap_or(usize::MAX).min(self.input.len());
@@ -187,7 +203,11 @@ impl Codec {
         self.sum.0.update(plain.unwrap_or_default());
         self.input.drain(..taken);
         if over {
-            self.stage = if self.format == Format::Gzip { Stage::Tail } else { Stage::Over };
+            self.stage = if self.format == Format::Gzip {
+                Stage::Tail
+            } else {
+                Stage::Over
+            };
             return Ok(false);
         }
         let full = out.len() == out.capacity();
@@ -304,7 +324,11 @@ mod tests {
                     (b"plain text that is none of these".to_vec(), "none"),
                 ] {
                     let from = codecs.open(format, false, traffic.hold(BYTES).unwrap()).unwrap();
-                    assert_eq!(run(&mut codecs, from, &bad, each).unwrap_err(), Code::Coding, "{format} {what}");
+                    assert_eq!(
+                        run(&mut codecs, from, &bad, each).unwrap_err(),
+                        Code::Coding,
+                        "{format} {what}"
+                    );
                     codecs.close(from);
                 }
                 codecs.close(to);

@@ -156,7 +156,9 @@ impl Pbkdf2 {
         for _ in 0..most {
             if self.done == 0 {
                 let each = self.key.algorithm().digest_algorithm().output_len().max(1);
-                let number = u32::try_from(self.made.len() / each).unwrap_or(u32::MAX).saturating_add(1);
+                let number = u32::try_from(self.made.len() / each)
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(1);
                 let mut first = hmac::Context::with_key(&self.key);
                 first.update(&self.salt);
                 first.update(&number.to_be_bytes());
@@ -196,7 +198,13 @@ pub(super) fn message(what: i32) -> usize {
 }
 
 /// What works on a digest: RSA signatures (9, 10) and ECDSA (12, 13). `a`: the padding, or the curve.
-pub(super) fn signature(c: &Caller<'_, Guest>, what: i32, a: i32, digest: &Digest, parts: &Parts) -> wasmtime::Result<Made> {
+pub(super) fn signature(
+    c: &Caller<'_, Guest>,
+    what: i32,
+    a: i32,
+    digest: &Digest,
+    parts: &Parts,
+) -> wasmtime::Result<Made> {
     let (first, second) = (parts.get(c, 0)?, parts.get(c, 1)?);
     Ok(match what {
         9 => rsa_sign(a, first, digest),
@@ -219,7 +227,9 @@ pub(super) fn call(c: &Caller<'_, Guest>, what: i32, a: i32, b: i32, parts: &Par
         14 => agree(a, p0, p1),
         15 => ed25519_sign(p0, p1),
         16 => Ok(verdict(
-            signature::UnparsedPublicKey::new(&signature::ED25519, p0).verify(p2, p1).is_ok(),
+            signature::UnparsedPublicKey::new(&signature::ED25519, p0)
+                .verify(p2, p1)
+                .is_ok(),
         )),
         18 => public_of(a, p0),
         19 => check_point(a, p0),
@@ -246,7 +256,8 @@ fn rsa_sign(padding: i32, key: &[u8], digest: &Digest) -> Made {
         _ => return Err(Code::Unsupported),
     };
     let mut signed = vec![0; pair.public_modulus_len()];
-    pair.sign_digest(encoding, digest, &mut signed).map_err(|_| Code::Operation)?;
+    pair.sign_digest(encoding, digest, &mut signed)
+        .map_err(|_| Code::Operation)?;
     Ok(signed)
 }
 
@@ -314,7 +325,11 @@ fn sequence(curve: i32, signed: &[u8]) -> Option<Vec<u8>> {
     }
     let mut body = Vec::new();
     for half in signed.chunks(size) {
-        let zeroes = half.iter().take_while(|byte| **byte == 0).count().min(size.saturating_sub(1));
+        let zeroes = half
+            .iter()
+            .take_while(|byte| **byte == 0)
+            .count()
+            .min(size.saturating_sub(1));
         let digits = half.get(zeroes..)?;
         let sign = digits.first().is_some_and(|first| *first >= 0x80);
         body.extend([2, u8::try_from(digits.len().saturating_add(usize::from(sign))).ok()?]);
@@ -408,7 +423,10 @@ fn cbc(encrypt: bool, key: &[u8], iv: &[u8], data: &[u8]) -> Made {
 
 /// The same both ways. Of the counter block the last `bits` count and wrap; the others stay (NIST SP 800-38A appendix B.1).
 fn ctr(bits: i32, key: &[u8], counter: &[u8], data: &[u8]) -> Made {
-    let bits = u32::try_from(bits).ok().filter(|bits| (1..=128).contains(bits)).ok_or(Code::Operation)?;
+    let bits = u32::try_from(bits)
+        .ok()
+        .filter(|bits| (1..=128).contains(bits))
+        .ok_or(Code::Operation)?;
     let first = u128::from_be_bytes(counter.try_into().map_err(|_| Code::Operation)?);
     let mask = u128::MAX.checked_shr(128_u32.saturating_sub(bits)).unwrap_or(0);
     let blocks = data.len().div_ceil(16) as u128;
@@ -418,7 +436,9 @@ fn ctr(bits: i32, key: &[u8], counter: &[u8], data: &[u8]) -> Made {
         return Err(Code::Operation);
     }
     let mut made = data.to_vec();
-    let split = usize::try_from(until.saturating_mul(16)).unwrap_or(usize::MAX).min(made.len());
+    let split = usize::try_from(until.saturating_mul(16))
+        .unwrap_or(usize::MAX)
+        .min(made.len());
     let (before, after) = made.split_at_mut(split);
     for (part, counter) in [(before, first), (after, first & !mask)] {
         let key = EncryptingKey::ctr(block_key(key)?).map_err(|_| Code::Operation)?;
@@ -498,7 +518,11 @@ fn public_of(kind: i32, scalar: &[u8]) -> Made {
 /// Whether a public key is a point of its curve; compressed ones are refused.
 fn check_point(kind: i32, point: &[u8]) -> Made {
     if kind >= 4 {
-        return if point.len() == 32 { Ok(Vec::new()) } else { Err(Code::Data) };
+        return if point.len() == 32 {
+            Ok(Vec::new())
+        } else {
+            Err(Code::Data)
+        };
     }
     let parsed = agreement::ParsedPublicKey::try_from(UnparsedPublicKey::new(curve(kind)?, point));
     match (parsed, point.first()) {

@@ -112,14 +112,7 @@ fn number(result: Result<i32, Code>) -> i32 {
 }
 
 /// Parses a URL. A long one takes long: others have their turn after it.
-async fn url_parse(
-    mut c: Call<'_>,
-    at: u32,
-    n: u32,
-    base: u32,
-    base_n: u32,
-    parts: u32,
-) -> wasmtime::Result<i32> {
+async fn url_parse(mut c: Call<'_>, at: u32, n: u32, base: u32, base_n: u32, parts: u32) -> wasmtime::Result<i32> {
     let address = {
         let text = guest::text(&c, at, n)?;
         // No base has no address; an empty one has.
@@ -247,7 +240,15 @@ fn respond(mut c: Call<'_>, status: i32, head: u32, head_n: u32, at: u32, n: u32
             responder.send(parts, body);
         }
         // The first piece decides.
-        (Some(coding), _) => live.pending = Some(Pending { stream, coding, parts, body, responder }),
+        (Some(coding), _) => {
+            live.pending = Some(Pending {
+                stream,
+                coding,
+                parts,
+                body,
+                responder,
+            })
+        }
     }
     Ok(stream)
 }
@@ -278,7 +279,14 @@ impl Live {
     /// Begins the response that waits for the first piece of `stream`.
     fn begin_response(&mut self, stream: i32, first: &[u8]) {
         let waits = self.pending.take_if(|pending| pending.stream == stream);
-        let Some(Pending { coding, mut parts, body, responder, .. }) = waits else {
+        let Some(Pending {
+            coding,
+            mut parts,
+            body,
+            responder,
+            ..
+        }) = waits
+        else {
             return;
         };
         if !coding.begins(first) {

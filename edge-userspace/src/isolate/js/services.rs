@@ -69,14 +69,7 @@ async fn breathe(c: &mut Call<'_>) -> wasmtime::Result<()> {
 }
 
 /// The door. The length of the result, which is kept to be taken, or a code below zero.
-pub(super) async fn call(
-    mut c: Call<'_>,
-    what: i32,
-    a: i32,
-    b: i32,
-    parts: u32,
-    count: u32,
-) -> wasmtime::Result<i32> {
+pub(super) async fn call(mut c: Call<'_>, what: i32, a: i32, b: i32, parts: u32, count: u32) -> wasmtime::Result<i32> {
     let parts = Parts::of(&c, parts, count)?;
     let made = match what {
         1 => match Hash::of(a) {
@@ -115,7 +108,12 @@ pub(super) async fn call(
     Ok(length)
 }
 
-async fn digest(c: &mut Call<'_>, hash: Hash, parts: &Parts, which: usize) -> wasmtime::Result<aws_lc_rs::digest::Digest> {
+async fn digest(
+    c: &mut Call<'_>,
+    hash: Hash,
+    parts: &Parts,
+    which: usize,
+) -> wasmtime::Result<aws_lc_rs::digest::Digest> {
     let mut hashing = Hashing::new(hash);
     let mut at = 0_usize;
     while at < parts.length(which) {
@@ -288,7 +286,9 @@ fn label(c: &Call<'_>, parts: &Parts) -> wasmtime::Result<Result<Vec<u8>, Code>>
 /// database spells it, each on a line.
 fn zone(c: &Call<'_>, parts: &Parts) -> wasmtime::Result<Result<Vec<u8>, Code>> {
     let (name, time) = (parts.get(c, 0)?, parts.get(c, 1)?);
-    let found = std::str::from_utf8(name).ok().and_then(|name| ZONES.get_or_init(jiff::tz::TimeZoneDatabase::bundled).get(name).ok());
+    let found = std::str::from_utf8(name)
+        .ok()
+        .and_then(|name| ZONES.get_or_init(jiff::tz::TimeZoneDatabase::bundled).get(name).ok());
     let time: Option<i64> = std::str::from_utf8(time).ok().and_then(|time| time.parse().ok());
     let (Some(zone), Some(time)) = (found, time) else {
         return Ok(Err(Code::Unsupported));
@@ -300,7 +300,12 @@ fn zone(c: &Call<'_>, parts: &Parts) -> wasmtime::Result<Result<Vec<u8>, Code>> 
     });
     let info = zone.to_offset_info(time);
     let name = zone.iana_name().unwrap_or("UTC");
-    Ok(Ok(format!("{}\n{}\n{name}", info.offset().seconds(), info.abbreviation()).into_bytes()))
+    Ok(Ok(format!(
+        "{}\n{}\n{name}",
+        info.offset().seconds(),
+        info.abbreviation()
+    )
+    .into_bytes()))
 }
 
 static ZONES: std::sync::OnceLock<jiff::tz::TimeZoneDatabase> = std::sync::OnceLock::new();

@@ -477,7 +477,8 @@ fn the_store_has_what_other_platforms_have() {
     let mut world = World::default();
     world.values.insert("A".to_owned(), "b".to_owned());
     let world = Arc::new(world);
-    let (_, body) = run(ask(&script, &world, get("https://a.test/"), limits())).unwrap_or_else(|_| panic!("{}", world.log()));
+    let (_, body) =
+        run(ask(&script, &world, get("https://a.test/"), limits())).unwrap_or_else(|_| panic!("{}", world.log()));
     assert_eq!(body, "fine");
 }
 
@@ -487,8 +488,11 @@ fn a_field_that_cannot_be_sent_is_named() {
     if bed().is_none() {
         return;
     }
-    let told = answer(r#"export default { fetch: () => new Response("", { headers: { "x-fine": "1", "x-odd-one": "ab" } }) }"#);
+    let told = answer(
+        r#"export default { fetch: () => new Response("", { headers: { "x-fine": "1", "x-odd-one": "ab" } }) }"#,
+    );
     assert!(told.as_ref().unwrap_err().contains("x-odd-one"), "{told:?}");
-    let told = answer(r#"export default { fetch: () => fetch("https://b.test/", { headers: { "x-odd-two": "ab" } }) }"#);
+    let told =
+        answer(r#"export default { fetch: () => fetch("https://b.test/", { headers: { "x-odd-two": "ab" } }) }"#);
     assert!(told.as_ref().unwrap_err().contains("x-odd-two"), "{told:?}");
 }

@@ -1,0 +1,370 @@
+//! From the facts of a request to what the rules make of it. Pure.
+//!
+//! Every rule that fits is applied, in the file's order; conditions are those of the request as it came, so that a rule does
+//! not depend on what another one has rewritten. The first rule that answers ends it, as does `last = true`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    LOCATION, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode};
+
+use super::facts::Facts;
+use super::fill::{Escape, fill, groups};
+use crate::config::rule::{Basic, Content, Cors, Fields, Repath, Respond, Rewrite, Rule, Rules, Template};
+
+/// A change of a message's fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The field goes.
+    Remove(HeaderName),
+    /// This one field, whatever there was.
+    Set(HeaderName, HeaderValue),
+    /// One more.
+    Add(HeaderName, HeaderValue),
+    /// This one if there is none.
+    Default(HeaderName, HeaderValue),
+}
+
+impl Change {
+    /// Makes it in `headers`.
+    pub(super) fn apply(self, headers: &mut HeaderMap) {
+        match self {
+            Self::Remove(name) => drop(headers.remove(name)),
+            Self::Set(name, value) => drop(headers.insert(name, value)),
+            Self::Add(name, value) => drop(headers.append(name, value)),
+            Self::Default(name, value) => {
+                if !headers.contains_key(&name) {
+                    headers.insert(name, value);
+                }
+            }
+        }
+    }
+}
+
+/// An answer that a rule gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What the rules make of a request.
+#[derive(Debug, Default)]
+pub(super) struct Made<'r> {
+    /// The rules that fit.
+    pub(super) rules: Vec<&'r Rule>,
+    /// Ends the request here.
+    pub(super) answer: Option<Given>,
+    /// The target in place of the request's.
+    pub(super) target: Option<PathAndQuery>,
+    /// Of the request.
+    pub(super) request: Vec<Change>,
+    /// Of the response.
+    pub(super) response: Vec<Change>,
+    /// The cache is passed by.
+    pub(super) uncached: bool,
+    /// A rule asks for a password that nobody has checked yet: all else is void until that is done.
+    pub(super) asks: Option<&'r Arc<Basic>>,
+    /// Who has shown a password.
+    user: &'r str,
+}
+
+/// What is known of a request's credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown<'r> {
+    /// None, or wrong ones.
+    Wrong,
+    /// This user's.
+    Right(&'r str),
+    /// They are there, and were not checked yet.
+    Unchecked,
+}
+
+/// Whether `rule` fits; `Err` names the condition that does not hold.
+pub(super) fn judge(rule: &Rule, facts: &Facts<'_>) -> Result<(), &'static str> {
+    if let Some(missing) = facts.missing(&rule.when) {
+        return Err(missing);
+    }
+    match &rule.not {
+        Some(not) if facts.missing(not).is_none() => return Err("not"),
+        _ => {}
+    }
+    match &rule.act.list {
+        Some(listed) if listed.find(facts.path.readings()).is_none() => Err("redirects: the path is not on the list"),
+        _ => Ok(()),
+    }
+}
+
+/// What `rules` make of a request with `facts`; `shown` tells what its credentials are worth.
+pub(super) fn evaluate<'r>(
+    rules: &'r Rules,
+    facts: &Facts<'r>,
+    shown: &dyn Fn(&'r Arc<Basic>) -> Shown<'r>,
+) -> Made<'r> {
+    let mut candidates = Vec::new();
+    for path in facts.path.readings() {
+        rules.index.candidates(path, &mut candidates);
+    }
+    let mut made = Made::default();
+    for rule in candidates.iter().filter_map(|number| rules.all.get(*number as usize)) {
+        if judge(rule, facts).is_ok() && made.take(rule, facts, shown) {
+            break;
+        }
+    }
+    made
+}
+
+impl<'r> Made<'r> {
+    /// Adds what `rule`, which fits, does; whether it was the last one.
+    pub(super) fn take(
+        &mut self,
+        rule: &'r Rule,
+        facts: &Facts<'r>,
+        shown: &dyn Fn(&'r Arc<Basic>) -> Shown<'r>,
+    ) -> bool {
+        // Before a password is asked for: a preflight never has credentials (Fetch standard, "CORS-preflight fetch").
+        if let Some(cors) = &rule.act.cors
+            && let Some(preflight) = readable(cors, facts, &mut self.response)
+        {
+            self.rules.push(rule);
+            self.answer = Some(preflight);
+            return true;
+        }
+        if let Some(basic) = &rule.act.auth {
+            match shown(basic) {
+                Shown::Right(user) => {
+                    self.user = user;
+                    if !basic.forward {
+                        self.request.push(Change::Remove(AUTHORIZATION));
+                    }
+                }
+                Shown::Wrong => {
+                    self.rules.push(rule);
+                    self.answer = Some(unauthorized(basic));
+                    return true;
+                }
+                Shown::Unchecked => {
+                    self.asks = Some(basic);
+                    return true;
+                }
+            }
+        }
+        let facts = &Facts {
+            user: self.user,
+            ..*facts
+        };
+        let groups = groups(rule, facts);
+        let filled = |template: &Template, escape| fill(template, facts, groups.as_ref(), escape);
+        self.rules.push(rule);
+        let act = &rule.act;
+        self.uncached |= act.uncached;
+        if let Some(rewrite) = &act.rewrite {
+            self.rewrite(rewrite, facts, filled);
+        }
+        changes(&act.request, filled, &mut self.request);
+        changes(&act.response, filled, &mut self.response);
+        if act.security {
+            self.response.extend(security(facts.tls.is_some()));
+        }
+        if let Some(redirect) = &act.redirect {
+            let to = filled(&redirect.to, Escape::Not);
+            self.answer = Some(redirected(&to, redirect.status, redirect.keep_query, facts));
+        } else if let Some(listed) = &act.list {
+            if let Some((to, status)) = listed.find(facts.path.readings()) {
+                let status = status.unwrap_or(listed.status);
+                self.answer = Some(redirected(to, status, listed.keep_query, facts));
+            }
+        } else if let Some(respond) = &act.respond {
+            self.answer = Some(responded(respond, filled));
+        }
+        self.answer.is_some() || rule.last
+    }
+
+    fn rewrite(&mut self, rewrite: &Rewrite, facts: &Facts<'_>, filled: impl Fn(&Template, Escape) -> String) {
+        let (path, query) = match &self.target {
+            Some(target) => (target.path(), target.query().unwrap_or_default()),
+            None => (facts.path.usual(), facts.query),
+        };
+        let path = match &rewrite.path {
+            Repath::To(template) => filled(template, Escape::Not),
+            Repath::Front { strip, add } => {
+                let rest = path
+                    .strip_prefix(&**strip)
+                    .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+                    .unwrap_or(path);
+                match (add.is_empty(), rest.is_empty()) {
+                    (true, true) => "/".to_owned(),
+                    _ => format!("{add}{rest}"),
+                }
+            }
+        };
+        let query = match &rewrite.query {
+            Some(template) => filled(template, Escape::Not),
+            None => query.to_owned(),
+        };
+        let mut target = one_slash(&path).replace('?', "%3F").replace('#', "%23");
+        if !query.is_empty() {
+            target.push('?');
+            target.push_str(&query.replace('#', "%23"));
+        }
+        // What cannot stand in a target (a cookie's value with a space in it, say) leaves the request as it was.
+        if let Ok(target) = PathAndQuery::try_from(target) {
+            self.target = Some(target);
+        }
+    }
+}
+
+/// `path` with one `/` in front: `//host` would be another host to whoever resolves it (RFC 3986 section 4.2), and browsers
+/// read a backslash there as a slash.
+fn one_slash(path: &str) -> String {
+    format!("/{}", path.trim_start_matches(['/', '\\']))
+}
+
+fn changes(fields: &Fields, filled: impl Fn(&Template, Escape) -> String, into: &mut Vec<Change>) {
+    into.extend(fields.remove.iter().cloned().map(Change::Remove));
+    // A value that cannot stand in a field (a cookie's with control characters in it, say) is as good as an empty one.
+    let value = |template| {
+        HeaderValue::try_from(filled(template, Escape::Not))
+            .ok()
+            .filter(|value| !value.is_empty())
+    };
+    for (name, template) in &fields.set {
+        into.push(match value(template) {
+            Some(value) => Change::Set(name.clone(), value),
+            None => Change::Remove(name.clone()),
+        });
+    }
+    for (name, template) in &fields.add {
+        into.extend(value(template).map(|value| Change::Add(name.clone(), value)));
+    }
+}
+
+/// What browsers are told to be careful about. HSTS only over TLS (RFC 6797 section 7.2).
+fn security(tls: bool) -> impl Iterator<Item = Change> {
+    [
+        (STRICT_TRANSPORT_SECURITY, "max-age=31536000", tls),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff", true),
+        (X_FRAME_OPTIONS, "SAMEORIGIN", true),
+        (REFERRER_POLICY, "strict-origin-when-cross-origin", true),
+    ]
+    .into_iter()
+    .filter(|(_, _, applies)| *applies)
+    .map(|(name, value, _)| Change::Default(name, HeaderValue::from_static(value)))
+}
+
+/// The fields that let the page's origin read the response, and the answer if the request is a preflight. An origin that may
+/// not read gets no field, and its preflight the answer of whoever comes after.
+fn readable(cors: &Cors, facts: &Facts<'_>, response: &mut Vec<Change>) -> Option<Given> {
+    if !cors.any {
+        response.push(Change::Add(VARY, HeaderValue::from_static("origin")));
+    }
+    let origin = facts.headers.get(ORIGIN)?;
+    let allowed = cors.any || {
+        let origin = origin.to_str().ok()?;
+        cors.origins.iter().any(|pattern| pattern.matches(origin))
+    };
+    if !allowed {
+        return None;
+    }
+    let told = match cors.any {
+        true => HeaderValue::from_static("*"),
+        false => origin.clone(),
+    };
+    response.push(Change::Set(ACCESS_CONTROL_ALLOW_ORIGIN, told));
+    if cors.credentials {
+        let yes = HeaderValue::from_static("true");
+        response.push(Change::Set(ACCESS_CONTROL_ALLOW_CREDENTIALS, yes));
+    }
+    if facts.method != Method::OPTIONS || !facts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        let expose = cors.expose.clone();
+        response.extend(expose.map(|names| Change::Set(ACCESS_CONTROL_EXPOSE_HEADERS, names)));
+        return None;
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, cors.methods.clone());
+    let asked = || facts.headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    if let Some(names) = cors.headers.clone().or_else(asked) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
+    }
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(cors.max_age.as_secs()));
+    Some(Given {
+        status: StatusCode::NO_CONTENT,
+        headers,
+        body: Bytes::new(),
+    })
+}
+
+fn unauthorized(basic: &Basic) -> Given {
+    let mut headers = HeaderMap::new();
+    headers.insert(WWW_AUTHENTICATE, basic.challenge.clone());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Given {
+        status: StatusCode::UNAUTHORIZED,
+        headers,
+        body: Bytes::from_static(b"A name and a password are needed.\n"),
+    }
+}
+
+fn redirected(to: &str, status: StatusCode, keep_query: bool, facts: &Facts<'_>) -> Given {
+    let mut to = match to.starts_with("https://") || to.starts_with("http://") {
+        true => to.to_owned(),
+        false => one_slash(to),
+    };
+    if keep_query && !facts.query.is_empty() {
+        let (place, fragment) = match to.split_once('#') {
+            Some((place, fragment)) => (place, Some(fragment)),
+            None => (to.as_str(), None),
+        };
+        let joint = if place.contains('?') { '&' } else { '?' };
+        to = match fragment {
+            Some(fragment) => format!("{place}{joint}{}#{fragment}", facts.query),
+            None => format!("{place}{joint}{}", facts.query),
+        };
+    }
+    let mut headers = HeaderMap::new();
+    // Variables may hold what cannot stand in a field: then there is nowhere to send the client.
+    let Ok(location) = HeaderValue::try_from(to) else {
+        return Given {
+            status: StatusCode::NOT_FOUND,
+            headers,
+            body: Bytes::new(),
+        };
+    };
+    headers.insert(LOCATION, location);
+    Given {
+        status,
+        headers,
+        body: Bytes::new(),
+    }
+}
+
+fn responded(respond: &Respond, filled: impl Fn(&Template, Escape) -> String) -> Given {
+    let html = respond.media_type.as_bytes().starts_with(b"text/html");
+    let escape = if html { Escape::Html } else { Escape::Not };
+    let body = match &respond.content {
+        Content::Text(template) => Bytes::from(filled(template, escape)),
+        Content::File(content) => content.clone(),
+    };
+    let mut headers = HeaderMap::new();
+    if !body.is_empty() {
+        headers.insert(CONTENT_TYPE, respond.media_type.clone());
+    }
+    Given {
+        status: respond.status,
+        headers,
+        body,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! `edge check --explain`: which rules of a configuration fit an invented request, and what comes out.
+
+use std::fmt::Write as _;
+
+use super::auth::{self, Credentials};
+use super::evaluate::{Change, Made, Shown, judge};
+use super::facts::Facts;
+use crate::base::invented::Invented;
+use crate::config::rule::Basic;
+use crate::zones::path::Path;
+use crate::zones::{Way, Zones};
+
+/// No zone serves the host.
+#[derive(Debug, thiserror::Error)]
+#[error("no zone has the host \"{0}\", and none is the default")]
+pub struct NoZone(String);
+
+/// The account, for eyes: a line for each rule, then what comes out.
+///
+/// # Errors
+/// [`NoZone`]
+pub fn explain(zones: &Zones, request: &Invented) -> Result<String, NoZone> {
+    let path = Path::of(request.target.path());
+    let mut facts = Facts {
+        method: &request.method,
+        path: &path,
+        query: request.target.query().unwrap_or_default(),
+        authority: &request.authority,
+        headers: &request.headers,
+        client: request.client,
+        version: request.version,
+        tls: request.secure.then_some("TLSv1.3"),
+        certificate: None,
+        zone: "",
+        request_id: *b"0000000000000000",
+        user: "",
+    };
+    let zone = zones
+        .find(facts.host())
+        .ok_or_else(|| NoZone(request.authority.clone()))?;
+    facts.zone = &zone.name;
+    let credentials = Credentials::of(&request.headers);
+    let mut text = format!("zone {}: {} {}\n", zone.name, request.method, path.usual());
+    let mut made = Made::default();
+    let mut ended: Option<&str> = None;
+    for rule in zone.rules.iter().flat_map(|rules| &rules.all) {
+        let verdict = match (ended, judge(rule, &facts)) {
+            (Some(last), _) => format!("not asked: \"{last}\" ended it"),
+            (None, Err(missing)) => format!("does not fit: {missing}"),
+            (None, Ok(())) => {
+                if made.take(rule, &facts, &|basic| worth(credentials.as_ref(), basic)) {
+                    ended = Some(&rule.name);
+                }
+                "fits".to_owned()
+            }
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  rule {}: {verdict}", rule.name);
+    }
+    tell(&mut text, &made, &request.target);
+    if made.answer.is_none() {
+        let target = made.target.as_ref().unwrap_or(&request.target);
+        let way = match zone.way(&Path::of(target.path())) {
+            Way::Worker => "the worker",
+            Way::Origin => "the origin",
+            Way::Files(_) => "files",
+        };
+        let _ = writeln!(text, "  goes to {way}");
+    }
+    Ok(text)
+}
+
+fn worth<'r>(credentials: Option<&Credentials>, basic: &'r Basic) -> Shown<'r> {
+    match credentials {
+        Some(credentials) if auth::right(basic, credentials) => Shown::Right(auth::user(basic, credentials)),
+        _ => Shown::Wrong,
+    }
+}
+
+fn tell(text: &mut String, made: &Made<'_>, target: &http::uri::PathAndQuery) {
+    let fields = |text: &mut String, whose: &str, changes: &[Change]| {
+        for change in changes {
+            let _ = match change {
+                Change::Remove(name) => writeln!(text, "  {whose}: without {name}"),
+                Change::Set(name, value) => writeln!(text, "  {whose}: {name}: {}", shown(value)),
+                Change::Add(name, value) => writeln!(text, "  {whose}: one more {name}: {}", shown(value)),
+                Change::Default(name, value) => {
+                    writeln!(text, "  {whose}: {name}: {} (unless it has one)", shown(value))
+                }
+            };
+        }
+    };
+    match &made.answer {
+        Some(given) => {
+            let _ = writeln!(text, "  answered: {}", given.status);
+            for (name, value) in &given.headers {
+                let _ = writeln!(text, "  response: {name}: {}", shown(value));
+            }
+        }
+        None => {
+            if let Some(new) = made.target.as_ref().filter(|new| *new != target) {
+                let _ = writeln!(text, "  target: {new}");
+            }
+            if made.uncached {
+                text.push_str("  passes the cache by\n");
+            }
+            fields(text, "request", &made.request);
+        }
+    }
+    fields(text, "response", &made.response);
+}
+
+fn shown(value: &http::HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}

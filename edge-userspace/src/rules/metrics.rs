@@ -1,0 +1,42 @@
+//! What the room counts: labels are names of the configuration.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRule {
+    zone: Arc<str>,
+    rule: Arc<str>,
+}
+
+/// The room's figures.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metrics {
+    matched: Family<OfRule, Counter>,
+}
+
+impl Metrics {
+    /// Names every figure in `registry`.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let this = Self::default();
+        registry.register(
+            "edge_rules_matched",
+            "Requests that a zone rule applied to",
+            this.matched.clone(),
+        );
+        this
+    }
+
+    /// A request of `zone` fitted `rule`.
+    pub(super) fn matched(&self, zone: &Arc<str>, rule: &Arc<str>) {
+        let of = OfRule {
+            zone: zone.clone(),
+            rule: rule.clone(),
+        };
+        self.matched.get_or_create(&of).inc();
+    }
+}

@@ -1,0 +1,292 @@
+//! Each set-up of docs/recipes.md on a node of its own, with curl for a client: if this fails, somebody who copied a recipe has
+//! something else than the page says.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+#[path = "checkout/mod.rs"]
+mod checkout;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use edge_testbed::pki::Authority;
+use edge_testbed::process::{self, Process, free_address};
+
+const HOSTS: [&str; 2] = ["www.example.test", "example.test"];
+const START: Duration = Duration::from_secs(30);
+
+/// An origin that answers with the head it was sent, as text that compresses well.
+fn origin() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || drop(serve(stream)));
+        }
+    });
+    address
+}
+
+fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let (mut head, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if line == "\r\n" {
+                break;
+            }
+            if let Some((_, n)) = line.to_ascii_lowercase().split_once("content-length:") {
+                length = n.trim().parse().unwrap_or(0);
+            }
+            head.push_str(&line);
+        }
+        std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
+        head.push_str(&"padding ".repeat(200));
+        let fields = "Content-Type: text/plain\r\nCache-Control: max-age=60\r\nX-Powered-By: tests";
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {}\r\n\r\n{head}",
+            head.len()
+        )?;
+    }
+}
+
+/// The recipes of the page, by name.
+fn recipes() -> BTreeMap<String, String> {
+    let page = fs::read_to_string(checkout::root().join("docs/recipes.md")).unwrap();
+    let blocks = page
+        .split("```toml\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap());
+    blocks
+        .map(|block| {
+            let name = block.lines().next().unwrap().strip_prefix("# recipe: ").unwrap();
+            (name.to_owned(), block.to_owned())
+        })
+        .collect()
+}
+
+struct Node {
+    _daemon: Process,
+    directory: tempfile::TempDir,
+    https: SocketAddr,
+}
+
+impl Node {
+    fn start(recipe: &str, authority: &Authority, origin: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        authority.write(&at.join("ca.pem")).unwrap();
+        authority.write_leaf(at, "site", &HOSTS).unwrap();
+        fs::create_dir_all(at.join("www/.well-known/acme-challenge")).unwrap();
+        fs::create_dir_all(at.join("www/static")).unwrap();
+        fs::write(at.join("www/static/a.css"), "a { }").unwrap();
+        fs::write(at.join("www/.well-known/acme-challenge/token"), "key authorization").unwrap();
+        fs::write(
+            at.join("moved.txt"),
+            "/old /new\n/gone https://other.example.test/ 302\n",
+        )
+        .unwrap();
+        fs::write(at.join("down.html"), "<p>Back soon.").unwrap();
+        // The password is `secret`.
+        let hash = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
+        fs::write(at.join("htpasswd"), format!("ann:{hash}\n")).unwrap();
+        let (https, admin) = (free_address().unwrap(), free_address().unwrap());
+        let text = format!(
+            "[server]\nhttps = [\"{https}\"]\nhttp3 = false\nworkers = 1\n[admin]\nlisten = \"{admin}\"\n[[zone]]\n\
+             name = \"site\"\nhosts = [\"www.example.test\", \"example.test\"]\ncertificate = \"site.pem\"\n\
+             key = \"site.key\"\n[zone.origin]\nservers = [{{ address = \"http://{origin}\" }}]\n{recipe}"
+        );
+        fs::write(at.join("edge.toml"), text).unwrap();
+        let mut edge = Command::new(checkout::binaries().join("edge"));
+        edge.args(["run", "--no-xdp", "--config"]).arg(at.join("edge.toml"));
+        let mut daemon = Process::spawn(&mut edge, &at.join("edge.log")).unwrap();
+        daemon.wait_port(https, START).unwrap();
+        Self {
+            _daemon: daemon,
+            directory,
+            https,
+        }
+    }
+
+    /// What curl gets for `path` of the first host, head and content.
+    fn get(&self, path: &str, arguments: &[&str]) -> String {
+        self.get_at(HOSTS[0], path, arguments)
+    }
+
+    fn get_at(&self, host: &str, path: &str, arguments: &[&str]) -> String {
+        let port = self.https.port();
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--include",
+            "--path-as-is",
+            "--max-time",
+            "20",
+            "--cacert",
+        ])
+        .arg(self.path().join("ca.pem"))
+        .args(["--resolve", &format!("{host}:{port}:127.0.0.1")])
+        .args(arguments)
+        .arg(format!("https://{host}:{port}{path}"));
+        let output = process::output(&mut curl, Duration::from_secs(30)).unwrap();
+        assert!(output.status.success(), "{path}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// Each of `parts` is in `text`.
+#[track_caller]
+fn has(text: &str, parts: &[&str]) {
+    let lower = text.to_ascii_lowercase();
+    for part in parts {
+        assert!(lower.contains(&part.to_ascii_lowercase()), "no {part} in: {text}");
+    }
+}
+
+/// None of `parts` is in `text`.
+#[track_caller]
+fn lacks(text: &str, parts: &[&str]) {
+    let lower = text.to_ascii_lowercase();
+    for part in parts {
+        assert!(!lower.contains(&part.to_ascii_lowercase()), "{part} in: {text}");
+    }
+}
+
+/// What must be true of a node with the recipe `name`; `false` for a recipe that nobody has thought of.
+fn judge(name: &str, node: &Node) -> bool {
+    match name {
+        "canonical-host" => {
+            let answer = node.get_at("example.test", "/a?b", &[]);
+            has(&answer, &[" 301", "location: https://www.example.test/a\r\n"]);
+            has(&node.get("/a", &[]), &[" 200"]);
+        }
+        "path-split" => {
+            has(&node.get("/static/a.css", &[]), &["a { }", "content-type: text/css"]);
+            has(&node.get("/api/x?y=1", &[]), &["GET /v1/x?y=1 ", "x-client: 127.0.0.1"]);
+            has(&node.get("/apix", &[]), &["GET /apix "]);
+        }
+        "moved-pages" => {
+            has(&node.get("/old?a=b", &[]), &[" 301", "location: /new?a=b"]);
+            has(
+                &node.get("/gone", &["--http1.1"]),
+                &[" 302", "location: https://other.example.test/"],
+            );
+            has(&node.get("/2024/05/a-b", &[]), &[" 308", "location: /posts/2024/a-b"]);
+            has(&node.get("/older", &[]), &[" 200"]);
+        }
+        "maintenance" => has(
+            &node.get("/x", &[]),
+            &[
+                " 503",
+                "retry-after: 600",
+                "cache-control: no-store",
+                "text/html",
+                "Back soon.",
+            ],
+        ),
+        "staging-password" => {
+            has(
+                &node.get("/", &[]),
+                &[" 401", "www-authenticate: Basic realm=\"staging\""],
+            );
+            has(&node.get("/", &["--user", "ann:wrong"]), &[" 401"]);
+            has(&node.get("/", &["--user", "bob:secret"]), &[" 401"]);
+            let answer = node.get("/", &["--user", "ann:secret"]);
+            has(&answer, &[" 200", "x-user: ann", "x-robots-tag: noindex"]);
+            lacks(&answer, &["authorization:"]);
+        }
+        "cors-api" => {
+            let app = "Origin: https://app.example.test";
+            let ask = ["-X", "OPTIONS", "-H", "Access-Control-Request-Method: PUT", "-H", app];
+            let told = "access-control-allow-origin: https://app.example.test";
+            has(
+                &node.get("/api/x", &ask),
+                &[" 204", told, "access-control-allow-credentials: true", "put"],
+            );
+            has(&node.get("/api/x", &["-H", app]), &[" 200", told, "vary: origin"]);
+            let evil = node.get("/api/x", &["-H", "Origin: https://evil.example.test"]);
+            lacks(&evil, &["access-control-allow-origin"]);
+        }
+        "security-fields" => {
+            let answer = node.get("/", &[]);
+            has(
+                &answer,
+                &[
+                    "strict-transport-security: max-age=31536000",
+                    "x-content-type-options: nosniff",
+                ],
+            );
+            has(
+                &answer,
+                &["content-security-policy: default-src 'self'", "referrer-policy:"],
+            );
+            lacks(&answer, &["x-powered-by"]);
+        }
+        "networks" => {
+            for path in ["/admin", "/admin/x", "//admin", "/%61dmin", "/x/../admin"] {
+                has(&node.get(path, &[]), &[" 403"]);
+            }
+            has(&node.get("/", &[]), &[" 200"]);
+        }
+        "crawlers" => {
+            has(&node.get("/robots.txt", &[]), &["Disallow: /private/", "text/plain"]);
+            has(&node.get("/", &["--user-agent", "MyScraper/1"]), &[" 403"]);
+            has(&node.get("/", &[]), &[" 200"]);
+        }
+        "canary" => {
+            has(&node.get("/", &["--cookie", "a=b; canary=1"]), &["x-release: next"]);
+            lacks(&node.get("/", &["--cookie", "canary=0"]), &["x-release"]);
+        }
+        "logged-in" => {
+            has(&node.get("/c", &[]), &["fwd=uri-miss"]);
+            has(&node.get("/c", &[]), &["; hit"]);
+            lacks(&node.get("/c", &["--cookie", "session=1"]), &["cache-status"]);
+        }
+        "login-limit" => {
+            let answers: Vec<String> = (0..8).map(|_| node.get("/login", &["--data", "a=b"])).collect();
+            has(&answers[0], &[" 200"]);
+            assert!(answers.iter().any(|answer| answer.contains(" 429")), "{answers:?}");
+            has(&node.get("/", &[]), &[" 200"]);
+        }
+        "compressed" => {
+            has(
+                &node.get("/", &["-H", "Accept-Encoding: gzip", "--output", "-"]),
+                &["content-encoding: gzip"],
+            );
+            lacks(&node.get("/", &[]), &["content-encoding"]);
+        }
+        "acme-files" => has(
+            &node.get("/.well-known/acme-challenge/token", &[]),
+            &["key authorization"],
+        ),
+        _ => return false,
+    }
+    true
+}
+
+#[test]
+fn every_recipe_does_what_the_page_says() {
+    checkout::build();
+    let (authority, origin) = (Authority::new("Edge test CA").unwrap(), origin());
+    let recipes = recipes();
+    assert!(recipes.len() >= 14);
+    for (name, recipe) in &recipes {
+        let node = Node::start(recipe, &authority, origin);
+        assert!(judge(name, &node), "no test of the recipe {name}");
+    }
+}
