@@ -193,7 +193,18 @@ fn judge(from: &str, import: &Import) -> Option<String> {
         return Some("nothing but node and the binaries knows the command line: let node pass the value in".to_owned());
     }
     if from == "node"
-        || (from == "cli" && ["base", "config", "admin", "node", "dataplane", "gate", "isolate"].contains(&to))
+        || (from == "cli"
+            && [
+                "base",
+                "config",
+                "zones",
+                "admin",
+                "node",
+                "dataplane",
+                "gate",
+                "isolate",
+            ]
+            .contains(&to))
     {
         return None;
     }
