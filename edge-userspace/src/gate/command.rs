@@ -389,7 +389,7 @@ mod tests {
         let (_, said) = ask(T, &format!("inspect {token}"), "");
         for part in [
             "http",
-            "00000000000000ff",
+            "masked",
             "IPv4",
             "in 30 s",
             "Tue, 14 Nov 2023 22:13:50 GMT",
