@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 
 use super::access::Account;
 use super::body::{Body, BodyError};
-use super::holding::Holding;
+use super::holding::{Ahead, Holding};
 use super::trailers::Filter;
 use crate::base::ledger::Charge;
 
@@ -77,6 +77,7 @@ pub(super) struct Delivery {
     short: Option<Pin<Box<Sleep>>>,
     /// What the request has taken of the ledger, and what its content has on its way here.
     _charges: Vec<Charge>,
+    ahead: Option<Ahead>,
 }
 
 impl Delivery {
@@ -86,7 +87,7 @@ impl Delivery {
         account: Account,
         (flow, deadline, filter): (Option<Arc<Flow>>, Option<tokio::time::Instant>, Option<Filter>),
         holding: Option<Arc<Holding>>,
-        charges: Vec<Charge>,
+        (charges, ahead): (Vec<Charge>, Option<Ahead>),
     ) -> Self {
         let expected = http_body::Body::size_hint(&inner).exact();
         Self {
@@ -104,6 +105,7 @@ impl Delivery {
             holding,
             short: None,
             _charges: charges,
+            ahead,
         }
     }
 
@@ -142,10 +144,11 @@ impl http_body::Body for Delivery {
         }
         std::task::ready!(this.poll_room(cx));
         let mut frame = if this.rest.is_empty() {
-            match (
-                std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx)),
-                &this.filter,
-            ) {
+            let frame = std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx));
+            if let Some(ahead) = &mut this.ahead {
+                ahead.piece();
+            }
+            match (frame, &this.filter) {
                 // Trailers are the last frame: without any it is the end.
                 (Some(Ok(frame)), Some(filter)) => filter.frame(frame).map(Ok),
                 (frame, _) => frame,

@@ -23,6 +23,34 @@ pub(super) const AHEAD: u64 = 128 << 10;
 /// Content of one request that has come and that nobody has read yet: of longer content, what its flow-control window lets come.
 pub(super) const UPLOAD: u64 = 128 << 10;
 
+/// What is read ahead of one response: charged once it has more than one piece, so that what comes at once costs nothing.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    charge: Charge,
+    most: u64,
+    pieces: u8,
+}
+
+impl Ahead {
+    /// At most `most` bytes.
+    pub(super) fn new(charge: Charge, most: u64) -> Self {
+        Self {
+            charge,
+            most,
+            pieces: 0,
+        }
+    }
+
+    /// A piece has come.
+    pub(super) fn piece(&mut self) {
+        self.pieces = self.pieces.saturating_add(1);
+        // It is there already: what does not fit is charged all the same, so that no more is asked for.
+        if self.pieces == 2 && !self.charge.set(self.most) {
+            self.charge.move_to(self.most);
+        }
+    }
+}
+
 /// One connection's.
 #[derive(Debug)]
 pub(super) struct Holding {

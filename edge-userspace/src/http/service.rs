@@ -15,7 +15,7 @@ use super::body::Body;
 use super::delivery::{Delivery, Flow};
 use super::door::{self, Head, Host, Recent};
 use super::handler::{Failure, Front, Reason};
-use super::holding::{self, Holding};
+use super::holding::{self, Ahead, Holding};
 use super::intake::{Intake, Meter, Terms};
 use super::leftover;
 use super::life::Life;
@@ -376,22 +376,29 @@ impl Service {
             None => drop(head.headers.remove(ALT_SVC)),
         }
         let body = answer::without_content(&mut head, body, &opening.head_only);
-        if !matches!(body, Body::Empty | Body::Full(_)) {
-            let zone = charges.first().and_then(Charge::zone).cloned();
-            let holder = self.holding.holder();
-            // The origin has answered already: what does not fit is charged all the same, so that no more is asked for.
-            let ahead = head
-                .extensions
-                .get()
-                .map_or(0, |ReadAhead(bytes)| *bytes)
-                .max(holding::AHEAD);
-            let charge = holder.charge(Kind::Responses, zone.as_ref(), ahead);
-            charges.push(charge.unwrap_or_else(|| holder.must(Kind::Responses, zone.as_ref(), ahead)));
-        }
+        let ahead = self.ahead(&head, &body, &charges);
         // quinn's buffer is counted by whoever fills it.
         let holding = (self.wire != Wire::H3).then(|| self.holding.clone());
-        let delivery = Delivery::new(body, account, (flow, deadline, filter), holding, charges);
+        let delivery = Delivery::new(body, account, (flow, deadline, filter), holding, (charges, ahead));
         http::Response::from_parts(head, delivery)
+    }
+}
+
+impl Service {
+    /// What is read ahead of the client for a response that streams, on the account of its request.
+    fn ahead(&self, head: &http::response::Parts, body: &Body, charges: &[Charge]) -> Option<Ahead> {
+        if matches!(body, Body::Empty | Body::Full(_)) {
+            return None;
+        }
+        let said = head.extensions.get().map_or(0, |ReadAhead(bytes)| *bytes);
+        let most = body
+            .size_hint()
+            .exact()
+            .unwrap_or(u64::MAX)
+            .min(said.max(holding::AHEAD));
+        let zone = charges.first().and_then(Charge::zone);
+        let charge = self.holding.holder().must(Kind::Responses, zone, 0);
+        Some(Ahead::new(charge, most))
     }
 }
 

@@ -142,7 +142,7 @@ pub(super) async fn open_h2(
         .saturating_mul(u128::from(BYTES_A_SECOND))
         / 1_000_000;
     let stream_window = u64::try_from(a_round_trip).unwrap_or(most).clamp(least, most);
-    let shared = Arc::new(Shared::new(wear));
+    let shared = Arc::new(Shared::new(wear, stream_window));
     let socket = Frames {
         frames: DataFrames::from_server(),
         socket: connected.socket,

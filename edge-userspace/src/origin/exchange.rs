@@ -23,7 +23,7 @@ use super::upload::Progress;
 use crate::config::OriginHttp;
 use crate::http::body::Body;
 use crate::http::handler::{Failure, Reason};
-use crate::http::message::{Exchange, Report, Request, Response};
+use crate::http::message::{Exchange, ReadAhead, Report, Request, Response};
 
 /// One worker's view of a zone's servers: its connections and its turn.
 pub(super) struct Local {
@@ -356,6 +356,7 @@ impl Course<'_> {
         }
         reply::clean(&mut head, &self.method).map_err(malformed)?;
         group.answered(server, head.status);
+        let window = lease.window();
         let body = self.content(&mut incoming, lease).await;
         let body = match body {
             Content::Ended(body) => body,
@@ -368,6 +369,9 @@ impl Course<'_> {
                 group.upstream.body_timeout,
             )),
         };
+        if let Some(window) = window {
+            head.extensions.insert(ReadAhead(window));
+        }
         Ok(Response { head, body, report })
     }
 

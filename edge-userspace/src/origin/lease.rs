@@ -40,13 +40,16 @@ pub(super) struct Shared {
     /// Wakes the driver, which then looks at the peer's SETTINGS again.
     pub(super) nudge: AtomicWaker,
     wear: Wear,
+    /// What the peer may send ahead on each stream.
+    pub(super) window: u64,
     /// When the last stream ended.
     used: Mutex<Instant>,
 }
 
 impl Shared {
-    pub(super) fn new(wear: Wear) -> Self {
+    pub(super) fn new(wear: Wear, window: u64) -> Self {
         Self {
+            window,
             streams: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
             limit: AtomicUsize::new(0),
@@ -177,6 +180,14 @@ impl Lease {
     /// HTTP/2.
     pub(super) fn is_h2(&self) -> bool {
         matches!(self.kind, Kind::H2(..))
+    }
+
+    /// What the origin may have sent ahead on this stream, by itself.
+    pub(super) fn window(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::H1(..) => None,
+            Kind::H2(_, stream, _) => Some(stream.shared.window),
+        }
     }
 
     /// Sends `request`. The future does not borrow the lease, which has to outlive it: without its sender an HTTP/1.1
