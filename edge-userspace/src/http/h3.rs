@@ -23,6 +23,7 @@ use super::holding::Holding;
 use super::life::{Life, Overdue};
 use super::server::Server;
 use super::service::{Service, Wire};
+use crate::base::ledger::Kind;
 use crate::base::shutdown::Phase;
 use crate::config::Limits;
 use crate::quic;
@@ -193,7 +194,13 @@ enum Broken {
 impl Exchange {
     /// Reads the head whatever the client wants of the answer, since a broken one ends the connection.
     async fn run(self, resolver: Resolver, stopped: Option<wire::Stopped>, settled: Option<wire::Settled>) {
+        // A head in the making lies in h3 until it is whole, and each stream may have one.
+        let most = self.limits.header_bytes as u64;
+        let Some(making) = self.holding.holder().charge(Kind::Requests, None, most) else {
+            return self.wasted();
+        };
         let resolved = tokio::time::timeout(self.limits.header_timeout, resolver.resolve_request()).await;
+        drop(making);
         let (request, mut stream) = match resolved {
             Ok(Ok(resolved)) => resolved,
             // h3 has ended the stream, or the connection, with the code that RFC 9114 asks for. Time spent on streams that

@@ -263,6 +263,44 @@ async fn untaken_responses() {
     assert!(plain.read(&mut byte).await.is_ok());
 }
 
+/// One address that takes nothing would have the edge hold content without end; and once it is at its bound, it must not shut out who
+/// shares the address with it for ever.
+#[tokio::test]
+async fn memory() {
+    let edge = Edge::start("[limits]\nmemory_per_address = \"4MiB\"\n");
+    let ask = b"GET /stream HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    let mut still = Vec::new();
+    for _ in 0..64 {
+        let mut stream = edge.plain().await;
+        stream.write_all(ask).await.unwrap();
+        still.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut refused = 0;
+    for stream in &mut still {
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        refused += usize::from(&first == b"HTTP/1.1 503");
+    }
+    assert!((1..60).contains(&refused), "{refused} of 64 refused");
+    // Those that stand still give way.
+    let mut served = false;
+    for _ in 0..100 {
+        let (_, answer) = exchange(&mut edge.plain().await, GET, Duration::from_millis(50)).await;
+        served = answer.starts_with("HTTP/1.1 200");
+        if served {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(served, "nobody at this address is served any more");
+    assert!(
+        edge.metrics().contains("edge_http_overdue_total{reason=\"memory\"}"),
+        "{}",
+        edge.metrics()
+    );
+}
+
 /// A request may take as long as it likes although the operator set a bound.
 #[tokio::test]
 async fn whole_requests() {
