@@ -394,7 +394,7 @@ impl AsyncWrite for Guard {
             ready!(result)?;
             this.closed = true;
         }
-        if !this.life.unread() {
+        if !this.life.unread() && !this.life.content_to_come() {
             return Poll::Ready(Ok(()));
         }
         this.life.lingers(false);

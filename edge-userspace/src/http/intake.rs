@@ -28,6 +28,8 @@ pub(super) struct Meter {
     /// 0: none; else a [`Reason`], as below.
     fault: AtomicU8,
     done: AtomicBool,
+    /// Nobody reads it any more.
+    dropped: AtomicBool,
 }
 
 impl Default for Meter {
@@ -38,6 +40,7 @@ impl Default for Meter {
             answered: AtomicU64::new(0),
             fault: AtomicU8::new(0),
             done: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
         }
     }
 }
@@ -78,6 +81,11 @@ impl Meter {
     /// All of it has come.
     pub(super) fn done(&self) -> bool {
         self.done.load(Relaxed)
+    }
+
+    /// Nobody reads it any more.
+    pub(super) fn dropped(&self) -> bool {
+        self.dropped.load(Relaxed)
     }
 }
 
@@ -255,6 +263,7 @@ impl http_body::Body for Intake {
 
 impl Drop for Intake {
     fn drop(&mut self) {
+        self.meter.dropped.store(true, Relaxed);
         // Nobody waits for an answer if the client is gone, or has stopped sending.
         let sends = matches!(self.meter.fault(), None | Some(Reason::BodyTooLarge));
         if self.drains && sends && !self.meter.done() {

@@ -91,10 +91,11 @@ impl Content {
         }
     }
 
-    /// Whether some of it is left that nobody will read, after what `meter` saw. Content of known length that lies in hyper's
-    /// buffer already does not count: hyper passes over it and goes on.
-    fn left(self, meter: Option<&Meter>, life: &Life) -> bool {
-        let read = meter.is_some_and(Meter::done);
+    /// Whether some of it is left that nobody will read, as `meter` saw it when the head of the answer was there. A handler that
+    /// still reads may make the answer of it, if it is a success; after another one the rest is nobody's. Content of known length
+    /// that lies in hyper's buffer already does not count: hyper passes over it and goes on.
+    fn left(self, meter: Option<&Meter>, status: StatusCode, life: &Life) -> bool {
+        let read = meter.is_some_and(|meter| meter.done() || !meter.dropped() && status.is_success());
         self.any && !read && (life.content_to_come() || !self.measured)
     }
 }
@@ -195,7 +196,7 @@ impl Service {
             }
             Err(failure) => self.failure(failure, &opening, &mut account),
         };
-        let left = content.left(meter.as_deref(), &self.life);
+        let left = content.left(meter.as_deref(), response.head.status, &self.life);
         self.finish(response, opening, account, (flow, deadline, filter), left, charges)
     }
 

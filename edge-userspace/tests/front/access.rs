@@ -116,6 +116,10 @@ async fn aborted() {
         Duration::from_millis(20),
     )
     .await;
+    // A reset: one that only ends its own direction waits for the answer.
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
     drop(stream);
     let seen = lines.take().await;
     assert_eq!(

