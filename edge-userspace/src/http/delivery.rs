@@ -57,8 +57,10 @@ impl Flow {
 const FRAME: usize = 16_384 - 9;
 /// HTTP/1.1 and 3: content handed over at once.
 pub(super) const PIECE: usize = 64 << 10;
-/// While the client's address holds as much as it may, it is seen this often whether it still does.
+/// While the client's address holds as much as it may, it is seen after this time whether it still does, then after twice as long,
+/// and so on: thousands of responses may wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_SELDOM: Duration = Duration::from_millis(1_280);
 
 /// Content with its account.
 pub(super) struct Delivery {
@@ -74,7 +76,7 @@ pub(super) struct Delivery {
     /// What hyper holds of the connection's responses; `None`: hyper does not deliver it.
     holding: Option<Arc<Holding>>,
     /// Waits for room on the ledger.
-    short: Option<Pin<Box<Sleep>>>,
+    short: Option<(Pin<Box<Sleep>>, Duration)>,
     /// What the request has taken of the ledger, and what its content has on its way here.
     _charges: Vec<Charge>,
     ahead: Option<Ahead>,
@@ -115,15 +117,18 @@ impl Delivery {
             return Poll::Ready(());
         };
         loop {
+            if let Some((timer, _)) = &mut self.short {
+                std::task::ready!(timer.as_mut().poll(cx));
+            }
             if holding.admits(FRAME as u64) {
                 self.short = None;
                 return Poll::Ready(());
             }
-            let timer = self
-                .short
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK_AGAIN)));
-            std::task::ready!(timer.as_mut().poll(cx));
-            self.short = None;
+            let wait = match &self.short {
+                Some((_, waited)) => waited.saturating_mul(2).min(LOOK_SELDOM),
+                None => LOOK_AGAIN,
+            };
+            self.short = Some((Box::pin(tokio::time::sleep(wait)), wait));
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::http::codings::{self, Accepted};
 use crate::http::disguise;
 use crate::http::door::Head;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
-use crate::http::message::{Exchange, Request, Response};
+use crate::http::message::{Exchange, ReadAhead, Request, Response};
 use crate::zones::Zone;
 use breaker::Breaker;
 
@@ -33,6 +33,9 @@ use breaker::Breaker;
 /// difference, of which little crosses the hop, and whole.
 const PROVED_FIRST: u64 = 1 << 20;
 const PROVED_FIRST_WHOLE: u64 = 64 << 10;
+
+/// What a decoder holds of one response at most, and the copy beside it, about.
+const DECODED: u64 = 16 << 20;
 
 /// What all workers of a node share.
 pub struct Shared {
@@ -418,6 +421,10 @@ impl Restoring<'_> {
                 Err(_) => return Tried::Wrong,
             }
         } else {
+            // The decoder's window, and the copy that is kept when all has proved right.
+            let said = response.head.extensions.get().map_or(0, |ReadAhead(bytes)| *bytes);
+            let ahead = ReadAhead(said.saturating_add(content.length.min(DECODED)));
+            response.head.extensions.insert(ahead);
             Body::boxed(restored)
         };
         set_length(&mut response.head.headers, content.length);

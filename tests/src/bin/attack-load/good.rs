@@ -31,10 +31,11 @@ pub(crate) async fn run(words: &Words) -> Result<Value> {
         times.extend(took);
         failed += lost;
     }
-    ensure!(!times.is_empty(), "no good client got anything");
     times.sort_by(f64::total_cmp);
     let p99 = (times.len() * 99).div_ceil(100).saturating_sub(1);
-    Ok(json!({ "requests": times.len(), "failed": failed, "p99_ms": times.get(p99) }))
+    // If none got anything it was longer than they wait.
+    let p99 = times.get(p99).copied().unwrap_or(PATIENCE.as_secs_f64() * 1_000.0);
+    Ok(json!({ "requests": times.len(), "failed": failed, "p99_ms": p99 }))
 }
 
 async fn client(target: Target, end: Instant) -> (Vec<f64>, usize) {
