@@ -10,6 +10,7 @@ mod build_js;
 mod build_workers;
 mod conform;
 mod demo;
+mod kernels;
 mod layers;
 mod lint;
 mod man;
@@ -95,8 +96,8 @@ mod tests {
     #[test]
     fn the_commands_that_others_call_by_name_parse() {
         use workspace::{
-            BUILD_EBPF, BUILD_JS, BUILD_WORKERS, SETUP_BENCH, SETUP_BUILD, SETUP_CONFORM, SETUP_LEGACY, SETUP_LINT,
-            SETUP_TEST,
+            BUILD_EBPF, BUILD_JS, BUILD_WORKERS, SETUP_BENCH, SETUP_BUILD, SETUP_CONFORM, SETUP_KERNELS, SETUP_LEGACY,
+            SETUP_LINT, SETUP_TEST,
         };
         Cli::command().debug_assert();
         for words in [
@@ -107,6 +108,7 @@ mod tests {
             SETUP_BUILD,
             SETUP_LEGACY,
             SETUP_CONFORM,
+            SETUP_KERNELS,
             SETUP_LINT,
             SETUP_TEST,
         ] {

@@ -49,6 +49,8 @@ pub(crate) enum Purpose {
     Componentize,
     /// `cargo xtask conform`
     Conform,
+    /// `cargo xtask test --kernels`
+    Kernels,
 }
 
 /// A program that comes in a package.
@@ -59,7 +61,7 @@ struct Tool {
 }
 
 const TOOLS: &[Tool] = {
-    use Purpose::{Bench, Build, Componentize, Conform, Legacy, Lint, Test};
+    use Purpose::{Bench, Build, Componentize, Conform, Kernels, Legacy, Lint, Test};
     &[
         tool("cc", "gcc", &[Build]),
         tool("make", "make", &[Build]),
@@ -83,6 +85,9 @@ const TOOLS: &[Tool] = {
         tool("cmake", "cmake", &[Lint, Legacy]),
         tool("c++", "g++", &[Lint, Legacy]),
         tool("testssl", "testssl.sh", &[Conform]),
+        tool("qemu-system-x86_64", "qemu-system-x86", &[Kernels]),
+        tool("busybox", "busybox-static", &[Kernels]),
+        tool("strip", "binutils", &[Kernels]),
         tool("cmake", "cmake", &[Conform]),
         tool("c++", "g++", &[Conform]),
     ]
@@ -139,6 +144,10 @@ pub(crate) fn run(setup: &Setup) -> Result<()> {
 
     if wants(&[Purpose::Test]) {
         clients::aioquic(setup.check)?;
+    }
+    if wants(&[Purpose::Kernels]) && !setup.check && packages::available() {
+        packages::refresh()?;
+        crate::kernels::fetch()?;
     }
 
     match toolchain::ensure(setup.check)? {

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::kernels;
 use crate::workspace::{self, Profile};
 
 /// Run every test: unit, XDP, network namespaces, the demo.
@@ -37,6 +38,9 @@ pub(crate) struct Test {
     /// Beside a load that takes all processors
     #[arg(long)]
     beside_load: bool,
+    /// Only the XDP program's tests, under other kernels in qemu: Debian's, and those in KERNELS (images or directories, by colons)
+    #[arg(long, conflicts_with_all = ["arguments", "faults", "legacy_rsa", "pkcs11", "componentize_js"])]
+    kernels: bool,
     /// Arguments for `cargo test`, for example `-p edge-userspace` or `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -58,6 +62,9 @@ pub(crate) fn run(test: &Test) -> Result<()> {
             ])
             .env("EDGE_FAULT_RESPONSES", count.to_string());
         return workspace::run(&mut command);
+    }
+    if test.kernels {
+        return kernels::run(!test.no_setup);
     }
     if test.legacy_rsa {
         return legacy_rsa(test);

@@ -25,6 +25,8 @@ pub(crate) const SETUP_LEGACY: &[&str] = &["setup", "build", "legacy"];
 pub(crate) const SETUP_COMPONENTIZE: &[&str] = &["setup", "build", "test", "componentize"];
 /// What the programs that look for mistakes in the edge need.
 pub(crate) const SETUP_CONFORM: &[&str] = &["setup", "build", "conform"];
+/// What running the XDP program under other kernels needs.
+pub(crate) const SETUP_KERNELS: &[&str] = &["setup", "build", "kernels"];
 /// The XDP program.
 pub(crate) const BUILD_EBPF: &[&str] = &["build-ebpf"];
 /// The JavaScript engine.
