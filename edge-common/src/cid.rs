@@ -54,11 +54,27 @@ pub const fn encode(key: Key, nonce: u32, route: Route) -> u64 {
 /// Where the connection of this id is held; `None` if it is none of ours.
 #[inline(always)]
 pub const fn decode(key: Key, id: u64) -> Option<Route> {
+    match open(key, id) {
+        Some((route, _)) => Some(route),
+        None => None,
+    }
+}
+
+/// The same, with a number that the id is counted by: a keyed hash of its nonce. Who knows an id can change its route, so the id
+/// itself would be 65,536 names for one.
+#[inline(always)]
+pub const fn open(key: Key, id: u64) -> Option<(Route, u64)> {
     let mask = siphash::words(key, [id as u32 as u64]);
     if (id >> 48) as u16 != (mask >> 16) as u16 {
         return None;
     }
-    Some(Route::of((id >> 32) as u16 ^ mask as u16))
+    Some((Route::of((id >> 32) as u16 ^ mask as u16), mask))
+}
+
+/// Whether the daemon of this generation may still have connections. `alive` has a bit for each one that may; 0 is all.
+#[inline(always)]
+pub const fn lives(alive: u64, route: Route) -> bool {
+    alive == 0 || alive >> (route.generation % GENERATIONS) & 1 != 0
 }
 
 #[cfg(test)]
@@ -78,6 +94,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// One known id would pass a lockdown as often as there are routes; or a dead daemon's ids would for ever.
+    #[test]
+    fn an_id_with_another_route_is_counted_as_the_same() {
+        let route = Route::of(77);
+        let id = encode(KEY, 9, route);
+        let (found, counted) = open(KEY, id).unwrap();
+        assert_eq!(found, route);
+        let (other, again) = open(KEY, id ^ 5 << 42).unwrap();
+        assert_ne!(other, route);
+        assert_eq!(again, counted);
+        assert_ne!(open(KEY, encode(KEY, 10, route)).unwrap().1, counted);
+        let of = |generation| Route { generation, worker: 1 };
+        assert!(lives(0, of(5)), "nobody has said who is dead");
+        assert!(lives(1 << 63, of(63)) && !lives(1 << 63, of(0)));
     }
 
     /// In lockdown an id of ours passes without a token.

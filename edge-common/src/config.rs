@@ -100,6 +100,65 @@ pub const GATE_ON: u32 = 1;
 /// Flag of [`Config`]: attempts on no list are judged because of the [`lockdown`](crate::lockdown), whether or not any zone has
 /// a gate.
 pub const LOCKDOWN_ON: u32 = 2;
+/// Flag of [`Config`]: some interface has no Ethernet header (TUN, WireGuard, PPP, IPIP, GRE); the map `BARE` names them.
+pub const BARE_DEVICES: u32 = 4;
+
+/// Flag of [`Config`]: TCP segments that start no connection are judged, because of a flood of them.
+pub const ACKS_CHECKED: u32 = 8;
+
+/// Addresses and prefixes that the map `LOCAL` holds; what is for one beyond them passes unjudged.
+pub const LOCALS: u32 = 4_096;
+/// Interfaces that the map `BARE` holds.
+pub const BARES: u32 = 256;
+
+/// Addresses of each IP version that [`Homes`] holds.
+pub const HOMES: usize = 4;
+
+/// The addresses that clients mostly connect to, compared before the map `LOCAL` is asked: most nodes have one or two. All
+/// zeros is no entry: neither 0.0.0.0 nor `::` is anybody's address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Homes {
+    /// IPv4, network order.
+    pub v4: [u32; HOMES],
+    /// IPv6, network order.
+    pub v6: [[u32; 4]; HOMES],
+}
+
+impl Homes {
+    /// None: the map is always asked.
+    pub const NONE: Self = Self {
+        v4: [0; HOMES],
+        v6: [[0; 4]; HOMES],
+    };
+
+    /// Whether this IPv4 address (network order) is among them.
+    #[inline(always)]
+    pub const fn has_v4(&self, address: u32) -> bool {
+        let [a, b, c, d] = self.v4;
+        address != 0 && (a == address || b == address || c == address || d == address)
+    }
+
+    /// Whether this IPv6 address (network order) is among them.
+    #[inline(always)]
+    pub const fn has_v6(&self, address: [u32; 4]) -> bool {
+        let [a, b, c, d] = &self.v6;
+        let some = address[0] | address[1] | address[2] | address[3];
+        some != 0 && (same(a, address) || same(b, address) || same(c, address) || same(d, address))
+    }
+}
+
+#[inline(always)]
+const fn same(home: &[u32; 4], address: [u32; 4]) -> bool {
+    (home[0] ^ address[0]) | (home[1] ^ address[1]) | (home[2] ^ address[2]) | (home[3] ^ address[3]) == 0
+}
+
+/// Key of the map `LOCAL` for an IPv4 address (network order): the IPv4-mapped IPv6 address, whose first 96 bits every IPv4
+/// prefix of the map begins with.
+#[inline(always)]
+pub const fn mapped(address: u32) -> [u32; 4] {
+    [0, 0, 0xffff_u32.to_be(), address]
+}
 
 /// The one element of the map `CONFIG`. All zeros, as a fresh map has it, passes everything.
 #[repr(C)]
@@ -107,8 +166,10 @@ pub const LOCKDOWN_ON: u32 = 2;
 pub struct Config {
     /// Sends an event for one in so many drops of a reason on a CPU; 0 sends none.
     pub event_sample: u32,
-    /// [`GATE_ON`], [`LOCKDOWN_ON`].
+    /// [`GATE_ON`], [`LOCKDOWN_ON`], [`BARE_DEVICES`], [`ACKS_CHECKED`].
     pub flags: u32,
+    /// Some of the node's addresses; the map `LOCAL` has them all.
+    pub homes: Homes,
     /// Ports whose TCP SYNs are attempts on the edge.
     pub tcp_ports: Ports,
     /// Ports whose UDP datagrams are QUIC for the edge.
@@ -124,6 +185,7 @@ impl Config {
     pub const EMPTY: Self = Self {
         event_sample: 0,
         flags: 0,
+        homes: Homes::NONE,
         tcp_ports: Ports::EMPTY,
         udp_ports: Ports::EMPTY,
         near_v6_exact: Near::EMPTY,
@@ -134,10 +196,12 @@ impl Config {
 const _: () = {
     assert!(size_of::<Ports>() == 8192);
     assert!(size_of::<Near>() == 8192);
-    assert!(size_of::<Config>() == 8 + 4 * 8192);
-    assert!(core::mem::offset_of!(Config, tcp_ports) == 8);
-    assert!(core::mem::offset_of!(Config, near_v6_exact) == 8 + 2 * 8192);
-    assert!(core::mem::offset_of!(Config, near_v6_prefix) == 8 + 3 * 8192);
+    assert!(size_of::<Homes>() == 80);
+    assert!(size_of::<Config>() == 88 + 4 * 8192);
+    assert!(core::mem::offset_of!(Config, homes) == 8);
+    assert!(core::mem::offset_of!(Config, tcp_ports) == 88);
+    assert!(core::mem::offset_of!(Config, near_v6_exact) == 88 + 2 * 8192);
+    assert!(core::mem::offset_of!(Config, near_v6_prefix) == 88 + 3 * 8192);
 };
 
 // SAFETY: `repr(C)`, only integers and arrays of them, no padding (the size asserted above is the sum of the fields).
@@ -157,6 +221,17 @@ mod tests {
         for port in 0..=u16::MAX {
             assert_eq!(ports.contains(port), matches!(port, 0 | 443 | 65535), "{port}");
         }
+    }
+
+    /// Attempts on the node's own address would pass as somebody else's, or a stranger's be judged.
+    #[test]
+    fn homes_are_whole_addresses_and_zeros_are_none() {
+        let mut homes = Homes::NONE;
+        assert!(!homes.has_v4(0) && !homes.has_v6([0; 4]));
+        homes.v4[3] = 7;
+        homes.v6[2] = [1, 2, 3, 4];
+        assert!(homes.has_v4(7) && !homes.has_v4(8) && !homes.has_v4(0));
+        assert!(homes.has_v6([1, 2, 3, 4]) && !homes.has_v6([1, 2, 3, 5]) && !homes.has_v6([0; 4]));
     }
 
     /// A bucket missed here would let a denied client in.

@@ -20,16 +20,19 @@ pub mod siphash;
 pub mod steering;
 pub mod token;
 
-pub use config::{Config, GATE_ON, LOCKDOWN_ON, Near, Ports};
+pub use config::{
+    ACKS_CHECKED, BARE_DEVICES, BARES, Config, GATE_ON, HOMES, Homes, LOCALS, LOCKDOWN_ON, Near, Ports, mapped,
+};
 pub use event::Event;
 pub use list::{
     ALLOW, ALLOW_CONFIGURED, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, V4_BUCKETS, v4_bucket, v4_key, v4_length,
     v4_prefix,
 };
 pub use reason::{
-    ANSWER_RETRY, COUNTERS_CAPACITY, DROP_CLIENT_PENALTY, DROP_DENIED, DROP_FRAGMENT, DROP_HEADERS, DROP_INITIAL_SHORT,
-    DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED,
-    DROP_VERSION, FIRST_ANSWER, FIRST_DROP, PASS_ALLOWED, PASS_ATTEMPT, PASS_BUDGETED, PASS_ESTABLISHED, PASS_FRAGMENT,
+    ANSWER_COOKIE, ANSWER_RETRY, COUNT_SYN, COUNTERS_CAPACITY, DROP_ACK, DROP_CLIENT_PENALTY, DROP_COOKIE, DROP_DENIED,
+    DROP_FRAGMENT, DROP_HEADERS, DROP_ID_FOREIGN, DROP_ID_REPLAYED, DROP_INITIAL_SHORT, DROP_MALFORMED, DROP_MARTIAN,
+    DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED, DROP_VERSION,
+    FIRST_ANSWER, FIRST_DROP, PASS_ALLOWED, PASS_ATTEMPT, PASS_BUDGETED, PASS_ESTABLISHED, PASS_FRAGMENT,
     PASS_NOT_OURS, PASS_TOKEN, REASONS, Verdict, verdict,
 };
 
@@ -48,6 +51,18 @@ pub mod maps {
     pub const EVENTS: &str = "EVENTS";
     /// Array with one [`Lockdown`](crate::lockdown::Lockdown). Holds a secret.
     pub const LOCKDOWN: &str = "LOCKDOWN";
+    /// LPM trie of the addresses that are the node's (`[u32; 4]`, network order, IPv4 as [`mapped`](crate::mapped)) to `u32`, of
+    /// no meaning. What is for another address passes.
+    pub const LOCAL: &str = "LOCAL";
+    /// Hash of the indices (`u32`) of interfaces whose packets begin with the IP header to `u32`, of no meaning.
+    pub const BARE: &str = "BARE";
+    /// Array with one `u64`: a bit for each generation of daemons (see [`cid`](crate::cid)) that may still have connections; 0, as a fresh
+    /// map has it, is all of them.
+    pub const ALIVE: &str = "ALIVE";
+    /// Array with one `u32`: not 0 if an operator's penalty of an address may be in force, so that it is asked before tokens.
+    pub const BARRED: &str = "BARRED";
+    /// Array with one [`Cookies`](crate::lockdown::Cookies).
+    pub const COOKIES: &str = "COOKIES";
     /// Array with one [`Steering`](crate::steering::Steering).
     pub const STEERING: &str = "STEERING";
     /// Hash of [`Listener`](crate::steering::Listener)s to their numbers (`u32`).

@@ -17,7 +17,7 @@ pub struct Penalty {
     pub window: u64,
     /// What one attempt costs: a second divided by the budget. More than [`SECOND`]: nothing passes.
     pub step: u32,
-    /// [`DEFERRED`] or [`BLOCKED`].
+    /// [`DEFERRED`] or [`BLOCKED`], with [`OPERATOR`] or [`HOLD`] or neither.
     pub level: u16,
     /// Seconds behind the penalty in which [`PROBATION`] times the budget passes, and not whatever comes.
     pub probation: u16,
@@ -27,6 +27,12 @@ pub struct Penalty {
 pub const DEFERRED: u16 = 1;
 /// Nothing passes.
 pub const BLOCKED: u16 = 2;
+/// Flag of a level: an operator's, which no token passes.
+pub const OPERATOR: u16 = 1 << 8;
+/// Flag of a level: no penalty, but a wait that a client was told and whose end is known: nobody lists it.
+pub const HOLD: u16 = 1 << 9;
+/// The part of a level that says how hard.
+const HARDNESS: u16 = 0xff;
 /// So many times a penalty's budget passes in its probation; never less than [`PROBATION_LEAST`] attempts a second.
 pub const PROBATION: u32 = 4;
 /// More than a browser makes.
@@ -59,10 +65,22 @@ impl Penalty {
 
     /// Attempts that pass in a second.
     pub const fn budget(&self) -> u64 {
-        if self.level != DEFERRED || self.step == 0 {
+        if !self.is_deferred() || self.step == 0 {
             return 0;
         }
         SECOND / self.step as u64
+    }
+
+    /// Whether a budget passes.
+    #[inline(always)]
+    pub const fn is_deferred(&self) -> bool {
+        self.level & HARDNESS == DEFERRED
+    }
+
+    /// Whether an operator's penalty is in force at `now`.
+    #[inline(always)]
+    pub const fn is_barred(&self, now: u64) -> bool {
+        self.level & OPERATOR != 0 && now < self.until
     }
 
     /// What an attempt costs in the probation.
@@ -84,7 +102,7 @@ impl Penalty {
             }
             self.probation_step()
         } else {
-            if self.level != DEFERRED {
+            if !self.is_deferred() {
                 return Judgement::Blocked;
             }
             self.step
@@ -181,6 +199,18 @@ mod tests {
             ..deferred(9)
         };
         assert_eq!(blocked.judge(0), Judgement::Blocked);
+        // Whose penalty it is changes nothing about how hard it is.
+        for flag in [OPERATOR, HOLD] {
+            let flagged = |level| Penalty {
+                level: level | flag,
+                ..deferred(9)
+            };
+            assert_eq!(flagged(BLOCKED).judge(0), Judgement::Blocked);
+            assert!(matches!(flagged(DEFERRED).judge(0), Judgement::Budgeted(_)));
+            assert_eq!(flagged(DEFERRED).budget(), 9);
+            assert_eq!(flagged(BLOCKED).is_barred(0), flag == OPERATOR);
+            assert!(!flagged(BLOCKED).is_barred(100 * SECOND));
+        }
         assert_eq!(blocked.judge(100 * SECOND), Judgement::Over);
     }
 

@@ -1,4 +1,4 @@
-//! Judges an attempt by the operator's lists, and what is on none by the gate. `edge` hands it what `parse` found; the
+//! Judges an attempt by the operator's lists, and what is on none by the gate. `judge` hands it what `parse` found; the
 //! daemon keeps the lists, and has already put allow before deny into each entry (`edge_common::Entry`).
 
 use aya_ebpf::maps::lpm_trie::Key;
@@ -11,10 +11,10 @@ use crate::{
     parse::{Frame, Packet},
 };
 
-/// The reason for an attempt's verdict: the longest match says it, and `gate`, if it or the lockdown is on, where there is none. `datagram` is the offset
-/// of a QUIC Initial's UDP header, or 0.
+/// The reason for an attempt's verdict: the longest match says it, and where there is none `gate`, if it or the lockdown is on. The
+/// packet ends at `end`.
 #[inline(always)]
-pub fn judge(frame: &Frame, packet: &Packet, datagram: usize, config: &Config) -> u32 {
+pub fn judge(frame: &Frame, packet: &Packet, config: &Config, end: usize) -> u32 {
     let entry = if packet.version == 4 {
         v4(frame, packet)
     } else {
@@ -22,7 +22,7 @@ pub fn judge(frame: &Frame, packet: &Packet, datagram: usize, config: &Config) -
     };
     match entry {
         None if config.flags & (GATE_ON | LOCKDOWN_ON) == 0 => PASS_ATTEMPT,
-        None => gate::judge(frame, packet, datagram),
+        None => gate::judge(frame, packet, end),
         Some(entry) if entry.verdict == ALLOW => PASS_ALLOWED,
         Some(_) => DROP_DENIED,
     }
@@ -30,14 +30,14 @@ pub fn judge(frame: &Frame, packet: &Packet, datagram: usize, config: &Config) -
 
 /// An LPM key whose fields are aligned, unlike those of aya's packed one, which would be written byte by byte.
 #[repr(C)]
-struct Prefix<T> {
-    length: u32,
-    address: T,
+pub struct Prefix<T> {
+    pub length: u32,
+    pub address: T,
 }
 
 impl<T> Prefix<T> {
     #[inline(always)]
-    const fn as_key(&self) -> &Key<T> {
+    pub const fn as_key(&self) -> &Key<T> {
         const { assert!(size_of::<Self>() == size_of::<Key<T>>()) };
         // SAFETY: same fields, same order, same size without padding (asserted), and `Key` asks for no alignment.
         unsafe { &*core::ptr::from_ref(self).cast() }

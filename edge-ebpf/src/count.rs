@@ -3,10 +3,7 @@
 use aya_ebpf::programs::XdpContext;
 use edge_common::{Config, Event};
 
-use crate::{
-    CONFIG, COUNTERS, EVENTS,
-    parse::{self, Frame},
-};
+use crate::{COUNTERS, EVENTS, parse::Frame, place};
 
 /// Counts a packet on this CPU, and says how many of this reason came before it here.
 #[inline(always)]
@@ -29,16 +26,15 @@ pub const fn sampled(config: &Config, counted: u64) -> bool {
     one_in != 0 && counted.is_multiple_of(one_in)
 }
 
-/// Sends a drop to the daemon. Apart from the rest, and parsing once more, so that packets that are not sampled (nearly
-/// all) do not carry along what only the sample needs. A full ring loses events, never packets.
+/// Sends a drop to the daemon. Apart from the rest, so that packets that are not sampled (nearly all) do not carry along what only
+/// the sample needs. A full ring loses events, never packets.
 #[inline(never)]
 pub fn sample(context: &XdpContext, reason: u32) {
-    let Some(config) = CONFIG.get(0) else {
+    let Some(packet) = place::kept() else {
         return;
     };
     // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
     let frame = unsafe { Frame::new(context.data(), context.data_end()) };
-    let packet = parse::classify(&frame, config);
     let mut source = [0; 4];
     if packet.version == 4 {
         if let Some(header) = frame.header::<20>(packet.network) {

@@ -2,7 +2,8 @@
 //! attempt and the client's prefix. It is a filter, never the authority: the daemon checks in full what passes here.
 //!
 //! A valid and mature token of a QUIC Initial says who comes: then the client's own penalty decides, and its address's
-//! does not apply, so that neighbours behind one address do not pay for each other. Any other attempt is the address's.
+//! does not apply, so that neighbours behind one address do not pay for each other. Any other attempt is the address's. What an
+//! operator has said of an address holds for bearers of tokens, too.
 //!
 //! # What an attacker can displace
 //! Of penalties nothing, by packets alone: look-ups never insert. The daemon inserts, for validated addresses and proven clients only.
@@ -11,7 +12,8 @@
 //! reads do not mark.) So a flood of new offenders displaces the penalties of those who have given up.
 //!
 //! The counts of tokens ([`replay`]) are inserted by packets, but only by those with a genuine token, which the daemon (or a Retry)
-//! gave to that address. Where there is no room the smallest count goes.
+//! gave to that address, and in lockdown by Initials with a connection id of ours, which a client learns by a handshake. Where there is
+//! no room the smallest count goes.
 //!
 //! # Races
 //! The entries of an LRU map are recycled: a program on another processor may still hold an entry that by now belongs to
@@ -26,51 +28,71 @@ use aya_ebpf::{
     maps::LruHashMap,
 };
 use edge_common::{
-    ANSWER_RETRY, DROP_CLIENT_PENALTY, DROP_MALFORMED, DROP_PENALTY_BLOCKED, DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD,
-    DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED, DROP_VERSION, PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN, cid,
-    lockdown::ON,
+    ANSWER_COOKIE, ANSWER_RETRY, DROP_CLIENT_PENALTY, DROP_ID_REPLAYED, DROP_MALFORMED, DROP_PENALTY_BLOCKED,
+    DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED, DROP_VERSION, FIRST_DROP,
+    PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN, cid,
+    lockdown::{COOKIES_ON, ON},
     penalty::{Judgement, Penalty, SECOND, address_key},
     replay, retry,
     token::{self as wait, Prefix, TokenKey, Verdict},
 };
 
 use crate::{
-    CLOCK, KEYS, LOCKDOWN, PENALTY_ADDRESS, PENALTY_CLIENT, REPLAY, REPLAY_SETS, TICK,
-    parse::{Frame, Packet},
+    ALIVE, BARRED, CLOCK, COOKIES, KEYS, LOCKDOWN, PENALTY_ADDRESS, PENALTY_CLIENT, REPLAY, REPLAY_SETS, TICK,
+    parse::{self, Class, Frame, Packet},
     token,
 };
 
 /// Bytes of a UDP header (RFC 768).
 const UDP: usize = 8;
-/// IP protocol number of UDP.
-const PROTOCOL_UDP: u8 = 17;
 
-/// The reason for the verdict on an attempt on no list. `datagram` is the offset of a QUIC Initial's UDP header, or 0.
+/// The reason for the verdict on an attempt on no list, in a packet that ends at `end`.
 #[inline(always)]
-pub fn judge(frame: &Frame, packet: &Packet, datagram: usize) -> u32 {
+pub fn judge(frame: &Frame, packet: &Packet, end: usize) -> u32 {
     let Some(prefix) = prefix(frame, packet) else {
         // The verifier wants this arm; `parse` has seen the header.
         return PASS_ATTEMPT;
     };
-    if datagram != 0 {
-        let Some((at, length)) = token::find(frame, datagram + UDP) else {
+    let key = address_key(prefix);
+    if packet.class == Class::Initial {
+        let Some((at, length)) = token::find(frame, packet.transport + UDP, end) else {
             return DROP_MALFORMED;
         };
         let mut proven = false;
-        if length >= wait::HEADER {
-            match by_token(frame, packet, (prefix, datagram), (at, length)) {
+        if length >= wait::HEADER && !is_barred(key) {
+            match judged(frame, packet, prefix, (at, length)).unwrap_or(Said::Nothing) {
                 Said::Reason(reason) => return reason,
                 Said::Address => proven = true,
                 Said::Nothing => {}
             }
         }
-        if !proven && let Some(reason) = locked_down(frame, packet, (prefix, datagram)) {
+        if !proven && let Some(reason) = locked_down(frame, packet, key) {
             return reason;
         }
-    } else if packet.protocol == PROTOCOL_UDP && LOCKDOWN.get(0).is_some_and(|lockdown| lockdown.flags & ON != 0) {
+    } else if packet.protocol == parse::TCP {
+        return syn(key);
+    } else if LOCKDOWN.get(0).is_some_and(|lockdown| lockdown.flags & ON != 0) {
         return DROP_VERSION;
     }
-    match by(&PENALTY_ADDRESS, address_key(prefix)) {
+    by_address(key)
+}
+
+/// What becomes of a TCP SYN of this address: its penalty says so, and what that lets through is answered with a cookie in lockdown.
+#[inline(always)]
+fn syn(key: u64) -> u32 {
+    let reason = by_address(key);
+    if reason >= FIRST_DROP {
+        return reason;
+    }
+    match COOKIES.get(0) {
+        Some(cookies) if cookies.flags & COOKIES_ON != 0 => ANSWER_COOKIE,
+        _ => reason,
+    }
+}
+
+#[inline(always)]
+fn by_address(key: u64) -> u32 {
+    match by(&PENALTY_ADDRESS, key) {
         Judgement::Over => PASS_ATTEMPT,
         Judgement::Budgeted(_) => PASS_BUDGETED,
         Judgement::Deferred => DROP_PENALTY_DEFERRED,
@@ -78,28 +100,45 @@ pub fn judge(frame: &Frame, packet: &Packet, datagram: usize) -> u32 {
     }
 }
 
-/// In lockdown, what becomes of an Initial that proves nothing: a Retry, unless its address is blocked or its budget used up.
-/// Budgets are not taken from here: the client comes again, with the token. One whose handshake is under way passes.
+/// Whether an operator's penalty is in force against an address. Without a look-up while there is none at all.
 #[inline(always)]
-fn locked_down(frame: &Frame, packet: &Packet, (prefix, datagram): (Prefix, usize)) -> Option<u32> {
+fn is_barred(key: u64) -> bool {
+    if BARRED.get(0).is_none_or(|some| *some == 0) {
+        return false;
+    }
+    let Some(entry) = PENALTY_ADDRESS.get_ptr(key) else {
+        return false;
+    };
+    let now = now();
+    // SAFETY: a map's value stays readable while the program runs. It may change meanwhile, and be any numbers.
+    unsafe { *entry }.is_barred(now)
+}
+
+/// In lockdown, what becomes of an Initial that proves nothing: a Retry, unless its address is blocked or its budget used up.
+/// Budgets are not taken from here: the client comes again, with the token. One whose handshake is under way passes, as often as a
+/// handshake needs: it has an id of ours by then, of a daemon that lives. An id of a dead one is as good as none.
+#[inline(always)]
+fn locked_down(frame: &Frame, packet: &Packet, key: u64) -> Option<u32> {
     let lockdown = LOCKDOWN.get(0)?;
     if lockdown.flags & ON == 0 {
         return None;
     }
-    let front = frame.header::<{ 6 + cid::LENGTH }>(datagram + UDP)?;
+    let front = frame.header::<{ 6 + cid::LENGTH }>(packet.transport + UDP)?;
     match front.byte::<5>() {
         // RFC 9000 section 7.2: a client's first id is longer than that.
         ..8 => return Some(DROP_MALFORMED),
-        8 if cid::decode(lockdown.cid_key(), front.long::<6>()).is_some() => return None,
-        _ => {}
-    }
-    Some(match standing(&PENALTY_ADDRESS, address_key(prefix)) {
-        Judgement::Over | Judgement::Budgeted(_) => {
-            match crate::retry::note(packet.network, datagram, packet.version) {
-                Some(()) => ANSWER_RETRY,
-                None => DROP_MALFORMED,
+        8 => {
+            let alive = ALIVE.get(0).copied().unwrap_or_default();
+            if let Some((route, counted)) = cid::open(lockdown.cid_key(), front.long::<6>())
+                && cid::lives(alive, route)
+            {
+                return replayed(counted).then_some(DROP_ID_REPLAYED);
             }
         }
+        _ => {}
+    }
+    Some(match standing(&PENALTY_ADDRESS, key) {
+        Judgement::Over | Judgement::Budgeted(_) => ANSWER_RETRY,
         Judgement::Deferred => DROP_PENALTY_DEFERRED,
         Judgement::Blocked => DROP_PENALTY_BLOCKED,
     })
@@ -115,19 +154,9 @@ enum Said {
     Nothing,
 }
 
-/// What a token of ours says.
+/// What a token of ours says; `None`: nothing.
 #[inline(always)]
-fn by_token(frame: &Frame, packet: &Packet, (prefix, datagram): (Prefix, usize), (at, length): (usize, usize)) -> Said {
-    judged(frame, packet, (prefix, datagram), (at, length)).unwrap_or(Said::Nothing)
-}
-
-#[inline(always)]
-fn judged(
-    frame: &Frame,
-    packet: &Packet,
-    (prefix, datagram): (Prefix, usize),
-    (at, length): (usize, usize),
-) -> Option<Said> {
+fn judged(frame: &Frame, packet: &Packet, prefix: Prefix, (at, length): (usize, usize)) -> Option<Said> {
     let kind = frame.header::<1>(at)?.byte::<0>();
     // A Retry token of the daemon's own has a header behind its first byte.
     let sealed = kind == retry::SEALED_MAGIC;
@@ -140,7 +169,7 @@ fn judged(
     ];
     let key = KEYS.get(wait::key_index(words[0]))?;
     if kind == retry::MAGIC && length == retry::LENGTH {
-        return by_retry(frame, packet, datagram, key, at);
+        return by_retry(frame, packet, key, at);
     }
     if kind != wait::MAGIC && !sealed {
         return None;
@@ -175,7 +204,7 @@ fn judged(
 /// client that shows a bad one does not accept another Retry, so its packet is dropped (RFC 9000 section 8.1.2). One that
 /// came too often does not take from the budget that its address's neighbours share.
 #[inline(always)]
-fn by_retry(frame: &Frame, packet: &Packet, datagram: usize, key: &TokenKey, at: usize) -> Option<Said> {
+fn by_retry(frame: &Frame, packet: &Packet, key: &TokenKey, at: usize) -> Option<Said> {
     let token = frame.header::<{ retry::LENGTH }>(at)?;
     let words = [
         token.long::<0>(),
@@ -196,7 +225,7 @@ fn by_retry(frame: &Frame, packet: &Packet, datagram: usize, key: &TokenKey, at:
     };
     let from = retry::Source {
         address,
-        port: frame.header::<2>(datagram)?.short::<0>(),
+        port: frame.header::<2>(packet.transport)?.short::<0>(),
         family: packet.version,
     };
     match retry::verify(words, from, key, seconds()?) {

@@ -25,8 +25,10 @@ const ETHERTYPE_PROVIDER_VLAN: u16 = 0x88a8;
 /// Bytes of an Ethernet header and an IPv4 header without options.
 const PLAIN: usize = 34;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -43,7 +45,7 @@ const QUIC_V1: u32 = 1;
 /// Length field of a UDP datagram that a client's Initial packet is in, at least: 1,200 bytes and the header.
 const LEAST_INITIAL: u16 = 1_208;
 
-/// The bytes of a packet, from the Ethernet header on.
+/// The bytes of a packet, from the Ethernet header on, or from the IP header where there is none.
 #[derive(Clone, Copy)]
 pub struct Frame {
     start: usize,
@@ -57,11 +59,14 @@ pub struct Header<const N: usize> {
 }
 
 /// What `classify` found out.
+#[derive(Clone, Copy)]
 pub struct Packet {
-    /// The judgement, or that it takes the lists to make it.
+    /// The judgement, or that it takes more to make it.
     pub class: Class,
-    /// Offset of the IP header; meaningless in packets that are not ours.
+    /// Offset of the IP header, at most 22; meaningless in packets that are not ours.
     pub network: usize,
+    /// Offset of the TCP or UDP header, if it was reached.
+    pub transport: usize,
     /// 4 or 6; 0 for what is neither.
     pub version: u8,
     /// IP protocol number, the last one reached.
@@ -75,9 +80,11 @@ pub struct Packet {
 pub enum Class {
     /// Final: a reason of `edge_common`.
     Known(u32),
-    /// Starts a connection to the edge: lists and gate decide. Offset of the UDP header of a QUIC Initial, which may
-    /// carry a token; 0 for what carries none: a TCP SYN, or QUIC of a version that we do not speak.
-    Attempt(usize),
+    /// Starts a connection to the edge and carries no token: a TCP SYN, or QUIC of a version that we do not speak. Lists and gate
+    /// decide.
+    Attempt,
+    /// A QUIC Initial, which may carry a token.
+    Initial,
 }
 
 impl Frame {
@@ -105,10 +112,10 @@ impl Frame {
         Some(self.header::<N>(offset)?.address)
     }
 
-    /// Whether there are `length` bytes at `offset`, both below 32 KiB. It proves nothing to the verifier.
+    /// Bytes of it.
     #[inline(always)]
-    pub fn reaches(&self, offset: usize, length: usize) -> bool {
-        pinned(self.start + offset + length) <= self.end
+    pub const fn length(&self) -> usize {
+        self.end - self.start
     }
 }
 
@@ -166,9 +173,10 @@ unsafe fn load<T: Copy>(address: usize) -> T {
 }
 
 /// Keeps the register that is compared with the frame's end the one that is read from: LLVM may otherwise check one and
-/// recompute another, about which the verifier knows nothing.
+/// recompute another, about which the verifier knows nothing. A number that is masked right after this is bounded for it
+/// wherever the compiler keeps it.
 #[inline(always)]
-fn pinned(mut address: usize) -> usize {
+pub fn pinned(mut address: usize) -> usize {
     #[cfg(target_arch = "bpf")]
     // SAFETY: copies a register onto itself.
     unsafe {
@@ -194,6 +202,7 @@ impl Packet {
         Self {
             class: Class::Known(reason),
             network: 0,
+            transport: 0,
             version: 0,
             protocol: 0,
             port: 0,
@@ -201,32 +210,46 @@ impl Packet {
     }
 }
 
-/// Says what a frame is.
+/// Says what a frame is; `bare`: it begins with the IP header.
 #[inline(always)]
-pub fn classify(frame: &Frame, config: &Config) -> Packet {
-    if let Some(packet) = plain(frame, config) {
+pub fn classify(frame: &Frame, config: &Config, bare: bool) -> Packet {
+    if !bare && let Some(packet) = plain(frame, config) {
         return packet;
     }
-    let Some(ethernet) = frame.header::<14>(0) else {
-        return Packet::known(PASS_NOT_OURS);
+    let (ethertype, offset) = match if bare { nibble(frame) } else { ethernet(frame) } {
+        Some(found) => found,
+        None => return Packet::known(PASS_NOT_OURS),
     };
-    let mut ethertype = ethernet.short::<12>();
-    let mut offset = 14;
-    for _ in 0..VLAN_TAGS {
-        if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_PROVIDER_VLAN {
-            break;
-        }
-        let Some(tag) = frame.header::<4>(offset) else {
-            return Packet::known(PASS_NOT_OURS);
-        };
-        ethertype = tag.short::<2>();
-        offset += 4;
-    }
     match ethertype {
         ETHERTYPE_IPV4 => ipv4(frame, config, offset),
         ETHERTYPE_IPV6 => ipv6(frame, config, offset),
         _ => Packet::known(PASS_NOT_OURS),
     }
+}
+
+/// What is behind the Ethernet header and its tags, and where.
+#[inline(always)]
+fn ethernet(frame: &Frame) -> Option<(u16, usize)> {
+    let mut ethertype = frame.header::<14>(0)?.short::<12>();
+    let mut offset = 14;
+    for _ in 0..VLAN_TAGS {
+        if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_PROVIDER_VLAN {
+            break;
+        }
+        ethertype = frame.header::<4>(offset)?.short::<2>();
+        offset += 4;
+    }
+    Some((ethertype, offset))
+}
+
+/// The same of a frame that begins with the IP header, whose version says what it is.
+#[inline(always)]
+fn nibble(frame: &Frame) -> Option<(u16, usize)> {
+    Some(match frame.header::<1>(0)?.byte::<0>() >> 4 {
+        4 => (ETHERTYPE_IPV4, 0),
+        6 => (ETHERTYPE_IPV6, 0),
+        _ => return None,
+    })
 }
 
 /// What nearly every frame is, IPv4 without a tag, an option or a fragment: as [`ipv4`] would have it, but read at places that
@@ -242,6 +265,7 @@ fn plain(frame: &Frame, config: &Config) -> Option<Packet> {
     Some(Packet {
         class,
         network: PLAIN - 20,
+        transport: PLAIN,
         version: 4,
         protocol,
         port,
@@ -263,6 +287,7 @@ fn ipv4(frame: &Frame, config: &Config, network: usize) -> Packet {
     let packet = |class, port| Packet {
         class,
         network,
+        transport: network + length,
         version: 4,
         protocol,
         port,
@@ -290,9 +315,10 @@ fn ipv6(frame: &Frame, config: &Config, network: usize) -> Packet {
     let mut protocol = header.byte::<6>();
     let mut offset = network + 40;
     let mut part = Part::Whole;
-    let packet = |class, protocol, port| Packet {
+    let packet = |class, protocol, transport, port| Packet {
         class,
         network,
+        transport,
         version: 6,
         protocol,
         port,
@@ -303,11 +329,11 @@ fn ipv6(frame: &Frame, config: &Config, network: usize) -> Packet {
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
     ) {
         if headers == EXTENSION_HEADERS {
-            return packet(Class::Known(DROP_HEADERS), protocol, 0);
+            return packet(Class::Known(DROP_HEADERS), protocol, 0, 0);
         }
         headers += 1;
         let Some(extension) = frame.header::<8>(offset) else {
-            return packet(Class::Known(cut_short(part)), protocol, 0);
+            return packet(Class::Known(cut_short(part)), protocol, 0, 0);
         };
         offset += match protocol {
             FRAGMENT => {
@@ -315,7 +341,7 @@ fn ipv6(frame: &Frame, config: &Config, network: usize) -> Packet {
                 // whole packet (RFC 6946).
                 let fragment = extension.short::<2>() & 0xfff9;
                 if fragment & 0xfff8 != 0 {
-                    return packet(Class::Known(PASS_FRAGMENT), protocol, 0);
+                    return packet(Class::Known(PASS_FRAGMENT), protocol, 0, 0);
                 }
                 if fragment != 0 {
                     part = Part::First;
@@ -329,7 +355,7 @@ fn ipv6(frame: &Frame, config: &Config, network: usize) -> Packet {
         protocol = extension.byte::<0>();
     }
     let (class, port) = transport(frame, config, offset, protocol, part);
-    packet(class, protocol, port)
+    packet(class, protocol, offset, port)
 }
 
 /// A packet that ends before its port: the stack refuses it when it is whole. But a first fragment must show its port
@@ -358,7 +384,7 @@ fn towards(
     ports: &Ports,
     offset: usize,
     part: Part,
-    closer: impl FnOnce(&Frame, usize) -> Class,
+    closer: impl FnOnce(&Frame, usize, Part) -> Class,
 ) -> (Class, u16) {
     let Some(header) = frame.header::<4>(offset) else {
         return (Class::Known(cut_short(part)), 0);
@@ -367,17 +393,20 @@ fn towards(
     if !ports.contains(port) {
         return (Class::Known(PASS_NOT_OURS), port);
     }
-    let class = match part {
-        Part::First => Class::Known(DROP_FRAGMENT),
-        Part::Whole => closer(frame, offset),
-    };
-    (class, port)
+    (closer(frame, offset, part), port)
 }
 
 /// RFC 9293. Only what starts a connection is looked at closely: the rest passes, whatever it is, and the stack knows
-/// its connections.
+/// its connections. Routers fragment what lacks Don't Fragment, so a first fragment passes if it shows that it starts none; one
+/// too short to show its flags is how filters are walked around (RFC 1858 section 3).
 #[inline(always)]
-fn tcp(frame: &Frame, offset: usize) -> Class {
+fn tcp(frame: &Frame, offset: usize, part: Part) -> Class {
+    if part == Part::First {
+        return match frame.header::<14>(offset) {
+            Some(header) if header.byte::<13>() & (SYN | ACK) != SYN => Class::Known(PASS_ESTABLISHED),
+            _ => Class::Known(DROP_FRAGMENT),
+        };
+    }
     let Some(header) = frame.header::<20>(offset) else {
         return Class::Known(DROP_MALFORMED);
     };
@@ -389,12 +418,15 @@ fn tcp(frame: &Frame, offset: usize) -> Class {
     if length < 20 || flags & (FIN | RST) != 0 || header.address + length > frame.end {
         return Class::Known(DROP_MALFORMED);
     }
-    Class::Attempt(0)
+    Class::Attempt
 }
 
 /// RFC 768, RFC 9000 section 17, RFC 8999. The fixed bit is not looked at: clients grease it (RFC 9287).
 #[inline(always)]
-fn quic(frame: &Frame, offset: usize) -> Class {
+fn quic(frame: &Frame, offset: usize, part: Part) -> Class {
+    if part == Part::First {
+        return Class::Known(DROP_FRAGMENT);
+    }
     let Some(header) = frame.header::<9>(offset) else {
         return Class::Known(DROP_MALFORMED);
     };
@@ -414,8 +446,8 @@ fn quic(frame: &Frame, offset: usize) -> Class {
         QUIC_V1 if kind != 0 => Class::Known(PASS_ESTABLISHED),
         // RFC 9000 section 14.1.
         QUIC_V1 if header.short::<4>() < LEAST_INITIAL => Class::Known(DROP_INITIAL_SHORT),
-        QUIC_V1 => Class::Attempt(offset),
+        QUIC_V1 => Class::Initial,
         // A version that we do not speak has no connection here: what the type bits mean is its own affair.
-        _ => Class::Attempt(0),
+        _ => Class::Attempt,
     }
 }

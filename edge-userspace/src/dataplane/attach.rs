@@ -1,4 +1,4 @@
-//! The program on its interfaces: attaches it, or puts it into the links that an earlier daemon pinned.
+//! The program on one interface: attaches it, or puts it into the link that an earlier daemon pinned. `links` says when.
 
 use std::fs;
 use std::thread;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
 use super::error::{Error, os_error};
+use super::netlink::{Header, Link};
 use super::pins::{self, Pins};
 use crate::config;
 
@@ -57,33 +57,44 @@ pub struct Interface {
     pub program_tag: u64,
     /// The link was there before this daemon.
     pub taken_over: bool,
+    /// Bytes of an IP packet at most, when it was attached.
+    pub mtu: u32,
 }
 
-/// Attaches to every configured interface, and lets go of those that are no longer configured.
-pub(super) fn all(program: &mut Xdp, config: &config::Dataplane, pins: &Pins) -> Result<Vec<Interface>, Error> {
-    let info = program.info().map_err(Error::program)?;
-    // Names first: a typing error must not leave half of the interfaces swapped.
-    let mut wanted = Vec::with_capacity(config.interfaces.len());
-    for name in &config.interfaces {
-        wanted.push((name.as_str(), index(name)?));
-    }
-    let mut interfaces = Vec::with_capacity(wanted.len());
-    for (name, index) in wanted {
-        let (mode, taken_over) = one(program, name, index, config.mode, pins)?;
-        tracing::info!(interface = name, mode = mode.name(), taken_over, "XDP attached");
-        interfaces.push(Interface {
-            name: name.to_owned(),
-            index,
-            mode,
-            program_id: info.id(),
-            program_tag: info.tag(),
-            taken_over,
+/// Attaches to the interface of this name, whose packets the program can read.
+pub(super) fn interface(
+    program: &mut Xdp,
+    name: &str,
+    link: &Link,
+    mode: config::XdpMode,
+    pins: &Pins,
+) -> Result<Interface, Error> {
+    if let Header::Other(kind) = link.header {
+        return Err(Error::Header {
+            interface: name.to_owned(),
+            kind,
         });
     }
+    let info = program.info().map_err(Error::program)?;
+    let (mode, taken_over) = one(program, name, link.index, mode, pins)?;
+    tracing::info!(interface = name, mode = mode.name(), taken_over, "XDP attached");
+    Ok(Interface {
+        name: name.to_owned(),
+        index: link.index,
+        mode,
+        program_id: info.id(),
+        program_tag: info.tag(),
+        taken_over,
+        mtu: link.mtu,
+    })
+}
+
+/// Lets go of the links of this network namespace that are none of `used`, and of other namespaces'.
+pub(super) fn release(used: &[Interface], pins: &Pins) -> Result<(), Error> {
     let namespace = pins::namespace()?;
     for (link, path) in pins.link_names()? {
         let used = link.namespace == namespace
-            && interfaces
+            && used
                 .iter()
                 .any(|interface| interface.index == link.index && interface.mode.name() == link.mode);
         if !used {
@@ -95,7 +106,7 @@ pub(super) fn all(program: &mut Xdp, config: &config::Dataplane, pins: &Pins) ->
             pins::remove(&path)?;
         }
     }
-    Ok(interfaces)
+    Ok(())
 }
 
 /// Attaches to one interface; says how, and whether the link was there before.
@@ -132,10 +143,10 @@ fn one(program: &mut Xdp, name: &str, index: u32, mode: config::XdpMode, pins: &
         };
         match attached {
             Ok(()) => return Ok((*mode, false)),
-            Err(Error::Attach { source, .. }) if *mode == Mode::Native && modes.len() > 1 => {
+            Err(Error::Attach { cause, .. }) if *mode == Mode::Native && modes.len() > 1 => {
                 tracing::warn!(
                     interface = name,
-                    error = %source,
+                    error = cause,
                     "no native XDP here: falling back to generic mode, which costs several times as much a packet"
                 );
             }
@@ -193,12 +204,26 @@ fn attach(program: &mut Xdp, name: &str, index: u32, mode: Mode, pins: &Pins) ->
     Ok(())
 }
 
-fn refused(name: &str, mode: Mode, source: ProgramError) -> Error {
-    let code = match &source {
+/// The kernel's own words, which lie at the bottom.
+fn cause(error: &ProgramError) -> String {
+    match code(error) {
+        Some(libc::ERANGE) => {
+            "packets of this MTU take several buffers, and the driver or the program takes one".to_owned()
+        }
+        Some(code) => std::io::Error::from_raw_os_error(code).to_string(),
+        None => error.to_string(),
+    }
+}
+
+fn code(error: &ProgramError) -> Option<i32> {
+    match error {
         ProgramError::XdpError(aya::programs::xdp::XdpError::NetlinkError(error)) => error.raw_os_error(),
         other => os_error(other),
-    };
-    match code {
+    }
+}
+
+fn refused(name: &str, mode: Mode, source: ProgramError) -> Error {
+    match code(&source) {
         Some(libc::EPERM | libc::EACCES) => Error::Permission {
             attempt: "attach an XDP program",
             source: source.into(),
@@ -209,6 +234,7 @@ fn refused(name: &str, mode: Mode, source: ProgramError) -> Error {
         _ => Error::Attach {
             interface: name.to_owned(),
             mode: mode.name(),
+            cause: cause(&source),
             source: source.into(),
             hint: match mode {
                 Mode::Native => "; `--xdp auto` falls back to generic mode (or lower the interface's MTU)",
@@ -218,18 +244,8 @@ fn refused(name: &str, mode: Mode, source: ProgramError) -> Error {
     }
 }
 
-/// The kernel's number for an interface of this thread's network namespace.
-fn index(name: &str) -> Result<u32, Error> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .map_err(|errno| Error::pin("socket")(errno.into()))?;
-    netdevice::name_to_index(&socket, name).map_err(|_| Error::UnknownInterface {
-        name: name.to_owned(),
-        existing: existing(),
-    })
-}
-
 /// Interface names. From /proc, because /sys may show the interfaces of another network namespace.
-fn existing() -> String {
+pub(super) fn existing() -> String {
     let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
     let names: Vec<_> = table
         .lines()

@@ -48,8 +48,7 @@ impl Counters {
         REASONS
             .iter()
             .map(|&(reason, name)| {
-                let values = self.map.get(&reason, 0).map_err(Error::map(maps::COUNTERS))?;
-                let packets = values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value));
+                let packets = self.one(reason)?;
                 Ok(Count {
                     verdict: verdict(reason),
                     reason,
@@ -58,5 +57,11 @@ impl Counters {
                 })
             })
             .collect()
+    }
+
+    /// One counter, over all CPUs.
+    pub(super) fn one(&self, index: u32) -> Result<u64, Error> {
+        let values = self.map.get(&index, 0).map_err(Error::map(maps::COUNTERS))?;
+        Ok(values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
     }
 }

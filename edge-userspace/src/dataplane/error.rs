@@ -26,9 +26,9 @@ pub enum Error {
     Missing(&'static str),
     /// The operator's.
     #[error(
-        "no permission to {attempt}: the daemon needs CAP_BPF and CAP_NET_ADMIN (CAP_SYS_ADMIN too where it must mount \
-         a BPF file system, or on kernels before 5.8); run it as root, give it AmbientCapabilities= in its systemd \
-         unit, or start with `--xdp off`"
+        "no permission to {attempt}: {}; run it as root, give it AmbientCapabilities= in its systemd unit, or start with \
+         `--xdp off`",
+        super::capabilities::missing()
     )]
     Permission {
         /// What was refused.
@@ -38,7 +38,7 @@ pub enum Error {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The kernel refused the program: ours to mend, unless the kernel is too old.
-    #[error("the kernel does not take the XDP program (it needs Linux 5.15 or later): {0}")]
+    #[error("the kernel does not take the XDP program (it needs Linux 5.15 or later; README names those tested): {0}")]
     Program(#[source] Box<ProgramError>),
     /// The kernel refused a map.
     #[error("map {name}: {source}")]
@@ -67,17 +67,57 @@ pub enum Error {
         interface: String,
     },
     /// The driver's.
-    #[error("cannot attach to `{interface}` in {mode} mode: {source}{hint}")]
+    #[error("cannot attach to `{interface}` in {mode} mode: {cause}{hint}")]
     Attach {
         /// Its name.
         interface: String,
         /// As tried last.
         mode: &'static str,
+        /// The kernel's reason.
+        cause: String,
         /// The kernel's words.
         #[source]
         source: Box<ProgramError>,
         /// What else could be tried.
         hint: &'static str,
+    },
+    /// The device's.
+    #[error(
+        "`{interface}` is of a kind (ARPHRD {kind}) whose packets the program cannot read; leave this interface out"
+    )]
+    Header {
+        /// Its name.
+        interface: String,
+        /// The number of linux/if_arp.h.
+        kind: u16,
+    },
+    /// The kernel's.
+    #[error("interfaces and addresses cannot be asked for (rtnetlink): {0}")]
+    Netlink(#[source] io::Error),
+    /// The operator's.
+    #[error(
+        "{path}: networks denied at run time cannot be kept there: {source}; mend it or write another `state_directory`"
+    )]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The operator's.
+    #[error(
+        "net.ipv4.{name} cannot be made what SYN cookies need: {source}; write `net.ipv4.{name} = 2` into /etc/sysctl.d, or let the \
+         daemon write {path}"
+    )]
+    Setting {
+        /// Of the system.
+        name: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: io::Error,
     },
     /// The operator's.
     #[error("pinning needs links of the kind that Linux 5.9 brought, and this kernel has none")]
@@ -91,6 +131,14 @@ pub enum Error {
     /// The operator's.
     #[error("another edge daemon holds {path}: stop it, or give this one a `pin_directory` of its own")]
     Owned {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// The operator's.
+    #[error(
+        "an edge daemon runs with {path}: stop it first, or write `edge detach --force`, after which it runs without XDP"
+    )]
+    InUse {
         /// The pin directory.
         path: PathBuf,
     },
@@ -133,6 +181,37 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether kernel, machine or build refuse XDP, which a node can do without; and not the operator, another daemon, or a mistake in
+    /// the file.
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::NoObject
+            | Self::Object(_)
+            | Self::Missing(_)
+            | Self::Permission { .. }
+            | Self::Program(_)
+            | Self::Map { .. }
+            | Self::Occupied { .. }
+            | Self::Attach { .. }
+            | Self::Header { .. }
+            | Self::KernelTooOld
+            | Self::NotBpfFileSystem { .. }
+            | Self::Netlink(_)
+            | Self::Pin { .. } => true,
+            Self::Off
+            | Self::UnknownInterface { .. }
+            | Self::Owned { .. }
+            | Self::InUse { .. }
+            | Self::NotPinned { .. }
+            | Self::ListFull { .. }
+            | Self::State { .. }
+            | Self::Setting { .. }
+            | Self::TooManyToSteer
+            | Self::NotDenied(_)
+            | Self::Configured(_) => false,
+        }
+    }
+
     pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self {
         move |source| {
             if denied(&source) {

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::attach::Interface;
 use super::counters::Counters;
 use super::lists::Lists;
 use super::penalties::Penalties;
@@ -20,21 +18,14 @@ pub struct Metrics {
     counters: Arc<Counters>,
     lists: Arc<Lists>,
     penalties: Arc<Penalties>,
-    interfaces: Arc<[Interface]>,
 }
 
 impl Metrics {
-    pub(super) const fn new(
-        counters: Arc<Counters>,
-        lists: Arc<Lists>,
-        penalties: Arc<Penalties>,
-        interfaces: Arc<[Interface]>,
-    ) -> Self {
+    pub(super) const fn new(counters: Arc<Counters>, lists: Arc<Lists>, penalties: Arc<Penalties>) -> Self {
         Self {
             counters,
             lists,
             penalties,
-            interfaces,
         }
     }
 }
@@ -81,15 +72,6 @@ impl Collector for Metrics {
             room.metric_type(),
         )?;
         room.encode(metric)?;
-        let mut info = encoder.encode_descriptor(
-            "edge_dataplane_interface",
-            "Interfaces that the XDP program is attached to, and in which mode",
-            None,
-            MetricType::Info,
-        )?;
-        for interface in self.interfaces.iter() {
-            info.encode_info(&[("interface", interface.name.as_str()), ("mode", interface.mode.name())])?;
-        }
         Ok(())
     }
 }

@@ -6,34 +6,47 @@
 //! that is killed leaves its verdicts standing, and the next one takes them over without a gap.
 
 mod attach;
+mod bare;
+mod capabilities;
+mod cookies;
 mod counters;
 mod error;
 mod events;
+mod homes;
+mod links;
 mod lists;
 mod metrics;
+mod netlink;
 mod object;
 mod penalties;
 mod pins;
+mod record;
 mod steering;
 mod tables;
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::Ebpf;
-use edge_common::{GATE_ON, LOCKDOWN_ON};
+use edge_common::{ACKS_CHECKED, COUNT_SYN, GATE_ON, LOCKDOWN_ON};
 
 use crate::config;
 
 pub use attach::{Interface, Mode};
+pub use cookies::{Cookies, Offer};
 pub use counters::{Count, Counters};
 pub use error::Error;
 pub use events::Events;
+pub use links::{LinkMetrics, Links, Open};
 pub use lists::{Added, Denied, Lists};
 pub use metrics::Metrics;
-pub use penalties::{Penalised, Penalties, Penalty, Severity, clock_offset};
+pub use penalties::{Origin, Penalised, Penalties, Penalty, Severity, clock_offset};
 pub use pins::detach;
 
+use bare::Bare;
+use homes::Local;
+use netlink::{Header, Netlink};
 use pins::{Owner, Pins};
 use steering::Steering;
 use tables::Tables;
@@ -46,26 +59,106 @@ pub const fn object_embedded() -> bool {
 /// The running data plane of this process.
 #[derive(Debug)]
 pub struct Dataplane {
-    /// Holds the program open.
-    ebpf: Ebpf,
-    lists: Arc<Lists>,
+    shared: Arc<Shared>,
     penalties: Arc<Penalties>,
     counters: Arc<Counters>,
-    interfaces: Arc<[Interface]>,
+    cookies: Cookies,
     events: Mutex<Option<Events>>,
     steering: Mutex<Steering>,
     /// Keeps a second daemon away from our pins; `None` when nothing is pinned, or not any more ours.
     owner: Mutex<Option<Owner>>,
 }
 
+/// What the thread that watches interfaces and addresses has in hand, too.
+#[derive(Debug)]
+struct Shared {
+    /// Holds the program open.
+    ebpf: Mutex<Ebpf>,
+    lists: Arc<Lists>,
+    local: Local,
+    bare: Bare,
+    links: Arc<Links>,
+    /// `None` when nothing is pinned.
+    pins: Option<Pins>,
+    /// Which directory that is: another one of the same name is another daemon's.
+    identity: Option<(u64, u64)>,
+    /// Interfaces, mode and addresses are those of the start.
+    config: config::Dataplane,
+    /// Another daemon may take the pins over: nothing is to be changed any more.
+    released: AtomicBool,
+}
+
+impl Shared {
+    /// Tells the program which addresses are the node's.
+    fn locate(&self, netlink: &Netlink) -> Result<(), Error> {
+        let listening = &self.config.addresses;
+        let locals = match listening.iter().any(|address| address.to_canonical().is_unspecified()) {
+            true => netlink.locals().map_err(Error::Netlink)?,
+            false => Vec::new(),
+        };
+        let ours = homes::ours(listening, &locals);
+        self.local.write(&ours)?;
+        self.lists.set_homes(homes::homes(&ours))
+    }
+
+    /// Attaches the program to each interface that lacks it.
+    fn settle(&self, netlink: &Netlink, pins: &Pins, fatal: impl Fn(&Error) -> bool) -> Result<(), Error> {
+        let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = object::loaded(&mut ebpf)?;
+        let id = program.info().map_err(Error::program)?.id();
+        self.links.settle(netlink, id, fatal, |name, link| {
+            // Before the first packet: it would be taken for one with an Ethernet header, and pass.
+            if self.bare.set(link.index, link.header == Header::Bare)? {
+                self.lists.set_bare()?;
+            }
+            attach::interface(program, name, link, self.config.mode, pins)
+        })
+    }
+}
+
+impl links::Kept for Shared {
+    fn look(&self, netlink: &Netlink) -> bool {
+        let Some(pins) = &self.pins else { return false };
+        let looked = || {
+            if pins.identity().ok() != self.identity {
+                self.links
+                    .close("`edge detach --force` has taken the program off; start the daemon again to attach it");
+                return Ok(!self.released.load(Ordering::Acquire));
+            }
+            let _lock = pins.lock()?;
+            if self.released.load(Ordering::Acquire) {
+                return Ok(false);
+            }
+            self.locate(netlink)?;
+            let before = self.links.attached();
+            self.settle(netlink, pins, |_| false)?;
+            let after = self.links.attached();
+            if before != after {
+                attach::release(&after, pins)?;
+            }
+            Ok::<bool, Error>(true)
+        };
+        looked().unwrap_or_else(|error| {
+            tracing::warn!(target: "edge::dataplane", %error, "interfaces and addresses cannot be looked after");
+            true
+        })
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        self.shared.released.store(true, Ordering::Release);
+    }
+}
+
 impl Dataplane {
     /// Loads the program, takes over what an earlier daemon pinned (maps with their contents, links with their
     /// interfaces), and attaches to every interface of `config`. Existing links get the new program atomically:
-    /// there is no packet that neither the old nor the new one judges.
+    /// there is no packet that neither the old nor the new one judges. From then on a thread keeps to it: see [`Links`].
     ///
     /// # Errors
     /// [`Error::Off`] if the mode is off; else what the kernel, the machine or the build lacks. Links that were
-    /// pinned before stay as they were.
+    /// pinned before stay as they were. In mode `auto` an interface that refuses is no error, but [open](Links::missing).
     pub fn start(config: &config::Dataplane) -> Result<Self, Error> {
         if config.mode == config::XdpMode::Off {
             return Err(Error::Off);
@@ -76,13 +169,20 @@ impl Dataplane {
         let capacity = lists::capacity(config);
         let kept = pins.salvage(capacity, config.penalty_entries)?;
         let mut ebpf = object::load(Some(&kept.paths), capacity, config.penalty_entries)?;
-        let lists = Lists::new(Tables::take(&mut ebpf, capacity)?, Some(pins.clone()));
-        lists.apply(config, &kept.runtime)?;
-        let program = object::program(&mut ebpf)?;
-        let interfaces = attach::all(program, config, &pins)?;
+        let lists = Lists::new(Some(Tables::take(&mut ebpf, capacity)?), Some(pins.clone()), capacity);
+        lists.start(config, &kept.runtime)?;
+        object::program(&mut ebpf)?;
+        let this = Self::assemble(ebpf, lists, config, Some((pins.clone(), owner)))?;
+        let netlink = Netlink::open().map_err(Error::Netlink)?;
+        this.shared.locate(&netlink)?;
+        let tolerant = config.mode == config::XdpMode::Auto;
+        let fatal = |error: &Error| !(tolerant && error.is_refusal());
+        this.shared.settle(&netlink, &pins, fatal)?;
+        attach::release(&this.shared.links.attached(), &pins)?;
         pins.settle(&kept)?;
         drop(lock);
-        Self::assemble(ebpf, lists, interfaces, Some(owner))
+        links::watch(Arc::downgrade(&this.shared))?;
+        Ok(this)
     }
 
     /// Loads the program and fills its maps, but attaches and pins nothing: for tests and benches that run the program
@@ -93,23 +193,43 @@ impl Dataplane {
     pub fn unattached(config: &config::Dataplane) -> Result<Self, Error> {
         let capacity = lists::capacity(config);
         let mut ebpf = object::load(None, capacity, config.penalty_entries)?;
-        let lists = Lists::new(Tables::take(&mut ebpf, capacity)?, None);
-        lists.apply(config, &[])?;
+        let lists = Lists::new(Some(Tables::take(&mut ebpf, capacity)?), None, capacity);
+        lists.start(config, &[])?;
         object::program(&mut ebpf)?;
-        Self::assemble(ebpf, lists, Vec::new(), None)
+        let this = Self::assemble(ebpf, lists, config, None)?;
+        this.shared.locate(&Netlink::open().map_err(Error::Netlink)?)?;
+        Ok(this)
     }
 
-    fn assemble(mut ebpf: Ebpf, lists: Lists, interfaces: Vec<Interface>, owner: Option<Owner>) -> Result<Self, Error> {
+    fn assemble(
+        mut ebpf: Ebpf,
+        lists: Lists,
+        config: &config::Dataplane,
+        pinned: Option<(Pins, Owner)>,
+    ) -> Result<Self, Error> {
         let counters = Counters::take(&mut ebpf)?;
         let events = Events::take(&mut ebpf)?;
         let penalties = Penalties::take(&mut ebpf)?;
         let steering = Steering::take(&mut ebpf)?;
+        let cookies = Cookies::take(&mut ebpf)?;
+        let local = Local::take(&mut ebpf)?;
+        let bare = Bare::take(&mut ebpf)?;
+        let (pins, owner) = pinned.unzip();
         Ok(Self {
-            ebpf,
-            lists: Arc::new(lists),
+            shared: Arc::new(Shared {
+                ebpf: Mutex::new(ebpf),
+                lists: Arc::new(lists),
+                local,
+                bare,
+                links: Links::open(&config.interfaces, "not yet"),
+                identity: pins.as_ref().and_then(|pins| pins.identity().ok()),
+                pins,
+                config: config.clone(),
+                released: AtomicBool::new(false),
+            }),
             penalties: Arc::new(penalties),
             counters: Arc::new(counters),
-            interfaces: interfaces.into(),
+            cookies,
             events: Mutex::new(Some(events)),
             steering: Mutex::new(steering),
             owner: Mutex::new(owner),
@@ -121,7 +241,7 @@ impl Dataplane {
     /// # Errors
     /// [`Error::ListFull`], or [`Error::Map`] if the kernel cannot be asked.
     pub fn fits(&self, config: &config::Dataplane) -> Result<(), Error> {
-        self.lists.fits(config)
+        self.shared.lists.fits(config)
     }
 
     /// Takes over what a reload may change: ports, lists, sample rate. Entries denied at run time stay. Interfaces,
@@ -131,12 +251,12 @@ impl Dataplane {
     /// [`Error::ListFull`] before anything is changed; [`Error::Map`] if the kernel refuses, with the lists partly
     /// changed.
     pub fn apply(&self, config: &config::Dataplane) -> Result<(), Error> {
-        self.lists.reload(config)
+        self.shared.lists.reload(config)
     }
 
     /// The operator's lists: what `edge deny` changes.
     pub fn lists(&self) -> &Arc<Lists> {
-        &self.lists
+        &self.shared.lists
     }
 
     /// Penalties, token keys and the clock: what the gate feeds.
@@ -150,7 +270,7 @@ impl Dataplane {
     /// # Errors
     /// [`Error::Map`], [`Error::Pin`].
     pub fn switch_gate(&self, on: bool) -> Result<(), Error> {
-        self.lists.switch(GATE_ON, on)
+        self.shared.lists.switch(GATE_ON, on)
     }
 
     /// Makes the program judge attempts while the node is locked down, gate or not, or stop it.
@@ -158,7 +278,28 @@ impl Dataplane {
     /// # Errors
     /// [`Error::Map`], [`Error::Pin`].
     pub fn switch_lockdown(&self, on: bool) -> Result<(), Error> {
-        self.lists.switch(LOCKDOWN_ON, on)
+        self.shared.lists.switch(LOCKDOWN_ON, on)
+    }
+
+    /// Makes the program judge TCP segments that start no connection, because of a flood of them, or stop it.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::Pin`].
+    pub fn switch_acks(&self, on: bool) -> Result<(), Error> {
+        self.shared.lists.switch(ACKS_CHECKED, on)
+    }
+
+    /// The lockdown of TCP.
+    pub const fn cookies(&self) -> &Cookies {
+        &self.cookies
+    }
+
+    /// TCP SYNs that were let through as attempts, since the maps were made.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if the kernel refuses to read.
+    pub fn syns(&self) -> Result<u64, Error> {
+        self.counters.one(COUNT_SYN)
     }
 
     /// Which of the daemons that follow each other this one is, for its connection ids.
@@ -172,10 +313,9 @@ impl Dataplane {
     ///
     /// # Errors
     /// The kernel does not take the program, or there are too many sockets. The kernel's hash goes on as it was.
-    pub fn steer(&mut self, listening: &[(SocketAddr, Vec<&UdpSocket>)]) -> Result<(), Error> {
-        let Self { ebpf, steering, .. } = self;
-        let steering = steering.get_mut().unwrap_or_else(PoisonError::into_inner);
-        steering.place(ebpf, listening)
+    pub fn steer(&self, listening: &[(SocketAddr, Vec<&UdpSocket>)]) -> Result<(), Error> {
+        let mut ebpf = self.shared.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        self.steering().place(&mut ebpf, listening)
     }
 
     /// New QUIC connections are this daemon's from now on, those of a daemon before stay where they are.
@@ -188,6 +328,9 @@ impl Dataplane {
 
     /// Lets another daemon take over the pins: for one that only finishes what it has.
     pub fn release(&self) {
+        // Under the lock: the thread that watches either has done with the pins or leaves them alone.
+        let _lock = self.shared.pins.as_ref().and_then(|pins| pins.lock().ok());
+        self.shared.released.store(true, Ordering::Release);
         drop(self.owner.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
@@ -203,9 +346,14 @@ impl Dataplane {
         self.counters.read()
     }
 
-    /// Where the program is attached.
-    pub fn interfaces(&self) -> &[Interface] {
-        &self.interfaces
+    /// Where the program is attached now.
+    pub fn interfaces(&self) -> Vec<Interface> {
+        self.shared.links.attached()
+    }
+
+    /// What has become of the configured interfaces.
+    pub fn links(&self) -> &Arc<Links> {
+        &self.shared.links
     }
 
     /// The kernel's id of the program.
@@ -213,7 +361,16 @@ impl Dataplane {
     /// # Errors
     /// [`Error::Program`] if the kernel does not say.
     pub fn program_id(&self) -> Result<u32, Error> {
-        object::info(&self.ebpf).map(|info| info.id())
+        object::info(&self.shared.ebpf.lock().unwrap_or_else(PoisonError::into_inner)).map(|info| info.id())
+    }
+
+    /// Instructions that the kernel's verifier looked at, of the million that it does at most. `None` before Linux 5.16.
+    ///
+    /// # Errors
+    /// [`Error::Program`] if the kernel does not say.
+    pub fn verified(&self) -> Result<Option<u32>, Error> {
+        let ebpf = self.shared.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(object::info(&ebpf)?.verified_instruction_count())
     }
 
     /// The samples of dropped packets: run it in a task of its own. `None` after the first call.
@@ -225,9 +382,8 @@ impl Dataplane {
     pub fn metrics(&self) -> Metrics {
         Metrics::new(
             Arc::clone(&self.counters),
-            Arc::clone(&self.lists),
+            Arc::clone(&self.shared.lists),
             Arc::clone(&self.penalties),
-            Arc::clone(&self.interfaces),
         )
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use aya::programs::{ProgramInfo, Xdp};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use edge_common::{maps, replay};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -14,8 +15,14 @@ use super::tables::TABLES;
 /// Empty if the object had not been built when the daemon was.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edge.o"));
 
-/// Name of the program, in the object and in `bpftool prog`.
+/// Name of the program, in the object and in `bpftool prog`: one that takes packets of several buffers, so that it runs natively on
+/// interfaces with jumbo frames, and the same for kernels that know no such programs.
 const PROGRAM: &str = "edge";
+const LINEAR: &str = "edge_linear";
+/// The first kernel with programs for packets of several buffers, and with the helper that tells how long those are.
+const FRAGMENTS_SINCE: KernelVersion = KernelVersion::new(5, 18, 0);
+/// Name of the program's constant that says whether it is loaded as such a one.
+const FRAGMENTED: &str = "FRAGMENTED";
 /// Name of the program's constant that says how many elements the map of tokens' counts has.
 const REPLAY_SETS: &str = "REPLAY_SETS";
 
@@ -48,22 +55,37 @@ pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32, pen
     let sets = replay::sets(penalties);
     loader.map_max_entries(maps::REPLAY, sets);
     loader.override_global(REPLAY_SETS, &sets, true);
+    let fragmented = u32::from(name() == PROGRAM);
+    loader.override_global(FRAGMENTED, &fragmented, true);
     for (name, path) in paths.unwrap_or_default() {
         loader.map_pin_path(name, path.as_path());
     }
     loader.load(OBJECT).map_err(Error::object)
 }
 
+/// Which of the two programs this kernel is given.
+fn name() -> &'static str {
+    match KernelVersion::current() {
+        Ok(version) if version < FRAGMENTS_SINCE => LINEAR,
+        _ => PROGRAM,
+    }
+}
+
 /// The program, verified and compiled by the kernel.
 pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
-    let program = ebpf.program_mut(PROGRAM).ok_or(Error::Missing("program `edge`"))?;
-    let program: &mut Xdp = program.try_into().map_err(Error::program)?;
+    let program = loaded(ebpf)?;
     program.load().map_err(Error::program)?;
     Ok(program)
 }
 
+/// The program, which has been [loaded](program).
+pub(super) fn loaded(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+    let program = ebpf.program_mut(name()).ok_or(Error::Missing("program `edge`"))?;
+    program.try_into().map_err(Error::program)
+}
+
 /// What the kernel says about the loaded program.
 pub(super) fn info(ebpf: &Ebpf) -> Result<ProgramInfo, Error> {
-    let program = ebpf.program(PROGRAM).ok_or(Error::Missing("program `edge`"))?;
+    let program = ebpf.program(name()).ok_or(Error::Missing("program `edge`"))?;
     program.info().map_err(Error::program)
 }

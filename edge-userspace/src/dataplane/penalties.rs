@@ -15,7 +15,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError};
 use edge_common::lockdown::Lockdown;
 use edge_common::maps;
-use edge_common::penalty::{self, BLOCKED, DEFERRED, address_key, address_prefix};
+use edge_common::penalty::{self, BLOCKED, DEFERRED, HOLD, OPERATOR, address_key, address_prefix};
 use edge_common::token::{KEYS, Prefix, TokenKey};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -40,9 +40,11 @@ pub struct Penalties {
 struct Maps {
     address: Table,
     client: Table,
+    barred: Array<MapData, u32>,
     keys: Array<MapData, TokenKey>,
     clock: Array<MapData, u64>,
     lockdown: Array<MapData, Lockdown>,
+    alive: Array<MapData, u64>,
 }
 
 /// Who is penalised.
@@ -63,11 +65,24 @@ pub enum Severity {
     Blocked,
 }
 
+/// Whose word a penalty is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The gate's: tokens pass an address's.
+    Gate,
+    /// An operator's: nobody passes it.
+    Operator,
+    /// None: a client was told to wait, and nothing is held against it.
+    Hold,
+}
+
 /// A penalty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalty {
     /// Who.
     pub who: Penalised,
+    /// Whose word it is.
+    pub origin: Origin,
     /// How hard.
     pub severity: Severity,
     /// How much longer, from the moment of the call. At least zero: over.
@@ -111,6 +126,8 @@ impl Penalties {
             client: map(maps::PENALTY_CLIENT)?
                 .try_into()
                 .map_err(Error::map(maps::PENALTY_CLIENT))?,
+            barred: map(maps::BARRED)?.try_into().map_err(Error::map(maps::BARRED))?,
+            alive: map(maps::ALIVE)?.try_into().map_err(Error::map(maps::ALIVE))?,
             keys: map(maps::KEYS)?.try_into().map_err(Error::map(maps::KEYS))?,
             clock: map(maps::CLOCK)?.try_into().map_err(Error::map(maps::CLOCK))?,
             lockdown: map(maps::LOCKDOWN)?.try_into().map_err(Error::map(maps::LOCKDOWN))?,
@@ -124,8 +141,8 @@ impl Penalties {
         })
     }
 
-    /// Puts penalties in force, or replaces those there are: then a budget begins anew, full. A system call each, about a
-    /// microsecond.
+    /// Puts penalties in force, or replaces those there are; what is used up of a budget stays used up. Two system calls each, about
+    /// a microsecond.
     ///
     /// # Errors
     /// [`Error::Map`]; those before the one that failed are in force. Writing them again does no harm.
@@ -137,14 +154,29 @@ impl Penalties {
                 Severity::Deferred(budget) => (DEFERRED, budget),
                 Severity::Blocked => (BLOCKED, 0),
             };
+            let origin = match penalty.origin {
+                Origin::Gate => 0,
+                Origin::Operator => OPERATOR,
+                Origin::Hold => HOLD,
+            };
+            if penalty.origin == Origin::Operator && matches!(penalty.who, Penalised::Address(_)) {
+                // Before the first one, and from then on: it costs a look-up, not a verdict.
+                maps.barred.set(0, 1, 0).map_err(Error::map(maps::BARRED))?;
+            }
+            let (table, key, name) = maps.table(penalty.who);
+            let window = match table.get(&key, 0) {
+                // What packets use up between this and the write is given once more: some microseconds' worth.
+                Ok(old) => old.window,
+                Err(MapError::KeyNotFound) => 0,
+                Err(error) => return Err(Error::map(name)(error)),
+            };
             let value = penalty::Penalty {
                 until: now.saturating_add(nanoseconds(penalty.remaining)),
-                window: 0,
+                window,
                 step: penalty::Penalty::step(budget),
-                level,
+                level: level | origin,
                 probation: u16::try_from(penalty.probation.as_secs()).unwrap_or(u16::MAX),
             };
-            let (table, key, name) = maps.table(penalty.who);
             table.insert(key, value, 0).map_err(Error::map(name))?;
         }
         Ok(())
@@ -163,7 +195,7 @@ impl Penalties {
         Ok(())
     }
 
-    /// Every penalty in force, in no order; an IPv6 /64 by its first address. Counts them for the metrics. Two system calls
+    /// Every penalty in force and every hold, in no order; an IPv6 /64 by its first address. Counts them for the metrics. Two system calls
     /// each: some 100 ms for 100,000, so not for every scrape. Reading does not keep an entry from being evicted.
     ///
     /// # Errors
@@ -228,6 +260,26 @@ impl Penalties {
     pub fn set_lockdown(&self, lockdown: Lockdown) -> Result<(), Error> {
         let mut maps = self.maps();
         maps.lockdown.set(0, lockdown, 0).map_err(Error::map(maps::LOCKDOWN))
+    }
+
+    /// Tells the program which daemons' connection ids are those of connections: a bit for each generation (see
+    /// [`cid::lives`](edge_common::cid::lives)).
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn set_alive(&self, generations: u64) -> Result<(), Error> {
+        self.maps()
+            .alive
+            .set(0, generations, 0)
+            .map_err(Error::map(maps::ALIVE))
+    }
+
+    /// What the program was told last of that.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn alive(&self) -> Result<u64, Error> {
+        self.maps().alive.get(&0, 0).map_err(Error::map(maps::ALIVE))
     }
 
     /// What the program was told last, by whatever daemon.
@@ -303,10 +355,15 @@ fn collect(
         if value.until <= now {
             continue;
         }
-        count += 1;
+        count += u64::from(value.level & HOLD == 0);
         all.push(Penalty {
             who: who(key),
-            severity: if value.level == DEFERRED {
+            origin: match value.level {
+                level if level & OPERATOR != 0 => Origin::Operator,
+                level if level & HOLD != 0 => Origin::Hold,
+                _ => Origin::Gate,
+            },
+            severity: if value.is_deferred() {
                 Severity::Deferred(u16::try_from(value.budget()).unwrap_or(u16::MAX))
             } else {
                 Severity::Blocked

@@ -14,12 +14,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapData;
-use edge_common::lockdown::Lockdown;
+use aya::maps::{MapData, MapError, MapInfo, MapType};
+use edge_common::lockdown::{Cookies, Lockdown};
 use edge_common::penalty::Penalty;
 use edge_common::steering::{LISTENERS, Listener, SLOTS, Steering};
 use edge_common::token::{KEYS, TokenKey};
-use edge_common::{COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, V4_BUCKETS, maps, replay};
+use edge_common::{BARES, COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, LOCALS, V4_BUCKETS, maps, replay};
 use ipnet::IpNet;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, mount};
@@ -32,6 +32,9 @@ const BPF_FILE_SYSTEM: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_MAGIC: u64 = 0xcafe_4a11;
 const KEYS_CAPACITY: u32 = KEYS as u32;
+/// Flags of maps (linux/bpf.h).
+const BPF_F_NO_PREALLOC: u32 = 1;
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// Suffix of a map that replaces the one of its name as soon as the program is swapped.
 const REPLACEMENT: &str = "_new";
 
@@ -59,6 +62,81 @@ pub(super) struct Kept {
     /// Run-time entries of tables that are replaced.
     pub(super) runtime: Vec<IpNet>,
     replaced: Vec<&'static str>,
+}
+
+/// What a map must be so that the program's code, which was made for it, reads it right.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Shape {
+    kind: MapType,
+    flags: u32,
+    key: u32,
+    value: u32,
+    entries: u32,
+}
+
+impl Shape {
+    fn new(kind: MapType, key: usize, value: usize, entries: u32) -> Self {
+        Self {
+            kind,
+            flags: 0,
+            key: u32::try_from(key).unwrap_or(u32::MAX),
+            value: u32::try_from(value).unwrap_or(u32::MAX),
+            entries,
+        }
+    }
+
+    const fn with(self, flags: u32) -> Self {
+        Self { flags, ..self }
+    }
+
+    fn of(info: &MapInfo) -> Result<Self, MapError> {
+        Ok(Self {
+            kind: info.map_type()?,
+            flags: info.map_flags(),
+            key: info.key_size(),
+            value: info.value_size(),
+            entries: info.max_entries(),
+        })
+    }
+}
+
+/// Every map that is pinned, as the object declares it.
+fn shapes(capacity: u32, penalties: u32) -> [(&'static str, Shape); 20] {
+    use MapType as Kind;
+    let array = |value, entries| Shape::new(Kind::Array, 4, value, entries);
+    let list = |kind, key| Shape::new(kind, key, size_of::<Entry>(), capacity).with(BPF_F_NO_PREALLOC);
+    let penalty = Shape::new(Kind::LruHash, 8, size_of::<Penalty>(), penalties);
+    [
+        (maps::CONFIG, array(size_of::<Config>(), 1)),
+        (maps::COUNTERS, Shape::new(Kind::PerCpuArray, 4, 8, COUNTERS_CAPACITY)),
+        (maps::V4, list(Kind::Hash, 8)),
+        (maps::V4_LENGTHS, array(8, V4_BUCKETS)),
+        (maps::V6_EXACT, list(Kind::Hash, 16)),
+        (maps::V6_PREFIX, list(Kind::LpmTrie, 20)),
+        (
+            maps::LOCAL,
+            Shape::new(Kind::LpmTrie, 20, 4, LOCALS).with(BPF_F_NO_PREALLOC),
+        ),
+        (maps::BARE, Shape::new(Kind::Hash, 4, 4, BARES)),
+        (maps::ALIVE, array(8, 1)),
+        (maps::COOKIES, array(size_of::<Cookies>(), 1)),
+        (maps::BARRED, array(4, 1)),
+        (maps::CLOCK, array(8, 1)),
+        (maps::LOCKDOWN, array(size_of::<Lockdown>(), 1)),
+        (maps::KEYS, array(size_of::<TokenKey>(), KEYS_CAPACITY)),
+        (maps::PENALTY_ADDRESS, penalty),
+        (maps::PENALTY_CLIENT, penalty),
+        (
+            maps::REPLAY,
+            array(size_of::<replay::Set>(), replay::sets(penalties)).with(BPF_F_MMAPABLE),
+        ),
+        (maps::STEERING, array(size_of::<Steering>(), 1)),
+        (
+            maps::LISTENERS,
+            Shape::new(Kind::Hash, size_of::<Listener>(), 4, LISTENERS),
+        ),
+        (maps::SOCKETS, Shape::new(Kind::ReuseportSockArray, 4, 4, SLOTS)),
+    ]
 }
 
 /// A pinned link, by its file name.
@@ -146,6 +224,11 @@ impl Pins {
         Ok(Lock(file))
     }
 
+    /// Device and number of the links' directory.
+    pub(super) fn identity(&self) -> io::Result<(u64, u64)> {
+        fs::metadata(&self.links).map(|directory| (directory.dev(), directory.ino()))
+    }
+
     /// Claims the directory for this daemon.
     pub(super) fn own(&self) -> Result<Owner, Error> {
         let file = File::open(&self.links).map_err(Error::pin(&self.links))?;
@@ -161,49 +244,25 @@ impl Pins {
     /// Decides map by map whether the pinned one can be used on. One of another size or shape (another capacity, a
     /// development build) is replaced; run-time entries of lists move, penalties are forgotten.
     pub(super) fn salvage(&self, capacity: u32, penalties: u32) -> Result<Kept, Error> {
-        let shapes = [
-            (maps::CONFIG, 4, size_of::<Config>(), 1),
-            (maps::COUNTERS, 4, 8, COUNTERS_CAPACITY),
-            (maps::V4, 8, size_of::<Entry>(), capacity),
-            (maps::V4_LENGTHS, 4, 8, V4_BUCKETS),
-            (maps::V6_EXACT, 16, size_of::<Entry>(), capacity),
-            (maps::V6_PREFIX, 20, size_of::<Entry>(), capacity),
-            (maps::CLOCK, 4, 8, 1),
-            (maps::LOCKDOWN, 4, size_of::<Lockdown>(), 1),
-            (maps::KEYS, 4, size_of::<TokenKey>(), KEYS_CAPACITY),
-            (maps::PENALTY_ADDRESS, 8, size_of::<Penalty>(), penalties),
-            (maps::PENALTY_CLIENT, 8, size_of::<Penalty>(), penalties),
-            (maps::REPLAY, 4, size_of::<replay::Set>(), replay::sets(penalties)),
-            (maps::STEERING, 4, size_of::<Steering>(), 1),
-            (
-                maps::LISTENERS,
-                u32::try_from(size_of::<Listener>()).unwrap_or(u32::MAX),
-                4,
-                LISTENERS,
-            ),
-            (maps::SOCKETS, 4, 4, SLOTS),
-        ];
+        let shapes = shapes(capacity, penalties);
         let mut kept = Kept {
             paths: Vec::new(),
             runtime: Vec::new(),
             replaced: Vec::new(),
         };
-        for (name, key_size, value_size, entries) in shapes {
+        for (name, shape) in shapes {
             let path = self.maps.join(name);
             let replacement = self.maps.join(format!("{name}{REPLACEMENT}"));
             remove(&replacement)?;
             let usable = match MapData::from_pin(&path).and_then(|map| map.info()) {
-                Ok(info) => {
-                    let value = usize::try_from(info.value_size()).unwrap_or(usize::MAX);
-                    info.key_size() == key_size && value == value_size && info.max_entries() == entries
-                }
+                Ok(info) => Shape::of(&info).is_ok_and(|pinned| pinned == shape),
                 Err(_) if !path.exists() => true,
                 Err(error) => return Err(Error::map(name)(error)),
             };
             if usable {
                 kept.paths.push((name, path));
             } else {
-                tracing::info!(map = name, "the pinned map has another size: replacing it");
+                tracing::info!(map = name, "the pinned map is of another kind or size: replacing it");
                 kept.paths.push((name, replacement));
                 kept.replaced.push(name);
             }
@@ -275,11 +334,11 @@ pub(super) fn namespace() -> Result<u64, Error> {
 
 /// Removes everything that any edge daemon pinned under `root`: XDP ends on every interface at once, lists and counters
 /// are forgotten. Whatever a killed daemon left half done goes too; nothing there is no error. Says whether there was
-/// anything.
+/// anything. `force`: under a running daemon, too, which then says that it is open.
 ///
 /// # Errors
-/// [`Error::Permission`], [`Error::Pin`].
-pub fn detach(root: &Path) -> Result<bool, Error> {
+/// [`Error::InUse`] without `force` while a daemon runs; [`Error::Permission`], [`Error::Pin`].
+pub fn detach(root: &Path, force: bool) -> Result<bool, Error> {
     let pins = Pins::at(root);
     if !root.exists() {
         return Ok(false);
@@ -288,6 +347,21 @@ pub fn detach(root: &Path) -> Result<bool, Error> {
         return Err(Error::NotBpfFileSystem { path: root.to_owned() });
     }
     let _lock = pins.lock()?;
+    let _owner = match pins.own() {
+        Ok(owner) => Some(owner),
+        Err(Error::Owned { .. }) if force => None,
+        // Half of what a daemon makes: nobody can own it.
+        Err(Error::Pin { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(Error::Owned { path }) => return Err(Error::InUse { path }),
+        Err(error) => return Err(error),
+    };
+    // The system's settings, if a lockdown of TCP has changed them.
+    if let Ok(cookies) = super::cookies::Cookies::open(&pins.maps) {
+        cookies.lower()?;
+        if let Err(error) = cookies.restore() {
+            tracing::warn!(%error, "a setting of the system stays as a lockdown has left it");
+        }
+    }
     // Links first: while one is attached, its program keeps every map alive anyway.
     remove_directory(&pins.links)?;
     for (path, directory) in pins.layouts()? {

@@ -102,11 +102,6 @@ impl Tables {
         })
     }
 
-    /// Entries that each table holds at most.
-    pub(super) const fn capacity(&self) -> u32 {
-        self.capacity
-    }
-
     /// Every entry of every table. Two system calls each.
     pub(super) fn entries(&self) -> Result<BTreeMap<IpNet, Entry>, Error> {
         let mut entries = BTreeMap::new();
@@ -128,32 +123,6 @@ impl Tables {
             }
         }
         Ok(entries)
-    }
-
-    /// The entry of exactly this network.
-    pub(super) fn get(&self, network: &IpNet) -> Result<Option<Entry>, Error> {
-        match network {
-            IpNet::V4(n) => found(self.v4.get(&key(n), 0), maps::V4),
-            IpNet::V6(n) if n.prefix_len() == 128 => found(self.v6_exact.get(&n.addr().octets(), 0), maps::V6_EXACT),
-            // A trie has no exact look-up, so walk it: this is for operators' commands, not for packets.
-            IpNet::V6(_) => Ok(self.entries()?.get(network).copied()),
-        }
-    }
-
-    /// The longest prefix that covers this network, itself included.
-    pub(super) fn covering(&self, network: &IpNet) -> Result<Option<Entry>, Error> {
-        match network {
-            IpNet::V4(n) => {
-                for length in (0..=n.prefix_len()).rev() {
-                    let key = v4_key(n.addr().to_bits(), v4_length(length));
-                    if let Some(entry) = found(self.v4.get(&key, 0), maps::V4)? {
-                        return Ok(Some(entry));
-                    }
-                }
-                Ok(None)
-            }
-            IpNet::V6(n) => found(self.v6_prefix.get(&v6_key(n), 0), maps::V6_PREFIX),
-        }
     }
 
     /// Which prefix lengths the program looks for, one word for each bucket. A system call each: some 20 ms.
@@ -244,12 +213,4 @@ pub(super) fn buckets(network: &Ipv4Net) -> RangeInclusive<u32> {
 
 fn v6_key(network: &Ipv6Net) -> Key<[u8; 16]> {
     Key::new(u32::from(network.prefix_len()), network.addr().octets())
-}
-
-fn found(entry: Result<Entry, MapError>, map: &'static str) -> Result<Option<Entry>, Error> {
-    match entry {
-        Ok(entry) => Ok(Some(entry)),
-        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(None),
-        Err(error) => Err(Error::map(map)(error)),
-    }
 }

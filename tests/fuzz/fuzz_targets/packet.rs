@@ -36,7 +36,7 @@ fn config(ports: &[u8]) -> Box<Config> {
 
 /// The token of an Initial at `offset`, as the gate reads it.
 fn initial(frame: &Frame, bytes: &[u8], offset: usize) {
-    let Some((at, length)) = token::find(frame, offset) else {
+    let Some((at, length)) = token::find(frame, offset, frame.length()) else {
         return;
     };
     assert!(at >= offset + 8, "a token inside the fixed part");
@@ -101,12 +101,11 @@ fn tagged(bytes: &[u8], packet: &Packet, config: &Config) {
     bytes.as_ptr().expose_provenance();
     // SAFETY: `bytes` lives until the end of this function.
     let frame = unsafe { Frame::new(start, start + bytes.len()) };
-    let other = classify(&frame, config);
-    let moved = match packet.class {
-        Class::Attempt(datagram) if datagram != 0 => Class::Attempt(datagram + TAG.len()),
-        class => class,
-    };
-    assert_eq!(other.class, moved);
+    let other = classify(&frame, config, false);
+    assert_eq!(other.class, packet.class);
+    if other.transport != 0 {
+        assert_eq!(other.transport, packet.transport + TAG.len());
+    }
     assert_eq!(
         (other.version, other.protocol, other.port),
         (packet.version, packet.protocol, packet.port)
@@ -131,10 +130,14 @@ fuzz_target!(|input: &[u8]| {
     let frame = unsafe { Frame::new(start, start + bytes.len()) };
     let config = config(ports);
 
-    let packet = classify(&frame, &config);
+    // The same packet without the Ethernet header, as a TUN device hands it over.
+    let bare = classify(&frame, &config, true);
+    assert!(bare.network == 0, "an IP header behind nothing");
+
+    let packet = classify(&frame, &config, false);
     match packet.class {
         Class::Known(reason) => assert!(REASONS.iter().any(|(known, _)| *known == reason), "no reason {reason}"),
-        Class::Attempt(datagram) => {
+        class @ (Class::Attempt | Class::Initial) => {
             assert!(matches!(packet.protocol, 6 | 17));
             let ours = if packet.protocol == 6 {
                 &config.tcp_ports
@@ -147,7 +150,8 @@ fuzz_target!(|input: &[u8]| {
             assert_eq!(first, packet.version);
             let addresses = if packet.version == 4 { 12..20 } else { 8..40 };
             assert!(bytes.len() >= packet.network + addresses.end);
-            if datagram != 0 {
+            if class == Class::Initial {
+                let datagram = packet.transport;
                 assert_eq!(packet.protocol, 17);
                 assert_eq!(&bytes[datagram + 2..datagram + 4], packet.port.to_be_bytes());
                 assert!(bytes[datagram + UDP] & 0x80 != 0, "no long header");
