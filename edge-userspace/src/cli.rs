@@ -253,6 +253,9 @@ struct Detach {
     /// Where the node pinned its maps and links.
     #[arg(long, default_value = "/sys/fs/bpf/edge")]
     pin_directory: PathBuf,
+    /// Though a node runs with it, which then runs without XDP.
+    #[arg(long)]
+    force: bool,
 }
 
 /// The command line as clap knows it.
@@ -346,7 +349,7 @@ fn far_end(end: FarEnd) -> anyhow::Result<()> {
 }
 
 fn detach(detach: &Detach) -> anyhow::Result<()> {
-    let found = dataplane::detach(&detach.pin_directory).context("cannot detach")?;
+    let found = dataplane::detach(&detach.pin_directory, detach.force).context("cannot detach")?;
     let directory = detach.pin_directory.display();
     print(&if found {
         format!("detached; {directory} removed\n")
@@ -481,7 +484,10 @@ fn lockdown(arguments: &LockdownArguments) -> anyhow::Result<()> {
     };
     let by = if lockdown.kernel { "kernel" } else { "daemon" };
     let rate = lockdown.attempts_per_second;
-    print(&format!("{state}\t{mode}\t{rate} attempts/s\tanswered by the {by}\n"));
+    let tcp = if lockdown.syn_cookies { "on" } else { "off" };
+    print(&format!(
+        "{state}\t{mode}\t{rate} attempts/s\tanswered by the {by}\tSYN cookies by XDP {tcp}\n"
+    ));
     Ok(())
 }
 

@@ -36,7 +36,7 @@ use crate::base::clock::UnixTime;
 use crate::base::ledger::Ledger;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::config::{self, Config, Mistake, XdpMode};
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Dataplane, Links, Lists};
 use crate::delta::{Near, near};
 use crate::gate::sealed;
 use crate::gate::token::Tokens;
@@ -125,6 +125,10 @@ struct Node {
     lists: lists::KernelLists,
     zones: zones::Current,
     dataplane: Option<Dataplane>,
+    /// What has become of the configured interfaces.
+    links: Arc<Links>,
+    /// The operator's lists, with and without XDP.
+    listed: Arc<Lists>,
     /// What wait tokens and session tickets are made with.
     tokens: Arc<Tokens>,
     gates: Option<gates::Gates>,
@@ -132,7 +136,7 @@ struct Node {
     coding: Arc<crate::delta::browser::Shared>,
     front: Arc<tls::Front>,
     quic: Option<Arc<quic::Front>>,
-    /// `None` if the node does not speak QUIC.
+    /// `None` if the node neither speaks QUIC nor has XDP.
     lockdowns: Option<lockdown::Lockdowns>,
     /// What is held for clients.
     ledger: Ledger,
@@ -167,13 +171,15 @@ impl Node {
         zones.store(Arc::new(gathered.zones()));
 
         // 1 dataplane
-        let mut dataplane = match config.dataplane.mode {
-            XdpMode::Off => None,
-            _ => Some(Dataplane::start(&config.dataplane)?),
+        let (dataplane, links) = attach(&config)?;
+        registry.register_collector(Box::new(links.metrics()));
+        let listed = match &dataplane {
+            Some(dataplane) => {
+                registry.register_collector(Box::new(dataplane.metrics()));
+                dataplane.lists().clone()
+            }
+            None => Arc::new(Lists::alone(&config.dataplane)?),
         };
-        if let Some(dataplane) = &dataplane {
-            registry.register_collector(Box::new(dataplane.metrics()));
-        }
 
         // 2 gate
         let tokens = sealed::tokens(&config.gate, gates::wanted(&config), UnixTime::now())
@@ -188,7 +194,7 @@ impl Node {
         // 3 tls
         let door = gates.as_ref().map(|gates| gates.door(&tokens));
         let loaded = std::mem::take(&mut gathered.loaded);
-        let front = tls::Front::new(&config, loaded, tokens.clone(), door, &mut registry)?;
+        let front = tls::Front::new(&config, loaded, tokens.clone(), door, listed.clone(), &mut registry)?;
 
         // 4 quic
         let quic = match sockets.open().quic.is_empty() {
@@ -200,20 +206,20 @@ impl Node {
             }
             true => None,
         };
-        let mut steered = false;
-        let lockdowns = match &quic {
-            Some((front, ids)) => {
-                steered = steer(dataplane.as_mut(), &sockets);
-                let (front, ids, tokens) = (front.clone(), ids.clone(), tokens.clone());
+        let steered = quic.is_some() && steer(dataplane.as_ref(), &sockets);
+        let lockdowns = match quic.is_some() || dataplane.is_some() {
+            true => {
+                let (front, tokens) = (front.clone(), tokens.clone());
+                let dataplane = dataplane.as_ref();
                 Some(lockdown::Lockdowns::start(
                     &config,
+                    quic.clone(),
                     front,
-                    ids,
                     tokens,
-                    dataplane.as_ref(),
+                    dataplane,
                 )?)
             }
-            None => None,
+            false => None,
         };
         let quic = quic.map(|(front, _)| front);
 
@@ -252,6 +258,8 @@ impl Node {
             started: Instant::now(),
             zones: zones.clone(),
             dataplane,
+            links,
+            listed,
             tokens,
             gates,
             cache,
@@ -323,9 +331,37 @@ fn plain(redirect: &Arc<http::Redirect>, next: Arc<dyn Front>) -> Arc<dyn Front>
     Arc::new(http::redirect::Plain::new(redirect.clone(), next))
 }
 
+/// The program on its interfaces. In mode `auto` a kernel, machine or device that refuses leaves the node without XDP, and says so.
+///
+/// # Errors
+/// A mistake of the operator's, or another daemon in the way; in the other modes any refusal.
+fn attach(config: &Config) -> anyhow::Result<(Option<Dataplane>, Arc<Links>)> {
+    let interfaces = &config.dataplane.interfaces;
+    if config.dataplane.mode == XdpMode::Off {
+        return Ok((None, Links::open(&[], "")));
+    }
+    match Dataplane::start(&config.dataplane) {
+        Ok(dataplane) => {
+            let links = dataplane.links().clone();
+            Ok((Some(dataplane), links))
+        }
+        Err(error) if config.dataplane.mode == XdpMode::Auto && error.is_refusal() => {
+            let reason = error.to_string();
+            tracing::warn!(
+                target: "edge::dataplane",
+                reason,
+                ?interfaces,
+                "this node runs WITHOUT XDP: no packet is judged in the kernel (xdp = \"off\" says that this is meant)"
+            );
+            Ok((None, Links::open(interfaces, &reason)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Has the kernel give each worker the datagrams of its own QUIC connections. Without that they go by the hash of addresses and
 /// ports, which a client that moves to another network changes. Whether it does.
-fn steer(dataplane: Option<&mut Dataplane>, sockets: &threads::Sockets) -> bool {
+fn steer(dataplane: Option<&Dataplane>, sockets: &threads::Sockets) -> bool {
     match dataplane {
         Some(dataplane) => match dataplane.steer(&sockets.of_quic()) {
             Ok(()) => return true,

@@ -45,6 +45,10 @@ const EDGE_V6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 
 pub struct Frame {
     tags: Vec<u16>,
     source: IpAddr,
+    /// `None`: the edge.
+    to: Option<IpAddr>,
+    /// By how much the IP header's length is off.
+    off: i16,
     options: usize,
     fragment: u16,
     extensions: Vec<(u8, Vec<u8>)>,
@@ -58,12 +62,28 @@ impl Frame {
         Self {
             tags: Vec::new(),
             source,
+            to: None,
+            off: 0,
             options: 0,
             fragment: 0x4000,
             extensions: Vec::new(),
             protocol: 59,
             payload: Vec::new(),
         }
+    }
+
+    /// To this address, of the source's version, and not to the edge's.
+    #[must_use]
+    pub const fn to(mut self, address: IpAddr) -> Self {
+        self.to = Some(address);
+        self
+    }
+
+    /// With an IP header that claims so many bytes more than there are.
+    #[must_use]
+    pub const fn claiming(mut self, more: i16) -> Self {
+        self.off = more;
+        self
     }
 
     /// With VLAN tags of these types, outermost first.
@@ -140,6 +160,15 @@ impl Frame {
         self
     }
 
+    /// With a TCP header and these options, a multiple of four bytes and 40 at most.
+    #[must_use]
+    pub fn tcp_options(self, port: u16, flags: u8, options: &[u8]) -> Self {
+        let words = u8::try_from(5 + options.len() / 4).unwrap_or(15);
+        let mut this = self.tcp_header(port, flags, words, 20);
+        this.payload.extend(options);
+        this
+    }
+
     /// With a UDP datagram.
     #[must_use]
     pub fn udp(self, port: u16, data: &[u8]) -> Self {
@@ -175,7 +204,10 @@ impl Frame {
             frame.extend(kind.to_be_bytes());
             frame.extend(id.to_be_bytes());
         }
-        let length = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes();
+        let length = |bytes: usize| {
+            let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
+            bytes.saturating_add_signed(self.off).to_be_bytes()
+        };
         match self.source {
             IpAddr::V4(source) => {
                 let header = 20 + self.options;
@@ -185,7 +217,10 @@ impl Frame {
                 frame.extend(self.fragment.to_be_bytes());
                 frame.extend([64, self.protocol, 0, 0]);
                 frame.extend(source.octets());
-                frame.extend(EDGE_V4);
+                frame.extend(match self.to {
+                    Some(IpAddr::V4(to)) => to.octets(),
+                    _ => EDGE_V4,
+                });
                 // No-operation options.
                 frame.resize(frame.len() + self.options, 1);
             }
@@ -196,7 +231,10 @@ impl Frame {
                 frame.extend(length(chain + self.payload.len()));
                 frame.extend([first, 64]);
                 frame.extend(source.octets());
-                frame.extend(EDGE_V6);
+                frame.extend(match self.to {
+                    Some(IpAddr::V6(to)) => to.octets(),
+                    _ => EDGE_V6,
+                });
                 for (position, (_, body)) in self.extensions.iter().enumerate() {
                     frame.push(
                         self.extensions

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use edge::config::{self, XdpMode};
-use edge::dataplane::{Added, Dataplane, Error, Lists, Mode, detach};
+use edge::dataplane::{Added, Dataplane, Error, Mode, Offer, Penalties, detach};
 use edge_testbed::netns::{End, Netns, veth};
 use edge_testbed::pins::Pins;
 use edge_testbed::privilege::root;
+use edge_testbed::test_run::{Program, verdict};
 
 const PORT: u16 = 443;
 /// Longer than a connection over a veth pair ever takes, shorter than the second try of a SYN that was dropped.
@@ -66,9 +67,12 @@ impl World {
             pin_directory: self.pins.path().to_owned(),
             tcp_ports: vec![PORT],
             udp_ports: vec![PORT],
+            addresses: vec!["0.0.0.0".parse().unwrap(), "::".parse().unwrap()],
             allow: Vec::new(),
             deny: deny.iter().map(|text| text.parse().unwrap()).collect(),
             deny_entries: 100,
+            state_directory: None,
+            syn_cookies: true,
             penalty_entries: 1024,
             event_sample: 0,
         }
@@ -132,8 +136,9 @@ fn denied_clients_cannot_connect_and_others_can() {
     let world = World::new();
     let _listeners = (world.listen("10.77.0.1"), world.listen("fd77::1"));
     let dataplane = world.start(&world.config(&["10.77.0.3/32", "fd77::3/128"])).unwrap();
-    let [interface] = dataplane.interfaces() else {
-        panic!("{:?}", dataplane.interfaces())
+    let interfaces = dataplane.interfaces();
+    let [interface] = &interfaces[..] else {
+        panic!("{interfaces:?}")
     };
     assert_eq!(
         (interface.name.as_str(), interface.mode, interface.taken_over),
@@ -194,11 +199,10 @@ fn a_restart_takes_over_links_counters_and_run_time_entries() {
     let third = world.start(&config).unwrap();
     assert!(world.connect("10.77.0.3").is_none());
     assert!(world.connect("10.77.0.4").is_none());
-    let listed = third.lists().list().unwrap();
+    let listed = third.lists().list();
     assert_eq!(listed.iter().filter(|denied| denied.runtime).count(), 1);
-    // What is pinned is what the program uses: an operator's command without the daemon shows it.
-    let beside = Lists::open(world.pins.path()).unwrap();
-    beside.add("10.77.0.2/32".parse().unwrap()).unwrap();
+    // What is pinned is what the program uses.
+    third.lists().add("10.77.0.2/32".parse().unwrap()).unwrap();
     assert!(world.connect("10.77.0.2").is_none());
     assert!(
         !files(&world.pins.path().join("v2"))
@@ -282,9 +286,12 @@ fn a_daemon_for_another_test() {
         pin_directory: pins.into(),
         tcp_ports: vec![PORT],
         udp_ports: vec![PORT],
+        addresses: vec!["0.0.0.0".parse().unwrap()],
         allow: Vec::new(),
         deny: vec![deny.parse().unwrap()],
         deny_entries: 100,
+        state_directory: None,
+        syn_cookies: true,
         penalty_entries: 1024,
         event_sample: 0,
     };
@@ -339,18 +346,18 @@ fn detach_removes_everything_whatever_is_left() {
     }
     let world = World::new();
     let root = world.pins.path().to_owned();
-    assert!(!detach(&root).unwrap(), "nothing there yet");
+    assert!(!detach(&root, false).unwrap(), "nothing there yet");
     drop(world.start(&world.config(&["10.77.0.3/32"])).unwrap());
     assert!(world.attached());
-    assert!(detach(&root).unwrap());
+    assert!(detach(&root, false).unwrap());
     assert!(!root.exists());
     let deadline = Instant::now() + Duration::from_secs(5);
     while world.attached() {
         assert!(Instant::now() < deadline, "still attached");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(!detach(&root).unwrap());
-    assert!(matches!(Lists::open(&root), Err(Error::NotPinned { .. })));
+    assert!(!detach(&root, false).unwrap());
+    assert!(matches!(Penalties::open(&root), Err(Error::NotPinned { .. })));
 
     // Half of it, as after a kill in the middle of a start; and maps of a version to come.
     drop(world.start(&world.config(&[])).unwrap());
@@ -363,7 +370,7 @@ fn detach_removes_everything_whatever_is_left() {
     assert!(dataplane.interfaces()[0].taken_over);
     drop(dataplane);
     std::fs::remove_file(root.join("v2/CONFIG")).unwrap();
-    assert!(detach(&root).unwrap());
+    assert!(detach(&root, false).unwrap());
     assert!(!root.exists());
 }
 
@@ -389,6 +396,294 @@ fn an_interface_made_anew_is_attached_anew() {
         1,
         "the dead link is gone"
     );
+}
+
+/// Whether something becomes so within the time that an operator is promised.
+fn soon(mut so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < deadline {
+        if so() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
+
+/// A driver that is loaded again, or a program that another tool took off, would leave the node open without a word.
+#[test]
+fn what_has_lost_the_program_is_attached_again_and_said_meanwhile() {
+    if !root() {
+        return;
+    }
+    let world = World::new();
+    let _first = world.listen("10.77.0.1");
+    let mut config = world.config(&["10.77.0.3/32"]);
+    config.mode = XdpMode::Auto;
+    let dataplane = world.start(&config).unwrap();
+    let links = dataplane.links().clone();
+    assert_eq!((links.attached().len(), links.missing().len()), (1, 0));
+    let index = links.attached()[0].index;
+
+    world.edge.ip(&["link", "del", "edge.0"]).unwrap();
+    assert!(soon(|| links.missing().len() == 1), "nobody has noticed");
+    let open = &links.missing()[0];
+    assert!(
+        open.name == "edge.0" && open.reason.contains("no network interface"),
+        "{open:?}"
+    );
+    world.wire();
+    assert!(
+        soon(|| links.attached().first().is_some_and(|link| link.index != index)),
+        "not attached again"
+    );
+    assert!(links.missing().is_empty());
+    let _second = world.listen("10.77.0.1");
+    assert!(world.connect("10.77.0.3").is_none());
+    assert!(soon(|| world.connect("10.77.0.2").is_some()));
+    assert_eq!(
+        files(&world.pins.path().join("links")).len(),
+        1,
+        "the dead link is gone"
+    );
+
+    // The last handle on the link: the kernel takes the program off.
+    let pinned = world
+        .pins
+        .path()
+        .join("links")
+        .join(&files(&world.pins.path().join("links"))[0]);
+    std::fs::remove_file(pinned).unwrap();
+    assert!(soon(
+        || world.attached() && !files(&world.pins.path().join("links")).is_empty()
+    ));
+    assert!(world.connect("10.77.0.3").is_none());
+
+    let mut registry = prometheus_client::registry::Registry::default();
+    registry.register_collector(Box::new(links.metrics()));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(
+        text.contains("edge_dataplane_attached{interface=\"edge.0\"} 1\n"),
+        "{text}"
+    );
+}
+
+/// An address that the machine gets later must be judged, too, and what is only forwarded must not.
+#[test]
+fn addresses_are_the_nodes_as_long_as_the_machine_has_them() {
+    if !root() {
+        return;
+    }
+    let world = World::new();
+    let _listener = world
+        .edge
+        .enter(|| TcpListener::bind(("0.0.0.0", PORT)))
+        .unwrap()
+        .unwrap();
+    let dataplane = world.start(&world.config(&["10.77.0.3/32"])).unwrap();
+    let dropped = || packets(&dataplane, edge_common::DROP_DENIED);
+    let try_at = |address: &str| {
+        let address = SocketAddr::new(address.parse().unwrap(), PORT);
+        let tried = world.client.enter(|| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket
+                .bind(&"10.77.0.3:0".parse::<SocketAddr>().unwrap().into())
+                .unwrap();
+            socket.connect_timeout(&address.into(), PATIENCE).is_ok()
+        });
+        tried.unwrap()
+    };
+    assert!(!try_at("10.77.0.1") && dropped() > 0);
+    world
+        .client
+        .ip(&["route", "add", "10.78.0.0/16", "via", "10.77.0.1"])
+        .unwrap();
+    let before = dropped();
+    let _ = try_at("10.78.0.9");
+    assert_eq!(dropped(), before, "an attempt at somebody else's address");
+    world
+        .edge
+        .ip(&["addr", "add", "10.78.0.9/32", "dev", "edge.0"])
+        .unwrap();
+    assert!(
+        soon(|| !try_at("10.78.0.9") && dropped() > before),
+        "a new address is not judged"
+    );
+}
+
+/// What `ss` says of the accepted connection from this address.
+fn options(world: &World, client: SocketAddr) -> String {
+    let told = world
+        .edge
+        .command("ss")
+        .unwrap()
+        .args(["-tinH", "state", "established"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(told.stdout).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let at = lines
+        .iter()
+        .position(|line| line.contains(&format!(":{}", client.port())))
+        .unwrap();
+    lines[at + 1].to_owned()
+}
+
+/// A flood would be held, and with it every client: the listener must take the answers for its own, with all that makes a connection
+/// fast, and the system must be as before when it is over.
+#[test]
+fn syns_are_answered_with_cookies_that_the_listener_accepts() {
+    if !root() {
+        return;
+    }
+    let world = World::new();
+    // One end of a veth pair takes the other end's answers only if it has a program, too.
+    let passing = Program::bare(verdict::PASS).unwrap();
+    let _end = {
+        let wan = world.client.index("wan").unwrap();
+        world.client.enter(|| passing.attach(wan)).unwrap().unwrap()
+    };
+    let listeners = [
+        ("10.77.0.2", world.listen("10.77.0.1")),
+        ("fd77::2", world.listen("fd77::1")),
+    ];
+    let dataplane = world.start(&world.config(&["10.77.0.3/32"])).unwrap();
+    let setting = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        world
+            .edge
+            .enter(|| std::fs::read_to_string(path))
+            .unwrap()
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let names = ["tcp_syncookies", "tcp_timestamps"];
+    let before = names.map(setting);
+    let offer = world.edge.enter(|| dataplane.cookies().raise(1_500)).unwrap().unwrap();
+    assert_eq!(offer, Offer::Options);
+    assert_eq!(names.map(setting), ["2", "2"]);
+    dataplane.switch_lockdown(true).unwrap();
+    for (n, (source, listener)) in (1..).zip(&listeners) {
+        let mut client = world.connect(source).unwrap();
+        assert_eq!(packets(&dataplane, edge_common::ANSWER_COOKIE), n, "{source}");
+        let (mut accepted, _) = listener.accept().unwrap();
+        let told = options(&world, client.local_addr().unwrap());
+        for option in ["ts", "sack", "wscale:"] {
+            assert!(
+                told.split_whitespace().any(|word| word.starts_with(option)),
+                "{option} in {told}"
+            );
+        }
+        // The scale that the client was told is the one that the listener reckons with.
+        let scales = |text: &str| {
+            let (_, rest) = text.split_once("wscale:").unwrap();
+            let (a, b) = rest.split_whitespace().next().unwrap().split_once(',').unwrap();
+            (a.to_owned(), b.to_owned())
+        };
+        let theirs = world
+            .client
+            .command("ss")
+            .unwrap()
+            .args(["-tinH", "state", "established"])
+            .output()
+            .unwrap();
+        let (a, b) = scales(&told);
+        assert_eq!(scales(&String::from_utf8(theirs.stdout).unwrap()), (b, a));
+        let sent: Vec<u8> = (0..2_000_000_u32).map(|n| n as u8).collect();
+        let upload = sent.clone();
+        let sender = std::thread::spawn(move || {
+            client.write_all(&upload).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut back = Vec::new();
+            client.read_to_end(&mut back).unwrap();
+            back
+        });
+        let mut got = Vec::new();
+        accepted.read_to_end(&mut got).unwrap();
+        assert!(got == sent);
+        accepted.write_all(&got).unwrap();
+        drop(accepted);
+        assert!(sender.join().unwrap() == sent);
+    }
+    assert!(world.connect("10.77.0.3").is_none(), "the deny list holds");
+    let no_listener = world
+        .client
+        .enter(|| TcpStream::connect_timeout(&"10.77.0.1:80".parse().unwrap(), PATIENCE));
+    assert!(no_listener.unwrap().is_err());
+
+    // A daemon that was killed leaves the note; what comes next puts the settings back.
+    drop(dataplane);
+    let next = world.start(&world.config(&[])).unwrap();
+    assert!(next.cookies().is_on().unwrap());
+    next.cookies().lower().unwrap();
+    assert_eq!(names.map(setting), ["2", "2"], "answers may be on their way");
+    world.edge.enter(|| next.cookies().restore()).unwrap().unwrap();
+    assert_eq!(names.map(setting), before);
+    assert!(world.connect("10.77.0.2").is_some());
+    world.edge.enter(|| next.cookies().raise(1_500)).unwrap().unwrap();
+    drop(next);
+    assert!(world.edge.enter(|| detach(world.pins.path(), false)).unwrap().unwrap());
+    assert_eq!(names.map(setting), before, "detach puts them back, too");
+}
+
+/// One slip, and the node would run open and call itself protected.
+#[test]
+fn a_running_daemons_pins_are_removed_by_force_only() {
+    if !root() {
+        return;
+    }
+    let world = World::new();
+    let _first = world.listen("10.77.0.1");
+    let dataplane = world.start(&world.config(&["10.77.0.3/32"])).unwrap();
+    let root = world.pins.path();
+    let error = detach(root, false).unwrap_err();
+    assert!(
+        matches!(error, Error::InUse { .. }) && error.to_string().contains("--force"),
+        "{error}"
+    );
+    assert!(world.attached() && world.connect("10.77.0.3").is_none());
+    assert!(detach(root, true).unwrap());
+    assert!(soon(|| !dataplane.links().missing().is_empty()));
+    let open = &dataplane.links().missing()[0];
+    assert!(open.reason.contains("--force"), "{open:?}");
+    assert!(!world.attached());
+}
+
+/// In mode `auto` one device that refuses must not keep the node from starting; in the others it must.
+#[test]
+fn a_device_that_cannot_be_read_is_left_open_or_refused() {
+    if !root() {
+        return;
+    }
+    let world = World::new();
+    if world
+        .edge
+        .ip(&[
+            "link",
+            "add",
+            "gre7",
+            "type",
+            "gre",
+            "local",
+            "10.77.0.1",
+            "remote",
+            "10.77.0.2",
+        ])
+        .is_err()
+    {
+        println!("SKIPPED: no GRE here");
+        return;
+    }
+    let mut config = world.config(&[]);
+    config.interfaces = vec!["edge.0".into(), "gre7".into()];
+    let error = world.start(&config).unwrap_err();
+    assert!(matches!(error, Error::Header { kind: 778, .. }), "{error}");
+    config.mode = XdpMode::Auto;
+    let dataplane = world.start(&config).unwrap();
+    let missing = dataplane.links().missing();
+    assert_eq!(missing.iter().map(|open| &*open.name).collect::<Vec<_>>(), ["gre7"]);
 }
 
 #[test]

@@ -262,6 +262,7 @@ mod tests {
         }
         fn lockdown(&self) -> Result<Lockdown, ControlError> {
             Ok(Lockdown {
+                syn_cookies: false,
                 on: false,
                 mode: LockdownMode::Auto,
                 attempts_per_second: 0,

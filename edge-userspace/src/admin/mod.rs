@@ -169,6 +169,8 @@ pub struct Lockdown {
     pub attempts_per_second: u64,
     /// The kernel answers, not the daemon.
     pub kernel: bool,
+    /// TCP SYNs are answered with SYN cookies before the network stack.
+    pub syn_cookies: bool,
 }
 
 /// One entry of the deny list.

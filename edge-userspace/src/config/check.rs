@@ -270,16 +270,27 @@ impl<'a> Checker<'a> {
         };
         udp_ports.sort_unstable();
         udp_ports.dedup();
+        let mut addresses: Vec<_> = server
+            .https
+            .iter()
+            .chain(&server.http)
+            .map(std::net::SocketAddr::ip)
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
         Dataplane {
             mode: if interfaces.is_empty() { XdpMode::Off } else { raw.xdp },
             interfaces,
             pin_directory: raw.pin_directory.clone(),
             tcp_ports,
             udp_ports,
+            addresses,
             allow: networks(&raw.allow),
             deny: networks(raw.deny.get_ref()),
             deny_entries: self.bounded(&raw.deny_entries, 16, 16 << 20),
+            state_directory: raw.state_directory.as_ref().map(|path| self.source.path(path)),
             penalty_entries: self.bounded(&raw.penalty_entries, 1024, 16 << 20),
+            syn_cookies: raw.syn_cookies,
             event_sample: raw.event_sample,
         }
     }

@@ -20,7 +20,7 @@ mod tests;
 mod text;
 pub mod value;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,16 +114,43 @@ pub struct Dataplane {
     pub tcp_ports: Vec<u16>,
     /// UDP ports whose attempts are judged.
     pub udp_ports: Vec<u16>,
+    /// Addresses that attempts are judged on: those of the listeners. A wildcard is all of the machine's of that IP version.
+    pub addresses: Vec<IpAddr>,
     /// Networks that always pass.
     pub allow: Vec<IpNet>,
     /// Networks that are dropped.
     pub deny: Vec<IpNet>,
     /// Capacity of the deny list.
     pub deny_entries: u32,
+    /// Where networks denied at run time outlive a reboot.
+    pub state_directory: Option<PathBuf>,
     /// Penalties that the kernel holds at most: addresses, and as many clients.
     pub penalty_entries: u32,
+    /// In lockdown SYNs are answered with SYN cookies, which takes changes of the system's settings.
+    pub syn_cookies: bool,
     /// One in so many drops is logged; 0 none.
     pub event_sample: u32,
+}
+
+impl Dataplane {
+    /// Without interfaces, listeners and lists.
+    pub fn none() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            mode: XdpMode::Off,
+            pin_directory: PathBuf::from("/sys/fs/bpf/edge"),
+            tcp_ports: Vec::new(),
+            udp_ports: Vec::new(),
+            addresses: Vec::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            deny_entries: 16,
+            state_directory: None,
+            penalty_entries: 1024,
+            syn_cookies: false,
+            event_sample: 0,
+        }
+    }
 }
 
 /// TLS towards clients.

@@ -11,17 +11,8 @@ use super::isolates;
 use super::lockdown::Lockdowns;
 use crate::admin::{self, Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
 use crate::base::shutdown::Phase;
-use crate::config::LockdownMode;
+use crate::config::{LockdownMode, XdpMode};
 use crate::dataplane::{self, Added};
-
-impl Node {
-    fn kernel_lists(&self) -> Result<&dataplane::Lists, ControlError> {
-        let dataplane = self.dataplane.as_ref().ok_or_else(|| {
-            ControlError("this node runs without XDP; name an interface in [dataplane] and start it again".to_owned())
-        })?;
-        Ok(dataplane.lists())
-    }
-}
 
 impl Node {
     fn gates(&self) -> Result<&Gates, ControlError> {
@@ -33,10 +24,14 @@ impl Node {
 
 impl Control for Node {
     fn status(&self) -> Value {
+        let missing = self.links.missing().into_iter();
+        let missing: Vec<Value> = missing
+            .map(|open| json!({ "name": open.name, "reason": open.reason }))
+            .collect();
         let interfaces: Vec<Value> = self
-            .dataplane
-            .iter()
-            .flat_map(|d| d.interfaces())
+            .links
+            .attached()
+            .into_iter()
             .map(|i| {
                 json!({
                     "name": i.name,
@@ -62,8 +57,9 @@ impl Control for Node {
             "listeners": { "https": self.open.https, "http": self.open.http, "plain": self.open.plain, "http3": self.open.quic },
             "connections": self.front.connections(),
             "xdp": {
-                "attached": !interfaces.is_empty(),
+                "attached": !interfaces.is_empty() && missing.is_empty(),
                 "interfaces": interfaces,
+                "missing": missing,
                 "lists_behind": self.lists.are_behind(),
             },
             "zones": self.state.load().zones(),
@@ -77,15 +73,20 @@ impl Control for Node {
     }
 
     fn ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        // Who demands XDP is not ready without.
+        let demanded = matches!(self.fixed.dataplane.mode, XdpMode::Native | XdpMode::Generic);
+        self.ready.load(Ordering::Acquire) && (!demanded || self.links.missing().is_empty())
     }
 
     fn notes(&self) -> Vec<String> {
-        self.state.load().notes()
+        let mut notes = self.state.load().notes();
+        let missing = self.links.missing().into_iter();
+        notes.extend(missing.map(|open| format!("xdp: {}: {}", open.name, open.reason)));
+        notes
     }
 
     fn denied(&self) -> Result<Vec<Denied>, ControlError> {
-        let list = self.kernel_lists()?.list().map_err(words)?;
+        let list = self.listed.list();
         let entry = |d: dataplane::Denied| Denied {
             network: d.network,
             file: d.configured,
@@ -96,7 +97,7 @@ impl Control for Node {
     }
 
     fn deny(&self, network: IpNet) -> Result<Denial, ControlError> {
-        let added = self.kernel_lists()?.add(network).map_err(words)?;
+        let added = self.listed.add(network).map_err(words)?;
         tracing::info!(target: "edge::dataplane", %network, "denied by the operator");
         Ok(match added {
             Added::Denied => Denial::Denied,
@@ -106,7 +107,7 @@ impl Control for Node {
     }
 
     fn lift(&self, network: IpNet) -> Result<(), ControlError> {
-        self.kernel_lists()?.delete(network).map_err(words)?;
+        self.listed.delete(network).map_err(words)?;
         tracing::info!(target: "edge::dataplane", %network, "lifted by the operator");
         Ok(())
     }
@@ -164,7 +165,9 @@ impl Node {
     fn lockdowns(&self) -> Result<&Lockdowns, ControlError> {
         self.lockdowns.as_ref().ok_or_else(|| {
             ControlError(
-                "this node speaks no QUIC; write [server] http3 = true and https, and start it again".to_owned(),
+                "this node has neither QUIC nor XDP; write [server] http3 = true and https, or an interface into [dataplane], and \
+                 start it again"
+                    .to_owned(),
             )
         })
     }

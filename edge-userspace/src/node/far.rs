@@ -20,6 +20,7 @@ use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::config::Admin;
 use crate::config::far::{FarConfig, Store};
 use crate::config::{LockdownMode, Mistakes};
+use crate::dataplane::Lists;
 use crate::delta::versions::{OnDisk, Versions};
 use crate::delta::{Far, Metrics, far};
 use crate::gate::sealed;
@@ -58,7 +59,14 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
         }
         let sockets = threads::Sockets::bind(&config.node)?;
         let zones: zones::Current = Arc::new(ArcSwap::from_pointee(Zones::new(&config.node.zones)));
-        let front = tls::Front::new(&config.node, certificates, tokens(&config)?, None, &mut registry)?;
+        let front = tls::Front::new(
+            &config.node,
+            certificates,
+            tokens(&config)?,
+            None,
+            Arc::new(Lists::none()),
+            &mut registry,
+        )?;
         let ledger = super::ledger::start(&config.node, &mut registry);
         let http = http::Shared::new(&config.node, &[], zones.clone(), ledger, &mut registry);
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
@@ -114,7 +122,14 @@ pub(crate) fn check(config: &FarConfig) -> anyhow::Result<()> {
         &Zones::new(&config.node.zones),
         origin::Metrics::register(&mut registry),
     )?;
-    tls::Front::new(&config.node, loaded, tokens(config)?, None, &mut registry)?;
+    tls::Front::new(
+        &config.node,
+        loaded,
+        tokens(config)?,
+        None,
+        Arc::new(Lists::none()),
+        &mut registry,
+    )?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dataplane::{Penalised, Penalties, Penalty, Severity};
+use crate::dataplane::{Origin, Penalised, Penalties, Penalty, Severity};
 use crate::gate::feed::{FeedError, KernelFeed};
 use crate::gate::penalty::{Level, PenaltyChange, Subject};
 
@@ -47,6 +47,7 @@ fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Pen
         // What has ended while it waited to be fed ends here, too: it replaces one that would go on.
         written.push(Penalty {
             who,
+            origin: Origin::Gate,
             severity,
             remaining: change.until.saturating_sub(now),
             probation: change.probation,
@@ -95,12 +96,14 @@ mod tests {
             [
                 Penalty {
                     who: Penalised::Address(address),
+                    origin: Origin::Gate,
                     severity: Severity::Deferred(6),
                     remaining,
                     probation
                 },
                 Penalty {
                     who: Penalised::Client(7),
+                    origin: Origin::Gate,
                     severity: Severity::Blocked,
                     remaining,
                     probation

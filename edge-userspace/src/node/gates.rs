@@ -93,9 +93,9 @@ impl Gates {
     /// Gauges; the kernel's clock; and keys when their epoch ends.
     fn tick(&self) {
         self.gate.tick();
-        let keys = self.sealed.rotate(self.gate.clock().now());
+        self.sealed.rotate(self.gate.clock().now());
         if let Some(kernel) = &self.kernel {
-            tell(kernel, keys);
+            tell(kernel, &self.sealed.kernel_keys());
         }
     }
 
@@ -135,12 +135,11 @@ impl Gates {
     }
 }
 
-/// The time, and new keys of tokens.
-fn tell(kernel: &Penalties, keys: Option<KernelKeys>) {
-    let told = kernel
-        .set_clock(dataplane::clock_offset())
-        .and_then(|()| keys.map_or(Ok(()), |keys| kernel.set_keys(&keys.0)));
-    if let Err(error) = told {
+/// The time, and the keys of tokens: all of them each second, so that a write that failed is made up for, and the kernel does not lack a key for
+/// a whole epoch. Only what has changed is written.
+fn tell(kernel: &Penalties, keys: &KernelKeys) {
+    let told = [kernel.set_keys(&keys.0), kernel.set_clock(dataplane::clock_offset())];
+    for error in told.into_iter().filter_map(Result::err) {
         tracing::warn!(target: "edge::gate", %error, "the kernel was not told the time or the keys of tokens");
     }
 }
@@ -160,9 +159,9 @@ pub(super) async fn tick(node: Arc<Node>) {
         second.tick().await;
         let Some(gates) = &node.gates else {
             // For session tickets, and for Retries in a lockdown.
-            let keys = node.tokens.rotate(UnixTime::now());
+            node.tokens.rotate(UnixTime::now());
             if let Some(dataplane) = &node.dataplane {
-                tell(dataplane.penalties(), keys);
+                tell(dataplane.penalties(), &node.tokens.kernel_keys());
             }
             continue;
         };

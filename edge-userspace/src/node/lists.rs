@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Node;
 use crate::base::shutdown::Phase;
 use crate::config;
-use crate::dataplane::{self, Dataplane};
+use crate::dataplane::{self, Lists};
 
 /// Tries at once.
 const TRIES: u32 = 3;
@@ -18,8 +18,8 @@ pub(super) struct KernelLists(Mutex<Option<config::Dataplane>>);
 
 impl KernelLists {
     /// Writes the lists, now or later.
-    pub(super) fn install(&self, dataplane: &Dataplane, lists: &config::Dataplane) {
-        self.write(lists, |lists| dataplane.apply(lists));
+    pub(super) fn install(&self, listed: &Lists, lists: &config::Dataplane) {
+        self.write(lists, |lists| listed.reload(lists));
     }
 
     fn write(&self, lists: &config::Dataplane, apply: impl Fn(&config::Dataplane) -> Result<(), dataplane::Error>) {
@@ -62,7 +62,6 @@ impl KernelLists {
 
 /// Tries again what the kernel did not take, until the node drains.
 pub(super) async fn tend(node: Arc<Node>) {
-    let Some(dataplane) = &node.dataplane else { return };
     let mut shutdown = node.shutdown.clone();
     let drain = shutdown.reached(Phase::Draining);
     tokio::pin!(drain);
@@ -74,7 +73,7 @@ pub(super) async fn tend(node: Arc<Node>) {
         }
         let waiting = node.lists.waiting().clone();
         if let Some(lists) = waiting {
-            node.lists.install(dataplane, &lists);
+            node.lists.install(&node.listed, &lists);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::state::State;
 use super::{Node, delta, fixed, gates, isolates, watch};
 use crate::base::clock::UnixTime;
 use crate::config::{Config, Faults, Mistake, Mistakes, Place, ZonesFail};
+use crate::dataplane::Lists;
 use crate::gate::handler::{Pages, pages};
 use crate::gate::sealed;
 use crate::isolate::isolates::Isolates;
@@ -126,7 +127,7 @@ pub(super) fn check(mut config: Config) -> anyhow::Result<Vec<Mistake>> {
     let Gathered { state, loaded, .. } = gather(config, &Rooms::empty(&fleet, None))?;
     let warnings = loaded.warnings.clone();
     let tokens = sealed::throwaway(&state.config.gate, UnixTime::now()).map_err(|mistake| Mistakes(vec![mistake]))?;
-    tls::Front::new(&state.config, loaded, tokens, None, &mut registry)?;
+    tls::Front::new(&state.config, loaded, tokens, None, Arc::new(Lists::none()), &mut registry)?;
     Ok(warnings)
 }
 
@@ -192,8 +193,7 @@ impl Node {
         let ports = self.open.ports();
         new.dataplane.tcp_ports = ports.tcp;
         new.dataplane.udp_ports = ports.udp;
-        if let Some(dataplane) = &self.dataplane
-            && let Err(error) = dataplane.fits(&new.dataplane)
+        if let Err(error) = self.listed.fits(&new.dataplane)
         {
             let text = error.to_string();
             let (what, mend) = text.split_once("; ").unwrap_or((&text, ""));
@@ -245,9 +245,7 @@ impl Node {
         }
         gathered.tell();
         let config = &gathered.state.config;
-        if let Some(dataplane) = &self.dataplane {
-            self.lists.install(dataplane, &config.dataplane);
-        }
+        self.lists.install(&self.listed, &config.dataplane);
         self.front.install(tls);
         if let (Some(front), Some(plan)) = (&self.quic, quic) {
             front.install(plan);

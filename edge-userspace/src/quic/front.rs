@@ -25,6 +25,7 @@ use super::{Error, Serve, settings};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::Config;
+use crate::dataplane::Lists;
 use crate::gate;
 use crate::gate::token::{Carrier, ClientId, Tokens};
 use crate::tls;
@@ -37,6 +38,7 @@ use crate::tls::tickets::Tickets;
 pub struct Front {
     settings: ArcSwap<Settings>,
     limiter: Arc<Limiter>,
+    lists: Arc<Lists>,
     tokens: Arc<Tokens>,
     gate: Option<Arc<gate::door::Door>>,
     metrics: Metrics,
@@ -137,6 +139,7 @@ impl Front {
         Ok(Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
             limiter: tcp.limiter().clone(),
+            lists: tcp.lists().clone(),
             tokens,
             gate: tcp.door(),
             metrics: Metrics::register(registry),
@@ -264,6 +267,11 @@ impl Front {
         // Before anything is answered, kept or computed. A token says who comes; an operator's word holds for who it is, too.
         if self.gate.as_ref().is_some_and(|gate| gate.is_barred(remote.ip())) {
             self.metrics.refused_operator.inc();
+            return incoming.ignore();
+        }
+        // Without an answer, as the kernel would: a spoofed one would go to whoever is denied.
+        if self.lists.is_denied(remote.ip()) {
+            self.metrics.refused_denied.inc();
             return incoming.ignore();
         }
         let address = remote.ip().to_canonical();

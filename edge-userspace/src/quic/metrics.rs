@@ -33,6 +33,8 @@ pub struct Metrics {
     pub refused_address: Counter,
     /// Attempts from addresses that operators have blocked; they got no answer.
     pub refused_operator: Counter,
+    /// Attempts ignored because the operator's deny list covers their client.
+    pub refused_denied: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -74,6 +76,7 @@ impl Metrics {
             refused_total: refused.get_or_create_owned(&Reason { reason: "total" }),
             refused_address: refused.get_or_create_owned(&Reason { reason: "address" }),
             refused_operator: refused.get_or_create_owned(&Reason { reason: "operator" }),
+            refused_denied: refused.get_or_create_owned(&Reason { reason: "denied" }),
         };
         registry.register(
             "edge_quic_handshakes",
@@ -101,7 +104,11 @@ impl Metrics {
             this.lockdown.clone(),
         );
         registry.register("edge_quic_retries", "Retry packets sent", retries);
-        registry.register("edge_quic_refused", "QUIC attempts refused for a limit", refused);
+        registry.register(
+            "edge_quic_refused",
+            "QUIC attempts refused for a limit or the deny list",
+            refused,
+        );
         registry.register(
             "edge_quic_incoming",
             "QUIC attempts that reached the daemon",

@@ -20,6 +20,7 @@ use crate::base::clock::UnixTime;
 use crate::base::peer::Handshake;
 use crate::base::shutdown::{self, Trigger};
 use crate::config::Config;
+use crate::dataplane::Lists;
 use crate::gate::keys::{Epochs, Secret};
 use crate::gate::token::Tokens;
 use crate::tls::certificates;
@@ -98,7 +99,15 @@ impl World {
         let loaded = certificates::load(&config, None).unwrap();
         let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
         let tokens = Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()));
-        let tcp = tls::Front::new(&config, loaded, tokens.clone(), None, &mut registry).unwrap();
+        let tcp = tls::Front::new(
+            &config,
+            loaded,
+            tokens.clone(),
+            None,
+            Arc::new(Lists::none()),
+            &mut registry,
+        )
+        .unwrap();
         let ids = IdKey::of(&tokens);
         let front = Front::new(&config, &tcp, tokens, ids, &mut registry).unwrap();
         let socket = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -27,6 +27,7 @@ use super::proxy_protocol::{self, Header};
 use super::remote;
 use super::tickets::{Ticketer, Tickets};
 use crate::base::peer::{Handshake, Peer};
+use crate::dataplane::Lists;
 use crate::gate::door::{Door, Refusal};
 #[cfg(feature = "legacy-rsa")]
 use crate::gate::token::ClientId;
@@ -92,6 +93,9 @@ pub enum Closed {
     /// A limit of ours.
     #[error("too many connections from one address")]
     Crowded,
+    /// The client's: the operator's deny list covers the address that the PROXY protocol header names.
+    #[error("from a denied address")]
+    Denied,
     /// The key server's, the network's to it, or a limit of ours.
     #[error("{0}")]
     KeyServer(#[source] remote::Refusal),
@@ -112,6 +116,7 @@ impl Closed {
             Self::ProxyHeader(_) => "proxy_header",
             Self::Penalised(refusal) => refusal.label(),
             Self::Crowded => "address_limit",
+            Self::Denied => "denied",
             Self::KeyServer(remote::Refusal::Shed | remote::Refusal::NoStack) => "shed",
             Self::KeyServer(_) => "key_server",
             Self::Io(_) => "io",
@@ -141,6 +146,8 @@ pub(super) struct Terms {
     pub(super) tls: Option<(Arc<ServerConfig>, Tickets)>,
     /// Judges clients of penalised addresses; `None` where there is no gate.
     pub(super) door: Option<Arc<Door>>,
+    /// The peer's own address has been looked up; of whom it speaks for it has not.
+    pub(super) lists: Arc<Lists>,
     pub(super) certificates: Arc<Store>,
     pub(super) keyless: Arc<Keyless>,
     pub(super) timeout: Duration,
@@ -150,7 +157,7 @@ pub(super) struct Terms {
     pub(super) near_end: bool,
 }
 
-/// Makes a connection of `stream`; on `Crowded` and `Penalised` the stream comes back, to be reset.
+/// Makes a connection of `stream`; on `Crowded`, `Denied` and `Penalised` the stream comes back, to be reset.
 pub(super) async fn accept(
     stream: TcpStream,
     remote: SocketAddr,
@@ -179,6 +186,9 @@ async fn shake(
         && let Header::Proxied { client: c, local: l } = proxy_protocol::read(&mut stream).await.map_err(lost)?
     {
         (client, local) = (c, l);
+        if terms.lists.is_denied(client.ip()) {
+            return Err((Closed::Denied, Some(stream)));
+        }
     }
     if !permit.claim(client.ip()) {
         return Err((Closed::Crowded, Some(stream)));

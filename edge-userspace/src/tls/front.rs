@@ -58,6 +58,7 @@ pub struct Front {
     /// Seals session tickets.
     sealing: Arc<Sealing>,
     door: Option<Arc<Door>>,
+    lists: Arc<Lists>,
     metrics: Metrics,
 }
 
@@ -115,8 +116,8 @@ fn plan(
 }
 
 impl Front {
-    /// Sets up from a configuration and the certificates loaded for it. Session tickets are made with `tokens`; clients of
-    /// penalised addresses are judged by `door`.
+    /// Sets up from a configuration and the certificates loaded for it. Session tickets are made with `tokens`; whom the operator's
+    /// `lists` deny is reset at once, and clients of penalised addresses are judged by `door`.
     ///
     /// # Errors
     /// rustls cannot be set up.
@@ -125,6 +126,7 @@ impl Front {
         loaded: Loaded,
         tokens: Arc<Tokens>,
         door: Option<Arc<Door>>,
+        lists: Arc<Lists>,
         registry: &mut Registry,
     ) -> Result<Arc<Self>, Error> {
         let metrics = Metrics::register(registry);
@@ -146,6 +148,7 @@ impl Front {
             ),
             tokens,
             door,
+            lists,
             metrics,
         });
         this.install(plan);
@@ -203,6 +206,11 @@ impl Front {
         &self.limiter
     }
 
+    /// The operator's lists, which hold for all clients, by whatever transport they come.
+    pub const fn lists(&self) -> &Arc<Lists> {
+        &self.lists
+    }
+
     /// What the zones' keys that are elsewhere lead to.
     pub fn key_servers(&self) -> Arc<KeyServers> {
         self.key_servers.load_full()
@@ -251,6 +259,11 @@ impl Front {
             () = surveys => {}
             () = shutdown.reached(Phase::Stopped) => {}
         }
+    }
+
+    /// TCP connections accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.metrics.accepted.get()
     }
 
     /// Client connections now.
@@ -308,15 +321,20 @@ impl Front {
         alive: &mpsc::Sender<()>,
     ) {
         self.metrics.accepted.inc();
+        let ip = remote.ip().to_canonical();
+        if self.lists.is_denied(ip) {
+            self.metrics.refused_denied.inc();
+            return listener::reset(stream);
+        }
         let Some(permit) = self.limiter.enter() else {
             self.metrics.refused_total.inc();
             return listener::reset(stream);
         };
         let settings = self.settings.load();
-        let ip = remote.ip().to_canonical();
         let terms = Terms {
             tls: (socket == Socket::Tls).then(|| (settings.tls.clone(), settings.tickets.clone())),
             door: self.door.clone(),
+            lists: self.lists.clone(),
             certificates: self.certificates.clone(),
             keyless: self.keyless.clone(),
             timeout: settings.handshake_timeout,
@@ -334,8 +352,11 @@ impl Front {
                     }
                     serve.serve(connection).await;
                 }
-                Err((Closed::Crowded, stream)) => {
-                    metrics.refused_address.inc();
+                Err((closed @ (Closed::Crowded | Closed::Denied), stream)) => {
+                    match closed {
+                        Closed::Denied => metrics.refused_denied.inc(),
+                        _ => metrics.refused_address.inc(),
+                    };
                     if let Some(stream) = stream {
                         listener::reset(stream);
                     }

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub refused_total: Counter,
     /// Connections closed because their client has too many.
     pub refused_address: Counter,
+    /// Connections closed because the operator's deny list covers their client.
+    pub refused_denied: Counter,
     /// Errors of `accept` itself: out of descriptors or memory.
     pub accept_errors: Counter,
     /// Connections accepted.
@@ -89,6 +91,7 @@ impl Metrics {
             connections: Gauge::default(),
             refused_total: refused.get_or_create_owned(&Reason { reason: "total" }),
             refused_address: refused.get_or_create_owned(&Reason { reason: "address" }),
+            refused_denied: refused.get_or_create_owned(&Reason { reason: "denied" }),
             accept_errors: Counter::default(),
             accepted: Counter::default(),
             certificates: Family::default(),
@@ -123,7 +126,11 @@ impl Metrics {
             "Client connections now",
             this.connections.clone(),
         );
-        registry.register("edge_tls_refused", "Connections closed for a limit", refused);
+        registry.register(
+            "edge_tls_refused",
+            "Connections closed for a limit or the deny list",
+            refused,
+        );
         registry.register(
             "edge_tls_accept_errors",
             "Errors of accept: descriptors, memory",

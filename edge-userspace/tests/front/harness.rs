@@ -10,6 +10,7 @@ use edge::base::clock::UnixTime;
 use edge::base::ledger::Ledger;
 use edge::base::shutdown::{self, Phase, Trigger};
 use edge::config::Config;
+use edge::dataplane::Lists;
 use edge::gate::handler::Gate;
 use edge::gate::keys::{Epochs, Secret};
 use edge::gate::metrics::Metrics;
@@ -112,7 +113,15 @@ impl Edge {
         let sealed = Arc::new(Sealed::new(&config.gate, tokens.clone()));
         let (gate, _) = Gate::new(&config.gate, &config.zones, sealed, Metrics::default()).unwrap();
         let door = Arc::new(gate.door(tokens.clone()));
-        let front = Front::new(&config, loaded, tokens.clone(), Some(door), &mut registry).unwrap();
+        let front = Front::new(
+            &config,
+            loaded,
+            tokens.clone(),
+            Some(door),
+            Arc::new(Lists::none()),
+            &mut registry,
+        )
+        .unwrap();
         let ids = edge::quic::IdKey::of(&tokens);
         let quic = edge::quic::Front::new(&config, &front, tokens, ids, &mut registry).unwrap();
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));

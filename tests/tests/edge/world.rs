@@ -184,9 +184,12 @@ fn receiver(client: &Netns, pins: &Path) -> Dataplane {
         pin_directory: pins.to_owned(),
         tcp_ports: Vec::new(),
         udp_ports: Vec::new(),
+        addresses: Vec::new(),
         allow: Vec::new(),
         deny: Vec::new(),
         deny_entries: 16,
+        state_directory: None,
+        syn_cookies: true,
         penalty_entries: 1_024,
         event_sample: 0,
     };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use edge::config::{self, XdpMode};
-use edge::dataplane::{Dataplane, Penalised, Penalties, Penalty, Severity};
+use edge::dataplane::{Dataplane, Origin, Penalised, Penalties, Penalty, Severity};
 use edge_common::retry::{self, Source};
 use edge_common::token::{Header, KEYS, Prefix, QUIC, TokenKey, to_bytes};
 use edge_testbed::packet::{Frame, quic_token};
@@ -50,9 +50,12 @@ pub(crate) fn config() -> config::Dataplane {
         pin_directory: PathBuf::from("/sys/fs/bpf/edge-penalties"),
         tcp_ports: vec![443],
         udp_ports: vec![443],
+        addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         allow: nets(&["203.0.113.0/24", "2001:db8:a::/48"]),
         deny: nets(&["198.51.100.0/24", "2001:db8:d::/48"]),
         deny_entries: 1000,
+        state_directory: None,
+        syn_cookies: true,
         penalty_entries: CAPACITY,
         event_sample: 0,
     }
@@ -110,6 +113,7 @@ impl Bench {
     pub(crate) fn penalise(&self, who: Penalised, severity: Severity, remaining: Duration) {
         let penalty = Penalty {
             who,
+            origin: Origin::Gate,
             severity,
             remaining,
             probation: Duration::ZERO,

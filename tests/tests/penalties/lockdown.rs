@@ -2,16 +2,16 @@
 //! the daemon, or clients throw the answers away and nobody gets in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use edge::dataplane::{Penalised, Severity};
+use edge::dataplane::{Origin, Penalised, Penalty, Severity};
 use edge_common::lockdown::{Lockdown, ON};
 use edge_common::retry::{LENGTH, MAX_CID, SEALED_MAGIC, Source, WORDS, verify};
 use edge_common::siphash::Key;
 use edge_common::token::{HTTP, Header, Verdict, to_bytes};
 use edge_common::{cid, token};
 use edge_testbed::packet::extension::{DESTINATION, HOP_BY_HOP};
-use edge_testbed::packet::flag::SYN;
+use edge_testbed::packet::flag::{ACK, SYN};
 use edge_testbed::packet::{Frame, quic_long, quic_short, quic_token};
 use edge_testbed::privilege::root;
 use edge_testbed::test_run::verdict::TX;
@@ -25,6 +25,8 @@ use crate::bench::{
 const RETRY: Expect = ("answer", "retry");
 const VERSION: Expect = ("drop", "version");
 const SHORT: Expect = ("drop", "initial_short");
+const FOREIGN: Expect = ("drop", "id_foreign");
+const ID_REPLAYED: Expect = ("drop", "id_replayed");
 const IDS: Key = Key(0x1122, 0x3344);
 
 fn locked() -> Bench {
@@ -35,7 +37,25 @@ fn locked() -> Bench {
         cid: [IDS.0, IDS.1],
     };
     bench.penalties().set_lockdown(lockdown).unwrap();
+    bench.dataplane.switch_lockdown(true).unwrap();
     bench
+}
+
+/// A connection id of ours.
+fn id(nonce: u32, generation: u16) -> [u8; cid::LENGTH] {
+    cid::encode(IDS, nonce, cid::Route { generation, worker: 1 }).to_le_bytes()
+}
+
+/// A packet with a short header to this id.
+fn short(id: &[u8]) -> Vec<u8> {
+    [&[0x41][..], id, &[0x77; 40]].concat()
+}
+
+/// A Handshake packet to this id.
+fn handshake(id: &[u8]) -> Vec<u8> {
+    let mut packet = quic_token(V1, id, &[2; 8], &[], 1);
+    packet[0] |= 0x20;
+    packet
 }
 
 /// A Retry as a client reads it, after every header on the way has been checked.
@@ -229,14 +249,7 @@ fn what_proves_something_passes_and_what_cannot_be_answered_is_dropped() {
         let front = to_bytes(header.encode(prefix(address), &keys()[1]));
         quic(address, &[&[SEALED_MAGIC][..], &front, &[0x55; 50]].concat())
     };
-    let under_way = |nonce| {
-        let route = cid::Route {
-            generation: 1,
-            worker: 1,
-        };
-        let id = cid::encode(IDS, nonce, route).to_le_bytes();
-        from(here).udp(443, &quic_token(V1, &id, &[2; 8], &[], 1))
-    };
+    let under_way = |nonce| from(here).udp(443, &quic_token(V1, &id(nonce, 1), &[2; 8], &[], 1));
     let mut padded_less = initial(&[]);
     padded_less.truncate(1199);
     bench.all(vec![
@@ -267,7 +280,43 @@ fn what_proves_something_passes_and_what_cannot_be_answered_is_dropped() {
         ("handshake under way", under_way(1), ATTEMPT),
         ("version 2", from(here).udp(443, &quic_long(0x6b33_43cf, 1)), VERSION),
         ("a draft", from(here).udp(443, &quic_long(0xff00_001d, 0)), VERSION),
-        ("established", from(here).udp(443, &quic_short()), ESTABLISHED),
+        ("connection of nobody's", from(here).udp(443, &quic_short()), FOREIGN),
+        (
+            "connection of nobody's, cut short",
+            from(here).udp(443, &[0x41; 8]),
+            FOREIGN,
+        ),
+        (
+            "connection of ours",
+            from(here).udp(443, &short(&id(5, 1))),
+            ESTABLISHED,
+        ),
+        (
+            "connection of ours, IPv6",
+            from(there).udp(443, &short(&id(5, 1))),
+            ESTABLISHED,
+        ),
+        (
+            "handshake of nobody's",
+            from(here).udp(443, &handshake(&[9; 8])),
+            FOREIGN,
+        ),
+        (
+            "handshake with an id of another length",
+            from(here).udp(443, &handshake(&[9; 9])),
+            FOREIGN,
+        ),
+        (
+            "handshake of ours",
+            from(here).udp(443, &handshake(&id(5, 1))),
+            ESTABLISHED,
+        ),
+        (
+            "a Retry, which servers send",
+            from(here).udp(443, &quic_long(V1, 3)),
+            FOREIGN,
+        ),
+        ("TCP goes on", from(here).tcp(443, ACK), ESTABLISHED),
         ("0-RTT", from(here).udp(443, &quic_long(V1, 1)), ESTABLISHED),
         ("too short", from(here).udp(443, &padded_less), SHORT),
         (
@@ -283,7 +332,105 @@ fn what_proves_something_passes_and_what_cannot_be_answered_is_dropped() {
         ("off", quic(here, &[]), ATTEMPT),
         ("off, a draft", from(here).udp(443, &quic_long(0xff00_001d, 0)), ATTEMPT),
         ("off, too short", from(here).udp(443, &padded_less), SHORT),
+        (
+            "off, connection of nobody's",
+            from(here).udp(443, &quic_short()),
+            ESTABLISHED,
+        ),
     ]);
+}
+
+/// One id, which a single handshake gives, would open the lockdown for a flood, in its own form or with another route in it; and
+/// ids of a daemon that is gone for as long as the key lives.
+#[test]
+fn an_id_passes_as_often_as_a_handshake_needs_it() {
+    if !root() {
+        return;
+    }
+    let bench = locked();
+    let begun = Instant::now();
+    let mut passed = 0;
+    for n in 0..600_u64 {
+        let source = Ipv4Addr::from_bits(0x6440_0000 + u32::try_from(n).unwrap()).to_string();
+        // Bits 32 to 48 are the route, masked.
+        let forged = (u64::from_le_bytes(id(7, 1)) ^ (n % 64) << 32).to_le_bytes();
+        let question = from(&source)
+            .udp(443, &quic_token(V1, &forged, &[2; 8], &[], 1))
+            .bytes();
+        let found = bench.judge(&question);
+        assert!(matches!(found, ATTEMPT | ID_REPLAYED), "{found:?}");
+        passed += u64::from(found == ATTEMPT);
+    }
+    let due = edge_common::replay::BURST + begun.elapsed().as_secs() + 1;
+    assert!((edge_common::replay::BURST..=due).contains(&passed), "{passed}");
+    let other = |generation| {
+        let id = id(8, generation);
+        let initial = from("192.0.2.9").udp(443, &quic_token(V1, &id, &[2; 8], &[], 1));
+        let short = from("192.0.2.9").udp(443, &short(&id));
+        (bench.judge(&initial.bytes()), bench.judge(&short.bytes()))
+    };
+    assert_eq!(other(1), (ATTEMPT, ESTABLISHED), "another client's handshake");
+    bench.penalties().set_alive(1 << 1 | 1 << 2).unwrap();
+    assert_eq!(other(2), (ATTEMPT, ESTABLISHED));
+    assert_eq!(other(3), (RETRY, FOREIGN), "a daemon that is gone");
+}
+
+/// Whom an operator has blocked would go on by the token of an earlier visit.
+#[test]
+fn an_operators_word_holds_for_bearers_of_tokens() {
+    if !root() {
+        return;
+    }
+    for bench in [Bench::new(), locked()] {
+        let here = "192.0.2.7";
+        let who = Penalised::Address(here.parse().unwrap());
+        let of = |origin, severity, remaining| Penalty {
+            who,
+            origin,
+            severity,
+            remaining,
+            probation: Duration::ZERO,
+        };
+        let good = from(here)
+            .udp(443, &initial(&minted(header(), here, &keys()[1])))
+            .bytes();
+        let write = |penalty| bench.penalties().write(&[penalty]).unwrap();
+        write(of(Origin::Gate, Severity::Blocked, LONG));
+        assert_eq!(bench.judge(&good), TOKEN, "the gate's: neighbours do not pay");
+        write(of(Origin::Operator, Severity::Blocked, LONG));
+        assert_eq!(bench.judge(&good), BLOCKED);
+        let retry = from(here).udp(443, &initial(&retried(here, PORT, NOW.into()))).bytes();
+        assert_eq!(bench.judge(&retry), BLOCKED);
+        write(of(Origin::Operator, Severity::Deferred(0), LONG));
+        assert_eq!(bench.judge(&good), DEFERRED);
+        write(of(Origin::Operator, Severity::Blocked, Duration::ZERO));
+        assert_eq!(bench.judge(&good), TOKEN, "it is over");
+        let listed = of(Origin::Operator, Severity::Blocked, LONG);
+        write(listed);
+        let found = bench.penalties().list().unwrap();
+        assert_eq!((found[0].origin, found[0].severity), (listed.origin, listed.severity));
+        bench.penalties().remove(&[who]).unwrap();
+        assert_eq!(bench.judge(&good), TOKEN);
+    }
+}
+
+/// Strikes, vouches and holds would each give a deferred address its whole budget anew.
+#[test]
+fn a_penalty_that_is_written_again_keeps_what_is_used_up() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let who = Penalised::Address("192.0.2.7".parse().unwrap());
+    let syn = from("192.0.2.7").tcp(443, SYN).bytes();
+    let begun = Instant::now();
+    let mut passed = 0;
+    for _ in 0..20 {
+        bench.penalise(who, Severity::Deferred(4), LONG);
+        passed += (0..20).filter(|_| bench.passes(&syn)).count() as u64;
+    }
+    let due = 4 + 4 * (begun.elapsed().as_secs() + 1);
+    assert!((4..=due).contains(&passed), "{passed}, due {due}");
 }
 
 /// A penalised address must not get new tokens for the asking, nor lose its budget to packets that are only answered.

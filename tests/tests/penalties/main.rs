@@ -16,7 +16,7 @@ use bench::{
     prefix, retried,
 };
 use edge::config;
-use edge::dataplane::{Dataplane, Penalised, Penalties, Penalty, Severity, clock_offset};
+use edge::dataplane::{Dataplane, Origin, Penalised, Penalties, Penalty, Severity, clock_offset};
 use edge_common::retry;
 use edge_common::token::{HTTP, Header, QUIC, SKEW, TICKET, TokenKey, Verdict, to_bytes, verify};
 use edge_testbed::packet::extension::{DESTINATION, HOP_BY_HOP};
@@ -494,6 +494,7 @@ fn a_probation_follows_a_penalty() {
     let syn = from("192.0.2.7").tcp(443, SYN).bytes();
     let of = |severity, remaining| Penalty {
         who,
+        origin: Origin::Gate,
         severity,
         remaining,
         probation: Duration::from_secs(60),
@@ -529,6 +530,7 @@ fn a_full_map_forgets_who_has_given_up() {
         let penalties: Vec<_> = range
             .map(|n| Penalty {
                 who: address(n),
+                origin: Origin::Gate,
                 severity: Severity::Blocked,
                 remaining: LONG,
                 probation: Duration::ZERO,
@@ -593,6 +595,7 @@ fn pinned_maps_survive_a_restart_with_their_contents() {
     ]
     .map(|(who, severity)| Penalty {
         who,
+        origin: Origin::Gate,
         severity,
         remaining: LONG,
         probation: Duration::from_secs(600),
@@ -639,7 +642,7 @@ fn pinned_maps_survive_a_restart_with_their_contents() {
     assert_eq!(bench.judge(&token(ALICE)), TOKEN);
     assert_eq!(bench.judge(&token(MALLORY)), CLIENT);
     drop(bench);
-    edge::dataplane::detach(pins.path()).unwrap();
+    edge::dataplane::detach(pins.path(), false).unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edge::config;
-use edge::dataplane::{Dataplane, Penalised, Penalty, Severity};
+use edge::dataplane::{Dataplane, Origin, Penalised, Penalty, Severity};
 use edge_common::replay::{BURST, WAYS};
 use edge_common::token::Header;
 use edge_testbed::packet::flag::SYN;
@@ -167,6 +167,7 @@ fn a_pinned_map_of_another_type_is_replaced_alone() {
     };
     let blocked = Penalty {
         who: Penalised::Address("192.0.2.9".parse().unwrap()),
+        origin: Origin::Gate,
         severity: Severity::Blocked,
         remaining: LONG,
         probation: Duration::ZERO,
@@ -200,7 +201,7 @@ fn a_pinned_map_of_another_type_is_replaced_alone() {
     let passed = until_refused(&bench, "192.0.2.7", &token, TOKEN);
     assert!(passed < BURST / 2, "{passed}");
     drop(bench);
-    edge::dataplane::detach(pins.path()).unwrap();
+    edge::dataplane::detach(pins.path(), false).unwrap();
 }
 
 /// A botnet of as many tokens as it likes must neither grow the map nor wash out the count of a token that is being

@@ -14,7 +14,7 @@ use super::mistake::{Mistakes, Source};
 use super::requests::Requests;
 use super::value::Size;
 use super::{
-    Config, Dataplane, Identity, LockdownMode, Place, Quic, Server, Tls, TlsVersion, XdpMode, ZonesFail, text,
+    Config, Dataplane, Identity, LockdownMode, Place, Quic, Server, Tls, TlsVersion, ZonesFail, text,
 };
 
 /// The commented defaults, for `edge far-end --print-defaults`.
@@ -164,18 +164,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
         },
         store,
         node: Config {
-            dataplane: Dataplane {
-                interfaces: Vec::new(),
-                mode: XdpMode::Off,
-                pin_directory: PathBuf::new(),
-                tcp_ports: Vec::new(),
-                udp_ports: Vec::new(),
-                allow: Vec::new(),
-                deny: Vec::new(),
-                deny_entries: 0,
-                penalty_entries: 0,
-                event_sample: 0,
-            },
+            dataplane: Dataplane::none(),
             tls: Tls {
                 min_version: TlsVersion::V1_3,
                 ticket_rotation: std::time::Duration::from_secs(3_600),
