@@ -29,7 +29,7 @@ use crate::{
     COOKIES, SEGMENT,
     answer::{addresses, fold, load, store, turn, words},
     judge::whole,
-    parse::{Frame, TCP, pinned},
+    parse::{TCP, pinned},
     place,
 };
 
@@ -118,8 +118,7 @@ extern "C" fn edge_options(context: *mut xdp_md) -> u64 {
 fn options(context: &XdpContext) -> Option<()> {
     let segment = SEGMENT.get_ptr_mut(0)? as usize;
     let packet = place::kept()?;
-    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = place::frame(context);
     let header = frame.header::<LEAST>(packet.transport)?;
     let length = usize::from(header.byte::<12>() >> 4) << 2;
     if length < LEAST {
@@ -247,8 +246,7 @@ fn answer(context: &XdpContext) -> Option<u32> {
     let segment = SEGMENT.get_ptr_mut(0)? as usize;
     let packet = place::kept()?;
     let four = packet.version == 4;
-    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = place::frame(context);
     let ends = addresses(&frame, packet.network, four)?;
     let question = frame.header::<LEAST>(packet.transport)?;
     let (ports, number) = (question.word::<0>(), u32::from_be(question.word::<4>()));
@@ -308,8 +306,7 @@ fn answer(context: &XdpContext) -> Option<u32> {
     if unsafe { bpf_xdp_adjust_tail(context.as_ptr().cast(), end as i32 - before as i32) } != 0 {
         return None;
     }
-    // SAFETY: as above.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = place::frame(context);
     let at = packet.network + turn(&frame, packet.network, four, ends, size as u16, TCP)?;
     let mut word = 0;
     while word < 4 * WORDS {
@@ -365,8 +362,7 @@ pub extern "C" fn edge_ack(context: *mut xdp_md) -> u64 {
 fn check(context: &XdpContext) -> Option<u32> {
     let packet = place::kept()?;
     let four = packet.version == 4;
-    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = place::frame(context);
     let ends = addresses(&frame, packet.network, four)?;
     let segment = frame.header::<LEAST>(packet.transport)?;
     // What has no ACK the kernel forgets without an answer, and RST too.

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::XdpContext;
 use edge_common::{Config, Event};
 
-use crate::{COUNTERS, EVENTS, parse::Frame, place};
+use crate::{COUNTERS, EVENTS, place};
 
 /// Counts a packet on this CPU, and says how many of this reason came before it here.
 #[inline(always)]
@@ -33,8 +33,7 @@ pub fn sample(context: &XdpContext, reason: u32) {
     let Some(packet) = place::kept() else {
         return;
     };
-    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = place::frame(context);
     let mut source = [0; 4];
     if packet.version == 4 {
         if let Some(header) = frame.header::<20>(packet.network) {
@@ -50,7 +49,7 @@ pub fn sample(context: &XdpContext, reason: u32) {
     }
     // SAFETY: sixteen bytes either way, and any bits are a valid `[u8; 16]`.
     let source = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(source) };
-    let interface = context.ingress_ifindex() as u32;
+    let interface = place::interface(context);
     let Some(mut record) = EVENTS.reserve::<Event>(0) else {
         return;
     };

@@ -36,13 +36,13 @@ pub extern "C" fn edge_judge(context: *mut xdp_md) -> u64 {
         // The verifier wants this arm.
         return PASS_NOT_OURS.into();
     };
-    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = place::frame(&context);
     judge(&context, config, &frame, &packet).into()
 }
 
 #[inline(always)]
 fn judge(context: &XdpContext, config: &Config, frame: &Frame, packet: &Packet) -> u32 {
+    let interface = place::interface(context);
     let Some((source, ours)) = ends(config, frame, packet) else {
         // The verifier wants this arm; `parse` has seen the header.
         return PASS_NOT_OURS;
@@ -60,14 +60,14 @@ fn judge(context: &XdpContext, config: &Config, frame: &Frame, packet: &Packet) 
         }
         return reason;
     }
-    if source.is_martian(context.ingress_ifindex() as u32 == LOOPBACK) {
+    if source.is_martian(interface == LOOPBACK) {
         return DROP_MARTIAN;
     }
     let Some(end) = end(context, frame, packet) else {
         return DROP_MALFORMED;
     };
     let reason = admit::judge(frame, packet, config, end);
-    if reason >= FIRST_ANSWER && context.ingress_ifindex() as u32 != LOOPBACK && source.is_local(config) {
+    if reason >= FIRST_ANSWER && interface != LOOPBACK && source.is_local(config) {
         // An answer would go to ourselves, by way of whoever sent this.
         return DROP_MARTIAN;
     }

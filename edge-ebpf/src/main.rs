@@ -37,7 +37,7 @@ use edge_common::{
     verdict,
 };
 
-use crate::parse::{Class, Frame, Packet};
+use crate::parse::{Class, Packet};
 
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
@@ -124,8 +124,7 @@ fn run(context: &XdpContext) -> u32 {
         // The verifier wants this arm; an array's only element is always there.
         return xdp_action::XDP_PASS;
     };
-    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = place::frame(context);
     let packet = parse::classify(&frame, config, is_bare(context, config));
     let reason = match packet.class {
         Class::Known(reason) if passes(reason, &packet, config) => {
@@ -174,7 +173,7 @@ const fn passes(reason: u32, packet: &Packet, config: &Config) -> bool {
 #[inline(always)]
 fn is_bare(context: &XdpContext, config: &Config) -> bool {
     // SAFETY: the entry is looked for, not at.
-    config.flags & BARE_DEVICES != 0 && unsafe { BARE.get(context.ingress_ifindex() as u32) }.is_some()
+    config.flags & BARE_DEVICES != 0 && unsafe { BARE.get(place::interface(context)) }.is_some()
 }
 
 /// Entry point of another program: one UDP datagram in, one of the sockets bound to its address out.

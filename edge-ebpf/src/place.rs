@@ -1,9 +1,11 @@
 //! Where in a frame the headers of a packet are, kept in memory between the steps that judge, answer and log it. By way of memory
 //! the verifier forgets which of the many ways through `parse` led there, and looks at each step once instead of once for each way.
 
+use aya_ebpf::{EbpfContext as _, bindings::xdp_md, programs::XdpContext};
+
 use crate::{
     SCRATCH,
-    parse::{Class, Packet, pinned},
+    parse::{Class, Frame, Packet, pinned},
 };
 
 /// Offset of the place in the scratch buffer.
@@ -29,6 +31,23 @@ struct Kept {
 }
 
 const _: () = assert!(size_of::<Kept>() == 8 && PLACE + 8 <= crate::retry::SCRATCH_BYTES && PLACE.is_multiple_of(8));
+
+/// The frame that the program was called for, or what is left of it. The context's pointer is pinned: the compiler may otherwise keep the
+/// address of one of its fields for the next time, which the verifier does not let it read from.
+#[inline(always)]
+pub fn frame(context: &XdpContext) -> Frame {
+    let context = pinned(context.as_ptr() as usize) as *const xdp_md;
+    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
+    unsafe { Frame::new((*context).data as usize, (*context).data_end as usize) }
+}
+
+/// The number of the interface that it came in by.
+#[inline(always)]
+pub fn interface(context: &XdpContext) -> u32 {
+    let context = pinned(context.as_ptr() as usize) as *const xdp_md;
+    // SAFETY: the context is readable while the program runs.
+    unsafe { (*context).ingress_ifindex }
+}
 
 /// Keeps what is known of the packet in hand.
 #[inline(always)]

@@ -23,7 +23,7 @@ use crate::{
     answer::{addresses, fold, load, store, turn, words},
     gate::seconds,
     judge::whole,
-    parse::{self, Frame, Header, pinned},
+    parse::{self, Header, pinned},
     place,
 };
 
@@ -90,8 +90,7 @@ fn mint(context: &XdpContext) -> Option<u64> {
     let key = KEYS.get(lockdown.key_id & 3)?;
     let scratch = SCRATCH.get_ptr_mut(0)? as usize;
     let now = seconds()?;
-    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = place::frame(context);
     let packet = place::kept()?;
     let (network, datagram, version) = (packet.network, packet.transport, packet.version);
     let port = frame.header::<UDP>(datagram)?.short::<0>();
@@ -181,8 +180,7 @@ fn send(context: &XdpContext, minted: u64) -> Option<()> {
     let sum = minted >> 32;
     let retry = scratch + ((minted >> 16) as usize & ID);
     let length = pinned(minted as usize) & (COPIED - 1);
-    // SAFETY: the kernel keeps the bytes between the two pointers readable while the program runs.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = place::frame(context);
     let packet = place::kept()?;
     let (network, datagram) = (packet.network, packet.transport);
     let four = packet.version == 4;
