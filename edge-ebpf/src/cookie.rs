@@ -59,8 +59,9 @@ const SHORTEST: usize = 60;
 /// A question's TCP header and what is in it, and its answer's.
 #[repr(C)]
 pub struct Segment {
-    /// The header with its options, and room behind it: options are read ten bytes at a time from wherever they are.
-    question: [u32; 20],
+    /// The header with its options, and room behind it: options are read ten bytes at a time from wherever they are, and the verifier
+    /// knows of a header's length what a mask tells.
+    question: [u32; 24],
     answer: [u32; 16],
     /// Bytes of the question's header.
     length: u32,
@@ -91,7 +92,7 @@ const FLAGS: usize = core::mem::offset_of!(Segment, flags);
 const _: () = {
     assert!(core::mem::offset_of!(Segment, question) == 0);
     // Masked places of options, and the ten bytes from there.
-    assert!(63 + 10 <= ANSWER && 4 * WORDS <= 64);
+    assert!(63 + 10 <= ANSWER && LEAST + 63 <= ANSWER && 4 * WORDS <= 64);
 };
 
 /// Reads a word that another function may have written.
@@ -252,11 +253,9 @@ fn answer(context: &XdpContext) -> Option<u32> {
     let (ports, number) = (question.word::<0>(), u32::from_be(question.word::<4>()));
     // Of IPv4 the TCP header follows, so that there are so many bytes either way.
     let network = frame.writable::<40>(packet.network)?;
+    // A sum, not a comparison: verifiers before Linux 6.9 must see that it is not zero wherever the compiler keeps it.
     // SAFETY: within the segment.
-    let length = pinned(unsafe { fresh(segment + LENGTH) } as usize) & 63;
-    if !(LEAST..=MOST).contains(&length) {
-        return None;
-    }
+    let length = LEAST + (pinned(unsafe { fresh(segment + LENGTH) } as usize - LEAST) & 63);
     let socket = find(context, ends, ports, four);
     if socket.is_null() {
         return Some(PASS_ATTEMPT);

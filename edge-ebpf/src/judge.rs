@@ -43,11 +43,11 @@ pub extern "C" fn edge_judge(context: *mut xdp_md) -> u64 {
 #[inline(always)]
 fn judge(context: &XdpContext, config: &Config, frame: &Frame, packet: &Packet) -> u32 {
     let interface = place::interface(context);
-    let Some((source, ours)) = ends(config, frame, packet) else {
+    let Some(Ends { source, destination }) = ends(frame, packet) else {
         // The verifier wants this arm; `parse` has seen the header.
         return PASS_NOT_OURS;
     };
-    if !ours {
+    if !is_ours(config, destination, packet.version) {
         return PASS_NOT_OURS;
     }
     if let Class::Known(reason) = packet.class {
@@ -60,14 +60,14 @@ fn judge(context: &XdpContext, config: &Config, frame: &Frame, packet: &Packet) 
         }
         return reason;
     }
-    if source.is_martian(interface == LOOPBACK) {
+    if is_martian(source, packet.version, interface == LOOPBACK) {
         return DROP_MARTIAN;
     }
     let Some(end) = end(context, frame, packet) else {
         return DROP_MALFORMED;
     };
     let reason = admit::judge(frame, packet, config, end);
-    if reason >= FIRST_ANSWER && interface != LOOPBACK && source.is_local(config) {
+    if reason >= FIRST_ANSWER && interface != LOOPBACK && is_ours(config, source, packet.version) {
         // An answer would go to ourselves, by way of whoever sent this.
         return DROP_MARTIAN;
     }
@@ -77,66 +77,59 @@ fn judge(context: &XdpContext, config: &Config, frame: &Frame, packet: &Packet) 
     reason
 }
 
-/// A source address, network order.
-enum Source {
-    V4(u32),
-    V6([u32; 4]),
+/// The two ends of a packet, network order; IPv4 addresses as they are in the map `LOCAL`. No enum: every word has a value on every way,
+/// which verifiers before Linux 6.4 insist on.
+struct Ends {
+    source: [u32; 4],
+    destination: [u32; 4],
 }
 
-impl Source {
-    /// Whether no packet on a wire comes from here. RFC 1122 section 3.2.1.3 and RFC 4291 sections 2.5.2, 2.5.3 and 2.7 for the
-    /// unspecified address, loopback, multicast and broadcast; IPv4-mapped ones exist in programs only (RFC 4291 section 2.5.5.2).
-    #[inline(always)]
-    fn is_martian(&self, loopback: bool) -> bool {
-        match self {
-            Self::V4(address) => {
-                let [first, ..] = address.to_ne_bytes();
-                first == 0 || (first == 127 && !loopback) || first & 0xf0 == 224 || *address == u32::MAX
-            }
-            Self::V6([a, b, c, d]) => {
-                let none = a | b | c;
-                a.to_ne_bytes()[0] == 0xff
-                    || (none == 0 && (*d == 0 || (*d == 1_u32.to_be() && !loopback)))
-                    || (a | b == 0 && *c == 0xffff_u32.to_be())
-            }
-        }
-    }
-}
-
-impl Source {
-    #[inline(always)]
-    fn is_local(&self, config: &Config) -> bool {
-        match self {
-            Self::V4(address) => config.homes.has_v4(*address) || is_local(mapped(*address)),
-            Self::V6(address) => config.homes.has_v6(*address) || is_local(*address),
-        }
-    }
-}
-
-/// The source address, and whether the destination is the node's.
+/// Whether no packet on a wire comes from an address of this IP version. RFC 1122 section 3.2.1.3 and RFC 4291 sections 2.5.2, 2.5.3 and 2.7
+/// for the unspecified address, loopback, multicast and broadcast; IPv4-mapped ones exist in programs only (RFC 4291 section 2.5.5.2).
 #[inline(always)]
-fn ends(config: &Config, frame: &Frame, packet: &Packet) -> Option<(Source, bool)> {
-    Some(if packet.version == 4 {
+fn is_martian([a, b, c, d]: [u32; 4], version: u8, loopback: bool) -> bool {
+    if version == 4 {
+        let [first, ..] = d.to_ne_bytes();
+        return first == 0 || (first == 127 && !loopback) || first & 0xf0 == 224 || d == u32::MAX;
+    }
+    a.to_ne_bytes()[0] == 0xff
+        || (a | b | c == 0 && (d == 0 || (d == 1_u32.to_be() && !loopback)))
+        || (a | b == 0 && c == 0xffff_u32.to_be())
+}
+
+/// Whether an address of this IP version is the node's.
+#[inline(always)]
+fn is_ours(config: &Config, address: [u32; 4], version: u8) -> bool {
+    let home = match version {
+        4 => config.homes.has_v4(address[3]),
+        _ => config.homes.has_v6(address),
+    };
+    home || is_local(address)
+}
+
+#[inline(always)]
+fn ends(frame: &Frame, packet: &Packet) -> Option<Ends> {
+    if packet.version == 4 {
         let header = frame.header::<20>(packet.network)?;
-        let to = header.word::<16>();
-        (Source::V4(header.word::<12>()), Source::V4(to).is_local(config))
-    } else {
-        let header = frame.header::<40>(packet.network)?;
-        let to = [
+        return Some(Ends {
+            source: mapped(header.word::<12>()),
+            destination: mapped(header.word::<16>()),
+        });
+    }
+    let header = frame.header::<40>(packet.network)?;
+    Some(Ends {
+        source: [
+            header.word::<8>(),
+            header.word::<12>(),
+            header.word::<16>(),
+            header.word::<20>(),
+        ],
+        destination: [
             header.word::<24>(),
             header.word::<28>(),
             header.word::<32>(),
             header.word::<36>(),
-        ];
-        (
-            Source::V6([
-                header.word::<8>(),
-                header.word::<12>(),
-                header.word::<16>(),
-                header.word::<20>(),
-            ]),
-            Source::V6(to).is_local(config),
-        )
+        ],
     })
 }
 

@@ -89,7 +89,7 @@ section! {
         allow: Vec<Network> = Vec::new(),
         deny: Spanned<Vec<Network>> = Spanned::new(0..0, Vec::new()),
         deny_entries: Spanned<u32> = Spanned::new(0..0, 262_144),
-        state_directory: Option<PathBuf> = None,
+        state_directory: Option<Spanned<PathBuf>> = None,
         penalty_entries: Spanned<u32> = Spanned::new(0..0, 131_072),
         syn_cookies: bool = true,
         event_sample: u32 = 1_000,

@@ -346,7 +346,7 @@ impl Service {
         account: Account,
         (flow, deadline, filter): (Option<Arc<Flow>>, Option<tokio::time::Instant>, Option<Filter>),
         left: bool,
-        mut charges: Vec<Charge>,
+        charges: Vec<Charge>,
     ) -> http::Response<Delivery> {
         let Response { mut head, body, .. } = response;
         let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS

@@ -24,6 +24,7 @@ use super::target;
 use super::tie::{Client, Counted, Tie, Tied};
 use super::upgrade::Upgrade;
 use crate::base::idle;
+use crate::config::Origin;
 use crate::http::body::{Body, BodyError};
 use crate::http::door::Head;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
@@ -167,7 +168,8 @@ impl Isolated {
                 })
             }
         };
-        match again.filter(|_| grant.passes.load(Relaxed)) {
+        let has_origin = !matches!(zone.origin, Origin::None);
+        match again.filter(|_| has_origin && grant.passes.load(Relaxed)) {
             Some(again) => self.origin.handle(again.request(&grant)).await,
             None => Err(ended.failure()),
         }

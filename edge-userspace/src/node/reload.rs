@@ -127,7 +127,14 @@ pub(super) fn check(mut config: Config) -> anyhow::Result<Vec<Mistake>> {
     let Gathered { state, loaded, .. } = gather(config, &Rooms::empty(&fleet, None))?;
     let warnings = loaded.warnings.clone();
     let tokens = sealed::throwaway(&state.config.gate, UnixTime::now()).map_err(|mistake| Mistakes(vec![mistake]))?;
-    tls::Front::new(&state.config, loaded, tokens, None, Arc::new(Lists::none()), &mut registry)?;
+    tls::Front::new(
+        &state.config,
+        loaded,
+        tokens,
+        None,
+        Arc::new(Lists::none()),
+        &mut registry,
+    )?;
     Ok(warnings)
 }
 
@@ -193,8 +200,7 @@ impl Node {
         let ports = self.open.ports();
         new.dataplane.tcp_ports = ports.tcp;
         new.dataplane.udp_ports = ports.udp;
-        if let Err(error) = self.listed.fits(&new.dataplane)
-        {
+        if let Err(error) = self.listed.fits(&new.dataplane) {
             let text = error.to_string();
             let (what, mend) = text.split_once("; ").unwrap_or((&text, ""));
             new.faults.node(new.lists_place.mistake(what, mend));

@@ -25,6 +25,7 @@ use super::tickets::Tickets;
 use super::{Error, listener, settings};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::{self, Config};
+use crate::dataplane::Lists;
 use crate::gate::door::Door;
 use crate::gate::token::Tokens;
 

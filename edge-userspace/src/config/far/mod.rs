@@ -13,9 +13,7 @@ use super::check::Checker;
 use super::mistake::{Mistakes, Source};
 use super::requests::Requests;
 use super::value::Size;
-use super::{
-    Config, Dataplane, Identity, LockdownMode, Place, Quic, Server, Tls, TlsVersion, ZonesFail, text,
-};
+use super::{Config, Dataplane, Identity, LockdownMode, Place, Quic, Server, Tls, TlsVersion, ZonesFail, text};
 
 /// The commented defaults, for `edge far-end --print-defaults`.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
