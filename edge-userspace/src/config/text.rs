@@ -162,7 +162,7 @@ fn matching(file: &Path, pattern: &str) -> Result<Vec<PathBuf>, (String, &'stati
     Ok(files)
 }
 
-/// Puts variables in for `${NAME}` within quoted values; `$${` is written for `${` itself. In comments and in literal strings
+/// Puts variables in for `${NAME}`, which does not begin with a small letter or a digit, within quoted values; `$${` is written for `${` itself. In comments and in literal strings
 /// (`'…'`) everything stays as it is.
 fn substitute(source: &Source<'_>, variable: impl Fn(&str) -> Option<String>) -> Result<String, Mistakes> {
     let mut out = String::with_capacity(source.text.len());
@@ -177,7 +177,9 @@ fn substitute(source: &Source<'_>, variable: impl Fn(&str) -> Option<String>) ->
         let name = rest
             .strip_prefix("${")
             .and_then(|rest| rest.split_once('}'))
-            .map(|(name, _)| name);
+            .map(|(name, _)| name)
+            // Those of templates (`${client}`, `${1}`) are the zone rules'.
+            .filter(|name| !name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()));
         match name.filter(|_| within.substitutes()) {
             _ if within.substitutes() && escaped => {
                 out.push_str("${");
@@ -317,7 +319,7 @@ mod tests {
             (table["a"].as_str(), table["b"].as_str()),
             (Some("\"\\\n"), Some("a.example"))
         );
-        let wrong = put("\na = \"${NO}\"\nb = \"${a b}\"").unwrap_err();
+        let wrong = put("\na = \"${NO}\"\nb = \"${A B}\"").unwrap_err();
         assert!(
             wrong.contains("edge.toml:2: a: ") && wrong.contains("edge.toml:3: b: "),
             "{wrong}"
