@@ -183,18 +183,16 @@ fn judged(frame: &Frame, packet: &Packet, prefix: Prefix, (at, length): (usize, 
         };
     }
     match verdict {
-        Verdict::Valid => Some(Said::Reason(
-            match by(&PENALTY_CLIENT, wait::client(words, key)) {
-                Judgement::Over | Judgement::Budgeted(_) => {
-                    if replayed(words[3]) {
-                        DROP_TOKEN_REPLAYED
-                    } else {
-                        PASS_TOKEN
-                    }
+        Verdict::Valid => Some(Said::Reason(match by(&PENALTY_CLIENT, wait::client(words, key)) {
+            Judgement::Over | Judgement::Budgeted(_) => {
+                if replayed(words[3]) {
+                    DROP_TOKEN_REPLAYED
+                } else {
+                    PASS_TOKEN
                 }
-                Judgement::Deferred | Judgement::Blocked => DROP_CLIENT_PENALTY,
-            },
-        )),
+            }
+            Judgement::Deferred | Judgement::Blocked => DROP_CLIENT_PENALTY,
+        })),
         Verdict::Early => Some(Said::Reason(DROP_TOKEN_EARLY)),
         Verdict::NotAToken | Verdict::UnknownKey | Verdict::Expired | Verdict::BadMac => None,
     }

@@ -13,13 +13,19 @@ fuzz_target!(|input: &[u8]| {
     // Lines of a field are separated by line feeds, which no value can hold.
     let mut headers = HeaderMap::new();
     for line in input.split(|b| *b == b'\n') {
-        let Ok(value) = HeaderValue::from_bytes(line) else { continue };
+        let Ok(value) = HeaderValue::from_bytes(line) else {
+            continue;
+        };
         for name in ["cache-control", "cdn-cache-control", "pragma", "accept-encoding"] {
             headers.append(name, value.clone());
         }
     }
     let directives = Directives::of(&headers);
-    for seconds in [directives.max_age, directives.s_maxage, directives.stale_while_revalidate] {
+    for seconds in [
+        directives.max_age,
+        directives.s_maxage,
+        directives.stale_while_revalidate,
+    ] {
         assert!(seconds.is_none_or(|n| n <= FOREVER));
     }
     let _ = Wishes::of(&headers);
@@ -28,7 +34,12 @@ fuzz_target!(|input: &[u8]| {
         if let Verdict::Parts(spans) = ranges(input, length) {
             assert!(!spans.is_empty() && spans.iter().all(|span| span.from < span.to && span.to <= length));
             for (n, span) in spans.iter().enumerate() {
-                assert!(spans[n + 1..].iter().all(|other| other.from >= span.to || span.from >= other.to), "overlap");
+                assert!(
+                    spans[n + 1..]
+                        .iter()
+                        .all(|other| other.from >= span.to || span.from >= other.to),
+                    "overlap"
+                );
             }
         }
     }

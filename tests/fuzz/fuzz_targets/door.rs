@@ -38,7 +38,9 @@ fn read(data: &[u8]) -> Option<(Method, Uri, HeaderValue, HeaderMap)> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((method, target, _, fields)) = read(data) else { return };
+    let Some((method, target, _, fields)) = read(data) else {
+        return;
+    };
     let peer = Peer {
         client: ([192, 0, 2, 1], 1).into(),
         local: ([192, 0, 2, 2], 80).into(),
@@ -47,7 +49,12 @@ fuzz_target!(|data: &[u8]| {
         early: None,
     };
     let enter = |version| {
-        let mut request = Request::builder().method(&method).uri(target.clone()).version(version).body(()).unwrap();
+        let mut request = Request::builder()
+            .method(&method)
+            .uri(target.clone())
+            .version(version)
+            .body(())
+            .unwrap();
         *request.headers_mut() = fields.clone();
         let parts = request.into_parts().0;
         door::client(parts, 1_000, &peer, &ZONES, &mut Recent::default())

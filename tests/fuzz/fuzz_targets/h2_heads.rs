@@ -18,7 +18,9 @@ fn passed(data: &[u8], size: usize) -> Vec<u8> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&size, data)) = data.split_first() else { return };
+    let Some((&size, data)) = data.split_first() else {
+        return;
+    };
     let (whole, pieces) = (passed(data, data.len()), passed(data, usize::from(size)));
     // What is held back at the end is the same, too: nothing is lost in between.
     assert_eq!(whole, pieces);

@@ -74,11 +74,16 @@ fn sealed(number: u8, frames: &[u8]) -> Vec<u8> {
     packet.extend(length.to_be_bytes());
     packet.push(number);
     let keys = WORLD.suite.keys(&ID, rustls::Side::Client, Version::V1).local;
-    let tag = keys.packet.encrypt_in_place(number.into(), &packet, &mut payload).unwrap();
+    let tag = keys
+        .packet
+        .encrypt_in_place(number.into(), &packet, &mut payload)
+        .unwrap();
     payload.extend(tag.as_ref());
     let (first, rest) = packet.split_at_mut(1);
     let at = rest.len() - 1;
-    keys.header.encrypt_in_place(&payload[3..19], &mut first[0], &mut rest[at..]).unwrap();
+    keys.header
+        .encrypt_in_place(&payload[3..19], &mut first[0], &mut rest[at..])
+        .unwrap();
     packet.extend(payload);
     packet
 }
@@ -100,7 +105,9 @@ fuzz_target!(|data: &[u8]| {
     let kept = Arc::new(Kept::default());
     let mut ids = Vec::new();
     for datagram in &datagrams {
-        let Some(initial) = Initial::read(datagram) else { continue };
+        let Some(initial) = Initial::read(datagram) else {
+            continue;
+        };
         let inside = datagram.as_ptr_range();
         let token = initial.token.as_ptr_range();
         assert!(inside.start <= token.start && token.end <= inside.end);
@@ -109,10 +116,19 @@ fuzz_target!(|data: &[u8]| {
     }
     for id in ids {
         for retried in [false, true] {
-            let Some(claim) = kept.claim(from, id.as_bytes(), retried) else { continue };
+            let Some(claim) = kept.claim(from, id.as_bytes(), retried) else {
+                continue;
+            };
             let world = &*WORLD;
             let original = (ConnectionId::new(id.as_bytes()), retried);
-            let mut shadow = Shadow::new(world.endpoint.clone(), &world.config, world.stock.clone(), from, None, original);
+            let mut shadow = Shadow::new(
+                world.endpoint.clone(),
+                &world.config,
+                world.stock.clone(),
+                from,
+                None,
+                original,
+            );
             for datagram in &claim.first {
                 let datagram: &Bytes = datagram;
                 if let Ok(Some(found)) = shadow.feed(now, datagram) {

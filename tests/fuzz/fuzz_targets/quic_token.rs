@@ -24,17 +24,25 @@ fuzz_target!(|data: &[u8]| {
     if let Some(at) = data.len().checked_sub(NONCE) {
         let (body, nonce) = data.split_at(at);
         let mut body = body.to_vec();
-        assert!(KEY.aead_from_hkdf(nonce).open(&mut body, &[]).is_err(), "a token that nobody minted");
+        assert!(
+            KEY.aead_from_hkdf(nonce).open(&mut body, &[]).is_err(),
+            "a token that nobody minted"
+        );
     }
     // As quinn's content of a token of ours, one byte of which is changed: the first of the input says which.
-    let Some((&at, content)) = data.split_first() else { return };
+    let Some((&at, content)) = data.split_first() else {
+        return;
+    };
     let nonce = [5; NONCE];
     let mut token = content.to_vec();
     if KEY.aead_from_hkdf(&nonce).seal(&mut token, &[]).is_err() {
         return;
     }
     let mut same = token.clone();
-    let opened = KEY.aead_from_hkdf(&nonce).open(&mut same, &[]).map(|content| content.to_vec());
+    let opened = KEY
+        .aead_from_hkdf(&nonce)
+        .open(&mut same, &[])
+        .map(|content| content.to_vec());
     assert_eq!(opened.as_deref().ok(), Some(content));
     let at = usize::from(at) % token.len();
     token[at] ^= 1;

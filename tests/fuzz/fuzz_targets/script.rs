@@ -17,13 +17,17 @@ fn sound(address: &Address) {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&what, rest)) = data.split_first() else { return };
+    let Some((&what, rest)) = data.split_first() else {
+        return;
+    };
     let Ok(text) = std::str::from_utf8(rest) else { return };
     let (first, second) = text.split_once('\n').unwrap_or((text, ""));
     match what % 4 {
         0 => {
             let base = Some(second).filter(|base| !base.is_empty());
-            let Some(parsed) = address::parse(first, base) else { return };
+            let Some(parsed) = address::parse(first, base) else {
+                return;
+            };
             sound(&parsed);
             for which in 0..=10 {
                 if let Some(set) = address::set(&parsed.href, which, second) {
