@@ -96,7 +96,7 @@ struct Check {
     /// The same as a page in Markdown.
     #[arg(long, conflicts_with = "print_defaults")]
     print_reference: bool,
-    /// Tell which zone rules fit a request, and what comes out: 'GET https://shop.example/x?y'.
+    /// Tell which zone rules fit a request, and what comes out: `GET https://shop.example/x?y`.
     #[arg(long, value_name = "REQUEST")]
     explain: Option<explain::Line>,
     /// With --explain: a field of the request, 'Name: value'; may be repeated.

@@ -5,7 +5,7 @@
 //! Rules. The node's sum stays below `limits.memory`, a client's below `limits.memory_per_address`. Up to half of the node's, clients
 //! and zones may have what they need; beyond, none gets more than its equal part. What does not fit is not taken: whoever asked reads
 //! on later (back-pressure), or does without. When that helps nobody, the connection of the same account that has been still for the
-//! longest time is ended ([`Holder::cut`]), never a neighbour's.
+//! longest time is ended (`Holder::cut`), never a neighbour's.
 //!
 //! Bounds are stated where they are charged; docs/limits.md has their products, and a test adds them up.
 

@@ -10,6 +10,7 @@ pub mod early;
 pub mod file;
 #[cfg(any(feature = "node", feature = "keyserver"))]
 pub mod generator;
+pub mod glob;
 pub mod id;
 pub mod idle;
 pub mod invented;

@@ -1,5 +1,5 @@
 //! HTTP/2 frames on their way to the h2 crate: each request's fields are looked at before h2 sees them, and a request with a malformed
-//! one becomes a request that h2 refuses alone (see [`hpack`](super::hpack)). Content is not held back or copied. Pure; `guard` calls it.
+//! one becomes a request that h2 refuses alone (see `hpack`). Content is not held back or copied. Pure; `guard` calls it.
 
 use super::hpack;
 

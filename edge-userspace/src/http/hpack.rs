@@ -4,6 +4,8 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::base::varint::prefixed;
+
 /// A field that no request of HTTP/2 may have (RFC 9113 section 8.2.2), as a literal that enters no table: h2 resets the stream.
 const REFUSED: &[u8] = b"\x00\x0aconnection\x01x";
 
@@ -112,21 +114,7 @@ fn field(bytes: &[u8]) -> Option<Field<'_>> {
 
 /// An integer in the last `bits` bits of the first byte, and more where it is long (RFC 7541 section 5.1).
 fn integer(bytes: &[u8], bits: u32) -> Option<(u64, &[u8])> {
-    let (&first, mut rest) = bytes.split_first()?;
-    let most = (1_u64 << bits) - 1;
-    let mut value = u64::from(first) & most;
-    if value < most {
-        return Some((value, rest));
-    }
-    for shift in (0..28).step_by(7) {
-        let (&next, after) = rest.split_first()?;
-        rest = after;
-        value = value.checked_add(u64::from(next & 0x7f) << shift)?;
-        if next & 0x80 == 0 {
-            return Some((value, rest));
-        }
-    }
-    None
+    prefixed(bytes, bits, 28)
 }
 
 /// A string literal (section 5.2), decoded.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response};
 use http_body::{Frame, SizeHint};
 use tokio::sync::{Semaphore, oneshot};
+use url::Url;
 
 use super::budget::{Meter, Metered};
 use super::error::Ended;
@@ -115,20 +116,7 @@ impl Isolated {
         });
         let method = request.head.method.clone();
         let (responder, response) = oneshot::channel();
-        let mut head = request.head;
-        if let Some(protocol) = head.meant().upgrade.clone() {
-            // A guest cannot switch protocols, but it may answer who asks for that, or pass it on.
-            head.headers.insert(header::UPGRADE, protocol);
-        }
-        if let Some(target) = target::of(&url) {
-            head.uri = target;
-        }
-        // What has no meaning (RFC 9110 sections 9.3.1, 9.3.2) is no guest's: its requests of these methods cannot have content.
-        let body = match head.method {
-            Method::GET | Method::HEAD => Body::Empty,
-            _ => request.body,
-        };
-        let head = Arc::new(head);
+        let (head, body) = for_guest(request.head, request.body, &url);
         let again = Again::of(&head, &body);
         let call = Call {
             head,
@@ -174,6 +162,23 @@ impl Isolated {
             None => Err(ended.failure()),
         }
     }
+}
+
+/// A request as a guest is shown it: with the URL's target.
+fn for_guest(mut head: Head, body: Body, url: &Url) -> (Arc<Head>, Body) {
+    if let Some(protocol) = head.meant().upgrade.clone() {
+        // A guest cannot switch protocols, but it may answer who asks for that, or pass it on.
+        head.headers.insert(header::UPGRADE, protocol);
+    }
+    if let Some(target) = target::of(url) {
+        head.uri = target;
+    }
+    // What has no meaning (RFC 9110 sections 9.3.1, 9.3.2) is no guest's: its requests of these methods cannot have content.
+    let body = match head.method {
+        Method::GET | Method::HEAD => Body::Empty,
+        _ => body,
+    };
+    (Arc::new(head), body)
 }
 
 /// What becomes of a run: its end is marked, then what is left of it is settled when the thread has nothing else to do.

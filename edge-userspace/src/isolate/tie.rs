@@ -1,6 +1,6 @@
 //! What ties a guest's run to its client, and lets it go: work that was given to `waitUntil`, or that a component does after its
 //! response's end, is done whoever leaves; everything else ends with the client. The response's body, and the handler before there is
-//! one, hold the client's end ([`Client`]); the run is polled within [`Tied`].
+//! one, hold the client's end (`Client`); the run is polled within `Tied`.
 
 use std::cell::Cell;
 use std::future::Future;

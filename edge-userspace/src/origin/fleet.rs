@@ -173,13 +173,7 @@ impl Fleet {
                 next.groups.insert(zone.name.clone(), groups);
             }
         }
-        next.before = old
-            .groups
-            .values()
-            .flatten()
-            .filter(|group| !next.has(group))
-            .cloned()
-            .collect();
+        next.before = old.beyond(&next);
         Plan(next)
     }
 
@@ -195,13 +189,7 @@ impl Fleet {
             .extend(kept.map(|(zone, groups)| (zone.clone(), groups.clone())));
         next.order
             .extend(old.order.iter().filter(|group| keeps(&group.zone)).cloned());
-        next.before = old
-            .groups
-            .values()
-            .flatten()
-            .filter(|group| !next.has(group))
-            .cloned()
-            .collect();
+        next.before = old.beyond(next);
     }
 
     /// Puts `plan` into force. To be called before the zones it was made of are.
@@ -326,6 +314,12 @@ impl Snapshot {
         self.groups
             .get(&group.zone)
             .is_some_and(|known| known.iter().any(|known| Arc::ptr_eq(known, group)))
+    }
+
+    /// The groups that `next` has not.
+    fn beyond(&self, next: &Self) -> Vec<Arc<Group>> {
+        let groups = self.groups.values().flatten();
+        groups.filter(|group| !next.has(group)).cloned().collect()
     }
 
     /// The groups in force.

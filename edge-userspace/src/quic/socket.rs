@@ -1,5 +1,5 @@
 //! UDP sockets for QUIC: one per worker and address by SO_REUSEPORT, with buffers that hold a burst of handshakes. In
-//! place of quinn's own, [`Datagrams`] tells an address that the kernel refuses from an offload that it has not.
+//! place of quinn's own, `Datagrams` tells an address that the kernel refuses from an offload that it has not.
 
 use std::fmt;
 use std::future::Future;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::base::glob;
+
 /// A path in the forms that an origin may read it in. The only thing that a pattern is compared with: a rule that is compared with
 /// what the client wrote is walked around by writing it differently.
 #[derive(Clone, Debug)]
@@ -81,22 +83,12 @@ impl<'a> Path<'a> {
     }
 }
 
-/// Linear in the path per `*`: the leftmost fit of each literal is never worse than a later one.
+/// One pattern, one reading.
 fn fits(pattern: &str, path: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else {
-        return path.starts_with(pattern);
-    };
-    let Some(mut path) = path.strip_prefix(head) else {
-        return false;
-    };
-    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for literal in middle.split('*') {
-        match path.find(literal) {
-            Some(at) => path = path.get(at + literal.len()..).unwrap_or_default(),
-            None => return false,
-        }
+    match pattern.contains('*') {
+        true => glob::fits(pattern, path),
+        false => path.starts_with(pattern),
     }
-    path.ends_with(tail)
 }
 
 /// Percent-encoding of printable characters undone, but for `/` and `%`; what stays encoded in capitals, and what cannot stand in a

@@ -42,7 +42,7 @@ impl Index {
     /// The index of `rules`, which are named by their places in it.
     ///
     /// # Errors
-    /// [`TooLarge`]
+    /// They are too large together.
     pub fn new(rules: &[Rule]) -> Result<Self, TooLarge> {
         let mut this = Self::default();
         let mut prefixes: HashMap<&str, Vec<u32>> = HashMap::new();

@@ -6,6 +6,8 @@
 
 use regex::{Regex, RegexBuilder};
 
+use crate::base::glob;
+
 /// Bytes of one expression as written, and of its compiled form.
 const WRITTEN: usize = 2_048;
 const COMPILED: usize = 1 << 20;
@@ -82,28 +84,10 @@ impl Pattern {
         match self {
             Self::Exact(exact) => **exact == *text,
             Self::Prefix(prefix) => text.starts_with(&**prefix),
-            Self::Glob(glob) => glob_matches(glob, text),
+            Self::Glob(glob) => glob::fits(glob, text),
             Self::Regex(regex) => regex.is_match(text),
         }
     }
-}
-
-/// Linear in `text` for each `*`: the leftmost fit of each literal is never worse than a later one.
-fn glob_matches(glob: &str, text: &str) -> bool {
-    let Some((head, rest)) = glob.split_once('*') else {
-        return glob == text;
-    };
-    let Some(mut text) = text.strip_prefix(head) else {
-        return false;
-    };
-    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for literal in middle.split('*') {
-        match text.find(literal) {
-            Some(at) => text = text.get(at + literal.len()..).unwrap_or_default(),
-            None => return false,
-        }
-    }
-    text.ends_with(tail)
 }
 
 fn regex(expression: &str) -> Result<Pattern, (String, String)> {

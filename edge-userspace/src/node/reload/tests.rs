@@ -495,17 +495,20 @@ async fn every_metric_is_in_the_reference() {
     let registry = format!("{:?}", world.running.as_ref().unwrap().registry);
     let reference = include_str!("../../../../docs/metrics.md");
     let mut count = 0;
-    for described in registry.split("Descriptor { name: \"").skip(1) {
-        let name = described.split('"').next().unwrap();
-        // Those of a part of the registry with a prefix of its own are named without it here.
-        if !name.starts_with("edge_") {
-            continue;
+    // A registry tells its prefix before its metrics, and these before its parts.
+    for part in registry.split("Registry { prefix: ").skip(1) {
+        let prefix = part
+            .strip_prefix("Some(Prefix(\"")
+            .and_then(|rest| rest.split('"').next());
+        for described in part.split("Descriptor { name: \"").skip(1) {
+            let name = described.split('"').next().unwrap();
+            let name = prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}_{name}"));
+            assert!(
+                reference.contains(&format!("| `{name}")),
+                "docs/metrics.md does not tell of {name}"
+            );
+            count += 1;
         }
-        assert!(
-            reference.contains(&format!("| `{name}")),
-            "docs/metrics.md does not tell of {name}"
-        );
-        count += 1;
     }
     assert!(count > 60, "only {count} metrics were found");
     world.stop().await;

@@ -1,6 +1,8 @@
 //! The pseudo-header fields of an encoded field section (RFC 9204 section 4.5, RFC 9114 section 4.3): once each, in front of the
 //! others, a request's own, and none among trailers. The h3 crate takes the last of two and does not ask where they stand. Pure.
 
+use crate::base::varint::prefixed;
+
 /// The pseudo-header fields that a request may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pseudo {
@@ -134,19 +136,5 @@ fn string(bytes: &[u8], bits: u32) -> Option<(&[u8], &[u8])> {
 
 /// An integer in the last `bits` bits of the first byte, and more where it is long (RFC 7541 section 5.1).
 pub(super) fn integer(bytes: &[u8], bits: u32) -> Option<(u64, &[u8])> {
-    let (&first, mut rest) = bytes.split_first()?;
-    let most = (1_u64 << bits) - 1;
-    let mut value = u64::from(first) & most;
-    if value < most {
-        return Some((value, rest));
-    }
-    for shift in (0..56).step_by(7) {
-        let (&next, after) = rest.split_first()?;
-        rest = after;
-        value = value.checked_add(u64::from(next & 0x7f) << shift)?;
-        if next & 0x80 == 0 {
-            return Some((value, rest));
-        }
-    }
-    None
+    prefixed(bytes, bits, 56)
 }

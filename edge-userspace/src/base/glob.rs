@@ -1,0 +1,20 @@
+//! Globs: literals, and `*` for any characters between them.
+
+/// Whether `glob` fits the whole of `text`. Linear in the text for each `*`: the leftmost fit of each literal is never worse than a
+/// later one.
+pub fn fits(glob: &str, text: &str) -> bool {
+    let Some((head, rest)) = glob.split_once('*') else {
+        return glob == text;
+    };
+    let Some(mut text) = text.strip_prefix(head) else {
+        return false;
+    };
+    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for literal in middle.split('*') {
+        match text.find(literal) {
+            Some(at) => text = text.get(at + literal.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    text.ends_with(tail)
+}
