@@ -132,7 +132,8 @@ const patternPieces = text => {
     places.push({ kind, value, raw, at: i });
     i += raw.length;
   }
-  const char = (k, c) => places[k]?.kind === "char" && places[k].value === c && places[k].raw === c || (c === "?" && places[k]?.kind === "modifier" && places[k].value === "?");
+  // An escaped character delimits, too (URLPattern standard, "is a non-special pattern char"): so `\\?` begins a search after a name.
+  const char = (k, c) => places[k]?.kind === "char" && places[k].value === c || (c === "?" && places[k]?.kind === "modifier" && places[k].value === "?");
   const cut = k => places[k]?.at ?? text.length;
   let k = 0;
   for (let j = 0; j < places.length && !("protocol" in found); j++) {
