@@ -103,14 +103,14 @@ impl Engine {
     }
 
     /// Names what this engine can run: code compiled under another name must be compiled again. Changes with wasmtime's
-    /// version, its settings and the processor.
+    /// version, its settings, the processor, and the engine of JavaScript: a script's image is a heap of that engine.
     pub fn fingerprint(&self) -> [u8; 32] {
-        fingerprint(&self.wasm)
+        fingerprint(&self.wasm, super::js::built())
     }
 }
 
-/// As [`Engine::fingerprint`].
-pub(super) fn fingerprint(wasm: &wasmtime::Engine) -> [u8; 32] {
+/// As [`Engine::fingerprint`], with `scripts` as the engine of JavaScript.
+fn fingerprint(wasm: &wasmtime::Engine, scripts: &[u8]) -> [u8; 32] {
     struct Sha(Context);
     impl Hasher for Sha {
         fn finish(&self) -> u64 {
@@ -122,6 +122,8 @@ pub(super) fn fingerprint(wasm: &wasmtime::Engine) -> [u8; 32] {
     }
     let mut sha = Sha(Context::new(&SHA256));
     wasm.precompile_compatibility_hash().hash(&mut sha);
+    sha.0.update(env!("CARGO_PKG_VERSION").as_bytes());
+    sha.0.update(scripts);
     let mut name = [0; 32];
     for (to, from) in name.iter_mut().zip(sha.0.finish().as_ref()) {
         *to = *from;
@@ -308,7 +310,14 @@ mod tests {
     fn room_does_not_change_what_code_is_compiled_to() {
         let small = wasmtime::Engine::new(&settings(1)).unwrap();
         let large = wasmtime::Engine::new(&settings(16)).unwrap();
-        assert_eq!(fingerprint(&small), fingerprint(&large));
+        assert_eq!(fingerprint(&small, b""), fingerprint(&large, b""));
+    }
+
+    /// After an upgrade the kept image of a script would run on code that its pointers do not fit.
+    #[test]
+    fn another_engine_of_scripts_has_another_name() {
+        let engine = wasmtime::Engine::new(&settings(1)).unwrap();
+        assert_ne!(fingerprint(&engine, b"one"), fingerprint(&engine, b"two"));
     }
 
     /// Thousands of zones would hold the memory of code that nobody runs; or code that gave it back would not run again.

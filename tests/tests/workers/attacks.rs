@@ -87,7 +87,7 @@ fn every_bomb_ends_its_own_request_alone() {
     assert_eq!(world.get("attacks", "/log").status, 200);
     let grown = world.daemon.log().len() - before;
     assert!(grown < 200_000, "{grown} bytes of log");
-    assert!(world.metric("edge_isolate_log_lines_dropped_total{zone=\"attacks\"}") > 19_000.0);
+    assert!(world.metric("edge_isolate_log_lines_dropped_total{zone=\"attacks\"}") > 3_000.0);
 }
 
 /// A tenant would read another's keys, memory or secrets, the host's files, or its network.

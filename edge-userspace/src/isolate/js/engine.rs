@@ -17,6 +17,11 @@ use crate::isolate::error::Error;
 /// As built, or nothing.
 static BUILT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/engine.wasm"));
 
+/// The bytes of the engine that this binary carries; none if it was built without.
+pub(in crate::isolate) fn built() -> &'static [u8] {
+    BUILT
+}
+
 const PAGE: usize = 65_536;
 /// Images are stored by runs of such pages that are not all zero.
 const SYSTEM_PAGE: usize = 4_096;

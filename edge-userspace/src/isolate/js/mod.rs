@@ -23,6 +23,7 @@ pub mod sourcemap;
 mod tests;
 mod traffic;
 
+pub(in crate::isolate) use engine::built;
 pub(in crate::isolate) use handed::compile_handed;
 pub(in crate::isolate) use script::Script;
 pub(in crate::isolate) use scripts::Scripts;

@@ -71,7 +71,7 @@ impl Guest for Attacks {
             "/log" => {
                 let stderr = wasip2::cli::stderr::get_stderr();
                 let line = format!("{}\n", "x".repeat(200));
-                for _ in 0..20_000 {
+                for _ in 0..4_000 {
                     stderr
                         .blocking_write_and_flush(line.as_bytes())
                         .expect("taken, or dropped");
