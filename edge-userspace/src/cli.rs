@@ -312,11 +312,11 @@ fn print(text: &str) {
 
 fn check(check: &Check) -> anyhow::Result<()> {
     if check.print_defaults {
-        print(config::DEFAULTS);
+        print(&config::defaults());
         return Ok(());
     }
     if check.print_reference {
-        print(&config::reference::page(config::DEFAULTS));
+        print(&config::reference::page(&config::defaults()));
         return Ok(());
     }
     let config = Config::read(&check.config)?;

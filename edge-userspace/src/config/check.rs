@@ -1,20 +1,19 @@
 //! From the raw form to the checked one: what one value alone cannot tell. Collects every mistake, then gives up.
 
 use std::collections::HashMap;
-use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
 
+use super::checker::Checker;
 use super::delta::FarEnd;
-use super::mistake::{Faults, Mistake, Mistakes, Place, Source};
+use super::mistake::{Mistake, Mistakes, Place, Source};
 use super::raw::{self, Raw};
-use super::value::{AdminAddress, HostPattern, Time};
+use super::value::{AdminAddress, HostPattern, Size, Time};
 use super::{
-    Admin, Certificate, Clients, Config, Dataplane, Health, Identity, Key, KeyServer, Limits, Log, Origin,
-    OriginServer, Quic, Server, Tls, TlsVersion, Upstream, Written, XdpMode, Zone,
+    Admin, Certificate, Clients, Config, Dataplane, Health, Identity, Key, KeyServer, Limits, LimitsText, Log, Origin,
+    OriginServer, Quic, QuicText, Server, Tls, TlsVersion, Upstream, Written, XdpMode, Zone,
 };
 use crate::base::ledger;
 
@@ -22,13 +21,6 @@ pub(super) fn check(raw: Raw, source: &Source<'_>) -> Result<Config, Mistakes> {
     let mut checker = Checker::new(source);
     let config = checker.config(raw);
     checker.end(config)
-}
-
-/// Collects mistakes; `far` checks with it what its file has in common with this one.
-pub(super) struct Checker<'a> {
-    source: &'a Source<'a>,
-    mistakes: Vec<Mistake>,
-    faults: Faults,
 }
 
 pub(super) fn networks(list: &[super::value::Network]) -> Vec<ipnet::IpNet> {
@@ -52,62 +44,13 @@ fn limit(time: Time) -> Option<Duration> {
     (!time.0.is_zero()).then_some(time.0)
 }
 
-impl<'a> Checker<'a> {
-    pub(super) fn new(source: &'a Source<'a>) -> Self {
-        Self {
-            source,
-            mistakes: Vec::new(),
-            faults: Faults::default(),
-        }
-    }
-
-    /// What was found wrong with files that single zones name.
-    pub(super) fn faults(&mut self) -> Faults {
-        std::mem::take(&mut self.faults)
-    }
-
-    /// What was checked, if nothing was wrong.
-    pub(super) fn end<T>(self, checked: T) -> Result<T, Mistakes> {
-        if self.mistakes.is_empty() {
-            Ok(checked)
-        } else {
-            Err(Mistakes(self.mistakes))
-        }
-    }
-
-    pub(super) fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
-        self.mistakes.push(self.source.place(span).mistake(what, mend));
-    }
-
-    /// A count that must lie within `range`.
-    fn bounded<T: Copy + PartialOrd + std::fmt::Display>(&mut self, value: &Spanned<T>, least: T, most: T) -> T {
-        let n = *value.get_ref();
-        if n < least || n > most {
-            self.mistake(
-                value.span(),
-                format!("{n} is out of bounds"),
-                format!("write {least} to {most}"),
-            );
-        }
-        n
-    }
-
-    pub(super) fn path(&self, path: &Spanned<PathBuf>) -> PathBuf {
-        self.source.path(path)
-    }
-
-    pub(super) fn place(&self, span: Range<usize>) -> Place {
-        self.source.place(span)
-    }
-
+impl Checker<'_> {
     fn config(&mut self, raw: Raw) -> Config {
         let server = self.server(&raw.server);
         let dataplane = self.dataplane(&raw.dataplane, &server);
         let limits = self.limits(&raw.limits);
-        let (delta, mistakes) = super::delta::node(&raw.delta, self.source);
-        self.mistakes.extend(mistakes);
-        let (far_ends, mistakes) = super::delta::far_ends(&raw.far_end, self.source);
-        self.mistakes.extend(mistakes);
+        let delta = raw.delta.check(self);
+        let far_ends = super::delta::far_ends(&raw.far_end, self);
         let (key_servers, mistakes) = super::keys::servers(&raw.key_server, self.source);
         self.mistakes.extend(mistakes);
         let zones = self.zones(&raw.zone, &server, &limits, (&far_ends, &key_servers));
@@ -128,10 +71,8 @@ impl<'a> Checker<'a> {
             .iter()
             .filter_map(|zone| zone.cache.as_ref())
             .map(|cache| cache.object_bytes);
-        let (cache, mistakes) = super::cache::check::node(&raw.cache, largest.max().unwrap_or(0), self.source);
-        self.mistakes.extend(mistakes);
-        let (coding, mistakes) = super::coding::check::node(&raw.coding, self.source);
-        self.mistakes.extend(mistakes);
+        let cache = super::cache::node(&raw.cache, largest.max().unwrap_or(0), self);
+        let coding = raw.coding.check(self);
         let (isolate, mistakes) = super::isolate::check::node(&raw.isolate, self.source);
         self.mistakes.extend(mistakes);
         Config {
@@ -145,8 +86,8 @@ impl<'a> Checker<'a> {
                 near_ends: None,
                 key_server_timeout: self.key_server_timeout(&raw.tls),
                 // A stack each, with two of the 65,530 mappings that a process has by default.
-                waiting: self.bounded(&raw.tls.handshakes_waiting, 1, 1 << 20),
-                waiting_per_address: self.bounded(&raw.tls.handshakes_waiting_per_address, 1, 1 << 20),
+                waiting: self.number(&raw.tls.handshakes_waiting, 1, 1 << 20),
+                waiting_per_address: self.number(&raw.tls.handshakes_waiting_per_address, 1, 1 << 20),
             },
             quic: self.quic(&raw.quic),
             limits: Arc::new(limits),
@@ -246,7 +187,7 @@ impl<'a> Checker<'a> {
 
     /// None means one per processor.
     pub(super) fn workers(&mut self, raw: &Spanned<usize>) -> usize {
-        match self.bounded(raw, 0, 1_024) {
+        match self.number(raw, 0, 1_024) {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
         }
@@ -287,9 +228,9 @@ impl<'a> Checker<'a> {
             addresses,
             allow: networks(&raw.allow),
             deny: networks(raw.deny.get_ref()),
-            deny_entries: self.bounded(&raw.deny_entries, 16, 16 << 20),
+            deny_entries: self.number(&raw.deny_entries, 16, 16 << 20),
             state_directory: raw.state_directory.as_ref().map(|path| self.source.path(path)),
-            penalty_entries: self.bounded(&raw.penalty_entries, 1024, 16 << 20),
+            penalty_entries: self.number(&raw.penalty_entries, 1024, 16 << 20),
             syn_cookies: raw.syn_cookies,
             event_sample: raw.event_sample,
         }
@@ -312,9 +253,9 @@ impl<'a> Checker<'a> {
         time
     }
 
-    fn quic(&mut self, raw: &raw::Quic) -> Quic {
-        let above = self.bounded(&raw.lockdown_above, 1, 10_000_000);
-        let below = self.bounded(&raw.lockdown_below, 1, 10_000_000);
+    fn quic(&mut self, raw: &QuicText) -> Quic {
+        let quic = raw.check(self);
+        let (above, below) = (quic.lockdown_above, quic.lockdown_below);
         if below > above {
             self.mistake(
                 raw.lockdown_below.span(),
@@ -324,57 +265,29 @@ impl<'a> Checker<'a> {
                 "write less than lockdown_above, such as a quarter",
             );
         }
-        Quic {
-            lockdown: raw.lockdown,
-            lockdown_above: above,
-            lockdown_below: below,
-            lockdown_hold: raw.lockdown_hold.0,
-        }
+        quic
     }
 
-    pub(super) fn limits(&mut self, raw: &raw::Limits) -> Limits {
-        let header_bytes = raw.header_bytes.get_ref().0;
-        if !(8 << 10..=1 << 20).contains(&header_bytes) {
-            self.mistake(raw.header_bytes.span(), "out of bounds", "write 8KiB to 1MiB");
-        }
-        let memory = match raw.memory.get_ref().0 {
-            0 => ledger::of_machine().map_or(u64::MAX, |bytes| bytes / 2),
-            bytes => bytes,
-        };
+    /// `[limits]`, with the memory worked out.
+    pub(super) fn limits(&mut self, raw: &LimitsText) -> Limits {
+        let mut limits = raw.check(self);
         for (size, least) in [
             (&raw.memory, LEAST_MEMORY),
             (&raw.memory_per_address, LEAST_MEMORY_PER_ADDRESS),
         ] {
             if (1..least).contains(&size.get_ref().0) {
-                let least = least >> 20;
-                self.mistake(
-                    size.span(),
-                    "too little to serve anybody by",
-                    format!("write at least {least}MiB, or 0B for the default"),
-                );
+                let mend = format!("write at least {}, or 0B for the default", Size(least));
+                self.mistake(size.span(), "too little to serve anybody by", mend);
             }
         }
-        let memory_per_address = match raw.memory_per_address.get_ref().0 {
-            0 => memory,
-            bytes => bytes.min(memory),
-        };
-        Limits {
-            connections: self.bounded(&raw.connections, 1, 16 << 20),
-            connections_per_address: self.bounded(&raw.connections_per_address, 1, 16 << 20),
-            memory,
-            memory_per_address,
-            header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
-            header_count: self.bounded(&raw.header_count, 8, 4_096),
-            body_bytes: (raw.body_bytes.0 > 0).then_some(raw.body_bytes.0),
-            header_timeout: raw.header_timeout.0,
-            body_timeout: raw.body_timeout.0,
-            write_timeout: raw.write_timeout.0,
-            request_timeout: limit(raw.request_timeout),
-            idle_timeout: raw.idle_timeout.0,
-            requests_per_connection: (raw.requests_per_connection > 0).then_some(raw.requests_per_connection),
-            streams_per_connection: self.bounded(&raw.streams_per_connection, 1, 65_536),
-            resets_per_connection: self.bounded(&raw.resets_per_connection, 1, 65_536),
+        if limits.memory == 0 {
+            limits.memory = ledger::of_machine().map_or(u64::MAX, |bytes| bytes / 2);
         }
+        limits.memory_per_address = match limits.memory_per_address {
+            0 => limits.memory,
+            bytes => bytes.min(limits.memory),
+        };
+        limits
     }
 
     pub(super) fn admin(&mut self, raw: &raw::Admin) -> Admin {
@@ -419,7 +332,7 @@ impl<'a> Checker<'a> {
                 "write error, warn, info, debug or trace, or \"info,edge::origin=debug\"",
             );
         }
-        let sample = self.bounded(&raw.access_sample, 1, u32::MAX);
+        let sample = self.number(&raw.access_sample, 1, u32::MAX);
         Log {
             format: raw.format,
             level: raw.level.get_ref().clone(),
@@ -518,17 +431,8 @@ impl<'a> Checker<'a> {
                     }
                     name.into()
                 }),
-                cache: zone.cache.as_ref().map(|cache| {
-                    let (cache, mistakes) = super::cache::check::zone(cache, self.source);
-                    self.mistakes.extend(mistakes);
-                    Arc::new(cache)
-                }),
-                coding: {
-                    let (raw, rules) = (zone.coding.as_ref(), zone.dictionary.as_slice());
-                    let (coding, mistakes) = super::coding::check::zone(raw, rules, self.source);
-                    self.mistakes.extend(mistakes);
-                    coding.map(Arc::new)
-                },
+                cache: zone.cache.as_ref().map(|cache| Arc::new(cache.check(self))),
+                coding: super::coding::zone(zone.coding.as_ref(), &zone.dictionary, self).map(Arc::new),
                 worker: zone.worker.as_ref().map(|worker| {
                     let (worker, found) = super::isolate::check::worker(worker, self.source);
                     self.take(&shared, found);
@@ -742,8 +646,8 @@ impl<'a> Checker<'a> {
             }
             servers.push(OriginServer { address, weight });
         }
-        let connections = self.bounded(&raw.connections, 1, 1 << 20);
-        let passive = self.bounded(&raw.passive.failures, 0, 1_000_000);
+        let connections = self.number(&raw.connections, 1, 1 << 20);
+        let passive = self.number(&raw.passive.failures, 0, 1_000_000);
         Origin::Servers(Arc::new(Upstream {
             servers,
             balance: raw.balance,
@@ -770,9 +674,9 @@ impl<'a> Checker<'a> {
             connections,
             connection_age: (!raw.connection_age.0.is_zero()).then_some(raw.connection_age.0),
             connection_requests: (raw.connection_requests > 0).then_some(raw.connection_requests),
-            retries: self.bounded(&raw.retries, 0, 10),
+            retries: self.number(&raw.retries, 0, 10),
             retry_status: self.errors(&raw.retry_status),
-            retry_budget: self.bounded(&raw.retry_budget, 0, 100),
+            retry_budget: self.number(&raw.retry_budget, 0, 100),
             upgrades: raw.upgrades,
             passive: (passive > 0).then_some((passive, raw.passive.cooldown.0)),
             passive_status: self.errors(&raw.passive.status),
@@ -819,8 +723,8 @@ impl<'a> Checker<'a> {
             interval: raw.interval.get_ref().0,
             timeout: raw.timeout.0,
             status: raw.status.get_ref().clone(),
-            healthy: self.bounded(&raw.healthy, 1, 1_000),
-            unhealthy: self.bounded(&raw.unhealthy, 1, 1_000),
+            healthy: self.number(&raw.healthy, 1, 1_000),
+            unhealthy: self.number(&raw.unhealthy, 1, 1_000),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod cache;
 mod check;
+mod checker;
 pub mod coding;
 pub mod delta;
 pub mod far;
@@ -15,6 +16,7 @@ mod raw;
 pub mod reference;
 pub mod requests;
 pub mod rule;
+mod section;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -30,10 +32,26 @@ use ipnet::IpNet;
 pub use keys::{Clients, Key, KeyExchange, KeyServer};
 pub use mistake::{Faults, Mistake, Mistakes, Place};
 pub use raw::{Balance, LockdownMode, LogFormat, OriginHttp, TlsVersion, XdpMode, ZonesFail};
-use value::{AdminAddress, HostPattern, OriginAddress};
+use section::{Bytes, Count, Deadline, Limit, Memory, Span, Unlimited, Word, section};
+use value::{AdminAddress, HostPattern, OriginAddress, Size, Time};
 
-/// The commented defaults, for `edge check --print-defaults`.
-pub const DEFAULTS: &str = include_str!("defaults.toml");
+/// The commented defaults, for `edge check --print-defaults`: a template, with the sections that are declared in place of its
+/// marks.
+pub fn defaults() -> String {
+    let declared = [
+        ("[quic]", QuicText::entries()),
+        ("[limits]", LimitsText::entries()),
+        ("[delta]", delta::NodeText::entries()),
+        ("[cache]", cache::NodeText::entries()),
+        ("[coding]", coding::NodeText::entries()),
+        ("[zone.cache]", cache::CacheText::entries()),
+    ];
+    let mut text = include_str!("defaults.toml").to_owned();
+    for (header, entries) in declared {
+        text = text.replace(&format!("#@{header}\n"), &section::printed(header, &entries));
+    }
+    text
+}
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -174,52 +192,62 @@ pub struct Tls {
     pub waiting_per_address: usize,
 }
 
-/// When attempts that prove nothing get a Retry: see `quic::lockdown`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quic {
-    /// By their rate, always or never.
-    pub lockdown: LockdownMode,
-    /// It begins above so many a second.
-    pub lockdown_above: u32,
-    /// It ends when there are fewer a second, at most `lockdown_above`,
-    pub lockdown_below: u32,
-    /// for so long.
-    pub lockdown_hold: Duration,
+section! {
+    /// When attempts that prove nothing get a Retry: see `quic::lockdown`.
+    QuicText => Quic {
+        /// Lockdown: QUIC attempts that prove nothing are answered with a Retry, by XDP if it runs, and TCP SYNs by XDP with a
+        /// SYN cookie. auto: by the rate of such attempts of both; on; off. `edge lockdown` changes it on a running node. See
+        /// docs/xdp.md.
+        live lockdown: Word<LockdownMode> = LockdownMode::Auto;
+        /// It starts above this many per second.
+        live lockdown_above: Count<u32> = 2_000, 1 => 10_000_000;
+        /// It ends after the rate stayed under this many per second for `lockdown_hold`.
+        live lockdown_below: Count<u32> = 500, 1 => 10_000_000;
+        /// How long that must have been so.
+        live lockdown_hold: Span = seconds(30);
+    }
 }
 
-/// Bounds on what clients can make the edge hold. A duration of `None` and a size of `None` mean no limit.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Client connections in all.
-    pub connections: usize,
-    /// Client connections per IPv4 address or IPv6 /64.
-    pub connections_per_address: usize,
-    /// Bytes held for clients, in all; see [`crate::base::ledger`].
-    pub memory: u64,
-    /// Bytes held for one IPv4 address or IPv6 /64.
-    pub memory_per_address: u64,
-    /// Bytes of a message head.
-    pub header_bytes: usize,
-    /// Fields of a message head.
-    pub header_count: usize,
-    /// Bytes of a request's content.
-    pub body_bytes: Option<u64>,
-    /// Reading a head.
-    pub header_timeout: Duration,
-    /// Between two pieces of a request's content.
-    pub body_timeout: Duration,
-    /// Between two pieces of a response that a client takes.
-    pub write_timeout: Duration,
-    /// A whole request.
-    pub request_timeout: Option<Duration>,
-    /// A connection without a request.
-    pub idle_timeout: Duration,
-    /// Requests on one connection.
-    pub requests_per_connection: Option<u64>,
-    /// HTTP/2 streams at once.
-    pub streams_per_connection: u32,
-    /// HTTP/2 streams reset early before the connection ends.
-    pub resets_per_connection: usize,
+section! {
+    /// Bounds on what clients can make the edge hold.
+    LimitsText => Limits {
+        /// Client connections in all.
+        live connections: Count<usize> = 65_536, 1 => 16 << 20;
+        /// Client connections of one IPv4 address or IPv6 /64.
+        live connections_per_address: Count<usize> = 1_024, 1 => 16 << 20;
+        /// Memory that is held for clients (connections, heads, content on its way, QUIC's send buffers, …), in all: docs/limits.md. 0B:
+        /// half of what the machine or its control group has; then it is what that comes to. Beyond half of it, no client and no
+        /// zone gets more than its equal part.
+        live memory: Bytes = Size(0);
+        /// The same for one IPv4 address or IPv6 /64, at most `memory`; 0B: no bound of its own.
+        live memory_per_address: Bytes = Size(128 << 20);
+        /// Bytes of a message head. Beyond: 431.
+        live header_bytes: Memory = Size(32 << 10), Size(8 << 10) => Size(1 << 20);
+        /// Fields of a message head. Beyond: 431.
+        live header_count: Count<usize> = 100, 8 => 4_096;
+        /// Bytes of a request's content; 0B: no limit. Beyond: 413. A zone may set its own.
+        live body_bytes: Limit = Size(0);
+        /// Reading a head, from its first byte to its last.
+        live header_timeout: Span = seconds(10);
+        /// Between two pieces of a request's content, while no piece of the response moves either. A zone may set its own.
+        live body_timeout: Span = seconds(30);
+        /// Between two pieces of a response that a client takes.
+        live write_timeout: Span = seconds(60);
+        /// A whole request, from its head to the last byte of the response; 0s: no limit. A zone may set its own.
+        live request_timeout: Deadline = seconds(0);
+        /// A connection without a request.
+        live idle_timeout: Span = seconds(75);
+        /// Requests on one connection before it is ended in good order; 0: no limit.
+        live requests_per_connection: Unlimited = 10_000;
+        /// HTTP/2 and HTTP/3: streams at once.
+        live streams_per_connection: Count<u32> = 128, 1 => 65_536;
+        /// HTTP/2: streams reset early before the connection is ended (CVE-2023-44487).
+        live resets_per_connection: Count<usize> = 100, 1 => 65_536;
+    }
+}
+
+const fn seconds(n: u64) -> Time {
+    Time(Duration::from_secs(n))
 }
 
 /// The admin endpoint.

@@ -19,22 +19,22 @@ pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) dataplane: Dataplane,
     pub(super) tls: Tls,
-    pub(super) quic: Quic,
-    pub(super) limits: Limits,
+    pub(super) quic: super::QuicText,
+    pub(super) limits: super::LimitsText,
     pub(super) admin: Admin,
     pub(super) log: Log,
     pub(super) gate: super::gate::raw::Node,
-    pub(super) delta: super::delta::raw::Node,
-    pub(super) far_end: Vec<Spanned<super::delta::raw::FarEnd>>,
-    pub(super) cache: super::cache::raw::Node,
-    pub(super) coding: super::coding::raw::Node,
+    pub(super) delta: super::delta::NodeText,
+    pub(super) far_end: Vec<Spanned<super::delta::FarEndText>>,
+    pub(super) cache: super::cache::NodeText,
+    pub(super) coding: super::coding::NodeText,
     pub(super) isolate: super::isolate::raw::Node,
     pub(super) key_server: Vec<Spanned<super::keys::RawServer>>,
     pub(super) zone: Vec<Spanned<Zone>>,
 }
 
 /// Declares a section of scalars with its defaults in one place.
-macro_rules! section {
+macro_rules! scalars {
     ($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty = $default:expr,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -48,13 +48,13 @@ macro_rules! section {
     };
 }
 #[cfg(feature = "keyserver")]
-pub(super) use section;
+pub(super) use scalars;
 
 const fn seconds(n: u64) -> Time {
     Time(Duration::from_secs(n))
 }
 
-section! {
+scalars! {
     /// Listeners and workers.
     Server {
         https: Spanned<Vec<SocketAddr>> = Spanned::new(0..0, Vec::new()),
@@ -80,7 +80,7 @@ pub enum ZonesFail {
     Together,
 }
 
-section! {
+scalars! {
     /// XDP.
     Dataplane {
         interfaces: Vec<String> = Vec::new(),
@@ -110,7 +110,7 @@ pub enum XdpMode {
     Off,
 }
 
-section! {
+scalars! {
     /// TLS towards clients.
     Tls {
         min_version: TlsVersion = TlsVersion::V1_2,
@@ -134,13 +134,13 @@ pub enum TlsVersion {
     V1_3,
 }
 
-section! {
-    /// QUIC.
-    Quic {
-        lockdown: LockdownMode = LockdownMode::Auto,
-        lockdown_above: Spanned<u32> = Spanned::new(0..0, 2_000),
-        lockdown_below: Spanned<u32> = Spanned::new(0..0, 500),
-        lockdown_hold: Time = seconds(30),
+impl super::section::Words for LockdownMode {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
     }
 }
 
@@ -156,28 +156,7 @@ pub enum LockdownMode {
     Off,
 }
 
-section! {
-    /// Bounds on what clients can make the edge hold.
-    Limits {
-        connections: Spanned<usize> = Spanned::new(0..0, 65_536),
-        connections_per_address: Spanned<usize> = Spanned::new(0..0, 1_024),
-        memory: Spanned<Size> = Spanned::new(0..0, Size(0)),
-        memory_per_address: Spanned<Size> = Spanned::new(0..0, Size(128 << 20)),
-        header_bytes: Spanned<Size> = Spanned::new(0..0, Size(32 << 10)),
-        header_count: Spanned<usize> = Spanned::new(0..0, 100),
-        body_bytes: Size = Size(0),
-        header_timeout: Time = seconds(10),
-        body_timeout: Time = seconds(30),
-        write_timeout: Time = seconds(60),
-        request_timeout: Time = seconds(0),
-        idle_timeout: Time = seconds(75),
-        requests_per_connection: u64 = 10_000,
-        streams_per_connection: Spanned<u32> = Spanned::new(0..0, 128),
-        resets_per_connection: Spanned<usize> = Spanned::new(0..0, 100),
-    }
-}
-
-section! {
+scalars! {
     /// The admin endpoint.
     Admin {
         listen: Option<Spanned<AdminAddress>> = None,
@@ -186,7 +165,7 @@ section! {
     }
 }
 
-section! {
+scalars! {
     /// Logs.
     Log {
         format: LogFormat = LogFormat::Auto,
@@ -247,11 +226,11 @@ pub(super) struct Zone {
     #[serde(default)]
     pub(super) delta: Option<Spanned<String>>,
     #[serde(default)]
-    pub(super) cache: Option<super::cache::raw::Cache>,
+    pub(super) cache: Option<super::cache::CacheText>,
     #[serde(default)]
-    pub(super) coding: Option<super::coding::raw::Coding>,
+    pub(super) coding: Option<super::coding::CodingText>,
     #[serde(default)]
-    pub(super) dictionary: Vec<Spanned<super::coding::raw::Dictionary>>,
+    pub(super) dictionary: Vec<Spanned<super::coding::DictionaryText>>,
     #[serde(default)]
     pub(super) worker: Option<super::isolate::raw::Worker>,
     #[serde(default)]
@@ -262,7 +241,7 @@ pub(super) struct Zone {
     pub(super) origin: Option<Spanned<Origin>>,
 }
 
-section! {
+scalars! {
     /// Where a zone's responses come from.
     Origin {
         servers: Spanned<Vec<Spanned<OriginServer>>> = Spanned::new(0..0, Vec::new()),
@@ -326,7 +305,7 @@ pub enum OriginHttp {
     Auto,
 }
 
-section! {
+scalars! {
     /// Learning a server's health from the requests it fails.
     Passive {
         failures: Spanned<u32> = Spanned::new(0..0, 5),
@@ -335,7 +314,7 @@ section! {
     }
 }
 
-section! {
+scalars! {
     /// Asking a server for its health.
     Health {
         path: Spanned<String> = Spanned::new(0..0, "/".to_owned()),

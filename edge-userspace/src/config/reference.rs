@@ -153,7 +153,7 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DEFAULTS;
+    use crate::config::defaults;
 
     /// What the page of all keys begins with.
     const HEAD: &str = "# Configuration\n\n\
@@ -161,7 +161,7 @@ mod tests {
         it.\nA table that is written here in `[[double brackets]]` may come any number of times.\n\n";
 
     fn whole() -> String {
-        format!("{HEAD}{}", page(DEFAULTS).trim_end())
+        format!("{HEAD}{}", page(&defaults()).trim_end())
     }
 
     /// The page would tell of keys that are not there, and not of those that are. `EDGE_WRITE_DOCS=1` writes it anew.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::raw::Raw;
-use super::{Config, DEFAULTS, Mistake};
+use super::{Config, Mistake, defaults};
 
 const ZONE: &str = "
 [[zone]]
@@ -35,7 +35,7 @@ fn mistakes(text: &str) -> Vec<Mistake> {
 /// `edge check --print-defaults` must show what a file without the key means, and every key there is.
 #[test]
 fn printed_defaults_are_the_defaults() {
-    let printed: Raw = toml::from_str(DEFAULTS).unwrap();
+    let printed: Raw = toml::from_str(&defaults()).unwrap();
     let zone = "[[zone]]\nname = \"example\"\nhosts = [\"example.com\", \"*.example.com\"]\ndefault = false\n\
                 certificate = \"example.pem\"\nkey = \"example.key\"\n\
                 [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n\
@@ -46,8 +46,6 @@ fn printed_defaults_are_the_defaults() {
     let sources = [
         include_str!("raw.rs"),
         include_str!("gate/raw.rs"),
-        include_str!("delta/raw.rs"),
-        include_str!("cache/raw.rs"),
         include_str!("isolate/raw.rs"),
         include_str!("keys.rs").split_once("/// Where ephemeral").unwrap().0,
     ];
@@ -79,7 +77,7 @@ fn printed_defaults_are_the_defaults() {
                 | "quic"
         )
     }) {
-        let documented = DEFAULTS.lines().any(|line| {
+        let documented = defaults().lines().any(|line| {
             let line = line.trim_start_matches("# ");
             line.starts_with(&format!("{key} ="))
                 || line.contains(&format!("{key} = "))
@@ -400,10 +398,7 @@ fn missing_file() {
 /// Whatever bytes a file holds, reading it ends in a configuration or a mistake.
 #[test]
 fn garbage_does_not_panic() {
-    let seeds = [
-        DEFAULTS.to_owned(),
-        format!("[server]\nhttp = [\"127.0.0.1:80\"]\n{ZONE}"),
-    ];
+    let seeds = [defaults(), format!("[server]\nhttp = [\"127.0.0.1:80\"]\n{ZONE}")];
     for seed in seeds {
         // A long text is parsed whole each time: some 1,500 places are enough of it, and every one of a short text.
         for i in (0..seed.len()).step_by(seed.len() / 1_500 + 1) {

@@ -40,7 +40,7 @@ struct Tables {
     #[serde(default)]
     key_server: Vec<super::keys::RawServer>,
     #[serde(default)]
-    far_end: Vec<super::delta::raw::FarEnd>,
+    far_end: Vec<super::delta::FarEndText>,
 }
 
 /// Reads `file` with variables put in; `command` is what writes one.

@@ -23,7 +23,7 @@ macro_rules! from_string {
 }
 
 /// A duration: a whole number and a unit, `250ms`, `10s`, `5m`, `6h`, `7d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Duration);
 from_string!(Time);
 
@@ -48,8 +48,24 @@ impl FromStr for Time {
     }
 }
 
+impl fmt::Display for Time {
+    /// As it would be written: in the largest unit that leaves no rest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        match units
+            .into_iter()
+            .find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit))
+        {
+            Some((unit, name)) => write!(f, "{}{name}", millis / unit),
+            None if millis == 0 => f.write_str("0s"),
+            None => write!(f, "{millis}ms"),
+        }
+    }
+}
+
 /// A size in bytes: a whole number and a unit, `512B`, `32KiB`, `16MiB`, `1GiB`; `0B` where it means "no limit" says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 from_string!(Size);
 
@@ -73,6 +89,20 @@ impl FromStr for Size {
             .filter(|n| *n <= 1 << 50)
             .map(Self)
             .ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Size {
+    /// As it would be written: in the largest unit that leaves no rest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match units
+            .into_iter()
+            .find(|(shift, _)| self.0 > 0 && self.0.trailing_zeros() >= *shift)
+        {
+            Some((shift, name)) => write!(f, "{}{name}", self.0 >> shift),
+            None => write!(f, "{}B", self.0),
+        }
     }
 }
 

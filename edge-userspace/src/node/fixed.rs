@@ -4,7 +4,7 @@
 use crate::config::Config;
 
 /// The keys in which `new` differs from what the node was started with.
-pub(super) fn changed(started: &Config, new: &Config) -> Vec<&'static str> {
+pub(super) fn changed(started: &Config, new: &Config) -> Vec<String> {
     let (server, new_server) = (&started.server, &new.server);
     let (dataplane, new_dataplane) = (&started.dataplane, &new.dataplane);
     let keys = [
@@ -29,16 +29,26 @@ pub(super) fn changed(started: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("admin.listen", started.admin.listen != new.admin.listen),
         ("admin.read", started.admin.read != new.admin.read),
-        ("delta", started.delta != new.delta),
         ("gate", started.gate != new.gate),
-        ("cache", started.cache != new.cache),
-        ("coding", started.coding != new.coding),
         ("isolate", started.isolate != new.isolate),
         ("log.format", started.log.format != new.log.format),
     ];
-    keys.into_iter()
-        .filter_map(|(key, differs)| differs.then_some(key))
-        .collect()
+    let differ = keys
+        .into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(key, _)| key.to_owned());
+    // Of sections that are declared key by key, each key says itself that it takes a restart.
+    let declared = [
+        ("cache", started.cache.fixed_keys_that_differ(&new.cache)),
+        ("coding", started.coding.fixed_keys_that_differ(&new.coding)),
+        ("delta", started.delta.fixed_keys_that_differ(&new.delta)),
+        ("limits", started.limits.fixed_keys_that_differ(&new.limits)),
+        ("quic", started.quic.fixed_keys_that_differ(&new.quic)),
+    ];
+    let declared = declared
+        .into_iter()
+        .flat_map(|(section, keys)| keys.into_iter().map(move |key| format!("{section}.{key}")));
+    differ.chain(declared).collect()
 }
 
 #[cfg(test)]
@@ -60,12 +70,20 @@ mod tests {
         let moved = config(&format!(
             "# a line\n\n{base}[gate]\nsecret = \"s\"\n[cache]\nmemory = \"256MiB\"\n"
         ));
-        assert_eq!(changed(&started, &moved), [""; 0], "lines that moved are not a change");
+        assert_eq!(
+            changed(&started, &moved),
+            Vec::<String>::new(),
+            "lines that moved are not a change"
+        );
         for (text, key) in [
             ("[server]\nhttp = [\"127.0.0.1:81\"]\n", "server.http"),
             ("[server]\nhttp = [\"127.0.0.1:80\"]\nhttp3 = false\n", "server.http3"),
             ("[server]\nhttp = [\"127.0.0.1:80\"]\nworkers = 7\n", "server.workers"),
             ("[server]\nhttp = [\"127.0.0.1:80\"]\n[gate]\nclients = 4096\n", "gate"),
+            (
+                "[server]\nhttp = [\"127.0.0.1:80\"]\n[cache]\nmemory = \"64MiB\"\n",
+                "cache.memory",
+            ),
         ] {
             let new = config(text);
             let started = config(base);

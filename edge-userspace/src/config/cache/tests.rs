@@ -34,8 +34,13 @@ fn mistakes() {
             "object_bytes",
         ),
         ("[zone.cache]\nobject_bytes = \"1GiB\"\n", 9, "out of bounds", "256MiB"),
-        ("[zone.cache]\nheuristic_percent = 200\n", 9, "more than all", "100"),
-        ("[zone.cache]\ncoalesce = \"5m\"\n", 9, "out of bounds", "60s"),
+        (
+            "[zone.cache]\nheuristic_percent = 200\n",
+            9,
+            "out of bounds",
+            "0 to 100",
+        ),
+        ("[zone.cache]\ncoalesce = \"5m\"\n", 9, "out of bounds", "0s to 1m"),
         ("[cache]\nmemory = \"0B\"\n", 9, "out of bounds", "MiB"),
         ("[cache]\ndisk = \"64MiB\"\n[zone.cache]\n", 0, "", ""),
         (

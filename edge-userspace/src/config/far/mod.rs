@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::check::Checker;
+use super::checker::Checker;
 use super::mistake::{Mistakes, Source};
 use super::requests::Requests;
 use super::value::Size;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::config::raw::{Admin, Limits, Log, Zone};
+use crate::config::LimitsText;
+use crate::config::raw::{Admin, Log, Zone};
 use crate::config::value::{Size, Time};
 
 /// A whole file.
@@ -18,7 +19,7 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) store: Store,
     #[serde(default)]
-    pub(super) limits: Limits,
+    pub(super) limits: LimitsText,
     #[serde(default = "admin")]
     pub(super) admin: Admin,
     #[serde(default)]

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method};
 use toml::Spanned;
 
 use super::{Cookie, Field, Gate, Matches, Node, Policy, Queue, Rate, Rule, SameSite, Secret, raw};
+use crate::config::checker::Checker;
 use crate::config::mistake::{Mistake, Source};
 use crate::config::value::{HostPattern, Time};
 
@@ -14,17 +15,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-struct Checker<'a> {
-    source: &'a Source<'a>,
-    mistakes: Vec<Mistake>,
-}
-
 /// `[gate]`, and what is wrong with it.
 pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Vec<Mistake>) {
-    let mut checker = Checker {
-        source,
-        mistakes: Vec::new(),
-    };
+    let mut checker = Checker::new(source);
     let secret = match &raw.secret {
         Some(file) => Secret::File(source.path(file), source.place(file.span())),
         None => {
@@ -45,10 +38,7 @@ pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Ve
 
 /// `[zone.gate]` of a zone with these hosts, and what is wrong with it.
 pub(in crate::config) fn gate(raw: &raw::Gate, hosts: &[HostPattern], source: &Source<'_>) -> (Gate, Vec<Mistake>) {
-    let mut checker = Checker {
-        source,
-        mistakes: Vec::new(),
-    };
+    let mut checker = Checker::new(source);
     let gate = checker.gate(raw, hosts);
     (gate, checker.mistakes)
 }
@@ -63,33 +53,10 @@ fn is_within(host: &HostPattern, domain: &str) -> bool {
 }
 
 impl Checker<'_> {
-    fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
-        self.mistakes.push(self.source.place(span).mistake(what, mend));
-    }
-
-    fn number<T: Copy + PartialOrd + std::fmt::Display>(&mut self, value: &Spanned<T>, least: T, most: T) -> T {
-        let n = *value.get_ref();
-        if n < least || n > most {
-            let what = format!("{n} is out of bounds");
-            self.mistake(value.span(), what, format!("write {least} to {most}"));
-        }
-        n
-    }
-
-    fn time(&mut self, value: &Spanned<Time>, least: Duration, most: Duration) -> Duration {
-        self.bounded(value.span(), "", value.get_ref().0, least, most)
-    }
-
-    fn bounded(&mut self, span: Range<usize>, key: &str, time: Duration, least: Duration, most: Duration) -> Duration {
-        if time < least || time > most {
-            let seconds = |t: Duration| t.as_secs();
-            let what = format!(
-                "{key}{}{time:?} is out of bounds",
-                if key.is_empty() { "" } else { " " }
-            );
-            self.mistake(span, what, format!("write {}s to {}s", seconds(least), seconds(most)));
-        }
-        time
+    /// A duration of a table on one line.
+    fn lasting(&mut self, span: Range<usize>, key: &str, time: Time, least: Duration, most: Duration) -> Duration {
+        self.between(span, &time, (&Time(least), &Time(most)), key, Time::to_string);
+        time.0
     }
 
     fn gate(&mut self, raw: &raw::Gate, hosts: &[HostPattern]) -> Gate {
@@ -101,7 +68,7 @@ impl Checker<'_> {
         }
         let mut rules: Vec<Rule> = Vec::new();
         for spanned in &raw.rule {
-            if let Some(rule) = self.rule(spanned) {
+            if let Some(rule) = self.gate_rule(spanned) {
                 let again = |r: &Rule| matches!((r.policy, rule.policy), (Policy::Queue(_), Policy::Queue(_)));
                 let mend = "keep one queue, and match more with it";
                 if rules.iter().any(again) {
@@ -134,7 +101,7 @@ impl Checker<'_> {
         }
     }
 
-    fn rule(&mut self, spanned: &Spanned<raw::Rule>) -> Option<Rule> {
+    fn gate_rule(&mut self, spanned: &Spanned<raw::Rule>) -> Option<Rule> {
         let raw = spanned.get_ref();
         let policies = [
             raw.rate.as_ref().map(|p| ("rate", p.span())),
@@ -269,7 +236,7 @@ impl Checker<'_> {
             }
             return Some(Policy::Rate(Rate {
                 requests,
-                per: self.bounded(rate.span(), "per", per.0, SECOND, DAY),
+                per: self.lasting(rate.span(), "per", per, SECOND, DAY),
                 burst,
                 connections: count == raw::Count::Connections,
             }));
@@ -296,13 +263,13 @@ impl Checker<'_> {
             return Some(Policy::Queue(Queue {
                 active,
                 per_network: per_network.unwrap_or((active / 4).max(8)).min(active.max(1)),
-                session: self.bounded(queue.span(), "session", session.0, 10 * SECOND, 6 * HOUR),
+                session: self.lasting(queue.span(), "session", session, 10 * SECOND, 6 * HOUR),
                 paused,
-                poll: self.bounded(queue.span(), "poll", poll.0, SECOND, 300 * SECOND),
+                poll: self.lasting(queue.span(), "poll", poll, SECOND, 300 * SECOND),
             }));
         }
         let manual = raw.manual.as_ref()?;
-        let wait = self.bounded(manual.span(), "wait", manual.get_ref().wait.0, SECOND, HOUR);
+        let wait = self.lasting(manual.span(), "wait", manual.get_ref().wait, SECOND, HOUR);
         Some(Policy::Manual(wait))
     }
 }

@@ -63,7 +63,7 @@ fn mistakes() {
             "[zone.gate]\ntoken_life = \"7d\"\n".to_owned(),
             9,
             "out of bounds",
-            "21600s",
+            "6h",
         ),
         ("[zone.gate]\nallow = [\"10.0.0.1/99\"]\n".to_owned(), 9, "", ""),
         (format!("{rule}path = \"/\"\n"), 9, "without a policy", "rate = {"),
@@ -94,7 +94,7 @@ fn mistakes() {
             "letters",
         ),
         (format!("{rule}rate = {{ burst = 0 }}\n"), 10, "burst 0", "1 to"),
-        (format!("{rule}rate = {{ per = \"9d\" }}\n"), 10, "per", "86400s"),
+        (format!("{rule}rate = {{ per = \"9d\" }}\n"), 10, "per", "1d"),
         (format!("{rule}queue = {{ active = 0 }}\n"), 10, "active 0", "paused"),
         (format!("{rule}manual = {{ wait = \"0s\" }}\n"), 10, "wait", "1s"),
         (

@@ -11,8 +11,8 @@ use toml::Spanned;
 use zeroize::Zeroizing;
 
 use super::{Keyvalue, Limits, Node, Route, Secret, To, Worker, raw};
+use crate::config::checker::Checker;
 use crate::config::mistake::{Mistake, Source};
-use crate::config::value::{Size, Time};
 use crate::config::{Balance, OriginHttp, OriginServer, Upstream};
 
 /// Bytes of one secret's file.
@@ -21,11 +21,6 @@ const SECRET_BYTES: u64 = 64 << 10;
 const SETTINGS: usize = 256;
 /// Routes, zones and origins of one zone, each.
 const LIST: usize = 256;
-
-struct Checker<'a> {
-    source: &'a Source<'a>,
-    found: Found,
-}
 
 /// What is wrong.
 #[derive(Default)]
@@ -48,14 +43,14 @@ pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Ve
         compile_memory: checker.size(&raw.compile_memory, 256 << 20, 64 << 30),
         versions: checker.number(&raw.versions, 2, 1_000),
     };
-    (node, checker.found.mistakes)
+    (node, checker.mistakes)
 }
 
 /// `[zone.worker]`, and what is wrong with it.
 pub(in crate::config) fn worker(raw: &raw::Worker, source: &Source<'_>) -> (Worker, Found) {
     let mut checker = Checker::new(source);
     let worker = checker.worker(raw);
-    (worker, checker.found)
+    (worker, checker.found())
 }
 
 /// `[[zone.route]]`s of a zone that has a worker and an origin or not, and what is wrong with them. A zone without routes
@@ -128,53 +123,21 @@ pub(in crate::config) fn routes(
             to: To::Worker,
         });
     }
-    (routes, checker.found)
+    (routes, checker.found())
 }
 
-impl<'a> Checker<'a> {
-    fn new(source: &'a Source<'a>) -> Self {
-        Self {
-            source,
-            found: Found::default(),
-        }
-    }
-
-    fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
-        self.found.mistakes.push(self.source.place(span).mistake(what, mend));
-    }
-
+impl Checker<'_> {
+    /// A fault of a file that the zone names: told by who takes the mistakes.
     fn fault(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
-        self.found.faults.push(self.source.place(span).mistake(what, mend));
+        let mistake = self.place(span).mistake(what, mend);
+        self.of_files.push(mistake);
     }
 
-    fn number<T: Copy + PartialOrd + std::fmt::Display>(&mut self, value: &Spanned<T>, least: T, most: T) -> T {
-        let n = *value.get_ref();
-        if n < least || n > most {
-            let what = format!("{n} is out of bounds");
-            self.mistake(value.span(), what, format!("write {least} to {most}"));
+    fn found(self) -> Found {
+        Found {
+            mistakes: self.mistakes,
+            faults: self.of_files,
         }
-        n
-    }
-
-    fn size(&mut self, value: &Spanned<Size>, least: u64, most: u64) -> u64 {
-        let n = value.get_ref().0;
-        if n < least || n > most {
-            self.mistake(value.span(), "out of bounds", format!("write {least}B to {most}B"));
-        }
-        n
-    }
-
-    fn bytes(&mut self, value: &Spanned<Size>, least: u64, most: u64) -> usize {
-        usize::try_from(self.size(value, least, most)).unwrap_or(usize::MAX)
-    }
-
-    fn time(&mut self, value: &Spanned<Time>, least: Duration, most: Duration) -> Duration {
-        let time = value.get_ref().0;
-        if time < least || time > most {
-            let mend = format!("write {}ms to {}ms", least.as_millis(), most.as_millis());
-            self.mistake(value.span(), "out of bounds", mend);
-        }
-        time
     }
 
     fn worker(&mut self, raw: &raw::Worker) -> Worker {
@@ -204,7 +167,7 @@ impl<'a> Checker<'a> {
                 .file
                 .as_ref()
                 .map(|file| (self.source.path(file), self.source.place(file.span()))),
-            limits: self.limits(raw),
+            limits: self.worker_limits(raw),
             zones: raw.zones.iter().map(|zone| zone.get_ref().as_str().into()).collect(),
             origins: raw
                 .origins
@@ -229,7 +192,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn limits(&mut self, raw: &raw::Worker) -> Limits {
+    fn worker_limits(&mut self, raw: &raw::Worker) -> Limits {
         let millis = Duration::from_millis;
         Limits {
             reuse: self.number(&raw.reuse, 1, 1_000_000),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::config::raw::{LogFormat, section};
+use crate::config::raw::{LogFormat, scalars};
 use crate::config::value::{AdminAddress, Time};
 
 const fn seconds(n: u64) -> Time {
@@ -31,7 +31,7 @@ pub(super) struct Raw {
     pub(super) client: Vec<Spanned<Client>>,
 }
 
-section! {
+scalars! {
     /// The listener.
     Server {
         listen: Spanned<Vec<SocketAddr>> = spanned(Vec::new()),
@@ -44,7 +44,7 @@ section! {
     }
 }
 
-section! {
+scalars! {
     /// Private keys.
     Keys {
         directory: Spanned<PathBuf> = spanned(PathBuf::from("keys")),
@@ -52,7 +52,7 @@ section! {
     }
 }
 
-section! {
+scalars! {
     /// Bounds on what clients can make the server hold.
     Limits {
         connections: Spanned<usize> = spanned(1_024),
@@ -67,7 +67,7 @@ section! {
     }
 }
 
-section! {
+scalars! {
     /// The process among others.
     Process {
         user: Spanned<String> = spanned(String::new()),
@@ -88,7 +88,7 @@ pub enum LockMemory {
     Off,
 }
 
-section! {
+scalars! {
     /// The admin endpoint.
     Admin {
         listen: Spanned<AdminAddress> = spanned(AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9181)))),
@@ -96,7 +96,7 @@ section! {
     }
 }
 
-section! {
+scalars! {
     /// Logs.
     Log {
         format: LogFormat = LogFormat::Auto,
