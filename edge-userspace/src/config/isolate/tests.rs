@@ -40,7 +40,11 @@ fn mistakes() {
     let worker = "[zone.worker]\n";
     for (zone, what, mend) in [
         (String::new(), "nothing answers", "[zone.worker]"),
-        (format!("{worker}memory = \"1GiB\"\n"), "out of bounds", "64KiB to 256MiB"),
+        (
+            format!("{worker}memory = \"1GiB\"\n"),
+            "out of bounds",
+            "64KiB to 256MiB",
+        ),
         (format!("{worker}zones = [\"b\"]\n"), "no zone \"b\"", "[[zone]]"),
         (
             format!("{worker}secrets = {{ a = \"none.key\" }}\n"),
