@@ -25,29 +25,31 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, name: &str, words: &Words) 
     let clients = Clients::new(runtime, words)?;
     let attack = Attack::named(name)?;
     let connections: usize = words.get("connections")?;
-    let opened = runtime.block_on(async {
-        let mut tasks = JoinSet::new();
+    // Both are kept to the end: what is dropped is closed.
+    let mut tasks = JoinSet::new();
+    let mut open = Vec::new();
+    runtime.block_on(async {
         for _ in 0..connections {
             let clients = clients.clone();
             tasks.spawn(async move { clients.attack(attack).await });
         }
         let all = async {
-            let mut open = Vec::new();
             while let Some(done) = tasks.join_next().await {
                 open.extend(done.ok().and_then(Result::ok));
             }
-            open
         };
         // Whoever falls silent does so when all have asked.
-        timeout(seconds.mul_f64(0.5), all).await.unwrap_or_default()
-    });
+        timeout(seconds.mul_f64(0.5), all).await
+    })
+    .ok();
     if matches!(attack, Attack::SlowRead) {
         // Nothing drives the connections: no acknowledgement leaves.
         std::thread::sleep(seconds.saturating_sub(start.elapsed()));
     } else {
-        runtime.block_on(sleep(seconds.saturating_sub(start.elapsed())));
+        // Within the runtime: a timer made outside of it has no clock.
+        runtime.block_on(async { sleep(seconds.saturating_sub(start.elapsed())).await });
     }
-    Ok(opened.len().max(connections.min(1)))
+    Ok(open.len() + tasks.len())
 }
 
 #[derive(Clone, Copy, Debug)]
