@@ -10,12 +10,14 @@ mod build_js;
 mod build_workers;
 mod conform;
 mod demo;
+mod fuzz;
 mod kernels;
 mod layers;
 mod lint;
 mod man;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod workspace;
 
@@ -53,8 +55,11 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Run a program that looks for mistakes in servers against the edge
-    #[command(subcommand)]
     Conform(conform::Conform),
+    /// Load everything while its surroundings fail, and check every byte
+    Soak(soak::Soak),
+    /// Run every parser of bytes from elsewhere under libFuzzer
+    Fuzz(fuzz::Fuzz),
     /// Write the man page and shell completions of `edge` to target/man
     Man(man::Man),
 }
@@ -83,6 +88,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Layers(layers) => layers::run(&layers),
         Command::Bench(bench) => bench::run(&bench),
         Command::Conform(conform) => conform::run(&conform),
+        Command::Fuzz(fuzz) => fuzz::run(&fuzz),
+        Command::Soak(soak) => soak::run(&soak),
         Command::Man(man) => man::run(&man),
     }
 }

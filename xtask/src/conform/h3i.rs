@@ -21,7 +21,7 @@ use crate::workspace::{self, Profile};
 pub(crate) struct H3i {
     /// Use the binaries that were built before, without `setup` and building
     #[arg(long)]
-    no_build: bool,
+    pub(super) no_build: bool,
 }
 
 const HOST: &str = "h3i.example.test";

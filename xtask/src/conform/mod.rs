@@ -6,21 +6,166 @@
 mod h3i;
 mod testssl;
 
-use anyhow::Result;
+use std::fmt::Write;
+use std::fs;
+use std::time::Instant;
 
-/// Run a program that looks for mistakes in servers against the edge
+use anyhow::{Result, bail, ensure};
+
+use crate::workspace;
+
+/// Run programs that look for mistakes in servers against the edge
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Conform {
+    /// All of them, one after the other; a table at the end, written to target/conform/table.md
+    #[arg(long)]
+    all: bool,
+    /// With --all: use the binaries that were built before
+    #[arg(long, requires = "all")]
+    no_build: bool,
+    /// With --all: take the unoptimised build
+    #[arg(long, requires = "all")]
+    dev: bool,
+    #[command(subcommand)]
+    program: Option<Program>,
+}
+
+/// One of them.
 #[derive(clap::Subcommand)]
-pub(crate) enum Conform {
+enum Program {
     /// HTTP/3, by h3i: requests as they should be, and malformed ones, each with the code that the RFC asks for
     H3i(h3i::H3i),
     /// TLS, by testssl.sh: zones with local keys, with keys at the key server, and the key server itself
     Testssl(testssl::Testssl),
 }
 
-/// Runs one.
+/// Suites of others that are not run, each with the reason.
+const LEFT_OUT: &[(&str, &str)] = &[
+    (
+        "h2spec",
+        "no registry or distribution has it; HTTP/2 framing is the h2 crate's, which runs it itself, and `tests/front/http2.rs` \
+         has its cases on what the edge adds",
+    ),
+    (
+        "tlsfuzzer",
+        "neither in Debian nor on PyPI; handshake messages are rustls's, whose own suite is BoGo",
+    ),
+    (
+        "cache-tests",
+        "a checkout by hand; docs/cache.md says how, and with which result",
+    ),
+];
+
+/// A row of the table.
+struct Row {
+    name: &'static str,
+    what: &'static str,
+    result: Result<()>,
+    seconds: u64,
+}
+
+/// Runs one or all.
 pub(crate) fn run(conform: &Conform) -> Result<()> {
-    match conform {
-        Conform::H3i(h3i) => h3i::run(h3i),
-        Conform::Testssl(testssl) => testssl::run(testssl),
+    match (&conform.program, conform.all) {
+        (Some(Program::H3i(h3i)), _) => h3i::run(h3i),
+        (Some(Program::Testssl(testssl)), _) => testssl::run(testssl),
+        (None, true) => all(conform),
+        (None, false) => bail!("say which program, or --all: `cargo xtask conform --help`"),
+    }
+}
+
+fn all(conform: &Conform) -> Result<()> {
+    type Suite<'a> = (&'static str, &'static str, &'a dyn Fn() -> Result<()>);
+    let suites: [Suite<'_>; 3] = [
+        ("h3i", "malformed and sound HTTP/3 by quiche's client", &|| {
+            h3i::run(&h3i::H3i {
+                no_build: conform.no_build,
+            })
+        }),
+        ("testssl.sh", "TLS of zones and of the key server", &|| {
+            testssl::run(&testssl::Testssl {
+                no_build: conform.no_build,
+                dev: conform.dev,
+                only: None,
+            })
+        }),
+        ("smuggling", "requests that two servers could read in two ways", &|| {
+            workspace::cargo(&["test", "-p", "edge-userspace", "--test", "front", "smuggling"])
+        }),
+    ];
+    let mut rows = Vec::new();
+    for (name, what, suite) in suites {
+        println!("== {name}: {what}");
+        let start = Instant::now();
+        let result = suite();
+        if let Err(error) = &result {
+            eprintln!("{name}: {error:#}");
+        }
+        rows.push(Row {
+            name,
+            what,
+            result,
+            seconds: start.elapsed().as_secs(),
+        });
+    }
+    let table = table(&rows);
+    let file = workspace::output("conform")?.join("table.md");
+    fs::write(&file, &table)?;
+    print!("\n{table}");
+    println!("written to {}", file.display());
+    let failed: Vec<_> = rows
+        .iter()
+        .filter(|row| row.result.is_err())
+        .map(|row| row.name)
+        .collect();
+    ensure!(failed.is_empty(), "not met: {}", failed.join(", "));
+    Ok(())
+}
+
+/// In Markdown: what was run and how it went, what is explained and why, what was left out and why.
+fn table(rows: &[Row]) -> String {
+    let mut text = "| suite | looks at | result | seconds |\n|---|---|---|---|\n".to_owned();
+    for row in rows {
+        let result = match &row.result {
+            Ok(()) => "met".to_owned(),
+            Err(error) => format!("NOT MET: {error:#}").replace(['\n', '|'], " "),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| {} | {} | {result} | {} |", row.name, row.what, row.seconds);
+    }
+    text += "\n| deviation | reason |\n|---|---|\n";
+    for (id, reason) in testssl::EXPLAINED {
+        let _ = writeln!(text, "| testssl.sh `{id}` | {reason} |");
+    }
+    for (suite, reason) in LEFT_OUT {
+        let _ = writeln!(text, "| {suite}, not run | {reason} |");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A suite that failed and stands in the table as met would be believed.
+    #[test]
+    fn the_table_tells_what_failed_and_every_reason() {
+        let row = |name, result| Row {
+            name,
+            what: "x",
+            result,
+            seconds: 1,
+        };
+        let rows = [row("a", Ok(())), row("b", Err(anyhow::anyhow!("two | of\nthree")))];
+        let text = table(&rows);
+        assert!(text.contains("| a | x | met | 1 |"));
+        assert!(text.contains("| b | x | NOT MET: two   of three | 1 |"));
+        assert!(
+            testssl::EXPLAINED
+                .iter()
+                .all(|(id, why)| text.contains(id) && text.contains(why))
+        );
+        assert!(LEFT_OUT.iter().all(|(suite, _)| text.contains(suite)));
     }
 }

@@ -22,13 +22,13 @@ use crate::workspace::{self, Profile};
 pub(crate) struct Testssl {
     /// Use the binaries that were built before, without `setup` and building
     #[arg(long)]
-    no_build: bool,
+    pub(super) no_build: bool,
     /// Take the unoptimised build
     #[arg(long)]
-    dev: bool,
+    pub(super) dev: bool,
     /// Only this target: a host of the edge, or keys.example.test
     #[arg(long, value_name = "HOST")]
-    only: Option<String>,
+    pub(super) only: Option<String>,
 }
 
 /// Zones, by the kind of their key and where it is.
@@ -43,7 +43,7 @@ const START: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// What testssl.sh finds and what is no fault of the edge's, by its id of the finding, with the reason.
-const EXPLAINED: &[(&str, &str)] = &[
+pub(super) const EXPLAINED: &[(&str, &str)] = &[
     (
         "engine_problem",
         "of the openssl that testssl.sh uses: it has no GOST engine",
