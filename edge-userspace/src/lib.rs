@@ -5,6 +5,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "node")]
+pub mod acme;
 pub mod admin;
 pub mod base;
 #[cfg(feature = "node")]

@@ -1,6 +1,7 @@
 //! The only assembly: builds every room from the configuration in the order in which a request meets them, and connects
 //! what travels back. Knows everybody; nobody knows it but the command line.
 
+mod acme;
 mod cache;
 mod coding;
 mod control;
@@ -196,6 +197,12 @@ impl Node {
         let loaded = std::mem::take(&mut gathered.loaded);
         let front = tls::Front::new(&config, loaded, tokens.clone(), door, listed.clone(), &mut registry)?;
 
+        // certificates that are ordered for zones
+        let acme = config
+            .acme
+            .is_on()
+            .then(|| acme::start(&config, front.certificates(), &mut registry));
+
         // 4 quic
         let quic = match sockets.open().quic.is_empty() {
             false => {
@@ -313,7 +320,7 @@ impl Node {
                 generation: node.dataplane.as_ref().map_or(0, Dataplane::generation),
                 steered,
                 server: http::Server::new(http.clone(), handler.clone(), shutdown.clone()),
-                redirect: http::Server::new(http.clone(), plain(&redirect, handler), shutdown.clone()),
+                redirect: http::Server::new(http.clone(), plain(&redirect, &front, handler), shutdown.clone()),
                 shutdown: shutdown.clone(),
             }
         })?;
@@ -322,13 +329,15 @@ impl Node {
             threads,
             registry: Arc::new(registry),
             endpoint_ends,
+            acme,
         })
     }
 }
 
 /// What plain listeners answer: a redirect, but for challenges of ACME servers, which go where all requests of the zone go.
-fn plain(redirect: &Arc<http::Redirect>, next: Arc<dyn Front>) -> Arc<dyn Front> {
-    Arc::new(http::redirect::Plain::new(redirect.clone(), next))
+fn plain(redirect: &Arc<http::Redirect>, tls: &tls::Front, next: Arc<dyn Front>) -> Arc<dyn Front> {
+    let challenges = tls.certificates().challenges().clone();
+    Arc::new(http::redirect::Plain::new(redirect.clone(), challenges, next))
 }
 
 /// The program on its interfaces. In mode `auto` a kernel, machine or device that refuses leaves the node without XDP, and says so.
@@ -390,6 +399,7 @@ struct Running {
     threads: threads::Threads,
     registry: Arc<Registry>,
     endpoint_ends: Shutdown,
+    acme: Option<crate::acme::Acme>,
 }
 
 impl Running {
@@ -404,6 +414,7 @@ impl Running {
             threads,
             registry,
             endpoint_ends,
+            acme,
         } = self;
         let shutdown = node.shutdown.clone();
         let admin = tokio::spawn(admin::server::serve(
@@ -459,6 +470,9 @@ impl Running {
         let sweeping = tokio::spawn(isolates::tick(node.clone()));
         tokio::spawn(lockdown::watch(node.clone()));
         tokio::spawn(watch::tend(node.clone()));
+        if let Some(acme) = acme {
+            tokio::spawn(acme::tend(node.clone(), acme));
+        }
         tokio::spawn(lists::tend(node.clone()));
         loop {
             tokio::select! {

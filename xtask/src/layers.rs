@@ -28,6 +28,7 @@ const ROW: &[&str] = &[
     "dataplane",
     "gate",
     "tls",
+    "acme",
     "quic",
     "http",
     "rules",

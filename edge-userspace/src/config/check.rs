@@ -53,7 +53,8 @@ impl Checker<'_> {
         let far_ends = super::delta::far_ends(&raw.far_end, self);
         let (key_servers, mistakes) = super::keys::servers(&raw.key_server, self.source);
         self.mistakes.extend(mistakes);
-        let zones = self.zones(&raw.zone, &server, &limits, (&far_ends, &key_servers));
+        let acme = super::acme::node(&raw.acme, self);
+        let zones = self.zones(&raw.zone, &server, &limits, (&far_ends, &key_servers, &acme));
         let too_new = zones
             .iter()
             .filter_map(|zone| zone.certificate.as_ref()?.legacy_rsa.as_ref())
@@ -93,6 +94,7 @@ impl Checker<'_> {
             limits: Arc::new(limits),
             admin: self.admin(&raw.admin),
             log: self.log(&raw.log),
+            acme,
             gate,
             delta,
             far_ends,
@@ -345,7 +347,7 @@ impl Checker<'_> {
         raw: &[Spanned<raw::Zone>],
         server: &Server,
         limits: &Limits,
-        (far_ends, key_servers): (&[FarEnd], &[KeyServer]),
+        (far_ends, key_servers, acme): (&[FarEnd], &[KeyServer], &super::acme::Node),
     ) -> Vec<Zone> {
         if raw.is_empty() {
             self.mistake(0..0, "no zone", "write a [[zone]] with name, hosts and [zone.origin]");
@@ -396,13 +398,21 @@ impl Checker<'_> {
                 default = Some(name.clone());
             }
             let shared: Arc<str> = name.as_str().into();
+            let issued = super::acme::certificate(zone, server, acme, self);
             zones.push(Zone {
                 name: shared.clone(),
                 place: self.place(zone.name.span()),
                 written: Written(Some(Arc::new(zone.clone()))),
                 hosts: zone.hosts.get_ref().iter().map(|h| h.get_ref().clone()).collect(),
                 default: is_default,
-                certificate: self.certificate(zone, server, key_servers),
+                certificate: match &issued {
+                    Some((_, certificate)) => Some(Certificate {
+                        clients: self.clients(zone),
+                        ..certificate.clone()
+                    }),
+                    None => self.certificate(zone, server, key_servers),
+                },
+                acme: issued.map(|(acme, _)| acme),
                 early_data: self.early_data(zone, server),
                 min_version: zone.min_version,
                 body_bytes: match zone.body_bytes {
@@ -489,8 +499,9 @@ impl Checker<'_> {
         }
     }
 
-    fn certificate(&mut self, zone: &raw::Zone, server: &Server, key_servers: &[KeyServer]) -> Option<Certificate> {
-        let clients = zone.client_certificates.as_ref().map(|clients| Clients {
+    /// Whose certificates the zone asks of its clients.
+    fn clients(&self, zone: &raw::Zone) -> Option<Clients> {
+        zone.client_certificates.as_ref().map(|clients| Clients {
             ca: (self.path(&clients.ca), self.place(clients.ca.span())),
             required: clients.required,
             revoked: clients
@@ -499,7 +510,11 @@ impl Checker<'_> {
                 .map(|list| (self.path(list), self.place(list.span())))
                 .collect(),
             revoked_must_be_current: clients.revoked_must_be_current,
-        });
+        })
+    }
+
+    fn certificate(&mut self, zone: &raw::Zone, server: &Server, key_servers: &[KeyServer]) -> Option<Certificate> {
+        let clients = self.clients(zone);
         let key = match super::keys::key(zone, key_servers, self.source) {
             Ok(key) => key,
             Err(mistakes) => {
@@ -515,6 +530,7 @@ impl Checker<'_> {
                 key,
                 clients,
                 legacy_rsa: self.legacy_rsa(zone),
+                issued: false,
             }),
             (Some(chain), None) => {
                 self.mistake(

@@ -1,5 +1,6 @@
 //! The file, checked once: `raw` is what was written, this is what the rooms are built from. Parse low, build high.
 
+pub mod acme;
 pub mod cache;
 mod check;
 mod checker;
@@ -39,6 +40,7 @@ use value::{AdminAddress, HostPattern, OriginAddress, Size, Time};
 /// marks.
 pub fn defaults() -> String {
     let declared = [
+        ("[acme]", acme::NodeText::entries()),
         ("[quic]", QuicText::entries()),
         ("[limits]", LimitsText::entries()),
         ("[delta]", delta::NodeText::entries()),
@@ -70,6 +72,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs.
     pub log: Log,
+    /// What all zones with certificates by ACME share.
+    pub acme: acme::Node,
     /// What all gates share.
     pub gate: gate::Node,
     /// What is held to make differences of.
@@ -285,6 +289,8 @@ pub struct Zone {
     pub default: bool,
     /// Its certificate, where there are TLS listeners.
     pub certificate: Option<Certificate>,
+    /// How it is ordered by ACME; `None`: it is not.
+    pub acme: Option<acme::Acme>,
     /// Safe requests over HTTP/3 are served before the handshake is over.
     pub early_data: bool,
     /// The oldest version of TLS spoken; `None`: as `Tls` says.
@@ -328,6 +334,8 @@ pub struct Certificate {
     pub chain_place: Place,
     /// Its private key.
     pub key: Key,
+    /// An ACME client of this node writes chain and key: until it has, a stand-in is shown.
+    pub issued: bool,
     /// Others that are shown to clients that do not take this one's kind of signature, in this order.
     pub more: Vec<Identity>,
     /// Certificates of clients; `None`: none is asked for.

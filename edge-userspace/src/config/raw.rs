@@ -19,6 +19,7 @@ pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) dataplane: Dataplane,
     pub(super) tls: Tls,
+    pub(super) acme: super::acme::NodeText,
     pub(super) quic: super::QuicText,
     pub(super) limits: super::LimitsText,
     pub(super) admin: Admin,
@@ -203,6 +204,8 @@ pub(super) struct Zone {
     pub(super) key_servers: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     pub(super) key_exchange: Option<Spanned<super::keys::KeyExchange>>,
+    #[serde(default)]
+    pub(super) acme: Option<Spanned<super::acme::ZoneText>>,
     #[serde(default)]
     pub(super) more_certificates: Vec<super::keys::RawCertificate>,
     #[serde(default)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
-use http::header::{HeaderValue, LOCATION};
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Method, StatusCode, Uri};
 
 use super::answer;
@@ -11,6 +11,7 @@ use super::door::Authority;
 use super::handler::{Answer, Failure, Front, Reason};
 use super::message::{Request, Response, Unjudged};
 use crate::gate::cause::is_challenge;
+use crate::tls::challenge::Challenges;
 use crate::zones;
 
 /// Redirects hosts that zones name; all others get 421, since a redirect to whatever the client wrote would be an open one.
@@ -60,13 +61,27 @@ impl Front for Redirect {
 /// client certificates, or has no certificate yet.
 pub struct Plain {
     redirect: Arc<Redirect>,
+    challenges: Arc<Challenges>,
     next: Arc<dyn Front>,
 }
 
 impl Plain {
-    /// With what serves the zones' requests.
-    pub fn new(redirect: Arc<Redirect>, next: Arc<dyn Front>) -> Self {
-        Self { redirect, next }
+    /// With what this node answers itself, and what serves the zones' requests.
+    pub fn new(redirect: Arc<Redirect>, challenges: Arc<Challenges>, next: Arc<dyn Front>) -> Self {
+        Self {
+            redirect,
+            challenges,
+            next,
+        }
+    }
+
+    /// The answer to a challenge of an order of this node's own.
+    fn proof(&self, host: &str, path: &str) -> Option<Response> {
+        let token = path.rsplit('/').next()?;
+        let mut response = Response::new(StatusCode::OK, self.challenges.answer(host, token)?);
+        let octets = HeaderValue::from_static("application/octet-stream");
+        response.head.headers.insert(CONTENT_TYPE, octets);
+        Some(response)
     }
 }
 
@@ -75,9 +90,17 @@ impl Front for Plain {
         let Request { head, exchange, .. } = asked.request();
         let reads = matches!(head.method, Method::GET | Method::HEAD);
         // A host that no zone names is the redirect's to refuse, also if there is a default zone.
-        let named = Authority::read(exchange.host.as_bytes(), false)
+        let host = Authority::read(exchange.host.as_bytes(), false);
+        let named = host
+            .as_ref()
             .is_some_and(|host| self.redirect.zones.load().named(&host.name).is_some());
-        if reads && named && is_challenge(&head.path()) {
+        let challenged = reads && is_challenge(&head.path());
+        if let Some(host) = host.filter(|_| challenged)
+            && let Some(proof) = self.proof(&host.name, head.uri.path())
+        {
+            return Box::pin(std::future::ready(Ok(proof)));
+        }
+        if challenged && named {
             self.next.answer(asked)
         } else {
             self.redirect.answer(asked)

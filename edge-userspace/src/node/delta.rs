@@ -29,6 +29,7 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
         certificate: None,
         early_data: false,
         min_version: None,
+        acme: None,
         body_bytes: None,
         body_timeout: config.limits.body_timeout,
         request_timeout: None,

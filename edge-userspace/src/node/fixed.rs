@@ -39,6 +39,7 @@ pub(super) fn changed(started: &Config, new: &Config) -> Vec<String> {
         .map(|(key, _)| key.to_owned());
     // Of sections that are declared key by key, each key says itself that it takes a restart.
     let declared = [
+        ("acme", started.acme.fixed_keys_that_differ(&new.acme)),
         ("cache", started.cache.fixed_keys_that_differ(&new.cache)),
         ("coding", started.coding.fixed_keys_that_differ(&new.coding)),
         ("delta", started.delta.fixed_keys_that_differ(&new.delta)),

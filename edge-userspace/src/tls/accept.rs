@@ -15,6 +15,7 @@ use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
 use super::certificates::{self, Entry, Store};
+use super::challenge;
 use super::clients;
 use super::hello;
 use super::keyless::{Keyless, Whose};
@@ -96,6 +97,9 @@ pub enum Closed {
     /// The client's: the operator's deny list covers the address that the PROXY protocol header names.
     #[error("from a denied address")]
     Denied,
+    /// Nobody's: an ACME server has seen the certificate that it asked for.
+    #[error("an ACME challenge was answered")]
+    Challenge,
     /// The key server's, the network's to it, or a limit of ours.
     #[error("{0}")]
     KeyServer(#[source] remote::Refusal),
@@ -117,6 +121,7 @@ impl Closed {
             Self::Penalised(refusal) => refusal.label(),
             Self::Crowded => "address_limit",
             Self::Denied => "denied",
+            Self::Challenge => "acme",
             Self::KeyServer(remote::Refusal::Shed | remote::Refusal::NoStack) => "shed",
             Self::KeyServer(_) => "key_server",
             Self::Io(_) => "io",
@@ -266,6 +271,17 @@ async fn shake(
         Err(refused) => return Err((hello::refuse(&mut stream, &hello.bytes, refused).await, None)),
     };
     let start = StartHandshake::from_parts(hello, stream);
+    if challenge::is_asked(&start.client_hello()) {
+        let shown = challenge::shake(start, terms.certificates.challenges()).await;
+        return Err((
+            if shown {
+                Closed::Challenge
+            } else {
+                Closed::NoCertificate
+            },
+            None,
+        ));
+    }
     let server_name: Option<Arc<str>> = start
         .client_hello()
         .server_name()

@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite};
 use zeroize::Zeroize;
 
+use super::challenge::Challenges;
 use super::clients;
 #[cfg(feature = "legacy-rsa")]
 use super::legacy::Legacy;
@@ -84,6 +85,8 @@ pub struct Store {
     snapshot: ArcSwap<Snapshot>,
     /// Counts the snapshots.
     number: AtomicU64,
+    /// What ACME servers are answered.
+    challenges: Arc<Challenges>,
 }
 
 /// Loads the certificates of all zones that name one, and the way to the keys that are elsewhere: key servers that are as
@@ -108,9 +111,11 @@ pub fn gather(config: &Config, before: Option<&KeyServers>, faults: &mut Faults)
         }
         match entry(zone, files, &mut loaded) {
             Ok(entry) => {
-                loaded
-                    .warnings
-                    .extend(doubts(zone, &files.chain, &files.chain_place, &entry.key));
+                // A stand-in's doubts are told already.
+                if !files.issued || is_pair(files) {
+                    let doubts = doubts(zone, &files.chain, &files.chain_place, &entry.key);
+                    loaded.warnings.extend(doubts);
+                }
                 loaded.entries.insert(zone.name.clone(), Arc::new(entry));
             }
             Err(mistake) => faults.zone(&zone.name, mistake),
@@ -207,6 +212,7 @@ fn shown(files: &Identity, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedK
         more: Vec::new(),
         clients: None,
         legacy_rsa: None,
+        issued: false,
     };
     let key = certified(&certificate, &files.key, &files.key_place, warnings)?;
     warnings.extend(
@@ -220,7 +226,11 @@ fn shown(files: &Identity, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedK
 fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Result<Entry, Mistake> {
     let mut entry = match &files.key {
         Key::File(key, place) => Entry {
-            key: certified(files, key, place, &mut loaded.warnings)?,
+            key: match certified(files, key, place, &mut loaded.warnings) {
+                // What an ACME client of this node writes is its to mend.
+                Err(mistake) if files.issued => stand_in(zone, &mistake, &mut loaded.warnings)?,
+                certified => certified?,
+            },
             more: Vec::new(),
             remote: None,
             exchange: false,
@@ -262,6 +272,27 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
         entry.legacy = Some(legacy(files, &entry, place)?);
     }
     Ok(entry)
+}
+
+/// Shown until an authority has issued the zone's certificate: self-signed, so that every client refuses it. The zone is up
+/// meanwhile, for challenges and for the certificate that comes.
+fn stand_in(zone: &config::Zone, mistake: &Mistake, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedKey>, Mistake> {
+    let ours = |words: String| {
+        zone.place
+            .mistake(words, "this is a defect of edge; report it with the file")
+    };
+    let names = zone.hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let made = rcgen::generate_simple_self_signed(names).map_err(|error| ours(error.to_string()))?;
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|error| ours(error.to_string()))?;
+    warnings.push(zone.place.mistake(
+        format!(
+            "zone \"{}\" has no certificate yet, and shows one that clients refuse ({mistake})",
+            zone.name
+        ),
+        "wait until an authority has issued it; target edge::acme of the log says how that goes",
+    ));
+    Ok(Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], signer)))
 }
 
 /// What clients without another key exchange than RSA's are served with.
@@ -402,6 +433,11 @@ impl Store {
         self.number.fetch_add(1, Ordering::Release);
     }
 
+    /// What ACME servers are answered, over TLS and over plain HTTP.
+    pub fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
+    }
+
     /// Another one for each snapshot; never `u64::MAX`.
     pub fn number(&self) -> u64 {
         self.number.load(Ordering::Acquire)
@@ -457,6 +493,19 @@ fn certified(
         )
     })?;
     Ok(Arc::new(certified))
+}
+
+/// Whether chain and key of `files` are there and belong together.
+pub(crate) fn is_pair(files: &Certificate) -> bool {
+    match &files.key {
+        Key::File(path, place) => certified(files, path, place, &mut Vec::new()).is_ok(),
+        Key::Servers { .. } => false,
+    }
+}
+
+/// Seconds since 1970 from which and until which a certificate holds; `None` when it cannot be read.
+pub(crate) fn period(certificate: &[u8]) -> Option<(i64, i64)> {
+    validity::period(certificate)
 }
 
 /// The certificates in a PEM file, at least one, every section of it.

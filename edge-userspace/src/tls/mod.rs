@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod certificates;
+pub mod challenge;
 pub mod client_hello;
 pub mod clients;
 mod compression;

@@ -131,7 +131,8 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
         http3: false,
         zones_fail: ZonesFail::Together,
     };
-    let mut zones = checker.zones(&raw.zone, &server, &limits, (&[], &[]));
+    let acme = super::acme::NodeText::default().check(checker);
+    let mut zones = checker.zones(&raw.zone, &server, &limits, (&[], &[], &acme));
     let requests = Arc::new(Requests::of_near_ends());
     zones.iter_mut().for_each(|zone| zone.requests = requests.clone());
     server.https.clone_from(raw.server.listen.get_ref());
@@ -178,6 +179,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
                 )),
             },
             limits: Arc::new(limits),
+            acme,
             admin: checker.admin(&raw.admin),
             log: checker.log(&raw.log),
             gate: super::gate::Node::unused(),
