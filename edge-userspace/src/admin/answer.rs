@@ -46,6 +46,7 @@ pub(super) fn refusal(head: &http::request::Parts, rights: Rights) -> Option<Ans
 pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Registry, control: &dyn Control) -> Answer {
     let read = is_read(method);
     match path {
+        "/" if read => super::page::page(),
         "/metrics" if read => with_type(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(registry)),
         "/healthz" if read => text(StatusCode::OK, "alive\n"),
         "/readyz" if read && control.ready() => {
@@ -121,11 +122,11 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
         },
         "/leave" => not_allowed("POST"),
         "/lockdown" => not_allowed("GET, HEAD, POST"),
-        "/metrics" | "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
+        "/" | "/events" | "/metrics" | "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
         "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: /metrics /healthz /readyz /status /deny /penalty /lockdown /cache/purge /worker\n",
+            "known: / /events /metrics /healthz /readyz /status /deny /penalty /lockdown /cache/purge /worker\n",
         ),
     }
 }

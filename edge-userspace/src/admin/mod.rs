@@ -8,6 +8,8 @@ pub mod client;
 pub mod log;
 pub mod metrics;
 #[cfg(feature = "node")]
+mod page;
+#[cfg(feature = "node")]
 pub mod server;
 #[cfg(feature = "node")]
 mod worker;

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -22,6 +24,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use super::answer::{answer, is_read, refusal, text};
+use super::page::{self, Events};
 use super::{Control, client, worker};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::value::AdminAddress;
@@ -201,6 +204,7 @@ pub async fn serve(
     mut shutdown: Shutdown,
 ) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let watchers = Arc::new(Semaphore::new(page::WATCHERS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else {
             return;
@@ -211,9 +215,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((io, peer)) => {
-                let (registry, control) = (registry.clone(), control.clone());
+                let asked = Asked {
+                    rights,
+                    registry: registry.clone(),
+                    control: control.clone(),
+                    watchers: watchers.clone(),
+                };
                 tokio::spawn(async move {
-                    serve_one(io, peer, rights, registry, control).await;
+                    serve_one(io, peer, asked).await;
                     drop(slot);
                 });
             }
@@ -272,21 +281,57 @@ async fn accept(listener: &Listener) -> io::Result<(Box<dyn Io>, Peer)> {
     })
 }
 
-async fn serve_one(io: Box<dyn Io>, peer: Peer, rights: Rights, registry: Arc<Registry>, control: Arc<dyn Control>) {
+/// What connections are served with.
+#[derive(Clone)]
+struct Asked {
+    rights: Rights,
+    registry: Arc<Registry>,
+    control: Arc<dyn Control>,
+    /// Places for those who watch the status page.
+    watchers: Arc<Semaphore>,
+}
+
+/// An answer whose content may come for ever.
+type Answered = http::Response<BoxBody<Bytes, std::convert::Infallible>>;
+
+impl Asked {
+    /// The events of the status page, if there is a place to watch from.
+    fn events(&self) -> Answered {
+        match self.watchers.clone().try_acquire_owned() {
+            Ok(place) => {
+                let events = Events::new(self.rights, self.registry.clone(), self.control.clone(), place);
+                events.answer().map(BodyExt::boxed)
+            }
+            Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").map(BodyExt::boxed),
+        }
+    }
+}
+
+async fn serve_one(io: Box<dyn Io>, peer: Peer, asked: Asked) {
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (registry, control, peer) = (registry.clone(), control.clone(), peer.clone());
+        let (asked, peer) = (asked.clone(), peer.clone());
         async move {
+            let Asked {
+                rights,
+                registry,
+                control,
+                ..
+            } = &asked;
             let (head, body) = request.into_parts();
-            let answer = match refusal(&head, rights) {
+            let refused = refusal(&head, *rights);
+            if refused.is_none() && head.method == Method::GET && head.uri.path() == "/events" {
+                return Ok::<Answered, std::convert::Infallible>(asked.events());
+            }
+            let answer = match refused {
                 Some(refused) => refused,
-                None if worker::is_for(head.uri.path()) => worker::answer(&head, body, &*control).await,
+                None if worker::is_for(head.uri.path()) => worker::answer(&head, body, &**control).await,
                 None => match Limited::new(body, BODY).collect().await {
                     Ok(collected) => answer(
                         &head.method,
                         head.uri.path(),
                         &collected.to_bytes(),
-                        &registry,
-                        &*control,
+                        registry,
+                        &**control,
                     ),
                     Err(_) => text(StatusCode::PAYLOAD_TOO_LARGE, "too long for a command\n"),
                 },
@@ -301,7 +346,7 @@ async fn serve_one(io: Box<dyn Io>, peer: Peer, rights: Rights, registry: Arc<Re
                     "command"
                 );
             }
-            Ok::<_, std::convert::Infallible>(answer)
+            Ok(answer.map(BodyExt::boxed))
         }
     });
     let connection = http1::Builder::new()
