@@ -1,6 +1,7 @@
 //! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and completions from [`command`].
 
 mod dev;
+mod doctor;
 mod explain;
 mod kv;
 mod quick;
@@ -41,6 +42,9 @@ enum Command {
     FarEnd(FarEnd),
     /// Check a configuration without starting: files and certificates are read, nothing is bound or attached.
     Check(Check),
+    /// Look at this machine with the configuration in hand: what will hurt, and how to mend it. Exit status 0: nothing; 1: warnings; 2:
+    /// failures.
+    Doctor(doctor::Doctor),
     /// Show a running node's state as JSON.
     Status(Asked),
     /// Show or change the networks whose connection attempts are dropped, on a running node.
@@ -273,6 +277,7 @@ pub fn main() -> ExitCode {
         Command::Proxy(proxy) => quick::proxy(&proxy),
         Command::FarEnd(end) => far_end(end),
         Command::Check(check) => self::check(&check),
+        Command::Doctor(doctor) => return doctor::run(&doctor),
         Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
         Command::Deny(command) => deny(&command),
         Command::Penalty(command) => penalty(&command),
