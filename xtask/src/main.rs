@@ -10,11 +10,13 @@ mod build_js;
 mod build_workers;
 mod conform;
 mod demo;
+mod docs;
 mod fuzz;
 mod kernels;
 mod layers;
 mod lint;
 mod man;
+mod package;
 mod run;
 mod setup;
 mod soak;
@@ -60,6 +62,10 @@ enum Command {
     Soak(soak::Soak),
     /// Run every parser of bytes from elsewhere under libFuzzer
     Fuzz(fuzz::Fuzz),
+    /// Build the documentation as a site
+    Docs(docs::Docs),
+    /// Build what users install
+    Package(package::Package),
     /// Write the man page and shell completions of `edge` to target/man
     Man(man::Man),
 }
@@ -89,6 +95,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(bench) => bench::run(&bench),
         Command::Conform(conform) => conform::run(&conform),
         Command::Fuzz(fuzz) => fuzz::run(&fuzz),
+        Command::Package(package) => package::run(&package),
+        Command::Docs(docs) => docs::run(&docs),
         Command::Soak(soak) => soak::run(&soak),
         Command::Man(man) => man::run(&man),
     }

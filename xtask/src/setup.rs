@@ -51,6 +51,10 @@ pub(crate) enum Purpose {
     Conform,
     /// `cargo xtask test --kernels`
     Kernels,
+    /// `cargo xtask package --try`
+    Package,
+    /// `cargo xtask docs`
+    Docs,
 }
 
 /// A program that comes in a package.
@@ -61,7 +65,7 @@ struct Tool {
 }
 
 const TOOLS: &[Tool] = {
-    use Purpose::{Bench, Build, Componentize, Conform, Kernels, Legacy, Lint, Test};
+    use Purpose::{Bench, Build, Componentize, Conform, Kernels, Legacy, Lint, Package, Test};
     &[
         tool("cc", "gcc", &[Build]),
         tool("make", "make", &[Build]),
@@ -87,7 +91,8 @@ const TOOLS: &[Tool] = {
         tool("testssl", "testssl.sh", &[Conform]),
         tool("qemu-system-x86_64", "qemu-system-x86", &[Kernels]),
         tool("busybox", "busybox-static", &[Kernels]),
-        tool("strip", "binutils", &[Kernels]),
+        tool("strip", "binutils", &[Kernels, Package]),
+        tool("debootstrap", "debootstrap", &[Package]),
         tool("cmake", "cmake", &[Conform]),
         tool("c++", "g++", &[Conform]),
     ]
@@ -95,6 +100,8 @@ const TOOLS: &[Tool] = {
 
 /// What a test says SKIPPED without: where the distribution has no such package (Ubuntu's Chromium is a snap), setup goes on.
 const OPTIONAL: &[Tool] = &[
+    tool("pebble", "pebble", &[Purpose::Test]),
+    tool("promtool", "prometheus", &[Purpose::Test]),
     tool("chromium", "chromium", &[Purpose::Test]),
     tool("chromedriver", "chromium-driver", &[Purpose::Test]),
 ];
@@ -162,6 +169,13 @@ pub(crate) fn run(setup: &Setup) -> Result<()> {
             }
         }
         None => missing.push("a Rust toolchain with the source of `core`, and a bpf-linker of its LLVM".into()),
+    }
+
+    if wants(&[Purpose::Docs]) && workspace::tool("mdbook").is_none() {
+        match setup.check {
+            true => missing.push("mdbook".into()),
+            false => cargo_install("mdbook", &[], &[])?,
+        }
     }
 
     match clang::ensure(setup.check)? {
