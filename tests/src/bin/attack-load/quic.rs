@@ -28,20 +28,21 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, name: &str, words: &Words) 
     // Both are kept to the end: what is dropped is closed.
     let mut tasks = JoinSet::new();
     let mut open = Vec::new();
-    runtime.block_on(async {
-        for _ in 0..connections {
-            let clients = clients.clone();
-            tasks.spawn(async move { clients.attack(attack).await });
-        }
-        let all = async {
-            while let Some(done) = tasks.join_next().await {
-                open.extend(done.ok().and_then(Result::ok));
+    runtime
+        .block_on(async {
+            for _ in 0..connections {
+                let clients = clients.clone();
+                tasks.spawn(async move { clients.attack(attack).await });
             }
-        };
-        // Whoever falls silent does so when all have asked.
-        timeout(seconds.mul_f64(0.5), all).await
-    })
-    .ok();
+            let all = async {
+                while let Some(done) = tasks.join_next().await {
+                    open.extend(done.ok().and_then(Result::ok));
+                }
+            };
+            // Whoever falls silent does so when all have asked.
+            timeout(seconds.mul_f64(0.5), all).await
+        })
+        .ok();
     if matches!(attack, Attack::SlowRead) {
         // Nothing drives the connections: no acknowledgement leaves.
         std::thread::sleep(seconds.saturating_sub(start.elapsed()));
