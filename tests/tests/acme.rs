@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+#[expect(dead_code, reason = "this test uses a part of the checkout")]
 #[path = "checkout/mod.rs"]
 mod checkout;
 
@@ -41,6 +42,7 @@ impl World {
             println!("SKIPPED: pebble is not installed: run `cargo xtask setup test`");
             return None;
         }
+        checkout::build();
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
         let authority = Authority::new("Pebble's own CA").unwrap();
