@@ -28,6 +28,8 @@ pub(super) enum Ban {
     Prefix(String),
     /// All of a zone with this tag: the zone's name, a space, the tag.
     Tag(String),
+    /// Everything.
+    All,
 }
 
 impl Ban {
@@ -38,6 +40,7 @@ impl Ban {
             Self::Url(text) => key == text,
             Self::Prefix(text) => key.starts_with(text.as_str()),
             Self::Tag(text) => zone(key) == zone(text),
+            Self::All => true,
         }
     }
 
@@ -46,6 +49,8 @@ impl Ban {
             Self::Url(text) => ('u', text),
             Self::Prefix(text) => ('p', text),
             Self::Tag(text) => ('t', text),
+            // As the floor is written, which it becomes.
+            Self::All => ('f', "-"),
         }
     }
 }
@@ -94,6 +99,7 @@ impl Bans {
             Ban::Url(text) => self.urls.add(text, now, MOST_URLS),
             Ban::Prefix(text) => self.prefixes.add(text, now, MOST),
             Ban::Tag(text) => self.tags.add(text, now, MOST),
+            Ban::All => Some(now),
         };
         self.floor = self.floor.max(gone);
     }
@@ -272,6 +278,7 @@ mod tests {
             Ban::Prefix("z https://h/a/".to_owned()),
             Ban::Tag("z two".to_owned()),
             Ban::Tag("z four".to_owned()),
+            Ban::All,
         ] {
             assert!(
                 covered(ban.clone(), 100),
@@ -307,6 +314,8 @@ mod tests {
         let ban = Ban::Tag("z two words".to_owned());
         bans.add(ban.clone(), at(100));
         log.add(&ban, at(100), true, || bans.lines()).unwrap();
+        bans.add(Ban::All, at(80));
+        log.add(&Ban::All, at(80), true, || bans.lines()).unwrap();
         // Written later, though it is of before: two threads may overtake each other on the way to the file.
         log.add(&ban, at(90), true, || bans.lines()).unwrap();
         log.file.write_all(b"u 99").unwrap();

@@ -245,6 +245,7 @@ impl Metrics {
             Ban::Url(_) => "url",
             Ban::Prefix(_) => "prefix",
             Ban::Tag(_) => "tag",
+            Ban::All => "all",
         };
         self.0.purges.get_or_create(&OfKind { kind }).inc();
     }

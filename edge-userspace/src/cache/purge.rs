@@ -15,6 +15,8 @@ pub enum Purge<'a> {
     Prefix(&'a str),
     /// A zone and a tag of `Cache-Tag` or `Surrogate-Key`.
     Tag(&'a str, &'a str),
+    /// Everything.
+    All,
 }
 
 /// Why a purge cannot be carried out.
@@ -47,6 +49,7 @@ impl Purge<'_> {
         match *self {
             Self::Url(text) => Ok(Ban::Url(key(text, by_host)?)),
             Self::Prefix(text) => Ok(Ban::Prefix(key(text, by_host)?)),
+            Self::All => Ok(Ban::All),
             Self::Tag(zone, tag) => {
                 if !exists(zone) {
                     return Err(Unsound::Zone(zone.to_owned()));
@@ -98,6 +101,7 @@ mod tests {
             ban(Purge::Prefix("https://h.example")).unwrap(),
             Ban::Prefix("z https://h.example/".to_owned())
         );
+        assert_eq!(ban(Purge::All).unwrap(), Ban::All);
         assert_eq!(ban(Purge::Tag("z", "t")).unwrap(), Ban::Tag("z t".to_owned()));
         for wrong in [
             Purge::Url("h.example/a"),
