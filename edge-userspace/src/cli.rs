@@ -3,6 +3,7 @@
 mod dev;
 mod doctor;
 mod explain;
+mod fleet;
 mod kv;
 mod quick;
 mod worker;
@@ -19,6 +20,7 @@ use crate::base::clock::UnixTime;
 use crate::config::far::FarConfig;
 use crate::config::value::AdminAddress;
 use crate::config::{self, Config, LockdownMode, value};
+use crate::fleet::event::Action;
 use crate::node::Run;
 use crate::{dataplane, gate, node};
 
@@ -53,6 +55,8 @@ enum Command {
     Penalty(PenaltyArguments),
     /// Void what a running node's cache has stored.
     Cache(CacheArguments),
+    /// Many nodes that act as one: keys, deployments, what each node holds.
+    Fleet(fleet::Arguments),
     /// Show or change whether a running node answers QUIC attempts that prove nothing with a Retry.
     Lockdown(LockdownArguments),
     /// Make, verify or inspect a wait token.
@@ -160,6 +164,8 @@ enum DenyCommand {
 struct Network {
     /// A network such as 192.0.2.0/24 or 2001:db8::/32, or one address.
     cidr: value::Network,
+    #[command(flatten)]
+    everywhere: fleet::Everywhere,
 }
 
 #[derive(Debug, Args)]
@@ -182,11 +188,15 @@ enum PenaltyCommand {
         /// For how long: 30s, 10m, 6h.
         #[arg(long = "for", default_value = "10m")]
         lasts: config::value::Time,
+        #[command(flatten)]
+        everywhere: fleet::Everywhere,
     },
     /// Lift whatever penalty is in force, strikes included.
     Lift {
         /// As for `add`.
         subject: Penalised,
+        #[command(flatten)]
+        everywhere: fleet::Everywhere,
     },
     /// List whom the gate penalises now.
     List {
@@ -207,7 +217,7 @@ struct CacheArguments {
 #[derive(Debug, Subcommand)]
 enum CacheCommand {
     /// Void stored responses, and those under way, at once and across restarts.
-    #[command(group(clap::ArgGroup::new("what").required(true).args(["url", "prefix", "tag"])))]
+    #[command(group(clap::ArgGroup::new("what").required(true).args(["url", "prefix", "tag", "all"])))]
     Purge {
         /// One URL, whole: `https://www.example.com/path?query`.
         url: Option<String>,
@@ -220,6 +230,11 @@ enum CacheCommand {
         /// The zone's name.
         #[arg(long, conflicts_with_all = ["url", "prefix"])]
         zone: Option<String>,
+        /// Everything.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        everywhere: fleet::Everywhere,
     },
 }
 
@@ -282,6 +297,7 @@ pub fn main() -> ExitCode {
         Command::Deny(command) => deny(&command),
         Command::Penalty(command) => penalty(&command),
         Command::Cache(command) => cache(&command),
+        Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Lockdown(command) => lockdown(&command),
         Command::Token(token) => match token_command(&token) {
             Ok(true) => Ok(()),
@@ -370,6 +386,12 @@ fn ask(asked: &Asked, method: Method, path: &str, body: String) -> anyhow::Resul
 
 fn deny(deny: &Deny) -> anyhow::Result<()> {
     match &deny.command {
+        DenyCommand::Add(network) if network.everywhere.fleet => {
+            fleet::issue(&deny.asked, &network.everywhere, &Action::Deny(network.cidr.0))?;
+        }
+        DenyCommand::Del(network) if network.everywhere.fleet => {
+            fleet::issue(&deny.asked, &network.everywhere, &Action::Lift(network.cidr.0))?;
+        }
         DenyCommand::Add(network) => {
             let text = ask(&deny.asked, Method::POST, "/deny", network.cidr.0.to_string())?;
             let what = match serde_json::from_str(&text).context("the daemon's answer cannot be read")? {
@@ -407,7 +429,25 @@ fn deny(deny: &Deny) -> anyhow::Result<()> {
 
 fn penalty(arguments: &PenaltyArguments) -> anyhow::Result<()> {
     match &arguments.command {
-        PenaltyCommand::Add { subject, level, lasts } => {
+        PenaltyCommand::Add {
+            subject,
+            level,
+            lasts,
+            everywhere,
+        } if everywhere.fleet => {
+            let action = Action::Penalise {
+                subject: subject.to_string(),
+                blocked: matches!(level, LevelArgument::Blocked),
+                until: UnixTime::now().after(lasts.0).millis(),
+            };
+            fleet::issue(&arguments.asked, everywhere, &action)?;
+        }
+        PenaltyCommand::Lift { subject, everywhere } if everywhere.fleet => {
+            fleet::issue(&arguments.asked, everywhere, &Action::Forgive(subject.to_string()))?;
+        }
+        PenaltyCommand::Add {
+            subject, level, lasts, ..
+        } => {
             let penalty = Penalty {
                 subject: *subject,
                 level: match level {
@@ -424,7 +464,7 @@ fn penalty(arguments: &PenaltyArguments) -> anyhow::Result<()> {
             )?;
             print(&format!("penalised {subject} for {} s\n", penalty.seconds));
         }
-        PenaltyCommand::Lift { subject } => {
+        PenaltyCommand::Lift { subject, .. } => {
             ask(&arguments.asked, Method::DELETE, "/penalty", subject.to_string())?;
             print(&format!("lifted {subject}\n"));
         }
@@ -449,7 +489,14 @@ fn penalty(arguments: &PenaltyArguments) -> anyhow::Result<()> {
 }
 
 fn cache(arguments: &CacheArguments) -> anyhow::Result<()> {
-    let CacheCommand::Purge { url, prefix, tag, zone } = &arguments.command;
+    let CacheCommand::Purge {
+        url,
+        prefix,
+        tag,
+        zone,
+        all,
+        everywhere,
+    } = &arguments.command;
     let what = match (url, prefix, tag, zone) {
         (Some(url), ..) => Purged::Url { url: url.clone() },
         (_, Some(prefix), ..) => Purged::Prefix { prefix: prefix.clone() },
@@ -457,8 +504,21 @@ fn cache(arguments: &CacheArguments) -> anyhow::Result<()> {
             zone: zone.clone(),
             tag: tag.clone(),
         },
-        _ => anyhow::bail!("write a URL, --prefix, or --zone with --tag"),
+        _ if *all => Purged::All { all: true },
+        _ => anyhow::bail!("write a URL, --prefix, --zone with --tag, or --all"),
     };
+    if everywhere.fleet {
+        let action = match &what {
+            Purged::Url { url } => Action::PurgeUrl(url.clone()),
+            Purged::Prefix { prefix } => Action::PurgePrefix(prefix.clone()),
+            Purged::Tag { zone, tag } => Action::PurgeTag {
+                zone: zone.clone(),
+                tag: tag.clone(),
+            },
+            Purged::All { .. } => Action::PurgeAll,
+        };
+        return fleet::issue(&arguments.asked, everywhere, &action);
+    }
     ask(
         &arguments.asked,
         Method::POST,

@@ -19,6 +19,8 @@ pub mod dataplane;
 #[cfg(feature = "node")]
 pub mod delta;
 #[cfg(feature = "node")]
+pub mod fleet;
+#[cfg(feature = "node")]
 pub mod gate;
 #[cfg(feature = "node")]
 pub mod http;

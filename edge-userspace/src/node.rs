@@ -9,6 +9,7 @@ mod delta;
 pub(crate) mod far;
 mod feed;
 mod fixed;
+pub(crate) mod fleet;
 mod gates;
 mod isolates;
 mod ledger;
@@ -82,7 +83,8 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
         let reading = reading(&config.admin).await?;
-        let node = Node::start(run, config, logs, shutdown)?;
+        let membership = fleet::begin(&config).await?;
+        let node = Node::start(run, config, logs, shutdown, membership)?;
         node.serve((admin, reading), &trigger).await
     })
 }
@@ -146,6 +148,12 @@ struct Node {
     near: Arc<near::Shared>,
     isolates: Option<Arc<Isolates>>,
     fleet: Arc<Fleet>,
+    /// The node's place among others; `None`: it is alone.
+    membership: Option<fleet::Membership>,
+    /// Held by who puts a configuration into force.
+    changes: fleet::Changes,
+    /// A reload was asked for meanwhile.
+    reload_asked: AtomicBool,
     ready: AtomicBool,
     logs: Logs,
     shutdown: Shutdown,
@@ -155,8 +163,17 @@ struct Node {
 
 impl Node {
     /// Binds, prepares, builds the rooms from left to right, installs, then starts the threads.
-    fn start(run: &Run, config: Config, logs: Logs, shutdown: Shutdown) -> anyhow::Result<Running> {
+    fn start(
+        run: &Run,
+        config: Config,
+        logs: Logs,
+        shutdown: Shutdown,
+        membership: Option<fleet::Membership>,
+    ) -> anyhow::Result<Running> {
         let mut registry = Registry::default();
+        if let Some(membership) = &membership {
+            membership.register(&mut registry);
+        }
         admin::metrics::register(&mut registry, Some(logs.dropped()));
         let metrics = metrics::Metrics::register(&mut registry);
 
@@ -280,6 +297,9 @@ impl Node {
             near: near.clone(),
             isolates,
             fleet: fleet.clone(),
+            membership,
+            changes: fleet::Changes::default(),
+            reload_asked: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             logs,
             shutdown: shutdown.clone(),
@@ -289,6 +309,10 @@ impl Node {
         });
         node.metrics.zones(&node.state.load());
         node.watched.watch(watch::files(&config));
+        if let Some(membership) = &node.membership {
+            // Before a thread serves what is stored.
+            membership.seat(&node);
+        }
         let entry = match &node.gates {
             Some(gates) => Ok(gates.gate.clone()),
             None => Err(Ungated::of(&config.zones).context("a zone has a gate, and the node has none")?),
@@ -474,6 +498,9 @@ impl Running {
             tokio::spawn(acme::tend(node.clone(), acme));
         }
         tokio::spawn(lists::tend(node.clone()));
+        if let Some(membership) = &node.membership {
+            tokio::spawn(membership.agent.clone().run(shutdown.clone()));
+        }
         loop {
             tokio::select! {
                 _ = hangup.recv() => node.reload(),

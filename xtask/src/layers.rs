@@ -202,6 +202,7 @@ fn judge(from: &str, import: &Import) -> Option<String> {
                 "admin",
                 "node",
                 "dataplane",
+                "fleet",
                 "gate",
                 "isolate",
             ]

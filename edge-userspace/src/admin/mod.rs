@@ -87,6 +87,14 @@ pub trait Control: Send + Sync + 'static {
     /// Why not, in words for the operator.
     fn worker(&self, order: WorkerOrder) -> Ordered<'_>;
 
+    /// Makes something happen on every node of the fleet, as the JSON says; may take seconds.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    fn fleet(&self, _order: Bytes) -> Ordered<'_> {
+        Box::pin(async { Err(ControlError("this process is in no fleet".to_owned())) })
+    }
+
     /// Gives up the endpoint's address, for a daemon that takes this one's place.
     ///
     /// # Errors
@@ -258,6 +266,11 @@ pub enum Purged {
         /// One word of `Cache-Tag` or `Surrogate-Key`.
         tag: String,
     },
+    /// Everything.
+    All {
+        /// `true`.
+        all: bool,
+    },
 }
 
 impl fmt::Display for Purged {
@@ -266,6 +279,7 @@ impl fmt::Display for Purged {
             Self::Url { url } => write!(f, "{url}"),
             Self::Prefix { prefix } => write!(f, "all below {prefix}"),
             Self::Tag { zone, tag } => write!(f, "all of zone {zone} tagged {tag}"),
+            Self::All { .. } => f.write_str("everything"),
         }
     }
 }

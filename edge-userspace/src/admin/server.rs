@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::answer::{answer, is_read, refusal, text};
+use super::answer::{answer, is_read, json, refusal, text};
 use super::page::{self, Events};
 use super::{Control, client, worker};
 use crate::base::shutdown::{Phase, Shutdown};
@@ -325,6 +325,15 @@ async fn serve_one(io: Box<dyn Io>, peer: Peer, asked: Asked) {
             let answer = match refused {
                 Some(refused) => refused,
                 None if worker::is_for(head.uri.path()) => worker::answer(&head, body, &**control).await,
+                None if head.uri.path() == "/fleet/event" && head.method == Method::POST => {
+                    match Limited::new(body, BODY).collect().await {
+                        Ok(collected) => match control.fleet(collected.to_bytes()).await {
+                            Ok(report) => json(StatusCode::OK, &report),
+                            Err(error) => text(StatusCode::CONFLICT, format!("{error}\n")),
+                        },
+                        Err(_) => text(StatusCode::PAYLOAD_TOO_LARGE, "the event is too long\n"),
+                    }
+                }
                 None => match Limited::new(body, BODY).collect().await {
                     Ok(collected) => answer(
                         &head.method,

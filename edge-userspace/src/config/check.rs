@@ -53,6 +53,15 @@ impl Checker<'_> {
         let far_ends = super::delta::far_ends(&raw.far_end, self);
         let (key_servers, mistakes) = super::keys::servers(&raw.key_server, self.source);
         self.mistakes.extend(mistakes);
+        self.in_fleet = raw.fleet.is_some();
+        let fleet = raw
+            .fleet
+            .as_ref()
+            .map(|fleet| super::fleet::check(fleet.get_ref(), self.source));
+        let fleet = fleet.map(|(fleet, mistakes)| {
+            self.mistakes.extend(mistakes);
+            fleet
+        });
         let acme = super::acme::node(&raw.acme, self);
         let zones = self.zones(&raw.zone, &server, &limits, (&far_ends, &key_servers, &acme));
         let too_new = zones
@@ -101,6 +110,7 @@ impl Checker<'_> {
             cache,
             coding,
             isolate,
+            fleet,
             key_servers,
             warnings: self.warnings(&raw, &zones),
             lists_place: self.place(raw.dataplane.deny.span()),
@@ -349,7 +359,7 @@ impl Checker<'_> {
         limits: &Limits,
         (far_ends, key_servers, acme): (&[FarEnd], &[KeyServer], &super::acme::Node),
     ) -> Vec<Zone> {
-        if raw.is_empty() {
+        if raw.is_empty() && !self.in_fleet {
             self.mistake(0..0, "no zone", "write a [[zone]] with name, hosts and [zone.origin]");
         }
         let mut names = HashMap::new();

@@ -19,6 +19,8 @@ pub struct Checker<'a> {
     pub(super) faults: Faults,
     /// The same of the one zone that is checked.
     pub(super) of_files: Vec<Mistake>,
+    /// The zones come from a fleet's manifest, which may be still to come.
+    pub(super) in_fleet: bool,
 }
 
 impl<'a> Checker<'a> {
@@ -28,6 +30,7 @@ impl<'a> Checker<'a> {
             mistakes: Vec::new(),
             faults: Faults::default(),
             of_files: Vec::new(),
+            in_fleet: false,
         }
     }
 

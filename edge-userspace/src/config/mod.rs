@@ -7,6 +7,7 @@ mod checker;
 pub mod coding;
 pub mod delta;
 pub mod far;
+pub mod fleet;
 pub mod gate;
 pub mod isolate;
 mod keys;
@@ -86,6 +87,8 @@ pub struct Config {
     pub coding: coding::Node,
     /// What all workers share.
     pub isolate: isolate::Node,
+    /// The fleet that the node belongs to, which its zones come from; `None`: none.
+    pub fleet: Option<fleet::Fleet>,
     /// Where private keys are that are not here.
     pub key_servers: Vec<KeyServer>,
     /// Tenants, in the file's order; at least one.
@@ -455,7 +458,16 @@ impl Config {
     /// # Errors
     /// Every mistake that was found: of the syntax the first, of the checks all.
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
-        let text::Text { text, included } = text::all(file, "edge check --print-defaults > edge.toml")?;
+        Self::read_with(file, fleet::Release::Current)
+    }
+
+    /// The same with another manifest of the node's fleet than the one in force; of a node without a fleet it is the same.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn read_with(file: &Path, release: fleet::Release<'_>) -> Result<Self, Mistakes> {
+        let own = text::all(file, "edge check --print-defaults > edge.toml")?;
+        let text::Text { text, included } = fleet::join(file, own, release)?;
         Self::checked(&mistake::Source {
             file,
             text: &text,

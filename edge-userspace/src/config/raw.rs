@@ -30,6 +30,7 @@ pub(super) struct Raw {
     pub(super) cache: super::cache::NodeText,
     pub(super) coding: super::coding::NodeText,
     pub(super) isolate: super::isolate::raw::Node,
+    pub(super) fleet: Option<Spanned<super::fleet::Raw>>,
     pub(super) key_server: Vec<Spanned<super::keys::RawServer>>,
     pub(super) zone: Vec<Spanned<Zone>>,
 }

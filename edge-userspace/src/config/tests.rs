@@ -47,6 +47,7 @@ fn printed_defaults_are_the_defaults() {
         include_str!("raw.rs"),
         include_str!("gate/raw.rs"),
         include_str!("isolate/raw.rs"),
+        include_str!("fleet.rs").split_once("fn one()").unwrap().0,
         include_str!("keys.rs").split_once("/// Where ephemeral").unwrap().0,
     ];
     let keys = sources.iter().flat_map(|source| source.lines()).filter_map(|line| {
@@ -73,6 +74,7 @@ fn printed_defaults_are_the_defaults() {
                 | "dictionary"
                 | "r#match"
                 | "isolate"
+                | "fleet"
                 | "key_server"
                 | "quic"
         )

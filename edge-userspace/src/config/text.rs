@@ -111,6 +111,38 @@ pub(super) fn all(file: &Path, command: &str) -> Result<Text, Mistakes> {
     }
 }
 
+/// The headers of tables in a text: where their lines begin, and the first part of their names. A bracket that begins a line of an
+/// array or of a string is none.
+pub(super) fn headers(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let (mut within, mut depth, mut begins) = (Within::Table, 0_usize, true);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let at = text.len() - rest.len();
+        if within == Within::Table {
+            match c {
+                '[' if begins && depth == 0 => {
+                    let line = rest
+                        .lines()
+                        .next()
+                        .unwrap_or_default()
+                        .trim_start_matches(['[', ' ', '\t']);
+                    let name = line.split(['.', ']', ' ', '\t']).next().unwrap_or_default();
+                    found.push((at, name.trim_matches(['"', '\''])));
+                    depth += 1;
+                }
+                '[' | '{' => depth += 1,
+                ']' | '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        begins = c == '\n' || (begins && c.is_whitespace());
+        let taken = within.step(rest).max(c.len_utf8());
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    found
+}
+
 /// The text of an included file, which can stand after any other.
 fn tables(file: &Path) -> Result<String, Mistakes> {
     let text = one(file, "edge check --print-defaults")?;

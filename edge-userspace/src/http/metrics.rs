@@ -202,6 +202,16 @@ impl Metrics {
         }
     }
 
+    /// Requests of all zones since the start, and those that were answered by a status of 500 or more.
+    pub fn answered(&self) -> (u64, u64) {
+        let zones = self.0.zones.load();
+        let classes = zones.values().flat_map(|zone| &zone.requests);
+        classes.fold((0, 0), |(all, failed), classes| {
+            let requests: u64 = classes.iter().map(Counter::get).sum();
+            (all + requests, failed + classes.last().map_or(0, Counter::get))
+        })
+    }
+
     /// A failure was answered.
     pub fn failure(&self, reason: Reason) {
         self.0

@@ -82,6 +82,11 @@ impl Settings {
 }
 
 impl Shared {
+    /// Requests of all zones since the start, and those that were answered by a status of 500 or more.
+    pub fn answered(&self) -> (u64, u64) {
+        self.metrics.answered()
+    }
+
     /// One per process. Zones come from `zones`, which is swapped by others; what connections hold is charged to `ledger`. `http3`: the
     /// UDP ports on which HTTP/3 is served, which clients are told of.
     pub fn new(

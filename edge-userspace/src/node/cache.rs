@@ -14,9 +14,9 @@ use crate::config::{Config, Mistake};
 use crate::http::handler::Handler;
 use crate::zones::Zones;
 
-/// Whether a zone of `config` has a cache.
+/// Whether a zone of `config` has a cache, or one that a fleet's manifest brings may have one.
 pub(super) fn wanted(config: &Config) -> bool {
-    config.zones.iter().any(|zone| zone.cache.is_some())
+    config.fleet.is_some() || config.zones.iter().any(|zone| zone.cache.is_some())
 }
 
 /// Opens the store, where a zone has a cache.
@@ -33,6 +33,12 @@ pub(super) fn start(
     }
     let largest = config.zones.iter().filter_map(|zone| zone.cache.as_ref());
     let largest = largest.map(|cache| cache.object_bytes).max().unwrap_or(0);
+    // Zones that are still to come store as much as zones do by default.
+    let coming = config
+        .fleet
+        .as_ref()
+        .map_or(0, |_| crate::config::cache::Cache::default().object_bytes);
+    let largest = largest.max(coming);
     Ok(Some(Shared::new(Store::open(
         &config.cache,
         largest,
@@ -72,6 +78,7 @@ pub(super) fn purge(shared: Option<&Arc<Shared>>, zones: &Zones, what: &Purged) 
         Purged::Url { url } => Purge::Url(url),
         Purged::Prefix { prefix } => Purge::Prefix(prefix),
         Purged::Tag { zone, tag } => Purge::Tag(zone, tag),
+        Purged::All { .. } => Purge::All,
     };
     shared
         .purge(purge, zones)

@@ -65,6 +65,7 @@ impl Control for Node {
             "zones": self.state.load().zones(),
             "workers": self.isolates.as_ref().map(|isolates| isolates.status()),
             "origins": self.fleet.status(),
+            "fleet": self.membership.as_ref().map(|membership| membership.agent.view()),
         })
     }
 
@@ -75,13 +76,18 @@ impl Control for Node {
     fn ready(&self) -> bool {
         // Who demands XDP is not ready without.
         let demanded = matches!(self.fixed.dataplane.mode, XdpMode::Native | XdpMode::Generic);
-        self.ready.load(Ordering::Acquire) && (!demanded || self.links.missing().is_empty())
+        let announced = self
+            .membership
+            .as_ref()
+            .is_none_or(|membership| membership.agent.is_ready());
+        self.ready.load(Ordering::Acquire) && announced && (!demanded || self.links.missing().is_empty())
     }
 
     fn notes(&self) -> Vec<String> {
         let mut notes = self.state.load().notes();
         let missing = self.links.missing().into_iter();
         notes.extend(missing.map(|open| format!("xdp: {}: {}", open.name, open.reason)));
+        notes.extend(self.membership.iter().flat_map(super::fleet::Membership::notes));
         notes
     }
 
@@ -140,6 +146,11 @@ impl Control for Node {
         tracing::info!(target: "edge::cache", %what, "purged by the operator");
         Ok(())
     }
+
+    fn fleet(&self, order: bytes::Bytes) -> Ordered<'_> {
+        Box::pin(self.issue(order))
+    }
+
     fn leave(&self) -> Result<(), ControlError> {
         if self.shutdown.phase() == Phase::Running {
             return Err(ControlError(

@@ -30,6 +30,7 @@ pub(super) fn changed(started: &Config, new: &Config) -> Vec<String> {
         ("admin.listen", started.admin.listen != new.admin.listen),
         ("admin.read", started.admin.read != new.admin.read),
         ("gate", started.gate != new.gate),
+        ("fleet", started.fleet != new.fleet),
         ("isolate", started.isolate != new.isolate),
         ("log.format", started.log.format != new.log.format),
     ];

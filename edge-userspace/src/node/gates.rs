@@ -24,12 +24,13 @@ use crate::gate::token::Tokens;
 /// Seconds between two counts of the kernel's penalties, for the gauge: a walk through the maps.
 const COUNTED_EVERY: u32 = 10;
 
-/// Whether any zone judges requests.
+/// Whether any zone judges requests, or one that a fleet's manifest brings may.
 pub(super) fn wanted(config: &Config) -> bool {
-    config
-        .zones
-        .iter()
-        .any(|zone| zone.gate.as_ref().is_some_and(|gate| !gate.rules.is_empty()))
+    config.fleet.is_some()
+        || config
+            .zones
+            .iter()
+            .any(|zone| zone.gate.as_ref().is_some_and(|gate| !gate.rules.is_empty()))
 }
 
 /// The gate with what it is made of.

@@ -15,9 +15,9 @@ use crate::isolate::isolates::Isolates;
 use crate::isolate::metrics::Metrics;
 use crate::zones;
 
-/// Whether any zone has a worker.
+/// Whether any zone has a worker, or one that a fleet's manifest brings may have one.
 pub(super) fn wanted(config: &Config) -> bool {
-    config.zones.iter().any(|zone| zone.worker.is_some())
+    config.fleet.is_some() || config.zones.iter().any(|zone| zone.worker.is_some())
 }
 
 /// Whether workers can be run, and their state written. Nothing is made.

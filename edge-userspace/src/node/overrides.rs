@@ -1,10 +1,11 @@
 //! What the command line says instead of the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use crate::config::fleet::Release;
 use crate::config::{self, Config, Mistakes, XdpMode};
 
 /// Arguments of `edge run`. What they name wins over the file, at the start and at every reload.
@@ -58,9 +59,21 @@ impl Run {
     /// # Errors
     /// As [`Config::read`].
     pub(super) fn configuration(&self) -> Result<Config, Mistakes> {
+        self.read(Release::Current)
+    }
+
+    /// The same with the files of another manifest than the one in force.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub(super) fn configuration_with(&self, tree: &Path) -> Result<Config, Mistakes> {
+        self.read(Release::Tree(tree))
+    }
+
+    fn read(&self, release: Release<'_>) -> Result<Config, Mistakes> {
         let mut config = match &self.text {
             Some(text) => Config::parse(&self.config, text)?,
-            None => Config::read(&self.config)?,
+            None => Config::read_with(&self.config, release)?,
         };
         if !self.interface.is_empty() {
             config.dataplane.interfaces.clone_from(&self.interface);

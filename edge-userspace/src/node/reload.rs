@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::registry::Registry;
 
@@ -104,6 +105,7 @@ pub(super) fn gather(mut config: Config, rooms: &Rooms<'_>) -> Result<Gathered, 
 fn grounds(config: &Config) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     mistakes.extend(sealed::check(&config.gate, gates::wanted(config)).err());
+    mistakes.extend(super::fleet::check(config));
     mistakes.extend(isolates::check_directory(config).err());
     mistakes.extend(super::cache::check_directory(config).err());
     mistakes
@@ -173,6 +175,11 @@ impl Gathered {
 impl Node {
     /// SIGHUP: puts the file into force, all of it or nothing.
     pub(super) fn reload(&self) {
+        let Ok(_turn) = self.changes.clone().try_lock_owned() else {
+            tracing::info!("a manifest is being put into force; the reload follows");
+            self.reload_asked.store(true, Ordering::Release);
+            return;
+        };
         super::process::notify_reloading();
         let reloaded = self.overrides.configuration().map_err(anyhow::Error::from);
         match reloaded.and_then(|new| Ok(self.prepare(new)?)) {
@@ -306,6 +313,10 @@ impl Node {
     /// Loads certificates and keys anew, of the configuration in force: a renewal takes effect without a reload. A zone whose
     /// files cannot be used keeps what it has.
     pub(super) fn renew(&self) {
+        // Who changes all reads certificates and keys anew, too.
+        let Ok(_turn) = self.changes.clone().try_lock_owned() else {
+            return;
+        };
         let state = self.state.load();
         let before = self.front.certificates().snapshot();
         let mut faults = Faults::default();

@@ -195,6 +195,7 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
                 lockdown_hold: std::time::Duration::ZERO,
             },
             key_servers: Vec::new(),
+            fleet: None,
             cache: super::cache::Node::unused(),
             isolate: super::isolate::Node::unused(),
             coding: super::coding::Node {

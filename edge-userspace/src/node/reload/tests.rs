@@ -125,7 +125,7 @@ impl World {
         let (trigger, shutdown) = shutdown::channel();
         let config = run.configuration()?;
         let logs = Logs::detached(&config.log);
-        self.running = Some(Node::start(&run, config, logs, shutdown)?);
+        self.running = Some(Node::start(&run, config, logs, shutdown, None)?);
         self.trigger = trigger;
         Ok(())
     }
