@@ -6,6 +6,7 @@
 
 mod bytecode;
 pub mod changing;
+pub mod fleet;
 #[cfg(feature = "frames")]
 pub mod frames;
 pub mod interrupt;

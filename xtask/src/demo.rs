@@ -4,6 +4,7 @@
 //! `run` hands over; everything made here is removed by `Drop` in reverse order, and what a crash left by
 //! [`leftovers`] at the next start.
 
+pub(crate) mod fleet;
 mod leftovers;
 
 use std::fs;

@@ -24,6 +24,9 @@ pub(crate) struct Run {
     /// Use what was built before, without `setup` and building
     #[arg(long)]
     no_build: bool,
+    /// The demo of a fleet: two nodes and their engine, on loopback, without root
+    #[arg(long, conflicts_with = "daemon")]
+    fleet: bool,
     /// How the demo attaches its XDP program
     #[arg(long, value_name = "MODE", default_value = "native", value_parser = ["native", "generic", "off", "auto"])]
     xdp: String,
@@ -43,7 +46,7 @@ pub(crate) fn run(run: &Run) -> Result<()> {
             workspace::SETUP_BUILD
         };
         workspace::prepare(&[setup, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
-        if run.daemon.is_empty() {
+        if run.daemon.is_empty() && !run.fleet {
             workspace::prepare(&[workspace::BUILD_WORKERS])?;
         }
         workspace::build_binaries(profile)?;
@@ -53,6 +56,9 @@ pub(crate) fn run(run: &Run) -> Result<()> {
         if !path.exists() {
             bail!("{} is missing: leave --no-build out", path.display());
         }
+    }
+    if run.fleet {
+        return demo::fleet::run(profile);
     }
     if !rustix::process::geteuid().is_root() {
         return become_root(run);

