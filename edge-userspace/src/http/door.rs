@@ -333,14 +333,14 @@ fn connection(head: &mut Head) -> Result<(), Failure> {
     }
     // From a client of HTTP/1.0 it means nothing (RFC 9110 section 10.1.1).
     if head.version >= Version::HTTP_11 && headers.contains_key(EXPECT) {
-        let mut expected = headers.get_all(EXPECT).iter();
-        if !expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        let mut expected = fields::list(headers, EXPECT);
+        if !expected.all(|value| value.eq_ignore_ascii_case(b"100-continue")) {
             return Err(Failure::new(
                 Reason::Expectation,
                 "an expectation other than 100-continue",
             ));
         }
-        meant.waits = true;
+        meant.waits = fields::list(headers, EXPECT).next().is_some();
     }
     head.meant = meant;
     fields::strip_hop_by_hop(&mut head.parts.headers);

@@ -9,15 +9,17 @@ use std::borrow::Cow;
 const UNKNOWN: &str = "application/octet-stream";
 
 /// Before the table.
-const OURS: [(&str, &str); 32] = [
+const OURS: [(&str, &str); 40] = [
     ("aac", "audio/aac"),
     ("cjs", "text/javascript"),
     ("eot", "application/vnd.ms-fontobject"),
     ("flac", "audio/flac"),
+    ("glb", "model/gltf-binary"),
     ("ico", "image/x-icon"),
     ("js", "text/javascript"),
     ("json", "application/json"),
     ("jsonl", "application/jsonl"),
+    ("jxl", "image/jxl"),
     ("m3u8", "application/vnd.apple.mpegurl"),
     ("m4a", "audio/mp4"),
     ("m4s", "video/iso.segment"),
@@ -27,13 +29,19 @@ const OURS: [(&str, &str); 32] = [
     ("mid", "audio/midi"),
     ("midi", "audio/midi"),
     ("mjs", "text/javascript"),
+    ("mk3d", "video/matroska-3d"),
+    ("mka", "audio/matroska"),
+    ("mkv", "video/matroska"),
     ("mp3", "audio/mpeg"),
+    ("mpd", "application/dash+xml"),
     ("opus", "audio/ogg"),
     ("otf", "font/otf"),
     ("sfnt", "font/sfnt"),
     ("toml", "application/toml"),
     ("ts", "video/mp2t"),
     ("ttf", "font/ttf"),
+    ("ttml", "application/ttml+xml"),
+    ("vcf", "text/vcard"),
     ("wasm", "application/wasm"),
     ("webmanifest", "application/manifest+json"),
     ("woff", "font/woff"),
@@ -86,6 +94,9 @@ mod tests {
             ("a.woff", "font/woff"),
             ("a.svg", "image/svg+xml"),
             ("a.avif", "image/avif"),
+            ("a.ttml", "application/ttml+xml"),
+            ("a.MKV", "video/matroska"),
+            ("a.vcf", "text/vcard; charset=utf-8"),
             ("a.xhtml", "application/xhtml+xml"),
             ("a.pdf", "application/pdf"),
             (

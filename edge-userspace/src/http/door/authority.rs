@@ -13,8 +13,9 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Reads `uri-host [ ":" port ]` of a request by `https` (`secure`) or `http`. No user information, no empty or zero port, no
-    /// percent-encoding, none of the characters that only some parsers take for the name's end.
+    /// Reads `uri-host [ ":" port ]` of a request by `https` (`secure`) or `http`. An empty port is the scheme's
+    /// own (RFC 3986 section 6.2.3). No user information, no port zero, no percent-encoding, none of the characters that only some
+    /// parsers take for the name's end.
     pub fn read(raw: &[u8], secure: bool) -> Option<Self> {
         let text = std::str::from_utf8(raw).ok().filter(|text| text.len() <= 253 + 1 + 6)?;
         let (name, port) = match text.strip_prefix('[') {
@@ -40,8 +41,8 @@ impl Authority {
         } else {
             name.clone()
         };
-        if let Some(digits) = port {
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        if let Some(digits) = port.filter(|digits| !digits.is_empty()) {
+            let plain = digits.bytes().all(|b| b.is_ascii_digit());
             let port: u16 = plain.then(|| digits.parse().ok()).flatten().filter(|port| *port > 0)?;
             if port != if secure { 443 } else { 80 } {
                 text = format!("{text}:{port}");
@@ -81,12 +82,16 @@ mod tests {
         assert_eq!(read("a.example:0443", true), owned("a.example", "a.example"));
         assert_eq!(read("a.example:80", false), owned("a.example", "a.example"));
         assert_eq!(read("a.example:80", true), owned("a.example:80", "a.example"));
+        assert_eq!(read("a.example:", true), owned("a.example", "a.example"));
+        assert_eq!(read("a.example.:", false), owned("a.example", "a.example"));
+        assert_eq!(read("[::1]:", true), owned("[::1]", "::1"));
         for wrong in [
             "",
             ".",
+            ":",
             "a..b",
             "a.example..",
-            "a.example:",
+            "a.example::",
             "a.example:0",
             "a.example:99999",
             "a.example:+1",
@@ -102,7 +107,6 @@ mod tests {
             "[::1",
             "::1",
             "[::1]x",
-            "[::1]:",
             "[v1.x]",
             "[fe80::1%25eth0]",
             "ä.example",

@@ -148,7 +148,7 @@ fn nothing_of_the_connection_passes() {
         ("if-none-match", "\"1\""),
         ("upgrade", "websocket"),
         ("te", "gzip, trailers"),
-        ("expect", "100-Continue"),
+        ("expect", "100-Continue, 100-continue"),
         ("keep-alive", "5"),
         ("accept", "a"),
     ];
