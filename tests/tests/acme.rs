@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-#[expect(dead_code, reason = "this test uses a part of the checkout")]
 #[path = "checkout/mod.rs"]
 mod checkout;
 
