@@ -110,7 +110,8 @@ pub(crate) fn check(config: Config) -> anyhow::Result<Vec<Mistake>> {
 /// # Errors
 /// No zone serves its host.
 pub(crate) fn explain(config: &Config, request: &crate::base::invented::Invented) -> anyhow::Result<String> {
-    Ok(rules::explain::explain(&Zones::new(&config.zones), request)?)
+    let named = config.server.client_address.as_deref();
+    Ok(rules::explain::explain(&Zones::new(&config.zones), named, request)?)
 }
 
 /// A running node.
@@ -251,6 +252,7 @@ impl Node {
         let advertised = sockets.open().advertised(&config);
         let ledger = ledger::start(&config, &mut registry);
         let http = http::Shared::new(&config, &advertised, zones.clone(), ledger.clone(), &mut registry);
+        http.keep_to(listed.clone());
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 
         // 6 rules

@@ -133,6 +133,7 @@ fn main() -> Outcome<()> {
             accepted: Instant::now(),
             handshake: None,
             early: None,
+            via: None,
         }),
     };
     idle::begin();

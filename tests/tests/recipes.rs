@@ -75,6 +75,15 @@ fn recipes() -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The keys of a recipe's `[server]`, and what is of the zone.
+fn of_server(recipe: &str) -> (String, String) {
+    let Some((before, rest)) = recipe.split_once("[server]\n") else {
+        return (String::new(), recipe.to_owned());
+    };
+    let (keys, after) = rest.split_at(rest.find("\n[").map_or(rest.len(), |at| at + 1));
+    (keys.to_owned(), format!("{before}{after}"))
+}
+
 struct Node {
     _daemon: Process,
     directory: tempfile::TempDir,
@@ -101,8 +110,9 @@ impl Node {
         let hash = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
         fs::write(at.join("htpasswd"), format!("ann:{hash}\n")).unwrap();
         let (https, admin) = (free_address().unwrap(), free_address().unwrap());
+        let (server, recipe) = of_server(recipe);
         let text = format!(
-            "[server]\nhttps = [\"{https}\"]\nhttp3 = false\nworkers = 1\n[admin]\nlisten = \"{admin}\"\n[[zone]]\n\
+            "[server]\nhttps = [\"{https}\"]\nhttp3 = false\nworkers = 1\n{server}[admin]\nlisten = \"{admin}\"\n[[zone]]\n\
              name = \"site\"\nhosts = [\"www.example.test\", \"example.test\"]\ncertificate = \"site.pem\"\n\
              key = \"site.key\"\n[zone.origin]\nservers = [{{ address = \"http://{origin}\" }}]\n{recipe}"
         );
@@ -270,6 +280,25 @@ fn judge(name: &str, node: &Node) -> bool {
             );
             lacks(&node.get("/", &[]), &["content-encoding"]);
         }
+        "behind-a-cdn" => {
+            let ask =
+                |path: &str, client: &str| node.get(path, &["-H", &format!("X-Forwarded-For: 6.6.6.6, {client}")]);
+            has(&ask("/admin", "198.51.100.1"), &[" 403"]);
+            let answer = ask("/admin", "203.0.113.9");
+            has(
+                &answer,
+                &[
+                    " 200",
+                    "x-forwarded-for: 203.0.113.9, 127.0.0.1",
+                    "forwarded: for=203.0.113.9;",
+                ],
+            );
+            lacks(&answer, &["6.6.6.6"]);
+            let one: Vec<String> = (0..4).map(|_| ask("/login", "198.51.100.1")).collect();
+            assert!(one.iter().any(|answer| answer.contains(" 429")), "{one:?}");
+            // Another client of the same proxy has its own share.
+            has(&ask("/login", "198.51.100.2"), &[" 200"]);
+        }
         "acme-files" => has(
             &node.get("/.well-known/acme-challenge/token", &[]),
             &["key authorization"],
@@ -284,7 +313,7 @@ fn every_recipe_does_what_the_page_says() {
     checkout::build();
     let (authority, origin) = (Authority::new("Edge test CA").unwrap(), origin());
     let recipes = recipes();
-    assert!(recipes.len() >= 14);
+    assert!(recipes.len() >= 15);
     for (name, recipe) in &recipes {
         let node = Node::start(recipe, &authority, origin);
         assert!(judge(name, &node), "no test of the recipe {name}");

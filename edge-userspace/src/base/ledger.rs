@@ -16,9 +16,11 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
 
 use super::peer::client_prefix;
 
@@ -103,11 +105,15 @@ struct Inner {
     looked: AtomicU64,
     refused: AtomicU64,
     ended: AtomicU64,
+    /// Proxies that speak for many clients.
+    trusted: RwLock<Vec<IpNet>>,
 }
 
 /// One client prefix.
 #[derive(Debug, Default)]
 struct Client {
+    /// It is a proxy's: the node's bound alone holds for it; its clients have accounts of their own for their requests.
+    trusted: bool,
     used: AtomicU64,
     holders: Mutex<Vec<Weak<Holder>>>,
     looked: AtomicU64,
@@ -179,6 +185,7 @@ impl Ledger {
             looked: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            trusted: RwLock::default(),
         }))
     }
 
@@ -188,13 +195,28 @@ impl Ledger {
         self.0.most_per_client.store(most_per_client, Relaxed);
     }
 
-    /// Opens the account of a connection of `client`.
+    /// Has connections of these networks, opened from now on, held to no client's bound: they are of proxies.
+    pub fn trust(&self, networks: Vec<IpNet>) {
+        *self.0.trusted.write().unwrap_or_else(PoisonError::into_inner) = networks;
+    }
+
+    fn trusts(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        let trusted = self.0.trusted.read().unwrap_or_else(PoisonError::into_inner);
+        trusted.iter().any(|network| network.contains(&client))
+    }
+
+    /// Opens the account of a connection of `client`, or of a request that a proxy hands on for it.
     pub fn open(&self, client: IpAddr) -> Arc<Holder> {
+        let trusted = self.trusts(client);
         let prefix = client_prefix(client);
         let mut shard = self.shard(&prefix);
         let account = shard.entry(prefix).or_insert_with(|| {
             self.0.client_count.fetch_add(1, Relaxed);
-            Arc::default()
+            Arc::new(Client {
+                trusted,
+                ..Client::default()
+            })
         });
         let holder = Arc::new(Holder {
             ledger: self.clone(),
@@ -378,7 +400,7 @@ impl Holder {
         let of_client = self.client.used.load(Relaxed).saturating_add(more);
         let own = ledger.most_per_client.load(Relaxed);
         let part = self.ledger.share(total, ledger.client_count.load(Relaxed));
-        if of_client > own.min(part) {
+        if !self.client.trusted && of_client > own.min(part) {
             return Err(Short::Client);
         }
         if total > ledger.most.load(Relaxed) {

@@ -6,22 +6,45 @@ use std::time::{Duration, Instant};
 
 use super::early::{Early, Unproven};
 
-/// One client connection, shared by all its requests.
+/// One client connection, shared by all its requests; behind a trusted proxy one client of it, shared by none.
 #[derive(Debug)]
 pub struct Peer {
-    /// The client: the socket's peer, or what the PROXY protocol header named. IPv4-mapped addresses are unmapped.
+    /// The client: the socket's peer, what the PROXY protocol header named, or what a trusted proxy's field did (with port 0).
+    /// IPv4-mapped addresses are unmapped.
     pub client: SocketAddr,
     /// The address the client connected to.
     pub local: SocketAddr,
     /// When the connection was accepted.
     pub accepted: Instant,
     /// What the TLS handshake settled; `None` on a plain listener.
-    pub handshake: Option<Handshake>,
+    pub handshake: Option<Arc<Handshake>>,
     /// Where requests came before the handshake was over; `None`: none did.
     pub early: Option<Early>,
+    /// The trusted proxy that the connection is of; `None`: it is the client's own.
+    pub via: Option<Via>,
+}
+
+/// What a trusted proxy says of the request that it hands on (`[server] client_address`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// The proxies between the client and the edge, the nearest last: that one is the connection's peer.
+    pub proxies: Box<[IpAddr]>,
+    /// Whether the client spoke TLS to the first of them; `None`: nobody says so.
+    pub secure: Option<bool>,
 }
 
 impl Peer {
+    /// Whether the client's request was encrypted on its way: to the edge, or as the trusted proxy says that it handed it on.
+    pub fn is_secure(&self) -> bool {
+        let said = self.via.as_ref().and_then(|via| via.secure);
+        said.unwrap_or(self.handshake.is_some())
+    }
+
+    /// The scheme that the client used.
+    pub fn scheme(&self) -> &'static str {
+        if self.is_secure() { "https" } else { "http" }
+    }
+
     /// Whether what the client has sent may still be a copy of what another one sent (RFC 8446 section 8): its handshake is not over.
     pub fn is_early(&self) -> bool {
         self.early.as_ref().is_some_and(|early| !early.is_over())

@@ -20,11 +20,7 @@ pub(super) const MOST_TAGS: usize = 64;
 
 /// Names a resource: zone, scheme, authority, path and query. Two zones never share one, whatever their hosts.
 pub(super) fn key(exchange: &Exchange, head: &request::Parts) -> String {
-    let scheme = if exchange.peer.handshake.is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = exchange.peer.scheme();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     url_key(&exchange.zone.name, scheme, &exchange.host, target)
 }

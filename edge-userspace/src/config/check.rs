@@ -162,11 +162,13 @@ impl Checker<'_> {
             );
         }
         let mut seen = std::collections::HashSet::new();
-        if let Some(address) = raw.plain.get_ref().iter().find(|address| !address.ip().is_loopback()) {
+        let outside = raw.plain.get_ref().iter().find(|address| !address.ip().is_loopback());
+        if let (Some(address), true) = (outside, raw.plain_from.is_empty()) {
             self.mistake(
                 raw.plain.span(),
                 format!("other hosts can reach {address}, and what is served there is not encrypted"),
-                "write an address of loopback, or a TLS address in `https`",
+                "write an address of loopback, a TLS address in `https`, or who may ask there: plain_from = [\"10.0.0.0/8\"], the \
+                 networks of the balancer in front",
             );
         }
         for list in lists {
@@ -186,6 +188,12 @@ impl Checker<'_> {
             https: raw.https.get_ref().clone(),
             http: raw.http.get_ref().clone(),
             plain: raw.plain.get_ref().clone(),
+            plain_from: networks(&raw.plain_from),
+            client_address: raw
+                .client_address
+                .as_ref()
+                .and_then(|raw| super::client_address::check(raw, self))
+                .map(Arc::new),
             http3: raw.http3,
             redirect_port: raw.redirect_port.unwrap_or(443),
             // Who says where clients are sent to says which port they reach.
@@ -209,12 +217,7 @@ impl Checker<'_> {
         let mut interfaces = raw.interfaces.clone();
         interfaces.sort();
         interfaces.dedup();
-        let mut tcp_ports: Vec<u16> = server
-            .https
-            .iter()
-            .chain(&server.http)
-            .map(std::net::SocketAddr::port)
-            .collect();
+        let mut tcp_ports: Vec<u16> = server.reachable().map(std::net::SocketAddr::port).collect();
         tcp_ports.sort_unstable();
         tcp_ports.dedup();
         let mut udp_ports: Vec<u16> = match server.http3 {
@@ -223,12 +226,7 @@ impl Checker<'_> {
         };
         udp_ports.sort_unstable();
         udp_ports.dedup();
-        let mut addresses: Vec<_> = server
-            .https
-            .iter()
-            .chain(&server.http)
-            .map(std::net::SocketAddr::ip)
-            .collect();
+        let mut addresses: Vec<_> = server.reachable().map(std::net::SocketAddr::ip).collect();
         addresses.sort_unstable();
         addresses.dedup();
         Dataplane {
@@ -238,7 +236,8 @@ impl Checker<'_> {
             tcp_ports,
             udp_ports,
             addresses,
-            allow: networks(&raw.allow),
+            // Proxies speak for many: none of them is dropped for what one of its clients does.
+            allow: [&networks(&raw.allow), server.trusted()].concat(),
             deny: networks(raw.deny.get_ref()),
             deny_entries: self.number(&raw.deny_entries, 16, 16 << 20),
             state_directory: raw.state_directory.as_ref().map(|path| self.source.path(path)),

@@ -4,6 +4,7 @@ pub mod acme;
 pub mod cache;
 mod check;
 mod checker;
+pub mod client_address;
 pub mod coding;
 pub mod delta;
 pub mod far;
@@ -108,8 +109,10 @@ pub struct Server {
     pub https: Vec<SocketAddr>,
     /// Plain listeners that redirect.
     pub http: Vec<SocketAddr>,
-    /// Plain listeners on loopback that serve.
+    /// Plain listeners that serve.
     pub plain: Vec<SocketAddr>,
+    /// Who may ask on them beside this machine.
+    pub plain_from: Vec<IpNet>,
     /// The port written into redirects.
     pub redirect_port: u16,
     /// The port of HTTP/3 in `Alt-Svc`; `None`: that of the listener the client came to. 0: no `Alt-Svc`.
@@ -118,12 +121,27 @@ pub struct Server {
     pub workers: usize,
     /// Peers that speak the PROXY protocol.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// Proxies that name their clients; `None`: each peer is its own client.
+    pub client_address: Option<Arc<client_address::ClientAddress>>,
     /// How long draining may take.
     pub drain: Duration,
     /// HTTP/3 on the UDP ports of `https`.
     pub http3: bool,
     /// Whether a zone that cannot be prepared stops the others.
     pub zones_fail: ZonesFail,
+}
+
+impl Server {
+    /// The networks of proxies that name their clients.
+    pub fn trusted(&self) -> &[IpNet] {
+        self.client_address.as_deref().map_or(&[], |rule| &rule.trusted)
+    }
+
+    /// Listeners that other machines reach: all but plain ones of loopback.
+    pub fn reachable(&self) -> impl Iterator<Item = &SocketAddr> {
+        let plain = self.plain.iter().filter(|address| !address.ip().is_loopback());
+        self.https.iter().chain(&self.http).chain(plain)
+    }
 }
 
 /// XDP. Ports are those of `Server`.

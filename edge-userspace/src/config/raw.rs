@@ -66,7 +66,9 @@ scalars! {
         redirect_port: Option<u16> = None,
         alt_svc_port: Option<u16> = None,
         workers: Spanned<usize> = Spanned::new(0..0, 0),
+        plain_from: Vec<Network> = Vec::new(),
         proxy_protocol_from: Vec<Network> = Vec::new(),
+        client_address: Option<super::client_address::RawClientAddress> = None,
         drain: Time = seconds(30),
         zones_fail: ZonesFail = ZonesFail::Alone,
     }

@@ -26,6 +26,8 @@ impl Default for Requests {
             "True-Client-IP",
             "X-Client-IP",
             "X-Cluster-Client-IP",
+            "CF-Connecting-IP*",
+            "Fastly-Client-IP",
             "X-Original-Forwarded-For",
             "X-Original-Host",
             "X-Client-Cert*",

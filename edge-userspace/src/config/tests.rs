@@ -525,3 +525,59 @@ fn early_data() {
         assert!(found, "{mistakes}");
     }
 }
+
+/// A proxy that is misspelt would have every visitor judged as one, or let every visitor name another one.
+#[test]
+fn client_addresses() {
+    let read = |keys: &str| {
+        let text = format!("[server]\nhttp = [\"127.0.0.1:80\"]\n{keys}\n{ZONE}");
+        Config::parse(Path::new("dir/edge.toml"), &text)
+    };
+    let config = read("client_address = { from = \"cf-connecting-ip\", trusted = [\"10.0.0.0/8\"] }").unwrap();
+    let rule = config.server.client_address.clone().unwrap();
+    assert!(rule.from == "cf-connecting-ip" && rule.depth.is_none() && rule.trusts("10.1.1.1".parse().unwrap()));
+    assert!(config.dataplane.allow.contains(&"10.0.0.0/8".parse().unwrap()));
+    for (keys, key, what) in [
+        (
+            "client_address = { from = \"Cookie\", trusted = [\"10.0.0.0/8\"] }",
+            "from",
+            "not a field",
+        ),
+        (
+            "client_address = { from = \"a b\", trusted = [\"10.0.0.0/8\"] }",
+            "from",
+            "not a field",
+        ),
+        (
+            "client_address = { from = \"X-Forwarded-For\", trusted = [] }",
+            "trusted",
+            "nobody is trusted",
+        ),
+        (
+            "client_address = { from = \"X-Forwarded-For\", trusted = [\"::/0\"] }",
+            "trusted",
+            "is everybody",
+        ),
+        (
+            "client_address = { from = \"X-Forwarded-For\", trusted = [\"10.0.0.0/8\"], depth = 0 }",
+            "depth",
+            "out of bounds",
+        ),
+        (
+            "client_address = { from = \"X-Forwarded-For\", trusts = [\"10.0.0.0/8\"] }",
+            "trusts",
+            "unknown key",
+        ),
+        ("plain = [\"192.0.2.1:8080\"]", "plain", "other hosts can reach"),
+    ] {
+        let mistakes = read(keys).unwrap_err().0;
+        assert!(
+            mistakes
+                .iter()
+                .any(|m| m.key.ends_with(key) && m.what.contains(what) && m.line == 3 && !m.mend.is_empty()),
+            "{keys}: {mistakes:?}"
+        );
+    }
+    let open = read("plain = [\"192.0.2.1:8080\"]\nplain_from = [\"192.0.2.0/24\"]").unwrap();
+    assert!(open.dataplane.tcp_ports.contains(&8080), "its packets are judged");
+}

@@ -59,11 +59,7 @@ pub(super) struct Bases {
 impl Place {
     /// Of a request for `target` (path and query).
     pub(super) fn of(exchange: &Exchange, target: &str, headers: &HeaderMap) -> Self {
-        let scheme = if exchange.peer.handshake.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = exchange.peer.scheme();
         let mut hasher = Hasher::new();
         for part in [&*exchange.zone.name, scheme, &*exchange.host, target] {
             add(&mut hasher, part.as_bytes());

@@ -304,17 +304,20 @@ fn speak_for_client(request: &mut Request) {
         client: client.map_or(hop.client, |ip| SocketAddr::new(ip, 0)),
         local: hop.local,
         accepted: hop.accepted,
-        handshake: secure.then_some(Handshake {
-            duration: Duration::ZERO,
-            server_name: None,
-            version: "",
-            resumed: false,
-            client: 0,
-            known: false,
-            certificate: None,
-            standing: None,
+        handshake: secure.then(|| {
+            Arc::new(Handshake {
+                duration: Duration::ZERO,
+                server_name: None,
+                version: "",
+                resumed: false,
+                client: 0,
+                known: false,
+                certificate: None,
+                standing: None,
+            })
         }),
         early: None,
+        via: None,
     });
 }
 
@@ -323,11 +326,7 @@ fn resource(request: &Request) -> Digest {
     let exchange = &request.exchange;
     let target = request.head.uri.path_and_query().map_or("", |target| target.as_str());
     // As the near end said: an origin may answer each of them in its own way.
-    let scheme = if exchange.peer.handshake.is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = exchange.peer.scheme();
     for part in [&*exchange.zone.name, scheme, &*exchange.host, target] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());

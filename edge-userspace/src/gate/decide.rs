@@ -381,9 +381,11 @@ impl Case<'_> {
         let pass = bearing.map(|bearing| bearing.pass);
         let others = self.company(pass.map(|pass| pass.client).or(named));
         let penalise = |subject| {
+            let terms = (strike, others);
+            let feeds = !self.attempt.relayed;
             judge
                 .book
-                .penalise(now.mono, zone.id, (subject, self.prefix), strike, others)
+                .penalise(now.mono, zone.id, (subject, self.prefix), terms, feeds)
         };
         let (_, until) = penalise(subject);
         let address = Subject::Address(self.prefix);

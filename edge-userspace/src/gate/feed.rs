@@ -253,8 +253,8 @@ mod tests {
                 Duration::ZERO,
                 1,
                 (Subject::Client(n), home),
-                strike,
-                Company::default(),
+                (strike, Company::default()),
+                true,
             );
         }
         let counts = changes.counts.clone();

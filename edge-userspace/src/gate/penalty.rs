@@ -326,14 +326,15 @@ impl Book {
 
     /// Puts the penalty of a strike in force, beside what is in force already, and gives what is in force in `zone` then. An
     /// address with `company`, or at its first strike, is deferred, not blocked: those told to wait beside the offender must be
-    /// able to come back.
+    /// able to come back. Without `feeds` it is in force in `zone` alone: the kernel is told nothing, since it does not see whom a
+    /// trusted proxy speaks for.
     pub fn penalise(
         &self,
         now: Duration,
         zone: u64,
         (subject, from): (Subject, IpAddr),
-        strike: Strike,
-        company: Company,
+        (strike, company): (Strike, Company),
+        feeds: bool,
     ) -> (Level, Duration) {
         let Strike {
             strikes,
@@ -346,7 +347,7 @@ impl Book {
         };
         let probation = u16::try_from(probation.as_secs()).unwrap_or(u16::MAX);
         let before = self.whole(now, subject);
-        let [own, _] = [zone, NODE].map(|zone| {
+        let strengthen = |zone| {
             self.records.update(
                 (zone, subject),
                 now,
@@ -356,8 +357,12 @@ impl Book {
                     record.in_force(now)
                 },
             )
-        });
-        self.feed_changed(now, subject, before);
+        };
+        let own = strengthen(zone);
+        if feeds {
+            strengthen(NODE);
+            self.feed_changed(now, subject, before);
+        }
         self.attempts.struck(zone, subject, until);
         harder(self.added(now, subject), own).unwrap_or((level, until))
     }

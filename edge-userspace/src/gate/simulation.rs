@@ -85,6 +85,7 @@ impl World {
             &Attempt {
                 address,
                 validated: true,
+                relayed: false,
                 opens: true,
                 host: "z0.example",
                 method: &Method::GET,

@@ -20,6 +20,9 @@ pub struct Attempt<'a> {
     /// The address is known to be the sender's: a TCP handshake is done, a QUIC path validated. Where false (0-RTT), no
     /// penalty is written.
     pub validated: bool,
+    /// A trusted proxy has named the address, which is not the connection's: what is held against it is this daemon's to
+    /// remember, and nothing for the kernel.
+    pub relayed: bool,
     /// The request is its connection's first.
     pub opens: bool,
     /// The host that it is for, as the client wrote it.

@@ -155,6 +155,7 @@ impl Line {
             target: TARGET,
             id = %self.id,
             client = %self.peer.client.ip(),
+            proxy = self.peer.via.as_ref().and_then(|via| via.proxies.last()).map(tracing::field::display),
             zone = self.zone.as_ref().map(|zone| &*zone.name),
             host = self.host.as_deref(),
             method = self.method.as_str(),

@@ -110,6 +110,7 @@ pub struct Host {
 #[derive(Debug, Default)]
 pub struct Recent {
     raw: Vec<u8>,
+    secure: bool,
     zones: Option<Arc<Zones>>,
     host: Option<Host>,
 }
@@ -212,10 +213,11 @@ fn host(head: &request::Parts, peer: &Peer, zones: &Arc<Zones>, recent: &mut Rec
             "the zone asks for more by now than the connection has shown",
         ));
     }
-    let secure = peer.handshake.is_some();
+    let secure = peer.is_secure();
     let raw = named(head, secure)?;
     if let (Some(known), Some(host)) = (&recent.zones, &recent.host)
         && recent.raw == raw
+        && recent.secure == secure
         && Arc::ptr_eq(known, zones)
     {
         return Ok(host.clone());
@@ -245,6 +247,7 @@ fn host(head: &request::Parts, peer: &Peer, zones: &Arc<Zones>, recent: &mut Rec
         authority: text.into(),
         zone,
     };
+    recent.secure = secure;
     recent.raw.clear();
     recent.raw.extend_from_slice(raw);
     recent.zones = Some(zones.clone());

@@ -60,25 +60,22 @@ pub fn written(name: &HeaderName) -> Option<Written> {
     (ours || spelt_with_underscore(text)).then_some(Written::BySender)
 }
 
-/// Who asked, by which name and how: RFC 7239, and the fields that came before it. One buffer for all values.
+/// Who asked, by which name and how: RFC 7239, and the fields that came before it. One buffer for all values. Proxies that the
+/// operator trusts are named after the client, the nearest last, as each would have appended what it saw.
 fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
-    let proto = if exchange.peer.handshake.is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let proto = exchange.peer.scheme();
     let ip = exchange.peer.client.ip();
+    let via = exchange.peer.via.as_ref();
+    // Of a request that names nobody the proxy itself is the client.
+    let proxies = via
+        .map_or(&[][..], |via| &via.proxies)
+        .iter()
+        .filter(|proxy| **proxy != ip);
     let host = Some(&*exchange.host).filter(|host| !host.is_empty() && !host.contains(['"', '\\']));
     let mut text = BytesMut::with_capacity(128 + exchange.host.len());
     // Writing to BytesMut cannot fail.
-    let _ = match ip {
-        IpAddr::V4(_) => text.write_str("for="),
-        IpAddr::V6(_) => text.write_str("for=\"["),
-    };
-    let ip_start = text.len();
-    let _ = write!(text, "{ip}");
-    let ip_end = text.len();
-    let _ = text.write_str(if ip.is_ipv6() { "]\"" } else { "" });
+    let _ = text.write_str("for=");
+    let ip_range = element(&mut text, ip);
     let mut host_range = None;
     if let Some(host) = host {
         let _ = text.write_str(";host=\"");
@@ -88,16 +85,29 @@ fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
     }
     let _ = text.write_str(";proto=");
     let _ = text.write_str(proto);
+    for proxy in proxies.clone() {
+        let _ = text.write_str(", for=");
+        element(&mut text, *proxy);
+    }
     let end = text.len();
     text.extend_from_slice(&exchange.id.hex());
+    let chain = text.len();
+    let mut ip_range = ip_range;
+    if via.is_some() {
+        let _ = write!(text, "{ip}");
+        for proxy in proxies {
+            let _ = write!(text, ", {proxy}");
+        }
+        ip_range = chain..text.len();
+    }
     let text = text.freeze();
     let mut set = |name, range: std::ops::Range<usize>| match HeaderValue::from_maybe_shared(text.slice(range)) {
         Ok(value) => drop(headers.insert(name, value)),
         Err(_) => drop(headers.remove(name)),
     };
     set(FORWARDED, 0..end);
-    set(X_FORWARDED_FOR, ip_start..ip_end);
-    set(X_REQUEST_ID, end..text.len());
+    set(X_FORWARDED_FOR, ip_range);
+    set(X_REQUEST_ID, end..chain);
     if let Some(range) = host_range {
         set(X_FORWARDED_HOST, range);
     }
@@ -108,6 +118,17 @@ fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
         Some(Ok(value)) => drop(headers.insert(CLIENT_CERT, value)),
         _ => drop(headers.remove(CLIENT_CERT)),
     }
+}
+
+/// Writes `ip` as a node of RFC 7239 section 6; where in `text` the address alone is.
+fn element(text: &mut BytesMut, ip: IpAddr) -> std::ops::Range<usize> {
+    // Writing to BytesMut cannot fail.
+    let _ = text.write_str(if ip.is_ipv6() { "\"[" } else { "" });
+    let start = text.len();
+    let _ = write!(text, "{ip}");
+    let end = text.len();
+    let _ = text.write_str(if ip.is_ipv6() { "]\"" } else { "" });
+    start..end
 }
 
 /// Whether a field is one that we set, but for underscores in place of hyphens: CGI and its successors give both the same

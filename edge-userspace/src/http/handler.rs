@@ -50,6 +50,8 @@ pub enum Reason {
     Misdirected,
     /// The connection was let in under a policy that its zone has no longer, or its certificate has expired.
     Outdated,
+    /// The operator's lists deny the client's address.
+    Denied,
     /// Method not allowed here, CONNECT to a proxy among them.
     Method,
     /// More fields than the limit.
@@ -92,6 +94,7 @@ impl Reason {
             Self::UnknownHost => "unknown_host",
             Self::Misdirected => "misdirected",
             Self::Outdated => "outdated",
+            Self::Denied => "denied",
             Self::Method => "method",
             Self::HeadTooLarge => "head_too_large",
             Self::BodyTooLarge => "body_too_large",
@@ -116,6 +119,7 @@ impl Reason {
         match self {
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::UnknownHost | Self::Misdirected | Self::Outdated => StatusCode::MISDIRECTED_REQUEST,
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -137,6 +141,7 @@ impl Reason {
             | Self::UnknownHost
             | Self::Misdirected
             | Self::Outdated
+            | Self::Denied
             | Self::Method
             | Self::HeadTooLarge
             | Self::BodyTooLarge

@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 pub mod body;
+pub mod client;
 pub mod codings;
 pub mod data_frames;
 mod delivery;

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,9 @@ use super::metrics::Metrics;
 use super::service::{Service, Wire};
 use crate::base::ledger::{Holder, Ledger};
 use crate::base::shutdown::{Phase, Shutdown};
+use crate::config::client_address::ClientAddress;
 use crate::config::{Config, Limits};
+use crate::dataplane::Lists;
 use crate::tls::{Connection, Protocol, Serve};
 use crate::zones;
 
@@ -51,12 +53,15 @@ pub struct Shared {
     pub(super) metrics: Metrics,
     pub(super) sampler: AtomicU32,
     pub(super) ledger: Ledger,
+    pub(super) lists: OnceLock<Arc<Lists>>,
 }
 
 /// What a reload replaces.
 pub(super) struct Settings {
     pub(super) limits: Arc<Limits>,
     pub(super) access_sample: Option<u32>,
+    /// Proxies that name their clients.
+    pub(super) client_address: Option<Arc<ClientAddress>>,
     /// `Alt-Svc` values (RFC 7838) by the local port the client connected to.
     alternatives: Box<[(u16, HeaderValue)]>,
 }
@@ -69,6 +74,7 @@ impl Settings {
         Arc::new(Self {
             limits: config.limits.clone(),
             access_sample: config.log.access_sample,
+            client_address: config.server.client_address.clone(),
             alternatives: alternatives(http3, config.server.alt_svc_port),
         })
     }
@@ -98,11 +104,18 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             ledger,
+            lists: OnceLock::new(),
             settings: ArcSwap::new(Settings::new(config, http3)),
             zones,
             metrics: Metrics::register(registry),
             sampler: AtomicU32::new(0),
         })
+    }
+
+    /// Holds clients whom trusted proxies name to the operator's `lists`; those who connect themselves are before.
+    pub fn keep_to(&self, lists: Arc<Lists>) {
+        // Once, by the assembly.
+        let _ = self.lists.set(lists);
     }
 
     /// Other limits from the next request on; what a connection was set up with (buffers, streams, timeouts of the

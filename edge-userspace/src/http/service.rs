@@ -12,6 +12,7 @@ use http_body::Body as _;
 use super::access::{self, Account};
 use super::answer;
 use super::body::Body;
+use super::client;
 use super::delivery::{Delivery, Flow};
 use super::door::{self, Head, Host, Recent};
 use super::handler::{Failure, Front, Reason};
@@ -66,6 +67,8 @@ pub(super) struct Memory {
 struct Opening {
     settings: Arc<Settings>,
     id: RequestId,
+    /// Who asks: the connection's peer, or whom it names.
+    peer: Arc<Peer>,
     /// HTTP/1: no request after this one.
     last: bool,
     /// HTTP/1: whether the framing guard waits for the answer.
@@ -116,10 +119,12 @@ impl Service {
             self.life.clone(),
             self.shared.metrics.clone(),
         );
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let id = RequestId::next();
+        let named = settings.client_address.as_deref();
+        let peer = named.map_or_else(|| self.peer.clone(), |rule| client::of(rule, &self.peer, &mut head));
         if self.shared.logs(&settings) {
-            account.log(id, &self.peer, count == 1, &head);
+            account.log(id, &peer, count == 1, &head);
         }
         let last = settings
             .limits
@@ -131,6 +136,7 @@ impl Service {
         let opening = Opening {
             settings,
             id,
+            peer,
             last: last && self.wire == Wire::H1,
             asks_upgrade: self.wire == Wire::H1
                 && (head.method == Method::CONNECT
@@ -156,7 +162,7 @@ impl Service {
         let mut charges = Vec::new();
         let content = Content::of(&body);
         let (mut requests, mut filter) = (None, None);
-        let result = match self.open(head, &opening.settings, &mut account) {
+        let result = match self.open(head, &opening, &mut account) {
             Err(failure) => {
                 self.spurn(body);
                 Err(failure)
@@ -169,19 +175,20 @@ impl Service {
                     .map(|limit| tokio::time::Instant::from_std(started + limit));
                 let exchange = Exchange {
                     id: opening.id,
-                    peer: self.peer.clone(),
+                    peer: opening.peer.clone(),
                     zone: host.zone,
                     host: host.authority,
                     started,
                 };
-                let taken = self.intake((&head, body), (&exchange, &zone), &mut meter, &mut charges);
+                let holder = self.holder(&opening.peer);
+                let taken = self.intake((&head, body), (&exchange, &zone, &holder), &mut meter, &mut charges);
                 match taken.await {
                     Err(failure) => Err(failure),
                     Ok(body) => {
                         if let Some(meter) = &meter {
                             account.meter(meter.clone());
                         }
-                        head.extensions.insert(Payer(self.holding.holder().clone()));
+                        head.extensions.insert(Payer(holder.clone()));
                         let request = Request { head, body, exchange };
                         self.ask(Unjudged::new(request), deadline, meter.as_deref()).await
                     }
@@ -204,13 +211,13 @@ impl Service {
     fn open(
         &self,
         head: request::Parts,
-        settings: &Settings,
+        Opening { settings, peer, .. }: &Opening,
         account: &mut Account,
     ) -> Result<(Head, Host, Arc<ledger::Zone>), Failure> {
         let zones = self.shared.zones.load_full();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let most = settings.limits.header_count;
-        let (head, host) = door::client(head, most, &self.peer, &zones, &mut memory.recent)?;
+        let (head, host) = door::client(head, most, peer, &zones, &mut memory.recent)?;
         let (metrics, zone) = match &memory.metrics {
             Some((name, metrics, zone)) if Arc::ptr_eq(name, &host.zone.name) => (metrics.clone(), zone.clone()),
             _ => {
@@ -222,7 +229,22 @@ impl Service {
         };
         drop(memory);
         account.zone(metrics, &host.authority, &host.zone);
+        let lists = self.shared.lists.get().filter(|_| peer.via.is_some());
+        if lists.is_some_and(|lists| lists.is_denied(peer.client.ip())) {
+            return Err(Failure::new(
+                Reason::Denied,
+                "the client that a trusted proxy names is denied",
+            ));
+        }
         Ok((head, host, zone))
+    }
+
+    /// On whose account a request of `peer` is: of its connection, or of the client that it is handed on for.
+    fn holder(&self, peer: &Peer) -> Arc<ledger::Holder> {
+        match peer.via {
+            None => self.holding.holder().clone(),
+            Some(_) => self.shared.ledger.open(peer.client.ip()),
+        }
     }
 
     /// Puts the request on the ledger, and limits around its content, and finds out whether there is any: a head need not be the end
@@ -231,11 +253,10 @@ impl Service {
     async fn intake(
         &self,
         (head, body): (&Head, Body),
-        (exchange, zone): (&Exchange, &Arc<ledger::Zone>),
+        (exchange, zone, holder): (&Exchange, &Arc<ledger::Zone>, &Arc<ledger::Holder>),
         meter: &mut Option<Arc<Meter>>,
         charges: &mut Vec<Charge>,
     ) -> Result<Body, Failure> {
-        let holder = self.holding.holder();
         let mut charge = |kind, bytes| match holder.charge(kind, Some(zone), bytes) {
             Some(charge) => {
                 charges.push(charge);

@@ -197,9 +197,9 @@ impl Proxied {
         if let Ok(host) = HeaderValue::from_str(&grant.exchange.host) {
             head.headers.insert(HOST, host);
         }
-        let scheme = match grant.exchange.peer.handshake {
-            Some(_) => Scheme::Https,
-            None => Scheme::Http,
+        let scheme = match grant.exchange.peer.is_secure() {
+            true => Scheme::Https,
+            false => Scheme::Http,
         };
         drop(grant);
         let request = http::Request::from_parts(head, ToGuest(body));

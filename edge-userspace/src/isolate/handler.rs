@@ -238,12 +238,9 @@ impl Again {
     }
 }
 
-/// Plain HTTP reaches a worker only by `edge dev`, and by the plain listeners of loopback.
+/// Plain HTTP reaches a worker only by `edge dev`, and by plain listeners.
 fn scheme(exchange: &Exchange) -> &'static str {
-    match exchange.peer.handshake {
-        Some(_) => "https",
-        None => "http",
-    }
+    exchange.peer.scheme()
 }
 
 fn none() -> Failure {

@@ -15,6 +15,7 @@ use crate::config::Config;
 /// The node's ledger, with its figures among the metrics.
 pub(super) fn start(config: &Config, registry: &mut Registry) -> Ledger {
     let ledger = Ledger::new(config.limits.memory, config.limits.memory_per_address);
+    ledger.trust(config.server.trusted().to_vec());
     registry.register_collector(Box::new(Figures(ledger.clone())));
     ledger
 }

@@ -281,6 +281,7 @@ impl Node {
         let config = &gathered.state.config;
         let limits = &config.limits;
         self.ledger.adjust(limits.memory, limits.memory_per_address);
+        self.ledger.trust(config.server.trusted().to_vec());
         self.http.reload(config, &self.open.advertised(config));
         self.redirect.adjust(config.server.redirect_port);
         self.logs.apply(&config.log);

@@ -46,7 +46,12 @@ impl Open {
     /// The ports whose attempts the kernel judges.
     pub(super) fn ports(&self) -> Ports {
         Ports {
-            tcp: ports(self.https.iter().chain(&self.http)),
+            tcp: ports(
+                self.https
+                    .iter()
+                    .chain(&self.http)
+                    .chain(self.plain.iter().filter(|a| !a.ip().is_loopback())),
+            ),
             udp: ports(self.quic.iter()),
         }
     }
@@ -80,7 +85,7 @@ struct Bound {
 enum Serves {
     /// The zones, over TLS.
     Tls,
-    /// The zones, on loopback.
+    /// The zones, without TLS.
     Plain,
     /// Redirects to TLS.
     Redirects,
@@ -95,7 +100,7 @@ pub(super) struct Worker {
     pub(super) generation: u16,
     /// The kernel gives each worker the datagrams of its own QUIC connections.
     pub(super) steered: bool,
-    /// Serves what comes over TLS, and on plain listeners of loopback.
+    /// Serves what comes over TLS, and on plain listeners that serve.
     pub(super) server: http::Server,
     /// Answers what comes over the other plain listeners.
     pub(super) redirect: http::Server,
@@ -228,7 +233,7 @@ fn work(
             let (front, shutdown) = (worker.front.clone(), worker.shutdown.clone());
             let (socket, server) = match serves {
                 Serves::Tls => (Socket::Tls, worker.server.clone()),
-                Serves::Plain => (Socket::Plain, worker.server.clone()),
+                Serves::Plain => (Socket::Private, worker.server.clone()),
                 Serves::Redirects => (Socket::Plain, worker.redirect.clone()),
             };
             loops.spawn(async move { Ok(front.run(listener, socket, server, shutdown).await?) });

@@ -78,6 +78,7 @@ mod tests {
             accepted: Instant::now(),
             handshake: None,
             early: Some(early),
+            via: None,
         };
         (proof, peer)
     }

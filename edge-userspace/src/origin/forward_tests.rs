@@ -19,6 +19,7 @@ fn exchange(client: &str, host: &str) -> Exchange {
             accepted: Instant::now(),
             handshake: None,
             early: None,
+            via: None,
         }),
         zone: crate::zones::Zones::new(&config.zones).all()[0].clone(),
         host: host.into(),
@@ -60,7 +61,7 @@ fn only_a_verified_certificate_is_told() {
         client: exchange.peer.client,
         local: exchange.peer.local,
         accepted: exchange.peer.accepted,
-        handshake: Some(Handshake {
+        handshake: Some(Arc::new(Handshake {
             duration: std::time::Duration::ZERO,
             server_name: Some("z".into()),
             version: "TLSv1.3",
@@ -73,8 +74,9 @@ fn only_a_verified_certificate_is_told() {
                 field: ":MIIB:".to_owned(),
             })),
             standing: None,
-        }),
+        })),
         early: None,
+        via: None,
     };
     exchange.peer = Arc::new(peer);
     let mut known = claimed();
@@ -245,4 +247,41 @@ fn host_is_the_routed_one() {
     assert_eq!(with(&[("host", "other")], "a.example", true), "a.example");
     assert_eq!(with(&[], "", true), "own:8080");
     assert_eq!(with(&[("host", "a.example")], "a.example", false), "own:8080");
+}
+
+/// An origin would take a balancer for the visitor, or believe what the visitor wrote into the field.
+#[test]
+fn proxies_are_named_after_the_client() {
+    use crate::base::peer::Via;
+    let mut exchange = exchange("[2001:db8::9]:0", "z");
+    let peer = &*exchange.peer;
+    exchange.peer = Arc::new(Peer {
+        client: peer.client,
+        local: peer.local,
+        accepted: peer.accepted,
+        handshake: None,
+        early: None,
+        via: Some(Via {
+            proxies: ["10.0.0.2", "fd00::1"].map(|ip| ip.parse().unwrap()).into(),
+            secure: Some(true),
+        }),
+    });
+    let mut head = head(
+        "GET",
+        "/",
+        &[
+            ("x-forwarded-for", "6.6.6.6, 2001:db8::9, 10.0.0.2"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-proto", "http"),
+        ],
+    );
+    prepare(&mut head, &Meant::default(), &exchange).unwrap();
+    assert_eq!(values(&head, "x-forwarded-for"), ["2001:db8::9, 10.0.0.2, fd00::1"]);
+    assert_eq!(
+        values(&head, "forwarded"),
+        ["for=\"[2001:db8::9]\";host=\"z\";proto=https, for=10.0.0.2, for=\"[fd00::1]\""]
+    );
+    assert_eq!(values(&head, "x-forwarded-host"), ["z"]);
+    assert_eq!(values(&head, "x-forwarded-proto"), ["https"]);
+    assert_eq!(values(&head, "x-request-id")[0].len(), exchange.id.hex().len());
 }

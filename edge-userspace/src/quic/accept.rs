@@ -259,8 +259,9 @@ async fn shake(attempt: Attempt, accepted: Instant, until: Instant) -> Result<Me
         client,
         local,
         accepted,
-        handshake: Some(handshake),
+        handshake: Some(Arc::new(handshake)),
         early,
+        via: None,
     });
     Ok(Met {
         connection: Connection { quic, peer, permit },

@@ -180,7 +180,7 @@ impl World {
         tls
     }
 
-    async fn peer(&mut self) -> Handshake {
+    async fn peer(&mut self) -> Arc<Handshake> {
         let peer = timeout(PATIENCE, self.peers.recv()).await.unwrap().unwrap();
         Arc::into_inner(peer).unwrap().handshake.unwrap()
     }

@@ -48,6 +48,7 @@ impl Gated {
         proven.map_err(|gone| Failure::new(Reason::ClientGone, gone.to_string()))?;
         let request = asked.request();
         let by_field = cookie::keeps_by_field(&request.head.headers);
+        let own = peer.handshake.as_ref().filter(|_| peer.via.is_none());
         let decision = {
             let head = &request.head;
             self.gate.decide(
@@ -56,17 +57,19 @@ impl Gated {
                     address: peer.client.ip(),
                     // By the handshake, which is over.
                     validated: true,
+                    relayed: peer.via.is_some(),
                     opens: self.connections.is_first((peer.client, peer.accepted)),
                     host: &request.exchange.host,
                     method: &head.method,
                     path: &head.path(),
                     headers: &head.headers,
                     tokens: &cookie::tokens(&head.headers),
-                    named: peer.handshake.as_ref().map(|handshake| Named {
+                    // A proxy's connection says nothing of the clients whose requests it carries.
+                    named: own.map(|handshake| Named {
                         client: handshake.client,
                         proven: handshake.known,
                     }),
-                    quic: head.version == Version::HTTP_3,
+                    quic: head.version == Version::HTTP_3 && peer.via.is_none(),
                 },
             )
         };
@@ -108,7 +111,7 @@ impl Gated {
         self.next.handle(request).await
     }
 
-    /// An answer of the gate's own; the connection ends behind it.
+    /// An answer of the gate's own; the connection ends after it, unless it is a trusted proxy's, with other clients' requests on it.
     fn told(&self, request: &Request, cookie: &Cookie, say: impl FnOnce(Asked<'_>) -> answer::Answer) -> Response {
         let said = say(Asked {
             method: &request.head.method,
@@ -119,6 +122,9 @@ impl Gated {
         });
         let mut response = Response::new(said.status, said.body);
         response.head.headers = said.headers;
+        if request.exchange.peer.via.is_some() {
+            return response;
+        }
         response.head.extensions.insert(CloseAfter);
         if request.head.version <= Version::HTTP_11 {
             response

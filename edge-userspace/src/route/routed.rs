@@ -83,6 +83,7 @@ mod tests {
                 accepted: Instant::now(),
                 handshake: None,
                 early,
+                via: None,
             }),
             zone: zones.all()[0].clone(),
             host: "a.example".into(),

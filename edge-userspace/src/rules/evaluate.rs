@@ -173,7 +173,7 @@ impl<'r> Made<'r> {
         changes(&act.request, filled, &mut self.request);
         changes(&act.response, filled, &mut self.response);
         if act.security {
-            self.response.extend(security(facts.tls.is_some()));
+            self.response.extend(security(facts.secure));
         }
         if let Some(redirect) = &act.redirect {
             let to = filled(&redirect.to, Escape::Not);

@@ -6,7 +6,9 @@ use super::auth::{self, Credentials};
 use super::evaluate::{Change, Made, Shown, judge};
 use super::facts::Facts;
 use crate::base::invented::Invented;
+use crate::config::client_address::ClientAddress;
 use crate::config::rule::Basic;
+use crate::http::client;
 use crate::zones::path::Path;
 use crate::zones::{Way, Zones};
 
@@ -19,7 +21,8 @@ pub struct NoZone(String);
 ///
 /// # Errors
 /// [`NoZone`]
-pub fn explain(zones: &Zones, request: &Invented) -> Result<String, NoZone> {
+pub fn explain(zones: &Zones, proxies: Option<&ClientAddress>, request: &Invented) -> Result<String, NoZone> {
+    let named = proxies.and_then(|rule| client::named(rule, request.client, &request.headers));
     let path = Path::of(request.target.path());
     let mut facts = Facts {
         method: &request.method,
@@ -27,7 +30,8 @@ pub fn explain(zones: &Zones, request: &Invented) -> Result<String, NoZone> {
         query: request.target.query().unwrap_or_default(),
         authority: &request.authority,
         headers: &request.headers,
-        client: request.client,
+        client: named.as_ref().map_or(request.client, |(client, _)| *client),
+        secure: named.as_ref().and_then(|(_, via)| via.secure).unwrap_or(request.secure),
         version: request.version,
         tls: request.secure.then_some("TLSv1.3"),
         certificate: None,
@@ -41,6 +45,13 @@ pub fn explain(zones: &Zones, request: &Invented) -> Result<String, NoZone> {
     facts.zone = &zone.name;
     let credentials = Credentials::of(&request.headers);
     let mut text = format!("zone {}: {} {}\n", zone.name, request.method, path.usual());
+    if named.is_some() {
+        let _ = writeln!(
+            text,
+            "  client {}, as the trusted proxy {} says",
+            facts.client, request.client
+        );
+    }
     let mut made = Made::default();
     let mut ended: Option<&str> = None;
     for rule in zone.rules.iter().flat_map(|rules| &rules.all) {

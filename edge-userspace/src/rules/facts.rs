@@ -23,6 +23,8 @@ pub(super) struct Facts<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) client: IpAddr,
     pub(super) version: Version,
+    /// The client came by https, to the edge or to a trusted proxy.
+    pub(super) secure: bool,
     /// The TLS version, if the connection is encrypted.
     pub(super) tls: Option<&'static str>,
     pub(super) certificate: Option<&'a Identity>,
@@ -71,7 +73,7 @@ impl<'a> Facts<'a> {
         if !when.protocols.is_empty() && !when.protocols.contains(&Protocol::of(self.version)) {
             return Some("protocols");
         }
-        if when.secure.is_some_and(|secure| secure != self.tls.is_some()) {
+        if when.secure.is_some_and(|secure| secure != self.secure) {
             return Some("secure");
         }
         if !when.hosts.is_empty() && !when.hosts.iter().any(|host| fits(host, self.host())) {

@@ -61,7 +61,7 @@ fn value<'a>(variable: &Variable, facts: &Facts<'a>, groups: Option<&Captures<'a
         Variable::Path => facts.path.usual(),
         Variable::Query => facts.query,
         Variable::Method => facts.method.as_str(),
-        Variable::Scheme if facts.tls.is_some() => "https",
+        Variable::Scheme if facts.secure => "https",
         Variable::Scheme => "http",
         Variable::Protocol => match facts.version {
             http::Version::HTTP_10 => "HTTP/1.0",

@@ -148,6 +148,7 @@ fn facts<'a>(request: &'a Request, path: &'a Path<'a>) -> Facts<'a> {
         headers: &request.head.headers,
         client: peer.client.ip(),
         version: request.head.version,
+        secure: peer.is_secure(),
         tls: handshake.map(|handshake| handshake.version),
         certificate: handshake.and_then(|handshake| handshake.certificate.as_deref()),
         zone: &request.exchange.zone.name,

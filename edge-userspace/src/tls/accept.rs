@@ -205,6 +205,7 @@ async fn shake(
             accepted,
             handshake,
             early: None,
+            via: None,
         })
     };
     // An operator's word holds on plain listeners, too.
@@ -233,6 +234,8 @@ async fn shake(
     }
     let hello = hello::read(&mut stream).await.map_err(|closed| (closed, None))?;
     let door = terms.door.as_deref();
+    // Who comes by a trusted proxy is judged by request.
+    let door = door.filter(|_| !permit.trusts(client.ip()));
     if let Some((door, penalised)) = door.and_then(|door| Some((door, door.penalised(client.ip())?)))
         && let Err(refusal) = hello.judge(door, penalised)
     {
@@ -261,7 +264,7 @@ async fn shake(
         };
         return Ok(Connection {
             io: Io::Legacy(Box::new(stream)),
-            peer: peer(Some(handshake)),
+            peer: peer(Some(Arc::new(handshake))),
             protocol: Protocol::H1,
             permit,
         });
@@ -326,7 +329,7 @@ async fn shake(
     Ok(Connection {
         io: Io::Tls(Box::new(stream)),
         // The name a near end asks for is this far end's; it must not bind its requests to a zone.
-        peer: peer((!terms.near_end).then_some(handshake)),
+        peer: peer((!terms.near_end).then(|| Arc::new(handshake))),
         protocol,
         permit,
     })

@@ -2,7 +2,7 @@
 //! `node` makes one and gives it the sockets; connections go to what implements [`Serve`].
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,10 @@ pub trait Serve: Clone + Send + 'static {
 pub enum Socket {
     /// TLS.
     Tls,
-    /// Plain HTTP/1.
+    /// Plain HTTP/1, whoever asks.
     Plain,
+    /// Plain HTTP/1 for this machine, and for those whom the operator lets ask so.
+    Private,
 }
 
 /// Shared by all workers.
@@ -70,6 +72,8 @@ struct Settings {
     handshake_timeout: Duration,
     proxies: Vec<IpNet>,
     near_ends: bool,
+    /// Who may ask on plain listeners beside this machine.
+    plain_from: Vec<IpNet>,
 }
 
 /// A configuration that was checked and can be put into force.
@@ -81,6 +85,8 @@ pub struct Plan {
     tls: config::Tls,
     /// At most, in all and per address.
     connections: (usize, usize),
+    /// Proxies that name their clients.
+    trusted: Vec<IpNet>,
 }
 
 impl Plan {
@@ -113,6 +119,7 @@ fn plan(
         key_servers: loaded.key_servers,
         tls: config.tls.clone(),
         connections: (config.limits.connections, config.limits.connections_per_address),
+        trusted: config.server.trusted().to_vec(),
     })
 }
 
@@ -176,6 +183,7 @@ impl Front {
         self.settings.store(Arc::new(plan.settings));
         let (all, per_address) = plan.connections;
         self.limiter.adjust(all, per_address);
+        self.limiter.trust(plan.trusted);
     }
 
     /// [`plan`](Self::plan) and [`install`](Self::install).
@@ -332,6 +340,11 @@ impl Front {
             return listener::reset(stream);
         };
         let settings = self.settings.load();
+        // What is not encrypted is for those alone to whom the operator has said so.
+        if socket == Socket::Private && !settings.serves_plainly(ip) {
+            self.metrics.refused_denied.inc();
+            return listener::reset(stream);
+        }
         let terms = Terms {
             tls: (socket == Socket::Tls).then(|| (settings.tls.clone(), settings.tickets.clone())),
             door: self.door.clone(),
@@ -399,6 +412,12 @@ impl Settings {
             handshake_timeout: config.tls.handshake_timeout,
             proxies: config.server.proxy_protocol_from.clone(),
             near_ends: config.tls.near_ends.is_some(),
+            plain_from: config.server.plain_from.clone(),
         })
+    }
+
+    /// Whether a peer of that address is served without TLS.
+    fn serves_plainly(&self, peer: IpAddr) -> bool {
+        peer.is_loopback() || self.plain_from.iter().any(|network| network.contains(&peer))
     }
 }

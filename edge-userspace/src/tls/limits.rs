@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::base::peer::client_prefix;
@@ -21,6 +23,8 @@ pub struct Limiter {
     total: AtomicUsize,
     most: AtomicUsize,
     most_per_address: AtomicUsize,
+    /// Proxies that speak for many clients, of which no address is counted.
+    trusted: ArcSwap<Vec<IpNet>>,
     /// Keyed by an unguessable hash, so that a client cannot fill one shard.
     hasher: RandomState,
     shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
@@ -41,10 +45,22 @@ impl Limiter {
             total: AtomicUsize::new(0),
             most: AtomicUsize::new(most),
             most_per_address: AtomicUsize::new(most_per_address),
+            trusted: ArcSwap::default(),
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::default()),
             gauge,
         })
+    }
+
+    /// Has connections of these networks counted among all, and not by address: they are of proxies, which name their clients.
+    pub fn trust(&self, networks: Vec<IpNet>) {
+        self.trusted.store(Arc::new(networks));
+    }
+
+    /// Whether `address` is such a proxy's.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.load().iter().any(|network| network.contains(&address))
     }
 
     /// Other bounds from now on; connections above them stay.
@@ -82,9 +98,18 @@ impl Limiter {
 }
 
 impl Permit {
+    /// Whether `client` is a trusted proxy's address.
+    #[must_use]
+    pub fn trusts(&self, client: IpAddr) -> bool {
+        self.limiter.trusts(client)
+    }
+
     /// Counts the connection to `client`; once. False when that client has as many as it may.
     #[must_use]
     pub fn claim(&mut self, client: IpAddr) -> bool {
+        if self.limiter.trusts(client) {
+            return true;
+        }
         let prefix = client_prefix(client);
         let most = self.limiter.most_per_address.load(Ordering::Relaxed);
         let mut shard = self

@@ -25,7 +25,7 @@ fn penalise(edge: &Edge, subject: Subject) {
     };
     edge.gate
         .book()
-        .penalise(now, 1, (subject, HERE), strike, Company::default());
+        .penalise(now, 1, (subject, HERE), (strike, Company::default()), true);
 }
 
 /// The client's id as the edge sees it, and whether it brought it.

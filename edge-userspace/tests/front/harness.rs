@@ -126,7 +126,9 @@ impl Edge {
         let quic = edge::quic::Front::new(&config, &front, tokens, ids, &mut registry).unwrap();
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));
         let ledger = Ledger::new(config.limits.memory, config.limits.memory_per_address);
+        ledger.trust(config.server.trusted().to_vec());
         let shared = Shared::new(&config, &[], zones.clone(), ledger, &mut registry);
+        shared.keep_to(Arc::new(Lists::alone(&config.dataplane).unwrap()));
         let (trigger, shutdown) = shutdown::channel();
         let ungated = Ungated::of(&config.zones).unwrap();
         let echo = Server::new(

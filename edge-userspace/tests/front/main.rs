@@ -15,5 +15,6 @@ mod http1;
 mod http2;
 mod http3;
 mod limits;
+mod proxies;
 mod smuggling;
 mod tls;

@@ -69,6 +69,7 @@ impl Bed {
             accepted: Instant::now(),
             handshake: None,
             early: None,
+            via: None,
         });
         let (head, host) = door::client(parts, 1_000, &peer, &self.zones, &mut Recent::default()).unwrap();
         Request {

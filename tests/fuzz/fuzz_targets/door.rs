@@ -47,6 +47,7 @@ fuzz_target!(|data: &[u8]| {
         accepted: Instant::now(),
         handshake: None,
         early: None,
+        via: None,
     };
     let enter = |version| {
         let mut request = Request::builder()

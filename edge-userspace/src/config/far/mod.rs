@@ -123,6 +123,8 @@ fn far(checker: &mut Checker<'_>, raw: &raw::Raw) -> FarConfig {
         https: Vec::new(),
         http: Vec::new(),
         plain: Vec::new(),
+        plain_from: Vec::new(),
+        client_address: None,
         redirect_port: 443,
         alt_svc_port: None,
         workers: checker.workers(&raw.server.workers),

@@ -77,7 +77,7 @@ impl Held {
 fn label(exchange: &Exchange, digest: Digest) -> Label {
     Label {
         zone: exchange.zone.name.clone(),
-        secure: exchange.peer.handshake.is_some(),
+        secure: exchange.peer.is_secure(),
         authority: exchange.host.clone(),
         digest,
     }

@@ -108,17 +108,20 @@ fn peer(client: &str, secure: bool) -> Arc<Peer> {
         client: client.parse().unwrap(),
         local: "192.0.2.1:443".parse().unwrap(),
         accepted: Instant::now(),
-        handshake: secure.then_some(Handshake {
-            duration: Duration::ZERO,
-            server_name: None,
-            version: "TLSv1.3",
-            resumed: false,
-            client: 0,
-            known: false,
-            certificate: None,
-            standing: None,
+        handshake: secure.then(|| {
+            Arc::new(Handshake {
+                duration: Duration::ZERO,
+                server_name: None,
+                version: "TLSv1.3",
+                resumed: false,
+                client: 0,
+                known: false,
+                certificate: None,
+                standing: None,
+            })
         }),
         early: None,
+        via: None,
     })
 }
 

@@ -53,7 +53,7 @@ fn tickets_go_on_and_newcomers_share() {
     };
     for subject in [Subject::Address(home), Subject::Client(MALLORY.0)] {
         door.book
-            .penalise(at(1).mono, 7, (subject, home), strike, Company::default());
+            .penalise(at(1).mono, 7, (subject, home), (strike, Company::default()), true);
     }
     let penalised = door.penalised_at(at(1), home).unwrap();
     let judge = |seconds, tickets: &[&[u8]]| door.judge_at(at(seconds), penalised, tickets.iter().copied());

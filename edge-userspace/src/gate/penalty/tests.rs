@@ -23,7 +23,7 @@ fn offender(carried: (u8, u8)) -> Offender {
 
 impl Book {
     fn punish(&self, now: Duration, zone: u64, subject: Subject, strike: Strike, company: Company) {
-        self.penalise(now, zone, (subject, HOME), strike, company);
+        self.penalise(now, zone, (subject, HOME), (strike, company), true);
     }
 }
 
@@ -171,7 +171,7 @@ fn a_full_book_strikes_fresh_offenders() {
         };
         for _ in 0..8 {
             if let Offence::Strike(strike) = book.offend(at(second), 1, offender, TERMS) {
-                book.penalise(at(second), 1, (offender.subject, prefix), strike, NONE);
+                book.penalise(at(second), 1, (offender.subject, prefix), (strike, NONE), true);
             }
         }
         book.penalty(at(second), 1, offender.subject).is_some()

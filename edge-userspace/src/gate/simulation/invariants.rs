@@ -86,6 +86,7 @@ fn attack(world: &World, ms: u64, random: &mut Random, loot: &mut Vec<String>) -
         at(ms),
         &world.zones[0],
         &Attempt {
+            relayed: false,
             address,
             validated: true,
             opens: true,

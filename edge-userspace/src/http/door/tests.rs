@@ -17,17 +17,20 @@ fn peer(secure: bool) -> Peer {
         client: "192.0.2.7:5".parse().unwrap(),
         local: "192.0.2.1:443".parse().unwrap(),
         accepted: std::time::Instant::now(),
-        handshake: secure.then(|| Handshake {
-            duration: std::time::Duration::ZERO,
-            server_name: Some("a.example".into()),
-            version: "TLSv1.3",
-            resumed: false,
-            client: 0,
-            known: false,
-            certificate: None,
-            standing: None,
+        handshake: secure.then(|| {
+            Arc::new(Handshake {
+                duration: std::time::Duration::ZERO,
+                server_name: Some("a.example".into()),
+                version: "TLSv1.3",
+                resumed: false,
+                client: 0,
+                known: false,
+                certificate: None,
+                standing: None,
+            })
         }),
         early: None,
+        via: None,
     }
 }
 

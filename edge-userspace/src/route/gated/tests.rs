@@ -65,6 +65,7 @@ fn request(zones: &Zones, fields: &[(&str, &str)]) -> Unjudged {
                 accepted: Instant::now(),
                 handshake: None,
                 early: None,
+                via: None,
             }),
             zone: zones.find("a.example").unwrap().clone(),
             host: "a.example".into(),

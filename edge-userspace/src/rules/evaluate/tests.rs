@@ -71,6 +71,7 @@ impl Asked {
             headers: &self.headers,
             client: self.client,
             version: self.version,
+            secure: true,
             tls: Some("TLSv1.3"),
             certificate: None,
             zone: "z",

@@ -41,6 +41,7 @@ async fn ask(rules: &str, target: &str) -> (Response, String) {
                 accepted: Instant::now(),
                 handshake: None,
                 early: None,
+                via: None,
             }),
             zone: zones.all()[0].clone(),
             host: "a.example".into(),

@@ -96,6 +96,7 @@ impl Bed {
                 accepted: Instant::now(),
                 handshake: None,
                 early: None,
+                via: None,
             }),
             zone: self.zones.all()[0].clone(),
             host: host.into(),
