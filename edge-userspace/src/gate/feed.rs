@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::clock::Clock;
-use super::penalty::{Book, PenaltyChange, Subject};
+use super::penalty::{Book, Origin, PenaltyChange, Subject};
 
 /// Changes in one batch at most.
 const BATCH: usize = 512;
@@ -200,6 +200,7 @@ fn lifted(now: Duration, held: Vec<Subject>, list: &[PenaltyChange]) -> Vec<Pena
     let lost = held.into_iter().filter(|key| !listed.contains(key));
     lost.map(|key| PenaltyChange {
         key,
+        origin: Origin::Gate,
         level: None,
         until: now,
         syn_budget: 0,

@@ -54,11 +54,24 @@ pub enum Level {
     Blocked,
 }
 
+/// Whose word a change is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The gate's: tokens pass an address's.
+    Gate,
+    /// An operator's block: nobody passes it.
+    Operator,
+    /// No penalty: a client was told to wait, and nothing is held against it.
+    Hold,
+}
+
 /// News for the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PenaltyChange {
     /// Who.
     pub key: Subject,
+    /// Whose word it is.
+    pub origin: Origin,
     /// How hard; `None`: lifted.
     pub level: Option<Level>,
     /// Until when, on the gate's steady clock.
@@ -228,6 +241,7 @@ impl Record {
         let (level, until) = self.in_force(now)?;
         Some(PenaltyChange {
             key,
+            origin: Origin::Gate,
             level: Some(level),
             until,
             syn_budget: self.syn_budget,
@@ -401,7 +415,17 @@ impl Book {
         });
         let budget = whole.syn_budget.min(SYN_BUDGET);
         whole.strengthen(now, level, until, budget, 0);
-        whole.change(now, subject)
+        let change = whole.change(now, subject)?;
+        if level == Level::Deferred {
+            return Some(change);
+        }
+        // While an operator blocks, that is all there is to say; what goes on behind it is said when it ends (`turn`).
+        Some(PenaltyChange {
+            origin: Origin::Operator,
+            until,
+            probation: change.probation + change.until.saturating_sub(until),
+            ..change
+        })
     }
 
     /// Tells the kernel of whom deferring has followed blocking; once a second or so.
@@ -410,9 +434,42 @@ impl Book {
             let over = record.blocked > since && record.blocked <= now && record.until > now;
             (*zone == NODE && over).then_some(*key)
         });
-        for key in turned {
+        let ended: Vec<Subject> = match self.any_added() {
+            true => {
+                let operators = self.operators();
+                let over = |change: &PenaltyChange| change.until > since && change.until <= now;
+                operators.iter().filter(|(_, change)| over(change)).map(|(key, _)| *key).collect()
+            }
+            false => Vec::new(),
+        };
+        for key in turned.into_iter().chain(ended) {
             self.feed_whole(now, key);
         }
+    }
+
+    /// Takes over what the kernel has `held` since a daemon before this one: as whose word it was, with its budget and probation. The
+    /// kernel is told nothing, since it has it already. A zone's own record is lost: there the subject begins anew.
+    pub fn adopt(&self, now: Duration, held: PenaltyChange) {
+        let Some(level) = held.level.filter(|_| held.origin != Origin::Hold && held.until > now) else {
+            return;
+        };
+        if held.origin == Origin::Operator {
+            let mut operators = self.operators();
+            if operators.len() < OPERATORS {
+                operators.insert(held.key, held);
+                self.any_added.store(true, Ordering::Release);
+                return;
+            }
+        }
+        let fresh = || match held.key {
+            Subject::Address(prefix) => Record::of(prefix),
+            Subject::Client(_) => Record::default(),
+        };
+        let probation = u16::try_from(held.probation.as_secs()).unwrap_or(u16::MAX);
+        let budget = held.syn_budget.max(SYN_BUDGET);
+        self.records.update((NODE, held.key), now, fresh, |record| {
+            record.strengthen(now, level, held.until, budget, probation);
+        });
     }
 
     /// `client` is told to wait until `until`, and its QUIC tokens say who it is: until then the kernel drops what it begins. That
@@ -423,6 +480,7 @@ impl Book {
         if self.penalty(now, NODE, key).is_none() {
             self.feed.send(PenaltyChange {
                 key,
+                origin: Origin::Hold,
                 level: Some(Level::Deferred),
                 until: until.saturating_sub(PUNCTUAL),
                 syn_budget: 0,
@@ -496,6 +554,7 @@ impl Book {
     pub fn add(&self, now: Duration, key: Subject, level: Level, lasts: Duration) -> bool {
         let change = PenaltyChange {
             key,
+            origin: Origin::Operator,
             level: Some(level),
             until: now.saturating_add(lasts),
             syn_budget: SYN_BUDGET,
@@ -526,6 +585,7 @@ impl Book {
         self.attempts.forget(key);
         self.feed.send(PenaltyChange {
             key,
+            origin: Origin::Gate,
             level: None,
             until: now,
             syn_budget: 0,

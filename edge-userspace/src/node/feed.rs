@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dataplane::{Origin, Penalised, Penalties, Penalty, Severity};
+use crate::dataplane::{self, Penalised, Penalties, Penalty, Severity};
 use crate::gate::feed::{FeedError, KernelFeed};
-use crate::gate::penalty::{Level, PenaltyChange, Subject};
+use crate::gate::penalty::{Level, Origin, PenaltyChange, Subject};
 
 /// The kernel, as the gate's thread feeds it.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl KernelFeed for Kernel {
 
     fn held(&mut self) -> Result<Vec<Subject>, FeedError> {
         let held = self.0.list().map_err(|error| FeedError(io::Error::other(error)))?;
-        Ok(held.iter().map(|penalty| heard(penalty).0).collect())
+        Ok(held.iter().map(|penalty| heard(Duration::ZERO, penalty).key).collect())
     }
 }
 
@@ -47,7 +47,11 @@ fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Pen
         // What has ended while it waited to be fed ends here, too: it replaces one that would go on.
         written.push(Penalty {
             who,
-            origin: Origin::Gate,
+            origin: match change.origin {
+                Origin::Gate => dataplane::Origin::Gate,
+                Origin::Operator => dataplane::Origin::Operator,
+                Origin::Hold => dataplane::Origin::Hold,
+            },
             severity,
             remaining: change.until.saturating_sub(now),
             probation: change.probation,
@@ -56,17 +60,27 @@ fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Pen
     (written, lifted)
 }
 
-/// A penalty of the kernel's in the gate's words.
-pub(super) fn heard(penalty: &Penalty) -> (Subject, Level) {
-    let subject = match penalty.who {
-        Penalised::Address(address) => Subject::Address(address),
-        Penalised::Client(id) => Subject::Client(id),
+/// A penalty of the kernel's in the gate's words; `now` is the gate's steady clock.
+pub(super) fn heard(now: Duration, penalty: &Penalty) -> PenaltyChange {
+    let (level, syn_budget) = match penalty.severity {
+        Severity::Deferred(budget) => (Level::Deferred, budget),
+        Severity::Blocked => (Level::Blocked, 0),
     };
-    let level = match penalty.severity {
-        Severity::Deferred(_) => Level::Deferred,
-        Severity::Blocked => Level::Blocked,
-    };
-    (subject, level)
+    PenaltyChange {
+        key: match penalty.who {
+            Penalised::Address(address) => Subject::Address(address),
+            Penalised::Client(id) => Subject::Client(id),
+        },
+        origin: match penalty.origin {
+            dataplane::Origin::Gate => Origin::Gate,
+            dataplane::Origin::Operator => Origin::Operator,
+            dataplane::Origin::Hold => Origin::Hold,
+        },
+        level: Some(level),
+        until: now.saturating_add(penalty.remaining),
+        syn_budget,
+        probation: penalty.probation,
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +92,7 @@ mod tests {
     fn every_change_arrives_as_it_was_meant() {
         let change = |key, level| PenaltyChange {
             key,
+            origin: Origin::Gate,
             level,
             until: Duration::from_secs(15),
             syn_budget: 6,
@@ -96,14 +111,14 @@ mod tests {
             [
                 Penalty {
                     who: Penalised::Address(address),
-                    origin: Origin::Gate,
+                    origin: dataplane::Origin::Gate,
                     severity: Severity::Deferred(6),
                     remaining,
                     probation
                 },
                 Penalty {
                     who: Penalised::Client(7),
-                    origin: Origin::Gate,
+                    origin: dataplane::Origin::Gate,
                     severity: Severity::Blocked,
                     remaining,
                     probation
@@ -112,5 +127,27 @@ mod tests {
         );
         assert_eq!(lifted, [Penalised::Client(8)]);
         assert!(translate(Duration::from_secs(20), &changes).0[0].remaining.is_zero());
+    }
+
+    /// A restart would make an operator's word of the gate's, a stranger of a shared address, or a penalty of a wait.
+    #[test]
+    fn what_was_written_is_heard_as_it_was_meant() {
+        let now = Duration::from_secs(5);
+        for (origin, level, syn_budget) in [
+            (Origin::Gate, Level::Deferred, 52),
+            (Origin::Operator, Level::Blocked, 0),
+            (Origin::Hold, Level::Deferred, 0),
+        ] {
+            let change = PenaltyChange {
+                key: Subject::Client(7),
+                origin,
+                level: Some(level),
+                until: Duration::from_secs(65),
+                syn_budget,
+                probation: Duration::from_secs(600),
+            };
+            let (written, _) = translate(now, &[change]);
+            assert_eq!(written.iter().map(|p| heard(now, p)).collect::<Vec<_>>(), [change]);
+        }
     }
 }

@@ -72,8 +72,8 @@ impl Gates {
         if let (Some(dataplane), Some(kernel)) = (dataplane, &kernel) {
             for penalty in kernel.list()? {
                 // Taken over from the daemon before, so that they are listed and can be lifted.
-                let (subject, level) = feed::heard(&penalty);
-                gate.book().add(clock.now().mono, subject, level, penalty.remaining);
+                let now = clock.now().mono;
+                gate.book().adopt(now, feed::heard(now, &penalty));
             }
             kernel.set_keys(&sealed.kernel_keys().0)?;
             kernel.set_clock(dataplane::clock_offset())?;

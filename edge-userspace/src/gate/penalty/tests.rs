@@ -243,3 +243,44 @@ fn company_eases_a_penalty_at_once() {
         "the kernel was told something softer than the operator's word"
     );
 }
+
+/// A restart would harden the penalty of a shared address to a stranger's, take a wait for a penalty, or let a token pass an operator's
+/// block; and the end of an operator's word would end the gate's penalty with it.
+#[test]
+fn a_restart_takes_penalties_over_as_they_were() {
+    let at = Duration::from_secs;
+    let (feed, changes) = feed::channel(16);
+    let before = Book::new(512, feed);
+    let company = Company { proven: 12, waiting: 0 };
+    before.punish(at(0), 1, A, struck(1, at(60)), company);
+    before.hold(at(0), 9, at(30));
+    let barred = Subject::Address(IpAddr::from([198, 51, 100, 1]));
+    before.punish(at(0), 1, barred, struck(2, at(90)), NONE);
+    assert!(before.add(at(0), barred, Level::Blocked, at(40)));
+    let held = changes.pending();
+
+    let (feed, changes) = feed::channel(16);
+    let after = Book::new(512, feed);
+    for change in held {
+        after.adopt(at(1), change);
+    }
+    assert_eq!(changes.pending(), [], "the kernel has it already");
+    let list = after.list(at(1));
+    let told: Vec<_> = list.iter().map(|c| (c.key, c.origin, c.level, c.until)).collect();
+    assert_eq!(
+        told,
+        [
+            (A, Origin::Gate, Some(Level::Deferred), at(60)),
+            (barred, Origin::Operator, Some(Level::Blocked), at(40)),
+        ]
+    );
+    assert_eq!(list.iter().map(|c| c.syn_budget).next(), Some(52));
+    assert_eq!((after.added(at(1), A), after.added(at(1), barred)), (None, Some((Level::Blocked, at(40)))));
+    // An operator's word has ended; the gate's own goes on, as one that tokens pass.
+    before.turn(at(41), at(39));
+    let Some(whole) = before.list(at(41)).into_iter().find(|c| c.key == barred) else {
+        panic!("the gate's own penalty is gone");
+    };
+    assert_eq!((whole.origin, whole.level, whole.until), (Origin::Gate, Some(Level::Blocked), at(90)));
+    assert!(after.lift(at(2), A) && after.list(at(2)).len() == 1);
+}
