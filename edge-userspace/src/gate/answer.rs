@@ -67,13 +67,15 @@ struct Said<'a> {
     limit: Option<&'a Limit>,
     ahead: Option<u64>,
     estimate: Option<Duration>,
+    /// A challenge: the token, and the bits that its answer takes.
+    work: Option<(&'a str, u8)>,
 }
 
 /// The answer to a request that is told to wait: 429 where the client itself did too much, 503 where the zone is full.
 pub fn deferral(template: &Template, deferral: &Deferral, asked: Asked<'_>) -> Answer {
     let (status, problem, title) = match deferral.kind {
         Kind::Rate | Kind::Penalty => (StatusCode::TOO_MANY_REQUESTS, "quota-exceeded", "Too many requests"),
-        Kind::None | Kind::Allow | Kind::Manual | Kind::Queue | Kind::Concurrency => (
+        Kind::None | Kind::Allow | Kind::Challenge | Kind::Manual | Kind::Queue | Kind::Concurrency => (
             StatusCode::SERVICE_UNAVAILABLE,
             "temporary-reduced-capacity",
             "Please wait for your turn",
@@ -89,6 +91,7 @@ pub fn deferral(template: &Template, deferral: &Deferral, asked: Asked<'_>) -> A
         limit: deferral.limit.as_ref(),
         ahead: deferral.ahead,
         estimate: deferral.estimate,
+        work: deferral.token.as_ref().map(|token| &*token.text).zip(deferral.work),
     };
     answer(template, &said, asked)
 }
@@ -105,6 +108,7 @@ pub fn block(template: &Template, wait: Duration, token: Option<&Written>, asked
         limit: None,
         ahead: None,
         estimate: None,
+        work: None,
     };
     answer(template, &said, asked)
 }
@@ -171,7 +175,8 @@ fn answer(template: &Template, said: &Said<'_>, asked: Asked<'_>) -> Answer {
             let nonce = format!("{:032x}", asked.nonce);
             let policy = format!(
                 "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; \
-                 base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+                 base-uri 'none'; form-action 'none'; frame-ancestors 'self'{}",
+                if said.work.is_some() { "; worker-src blob:" } else { "" }
             );
             if let Ok(policy) = HeaderValue::try_from(policy) {
                 headers.insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -184,6 +189,8 @@ fn answer(template: &Template, said: &Said<'_>, asked: Asked<'_>) -> Answer {
                 ahead: said.ahead,
                 estimate: said.estimate.map(whole_seconds),
                 zone: asked.zone,
+                languages: asked.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()),
+                work: said.work,
             });
             ("text/html; charset=utf-8", page)
         }
@@ -266,6 +273,16 @@ fn json(said: &Said<'_>, seconds: u64) -> String {
         object.insert("ahead".into(), ahead.into());
         let estimate = said.estimate.map(whole_seconds);
         object.insert("estimated-wait".into(), estimate.into());
+    }
+    if let (Some((token, bits)), Some(object)) = (said.work, problem.as_object_mut()) {
+        let challenge = serde_json::json!({
+            "kind": "work",
+            "algorithm": "SHA-256",
+            "bits": bits,
+            "token": token,
+            "answer": "Edge-Work: TOKEN.NUMBER, such that the SHA-256 of TOKEN.NUMBER begins with that many zero bits; NUMBER has 1 to 16 digits",
+        });
+        object.insert("challenge".into(), challenge);
     }
     problem.to_string()
 }

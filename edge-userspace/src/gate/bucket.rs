@@ -4,10 +4,15 @@
 //! each, forgets its own; to wash out one drained bucket it needs eight that are drained deeper, in a set it cannot aim at.
 
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::clock::nanos;
+use super::prefixes;
 use super::table::{Table, Worth};
+
+/// The longest time for which a bucket is in debt, whatever responses say that requests cost.
+const DEEPEST: Duration = Duration::from_secs(86_400);
 
 /// `requests` in `per`, and `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,14 @@ impl Rate {
             interval,
             tolerance: interval.saturating_mul(u64::from(burst.max(1)) - 1),
         }
+    }
+
+    /// Requests left at once when the bucket runs `ahead` nanoseconds ahead of the steady rate and one more is taken, and until one
+    /// more is left.
+    fn left(self, ahead: u64) -> (u64, Duration) {
+        let room = self.tolerance.saturating_sub(ahead);
+        let more = Duration::from_nanos(self.interval - room % self.interval);
+        (room / self.interval, more)
     }
 
     /// The same for `n` clients together: `n` times the rate and `n` times the burst.
@@ -67,9 +80,62 @@ pub enum Start {
     Drained,
 }
 
-/// All buckets of a node.
+/// All buckets of a node: those of clients and addresses, and those of keys that requests name. Keys are free to make up, so
+/// they have a table of their own, in which whoever has most makes room.
 #[derive(Debug)]
-pub struct Buckets(Table<u64, Arrival>);
+pub struct Buckets {
+    clients: Table<u64, Arrival>,
+    keys: Table<u64, Owned>,
+}
+
+/// One bucket, to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Take {
+    key: u64,
+    rate: Rate,
+    /// Whose the bucket is if it is in the table of keys: of whoever named the key first.
+    owners: Option<[u32; 2]>,
+}
+
+impl Take {
+    /// The bucket of a client or address with the key of [`Buckets::key`].
+    pub fn client(key: u64, rate: Rate) -> Self {
+        Self {
+            key,
+            rate,
+            owners: None,
+        }
+    }
+
+    /// Nanoseconds between two requests at the steady rate.
+    pub fn interval(&self) -> u64 {
+        self.rate.interval
+    }
+
+    /// Requests that a full bucket gives at once.
+    pub fn burst(&self) -> u64 {
+        self.rate.tolerance / self.rate.interval + 1
+    }
+}
+
+/// A key's bucket.
+#[derive(Clone, Copy, Debug)]
+struct Owned {
+    arrival: Arrival,
+    owners: [u32; 2],
+}
+
+impl Worth for Owned {
+    const KEEPS: bool = false;
+
+    fn worth(&self, now: Duration) -> u64 {
+        self.arrival.worth(now)
+    }
+
+    fn owners(&self) -> [u32; 2] {
+        self.owners
+    }
+}
 
 /// Theoretical arrival time, steady nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -83,15 +149,85 @@ impl Worth for Arrival {
     }
 }
 
+impl Arrival {
+    fn take(&mut self, at: u64, rate: Rate) -> Taken {
+        let from = self.0.max(at);
+        let ahead = from - at;
+        if ahead > rate.tolerance {
+            return Taken::No {
+                wait: Duration::from_nanos(ahead - rate.tolerance),
+            };
+        }
+        self.0 = from.saturating_add(rate.interval);
+        let (left, more) = rate.left(ahead);
+        Taken::Yes { left, more }
+    }
+
+    /// Takes `n` requests that have been served already; gives what is left.
+    fn charge(&mut self, at: u64, rate: Rate, n: u64) -> (u64, Duration) {
+        let most = at.saturating_add(rate.tolerance).saturating_add(nanos(DEEPEST));
+        let charged = self.0.max(at).saturating_add(rate.interval.saturating_mul(n));
+        self.0 = charged.min(most.max(self.0));
+        let ahead = self.0 - at;
+        match ahead.checked_sub(rate.tolerance.saturating_add(rate.interval)) {
+            Some(beyond) => (0, Duration::from_nanos(beyond)),
+            None => rate.left(ahead.saturating_sub(rate.interval)),
+        }
+    }
+}
+
 impl Buckets {
-    /// Room for `entries` buckets of 24 bytes.
-    pub fn new(entries: usize) -> Self {
-        Self(Table::new(entries))
+    /// Room for so many `clients`, 24 bytes each, and `keys`, 32 bytes each.
+    pub fn new(clients: usize, keys: usize) -> Self {
+        Self {
+            clients: Table::new(clients),
+            keys: Table::new(keys),
+        }
     }
 
     /// The key of whatever names a bucket; differs from run to run.
     pub fn key(&self, name: impl Hash) -> u64 {
-        self.0.hash(name)
+        self.clients.hash(name)
+    }
+
+    /// The bucket of a key that a request from `prefix` names.
+    pub fn keyed(&self, name: impl Hash, prefix: IpAddr, rate: Rate) -> Take {
+        Take {
+            key: self.keys.hash(name),
+            rate,
+            owners: Some(prefixes::owners(prefix)),
+        }
+    }
+
+    /// Takes one request of a bucket that begins full, or only `looks` whether one is left.
+    pub fn ask(&self, now: Duration, take: Take, looks: bool) -> Taken {
+        let at = nanos(now);
+        let ask = |arrival: &mut Arrival| match looks {
+            true => Arrival(arrival.0).take(at, take.rate),
+            false => arrival.take(at, take.rate),
+        };
+        match take.owners {
+            None if looks => ask(&mut self.clients.find(take.key).unwrap_or(Arrival(at))),
+            None => self.clients.update(take.key, now, || Arrival(at), ask),
+            Some(owners) => {
+                let arrival = Arrival(at);
+                self.keys.update(take.key, now, || Owned { arrival, owners }, |owned| ask(&mut owned.arrival))
+            }
+        }
+    }
+
+    /// Takes `n` requests that have been served already, at most a day's debt. What is left, and until when there is more.
+    pub fn charge(&self, now: Duration, take: Take, n: u64) -> (u64, Duration) {
+        let at = nanos(now);
+        let charge = |arrival: &mut Arrival| arrival.charge(at, take.rate, n);
+        match take.owners {
+            None => self.clients.update(take.key, now, || Arrival(at), charge),
+            Some(owners) => {
+                let arrival = Arrival(at);
+                self.keys
+                    .update(take.key, now, || Owned { arrival, owners }, |owned| charge(&mut owned.arrival))
+            }
+        }
     }
 
     /// Takes one request. Over any stretch of `t` seconds a bucket that is not forgotten gives at most `burst + rate * t`.
@@ -101,21 +237,7 @@ impl Buckets {
             Start::Full => Arrival(at),
             Start::Drained => Arrival(at.saturating_add(rate.tolerance)),
         };
-        self.0.update(key, now, fresh, |arrival| {
-            let from = arrival.0.max(at);
-            let ahead = from - at;
-            if ahead > rate.tolerance {
-                return Taken::No {
-                    wait: Duration::from_nanos(ahead - rate.tolerance),
-                };
-            }
-            arrival.0 = from.saturating_add(rate.interval);
-            let room = rate.tolerance.saturating_sub(ahead);
-            Taken::Yes {
-                left: room / rate.interval,
-                more: Duration::from_nanos(rate.interval - room % rate.interval),
-            }
-        })
+        self.clients.update(key, now, fresh, |arrival| arrival.take(at, rate))
     }
 
     /// The rate at which whole bursts may be given: one each time a burst has been earned, and one at once.
@@ -127,21 +249,24 @@ impl Buckets {
     }
 
     /// Gives one request back, taken for what was refused elsewhere.
-    pub fn refund(&self, key: u64, rate: Rate) {
-        self.0
-            .amend(key, |arrival| arrival.0 = arrival.0.saturating_sub(rate.interval));
+    pub fn refund(&self, take: Take) {
+        let back = |arrival: &mut Arrival| arrival.0 = arrival.0.saturating_sub(take.rate.interval);
+        match take.owners {
+            None => self.clients.amend(take.key, back),
+            Some(_) => self.keys.amend(take.key, |owned| back(&mut owned.arrival)),
+        };
     }
 
     /// Whether `key` has a bucket.
     pub fn knows(&self, key: u64) -> bool {
-        self.0.find(key).is_some()
+        self.clients.find(key).is_some()
     }
 
     /// Puts one more behind those who wait already and says how long that is, at `rate`; `None` beyond `longest`, and then
     /// nothing is booked.
     pub fn book(&self, now: Duration, key: u64, rate: Rate, longest: Duration) -> Option<Duration> {
         let at = nanos(now);
-        self.0.update(
+        self.clients.update(
             key,
             now,
             || Arrival(at),
@@ -156,9 +281,13 @@ impl Buckets {
         )
     }
 
-    /// Places taken, places there are, bytes of all.
-    pub fn fill(&self) -> (usize, usize, usize) {
-        (self.0.filled(), self.0.capacity(), self.0.bytes())
+    /// Places taken, places there are, bytes of all: of clients, and of keys.
+    pub fn fill(&self) -> [(usize, usize, usize); 2] {
+        let Self { clients, keys } = self;
+        [
+            (clients.filled(), clients.capacity(), clients.bytes()),
+            (keys.filled(), keys.capacity(), keys.bytes()),
+        ]
     }
 }
 
@@ -185,7 +314,7 @@ mod tests {
         for _ in 0..200 {
             let (requests, per, burst) = (1 + random.below(500), 1 + random.below(120), 1 + random.below(50));
             let rate = Rate::new(requests as u32, Duration::from_secs(per), burst as u32);
-            let buckets = Buckets::new(64);
+            let buckets = Buckets::new(64, 0);
             let key = buckets.key("client");
             let (mut now, mut given) = (Duration::from_secs(5), Vec::new());
             for _ in 0..400 {
@@ -219,7 +348,7 @@ mod tests {
     #[test]
     fn a_flood_forgets_itself() {
         let rate = Rate::new(10, Duration::from_secs(60), 5);
-        let buckets = Buckets::new(8_192);
+        let buckets = Buckets::new(8_192, 0);
         let now = Duration::from_secs(1);
         let drained: Vec<u64> = (0..100).map(|n| buckets.key(("drained", n))).collect();
         for key in &drained {
@@ -234,7 +363,7 @@ mod tests {
             .iter()
             .filter(|key| matches!(buckets.take(after, **key, rate, Start::Full), Taken::No { .. }));
         assert_eq!(still.count(), 100);
-        let (filled, capacity, bytes) = buckets.fill();
+        let [(filled, capacity, bytes), _] = buckets.fill();
         assert!(filled <= capacity && capacity == 8_192 && bytes == capacity * 24);
     }
 
@@ -242,7 +371,7 @@ mod tests {
     #[test]
     fn drained_starts_and_booked_turns() {
         let rate = Rate::new(1, Duration::from_secs(10), 5);
-        let buckets = Buckets::new(64);
+        let buckets = Buckets::new(64, 0);
         let take = |s, start| buckets.take(Duration::from_secs(s), 1, rate, start);
         assert!(matches!(take(0, Start::Drained), Taken::Yes { left: 0, .. }));
         assert_eq!(

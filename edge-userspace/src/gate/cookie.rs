@@ -13,6 +13,10 @@ pub const COOKIE_NAME: &str = "__Host-edge-wait";
 pub const SHARED_NAME: &str = "__Secure-edge-wait";
 /// The field's name, for clients without cookies.
 pub const FIELD: HeaderName = HeaderName::from_static("edge-wait");
+/// The cookie that the challenge page's script sets, and the field for clients without cookies: the answer to a challenge.
+pub const WORK_COOKIE: &str = "__Host-edge-work";
+/// The field for it.
+pub const WORK_FIELD: HeaderName = HeaderName::from_static("edge-work");
 /// Longer text is no token of ours.
 const LONGEST: usize = 512;
 /// Tokens of one request that are looked at.
@@ -35,6 +39,18 @@ pub fn tokens(headers: &HeaderMap) -> Vec<&str> {
         .collect()
 }
 
+/// The answer to a challenge that a request brought: the field's, else the first cookie's.
+pub fn work(headers: &HeaderMap) -> Option<&str> {
+    let field = headers.get(WORK_FIELD).and_then(|value| value.to_str().ok());
+    let mut pairs = headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b';'));
+    let cookie = || pairs.find_map(|pair| std::str::from_utf8(value(pair, WORK_COOKIE)?).ok());
+    let answer = field.or_else(cookie)?.trim();
+    (!answer.is_empty() && answer.len() <= LONGEST).then_some(answer)
+}
+
 /// By what the client keeps its token: a cookie, unless it sends a field of ours and no cookie.
 pub fn keeps_by_field(headers: &HeaderMap) -> bool {
     let cookies = headers.get_all(COOKIE).iter();
@@ -47,7 +63,8 @@ pub fn keeps_by_field(headers: &HeaderMap) -> bool {
 /// Removes both, and leaves other cookies as they were.
 pub fn strip(headers: &mut HeaderMap) {
     headers.remove(FIELD);
-    let has_own = |value: &HeaderValue| value.as_bytes().split(|b| *b == b';').any(|pair| own(pair).is_some());
+    headers.remove(WORK_FIELD);
+    let has_own = |value: &HeaderValue| value.as_bytes().split(|b| *b == b';').any(is_own);
     if !headers.get_all(COOKIE).iter().any(has_own) {
         return;
     }
@@ -58,7 +75,7 @@ pub fn strip(headers: &mut HeaderMap) {
             let others: Vec<&[u8]> = value
                 .as_bytes()
                 .split(|b| *b == b';')
-                .filter(|pair| own(pair).is_none())
+                .filter(|pair| !is_own(pair))
                 .map(<[u8]>::trim_ascii)
                 .filter(|pair| !pair.is_empty())
                 .collect();
@@ -94,10 +111,17 @@ pub(super) fn set(token: &str, life: Duration, terms: &Cookie) -> Option<HeaderV
 
 /// The value of a pair that is ours.
 fn own(pair: &[u8]) -> Option<&[u8]> {
-    let pair = pair.trim_ascii();
-    [COOKIE_NAME, SHARED_NAME]
-        .into_iter()
-        .find_map(|name| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    [COOKIE_NAME, SHARED_NAME].into_iter().find_map(|name| value(pair, name))
+}
+
+/// Whether a pair is none of the origin's business.
+fn is_own(pair: &[u8]) -> bool {
+    own(pair).is_some() || value(pair, WORK_COOKIE).is_some()
+}
+
+/// The value of a pair of that name.
+fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
 }
 
 #[cfg(test)]
@@ -126,6 +150,12 @@ mod tests {
         let left: Vec<&[u8]> = mixed.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(left, [&b"a=1; b=\xff2"[..], b"x__Host-edge-wait=3"]);
         assert_eq!((tokens(&mixed).len(), mixed.contains_key(FIELD)), (0, false));
+        let mut answered = headers(&[b"a=1; __Host-edge-work=tok.7; b=2"]);
+        assert_eq!((work(&answered), tokens(&answered).len()), (Some("tok.7"), 0));
+        answered.append(WORK_FIELD, "tok.8".parse().unwrap());
+        assert_eq!(work(&answered), Some("tok.8"));
+        strip(&mut answered);
+        assert_eq!((answered.get(COOKIE).unwrap(), work(&answered)), (&HeaderValue::from_static("a=1; b=2"), None));
         let mut others = headers(&[b"a=1;b=2"]);
         strip(&mut others);
         assert_eq!(others.get(COOKIE).unwrap(), "a=1;b=2", "untouched without ours");

@@ -22,6 +22,7 @@ use super::policy::{self, Denied, Passed, Who};
 use super::prefixes;
 use super::queue::Claim;
 use super::rule;
+use super::work;
 use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Written};
 use super::zone::ZoneGate;
 use crate::base::peer::client_prefix;
@@ -31,7 +32,7 @@ const CROWDED: Duration = Duration::from_secs(60);
 
 /// What all zones of a node share.
 pub struct Judge {
-    pub(super) buckets: Buckets,
+    pub(super) buckets: Arc<Buckets>,
     pub(super) book: Arc<Book>,
     pub(super) neighbours: Arc<Neighbours>,
     passes: Arc<dyn Passes>,
@@ -50,6 +51,14 @@ struct Case<'a> {
     exempt: bool,
 }
 
+/// The best of the tokens that a request brought.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    opened: Opened,
+    /// The work that it asks for is proven: its wait is over.
+    worked: bool,
+}
+
 /// A token's bearer, as far as it matters for what it is told.
 #[derive(Clone, Copy)]
 struct Bearing {
@@ -61,10 +70,10 @@ struct Bearing {
 }
 
 impl Judge {
-    /// Tables for so many `clients`, `trials` of addresses at once, a `book` of penalties, and whoever writes tokens.
-    pub fn new(clients: usize, trials: usize, book: Arc<Book>, passes: Arc<dyn Passes>) -> Self {
+    /// Tables for so many `clients` and `keys`, `trials` of addresses at once, a `book` of penalties, and whoever writes tokens.
+    pub fn new((clients, keys): (usize, usize), trials: usize, book: Arc<Book>, passes: Arc<dyn Passes>) -> Self {
         Self {
-            buckets: Buckets::new(clients),
+            buckets: Arc::new(Buckets::new(clients, keys)),
             book,
             neighbours: Arc::new(Neighbours::new(clients / 4, trials)),
             passes,
@@ -147,9 +156,17 @@ impl Case<'_> {
         if self.exempt {
             return self.passes_by();
         }
-        match self.best() {
-            Some(opened) if opened.pass.kind == pass::Kind::Seat => self.stranger(Some(opened.pass)),
-            Some(opened) => self.bearer(opened),
+        let proof = self.attempt.work.and_then(work::proof);
+        if let (Some(proof), []) = (proof, self.attempt.tokens)
+            && proof.zeros < work::LEAST
+        {
+            // No script makes such an answer: it is told so by no more than a hash.
+            let until = self.now.mono + self.zone.config.defer;
+            return self.blocked(Subject::Address(self.prefix), until, None);
+        }
+        match self.best(proof.filter(|proof| proof.zeros >= work::LEAST)) {
+            Some(best) if best.opened.pass.kind == pass::Kind::Seat => self.stranger(Some(best.opened.pass)),
+            Some(best) => self.bearer(best),
             None => self.stranger(None),
         }
     }
@@ -161,15 +178,22 @@ impl Case<'_> {
     }
 
     /// Of the tokens that are good here the best: who was let in, who has a seat, whose wait is over, whose is not.
-    fn best(&self) -> Option<Opened> {
+    fn best(&self, proof: Option<work::Proof<'_>>) -> Option<Best> {
         let Self { judge, now, zone, .. } = self;
-        let of_zone = self.opened().filter(|opened| opened.pass.zone == zone.id);
-        let good = of_zone.filter(|Opened { pass, home, .. }| {
+        let proven = proof.and_then(|proof| {
+            let opened = judge.passes.open(*now, self.attempt.address, proof.token)?;
+            let worked = matches!(opened.pass.kind, pass::Kind::Work(bits) if proof.zeros >= bits);
+            worked.then_some(Best { opened, worked })
+        });
+        let brought = self.opened().map(|opened| Best { opened, worked: false });
+        let of_zone = proven.into_iter().chain(brought).filter(|best| best.opened.pass.zone == zone.id);
+        let good = of_zone.filter(|Best { opened: Opened { pass, home, .. }, .. }| {
             let until = now.mono + now.until_second(pass.expires);
             *home || judge.inside.moves(now.mono, zone.id, pass.client, self.prefix, until)
         });
-        good.max_by_key(|Opened { pass, early, home }| {
-            let over = pass.kind.is_wait() && early.is_none() && !judge.passes.is_spent(pass.admission());
+        good.max_by_key(|Best { opened, worked }| {
+            let Opened { pass, early, home } = opened;
+            let over = pass.kind.is_wait() && (*worked || early.is_none()) && !judge.passes.is_spent(pass.admission());
             let older = std::cmp::Reverse(pass.place);
             (pass.kind.is_known(), pass.kind.is_seat(), over, *home, older)
         })
@@ -217,7 +241,7 @@ impl Case<'_> {
             .rules
             .iter()
             .filter(|r| rule::matches(&r.matches, method, path, headers));
-        policy::ask(&self.judge.buckets, self.now, self.zone, matching, who)
+        policy::ask(&self.judge.buckets, self.now, self.zone, matching, (who, self.attempt))
     }
 
     /// What cannot show a token and is not told to wait, but for limits on requests; nothing of it counts against anybody.
@@ -262,6 +286,9 @@ impl Case<'_> {
     /// The rules said no. If it had been told to wait and the wait is not over, that counts. `name` is for who has none yet.
     fn deferred(&self, subject: Subject, denied: Denied, name: u64, bearing: Option<Bearing>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
+        if !denied.holds {
+            return self.told_without_a_token(denied);
+        }
         let Some(due) = denied.due else {
             let wait = zone.terms.cap;
             return (Decision::Block { wait, token: None }, Outcome::Blocked, denied.kind);
@@ -291,6 +318,7 @@ impl Case<'_> {
             limit: denied.limit,
             ahead: denied.ahead,
             estimate: denied.estimate,
+            work: denied.work,
         };
         (Decision::Defer(deferral), Outcome::Deferred, denied.kind)
     }
@@ -306,7 +334,7 @@ impl Case<'_> {
         let (kind, place) = match (denied.place, old) {
             (Some(place), _) => (pass::Kind::Place, place),
             (None, Some(old)) => (old.kind, old.place),
-            (None, None) => (pass::Kind::Wait, self.now.unix_ms()),
+            (None, None) => (denied.work.map_or(pass::Kind::Wait, pass::Kind::Work), self.now.unix_ms()),
         };
         let life = u32::try_from(self.zone.config.token_life.as_secs()).unwrap_or(u32::MAX);
         Some(self.mint(&Pass {
@@ -438,6 +466,7 @@ impl Case<'_> {
             permits: passed.permits,
             token,
             limit: passed.limit,
+            debts: passed.debts,
             ..Admission::plain()
         };
         (Decision::Admit(admission), Outcome::Admitted, kind)

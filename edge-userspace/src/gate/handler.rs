@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::account::Account;
 use super::clock::{Clock, Now, nanos};
 use super::decide::Judge;
 use super::door::Door;
 use super::feed::{self, Changes};
 use super::metrics::Metrics;
 use super::page::Template;
+use super::texts::Catalogue;
 use super::pass::{Passes, Used};
 use super::penalty::{Book, Level};
 use super::token::Tokens;
-use super::verdict::{Admitted, Attempt, Decision};
+use super::verdict::{Admission, Admitted, Attempt, Decision};
 use super::zone::{Meter, ZoneGate};
 use crate::config::gate::{Cookie, Node};
 use crate::config::{self, Faults, Mistake, Mistakes, Place};
@@ -51,7 +53,9 @@ pub fn pages(zones: &[config::Zone], faults: &mut Faults) -> Pages {
         let Some(config) = zone.gate.as_ref().filter(|gate| !gate.rules.is_empty()) else {
             continue;
         };
-        match config.page.as_ref().map_or_else(|| Ok(Template::default()), page) {
+        let texts = config.texts.as_ref().map_or_else(|| Ok(Catalogue::default()), texts);
+        let page = config.page.as_ref().map_or_else(|| Ok(Template::default()), page);
+        match texts.and_then(|texts| Ok(page?.with_texts(texts))) {
             Ok(page) => {
                 pages.insert(zone.name.clone(), page);
             }
@@ -64,8 +68,16 @@ pub fn pages(zones: &[config::Zone], faults: &mut Faults) -> Pages {
 fn page((path, place): &(PathBuf, Place)) -> Result<Template, Mistake> {
     let wrong = |what: String, mend: &str| place.mistake(format!("{}: {what}", path.display()), mend);
     let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string(), "name a file that can be read"))?;
-    let known = "known: {{refresh}} {{nonce}} {{seconds}} {{ahead}} {{estimate}} {{zone}} {{message}}";
+    let known = "known: {{refresh}} {{nonce}} {{seconds}} {{ahead}} {{estimate}} {{zone}} {{message}} {{title}} \
+                 {{language}} {{direction}} {{bar}} {{work}}";
     Template::parse(&text).map_err(|e| wrong(e.to_string(), known))
+}
+
+fn texts((path, place): &(PathBuf, Place)) -> Result<Catalogue, Mistake> {
+    let wrong = |what: String, mend: &str| place.mistake(format!("{}: {what}", path.display()), mend);
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string(), "name a file that can be read"))?;
+    let mend = "write a table for each language, like [de], with the texts that docs/gate.md names";
+    Catalogue::parse(&text).map_err(|e| wrong(e.to_string(), mend))
 }
 
 impl Gate {
@@ -94,7 +106,7 @@ impl Gate {
         let book = Arc::new(Book::new(node.penalties, feed));
         let gate = Self {
             clock: Clock::new(),
-            judge: Judge::new(node.clients, node.trials, book, passes.clone()),
+            judge: Judge::new((node.clients, node.keys), node.trials, book, passes.clone()),
             passes,
             zones: ArcSwap::default(),
             reloading: std::sync::Mutex::default(),
@@ -140,6 +152,15 @@ impl Gate {
         self.judge.decide(self.clock.now(), zone, attempt)
     }
 
+    /// What an admitted request owes, if it does: to be kept until the response is there, and among the request's extensions.
+    pub fn account(&self, admission: &mut Admission) -> Option<Account> {
+        let debts = std::mem::take(&mut admission.debts);
+        if debts.is_empty() {
+            return None;
+        }
+        Some(Account::new(self.clock.clone(), self.judge.buckets.clone(), debts))
+    }
+
     /// How long an operator's word keeps whoever is behind `address` from being served, in whatever zone.
     pub fn barred(&self, address: IpAddr) -> Option<Duration> {
         if !self.judge.book.any_added() {
@@ -177,7 +198,9 @@ impl Gate {
         let list = self.judge.book.list(now.mono);
         let blocked = list.iter().filter(|c| c.level == Some(Level::Blocked)).count();
         self.metrics.set_penalties(list.len() - blocked, blocked);
-        self.metrics.set_table("buckets", self.judge.buckets.fill());
+        let [clients, keys] = self.judge.buckets.fill();
+        self.metrics.set_table("buckets", clients);
+        self.metrics.set_table("keys", keys);
         let [penalties, attempts] = self.judge.book.fill();
         self.metrics.set_table("penalties", penalties);
         self.metrics.set_table("attempts", attempts);

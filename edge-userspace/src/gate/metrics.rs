@@ -18,6 +18,8 @@ pub enum Kind {
     None,
     /// The allow list.
     Allow,
+    /// Everybody proves work once, or waits.
+    Challenge,
     /// Everybody waits once.
     Manual,
     /// The waiting room.
@@ -32,9 +34,10 @@ pub enum Kind {
 
 impl Kind {
     /// All, in the order of their numbers.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::None,
         Self::Allow,
+        Self::Challenge,
         Self::Manual,
         Self::Queue,
         Self::Concurrency,
@@ -47,6 +50,7 @@ impl Kind {
         match self {
             Self::None => "none",
             Self::Allow => "allow",
+            Self::Challenge => "challenge",
             Self::Manual => "manual",
             Self::Queue => "queue",
             Self::Concurrency => "concurrency",
@@ -228,7 +232,7 @@ fn signed(n: u64) -> i64 {
 
 /// One zone's counters: outcome by kind.
 #[derive(Clone, Debug)]
-pub(super) struct Counts(Arc<[[Counter; 7]; 4]>);
+pub(super) struct Counts(Arc<[[Counter; 8]; 4]>);
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

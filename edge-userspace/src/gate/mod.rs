@@ -3,10 +3,12 @@
 //!
 //! In the order in which a request meets them: `cookie` finds its token, `handler` its zone, `decide` what it is and what becomes of it (`verdict`), `pass` what
 //! the token says, `penalty` and `neighbours` what is held against its client and its address, `rule` and `policy` what
-//! matches and what that demands (`queue` with `census`, `concurrency`, `bucket`), `answer` and `page` what it is told.
+//! matches and what that demands (`queue` with `census`, `concurrency`, `bucket` by `key`, `work`), `answer` and `page` (in the language of `texts`) what it is told; `account` what it owes when
+//! the response comes.
 //! `door` judges before any of this, at the ClientHello.
 //! Everything per client is in a `table` of fixed memory. The cores take the time as an argument (`clock`).
 
+pub mod account;
 pub mod answer;
 mod attempts;
 pub mod bucket;
@@ -21,6 +23,7 @@ pub mod door;
 pub mod feed;
 pub mod handler;
 mod inside;
+mod key;
 pub mod keys;
 pub mod metrics;
 pub mod neighbours;
@@ -36,6 +39,8 @@ pub mod sealed;
 #[cfg(test)]
 mod simulation;
 mod table;
+pub mod texts;
 pub mod token;
 pub mod verdict;
+mod work;
 pub mod zone;

@@ -1,15 +1,22 @@
 //! The waiting page: a template with placeholders, checked when it is loaded, filled in with escaped text. It retries by
-//! itself with a meta refresh; its script only moves a bar.
+//! itself with a meta refresh; its script moves a bar, and works on a challenge if there is one.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::texts::{Catalogue, Texts};
+
 /// The built-in page.
 const BUILT_IN: &str = include_str!("page.html");
+/// The script that works on a challenge.
+const WORK: &str = include_str!("work.js");
 
-/// A page cut at its placeholders.
+/// A page cut at its placeholders, and what it says in each language.
 #[derive(Clone, Debug)]
-pub struct Template(Arc<[Piece]>);
+pub struct Template {
+    pieces: Arc<[Piece]>,
+    texts: Arc<Catalogue>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
@@ -26,9 +33,14 @@ enum Hole {
     Estimate,
     Zone,
     Message,
+    Language,
+    Direction,
+    Title,
+    Bar,
+    Work,
 }
 
-const HOLES: [(&str, Hole); 7] = [
+const HOLES: [(&str, Hole); 12] = [
     ("refresh", Hole::Refresh),
     ("nonce", Hole::Nonce),
     ("seconds", Hole::Seconds),
@@ -36,6 +48,11 @@ const HOLES: [(&str, Hole); 7] = [
     ("estimate", Hole::Estimate),
     ("zone", Hole::Zone),
     ("message", Hole::Message),
+    ("language", Hole::Language),
+    ("direction", Hole::Direction),
+    ("title", Hole::Title),
+    ("bar", Hole::Bar),
+    ("work", Hole::Work),
 ];
 
 /// What is filled in.
@@ -51,6 +68,10 @@ pub(super) struct Filling<'a> {
     /// Seconds.
     pub(super) estimate: Option<u64>,
     pub(super) zone: &'a str,
+    /// `Accept-Language`.
+    pub(super) languages: Option<&'a str>,
+    /// A challenge: the token, and the bits that its answer takes.
+    pub(super) work: Option<(&'a str, u8)>,
 }
 
 /// A template that cannot be used: the operator's mistake.
@@ -86,15 +107,28 @@ impl Template {
         if !pieces.contains(&Piece::Hole(Hole::Refresh)) {
             return Err(TemplateError::NoRefresh);
         }
-        Ok(Self(pieces.into()))
+        Ok(Self {
+            pieces: pieces.into(),
+            texts: Arc::default(),
+        })
+    }
+
+    /// The same with these texts.
+    pub fn with_texts(self, texts: Catalogue) -> Self {
+        Self {
+            texts: Arc::new(texts),
+            ..self
+        }
     }
 
     pub(super) fn fill(&self, with: Filling<'_>) -> String {
         let mut page = String::with_capacity(4_096);
-        for piece in &*self.0 {
+        let (language, texts) = self.texts.choose(with.languages);
+        for piece in &*self.pieces {
             match piece {
                 Piece::Text(text) => page.push_str(text),
-                Piece::Hole(hole) => fill(&mut page, *hole, with),
+                Piece::Hole(Hole::Language) => escape(&mut page, language),
+                Piece::Hole(hole) => fill(&mut page, *hole, with, texts),
             }
         }
         page
@@ -104,12 +138,15 @@ impl Template {
 impl Default for Template {
     fn default() -> Self {
         // A test holds the built-in page to its syntax; an empty one would still carry the refresh in the header.
-        Self::parse(BUILT_IN).unwrap_or_else(|_| Self(Arc::from([Piece::Hole(Hole::Refresh)])))
+        Self::parse(BUILT_IN).unwrap_or_else(|_| Self {
+            pieces: Arc::from([Piece::Hole(Hole::Refresh)]),
+            texts: Arc::default(),
+        })
     }
 }
 
 /// Writing to a `String` cannot fail.
-fn fill(page: &mut String, hole: Hole, with: Filling<'_>) {
+fn fill(page: &mut String, hole: Hole, with: Filling<'_>, texts: &Texts) {
     let seconds = with.seconds;
     let _ = match hole {
         Hole::Refresh if with.again => write!(page, "<meta http-equiv=\"refresh\" content=\"{seconds}\">"),
@@ -119,25 +156,42 @@ fn fill(page: &mut String, hole: Hole, with: Filling<'_>) {
         Hole::Ahead => with.ahead.map_or(Ok(()), |n| write!(page, "{n}")),
         Hole::Estimate => with.estimate.map_or(Ok(()), |n| write!(page, "{n}")),
         Hole::Zone => return escape(page, with.zone),
-        Hole::Message => return escape(page, &message(with)),
+        Hole::Message => return escape(page, &message(with, texts)),
+        Hole::Direction => write!(page, "{}", texts.direction.label()),
+        Hole::Title => return escape(page, &texts.title),
+        Hole::Bar => return escape(page, &texts.bar),
+        Hole::Work => return work(page, with, texts),
+        // Filled in by who chose it.
+        Hole::Language => Ok(()),
     };
 }
 
-fn message(with: Filling<'_>) -> String {
+/// The script, with what it works on; nothing if there is no challenge.
+fn work(page: &mut String, with: Filling<'_>, texts: &Texts) {
+    let Some((token, bits)) = with.work else { return };
+    for (attribute, value) in [
+        ("<script nonce=\"", with.nonce),
+        ("\" data-token=\"", token),
+        ("\" data-working=\"", &texts.working),
+    ] {
+        page.push_str(attribute);
+        escape(page, value);
+    }
+    // Writing to a String cannot fail.
+    let _ = write!(page, "\" data-bits=\"{bits}\">\n{WORK}</script>");
+}
+
+fn message(with: Filling<'_>, texts: &Texts) -> String {
     let mut text = match (with.ahead, with.estimate) {
-        (Some(0), _) => "You are next.".to_owned(),
+        (Some(0), _) => texts.next.clone(),
         (Some(ahead), Some(estimate)) => {
-            let minutes = estimate.div_ceil(60);
-            let unit = if minutes == 1 { "minute" } else { "minutes" };
-            format!("{ahead} ahead of you; about {minutes} {unit} to go.")
+            let minutes = estimate.div_ceil(60).to_string();
+            texts.ahead.replace("{ahead}", &ahead.to_string()).replace("{minutes}", &minutes)
         }
-        _ => "Many people want this page right now.".to_owned(),
+        _ => texts.busy.clone(),
     };
-    text.push_str(if with.again {
-        " This page will try again by itself; you need not reload it."
-    } else {
-        " What you sent has not been processed: please go back and send it again in a moment."
-    });
+    text.push(' ');
+    text.push_str(if with.again { &texts.again } else { &texts.resend });
     text
 }
 
@@ -166,6 +220,8 @@ mod tests {
         ahead: Some(41),
         estimate: Some(90),
         zone: "<script>alert('x')</script>\"&",
+        languages: None,
+        work: None,
     };
 
     /// What a template shows could become markup, and a template that cannot work would be found by visitors.
@@ -183,6 +239,28 @@ mod tests {
             (error("{{refresh"), error("hello")),
             (TemplateError::Open, TemplateError::NoRefresh)
         );
+    }
+
+    /// A visitor would see a page that is not its language's, or one whose script has nothing to work on.
+    #[test]
+    fn texts_and_challenge() {
+        let arabic = "[de]\n[ar]\ndirection = \"rtl\"\ntitle = \"<انتظر>\"\nahead = \"{minutes}/{ahead}\"\n";
+        let template = Template::default().with_texts(Catalogue::parse(arabic).unwrap());
+        let page = template.fill(Filling {
+            languages: Some("ar"),
+            work: Some(("to.ken", 17)),
+            ..WITH
+        });
+        for needed in [
+            "<html lang=\"ar\" dir=\"rtl\">",
+            "<title>&lt;انتظر&gt;</title>",
+            "2/41",
+            "<script nonce=\"n0\" data-token=\"to.ken\"",
+            "data-bits=\"17\">",
+        ] {
+            assert!(page.contains(needed), "{needed} is not in {page}");
+        }
+        assert!(!Template::default().fill(WITH).contains("data-token"));
     }
 
     /// The built-in page must work without scripts, for screen readers, and load nothing from elsewhere.

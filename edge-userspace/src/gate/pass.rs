@@ -34,6 +34,8 @@ pub enum Kind {
     Place,
     /// One admission after `not_before`, told by another rule than a queue.
     Wait,
+    /// The same, and with a proof of so many bits of work at any time.
+    Work(u8),
     /// Proof of who the client is, for as long as it lasts: it has waited.
     Known,
     /// The same, and a seat among the waiting room's active visitors.
@@ -46,7 +48,7 @@ pub enum Kind {
 impl Kind {
     /// It was told to wait, and has still to be admitted for it.
     pub const fn is_wait(self) -> bool {
-        matches!(self, Self::Place | Self::Wait)
+        matches!(self, Self::Place | Self::Wait | Self::Work(_))
     }
 
     /// Its bearer has been admitted after a wait.
@@ -69,6 +71,7 @@ impl Pass {
             Kind::Session => 2,
             Kind::Wait => 3,
             Kind::Seat => 4,
+            Kind::Work(bits) => 5 | u64::from(bits) << 8,
         };
         kind << 48 | self.place & PLACE
     }
@@ -83,6 +86,7 @@ impl Pass {
             2 => Kind::Session,
             3 => Kind::Wait,
             4 => Kind::Seat,
+            work if work & 0xff == 5 => Kind::Work(u8::try_from(work >> 8).ok()?),
             _ => return None,
         };
         Some((kind, place))

@@ -4,13 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bucket::{Buckets, Rate, Start, Taken};
+use super::account::{Claims, Debt};
+use super::bucket::{Buckets, Rate, Start, Take, Taken};
 use super::clock::Now;
 use super::concurrency::Permit;
+use super::key::{self, Counted, Value};
 use super::metrics::{Kind, Outcome};
 use super::pass::mix;
 use super::prefixes;
+use super::work;
 use super::queue::{Claim, Turn, Visitor};
+use super::verdict::Attempt;
 use super::zone::{Meter, Rule, ZoneGate};
 
 /// A limit as the RateLimit fields tell it.
@@ -63,14 +67,16 @@ pub(super) struct Passed {
     pub(super) limit: Option<Limit>,
     /// It is active in a queue: the number of its seat, and how long sessions last.
     pub(super) seat: Option<(u64, Duration)>,
-    pub(super) taken: Vec<(u64, Rate)>,
+    pub(super) taken: Vec<Take>,
+    /// What it still owes when the response comes.
+    pub(super) debts: Vec<Debt>,
 }
 
 impl Passed {
     /// Gives back what was taken for a request that is not let in after all.
     pub(super) fn give_back(self, buckets: &Buckets) {
-        for (key, rate) in self.taken {
-            buckets.refund(key, rate);
+        for take in self.taken {
+            buckets.refund(take);
         }
     }
 }
@@ -87,6 +93,10 @@ pub(super) struct Denied {
     pub(super) ahead: Option<u64>,
     pub(super) estimate: Option<Duration>,
     pub(super) limit: Option<Limit>,
+    /// Coming before its time is held against whoever does: the limit is its own.
+    pub(super) holds: bool,
+    /// Bits of work that do instead of the wait.
+    pub(super) work: Option<u8>,
 }
 
 /// Asks `rules` for `who`.
@@ -95,15 +105,15 @@ pub(super) fn ask<'a>(
     now: Now,
     zone: &ZoneGate,
     rules: impl Iterator<Item = &'a Rule>,
-    who: Who,
+    (who, attempt): (Who, &Attempt<'_>),
 ) -> Result<Passed, Box<Denied>> {
     let mut passed = Passed::default();
     for rule in rules {
         let kind = rule.meter.kind();
-        if who.exempt && matches!(kind, Kind::Manual | Kind::Queue) {
+        if who.exempt && matches!(kind, Kind::Challenge | Kind::Manual | Kind::Queue) {
             continue;
         }
-        match ask_one(buckets, now, zone, rule, who, &mut passed) {
+        match ask_one(buckets, now, zone, rule, (who, attempt), &mut passed) {
             Ok(()) => passed.kind = Some(kind),
             Err(_) if rule.dry_run => zone.counts.add(Outcome::DryRun, kind),
             Err(denied) => {
@@ -120,7 +130,7 @@ fn ask_one(
     now: Now,
     zone: &ZoneGate,
     rule: &Rule,
-    who: Who,
+    (who, attempt): (Who, &Attempt<'_>),
     passed: &mut Passed,
 ) -> Result<(), Box<Denied>> {
     let deny = |due| Denied {
@@ -131,8 +141,20 @@ fn ask_one(
         ahead: None,
         estimate: None,
         limit: None,
+        holds: true,
+        work: None,
     };
     match &rule.meter {
+        Meter::Challenge(bits, wait) => match who.client.is_some() || who.vouched {
+            true => Ok(()),
+            false => Err(Box::new(Denied {
+                work: Some(match who.counts && !rule.dry_run {
+                    true => work::demanded(buckets, now.mono, zone.id, who.prefix, *bits),
+                    false => *bits,
+                }),
+                ..deny(Some(now.second_after(*wait)))
+            })),
+        },
         Meter::Manual(wait) => match who.client.is_some() || who.vouched {
             true => Ok(()),
             false => Err(Box::new(deny(Some(now.second_after(*wait))))),
@@ -197,79 +219,220 @@ fn ask_one(
                 left,
                 reset: Some(reset),
             };
-            match take(buckets, now, zone, rule, *rate, who, &mut passed.taken) {
-                Ok((left, more)) => {
+            let asking = Asking {
+                buckets,
+                now,
+                zone,
+                rule,
+                rate: *rate,
+                who,
+            };
+            match asking.by_key(attempt, passed) {
+                Ok(Some((left, more))) => {
                     let told = limit(left, more);
                     if passed.limit.as_ref().is_none_or(|other| other.left > left) {
                         passed.limit = Some(told);
                     }
                     Ok(())
                 }
-                Err(wait) => Err(Box::new(Denied {
-                    limit: Some(limit(0, wait.unwrap_or(zone.terms.cap))),
-                    ..deny(wait.map(|wait| now.second_after(wait)))
-                })),
+                Ok(None) => Ok(()),
+                Err(Refused { wait, holds }) => {
+                    // A debt may be longer than any wait that is told.
+                    let wait = wait.map(|wait| wait.min(zone.terms.cap));
+                    Err(Box::new(Denied {
+                        limit: Some(limit(0, wait.unwrap_or(zone.terms.cap))),
+                        holds,
+                        ..deny(wait.map(|wait| now.second_after(wait)))
+                    }))
+                }
             }
         }
     }
 }
 
-/// One request from the bucket of `who`. A proven client has its own, and shares its address's bucket, as wide as the clients
-/// that the address may stand for; who proves nothing shares the bucket of one client with its whole address.
-///
-/// Who has just waited needs a burst, or its page comes without images and scripts. But a new name is had for one wait, and
-/// a burst for each would be many times the rate. So an address gets one such burst in the time in which a client earns one;
-/// beyond that a new name starts with its one request. Clients known behind the address do not add to it, since an inventor
-/// of names is known by each of them. In the long run it gains one client's rate at most, within what its address may have.
-fn take(
-    buckets: &Buckets,
+/// A request before a rate rule.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    buckets: &'a Buckets,
     now: Now,
-    zone: &ZoneGate,
-    rule: &Rule,
+    zone: &'a ZoneGate,
+    rule: &'a Rule,
     rate: Rate,
     who: Who,
-    taken: &mut Vec<(u64, Rate)>,
-) -> Result<(u64, Duration), Option<Duration>> {
-    let most = zone.config.clients_per_address;
-    let own = match who.client {
-        Some(client) if most > 1 => {
-            let key = buckets.key((zone.id, &rule.name, client));
-            let start = if who.mature && !buckets.knows(key) && !welcome(buckets, now, zone, rule, rate, who) {
-                Start::Drained
-            } else {
-                Start::Full
-            };
-            (key, rate, start)
+}
+
+/// A bucket is empty.
+struct Refused {
+    /// Until it is not; `None`: too many wait already.
+    wait: Option<Duration>,
+    /// Whoever comes before that does so against its own limit.
+    holds: bool,
+}
+
+/// What is left, and until when there is more; `None`: it is not known yet.
+type Left = Option<(u64, Duration)>;
+
+impl Asking<'_> {
+    /// One request from whatever the rule counts by.
+    fn by_key(self, attempt: &Attempt<'_>, passed: &mut Passed) -> Result<Left, Refused> {
+        let Meter::Rate {
+            quota, key, cost_field, ..
+        } = &self.rule.meter
+        else {
+            return Ok(None);
+        };
+        let first = passed.taken.len();
+        let (left, claims) = match key::counted(key, attempt, self.who.prefix, self.who.client) {
+            Counted::Client => (Some(self.client(self.zone.config.clients_per_address, &mut passed.taken)?), None),
+            Counted::Address => (Some(self.client(1, &mut passed.taken)?), None),
+            Counted::Values(values) => {
+                self.all_keys(&mut passed.taken)?;
+                if values.iter().any(|value| matches!(value, Value::Claim(_))) {
+                    (None, Some(self.claims(values)?))
+                } else {
+                    (Some(self.keyed(values, &mut passed.taken)?), None)
+                }
+            }
+        };
+        if claims.is_some() || cost_field.is_some() {
+            passed.debts.push(Debt {
+                rule: self.rule.name.clone(),
+                rate: self.rate,
+                quota: *quota,
+                takes: passed.taken.get(first..).unwrap_or_default().to_vec(),
+                cost_field: cost_field.clone(),
+                claims,
+            });
         }
-        _ => (buckets.key((zone.id, &rule.name, who.prefix)), rate, Start::Full),
-    };
-    let all = (
-        buckets.key((zone.id, &rule.name, who.prefix, "all")),
-        rate.times(most),
-        Start::Full,
-    );
-    let mut result = Err(None);
-    let first = taken.len();
-    for (key, rate, start) in std::iter::once(own).chain((most > 1 && who.client.is_some()).then_some(all)) {
-        match buckets.take(now.mono, key, rate, start) {
+        Ok(left)
+    }
+
+    /// One request from what an address has for all keys that it names. It is not given back if the key has none left: who goes
+    /// on beyond a key's limit uses up its own.
+    fn all_keys(self, taken: &mut Vec<Take>) -> Result<(), Refused> {
+        let Self { buckets, who, zone, .. } = self;
+        let key = buckets.key((zone.id, &self.rule.name, who.prefix, "keys"));
+        let all = Take::client(key, self.rate.times(zone.config.clients_per_address));
+        match buckets.ask(self.now.mono, all, false) {
+            Taken::Yes { .. } => {
+                taken.push(all);
+                Ok(())
+            }
+            Taken::No { wait } => Err(Refused {
+                wait: self.turned(wait),
+                holds: true,
+            }),
+        }
+    }
+
+    /// One request from a key's bucket.
+    fn keyed(self, values: Vec<Value>, taken: &mut Vec<Take>) -> Result<(u64, Duration), Refused> {
+        let Self { buckets, who, zone, .. } = self;
+        let take = buckets.keyed((zone.id, &self.rule.name, values), who.prefix, self.rate);
+        match buckets.ask(self.now.mono, take, false) {
             Taken::Yes { left, more } => {
-                taken.push((key, rate));
-                result = result.or(Ok((left, more)));
+                taken.push(take);
+                Ok((left, more))
             }
             Taken::No { wait } => {
-                for (key, rate) in taken.drain(first..) {
-                    buckets.refund(key, rate);
-                }
-                let turn = match who.client {
-                    Some(_) => Some(wait),
-                    None if rule.dry_run || !who.counts => Some(wait),
-                    None => turn(buckets, now, zone, rule, rate, who),
-                };
-                return Err(turn.map(|turn| turn.max(wait)));
+                // What the address has for all keys stays used up.
+                taken.pop();
+                Err(Refused {
+                    wait: Some(wait),
+                    holds: false,
+                })
             }
         }
     }
-    result
+
+    /// A key that waits for verified claims. A client whose own bucket is empty has asked too often without any.
+    fn claims(self, values: Vec<Value>) -> Result<Claims, Refused> {
+        let Self { buckets, who, zone, .. } = self;
+        let client = match who.client {
+            Some(client) if zone.config.clients_per_address > 1 => buckets.key((zone.id, &self.rule.name, client)),
+            _ => buckets.key((zone.id, &self.rule.name, who.prefix)),
+        };
+        if let Taken::No { wait } = buckets.ask(self.now.mono, Take::client(client, self.rate), true) {
+            return Err(Refused {
+                wait: self.turned(wait),
+                holds: true,
+            });
+        }
+        Ok(Claims {
+            zone: zone.id,
+            prefix: who.prefix,
+            values,
+            client,
+            longest: zone.terms.cap,
+        })
+    }
+
+    /// The wait that is told: for who proves nothing, until the next free turn of its address.
+    fn turned(self, wait: Duration) -> Option<Duration> {
+        let Self { rule, who, .. } = self;
+        let turn = match who.client {
+            Some(_) => Some(wait),
+            None if rule.dry_run || !who.counts => Some(wait),
+            None => turn(self.buckets, self.now, self.zone, rule, self.rate, who),
+        };
+        turn.map(|turn| turn.max(wait))
+    }
+
+    /// One request from the bucket of `who`. A proven client has its own, and shares its address's bucket, as wide as the clients
+    /// that the address may stand for, at `most`; who proves nothing shares the bucket of one client with its whole address.
+    ///
+    /// Who has just waited needs a burst, or its page comes without images and scripts. But a new name is had for one wait, and
+    /// a burst for each would be many times the rate. So an address gets one such burst in the time in which a client earns one;
+    /// beyond that a new name starts with its one request. Clients known behind the address do not add to it, since an inventor
+    /// of names is known by each of them. In the long run it gains one client's rate at most, within what its address may have.
+    fn client(self, most: u32, taken: &mut Vec<Take>) -> Result<(u64, Duration), Refused> {
+        let Self {
+            buckets,
+            now,
+            zone,
+            rule,
+            rate,
+            who,
+        } = self;
+        let own = match who.client {
+            Some(client) if most > 1 => {
+                let key = buckets.key((zone.id, &rule.name, client));
+                let start = if who.mature && !buckets.knows(key) && !welcome(buckets, now, zone, rule, rate, who) {
+                    Start::Drained
+                } else {
+                    Start::Full
+                };
+                (key, rate, start)
+            }
+            _ => (buckets.key((zone.id, &rule.name, who.prefix)), rate, Start::Full),
+        };
+        let all = (
+            buckets.key((zone.id, &rule.name, who.prefix, "all")),
+            rate.times(most),
+            Start::Full,
+        );
+        let mut result = None;
+        let first = taken.len();
+        for (key, rate, start) in std::iter::once(own).chain((most > 1 && who.client.is_some()).then_some(all)) {
+            match buckets.take(now.mono, key, rate, start) {
+                Taken::Yes { left, more } => {
+                    taken.push(Take::client(key, rate));
+                    result = result.or(Some((left, more)));
+                }
+                Taken::No { wait } => {
+                    for take in taken.drain(first..) {
+                        buckets.refund(take);
+                    }
+                    return Err(Refused {
+                        wait: self.turned(wait),
+                        holds: true,
+                    });
+                }
+            }
+        }
+        // The first bucket of the two has been asked.
+        Ok(result.unwrap_or_default())
+    }
 }
 
 /// Whether a new name of this address starts with a burst.

@@ -16,7 +16,7 @@ use super::page::Template;
 use super::pass::fake::Plain;
 use super::pass::{Passes, Spent};
 use super::penalty::{Book, Level, Subject};
-use super::verdict::{Attempt, Change, Decision, Named};
+use super::verdict::{Attempt, Change, Decision, Deferral, Named};
 use super::zone::ZoneGate;
 use crate::config::Config;
 
@@ -44,7 +44,7 @@ struct World {
 fn world(gates: &[&str]) -> World {
     let (feed, changes) = feed::channel(65_536);
     let passes: Arc<dyn Passes> = Arc::new(Plain::default());
-    let judge = Judge::new(8_192, 4, Arc::new(Book::new(8_192, feed)), passes);
+    let judge = Judge::new((8_192, 1_024), 4, Arc::new(Book::new(8_192, feed)), passes);
     let zone = |(n, gate): (usize, &&str)| {
         let text = format!(
             "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]\nname = \"z{n}\"\nhosts = [\"z{n}.example\"]\n[zone.origin]\n\
@@ -92,6 +92,7 @@ impl World {
                 path: &crate::zones::path::Path::of("/"),
                 headers: &HeaderMap::new(),
                 tokens: token.as_slice(),
+                work: None,
                 named,
                 quic,
             },
@@ -138,7 +139,9 @@ fn visit_named(world: &World, ms: u64, address: IpAddr, jar: &mut Option<String>
     }
 }
 
+mod challenge;
 mod crowds;
+mod keys;
 mod invariants;
 
 const MANUAL: &str = "[[zone.gate.rule]]\nmanual = { wait = \"5s\" }\n";

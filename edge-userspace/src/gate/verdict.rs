@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
+use super::account::Debt;
 use super::concurrency::Permit;
 use super::metrics::Kind;
 use super::policy::Limit;
@@ -35,6 +36,8 @@ pub struct Attempt<'a> {
     pub headers: &'a HeaderMap,
     /// The tokens it brought, as text: one in a field or in a cookie, or several that a browser has kept.
     pub tokens: &'a [&'a str],
+    /// The answer to a challenge that it brought: a token, `.`, and a number.
+    pub work: Option<&'a str>,
     /// Who its connection is, where the connection's tickets say so.
     pub named: Option<Named>,
     /// It came over QUIC, whose tokens name the client to the kernel before there is a connection: what is held against it
@@ -107,6 +110,8 @@ pub struct Admission {
     pub token: Change,
     /// The tightest rate limit it met.
     pub limit: Option<Limit>,
+    /// What it still owes ([`Gate::account`](super::handler::Gate::account)).
+    pub(super) debts: Vec<Debt>,
 }
 
 impl Admission {
@@ -117,6 +122,7 @@ impl Admission {
             permits: Vec::new(),
             token: Change::Keep,
             limit: None,
+            debts: Vec::new(),
         }
     }
 }
@@ -161,4 +167,6 @@ pub struct Deferral {
     pub ahead: Option<u64>,
     /// When it will probably be let in, in a queue.
     pub estimate: Option<Duration>,
+    /// Bits of work, proven with the token, that do instead of the wait.
+    pub work: Option<u8>,
 }

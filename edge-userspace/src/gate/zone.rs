@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::bucket::Rate;
 use super::concurrency::Pool;
 use super::metrics::{Counts, Kind, Metrics};
 use super::page::Template;
 use super::penalty::Terms;
 use super::queue::{self, Queue};
-use crate::config::gate::{Gate, Matches, Policy};
+use crate::config::gate::{Gate, KeyPart, Matches, Policy};
 use crate::config::value::HostPattern;
 
 /// A zone's gate and its state on this node.
@@ -37,6 +39,8 @@ pub(super) struct Rule {
 /// A policy with its state.
 #[derive(Clone, Debug)]
 pub(super) enum Meter {
+    /// Bits of work, and the wait instead.
+    Challenge(u8, Duration),
     Manual(Duration),
     Queue(Arc<Queue>),
     Concurrency(Arc<Pool>),
@@ -45,12 +49,15 @@ pub(super) enum Meter {
         /// As written, for the fields: requests, seconds.
         quota: (u64, u64),
         connections: bool,
+        key: Arc<[KeyPart]>,
+        cost_field: Option<HeaderName>,
     },
 }
 
 impl Meter {
     pub(super) fn kind(&self) -> Kind {
         match self {
+            Self::Challenge(..) => Kind::Challenge,
             Self::Manual(_) => Kind::Manual,
             Self::Queue(_) => Kind::Queue,
             Self::Concurrency(_) => Kind::Concurrency,
@@ -82,6 +89,7 @@ impl ZoneGate {
             }
         };
         let meter = |policy: &Policy| match policy {
+            Policy::Challenge(work) => Meter::Challenge(work.bits, work.wait),
             Policy::Manual(wait) => Meter::Manual(*wait),
             Policy::Queue(terms) => Meter::Queue(Arc::new(Queue::new(queue_terms(terms)))),
             Policy::Concurrency(most) => Meter::Concurrency(Pool::new(*most)),
@@ -89,6 +97,8 @@ impl ZoneGate {
                 rate: Rate::new(rate.requests, rate.per, rate.burst),
                 quota: (rate.requests.into(), rate.per.as_secs().max(1)),
                 connections: rate.connections,
+                key: rate.key.as_slice().into(),
+                cost_field: rate.cost_field.clone(),
             },
         };
         let mut rules: Vec<Rule> = config

@@ -8,16 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Version;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::{Method, Version};
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::config::gate::Cookie;
+use crate::gate::account::{Account, Exceeded};
 use crate::gate::answer::{self, Asked};
 use crate::gate::concurrency::Permit;
 use crate::gate::cookie;
 use crate::gate::handler::Gate;
 use crate::gate::page::Template;
+use crate::gate::policy::Limit;
 use crate::gate::verdict::{Admitted, Attempt, Decision, Named, Ungated};
 use crate::gate::zone::ZoneGate;
 use crate::http::body::{Body, BodyError};
@@ -64,6 +66,7 @@ impl Gated {
                     path: &head.path(),
                     headers: &head.headers,
                     tokens: &cookie::tokens(&head.headers),
+                    work: cookie::work(&head.headers),
                     // A proxy's connection says nothing of the clients whose requests it carries.
                     named: own.map(|handshake| Named {
                         client: handshake.client,
@@ -74,10 +77,28 @@ impl Gated {
             )
         };
         match decision {
-            Decision::Admit(admission) => {
+            Decision::Admit(mut admission) => {
                 let mut request = asked.admit(admission.proof);
                 cookie::strip(&mut request.head.headers);
-                let mut response = self.next.handle(request).await?;
+                let account = self.gate.account(&mut admission);
+                let asker = account.as_ref().map(|_| Asker::of(&request));
+                if let Some(account) = &account {
+                    request.head.extensions.insert(account.clone());
+                }
+                let answered = self.next.handle(request).await;
+                let limits = account.map(|account| settled(&account, answered.as_ref().ok()));
+                let mut response = answered?;
+                let exceeded = response.head.extensions.remove::<Exceeded>();
+                if let (Some(Exceeded(deferral)), Some(asker)) = (exceeded, asker) {
+                    return Ok(self.told(&asker, zone.cookie(), |asked| {
+                        answer::deferral(zone.page(), &deferral, asked)
+                    }));
+                }
+                for limit in limits.into_iter().flatten() {
+                    if admission.limit.as_ref().is_none_or(|tightest| tightest.left >= limit.left) {
+                        admission.limit = Some(limit);
+                    }
+                }
                 answer::admitted(
                     &mut response.head.headers,
                     &admission.token,
@@ -90,10 +111,10 @@ impl Gated {
                 }
                 Ok(response)
             }
-            Decision::Defer(deferral) => Ok(self.told(request, zone.cookie(), |asked| {
+            Decision::Defer(deferral) => Ok(self.told(&Asker::of(request), zone.cookie(), |asked| {
                 answer::deferral(zone.page(), &deferral, asked)
             })),
-            Decision::Block { wait, token } => Ok(self.told(request, zone.cookie(), |asked| {
+            Decision::Block { wait, token } => Ok(self.told(&Asker::of(request), zone.cookie(), |asked| {
                 answer::block(zone.page(), wait, token.as_ref(), asked)
             })),
         }
@@ -102,7 +123,7 @@ impl Gated {
     /// A zone without rules: an operator's word holds there, too, on connections that there are.
     async fn unjudged(&self, asked: Unjudged, admitted: Admitted) -> Result<Response, Failure> {
         if let Some(wait) = self.gate.barred(asked.request().exchange.peer.client.ip()) {
-            return Ok(self.told(asked.request(), &Cookie::default(), |asked| {
+            return Ok(self.told(&Asker::of(asked.request()), &Cookie::default(), |asked| {
                 answer::block(&Template::default(), wait, None, asked)
             }));
         }
@@ -112,27 +133,59 @@ impl Gated {
     }
 
     /// An answer of the gate's own; the connection ends after it, unless it is a trusted proxy's, with other clients' requests on it.
-    fn told(&self, request: &Request, cookie: &Cookie, say: impl FnOnce(Asked<'_>) -> answer::Answer) -> Response {
+    fn told(&self, asker: &Asker, cookie: &Cookie, say: impl FnOnce(Asked<'_>) -> answer::Answer) -> Response {
         let said = say(Asked {
-            method: &request.head.method,
-            headers: &request.head.headers,
-            zone: &request.exchange.zone.name,
+            method: &asker.method,
+            headers: &asker.headers,
+            zone: &asker.zone,
             cookie,
             nonce: self.gate.nonce(),
         });
         let mut response = Response::new(said.status, said.body);
         response.head.headers = said.headers;
-        if request.exchange.peer.via.is_some() {
+        if asker.relayed {
             return response;
         }
         response.head.extensions.insert(CloseAfter);
-        if request.head.version <= Version::HTTP_11 {
+        if asker.version <= Version::HTTP_11 {
             response
                 .head
                 .headers
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// Who is answered by the gate, as far as that says how.
+struct Asker {
+    method: Method,
+    headers: HeaderMap,
+    zone: Arc<str>,
+    version: Version,
+    /// It came over a trusted proxy's connection.
+    relayed: bool,
+}
+
+impl Asker {
+    fn of(request: &Request) -> Self {
+        Self {
+            method: request.head.method.clone(),
+            headers: request.head.headers.clone(),
+            zone: request.exchange.zone.name.clone(),
+            version: request.head.version,
+            relayed: request.exchange.peer.via.is_some(),
+        }
+    }
+}
+
+/// Settles what a request owes by its response, if it got one.
+fn settled(account: &Account, response: Option<&Response>) -> Vec<Limit> {
+    // Stored answers cost the origin nothing.
+    let stored = response.is_some_and(|r| matches!(r.report.cache, Some("hit" | "stale" | "stale_error")));
+    match response {
+        Some(response) => account.settle(&response.head.headers, stored),
+        None => account.settle(&HeaderMap::new(), true),
     }
 }
 

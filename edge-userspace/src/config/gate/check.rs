@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use toml::Spanned;
 
-use super::{Cookie, Field, Gate, Matches, Node, Policy, Queue, Rate, Rule, SameSite, Secret, raw};
+use super::key::{self, KeyPart};
+use super::{Cookie, Field, Gate, Matches, Node, Policy, Queue, Rate, Rule, SameSite, Secret, Work, raw};
 use crate::config::checker::Checker;
 use crate::config::mistake::{Mistake, Source};
 use crate::config::value::{HostPattern, Time};
@@ -27,6 +28,7 @@ pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Ve
     };
     let node = Node {
         clients: checker.number(&raw.clients, 1_024, 64 << 20),
+        keys: checker.number(&raw.keys, 1_024, 64 << 20),
         penalties: checker.number(&raw.penalties, 1_024, 16 << 20),
         trials: checker.number(&raw.trials, 0, 65_536),
         used_tokens: checker.number(&raw.used_tokens, 1_024, 256 << 20),
@@ -69,7 +71,7 @@ impl Checker<'_> {
         let mut rules: Vec<Rule> = Vec::new();
         for spanned in &raw.rule {
             if let Some(rule) = self.gate_rule(spanned) {
-                let again = |r: &Rule| matches!((r.policy, rule.policy), (Policy::Queue(_), Policy::Queue(_)));
+                let again = |r: &Rule| matches!((&r.policy, &rule.policy), (Policy::Queue(_), Policy::Queue(_)));
                 let mend = "keep one queue, and match more with it";
                 if rules.iter().any(again) {
                     self.mistake(spanned.span(), "a second queue", mend);
@@ -95,6 +97,10 @@ impl Checker<'_> {
                 .page
                 .as_ref()
                 .map(|page| (self.source.path(page), self.source.place(page.span()))),
+            texts: raw
+                .texts
+                .as_ref()
+                .map(|texts| (self.source.path(texts), self.source.place(texts.span()))),
             pass: self.paths(&raw.pass),
             cookie: self.cookie(&raw.cookie, hosts),
             rules,
@@ -108,10 +114,11 @@ impl Checker<'_> {
             raw.concurrency.as_ref().map(|p| ("concurrency", p.span())),
             raw.queue.as_ref().map(|p| ("queue", p.span())),
             raw.manual.as_ref().map(|p| ("manual", p.span())),
+            raw.challenge.as_ref().map(|p| ("challenge", p.span())),
         ];
         let mut policies = policies.into_iter().flatten();
         let Some((kind, _)) = policies.next() else {
-            let mend = "write one of rate = { … }, concurrency = 100, queue = { … }, manual = { … }";
+            let mend = "write one of rate = { … }, concurrency = 100, queue = { … }, manual = { … }, challenge = { … }";
             self.mistake(spanned.span(), "a rule without a policy", mend);
             return None;
         };
@@ -221,6 +228,34 @@ impl Checker<'_> {
         }
     }
 
+    fn rate_key(&mut self, span: Range<usize>, parts: &[String]) -> Vec<KeyPart> {
+        let mut known = Vec::new();
+        for part in parts {
+            match part.parse() {
+                Ok(part) if known.contains(&part) => {
+                    let what = format!("{part:?} is twice in one key");
+                    self.mistake(span.clone(), what, "write each part once");
+                }
+                Ok(part) => known.push(part),
+                Err(mend) => self.mistake(span.clone(), format!("\"{part}\" is not a part of a key"), mend),
+            }
+        }
+        if !(1..=key::MOST).contains(&parts.len()) {
+            let what = format!("a key of {} parts", parts.len());
+            self.mistake(span, what, format!("write 1 to {} parts", key::MOST));
+        }
+        known
+    }
+
+    fn cost_field(&mut self, span: Range<usize>, name: &str) -> Option<HeaderName> {
+        let parsed = name.parse().ok();
+        if parsed.is_none() {
+            let what = format!("cost_field \"{name}\" is not a field's name");
+            self.mistake(span, what, "write the field in which the origin says what a request cost, like \"X-Query-Cost\"");
+        }
+        parsed
+    }
+
     fn policy(&mut self, raw: &raw::Rule) -> Option<Policy> {
         if let Some(rate) = &raw.rate {
             let raw::Rate {
@@ -228,6 +263,8 @@ impl Checker<'_> {
                 per,
                 burst,
                 count,
+                key,
+                cost_field,
             } = rate.get_ref().clone();
             for (key, n) in [("requests", requests), ("burst", burst)] {
                 if !(1..=1_000_000).contains(&n) {
@@ -239,6 +276,8 @@ impl Checker<'_> {
                 per: self.lasting(rate.span(), "per", per, SECOND, DAY),
                 burst,
                 connections: count == raw::Count::Connections,
+                key: self.rate_key(rate.span(), key.as_slice()),
+                cost_field: cost_field.and_then(|name| self.cost_field(rate.span(), &name)),
             }));
         }
         if let Some(most) = &raw.concurrency {
@@ -267,6 +306,19 @@ impl Checker<'_> {
                 paused,
                 poll: self.lasting(queue.span(), "poll", poll, SECOND, 300 * SECOND),
             }));
+        }
+        if let Some(challenge) = &raw.challenge {
+            let raw::Challenge {
+                kind: raw::ChallengeKind::Work,
+                bits,
+                wait,
+            } = *challenge.get_ref();
+            if !(8..=24).contains(&bits) {
+                let mend = "write 8 to 24; each bit doubles the work, and 16 take a phone a second or two";
+                self.mistake(challenge.span(), format!("{bits} bits are out of bounds"), mend);
+            }
+            let wait = self.lasting(challenge.span(), "wait", wait, SECOND, HOUR);
+            return Some(Policy::Challenge(Work { bits, wait }));
         }
         let manual = raw.manual.as_ref()?;
         let wait = self.lasting(manual.span(), "wait", manual.get_ref().wait, SECOND, HOUR);

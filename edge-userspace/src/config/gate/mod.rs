@@ -1,6 +1,7 @@
 //! A zone's gate as the file describes it: which requests are judged, by which policy, and what who is told to wait gets.
 
 pub(super) mod check;
+mod key;
 pub(super) mod raw;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+pub use key::KeyPart;
+
 use super::Place;
 
 /// What all gates of a node share.
@@ -18,6 +21,8 @@ use super::Place;
 pub struct Node {
     /// Token buckets, 24 bytes each; taken at the start.
     pub clients: usize,
+    /// Buckets of keys that rate rules count by, 32 bytes each; taken at the start.
+    pub keys: usize,
     /// Records of offences and penalties; taken at the start.
     pub penalties: usize,
     /// Penalised addresses at once that count for shared ones until it is seen whether they are; each may cost 33 handshakes a second.
@@ -35,6 +40,7 @@ impl Node {
     pub(super) fn unused() -> Self {
         Self {
             clients: 0,
+            keys: 0,
             penalties: 0,
             trials: 0,
             used_tokens: 0,
@@ -76,6 +82,8 @@ pub struct Gate {
     pub clients_per_address: u32,
     /// Template of the waiting page instead of the built-in one.
     pub page: Option<(PathBuf, Place)>,
+    /// The texts of the waiting page in each language.
+    pub texts: Option<(PathBuf, Place)>,
     /// Patterns of paths that `manual` and `queue` let pass when they are read.
     pub pass: Vec<String>,
     /// The cookie that carries tokens.
@@ -141,7 +149,7 @@ pub struct Matches {
 pub type Field = (HeaderName, Option<HeaderValue>);
 
 /// What a request must meet.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Policy {
     /// A token bucket per client.
     Rate(Rate),
@@ -151,10 +159,12 @@ pub enum Policy {
     Queue(Queue),
     /// Everybody waits once.
     Manual(Duration),
+    /// Everybody proves work once, or waits.
+    Challenge(Work),
 }
 
-/// A token bucket per client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A token bucket per client, or per key.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Requests in `per`.
     pub requests: u32,
@@ -164,6 +174,19 @@ pub struct Rate {
     pub burst: u32,
     /// Only a connection's first request counts.
     pub connections: bool,
+    /// What has a bucket of its own: all of these together. Never empty.
+    pub key: Vec<KeyPart>,
+    /// The response's field that says how many requests a request counts for; `None`: each for one.
+    pub cost_field: Option<HeaderName>,
+}
+
+/// A proof of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Zero bits that the hash begins with, when all is quiet.
+    pub bits: u8,
+    /// Who cannot work it out waits for so long instead.
+    pub wait: Duration,
 }
 
 /// A waiting room.

@@ -21,6 +21,7 @@ fn spanned<T>(value: T) -> Spanned<T> {
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Node {
     pub(super) clients: Spanned<usize>,
+    pub(super) keys: Spanned<usize>,
     pub(super) penalties: Spanned<usize>,
     pub(super) trials: Spanned<usize>,
     pub(super) used_tokens: Spanned<usize>,
@@ -33,6 +34,7 @@ impl Default for Node {
     fn default() -> Self {
         Self {
             clients: spanned(262_144),
+            keys: spanned(65_536),
             penalties: spanned(65_536),
             trials: spanned(8),
             used_tokens: spanned(1 << 20),
@@ -57,6 +59,7 @@ pub(in crate::config) struct Gate {
     pub(super) forgive: Spanned<Time>,
     pub(super) clients_per_address: Spanned<u32>,
     pub(super) page: Option<Spanned<PathBuf>>,
+    pub(super) texts: Option<Spanned<PathBuf>>,
     pub(super) pass: Vec<Spanned<String>>,
     pub(super) cookie: Spanned<Cookie>,
     pub(super) rule: Vec<Spanned<Rule>>,
@@ -75,6 +78,7 @@ impl Default for Gate {
             forgive: spanned(seconds(600)),
             clients_per_address: spanned(64),
             page: None,
+            texts: None,
             pass: Vec::new(),
             cookie: spanned(Cookie::default()),
             rule: Vec::new(),
@@ -119,6 +123,7 @@ pub(in crate::config) struct Rule {
     pub(super) concurrency: Option<Spanned<usize>>,
     pub(super) queue: Option<Spanned<Queue>>,
     pub(super) manual: Option<Spanned<Manual>>,
+    pub(super) challenge: Option<Spanned<Challenge>>,
     pub(super) dry_run: bool,
 }
 
@@ -130,6 +135,27 @@ pub(in crate::config) struct Rate {
     pub(super) per: Time,
     pub(super) burst: u32,
     pub(super) count: Count,
+    pub(super) key: Parts,
+    pub(super) cost_field: Option<String>,
+}
+
+/// What a bucket is of: one part of a key, or several.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(untagged)]
+pub(in crate::config) enum Parts {
+    /// `key = "client"`.
+    One(String),
+    /// `key = ["header:X-Api-Key", "segment:1"]`.
+    Several(Vec<String>),
+}
+
+impl Parts {
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(part) => std::slice::from_ref(part),
+            Self::Several(parts) => parts,
+        }
+    }
 }
 
 impl Default for Rate {
@@ -139,6 +165,8 @@ impl Default for Rate {
             per: seconds(60),
             burst: 20,
             count: Count::Requests,
+            key: Parts::One("client".to_owned()),
+            cost_field: None,
         }
     }
 }
@@ -172,6 +200,33 @@ impl Default for Queue {
             paused: false,
             poll: seconds(10),
             per_network: None,
+        }
+    }
+}
+
+/// Everybody proves something once.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Challenge {
+    pub(super) kind: ChallengeKind,
+    pub(super) bits: u8,
+    pub(super) wait: Time,
+}
+
+/// What is proven.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum ChallengeKind {
+    /// Work.
+    Work,
+}
+
+impl Default for Challenge {
+    fn default() -> Self {
+        Self {
+            kind: ChallengeKind::Work,
+            bits: 16,
+            wait: seconds(30),
         }
     }
 }

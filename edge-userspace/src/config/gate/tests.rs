@@ -38,6 +38,8 @@ fn rules() {
         per: Duration::from_secs(60),
         burst: 20,
         connections: true,
+        key: vec![KeyPart::Client],
+        cost_field: None,
     };
     assert_eq!(api.policy, Policy::Rate(rate));
     assert_eq!((concurrency.name.as_str(), concurrency.dry_run), ("concurrency", true));
@@ -95,7 +97,18 @@ fn mistakes() {
         ),
         (format!("{rule}rate = {{ burst = 0 }}\n"), 10, "burst 0", "1 to"),
         (format!("{rule}rate = {{ per = \"9d\" }}\n"), 10, "per", "1d"),
+        (format!("{rule}rate = {{ key = \"ip\" }}\n"), 10, "part of a key", "\"address\""),
+        (format!("{rule}rate = {{ key = [] }}\n"), 10, "0 parts", "1 to 4"),
+        (
+            format!("{rule}rate = {{ key = [\"segment:1\", \"segment:1\"] }}\n"),
+            10,
+            "twice",
+            "once",
+        ),
+        (format!("{rule}rate = {{ cost_field = \"a b\" }}\n"), 10, "cost_field", "X-Query-Cost"),
         (format!("{rule}queue = {{ active = 0 }}\n"), 10, "active 0", "paused"),
+        (format!("{rule}challenge = {{ bits = 40 }}\n"), 10, "40 bits", "8 to 24"),
+        (format!("{rule}challenge = {{ kind = \"captcha\" }}\n"), 10, "", ""),
         (format!("{rule}manual = {{ wait = \"0s\" }}\n"), 10, "wait", "1s"),
         (
             format!("{rule}queue = {{}}\n[[zone.gate.rule]]\nname = \"b\"\nqueue = {{}}\n"),

@@ -25,6 +25,7 @@ fn ask(method: Method, fields: &[(&'static str, &str)], kind: Kind) -> Answer {
         }),
         ahead: (kind == Kind::Queue).then_some(3),
         estimate: (kind == Kind::Queue).then_some(Duration::from_secs(90)),
+        work: None,
     };
     let asked = Asked {
         method: &method,
@@ -175,7 +176,7 @@ fn forms() {
     let nonce = "00000000000000000000000000000abc";
     assert!(field(&page, "content-security-policy").contains(&format!("script-src 'nonce-{nonce}'")));
     let text = String::from_utf8(page.body.to_vec()).unwrap();
-    assert!(text.contains(&format!("<script nonce=\"{nonce}\">")) && text.contains("3 ahead of you; about 2 minutes"));
+    assert!(text.contains(&format!("<script nonce=\"{nonce}\">")) && text.contains("3 ahead of you; about 2 min"));
     let head = ask(Method::HEAD, &[("accept", chromium)], Kind::Queue);
     assert!(head.body.is_empty() && field(&head, "content-length") == text.len().to_string());
     let json = ask(Method::POST, &[("accept", "application/json")], Kind::Queue);

@@ -9,7 +9,8 @@ use super::super::penalty::{Offence, Subject};
 use super::super::policy::{Denied, Passed, Who};
 use super::super::queue::Claim;
 use super::super::verdict::{Change, Decision, Deferral};
-use super::{Bearing, Case, Kind, Outcome, Verdict};
+use super::super::work;
+use super::{Bearing, Best, Case, Kind, Outcome, Verdict};
 
 /// Who is told to come then is let in so much before (`edge_common::token`).
 const TOLERANCE: Duration = Duration::from_secs(SKEW);
@@ -17,7 +18,8 @@ const TOLERANCE: Duration = Duration::from_secs(SKEW);
 impl Case<'_> {
     /// Someone with a genuine token of this zone. What the gate holds against an address is not held against those who prove
     /// themselves.
-    pub(super) fn bearer(&self, Opened { pass, early, home }: Opened) -> Verdict {
+    pub(super) fn bearer(&self, Best { opened, worked }: Best) -> Verdict {
+        let Opened { pass, early, home } = opened;
         let Self { judge, now, zone, .. } = self;
         let subject = Subject::Client(pass.client);
         let spent = pass.kind.is_wait() && judge.passes.is_spent(pass.admission());
@@ -29,7 +31,9 @@ impl Case<'_> {
         if let Some((_, until)) = judge.book.penalty(now.mono, zone.id, subject) {
             return self.blocked(subject, until, Some(bearing));
         }
-        if bearing.mature {
+        if bearing.mature && worked {
+            work::solved(&judge.buckets, zone.id, self.prefix);
+        } else if bearing.mature {
             // An older token of the same wait is early, too, when the client has been told to come later since.
             let told = judge.book.told(now.mono, zone.id, subject);
             let later = told
@@ -129,6 +133,8 @@ impl Case<'_> {
             ahead: None,
             estimate: None,
             limit: None,
+            holds: true,
+            work: None,
         }
     }
 
@@ -171,6 +177,10 @@ impl Case<'_> {
             limit: None,
             ahead: None,
             estimate: None,
+            work: match carried.kind {
+                pass::Kind::Work(bits) => Some(bits),
+                _ => None,
+            },
         };
         (Decision::Defer(deferral), Outcome::Deferred, Kind::Penalty)
     }

@@ -96,7 +96,7 @@ impl Case<'_> {
         if !who.counts {
             return self.told_without_a_token(denied);
         }
-        if seat.is_some() && denied.kind != Kind::Manual || matches!(standing, Some(Standing::Named(_))) {
+        if seat.is_some() && !matches!(denied.kind, Kind::Manual | Kind::Challenge) || matches!(standing, Some(Standing::Named(_))) {
             return self.keeps_what_it_has(subject, denied, who);
         }
         self.deferred(subject, denied, who.name, None)
@@ -159,7 +159,7 @@ impl Case<'_> {
     }
 
     /// Told to wait; nothing is written for it, and nothing counts.
-    fn told_without_a_token(&self, denied: Denied) -> Verdict {
+    pub(super) fn told_without_a_token(&self, denied: Denied) -> Verdict {
         let wait = denied.due.map_or(self.zone.terms.cap, |due| self.now.until_second(due));
         self.refused(wait, denied)
     }
@@ -187,6 +187,7 @@ impl Case<'_> {
             limit: denied.limit,
             ahead: denied.ahead,
             estimate: denied.estimate,
+            work: None,
         };
         (super::Decision::Defer(deferral), super::Outcome::Deferred, kind)
     }
@@ -215,6 +216,8 @@ impl Case<'_> {
             ahead: None,
             estimate: None,
             limit: None,
+            holds: true,
+            work: None,
         }
     }
 }

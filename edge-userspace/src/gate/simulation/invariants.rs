@@ -95,6 +95,7 @@ fn attack(world: &World, ms: u64, random: &mut Random, loot: &mut Vec<String>) -
             path: &crate::zones::path::Path::of("/"),
             headers: &headers,
             tokens: &tokens,
+            work: None,
             named,
             quic: random.below(4) == 0,
         },
