@@ -22,6 +22,8 @@ use world::{EDGE, HOST, LIMITED, World};
 /// The waiting page's title, and that of the real one once its script has found all its parts.
 const WAITING: &str = "Please wait";
 const SERVED: &str = "served";
+/// The real page's title before its script has run.
+const NOT_COMPLETE: &str = "not complete";
 /// A wait, a load, and a slow machine.
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -144,6 +146,52 @@ fn a_person_who_waits_gets_the_page() {
     browser.reload();
     wait_served(&world, &browser);
     assert_eq!(deferred(&world), before);
+}
+
+/// A browser on a phone (six times slower) solves its challenge in a moment, and does not wait; without scripts it waits, and gets in, too.
+#[test]
+fn a_challenge_is_solved_or_waited_for() {
+    let Some(world) = world("[[zone.gate.rule]]\nchallenge = { kind = \"work\", wait = \"15s\" }") else {
+        return;
+    };
+    let Some(browser) = browser(&world) else { return };
+    browser.devtools("Emulation.setCPUThrottlingRate", &serde_json::json!({"rate": 6}));
+    let start = Instant::now();
+    browser.open(&url());
+    wait_served(&world, &browser);
+    let took = start.elapsed();
+    println!("solved and loaded in {took:?}");
+    assert!(took < Duration::from_secs(14), "{took:?}: it has waited");
+    assert_eq!(
+        browser.evaluate("return document.cookie.length > 0").as_bool(),
+        Some(true),
+        "the answer is a cookie of a minute"
+    );
+
+    // The same person without scripts, and without what has been proven.
+    browser.devtools("Network.clearBrowserCookies", &serde_json::json!({}));
+    browser.devtools(
+        "Emulation.setScriptExecutionDisabled",
+        &serde_json::json!({"value": true}),
+    );
+    let start = Instant::now();
+    browser.open(&url());
+    assert_eq!(browser.title(), WAITING);
+    // The page's own script is off as well: it is served when its title is no longer the waiting page's.
+    while browser.title() != NOT_COMPLETE {
+        assert!(
+            start.elapsed() < LONGEST + Duration::from_secs(15),
+            "still {:?}",
+            browser.title()
+        );
+        assert_unpunished(&world);
+        sleep(Duration::from_millis(250));
+    }
+    assert!(
+        start.elapsed() >= Duration::from_secs(13),
+        "{:?}: nobody waited",
+        start.elapsed()
+    );
 }
 
 /// Reloads, a second tab and connections without a request, all during the wait: both tabs get in when it is over.

@@ -199,6 +199,16 @@ fn judge(name: &str, node: &Node) -> bool {
             has(&node.get("/2024/05/a-b", &[]), &[" 308", "location: /posts/2024/a-b"]);
             has(&node.get("/older", &[]), &[" 200"]);
         }
+        "api-keys" => {
+            let ask =
+                |version: &str, key: &str| node.get("/api/x", &[version, "--header", &format!("X-Api-Key: {key}")]);
+            for version in ["--http1.1", "--http2", "--http1.1"] {
+                has(&ask(version, "one"), &[" 200"]);
+            }
+            has(&ask("--http2", "one"), &[" 429", "retry-after: "]);
+            has(&ask("--http2", "two"), &[" 200"]);
+            has(&node.get("/x", &["--header", "X-Api-Key: one"]), &[" 200"]);
+        }
         "maintenance" => has(
             &node.get("/x", &[]),
             &[

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
-use super::bucket::{Buckets, Rate, Taken, Take};
+use super::bucket::{Buckets, Rate, Take, Taken};
 use super::clock::Clock;
 use super::key::Value;
 use super::metrics::Kind;
@@ -82,7 +82,9 @@ impl Account {
                 other => Some(other.clone()),
             });
             let take = match values.collect::<Option<Vec<_>>>() {
-                Some(values) => self.buckets.keyed((claims.zone, &debt.rule, values), claims.prefix, debt.rate),
+                Some(values) => self
+                    .buckets
+                    .keyed((claims.zone, &debt.rule, values), claims.prefix, debt.rate),
                 None => Take::client(claims.client, debt.rate),
             };
             match self.buckets.ask(now, take, false) {
@@ -156,7 +158,11 @@ fn cost(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
         return None;
     }
     let more = u64::from(fraction.bytes().any(|b| b != b'0'));
-    Some(whole.parse::<u64>().map_or(DEAREST, |n| n.saturating_add(more).min(DEAREST)))
+    Some(
+        whole
+            .parse::<u64>()
+            .map_or(DEAREST, |n| n.saturating_add(more).min(DEAREST)),
+    )
 }
 
 #[cfg(test)]

@@ -189,7 +189,10 @@ fn answer(template: &Template, said: &Said<'_>, asked: Asked<'_>) -> Answer {
                 ahead: said.ahead,
                 estimate: said.estimate.map(whole_seconds),
                 zone: asked.zone,
-                languages: asked.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()),
+                languages: asked
+                    .headers
+                    .get(header::ACCEPT_LANGUAGE)
+                    .and_then(|value| value.to_str().ok()),
                 work: said.work,
             });
             ("text/html; charset=utf-8", page)

@@ -211,7 +211,12 @@ impl Buckets {
             None => self.clients.update(take.key, now, || Arrival(at), ask),
             Some(owners) => {
                 let arrival = Arrival(at);
-                self.keys.update(take.key, now, || Owned { arrival, owners }, |owned| ask(&mut owned.arrival))
+                self.keys.update(
+                    take.key,
+                    now,
+                    || Owned { arrival, owners },
+                    |owned| ask(&mut owned.arrival),
+                )
             }
         }
     }
@@ -224,8 +229,12 @@ impl Buckets {
             None => self.clients.update(take.key, now, || Arrival(at), charge),
             Some(owners) => {
                 let arrival = Arrival(at);
-                self.keys
-                    .update(take.key, now, || Owned { arrival, owners }, |owned| charge(&mut owned.arrival))
+                self.keys.update(
+                    take.key,
+                    now,
+                    || Owned { arrival, owners },
+                    |owned| charge(&mut owned.arrival),
+                )
             }
         }
     }

@@ -111,7 +111,9 @@ pub(super) fn set(token: &str, life: Duration, terms: &Cookie) -> Option<HeaderV
 
 /// The value of a pair that is ours.
 fn own(pair: &[u8]) -> Option<&[u8]> {
-    [COOKIE_NAME, SHARED_NAME].into_iter().find_map(|name| value(pair, name))
+    [COOKIE_NAME, SHARED_NAME]
+        .into_iter()
+        .find_map(|name| value(pair, name))
 }
 
 /// Whether a pair is none of the origin's business.
@@ -155,7 +157,10 @@ mod tests {
         answered.append(WORK_FIELD, "tok.8".parse().unwrap());
         assert_eq!(work(&answered), Some("tok.8"));
         strip(&mut answered);
-        assert_eq!((answered.get(COOKIE).unwrap(), work(&answered)), (&HeaderValue::from_static("a=1; b=2"), None));
+        assert_eq!(
+            (answered.get(COOKIE).unwrap(), work(&answered)),
+            (&HeaderValue::from_static("a=1; b=2"), None)
+        );
         let mut others = headers(&[b"a=1;b=2"]);
         strip(&mut others);
         assert_eq!(others.get(COOKIE).unwrap(), "a=1;b=2", "untouched without ours");

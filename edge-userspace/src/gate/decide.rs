@@ -22,8 +22,8 @@ use super::policy::{self, Denied, Passed, Who};
 use super::prefixes;
 use super::queue::Claim;
 use super::rule;
-use super::work;
 use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Written};
+use super::work;
 use super::zone::ZoneGate;
 use crate::base::peer::client_prefix;
 
@@ -49,6 +49,8 @@ struct Case<'a> {
     cause: Cause,
     /// Something else depends on its answer, and it cannot show a token.
     exempt: bool,
+    /// The crawler that has signed it.
+    crawler: Option<Arc<str>>,
 }
 
 /// The best of the tokens that a request brought.
@@ -120,6 +122,11 @@ impl Judge {
                 ..cause
             },
             exempt,
+            crawler: zone.crawlers.signer(
+                (&self.buckets, now),
+                client_prefix(attempt.address),
+                (host, method, headers),
+            ),
         };
         let (decision, outcome, kind) = case.decide();
         zone.counts.add(outcome, kind);
@@ -143,7 +150,7 @@ impl Case<'_> {
             method, path, headers, ..
         } = *self.attempt;
         let mut rules = self.zone.rules.iter().map(|rule| (rule, &rule.matches));
-        if !rules.any(|(_, matches)| rule::matches(matches, method, path, headers)) {
+        if !rules.any(|(_, matches)| rule::matches(matches, method, path, (headers, self.crawler.as_deref()))) {
             return admit(Kind::None);
         }
         if self.zone.config.dry_run {
@@ -186,11 +193,19 @@ impl Case<'_> {
             worked.then_some(Best { opened, worked })
         });
         let brought = self.opened().map(|opened| Best { opened, worked: false });
-        let of_zone = proven.into_iter().chain(brought).filter(|best| best.opened.pass.zone == zone.id);
-        let good = of_zone.filter(|Best { opened: Opened { pass, home, .. }, .. }| {
-            let until = now.mono + now.until_second(pass.expires);
-            *home || judge.inside.moves(now.mono, zone.id, pass.client, self.prefix, until)
-        });
+        let of_zone = proven
+            .into_iter()
+            .chain(brought)
+            .filter(|best| best.opened.pass.zone == zone.id);
+        let good = of_zone.filter(
+            |Best {
+                 opened: Opened { pass, home, .. },
+                 ..
+             }| {
+                let until = now.mono + now.until_second(pass.expires);
+                *home || judge.inside.moves(now.mono, zone.id, pass.client, self.prefix, until)
+            },
+        );
         good.max_by_key(|Best { opened, worked }| {
             let Opened { pass, early, home } = opened;
             let over = pass.kind.is_wait() && (*worked || early.is_none()) && !judge.passes.is_spent(pass.admission());
@@ -240,7 +255,7 @@ impl Case<'_> {
             .zone
             .rules
             .iter()
-            .filter(|r| rule::matches(&r.matches, method, path, headers));
+            .filter(|r| rule::matches(&r.matches, method, path, (headers, self.crawler.as_deref())));
         policy::ask(&self.judge.buckets, self.now, self.zone, matching, (who, self.attempt))
     }
 
@@ -309,7 +324,10 @@ impl Case<'_> {
                 judge.neighbours.told(now.mono, self.prefix, client, now.mono + wait);
             }
         }
-        self.hold(wait);
+        if denied.work.is_none() {
+            // Who solves a challenge comes back before its wait is over.
+            self.hold(wait);
+        }
         let deferral = Deferral {
             wait,
             kind: denied.kind,
@@ -334,7 +352,10 @@ impl Case<'_> {
         let (kind, place) = match (denied.place, old) {
             (Some(place), _) => (pass::Kind::Place, place),
             (None, Some(old)) => (old.kind, old.place),
-            (None, None) => (denied.work.map_or(pass::Kind::Wait, pass::Kind::Work), self.now.unix_ms()),
+            (None, None) => (
+                denied.work.map_or(pass::Kind::Wait, pass::Kind::Work),
+                self.now.unix_ms(),
+            ),
         };
         let life = u32::try_from(self.zone.config.token_life.as_secs()).unwrap_or(u32::MAX);
         Some(self.mint(&Pass {

@@ -12,18 +12,19 @@ use arc_swap::ArcSwap;
 
 use super::account::Account;
 use super::clock::{Clock, Now, nanos};
+use super::crawlers::Directory;
 use super::decide::Judge;
 use super::door::Door;
 use super::feed::{self, Changes};
 use super::metrics::Metrics;
 use super::page::Template;
-use super::texts::Catalogue;
 use super::pass::{Passes, Used};
 use super::penalty::{Book, Level};
+use super::texts::Catalogue;
 use super::token::Tokens;
 use super::verdict::{Admission, Admitted, Attempt, Decision};
 use super::zone::{Meter, ZoneGate};
-use crate::config::gate::{Cookie, Node};
+use crate::config::gate::{Cookie, Crawler, Node};
 use crate::config::{self, Faults, Mistake, Mistakes, Place};
 
 /// Changes that may wait for the kernel.
@@ -42,9 +43,9 @@ pub struct Gate {
     ticked: AtomicU64,
 }
 
-/// The waiting pages of the zones that have a gate, by the zone's name: all of a gate that can fail.
+/// The waiting pages of the zones that have a gate, and the keys of crawlers, by the zone's name: all of a gate that can fail.
 #[derive(Debug, Default)]
-pub struct Pages(HashMap<Arc<str>, Template>);
+pub struct Pages(HashMap<Arc<str>, (Template, Directory)>);
 
 /// Reads the waiting pages that `zones` name. A zone whose page cannot be used is told among the faults.
 pub fn pages(zones: &[config::Zone], faults: &mut Faults) -> Pages {
@@ -55,7 +56,8 @@ pub fn pages(zones: &[config::Zone], faults: &mut Faults) -> Pages {
         };
         let texts = config.texts.as_ref().map_or_else(|| Ok(Catalogue::default()), texts);
         let page = config.page.as_ref().map_or_else(|| Ok(Template::default()), page);
-        match texts.and_then(|texts| Ok(page?.with_texts(texts))) {
+        let crawlers = crawlers(&config.crawlers);
+        match texts.and_then(|texts| Ok((page?.with_texts(texts), crawlers?))) {
             Ok(page) => {
                 pages.insert(zone.name.clone(), page);
             }
@@ -71,6 +73,22 @@ fn page((path, place): &(PathBuf, Place)) -> Result<Template, Mistake> {
     let known = "known: {{refresh}} {{nonce}} {{seconds}} {{ahead}} {{estimate}} {{zone}} {{message}} {{title}} \
                  {{language}} {{direction}} {{bar}} {{work}}";
     Template::parse(&text).map_err(|e| wrong(e.to_string(), known))
+}
+
+fn crawlers(crawlers: &[Crawler]) -> Result<Directory, Mistake> {
+    let mut directory = Directory::default();
+    for Crawler {
+        name,
+        keys: (path, place),
+    } in crawlers
+    {
+        let wrong = |what: String, mend: &str| place.mistake(format!("{}: {what}", path.display()), mend);
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string(), "name a file that can be read"))?;
+        let mend =
+            "write the crawler's directory of keys: {\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": …}]}";
+        directory.add(name, &text).map_err(|e| wrong(e.to_string(), mend))?;
+    }
+    Ok(directory)
 }
 
 fn texts((path, place): &(PathBuf, Place)) -> Result<Catalogue, Mistake> {

@@ -94,6 +94,7 @@ mod tests {
         let attempt = Attempt {
             address,
             validated: true,
+            relayed: false,
             opens: true,
             host: "a.example",
             method: &Method::GET,
@@ -114,7 +115,10 @@ mod tests {
         let one = |value| Counted::Values(vec![value]);
         let api = ["header:X-Api-Key"];
         assert_eq!(by(&api, "/", &[("x-api-key", " k1 ")]), one(said("k1")));
-        assert_eq!(by(&["cookie:sid"], "/", &[("cookie", "a=b; sid=7; c=d")]), one(said("7")));
+        assert_eq!(
+            by(&["cookie:sid"], "/", &[("cookie", "a=b; sid=7; c=d")]),
+            one(said("7"))
+        );
         assert_eq!(by(&["segment:2"], "/t/%61cme/x", &[]), one(said("acme")));
         assert_eq!(by(&["network"], "/", &[]), by(&["network"], "/x", &[]));
         assert_eq!(

@@ -2,7 +2,7 @@
 //! it was told; answers those that are not admitted; and tells the kernel, through `feed`, whom to drop.
 //!
 //! In the order in which a request meets them: `cookie` finds its token, `handler` its zone, `decide` what it is and what becomes of it (`verdict`), `pass` what
-//! the token says, `penalty` and `neighbours` what is held against its client and its address, `rule` and `policy` what
+//! the token says, `crawlers` who has signed it, `penalty` and `neighbours` what is held against its client and its address, `rule` and `policy` what
 //! matches and what that demands (`queue` with `census`, `concurrency`, `bucket` by `key`, `work`), `answer` and `page` (in the language of `texts`) what it is told; `account` what it owes when
 //! the response comes.
 //! `door` judges before any of this, at the ClientHello.
@@ -18,6 +18,7 @@ pub mod clock;
 pub mod command;
 pub mod concurrency;
 pub mod cookie;
+pub mod crawlers;
 pub mod decide;
 pub mod door;
 pub mod feed;

@@ -186,7 +186,10 @@ fn message(with: Filling<'_>, texts: &Texts) -> String {
         (Some(0), _) => texts.next.clone(),
         (Some(ahead), Some(estimate)) => {
             let minutes = estimate.div_ceil(60).to_string();
-            texts.ahead.replace("{ahead}", &ahead.to_string()).replace("{minutes}", &minutes)
+            texts
+                .ahead
+                .replace("{ahead}", &ahead.to_string())
+                .replace("{minutes}", &minutes)
         }
         _ => texts.busy.clone(),
     };

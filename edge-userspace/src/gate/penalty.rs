@@ -438,7 +438,11 @@ impl Book {
             true => {
                 let operators = self.operators();
                 let over = |change: &PenaltyChange| change.until > since && change.until <= now;
-                operators.iter().filter(|(_, change)| over(change)).map(|(key, _)| *key).collect()
+                operators
+                    .iter()
+                    .filter(|(_, change)| over(change))
+                    .map(|(key, _)| *key)
+                    .collect()
             }
             false => Vec::new(),
         };

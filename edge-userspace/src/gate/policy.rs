@@ -12,9 +12,9 @@ use super::key::{self, Counted, Value};
 use super::metrics::{Kind, Outcome};
 use super::pass::mix;
 use super::prefixes;
-use super::work;
 use super::queue::{Claim, Turn, Visitor};
 use super::verdict::Attempt;
+use super::work;
 use super::zone::{Meter, Rule, ZoneGate};
 
 /// A limit as the RateLimit fields tell it.
@@ -283,7 +283,10 @@ impl Asking<'_> {
         };
         let first = passed.taken.len();
         let (left, claims) = match key::counted(key, attempt, self.who.prefix, self.who.client) {
-            Counted::Client => (Some(self.client(self.zone.config.clients_per_address, &mut passed.taken)?), None),
+            Counted::Client => (
+                Some(self.client(self.zone.config.clients_per_address, &mut passed.taken)?),
+                None,
+            ),
             Counted::Address => (Some(self.client(1, &mut passed.taken)?), None),
             Counted::Values(values) => {
                 self.all_keys(&mut passed.taken)?;

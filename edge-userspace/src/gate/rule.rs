@@ -7,7 +7,13 @@ use crate::zones::path::Path;
 
 /// Whether a request is one of `matches`: everything that is written must hold, and nothing that is excluded. A path that servers
 /// read differently is excluded by none: whoever writes it so would be spared by the reading that the origin does not take.
-pub(super) fn matches(matches: &Matches, method: &Method, path: &Path<'_>, headers: &HeaderMap) -> bool {
+pub(super) fn matches(
+    matches: &Matches,
+    method: &Method,
+    path: &Path<'_>,
+    (headers, crawler): (&HeaderMap, Option<&str>),
+) -> bool {
+    let of = |names: &[String]| crawler.is_some_and(|crawler| names.iter().any(|name| name == crawler));
     let has = |(name, value): &Field| match value {
         None => headers.contains_key(name),
         Some(value) => headers.get_all(name).iter().any(|v| v == value),
@@ -19,6 +25,8 @@ pub(super) fn matches(matches: &Matches, method: &Method, path: &Path<'_>, heade
         && !matches.not_path.iter().any(excluded)
         && matches.header.as_ref().is_none_or(has)
         && !matches.not_header.as_ref().is_some_and(has)
+        && (matches.crawlers.is_empty() || of(&matches.crawlers))
+        && !of(&matches.not_crawlers)
 }
 
 #[cfg(test)]
@@ -35,10 +43,23 @@ mod tests {
         };
         let mut headers = HeaderMap::new();
         let root = Path::of("/");
-        assert!(!matches(&free, &Method::POST, &root, &headers));
+        assert!(!matches(&free, &Method::POST, &root, (&headers, None)));
         headers.append("x-plan", "paid".parse().unwrap());
         headers.append("x-plan", "free".parse().unwrap());
-        assert!(matches(&free, &Method::POST, &root, &headers) && !matches(&free, &Method::GET, &root, &headers));
+        let fits = |method| matches(&free, &method, &root, (&headers, None));
+        assert!(fits(Method::POST) && !fits(Method::GET));
+        let limited = Matches {
+            crawlers: vec!["bot".to_owned()],
+            ..Matches::default()
+        };
+        let others = Matches {
+            not_crawlers: vec!["bot".to_owned()],
+            ..Matches::default()
+        };
+        for (crawler, is) in [(Some("bot"), true), (Some("other"), false), (None, false)] {
+            let fits = |of| matches(of, &Method::GET, &root, (&headers, crawler));
+            assert_eq!((fits(&limited), fits(&others)), (is, !is), "{crawler:?}");
+        }
     }
 
     /// Who is exempt would be judged, or the rule void for all.
@@ -62,7 +83,11 @@ mod tests {
             (Method::GET, "/api/x", &paid, false),
             (Method::GET, "/x", &none, false),
         ] {
-            assert_eq!(matches(&but, &method, &Path::of(path), headers), hit, "{method} {path}");
+            assert_eq!(
+                matches(&but, &method, &Path::of(path), (headers, None)),
+                hit,
+                "{method} {path}"
+            );
         }
     }
 }

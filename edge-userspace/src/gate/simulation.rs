@@ -12,7 +12,6 @@ use super::clock::Now;
 use super::decide::Judge;
 use super::feed::{self, Changes};
 use super::metrics::{Metrics, Outcome};
-use super::page::Template;
 use super::pass::fake::Plain;
 use super::pass::{Passes, Spent};
 use super::penalty::{Book, Level, Subject};
@@ -55,7 +54,7 @@ fn world(gates: &[&str]) -> World {
         let gate = zone.gate.as_ref().unwrap();
         let id = judge.zone_id(&zone.name);
         let named = (&zone.name, &zone.hosts[..]);
-        ZoneGate::new(named, id, gate, Template::default(), &Metrics::default(), None)
+        ZoneGate::new(named, id, gate, Default::default(), &Metrics::default(), None)
     };
     let zones = gates.iter().enumerate().map(zone).collect();
     World { judge, zones, changes }
@@ -141,8 +140,8 @@ fn visit_named(world: &World, ms: u64, address: IpAddr, jar: &mut Option<String>
 
 mod challenge;
 mod crowds;
-mod keys;
 mod invariants;
+mod keys;
 
 const MANUAL: &str = "[[zone.gate.rule]]\nmanual = { wait = \"5s\" }\n";
 const RATE: &str = "[[zone.gate.rule]]\nrate = { requests = 60, per = \"1m\", burst = 10 }\n";

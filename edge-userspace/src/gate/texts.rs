@@ -99,11 +99,14 @@ impl Catalogue {
         let document: toml::Table = toml::from_str(text).map_err(|error| CatalogueError::Form(error.to_string()))?;
         let mut order: Vec<(usize, String, Texts)> = Vec::new();
         for (tag, table) in document {
-            let sound = tag.len() <= 35 && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !tag.is_empty();
+            let sound =
+                tag.len() <= 35 && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !tag.is_empty();
             if !sound {
                 return Err(CatalogueError::Tag(tag));
             }
-            let texts = table.try_into().map_err(|error: toml::de::Error| CatalogueError::Form(format!("[{tag}] {error}")))?;
+            let texts = table
+                .try_into()
+                .map_err(|error: toml::de::Error| CatalogueError::Form(format!("[{tag}] {error}")))?;
             let at = text.find(&format!("[{tag}]")).unwrap_or(usize::MAX);
             order.push((at, tag.to_ascii_lowercase(), texts));
         }
@@ -124,13 +127,17 @@ impl Catalogue {
             .filter_map(|range| {
                 let mut parts = range.split(';').map(str::trim);
                 let tag = parts.next().filter(|tag| !tag.is_empty())?;
-                let quality = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+                let quality = parts
+                    .find_map(|part| part.strip_prefix("q="))
+                    .map_or(1.0, |q| q.parse().unwrap_or(0.0));
                 (quality > 0.0).then_some((quality, tag))
             })
             .collect();
         ranges.sort_by(|a, b| b.0.total_cmp(&a.0));
         let found = ranges.into_iter().find_map(|(_, range)| self.lookup(range));
-        found.or_else(|| self.0.first()).map_or(("en", ENGLISH.get_or_init(Texts::default)), |(tag, texts)| (tag, texts))
+        found
+            .or_else(|| self.0.first())
+            .map_or(("en", ENGLISH.get_or_init(Texts::default)), |(tag, texts)| (tag, texts))
     }
 
     fn lookup(&self, range: &str) -> Option<&(String, Texts)> {
@@ -162,14 +169,20 @@ mod tests {
         assert_eq!(of(Some("ar;q=0, *")), "de");
         assert_eq!((of(None), of(Some("fr")), of(Some(""))), ("de", "de", "de"));
         let (_, arabic) = catalogue.choose(Some("ar"));
-        assert_eq!((arabic.direction, &*arabic.next), (Direction::Rtl, "You are next."), "what is left out is English");
+        assert_eq!(
+            (arabic.direction, &*arabic.next),
+            (Direction::Rtl, "You are next."),
+            "what is left out is English"
+        );
     }
 
     /// A mistake in a catalogue would be found by visitors.
     #[test]
     fn mistakes() {
         let error = |text| Catalogue::parse(text).unwrap_err();
-        assert!(matches!(error("[de]\ntitel = \"x\"\n"), CatalogueError::Form(e) if e.contains("titel") && e.contains("[de]")));
+        assert!(
+            matches!(error("[de]\ntitel = \"x\"\n"), CatalogueError::Form(e) if e.contains("titel") && e.contains("[de]"))
+        );
         assert_eq!(error("[\"d e\"]\n"), CatalogueError::Tag("d e".to_owned()));
         assert_eq!(error(""), CatalogueError::Number(0));
     }

@@ -122,7 +122,10 @@ pub(super) mod tests {
         let bot = |n: u8| IpAddr::from([192, 0, 2, n]);
         let ask = |prefix| demanded(&buckets, now, 1, prefix, 16);
         let asked: Vec<u8> = (0..100).map(|_| ask(bot(1))).collect();
-        assert!(asked.is_sorted() && asked[..8].iter().all(|bits| *bits == 16), "{asked:?}");
+        assert!(
+            asked.is_sorted() && asked[..8].iter().all(|bits| *bits == 16),
+            "{asked:?}"
+        );
         assert_eq!(asked.last(), Some(&20));
         assert_eq!(ask(bot(2)), 16, "its neighbour");
         for n in 0..=255 {
@@ -146,7 +149,9 @@ pub(super) mod tests {
     fn what_an_answer_costs() {
         let answer = solve(&"t".repeat(100), 16);
         let start = std::time::Instant::now();
-        let right = (0..1_000_000).filter(|_| proof(std::hint::black_box(&answer)).is_some()).count();
+        let right = (0..1_000_000)
+            .filter(|_| proof(std::hint::black_box(&answer)).is_some())
+            .count();
         println!("{:?} an answer", start.elapsed() / u32::try_from(right).unwrap());
         assert!(start.elapsed() < Duration::from_secs(2), "2 microseconds each at most");
     }

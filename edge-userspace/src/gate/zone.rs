@@ -7,6 +7,7 @@ use http::HeaderName;
 
 use super::bucket::Rate;
 use super::concurrency::Pool;
+use super::crawlers::Directory;
 use super::metrics::{Counts, Kind, Metrics};
 use super::page::Template;
 use super::penalty::Terms;
@@ -25,6 +26,7 @@ pub struct ZoneGate {
     pub(super) terms: Terms,
     pub(super) rules: Vec<Rule>,
     pub(super) page: Template,
+    pub(super) crawlers: Directory,
     pub(super) counts: Counts,
 }
 
@@ -72,7 +74,7 @@ impl ZoneGate {
         (name, hosts): (&Arc<str>, &[HostPattern]),
         id: u64,
         config: &Arc<Gate>,
-        page: Template,
+        (page, crawlers): (Template, Directory),
         metrics: &Metrics,
         old: Option<&Self>,
     ) -> Self {
@@ -126,6 +128,7 @@ impl ZoneGate {
             },
             rules,
             page,
+            crawlers,
             counts: metrics.zone(name),
         }
     }

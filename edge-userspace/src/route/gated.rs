@@ -95,7 +95,11 @@ impl Gated {
                     }));
                 }
                 for limit in limits.into_iter().flatten() {
-                    if admission.limit.as_ref().is_none_or(|tightest| tightest.left >= limit.left) {
+                    if admission
+                        .limit
+                        .as_ref()
+                        .is_none_or(|tightest| tightest.left >= limit.left)
+                    {
                         admission.limit = Some(limit);
                     }
                 }

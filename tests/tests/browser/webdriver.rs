@@ -117,6 +117,12 @@ impl<'a> Browser<'a> {
         self.command("POST", "/execute/sync", &body).unwrap()
     }
 
+    /// A command of Chromium's own (DevTools protocol).
+    pub(crate) fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        let body = json!({"cmd": command, "params": parameters});
+        self.command("POST", "/goog/cdp/execute", &body).unwrap()
+    }
+
     /// Responses that came over the network since the last call, by the browser's own log: address, and each field of the head
     /// as it crossed.
     pub(crate) fn responses(&self) -> Vec<(String, Value)> {

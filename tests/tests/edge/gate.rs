@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use edge_testbed::netns::Netns;
 
-use crate::world::{CLIENT, EDGE, World};
+use crate::http3::{Client, endpoint, identity, run};
+use crate::world::{CLIENT, EDGE, LIMITED, World};
 
 fn status(head: &str) -> &str {
     head.split(' ').nth(1).unwrap_or_default()
@@ -180,4 +181,79 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         self.0.store(true, Relaxed);
     }
+}
+
+/// A limit by a key would hold over one version and not over the next, or be another one for each.
+#[test]
+fn one_limit_of_a_key_over_all_versions() {
+    let rule = "[[zone.gate.rule]]\nrate = { requests = 3, per = \"1h\", burst = 3, key = \"header:x-api-key\" }";
+    let Some(world) = World::gated(rule) else { return };
+    let ask = |version: &str, key: &str| {
+        let head = world.ask_limited_with(&[version, "--header", &format!("X-Api-Key: {key}")]);
+        (status(&head).to_owned(), head)
+    };
+    let over_quic = |key: &str| {
+        let mut answered = 0;
+        run(async {
+            let endpoint = endpoint(&world, "0.0.0.0:0");
+            let mut client = Client::dial(&endpoint, identity(&world), EDGE[0], LIMITED)
+                .await
+                .unwrap();
+            let request = http::Request::builder()
+                .uri(format!("https://{LIMITED}/"))
+                .header("x-api-key", key);
+            let (response, _) = client.ask(request.body(()).unwrap(), &[]).await;
+            answered = response.status().as_u16();
+        });
+        answered
+    };
+    assert_eq!(ask("--http1.1", "one").0, "200");
+    assert_eq!(ask("--http2", "one").0, "200");
+    assert_eq!(over_quic("one"), 200);
+    for version in ["--http1.1", "--http2"] {
+        let (code, head) = ask(version, "one");
+        assert_eq!(code, "429", "{version}: {head}");
+        assert!(
+            field(&head, "retry-after").is_some() && field(&head, "edge-wait").is_none(),
+            "{head}"
+        );
+        assert_eq!(
+            ask(version, "two").0,
+            "200",
+            "{version}: another customer behind the address"
+        );
+    }
+    assert_eq!((over_quic("one"), over_quic("two")), (429, 200));
+}
+
+/// A program that answers its challenge would wait like one that cannot, or the origin would see the answer.
+#[test]
+fn a_program_solves_its_challenge() {
+    let Some(world) = World::gated("[[zone.gate.rule]]\nchallenge = { bits = 12, wait = \"10m\" }") else {
+        return;
+    };
+    let told = world.ask_limited_with(&["--http2", "--header", "Accept: application/json"]);
+    assert_eq!(status(&told), "503", "{told}");
+    let body = told.split("\r\n\r\n").nth(1).unwrap();
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    let challenge = &problem["challenge"];
+    let (token, bits) = (
+        challenge["token"].as_str().unwrap(),
+        challenge["bits"].as_u64().unwrap(),
+    );
+    assert_eq!(bits, 12);
+    let zeros = |answer: &str| {
+        let hash = ring::digest::digest(&ring::digest::SHA256, answer.as_bytes());
+        let hash = u64::from_be_bytes(hash.as_ref()[..8].try_into().unwrap());
+        u64::from(hash.leading_zeros())
+    };
+    let answers = || (0..).map(|number| format!("{token}.{number}"));
+    let wrong = answers().find(|answer| zeros(answer) < bits).unwrap();
+    let right = answers().find(|answer| zeros(answer) >= bits).unwrap();
+    let show =
+        |version: &str, answer: &str| world.ask_limited_with(&[version, "--header", &format!("Edge-Work: {answer}")]);
+    assert_ne!(status(&show("--http1.1", &wrong)), "200");
+    let served = show("--http1.1", &right);
+    assert_eq!(status(&served), "200", "{served}");
+    assert!(field(&served, "set-cookie").is_some(), "{served}");
 }

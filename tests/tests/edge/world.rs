@@ -145,6 +145,14 @@ impl World {
             .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// The head of the answer to one request with more `arguments` for curl, on a connection of its own.
+    pub(crate) fn ask_limited_with(&self, arguments: &[&str]) -> String {
+        let mut curl = curl(&self.client, self.directory.path(), EDGE[0], LIMITED);
+        let output = run(curl.args(["--no-fail", "--include"]).args(arguments));
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// What a scraper gets.
     pub(crate) fn metrics(&self) -> String {
         let mut curl = self.edge.command("curl").unwrap();

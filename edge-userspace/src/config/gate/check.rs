@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method};
 use toml::Spanned;
 
 use super::key::{self, KeyPart};
-use super::{Cookie, Field, Gate, Matches, Node, Policy, Queue, Rate, Rule, SameSite, Secret, Work, raw};
+use super::{Cookie, Crawler, Field, Gate, Matches, Node, Policy, Queue, Rate, Rule, SameSite, Secret, Work, raw};
 use crate::config::checker::Checker;
 use crate::config::mistake::{Mistake, Source};
 use crate::config::value::{HostPattern, Time};
@@ -76,6 +76,7 @@ impl Checker<'_> {
                 if rules.iter().any(again) {
                     self.mistake(spanned.span(), "a second queue", mend);
                 }
+                self.known_crawlers(spanned.get_ref(), &raw.crawler);
                 if rules.iter().any(|r| r.name == rule.name) {
                     let what = format!("a rule \"{}\" is there already", rule.name);
                     self.mistake(spanned.span(), what, "give each rule a `name` of its own");
@@ -103,6 +104,7 @@ impl Checker<'_> {
                 .map(|texts| (self.source.path(texts), self.source.place(texts.span()))),
             pass: self.paths(&raw.pass),
             cookie: self.cookie(&raw.cookie, hosts),
+            crawlers: self.crawlers(&raw.crawler),
             rules,
         }
     }
@@ -154,6 +156,8 @@ impl Checker<'_> {
             not_path: self.paths(&raw.not_path),
             not_methods: self.methods(&raw.not_methods),
             not_header: self.field(raw.not_header.as_ref()),
+            crawlers: raw.crawlers.iter().map(|name| name.get_ref().clone()).collect(),
+            not_crawlers: raw.not_crawlers.iter().map(|name| name.get_ref().clone()).collect(),
         }
     }
 
@@ -228,6 +232,34 @@ impl Checker<'_> {
         }
     }
 
+    fn crawlers(&mut self, raw: &[raw::Crawler]) -> Vec<Crawler> {
+        for (n, crawler) in raw.iter().enumerate() {
+            let name = crawler.name.get_ref();
+            if raw.iter().take(n).any(|other| other.name.get_ref() == name) {
+                let what = format!("a crawler \"{name}\" is there already");
+                self.mistake(crawler.name.span(), what, "give each crawler a name of its own");
+            }
+        }
+        let crawler = |crawler: &raw::Crawler| Crawler {
+            name: crawler.name.get_ref().clone(),
+            keys: (self.source.path(&crawler.keys), self.source.place(crawler.keys.span())),
+        };
+        raw.iter().map(crawler).collect()
+    }
+
+    fn known_crawlers(&mut self, rule: &raw::Rule, crawlers: &[raw::Crawler]) {
+        for named in rule.crawlers.iter().chain(&rule.not_crawlers) {
+            if !crawlers.iter().any(|crawler| crawler.name.get_ref() == named.get_ref()) {
+                let what = format!("no crawler \"{}\"", named.get_ref());
+                self.mistake(
+                    named.span(),
+                    what,
+                    "write a [[zone.gate.crawler]] with that name and its keys",
+                );
+            }
+        }
+    }
+
     fn rate_key(&mut self, span: Range<usize>, parts: &[String]) -> Vec<KeyPart> {
         let mut known = Vec::new();
         for part in parts {
@@ -251,7 +283,11 @@ impl Checker<'_> {
         let parsed = name.parse().ok();
         if parsed.is_none() {
             let what = format!("cost_field \"{name}\" is not a field's name");
-            self.mistake(span, what, "write the field in which the origin says what a request cost, like \"X-Query-Cost\"");
+            self.mistake(
+                span,
+                what,
+                "write the field in which the origin says what a request cost, like \"X-Query-Cost\"",
+            );
         }
         parsed
     }

@@ -33,19 +33,26 @@ impl std::str::FromStr for KeyPart {
 
     /// The error is what to write instead.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let named = |name: &str| !name.is_empty() && name.len() <= LONGEST && name.bytes().all(|b| b.is_ascii_graphic());
+        let named =
+            |name: &str| !name.is_empty() && name.len() <= LONGEST && name.bytes().all(|b| b.is_ascii_graphic());
         match text.split_once(':') {
             None => match text {
                 "client" => Ok(Self::Client),
                 "address" => Ok(Self::Address),
                 "network" => Ok(Self::Network),
-                _ => Err("write \"client\", \"address\", \"network\", \"header:NAME\", \"cookie:NAME\", \"claim:NAME\" or \"segment:N\""),
+                _ => Err(
+                    "write \"client\", \"address\", \"network\", \"header:NAME\", \"cookie:NAME\", \"claim:NAME\" or \"segment:N\"",
+                ),
             },
             Some(("header", name)) => {
-                let name = name.parse().map_err(|_| "write a field's name, like \"header:X-Api-Key\"")?;
+                let name = name
+                    .parse()
+                    .map_err(|_| "write a field's name, like \"header:X-Api-Key\"")?;
                 Ok(Self::Header(name))
             }
-            Some(("cookie", name)) if named(name) && !name.contains(['=', ';', ',']) => Ok(Self::Cookie(name.to_owned())),
+            Some(("cookie", name)) if named(name) && !name.contains(['=', ';', ',']) => {
+                Ok(Self::Cookie(name.to_owned()))
+            }
             Some(("cookie", _)) => Err("write a cookie's name, like \"cookie:session\""),
             Some(("claim", name)) if named(name) => Ok(Self::Claim(name.to_owned())),
             Some(("claim", _)) => Err("write a claim's name, like \"claim:sub\""),
@@ -69,14 +76,28 @@ mod tests {
             ("client", KeyPart::Client),
             ("address", KeyPart::Address),
             ("network", KeyPart::Network),
-            ("header:X-Api-Key", KeyPart::Header(HeaderName::from_static("x-api-key"))),
+            (
+                "header:X-Api-Key",
+                KeyPart::Header(HeaderName::from_static("x-api-key")),
+            ),
             ("cookie:sid", KeyPart::Cookie("sid".to_owned())),
             ("claim:realm.sub", KeyPart::Claim("realm.sub".to_owned())),
             ("segment:2", KeyPart::Segment(2)),
         ] {
             assert_eq!(text.parse(), Ok(part));
         }
-        for text in ["", "clients", "header:", "header:a b", "cookie:", "cookie:a=b", "claim:", "segment:0", "segment:33", "host:x"] {
+        for text in [
+            "",
+            "clients",
+            "header:",
+            "header:a b",
+            "cookie:",
+            "cookie:a=b",
+            "claim:",
+            "segment:0",
+            "segment:33",
+            "host:x",
+        ] {
             assert!(text.parse::<KeyPart>().is_err(), "{text}");
         }
     }

@@ -88,8 +88,19 @@ pub struct Gate {
     pub pass: Vec<String>,
     /// The cookie that carries tokens.
     pub cookie: Cookie,
+    /// Crawlers that are known by their signatures.
+    pub crawlers: Vec<Crawler>,
     /// Each request is judged by every rule that matches it.
     pub rules: Vec<Rule>,
+}
+
+/// A crawler that signs its requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crawler {
+    /// As rules name it.
+    pub name: String,
+    /// The file of its keys.
+    pub keys: (PathBuf, Place),
 }
 
 /// The cookie that carries a zone's tokens.
@@ -143,6 +154,10 @@ pub struct Matches {
     pub not_methods: Vec<Method>,
     /// Not this field, or not with this value.
     pub not_header: Option<Field>,
+    /// Signed by one of these crawlers; empty: by anybody or nobody.
+    pub crawlers: Vec<String>,
+    /// Signed by none of these crawlers.
+    pub not_crawlers: Vec<String>,
 }
 
 /// A field's name, and its value where equality is asked for.

@@ -62,6 +62,7 @@ pub(in crate::config) struct Gate {
     pub(super) texts: Option<Spanned<PathBuf>>,
     pub(super) pass: Vec<Spanned<String>>,
     pub(super) cookie: Spanned<Cookie>,
+    pub(super) crawler: Vec<Crawler>,
     pub(super) rule: Vec<Spanned<Rule>>,
 }
 
@@ -81,6 +82,7 @@ impl Default for Gate {
             texts: None,
             pass: Vec::new(),
             cookie: spanned(Cookie::default()),
+            crawler: Vec::new(),
             rule: Vec::new(),
         }
     }
@@ -108,6 +110,14 @@ pub(in crate::config) enum SameSite {
     None,
 }
 
+/// `[[zone.gate.crawler]]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Crawler {
+    pub(super) name: Spanned<String>,
+    pub(super) keys: Spanned<PathBuf>,
+}
+
 /// `[[zone.gate.rule]]`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -119,6 +129,8 @@ pub(in crate::config) struct Rule {
     pub(super) not_path: Vec<Spanned<String>>,
     pub(super) not_methods: Vec<Spanned<String>>,
     pub(super) not_header: Option<Spanned<String>>,
+    pub(super) crawlers: Vec<Spanned<String>>,
+    pub(super) not_crawlers: Vec<Spanned<String>>,
     pub(super) rate: Option<Spanned<Rate>>,
     pub(super) concurrency: Option<Spanned<usize>>,
     pub(super) queue: Option<Spanned<Queue>>,

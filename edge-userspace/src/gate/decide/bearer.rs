@@ -168,7 +168,13 @@ impl Case<'_> {
         }
         // It may be an older token of its wait than the last.
         carried.not_before = carried.not_before.max(self.now.second_after(left));
-        self.hold(left);
+        let work = match carried.kind {
+            pass::Kind::Work(bits) => Some(bits),
+            _ => None,
+        };
+        if work.is_none() {
+            self.hold(left);
+        }
         let deferral = Deferral {
             wait: left,
             kind: Kind::Penalty,
@@ -177,10 +183,7 @@ impl Case<'_> {
             limit: None,
             ahead: None,
             estimate: None,
-            work: match carried.kind {
-                pass::Kind::Work(bits) => Some(bits),
-                _ => None,
-            },
+            work,
         };
         (Decision::Defer(deferral), Outcome::Deferred, Kind::Penalty)
     }

@@ -96,7 +96,9 @@ impl Case<'_> {
         if !who.counts {
             return self.told_without_a_token(denied);
         }
-        if seat.is_some() && !matches!(denied.kind, Kind::Manual | Kind::Challenge) || matches!(standing, Some(Standing::Named(_))) {
+        if seat.is_some() && !matches!(denied.kind, Kind::Manual | Kind::Challenge)
+            || matches!(standing, Some(Standing::Named(_)))
+        {
             return self.keeps_what_it_has(subject, denied, who);
         }
         self.deferred(subject, denied, who.name, None)

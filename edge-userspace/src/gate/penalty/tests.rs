@@ -275,12 +275,18 @@ fn a_restart_takes_penalties_over_as_they_were() {
         ]
     );
     assert_eq!(list.iter().map(|c| c.syn_budget).next(), Some(52));
-    assert_eq!((after.added(at(1), A), after.added(at(1), barred)), (None, Some((Level::Blocked, at(40)))));
+    assert_eq!(
+        (after.added(at(1), A), after.added(at(1), barred)),
+        (None, Some((Level::Blocked, at(40))))
+    );
     // An operator's word has ended; the gate's own goes on, as one that tokens pass.
     before.turn(at(41), at(39));
     let Some(whole) = before.list(at(41)).into_iter().find(|c| c.key == barred) else {
         panic!("the gate's own penalty is gone");
     };
-    assert_eq!((whole.origin, whole.level, whole.until), (Origin::Gate, Some(Level::Blocked), at(90)));
+    assert_eq!(
+        (whole.origin, whole.level, whole.until),
+        (Origin::Gate, Some(Level::Blocked), at(90))
+    );
     assert!(after.lift(at(2), A) && after.list(at(2)).len() == 1);
 }

@@ -14,6 +14,7 @@ impl World {
             &Attempt {
                 address,
                 validated: true,
+                relayed: false,
                 opens: true,
                 host: "z0.example",
                 method: &Method::GET,
@@ -65,6 +66,7 @@ fn solved_once_and_let_in_at_once() {
         &Attempt {
             address: address(1),
             validated: true,
+            relayed: false,
             opens: true,
             host: "z1.example",
             method: &Method::GET,
@@ -80,9 +82,17 @@ fn solved_once_and_let_in_at_once() {
     // A tab's page answers for itself, whatever cookie another tab's page has left.
     let (other, _) = world.challenged(10, address(1));
     let known = set(world.work(20, address(1), &[&other], Some(&answer)));
-    assert!(matches!(world.work(30, address(1), &[&known], Some(&answer)), Decision::Admit(_)));
+    assert!(matches!(
+        world.work(30, address(1), &[&known], Some(&answer)),
+        Decision::Admit(_)
+    ));
     // The solution has been used: from here it says who comes, as the token does, and to nobody else anything.
-    let shared = (2..100).filter(|n| matches!(world.work(40, IpAddr::from([10, *n, 0, 1]), &[], Some(&answer)), Decision::Admit(_)));
+    let shared = (2..100).filter(|n| {
+        matches!(
+            world.work(40, IpAddr::from([10, *n, 0, 1]), &[], Some(&answer)),
+            Decision::Admit(_)
+        )
+    });
     assert!(shared.count() <= 16);
     assert!(world.changes.pending().is_empty(), "nothing is held against anybody");
 }
@@ -93,10 +103,18 @@ fn who_cannot_waits_instead() {
     let world = world(&[WORK]);
     let (token, _) = world.challenged(0, address(1));
     let told = world.work(15_000, address(1), &[&token], None);
-    let Decision::Defer(Deferral { token: Some(again), work: Some(10), .. }) = told else {
+    let Decision::Defer(Deferral {
+        token: Some(again),
+        work: Some(10),
+        ..
+    }) = told
+    else {
         panic!("{told:?}");
     };
-    assert!(matches!(world.work(31_000, address(1), &[&again.text], None), Decision::Admit(_)));
+    assert!(matches!(
+        world.work(31_000, address(1), &[&again.text], None),
+        Decision::Admit(_)
+    ));
 }
 
 /// A flood of wrong answers would cost more than it costs the flood, or a wrong one would pass.
@@ -113,7 +131,10 @@ fn wrong_answers_are_strikes() {
         .find(|answer| crate::gate::work::proof(answer).is_some_and(|proof| (8..bits).contains(&proof.zeros)))
         .unwrap();
     for answer in [&*wrong, &short, "junk", "", "."] {
-        assert!(!matches!(world.work(10, address(2), &[], Some(answer)), Decision::Admit(_)), "{answer}");
+        assert!(
+            !matches!(world.work(10, address(2), &[], Some(answer)), Decision::Admit(_)),
+            "{answer}"
+        );
     }
     match world.work(20, address(3), &[], Some(&wrong)) {
         Decision::Block { token: None, .. } => {}
@@ -123,16 +144,23 @@ fn wrong_answers_are_strikes() {
         world.work(ms, address(3), &[], Some(&wrong));
     }
     let fed = world.changes.pending();
-    assert!(fed.iter().any(|change| change.key == Subject::Address(address(3))), "{fed:?}");
+    assert!(
+        fed.iter().any(|change| change.key == Subject::Address(address(3))),
+        "{fed:?}"
+    );
     // A good token is not hidden by a stale answer.
     let known = set(world.work(70, address(1), &[], Some(&solve(&token, bits))));
-    assert!(matches!(world.work(80, address(1), &[&known], Some(&wrong)), Decision::Admit(_)));
+    assert!(matches!(
+        world.work(80, address(1), &[&known], Some(&wrong)),
+        Decision::Admit(_)
+    ));
 }
 
 /// One network that asks and does not solve would make the page as hard for everybody.
 #[test]
 fn harder_for_a_network_that_does_not_solve() {
-    let world = world(&[WORK]);
+    // So patient that nobody is struck before.
+    let world = world(&[&WORK.replace("grace = 4", "grace = 10000")]);
     for n in 0..2_000u32 {
         world.work(0, IpAddr::from([192, 0, 2, n as u8]), &[], None);
     }

@@ -249,8 +249,9 @@ fn waiters_keep_their_places_for_a_day() {
 }
 
 /// Goodput of 500 good clients, each at an address of its own, beside one IPv6 /48 and ten IPv4 /24s that come a thousand times a
-/// second from all their addresses and keep nothing: from second 0, and from second 30 to 60.
-fn beside_networks(gate: &str, abused: bool, seed: u64) -> (u32, u32) {
+/// second from all their addresses and keep nothing: from second 0, and from second 30 to 60. Those that are `restless` come by IPv4
+/// and IPv6 in turn, by chance, and lose their cookie with each hundredth answer.
+fn beside_networks(gate: &str, abused: bool, restless: bool, seed: u64) -> (u32, u32) {
     let world = world(&[gate]);
     let mut random = Random(seed);
     let mut good: Vec<(IpAddr, Option<String>, u64)> = (0..500u64)
@@ -271,7 +272,14 @@ fn beside_networks(gate: &str, abused: bool, seed: u64) -> (u32, u32) {
             visit(&world, ms, bot, &mut None);
         }
         for (home, jar, next) in good.iter_mut().filter(|(_, _, next)| *next <= ms) {
-            match visit(&world, ms, *home, jar) {
+            let from = match restless && random.below(2) == 0 {
+                true => other_family(*home),
+                false => *home,
+            };
+            if restless && random.below(100) == 0 {
+                *jar = None;
+            }
+            match visit(&world, ms, from, jar) {
                 Got::Served => {
                     *next = ms + 1_990 + random.below(20);
                     all += 1;
@@ -284,17 +292,27 @@ fn beside_networks(gate: &str, abused: bool, seed: u64) -> (u32, u32) {
     (all, late)
 }
 
-fn kept_beside_networks(seeds: u64) {
+/// The IPv6 address of whoever has this IPv4 one, at a provider that gives out a /56 to each.
+fn other_family(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => IpAddr::from(Ipv6Addr::from(0x2600u128 << 112 | u128::from(u32::from(v4)) << 72)),
+        v6 => v6,
+    }
+}
+
+fn kept_beside_networks(restless: bool, seeds: u64) {
     let room = "[[zone.gate.rule]]\nqueue = { active = 600, per_network = 8, session = \"60s\", poll = \"5s\" }\n";
     for (name, gate) in [("rate", RATE), ("queue", room)] {
         let (mut least, mut least_late) = (1.0f64, 1.0f64);
         for seed in 1..=seeds {
-            let (quiet, quiet_late) = beside_networks(gate, false, seed);
-            let (all, late) = beside_networks(gate, true, seed);
+            let (quiet, quiet_late) = beside_networks(gate, false, restless, seed);
+            let (all, late) = beside_networks(gate, true, restless, seed);
             least = least.min(f64::from(all) / f64::from(quiet));
             least_late = least_late.min(f64::from(late) / f64::from(quiet_late));
         }
-        println!("{name}: least of {seeds} seeds {least:.3} from second 0, {least_late:.3} from second 30");
+        println!(
+            "{name}, restless {restless}: least of {seeds} seeds {least:.3} from second 0, {least_late:.3} from second 30"
+        );
         assert!(least >= 0.9 && least_late >= 0.95, "{name}: {least} {least_late}");
     }
 }
@@ -302,14 +320,21 @@ fn kept_beside_networks(seeds: u64) {
 /// Whoever has networks would take a zone from those who have one address.
 #[test]
 fn good_clients_beside_networks() {
-    kept_beside_networks(2);
+    kept_beside_networks(false, 2);
+}
+
+/// Whoever has two address families and a browser that forgets would lose to whoever has networks.
+#[test]
+fn restless_clients_beside_networks() {
+    kept_beside_networks(true, 1);
 }
 
 /// The same for the figures of docs/gate.md.
 #[test]
 #[ignore = "minutes"]
 fn good_clients_beside_networks_in_full() {
-    kept_beside_networks(30);
+    kept_beside_networks(false, 30);
+    kept_beside_networks(true, 30);
 }
 
 /// One network would take a waiting room whole.

@@ -16,6 +16,7 @@ impl World {
             &Attempt {
                 address,
                 validated: true,
+                relayed: false,
                 opens: true,
                 host: "z0.example",
                 method: &Method::GET,
@@ -43,7 +44,9 @@ fn a_key_has_its_own_limit_wherever_it_comes_from() {
     assert_eq!(from(2, "one"), 0, "the same key from another address");
     assert_eq!(from(1, "two"), 5, "another key behind the same address");
     // Five times eight at most for all keys of one address, those that it went on with beyond their limits counted.
-    let invented = (0..1_000).filter(|n| world.served(30, address(3), &format!("k{n}"))).count();
+    let invented = (0..1_000)
+        .filter(|n| world.served(30, address(3), &format!("k{n}")))
+        .count();
     assert_eq!(invented, 40);
     let late = (40..60).filter(|ms| world.served(*ms, address(4), "k1")).count();
     assert_eq!(late, 4, "an honest customer whose key was named elsewhere, once");
@@ -78,9 +81,15 @@ fn a_flood_of_keys_forgets_its_own() {
         while world.served(0, IpAddr::from([100, 64, n as u8, 1]), key) {}
     }
     for n in 0..20_000u32 {
-        world.with_key(1, IpAddr::from([10, 0, (n / 40 / 256) as u8, (n / 40) as u8]), &format!("f{n}"));
+        world.with_key(
+            1,
+            IpAddr::from([10, 0, (n / 40 / 256) as u8, (n / 40) as u8]),
+            &format!("f{n}"),
+        );
     }
-    let still = customers.iter().filter(|key| !world.served(2, IpAddr::from([100, 65, 0, 1]), key));
+    let still = customers
+        .iter()
+        .filter(|key| !world.served(2, IpAddr::from([100, 65, 0, 1]), key));
     assert!(still.count() >= 45);
 }
 
@@ -95,7 +104,9 @@ fn account(world: &World, clock: &Clock, decision: Decision) -> Account {
 /// Claims that nobody verified would be limits of whoever made them up; or a user's limit would not be its own.
 #[test]
 fn claims_count_once_they_are_verified() {
-    let world = world(&["[[zone.gate.rule]]\nrate = { requests = 1, per = \"1h\", burst = 3, key = [\"claim:sub\", \"segment:2\"] }\n"]);
+    let world = world(&[
+        "[[zone.gate.rule]]\nrate = { requests = 1, per = \"1h\", burst = 3, key = [\"claim:sub\", \"segment:2\"] }\n",
+    ]);
     let claims = |user: &'static str| move |name: &str| (name == "sub").then_some(user);
     let clock = Clock::new();
     // What is asked later than the accounts' clock says is looked at, and takes nothing but from what the address has in all.
@@ -104,15 +115,24 @@ fn claims_count_once_they_are_verified() {
         assert!(ask(n).claimed(claims("anna")).is_ok());
     }
     let denied = ask(4).claimed(claims("anna")).unwrap_err().0;
-    assert!(denied.wait > Duration::from_secs(1_000) && denied.token.is_none(), "{denied:?}");
-    assert!(ask(4).claimed(claims("bert")).is_ok(), "another user behind that address");
+    assert!(
+        denied.wait > Duration::from_secs(1_000) && denied.token.is_none(),
+        "{denied:?}"
+    );
+    assert!(
+        ask(4).claimed(claims("bert")).is_ok(),
+        "another user behind that address"
+    );
     // Nobody says who it is: three as the client, then it waits.
     for _ in 0..3 {
         ask(5).settle(&HeaderMap::new(), false);
     }
     assert!(matches!(world.with_key(60_000, address(5), "x"), Decision::Defer(_)));
     let nameless = ask(6);
-    assert!(nameless.claimed(|_| None).is_ok(), "a token without that claim is the client's");
+    assert!(
+        nameless.claimed(|_| None).is_ok(),
+        "a token without that claim is the client's"
+    );
     nameless.settle(&HeaderMap::new(), false);
     assert_eq!((0..2).filter(|_| ask(6).claimed(|_| None).is_ok()).count(), 2);
     assert!(matches!(world.with_key(60_000, address(6), "x"), Decision::Defer(_)));
@@ -126,8 +146,11 @@ fn the_response_says_what_it_cost() {
     ]);
     let clock = Clock::new();
     let cost = |key: &str, text: &str, stored: bool| {
-        let headers = [("x-cost".parse().unwrap(), text.parse().unwrap())].into_iter().collect();
-        let limits = account(&world, &clock, world.with_key(0, address(key.as_bytes()[0]), key)).settle(&headers, stored);
+        let headers = [("x-cost".parse().unwrap(), text.parse().unwrap())]
+            .into_iter()
+            .collect();
+        let limits =
+            account(&world, &clock, world.with_key(0, address(key.as_bytes()[0]), key)).settle(&headers, stored);
         limits.first().map(|limit| limit.left)
     };
     assert_eq!(cost("a", "40", false), Some(60));
