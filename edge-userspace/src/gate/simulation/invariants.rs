@@ -301,8 +301,12 @@ fn other_family(address: IpAddr) -> IpAddr {
 }
 
 fn kept_beside_networks(restless: bool, seeds: u64) {
-    let room = "[[zone.gate.rule]]\nqueue = { active = 600, per_network = 8, session = \"60s\", poll = \"5s\" }\n";
-    for (name, gate) in [("rate", RATE), ("queue", room)] {
+    // Who has lost its cookie and comes by its other family is another visitor, until the first seat's session is over.
+    let active = if restless { 1_200 } else { 600 };
+    let room = format!(
+        "[[zone.gate.rule]]\nqueue = {{ active = {active}, per_network = 8, session = \"60s\", poll = \"5s\" }}\n"
+    );
+    for (name, gate) in [("rate", RATE), ("queue", &room)] {
         let (mut least, mut least_late) = (1.0f64, 1.0f64);
         for seed in 1..=seeds {
             let (quiet, quiet_late) = beside_networks(gate, false, restless, seed);
