@@ -121,7 +121,8 @@ impl Bed {
     pub fn start(directory: &Path, edge: &Path, server: &Path) -> Result<Self> {
         let bed = BEDS.fetch_add(1, Ordering::SeqCst);
         let [_, _, high, low] = std::process::id().to_be_bytes();
-        let network = [high.wrapping_mul(8).wrapping_add(u8::try_from(bed % 8)?) | 1, low];
+        // Another for each bed of a process, and most likely for each process.
+        let network = [64 + u8::try_from(bed % 8)? * 16 + high % 16, low];
         let here = |last| Ipv4Addr::new(127, network[0], network[1], last);
         let mut this = Self {
             nodes: BTreeMap::new(),

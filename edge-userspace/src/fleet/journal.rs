@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{self, Action, Event, Genuine, Refused};
+use super::event::{self, Action, Event, Genuine, Order, Refused};
 use crate::base::clock::UnixTime;
 
 /// Numbers of one issuer that may still come late, at most.
@@ -204,15 +204,24 @@ impl Journal {
         gap
     }
 
+    /// Takes an operator's order: of one key only later ones than those that were taken.
+    ///
+    /// # Errors
+    /// It is not later.
+    pub fn order(&mut self, order: &Order) -> Result<(), Refused> {
+        let last = self.state.orders.entry(order.key.to_string()).or_default();
+        if order.time <= *last {
+            return Err(Refused::Replayed);
+        }
+        *last = order.time;
+        self.changed = true;
+        Ok(())
+    }
+
     /// Orders are taken once and in their order, penalties of nodes up to a bound.
     fn allow(&mut self, issuer: &str, event: &Event, now: UnixTime) -> Result<(), Refused> {
         if let Some(order) = &event.order {
-            let last = self.state.orders.entry(order.key.to_string()).or_default();
-            if order.time <= *last {
-                return Err(Refused::Replayed);
-            }
-            *last = order.time;
-            return Ok(());
+            return self.order(order);
         }
         let Action::Penalise { until, .. } = &event.action else {
             return Ok(());
@@ -236,7 +245,6 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::event::Order;
     use crate::fleet::key::Signer;
 
     fn event(series: u64, number: u64) -> Genuine {

@@ -73,6 +73,9 @@ pub enum IssueError {
     /// The order is not an operator's of the manifest in force.
     #[error("the order's key is not among the operators of the manifest in force")]
     NotAnOperator,
+    /// The other nodes would take it for one that was said before.
+    #[error("a later order of this key was given already; two operators want two keys, and a right clock")]
+    OldOrder,
     /// This node cannot do it itself.
     #[error("{0}")]
     Here(String),
@@ -304,6 +307,9 @@ impl Agent {
         if outbox.len() >= MOST_OUTBOX {
             return Err(IssueError::Full);
         }
+        if let Some(order) = &order {
+            lock(&self.journal).order(order).map_err(|_| IssueError::OldOrder)?;
+        }
         self.host.apply(&action, true).map_err(IssueError::Here)?;
         let Mark { series, number } = lock(&self.journal).number()?;
         let event = Event {
@@ -332,9 +338,12 @@ impl Agent {
         outbox.push_back(Bytes::from(bytes));
         drop(outbox);
         *lock(&self.issued) = Some(Instant::now());
-        if let Err(error) = self.flush().await {
-            tracing::warn!(target: "edge::fleet", %error, "the event waits for the engine");
+        match tokio::time::timeout(patience, self.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(target: "edge::fleet", %error, "the event waits for the engine"),
+            Err(_) => tracing::warn!(target: "edge::fleet", "the event waits for the engine, which does not answer"),
         }
+        let patience = patience.saturating_sub(begun.elapsed());
         let report = self.gather(&index, number, answered, patience, begun).await;
         lock(&self.waits).retain(|wait| wait.number != number);
         Ok(report)

@@ -109,6 +109,11 @@ impl Bed {
         }
     }
 
+    /// Whether it was ever started.
+    fn runs(&self, name: &str) -> bool {
+        self.directory.path().join(name).exists()
+    }
+
     async fn start(&self, name: &str) -> Node {
         let fake = Arc::new(Fake::default());
         let identity = self.keys.iter().find(|(known, _)| known == name).unwrap().1.clone();
@@ -172,7 +177,9 @@ impl Bed {
             .publish(draft, std::slice::from_ref(&self.deploy))
             .await
             .unwrap();
-        deployer.outcome(&head, &index, sent, SECOND * 10).await.unwrap()
+        let absent = index.in_service().any(|node| !self.runs(node));
+        let patience = if absent { SECOND * 2 } else { SECOND * 10 };
+        deployer.outcome(&head, &index, sent, patience).await.unwrap()
     }
 }
 
@@ -295,6 +302,11 @@ async fn a_purge_is_proven_by_every_node_in_service() {
     let order = Order::new("shop", &deny, UnixTime::now(), &bed.deploy);
     let report = a.agent.issue(deny.clone(), Some(order), SECOND * 10).await.unwrap();
     assert!(report.is_proven() && c.heard(&deny), "{report:?}");
+    let old = Order::new("shop", &deny, UnixTime::from_secs(1), &bed.deploy);
+    assert!(matches!(
+        b.agent.issue(deny, Some(old), SECOND).await,
+        Err(IssueError::OldOrder)
+    ));
 }
 
 /// Events and manifests that are dropped, replayed, turned round or withheld by the engine: old pages would be served, or old

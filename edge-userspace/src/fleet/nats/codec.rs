@@ -25,6 +25,16 @@ pub struct Message {
 }
 
 impl Message {
+    /// The same with this content, and headers of their own.
+    pub(super) fn with(self, payload: Bytes) -> Self {
+        let headers = Bytes::copy_from_slice(&self.headers);
+        Self {
+            headers,
+            payload,
+            ..self
+        }
+    }
+
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
         let text = std::str::from_utf8(&self.headers).ok()?;
@@ -168,7 +178,7 @@ mod tests {
     }
 
     const TALK: &[u8] = b"INFO {\"a\":1}\r\nPING\r\n+OK\r\nMSG a.b 7 5\r\nhello\r\nMSG a 7 reply 0\r\n\r\n\
-        HMSG a 8 r 33 35\r\nNATS/1.0\r\nNats-Sequence: 12\r\n\r\nhi\r\nHMSG a 8 28 28\r\nNATS/1.0 404 Not Found\r\n\r\n\r\n\
+        HMSG a 8 r 31 33\r\nNATS/1.0\r\nNats-Sequence: 12\r\n\r\nhi\r\nHMSG a 8 26 26\r\nNATS/1.0 404 Not Found\r\n\r\n\r\n\
         -ERR 'Permissions Violation'\r\n";
 
     /// A fleet would hear nothing, or something else, depending on how the bytes are cut.

@@ -22,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::codec::{self, Message, Op};
 use super::{Login, Server};
 use crate::fleet::carrier::Error;
+use crate::fleet::signed;
 
 /// Messages that wait to be taken, at most; more are dropped, and found again by their numbers.
 pub(super) const HELD: usize = 4_096;
@@ -336,10 +337,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     let _ = request.send(Ok(message));
                 }
             }
-            Op::Message(message) => {
+            // Nothing that nodes say is longer; and what waits does not hold the buffer that it came in.
+            Op::Message(message) if message.payload.len() <= signed::MOST => {
+                let payload = Bytes::copy_from_slice(&message.payload);
                 // More than are held are found again by their numbers.
-                let _ = self.to.try_send(message);
+                let _ = self.to.try_send(message.with(payload));
             }
+            Op::Message(_) => {}
             Op::Refused(words) => {
                 let over = !words.to_ascii_lowercase().starts_with("permissions violation");
                 tracing::warn!(target: "edge::fleet", words, "the engine refuses");
