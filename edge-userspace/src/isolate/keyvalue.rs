@@ -1,11 +1,11 @@
 //! What a zone's workers store: one database file per zone, so that no key of one zone can name a value of another. Calls
 //! block; `wasi` makes them on threads that may.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::Semaphore;
 
 use super::error::Error;
@@ -38,7 +38,11 @@ const CACHE: usize = 1 << 20;
 
 /// A zone's database.
 pub(super) struct Vault {
-    database: Database,
+    path: PathBuf,
+    /// Empty while a daemon that drains still has it: the first call after that opens it.
+    database: OnceLock<Database>,
+    /// Held while it is opened.
+    opening: Mutex<()>,
     limits: ArcSwap<Keyvalue>,
     /// To be held during each call.
     pub(super) calls: Arc<Semaphore>,
@@ -78,6 +82,9 @@ pub(super) enum Refusal {
     /// No number is there.
     #[error("the value is no number of 8 bytes")]
     Number,
+    /// Another daemon has the file, which drains.
+    #[error("the store is still in use by the daemon before this one")]
+    Busy,
     /// The disk, or the file on it. The operator's log knows more.
     #[error("the store failed")]
     Failed,
@@ -105,34 +112,54 @@ failed!(
 );
 
 impl Vault {
-    /// Opens or makes the database at `path`.
+    /// Opens or makes the database at `path`. One that another process has is opened later, by the first call that finds it free: a
+    /// daemon that drains keeps it for its last requests, and its successor serves meanwhile.
     ///
     /// # Errors
-    /// [`Error::Store`]: another process has it, it is damaged, or the disk is full.
+    /// [`Error::Store`]: it is damaged, or the disk is full.
     pub(super) fn open(path: &Path, zone: &str, limits: Keyvalue) -> Result<Self, Error> {
-        let failed = |what: String| Error::Store {
-            zone: zone.to_owned(),
-            what,
-        };
-        let database = Database::builder()
-            .set_cache_size(CACHE)
-            .create(path)
-            .map_err(|e| failed(format!("{}: {e}", path.display())))?;
-        let make = || -> Result<(), Refusal> {
-            let write = database.begin_write()?;
-            write.open_table(VALUES)?;
-            write.open_table(USAGE)?;
-            write.open_table(ABOUT)?;
-            write.open_table(ENDS)?;
-            write.commit()?;
-            Ok(())
-        };
-        make().map_err(|e| failed(e.to_string()))?;
+        let database = OnceLock::new();
+        match opened(path) {
+            Ok(open) => drop(database.set(open)),
+            Err(Unopened::Busy) => tracing::warn!(
+                target: "edge::isolate",
+                zone,
+                file = %path.display(),
+                "another daemon has what the zone stores; its workers can read and store again when that has ended"
+            ),
+            Err(Unopened::Failed(what)) => {
+                return Err(Error::Store {
+                    zone: zone.to_owned(),
+                    what,
+                });
+            }
+        }
         Ok(Self {
+            path: path.to_owned(),
             database,
+            opening: Mutex::default(),
             limits: ArcSwap::from_pointee(limits),
             calls: Arc::new(Semaphore::new(CALLS)),
         })
+    }
+
+    /// The database; opened now if it could not be before.
+    fn database(&self) -> Result<&Database, Refusal> {
+        if let Some(database) = self.database.get() {
+            return Ok(database);
+        }
+        let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = self.database.get() {
+            return Ok(database);
+        }
+        match opened(&self.path) {
+            Ok(open) => Ok(self.database.get_or_init(|| open)),
+            Err(Unopened::Busy) => Err(Refusal::Busy),
+            Err(Unopened::Failed(what)) => {
+                tracing::error!(target: "edge::isolate", what, "what a zone stores cannot be opened");
+                Err(Refusal::Failed)
+            }
+        }
     }
 
     /// Other limits from now on; what is stored stays.
@@ -155,7 +182,7 @@ impl Vault {
     pub(super) fn items(&self, keys: &[String]) -> Result<Vec<Option<Stored>>, Refusal> {
         batch(keys.len())?;
         let now = now();
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let (values, about) = (read.open_table(VALUES)?, read.open_table(ABOUT)?);
         let mut found = Vec::with_capacity(keys.len());
         let mut bytes = 0_usize;
@@ -175,7 +202,7 @@ impl Vault {
 
     /// Whether `key` has a value.
     pub(super) fn exists(&self, key: &str) -> Result<bool, Refusal> {
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let (until, _) = told(&read.open_table(ABOUT)?, key)?;
         Ok(lives(until, now()) && read.open_table(VALUES)?.get(key)?.is_some())
     }
@@ -183,7 +210,7 @@ impl Vault {
     /// Keys behind the first `skip`, in order, and where to go on if there are more.
     pub(super) fn keys(&self, skip: u64) -> Result<(Vec<String>, Option<u64>), Refusal> {
         let now = now();
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let (values, about) = (read.open_table(VALUES)?, read.open_table(ABOUT)?);
         let mut keys = Vec::new();
         let mut seen = skip;
@@ -210,7 +237,7 @@ impl Vault {
         most: usize,
     ) -> Result<(Vec<Listed>, Option<String>), Refusal> {
         let now = now();
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let (values, about) = (read.open_table(VALUES)?, read.open_table(ABOUT)?);
         let from = after.filter(|after| *after > prefix).unwrap_or(prefix);
         let mut keys: Vec<Listed> = Vec::new();
@@ -285,7 +312,7 @@ impl Vault {
 
     /// Removes values whose time is over, a bounded number of them; whether there were any.
     pub(super) fn sweep(&self) -> Result<bool, Refusal> {
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let over = match read.open_table(ENDS)?.first()? {
             Some(first) => first.0.value().0 <= now(),
             None => false,
@@ -326,7 +353,7 @@ impl Vault {
 
     /// One transaction: on disk when this returns, or, on a refusal, not at all.
     fn change<T>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let write = self.database.begin_write()?;
+        let write = self.database()?.begin_write()?;
         let made = {
             let mut totals = write.open_table(USAGE)?;
             let read = |table: &redb::Table<'_, &str, u64>, name| -> Result<u64, Refusal> {
@@ -415,6 +442,34 @@ struct Usage {
     keys: u64,
 }
 
+/// Why a database is not open.
+enum Unopened {
+    /// Another process has it.
+    Busy,
+    /// In words for the operator.
+    Failed(String),
+}
+
+/// The database at `path`, with its tables.
+fn opened(path: &Path) -> Result<Database, Unopened> {
+    let database = Database::builder().set_cache_size(CACHE).create(path);
+    let database = database.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => Unopened::Busy,
+        error => Unopened::Failed(format!("{}: {error}", path.display())),
+    })?;
+    let make = || -> Result<(), Refusal> {
+        let write = database.begin_write()?;
+        write.open_table(VALUES)?;
+        write.open_table(USAGE)?;
+        write.open_table(ABOUT)?;
+        write.open_table(ENDS)?;
+        write.commit()?;
+        Ok(())
+    };
+    make().map_err(|error| Unopened::Failed(error.to_string()))?;
+    Ok(database)
+}
+
 fn batch(length: usize) -> Result<(), Refusal> {
     if length > BATCH { Err(Refusal::Batch) } else { Ok(()) }
 }
@@ -430,6 +485,33 @@ mod tests {
             value_bytes: 60,
         };
         Vault::open(&directory.join("a.redb"), "a", limits).unwrap()
+    }
+
+    /// A successor beside a daemon that drains had the zone out of service for good, because of a file that is free a second later.
+    #[test]
+    fn what_another_daemon_has_is_opened_when_it_is_free() {
+        let directory = tempfile::tempdir().unwrap();
+        let draining = vault(directory.path());
+        draining.set(&[("a".to_owned(), b"1".to_vec())]).unwrap();
+        let successor = vault(directory.path());
+        assert_eq!(successor.get(&["a".to_owned()]), Err(Refusal::Busy));
+        drop(draining);
+        assert_eq!(successor.get(&["a".to_owned()]).unwrap(), [Some(b"1".to_vec())]);
+        // What is damaged is told at once.
+        let damaged = directory.path().join("damaged.redb");
+        std::fs::write(&damaged, "no database").unwrap();
+        assert!(matches!(
+            Vault::open(
+                &damaged,
+                "a",
+                Keyvalue {
+                    bytes: 1,
+                    keys: 1,
+                    value_bytes: 1
+                }
+            ),
+            Err(Error::Store { .. })
+        ));
     }
 
     /// A zone would fill the disk, or lose what it was told is stored.

@@ -182,6 +182,6 @@ fn code(refusal: Refusal) -> Code {
         Refusal::Key => Code::Key,
         Refusal::Batch => Code::TooLarge,
         Refusal::Number => Code::Malformed,
-        Refusal::Failed => Code::Store,
+        Refusal::Busy | Refusal::Failed => Code::Store,
     }
 }
