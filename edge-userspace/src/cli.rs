@@ -149,7 +149,13 @@ struct Deny {
 #[derive(Debug, Subcommand)]
 enum DenyCommand {
     /// Drop new connection attempts from a network, across restarts.
-    Add(Network),
+    Add {
+        #[command(flatten)]
+        network: Network,
+        /// End the connections that its clients have, too; on this node.
+        #[arg(long, conflicts_with = "fleet")]
+        cut: bool,
+    },
     /// Lift what `edge deny add` denied. Networks of the configuration file are lifted there.
     Del(Network),
     /// List the networks and who denied them.
@@ -386,13 +392,13 @@ fn ask(asked: &Asked, method: Method, path: &str, body: String) -> anyhow::Resul
 
 fn deny(deny: &Deny) -> anyhow::Result<()> {
     match &deny.command {
-        DenyCommand::Add(network) if network.everywhere.fleet => {
+        DenyCommand::Add { network, .. } if network.everywhere.fleet => {
             fleet::issue(&deny.asked, &network.everywhere, &Action::Deny(network.cidr.0))?;
         }
         DenyCommand::Del(network) if network.everywhere.fleet => {
             fleet::issue(&deny.asked, &network.everywhere, &Action::Lift(network.cidr.0))?;
         }
-        DenyCommand::Add(network) => {
+        DenyCommand::Add { network, cut } => {
             let text = ask(&deny.asked, Method::POST, "/deny", network.cidr.0.to_string())?;
             let what = match serde_json::from_str(&text).context("the daemon's answer cannot be read")? {
                 Denial::Denied => "denied",
@@ -400,6 +406,11 @@ fn deny(deny: &Deny) -> anyhow::Result<()> {
                 Denial::Allowed => "kept without effect, for the allow list covers it:",
             };
             print(&format!("{what} {}\n", network.cidr.0));
+            if *cut {
+                let text = ask(&deny.asked, Method::POST, "/deny/cut", network.cidr.0.to_string())?;
+                let count: usize = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
+                print(&format!("connections cut: {count}\n"));
+            }
         }
         DenyCommand::Del(network) => {
             ask(&deny.asked, Method::DELETE, "/deny", network.cidr.0.to_string())?;

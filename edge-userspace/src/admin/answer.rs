@@ -72,6 +72,14 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
             },
             None => no_network(),
         },
+        "/deny/cut" if *method == Method::POST => match network(body) {
+            Some(network) => match control.cut(network) {
+                Ok(count) => json(StatusCode::OK, &count),
+                Err(error) => failed(&error),
+            },
+            None => no_network(),
+        },
+        "/deny/cut" => not_allowed("POST"),
         "/deny" if *method == Method::DELETE => match network(body) {
             Some(network) => match control.lift(network) {
                 Ok(()) => json(StatusCode::OK, &network),
@@ -126,7 +134,7 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
         "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: / /events /metrics /healthz /readyz /status /deny /penalty /lockdown /cache/purge /worker\n",
+            "known: / /events /metrics /healthz /readyz /status /deny /deny/cut /penalty /lockdown /cache/purge /worker\n",
         ),
     }
 }
@@ -220,6 +228,9 @@ mod tests {
         fn deny(&self, network: IpNet) -> Result<Denial, ControlError> {
             self.0.lock().unwrap().push(network);
             Ok(Denial::Denied)
+        }
+        fn cut(&self, network: IpNet) -> Result<usize, ControlError> {
+            Ok(self.0.lock().unwrap().iter().filter(|n| **n == network).count())
         }
         fn lift(&self, network: IpNet) -> Result<(), ControlError> {
             let mut list = self.0.lock().unwrap();
@@ -330,6 +341,10 @@ mod tests {
             ["192.0.2.0/24".parse::<IpNet>().unwrap()]
         );
         assert_eq!(ask(&fake, "GET", "/readyz", &[], ""), 200);
+        assert_eq!(ask(&fake, "POST", "/deny/cut", &control, "192.0.2.0/24"), 200);
+        assert_eq!(ask(&fake, "POST", "/deny/cut", &[], "192.0.2.0/24"), 403);
+        assert_eq!(ask(&fake, "GET", "/deny/cut", &control, ""), 405);
+        assert_eq!(ask(&fake, "POST", "/deny/cut", &control, "everything"), 400);
         assert_eq!(ask(&fake, "DELETE", "/deny", &control, "192.0.2.0/24"), 200);
         assert_eq!(ask(&fake, "DELETE", "/deny", &control, "192.0.2.0/24"), 409);
         assert_eq!(ask(&fake, "POST", "/deny", &control, "everything"), 400);

@@ -51,6 +51,12 @@ pub trait Control: Send + Sync + 'static {
     /// Why not, in words for the operator.
     fn deny(&self, network: IpNet) -> Result<Denial, ControlError>;
 
+    /// Ends the connections of clients in a denied network; how many there were.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    fn cut(&self, network: IpNet) -> Result<usize, ControlError>;
+
     /// Lifts a denial made by [`Control::deny`].
     ///
     /// # Errors

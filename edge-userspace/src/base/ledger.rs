@@ -5,7 +5,7 @@
 //! Rules. The node's sum stays below `limits.memory`, a client's below `limits.memory_per_address`. Up to half of the node's, clients
 //! and zones may have what they need; beyond, none gets more than its equal part. What does not fit is not taken: whoever asked reads
 //! on later (back-pressure), or does without. When that helps nobody, the connection of the same account that has been still for the
-//! longest time is ended (`Holder::cut`), never a neighbour's.
+//! longest time is ended (`Holder::poll_cut`), never a neighbour's.
 //!
 //! Bounds are stated where they are charged; docs/limits.md has their products, and a test adds them up.
 
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -130,12 +130,43 @@ pub struct Zone {
 pub struct Holder {
     ledger: Ledger,
     prefix: IpAddr,
+    /// The client's whole address: `prefix` is what bytes are counted by.
+    address: IpAddr,
     client: Arc<Client>,
     used: AtomicU64,
     /// When the client last took or sent something, milliseconds since the ledger's epoch.
     moved: AtomicU64,
-    cut: AtomicBool,
+    /// 0, or a [`Cut`].
+    cut: AtomicU8,
     waker: Mutex<Option<Waker>>,
+}
+
+/// Why a connection is to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cut {
+    /// Memory is short, and of its client's connections it has been still the longest.
+    Memory = 1,
+    /// An operator has denied its client's network and asked for this.
+    Denied = 2,
+}
+
+impl Cut {
+    /// A word for labels.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Denied => "denied",
+        }
+    }
+
+    const fn of(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Memory),
+            2 => Some(Self::Denied),
+            _ => None,
+        }
+    }
 }
 
 /// Bytes on the accounts of a connection and, if it is known, of a zone; given back when dropped.
@@ -221,14 +252,31 @@ impl Ledger {
         let holder = Arc::new(Holder {
             ledger: self.clone(),
             prefix,
+            address: client.to_canonical(),
             client: account.clone(),
             used: AtomicU64::new(0),
             moved: AtomicU64::new(self.now()),
-            cut: AtomicBool::new(false),
+            cut: AtomicU8::new(0),
             waker: Mutex::new(None),
         });
         lock(&account.holders).push(Arc::downgrade(&holder));
         holder
+    }
+
+    /// Ends every connection whose client's address is one of these; how many those are.
+    pub fn cut(&self, one: impl Fn(IpAddr) -> bool) -> usize {
+        let mut count = 0;
+        for shard in &self.0.clients {
+            // Apart from the lock: a holder that is dropped here takes it.
+            let clients: Vec<Arc<Client>> = lock(shard).values().cloned().collect();
+            for client in clients {
+                let holders: Vec<Arc<Holder>> = lock(&client.holders).iter().filter_map(Weak::upgrade).collect();
+                for holder in holders.iter().filter(|holder| one(holder.address)) {
+                    count += usize::from(holder.end(Cut::Denied));
+                }
+            }
+        }
+        count
     }
 
     /// The account of the zone called `name`. Zones of the configuration, so that there are not many.
@@ -328,16 +376,12 @@ impl Ledger {
         let holders: Vec<Arc<Holder>> = lock(&client.holders).iter().filter_map(Weak::upgrade).collect();
         let stillest = holders
             .iter()
-            .filter(|holder| holder.used.load(Relaxed) > 0 && !holder.cut.load(Relaxed))
+            .filter(|holder| holder.used.load(Relaxed) > 0 && holder.cut.load(Relaxed) == 0)
             .filter(|holder| now.saturating_sub(holder.moved.load(Relaxed)) >= still)
             .min_by_key(|holder| holder.moved.load(Relaxed));
         let Some(holder) = stillest else { return false };
-        holder.cut.store(true, Relaxed);
         self.0.ended.fetch_add(1, Relaxed);
-        let waker = lock(&holder.waker).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        holder.end(Cut::Memory);
         true
     }
 }
@@ -377,8 +421,18 @@ impl Holder {
         self.used.load(Relaxed)
     }
 
-    /// Ready when the connection is to be ended: memory is short, and of its client's it has been still the longest.
-    pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Has the connection ended, if that is news; whether it is.
+    fn end(&self, why: Cut) -> bool {
+        let news = self.cut.compare_exchange(0, why as u8, Relaxed, Relaxed).is_ok();
+        let waker = lock(&self.waker).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        news
+    }
+
+    /// Ready when the connection is to be ended.
+    pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<Cut> {
         // Kept first: the end may come between the two.
         let mut waker = lock(&self.waker);
         match &mut *waker {
@@ -386,11 +440,7 @@ impl Holder {
             none => *none = Some(cx.waker().clone()),
         }
         drop(waker);
-        if self.cut.load(Relaxed) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        Cut::of(self.cut.load(Relaxed)).map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Whether `more` bytes fit on all accounts.

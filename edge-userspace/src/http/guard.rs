@@ -221,6 +221,10 @@ impl AsyncRead for Guard {
         let this = self.get_mut();
         match &mut this.input {
             Input::Raw => {
+                // No driver looks after a tunnel.
+                if this.holding.holder().poll_cut(cx).is_ready() {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
                 if !this.held.is_empty() {
                     return Poll::Ready(this.release(buf));
                 }

@@ -123,7 +123,7 @@ impl Session {
                         self.end().await?;
                     }
                 }
-                () = std::future::poll_fn(|cx| self.holding.holder().poll_cut(cx)) => return Err(Some("memory")),
+                cut = std::future::poll_fn(|cx| self.holding.holder().poll_cut(cx)) => return Err(Some(cut.label())),
                 () = &mut drain, if !self.ending => self.end().await?,
                 () = &mut stop => return Err(None),
                 () = tokio::time::sleep_until(wake.into()) => {

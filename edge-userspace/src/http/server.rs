@@ -358,8 +358,8 @@ async fn drive(
             if life.stormy(limits.resets_per_connection) {
                 return Poll::Ready(Err(Some("resets")));
             }
-            if holder.poll_cut(cx).is_ready() {
-                return Poll::Ready(Err(Some("memory")));
+            if let Poll::Ready(cut) = holder.poll_cut(cx) {
+                return Poll::Ready(Err(Some(cut.label())));
             }
             match timer.as_mut().poll(cx, || life.deadline(limits, ending)) {
                 Poll::Pending => return Poll::Pending,

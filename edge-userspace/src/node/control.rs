@@ -1,6 +1,7 @@
 //! What operators see and do through the admin endpoint.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -13,6 +14,9 @@ use crate::admin::{self, Control, ControlError, Denial, Denied, Ordered, Penalis
 use crate::base::shutdown::Phase;
 use crate::config::{LockdownMode, XdpMode};
 use crate::dataplane::{self, Added};
+
+/// For as long connections of a network that is cut are looked for: handshakes that had begun end one way or the other by then.
+const CUT_SECONDS: u32 = 60;
 
 impl Node {
     fn gates(&self) -> Result<&Gates, ControlError> {
@@ -110,6 +114,23 @@ impl Control for Node {
             Added::Already => Denial::Already,
             Added::Allowed => Denial::Allowed,
         })
+    }
+
+    fn cut(&self, network: IpNet) -> Result<usize, ControlError> {
+        let (listed, ledger) = (self.listed.clone(), self.ledger.clone());
+        // Not those whom the allow list lets in, or who are lifted meanwhile.
+        let denied = move |client| network.contains(&client) && listed.is_denied(client);
+        let count = ledger.cut(&denied);
+        tracing::info!(target: "edge::dataplane", %network, count, "connections cut by the operator");
+        // Handshakes that had begun before become connections after this.
+        tokio::spawn(async move {
+            let mut second = tokio::time::interval(Duration::from_secs(1));
+            for _ in 0..CUT_SECONDS {
+                second.tick().await;
+                ledger.cut(&denied);
+            }
+        });
+        Ok(count)
     }
 
     fn lift(&self, network: IpNet) -> Result<(), ControlError> {

@@ -321,6 +321,10 @@ impl Control for End {
         none()
     }
 
+    fn cut(&self, _: IpNet) -> Result<usize, ControlError> {
+        none()
+    }
+
     fn lift(&self, _: IpNet) -> Result<(), ControlError> {
         none()
     }

@@ -65,6 +65,23 @@ fn shares() {
     assert_eq!(ledger.0.zone_count.load(Relaxed), 0);
 }
 
+/// Who is denied and cut goes on over the connection that it has; or a neighbour in its /64 is cut with it.
+#[test]
+fn those_of_a_denied_network_are_cut() {
+    let ledger = Ledger::new(100 * MIB, 10 * MIB);
+    let open = |text| ledger.open(address(text));
+    let (one, other, neighbour) = (open("::ffff:192.0.2.1"), open("2001:db8::7"), open("2001:db8::8"));
+    let cut = |holder: &Arc<Holder>| holder.poll_cut(&mut Context::from_waker(Waker::noop()));
+    let denied = [address("192.0.2.1"), address("2001:db8::7")];
+    assert_eq!(ledger.cut(|client| denied.contains(&client)), 2);
+    assert_eq!(
+        (cut(&one), cut(&other)),
+        (Poll::Ready(Cut::Denied), Poll::Ready(Cut::Denied))
+    );
+    assert!(cut(&neighbour).is_pending());
+    assert_eq!(ledger.cut(|client| denied.contains(&client)), 0, "they know it already");
+}
+
 /// Who stands still pays, and never somebody else's connection.
 #[test]
 fn the_stillest_is_ended() {
