@@ -11,7 +11,7 @@
 //! are unrelated without the key. A forged mark is right once in 65,536 times, and a route can be changed by who knows an
 //! id: both only choose which worker refuses the packet.
 
-use crate::siphash::{self, Key};
+use crate::siphash::{self, Key, Rounds};
 
 /// Bytes of an id.
 pub const LENGTH: usize = 8;
@@ -47,7 +47,7 @@ impl Route {
 /// An id, as the little-endian reading of its bytes. `nonce` must be random for each.
 #[inline(always)]
 pub const fn encode(key: Key, nonce: u32, route: Route) -> u64 {
-    let mask = siphash::words(key, [nonce as u64]);
+    let mask = siphash::words(Rounds::Two4, key, [nonce as u64]);
     nonce as u64 | ((route.bits() ^ mask as u16) as u64) << 32 | ((mask >> 16) as u16 as u64) << 48
 }
 
@@ -64,7 +64,7 @@ pub const fn decode(key: Key, id: u64) -> Option<Route> {
 /// itself would be 65,536 names for one.
 #[inline(always)]
 pub const fn open(key: Key, id: u64) -> Option<(Route, u64)> {
-    let mask = siphash::words(key, [id as u32 as u64]);
+    let mask = siphash::words(Rounds::Two4, key, [id as u32 as u64]);
     if (id >> 48) as u16 != (mask >> 16) as u16 {
         return None;
     }

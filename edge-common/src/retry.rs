@@ -18,11 +18,11 @@
 //! | 64..72 | MAC | little-endian; SipHash-2-4 over bytes 0..64 |
 //!
 //! The MAC covers 8 words where a [`token`](crate::token)'s covers 4, and SipHash hashes the length: under one key neither
-//! can be taken for the other. The client's destination connection id is not compared with the source connection id here:
+//! can be taken for the other. It takes more rounds, too: the MAC is all that proves this token. The client's destination connection id is not compared with the source connection id here:
 //! after the server's answer clients send the same token with another id. So a Retry token can be repeated from its own
 //! address and port for [`LIFE`] seconds; the kernel limits it by its MAC.
 
-use crate::siphash;
+use crate::siphash::{self, Rounds};
 use crate::token::{KEYS, SKEW, TokenKey, Verdict};
 
 /// First byte of a Retry token minted by the XDP program.
@@ -69,7 +69,7 @@ pub const fn encode(from: Source, original: [u64; 3], length: u8, id: u64, key: 
     let [a, b] = from.address;
     let [c, d, e] = original;
     let issued = now.swap_bytes();
-    let mac = siphash::words(key.siphash(), [first, issued, a, b, c, d, e, id]);
+    let mac = siphash::words(Rounds::Two4, key.siphash(), [first, issued, a, b, c, d, e, id]);
     [first, issued, a, b, c, d, e, id, mac]
 }
 
@@ -90,7 +90,7 @@ pub const fn verify(words: [u64; WORDS], from: Source, key: &TokenKey, now: u64)
     let source = (first >> 16) as u8 ^ from.family;
     let port = (first >> 32) as u16 ^ from.port.swap_bytes();
     let address = (a ^ from.address[0]) | (b ^ from.address[1]);
-    let difference = siphash::words(key.siphash(), [first, issued, a, b, c, d, e, id]) ^ mac;
+    let difference = siphash::words(Rounds::Two4, key.siphash(), [first, issued, a, b, c, d, e, id]) ^ mac;
     if difference | address | source as u64 | port as u64 != 0 || (first >> 24) as u8 > MAX_CID {
         return Verdict::BadMac;
     }

@@ -30,7 +30,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use edge_common::siphash::{self, Key};
+use edge_common::siphash::{self, Key, Rounds};
 use edge_common::token::{self as header, HEADER, Header, Prefix, TokenKey, Verdict};
 use ring::aead::{Aad, NONCE_LEN, Nonce};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -75,7 +75,7 @@ impl fmt::Display for ClientId {
 /// A zone's name as tokens carry it: the same on every node and in every release. Not secret, hence the public key; the
 /// names are the operator's, so nobody looks for two that collide.
 pub const fn zone_id(name: &str) -> u64 {
-    siphash::bytes(Key::new(b"edge zone name 1"), name.as_bytes())
+    siphash::bytes(Rounds::Two4, Key::new(b"edge zone name 1"), name.as_bytes())
 }
 
 /// What brought the token; it is in the header's flags.

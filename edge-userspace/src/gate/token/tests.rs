@@ -311,7 +311,7 @@ fn model(front: &[u8; HEADER], carrier: Carrier, address: IpAddr, keys: &KernelK
     if now >= u32_at(EXPIRES_AT) + 2 {
         return Verdict::Expired;
     }
-    let mac = siphash::bytes(Key(key.k0, key.k1), &[&front[..MAC_AT], &prefix].concat());
+    let mac = siphash::bytes(Rounds::One3, Key(key.k0, key.k1), &[&front[..MAC_AT], &prefix].concat());
     if front[FAMILY_AT] != family || front[MAC_AT..] != mac.to_le_bytes() {
         Verdict::BadMac
     } else if now + 2 < u32_at(NOT_BEFORE_AT) {
