@@ -18,6 +18,7 @@ pub mod replay;
 pub mod retry;
 pub mod siphash;
 pub mod steering;
+pub mod table;
 pub mod token;
 
 pub use config::{
@@ -74,11 +75,10 @@ pub mod maps {
     pub const CLOCK: &str = "CLOCK";
     /// Array of four [`TokenKey`](crate::token::TokenKey)s, by epoch modulo four. Secret.
     pub const KEYS: &str = "KEYS";
-    /// LRU hash of client addresses (`u64`, see [`address_key`](crate::penalty::address_key)) to
-    /// [`Penalty`](crate::penalty::Penalty).
-    pub const PENALTY_ADDRESS: &str = "PENALTY_ADDRESS";
-    /// LRU hash of client ids (`u64`) to [`Penalty`](crate::penalty::Penalty).
-    pub const PENALTY_CLIENT: &str = "PENALTY_CLIENT";
+    /// Array of [`Bucket`](crate::table::Bucket)s: penalties of addresses and of clients.
+    pub const PENALTIES: &str = "PENALTIES";
+    /// Array with one [`Front`](crate::table::Front). Holds a secret.
+    pub const PENALTY_FRONT: &str = "PENALTY_FRONT";
     /// Array of [`Set`](crate::replay::Set)s: counts of the genuine tokens that came. The program writes it.
     pub const REPLAY: &str = "REPLAY";
     /// Hash of IPv4 prefixes (`u64`, see [`v4_key`](crate::v4_key)) to [`Entry`](crate::Entry).

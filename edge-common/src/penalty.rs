@@ -3,11 +3,10 @@
 
 use crate::token::Prefix;
 
-/// Value of the maps `PENALTY_ADDRESS` and `PENALTY_CLIENT`.
+/// A penalty, as the [`table`](crate::table) has it.
 ///
 /// Times are nanoseconds of `CLOCK_MONOTONIC`, which the program reads by `bpf_ktime_get_coarse_ns`: up to two ticks (of 1 to
-/// 10 ms each) late, and so is the end of a penalty.
-#[repr(C)]
+/// 10 ms each) late, and so is the end of a penalty, which the table rounds up to the next eighth of a second or so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalty {
     /// When it ends, and the probation begins. An entry whose probation has ended is as good as none; nobody needs to remove it.
@@ -15,8 +14,8 @@ pub struct Penalty {
     /// The budget's state: when the attempts let through so far will have been paid for (the theoretical arrival time
     /// of the generic cell rate algorithm, ITU-T I.371). 0 in a new penalty. The program writes it.
     pub window: u64,
-    /// What one attempt costs: a second divided by the budget. More than [`SECOND`]: nothing passes.
-    pub step: u32,
+    /// Attempts that pass in a second, if it is [`DEFERRED`]. 0: none.
+    pub budget: u16,
     /// [`DEFERRED`] or [`BLOCKED`], with [`OPERATOR`] or [`HOLD`] or neither.
     pub level: u16,
     /// Seconds behind the penalty in which [`PROBATION`] times the budget passes, and not whatever comes.
@@ -54,21 +53,14 @@ pub enum Judgement {
 }
 
 impl Penalty {
-    /// What an attempt of a deferred client costs, if `budget` of them pass in a second.
-    pub const fn step(budget: u16) -> u32 {
-        match budget {
+    /// What one attempt costs: a second divided by the budget. More than [`SECOND`]: nothing passes.
+    #[inline(always)]
+    const fn step(&self) -> u32 {
+        match self.budget {
             0 => u32::MAX,
             // At most 10^9, which fits.
             more => (SECOND / more as u64) as u32,
         }
-    }
-
-    /// Attempts that pass in a second.
-    pub const fn budget(&self) -> u64 {
-        if !self.is_deferred() || self.step == 0 {
-            return 0;
-        }
-        SECOND / self.step as u64
     }
 
     /// Whether a budget passes.
@@ -77,17 +69,11 @@ impl Penalty {
         self.level & HARDNESS == DEFERRED
     }
 
-    /// Whether an operator's penalty is in force at `now`.
-    #[inline(always)]
-    pub const fn is_barred(&self, now: u64) -> bool {
-        self.level & OPERATOR != 0 && now < self.until
-    }
-
     /// What an attempt costs in the probation.
     #[inline(always)]
     const fn probation_step(&self) -> u32 {
         let most = (SECOND / PROBATION_LEAST as u64) as u32;
-        let step = self.step / PROBATION;
+        let step = self.step() / PROBATION;
         if step < most { step } else { most }
     }
 
@@ -105,7 +91,7 @@ impl Penalty {
             if !self.is_deferred() {
                 return Judgement::Blocked;
             }
-            self.step
+            self.step()
         };
         let from = if self.window > now { self.window } else { now };
         // `window` is at most a second beyond `now`.
@@ -117,7 +103,7 @@ impl Penalty {
     }
 }
 
-/// Key of `PENALTY_ADDRESS`: one word, because that is what the kernel hashes fastest. IPv6 prefixes are their own keys;
+/// Key of an address in the [`table`](crate::table): one word, because that is hashed fastest. IPv6 prefixes are their own keys;
 /// IPv4 addresses stand in the second half of a /64 that begins with 32 zero bits, where no client lives (::/8 is
 /// reserved, RFC 4291 section 2.4). So the families never meet.
 #[inline(always)]
@@ -141,18 +127,6 @@ pub const fn address_prefix(key: u64) -> Prefix {
     }
 }
 
-const _: () = {
-    assert!(size_of::<Penalty>() == 24 && align_of::<Penalty>() == 8);
-    assert!(core::mem::offset_of!(Penalty, window) == 8);
-    assert!(core::mem::offset_of!(Penalty, step) == 16);
-    assert!(core::mem::offset_of!(Penalty, level) == 20);
-    assert!(core::mem::offset_of!(Penalty, probation) == 22);
-};
-
-// SAFETY: `repr(C)`, only integers, no padding (the size asserted above is the sum of the fields).
-#[cfg(feature = "user")]
-unsafe impl aya::Pod for Penalty {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +135,7 @@ mod tests {
         Penalty {
             until: 100 * SECOND,
             window: 0,
-            step: Penalty::step(budget),
+            budget,
             level: DEFERRED,
             probation: 0,
         }
@@ -172,7 +146,6 @@ mod tests {
     fn a_budget_is_what_passes_in_a_second() {
         for budget in [1, 4, 7, 1000, u16::MAX] {
             let mut penalty = deferred(budget);
-            assert_eq!(penalty.budget(), u64::from(budget));
             let mut passed = 0_u64;
             for tick in 0..200_000_u64 {
                 let now = 50 * SECOND + tick * 25_000;
@@ -193,7 +166,6 @@ mod tests {
         assert_eq!(penalty.judge(50 * SECOND), Judgement::Deferred);
         assert_eq!(penalty.judge(100 * SECOND - 1), Judgement::Deferred);
         assert_eq!(penalty.judge(100 * SECOND), Judgement::Over);
-        assert_eq!(penalty.budget(), 0);
         let blocked = Penalty {
             level: BLOCKED,
             ..deferred(9)
@@ -207,9 +179,6 @@ mod tests {
             };
             assert_eq!(flagged(BLOCKED).judge(0), Judgement::Blocked);
             assert!(matches!(flagged(DEFERRED).judge(0), Judgement::Budgeted(_)));
-            assert_eq!(flagged(DEFERRED).budget(), 9);
-            assert_eq!(flagged(BLOCKED).is_barred(0), flag == OPERATOR);
-            assert!(!flagged(BLOCKED).is_barred(100 * SECOND));
         }
         assert_eq!(blocked.judge(100 * SECOND), Judgement::Over);
     }

@@ -6,39 +6,34 @@
 //! operator has said of an address holds for bearers of tokens, too.
 //!
 //! # What an attacker can displace
-//! Of penalties nothing, by packets alone: look-ups never insert. The daemon inserts, for validated addresses and proven clients only.
-//! When a map is full the kernel evicts roughly the least recently used: a penalty that nobody has run into since the
-//! eviction scan came by before. One whose client keeps trying is marked by each look-up here and stays. (The daemon's own
-//! reads do not mark.) So a flood of new offenders displaces the penalties of those who have given up.
+//! Of penalties nothing, by packets: look-ups never insert. The daemon inserts, for validated addresses and proven clients only, and says
+//! which penalty goes when there is no room ([`table`]).
 //!
 //! The counts of tokens ([`replay`]) are inserted by packets, but only by those with a genuine token, which the daemon (or a Retry)
 //! gave to that address, and in lockdown by Initials with a connection id of ours, which a client learns by a handshake. Where there is
 //! no room the smallest count goes.
 //!
 //! # Races
-//! The entries of an LRU map are recycled: a program on another processor may still hold an entry that by now belongs to
-//! another client. It may then judge one attempt by that other's penalty, and take one attempt of its budget.
+//! What a program sees of a penalty while the daemon writes it, [`table`] says: one attempt may be judged by half of an older one.
 //! Two processors that take from one budget at once are told apart by a compare-and-swap; the loser's attempt counts as
 //! beyond the budget, and a client's own repetition of it will not. What races make of tokens' counts [`replay::admit`] says.
 
 use core::sync::atomic::AtomicU64;
 
-use aya_ebpf::{
-    helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
-    maps::LruHashMap,
-};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use edge_common::{
     ANSWER_COOKIE, ANSWER_RETRY, DROP_CLIENT_PENALTY, DROP_ID_REPLAYED, DROP_MALFORMED, DROP_PENALTY_BLOCKED,
     DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED, DROP_VERSION, FIRST_DROP,
     PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN, cid,
     lockdown::{COOKIES_ON, ON},
-    penalty::{Judgement, Penalty, SECOND, address_key},
+    penalty::{Judgement, SECOND, address_key},
     replay, retry,
+    table::{self, Kind, Spread, Subject, Way},
     token::{self as wait, Prefix, TokenKey, Verdict},
 };
 
 use crate::{
-    ALIVE, BARRED, CLOCK, COOKIES, KEYS, LOCKDOWN, PENALTY_ADDRESS, PENALTY_CLIENT, REPLAY, REPLAY_SETS, TICK,
+    ALIVE, BARRED, CLOCK, COOKIES, KEYS, LOCKDOWN, PENALTIES, PENALTY_BUCKETS, PENALTY_FRONT, REPLAY, REPLAY_SETS, TICK,
     parse::{self, Class, Frame, Packet},
     token,
 };
@@ -92,11 +87,11 @@ fn syn(key: u64) -> u32 {
 
 #[inline(always)]
 fn by_address(key: u64) -> u32 {
-    match by(&PENALTY_ADDRESS, key) {
-        Judgement::Over => PASS_ATTEMPT,
-        Judgement::Budgeted(_) => PASS_BUDGETED,
-        Judgement::Deferred => DROP_PENALTY_DEFERRED,
-        Judgement::Blocked => DROP_PENALTY_BLOCKED,
+    match edge_penalty(key, TAKE) {
+        OVER => PASS_ATTEMPT,
+        BUDGETED => PASS_BUDGETED,
+        DEFERRED => DROP_PENALTY_DEFERRED,
+        _ => DROP_PENALTY_BLOCKED,
     }
 }
 
@@ -106,12 +101,7 @@ fn is_barred(key: u64) -> bool {
     if BARRED.get(0).is_none_or(|some| *some == 0) {
         return false;
     }
-    let Some(entry) = PENALTY_ADDRESS.get_ptr(key) else {
-        return false;
-    };
-    let now = now();
-    // SAFETY: a map's value stays readable while the program runs. It may change meanwhile, and be any numbers.
-    unsafe { *entry }.is_barred(now)
+    edge_penalty(key, BAR) != OVER
 }
 
 /// In lockdown, what becomes of an Initial that proves nothing: a Retry, unless its address is blocked or its budget used up.
@@ -137,10 +127,10 @@ fn locked_down(frame: &Frame, packet: &Packet, key: u64) -> Option<u32> {
         }
         _ => {}
     }
-    Some(match standing(&PENALTY_ADDRESS, key) {
-        Judgement::Over | Judgement::Budgeted(_) => ANSWER_RETRY,
-        Judgement::Deferred => DROP_PENALTY_DEFERRED,
-        Judgement::Blocked => DROP_PENALTY_BLOCKED,
+    Some(match edge_penalty(key, LOOK) {
+        OVER | BUDGETED => ANSWER_RETRY,
+        DEFERRED => DROP_PENALTY_DEFERRED,
+        _ => DROP_PENALTY_BLOCKED,
     })
 }
 
@@ -183,15 +173,15 @@ fn judged(frame: &Frame, packet: &Packet, prefix: Prefix, (at, length): (usize, 
         };
     }
     match verdict {
-        Verdict::Valid => Some(Said::Reason(match by(&PENALTY_CLIENT, wait::client(words, key)) {
-            Judgement::Over | Judgement::Budgeted(_) => {
+        Verdict::Valid => Some(Said::Reason(match edge_penalty(wait::client(words, key), TAKE_CLIENT) {
+            OVER | BUDGETED => {
                 if replayed(words[3]) {
                     DROP_TOKEN_REPLAYED
                 } else {
                     PASS_TOKEN
                 }
             }
-            Judgement::Deferred | Judgement::Blocked => DROP_CLIENT_PENALTY,
+            _ => DROP_CLIENT_PENALTY,
         })),
         Verdict::Early => Some(Said::Reason(DROP_TOKEN_EARLY)),
         Verdict::NotAToken | Verdict::UnknownKey | Verdict::Expired | Verdict::BadMac => None,
@@ -259,34 +249,88 @@ extern "C" fn edge_replayed(mac: u64) -> u64 {
     u64::from(!replay::admit([one, other], mac, now(), swap))
 }
 
-/// What the penalty under `key` would make of an attempt now.
-#[inline(always)]
-fn standing(penalties: &LruHashMap<u64, Penalty>, key: u64) -> Judgement {
-    match penalties.get_ptr(key) {
-        None => Judgement::Over,
-        // SAFETY: a map's value stays readable while the program runs. It may change meanwhile, and be any numbers.
-        Some(entry) => unsafe { *entry }.judge(now()),
+/// What [`edge_penalty`] is asked: what an address's penalty makes of an attempt, whose budget is taken from.
+const TAKE: u64 = 0;
+/// The same, and nothing is taken.
+const LOOK: u64 = 1;
+/// Whether an operator's penalty is in force against an address.
+const BAR: u64 = 2;
+/// As [`TAKE`], of a client id.
+const TAKE_CLIENT: u64 = 3;
+
+/// What it answers: no penalty, or it is over.
+const OVER: u64 = 0;
+/// The attempt is within the budget.
+const BUDGETED: u64 = 1;
+/// It is beyond the budget.
+const DEFERRED: u64 = 2;
+/// There is no budget.
+const BLOCKED: u64 = 3;
+
+/// What the penalty under a key makes of an attempt now. With a name of its own it is a global function, see [`edge_replayed`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn edge_penalty(key: u64, asked: u64) -> u64 {
+    let kind = if asked == TAKE_CLIENT {
+        Kind::Client
+    } else {
+        Kind::Address
+    };
+    let Some(way) = penalty(Subject { kind, key }) else {
+        return OVER;
+    };
+    let now = now();
+    if asked == BAR {
+        return if way.is_barred(now) { BLOCKED } else { OVER };
+    }
+    let (penalty, state) = way.read(now);
+    if way.is_blocked(now) {
+        meet(&way, state);
+        return BLOCKED;
+    }
+    match penalty.judge(now) {
+        Judgement::Over => OVER,
+        Judgement::Budgeted(_) if asked == LOOK => BUDGETED,
+        Judgement::Budgeted(window) => {
+            let next = table::with_window(state, window);
+            // SAFETY: an aligned word of a map's value, which the program may write.
+            match unsafe { swap(way.state.as_ptr(), state, next) } == state {
+                true => BUDGETED,
+                false => DEFERRED,
+            }
+        }
+        Judgement::Deferred => {
+            meet(&way, state);
+            DEFERRED
+        }
+        Judgement::Blocked => BLOCKED,
     }
 }
 
-/// What the penalty under `key` makes of an attempt now; its budget is taken from.
+/// Marks a penalty that was run into, so that it does not go for want of room. Once in a while: the line is shared.
 #[inline(always)]
-fn by(penalties: &LruHashMap<u64, Penalty>, key: u64) -> Judgement {
-    let Some(entry) = penalties.get_ptr_mut(key) else {
-        return Judgement::Over;
-    };
-    // The clock first: what is read before a call must be saved over it.
-    let now = now();
-    // SAFETY: a map's value stays readable while the program runs. It may change meanwhile, and be any numbers.
-    let penalty = unsafe { *entry };
-    let judgement = penalty.judge(now);
-    if let Judgement::Budgeted(next) = judgement {
-        // SAFETY: an aligned word of a map's value.
-        if unsafe { swap(&raw mut (*entry).window, penalty.window, next) } != penalty.window {
-            return Judgement::Deferred;
-        }
+fn meet(way: &Way<'_>, state: u64) {
+    if let Some(next) = table::met(state) {
+        // SAFETY: an aligned word of a map's value, which the program may write.
+        unsafe { swap(way.state.as_ptr(), state, next) };
     }
-    judgement
+}
+
+/// The penalty of a subject.
+#[inline(always)]
+fn penalty(subject: Subject) -> Option<Way<'static>> {
+    let front = PENALTY_FRONT.get(0)?;
+    let spread = Spread::of(front.key(), subject);
+    if !front.is_set(spread.bit()) {
+        return None;
+    }
+    // SAFETY: a constant of the program's, which the loader may have replaced: so the compiler must not know it.
+    let count = unsafe { (&raw const PENALTY_BUCKETS).read_volatile() };
+    let [one, other] = spread.places(count);
+    match PENALTIES.get(one)?.find(subject) {
+        None => PENALTIES.get(other)?.find(subject),
+        found => found,
+    }
 }
 
 /// Writes `new` if `old` is still there, in one step, and gives what was there. The target has the instruction, but the

@@ -23,16 +23,16 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_action},
     macros::{map, sk_reuseport, xdp},
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ReusePortSockArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, ReusePortSockArray, RingBuf},
     programs::{SkReuseportContext, XdpContext},
 };
 use edge_common::{
     ACKS_CHECKED, ANSWER_COOKIE, ANSWER_RETRY, BARE_DEVICES, BARES, COUNTERS_CAPACITY, Config, DROP_MALFORMED, Entry,
     FIRST_DROP, LOCALS, LOCKDOWN_ON, PASS_ESTABLISHED, V4_BUCKETS, Verdict,
     lockdown::{Cookies, Lockdown},
-    penalty::Penalty,
     replay,
     steering::{self, Listener, Steering},
+    table,
     token::{KEYS as TOKEN_KEYS, TokenKey},
     verdict,
 };
@@ -81,13 +81,16 @@ static KEYS: Array<TokenKey> = Array::with_max_entries(TOKEN_KEYS as u32, 0);
 // The number of the last tick that was looked at, and the coarse clock then: the program's own.
 #[map]
 static TICK: Array<[u64; 2]> = Array::with_max_entries(1, 0);
-// Sized when the program is loaded. LRU maps take all their memory at once: no storm makes them grow.
+// Sized when the program is loaded, like the next ones: no storm makes them grow. MMAPABLE: the daemon writes them through its memory, and
+// they begin at a page, so that an element is one cache line.
 #[map]
-static PENALTY_ADDRESS: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1, 0);
+static PENALTIES: Array<table::Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static PENALTY_CLIENT: LruHashMap<u64, Penalty> = LruHashMap::with_max_entries(1, 0);
-// The only map that packets insert into, and only those with a genuine token. MMAPABLE: begins at a page, so that a set is one
-// cache line.
+static PENALTY_FRONT: Array<table::Front> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Elements of `PENALTIES`. As `REPLAY_SETS`.
+#[unsafe(no_mangle)]
+static PENALTY_BUCKETS: u32 = 1;
+// The only map that packets insert into, and only those with a genuine token.
 #[map]
 static REPLAY: Array<replay::Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Elements of `REPLAY`: the daemon writes the number here when it loads the program, and the verifier takes it for a constant.

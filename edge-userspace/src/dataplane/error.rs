@@ -49,6 +49,15 @@ pub enum Error {
         #[source]
         source: Box<MapError>,
     },
+    /// The kernel did not let a map be written through memory.
+    #[error("map {map} as memory: {source}")]
+    Memory {
+        /// Which.
+        map: &'static str,
+        /// The kernel's words.
+        #[source]
+        source: std::io::Error,
+    },
     /// The operator's.
     #[error("there is no network interface `{name}`; there are: {existing}")]
     UnknownInterface {
@@ -191,6 +200,7 @@ impl Error {
             | Self::Permission { .. }
             | Self::Program(_)
             | Self::Map { .. }
+            | Self::Memory { .. }
             | Self::Occupied { .. }
             | Self::Attach { .. }
             | Self::Header { .. }

@@ -67,7 +67,7 @@ impl Collector for Metrics {
         let room = ConstGauge::new(i64::from(self.penalties.capacity()));
         let metric = encoder.encode_descriptor(
             "edge_dataplane_penalties_capacity",
-            "Penalties of one kind that the kernel has room for",
+            "Penalties that the kernel has room for",
             None,
             room.metric_type(),
         )?;

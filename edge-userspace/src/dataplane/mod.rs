@@ -15,6 +15,7 @@ mod events;
 mod homes;
 mod links;
 mod lists;
+mod memory;
 mod metrics;
 mod netlink;
 mod object;
@@ -22,6 +23,7 @@ mod penalties;
 mod pins;
 mod record;
 mod steering;
+mod table;
 mod tables;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -173,6 +175,7 @@ impl Dataplane {
         lists.start(config, &kept.runtime)?;
         object::program(&mut ebpf)?;
         let this = Self::assemble(ebpf, lists, config, Some((pins.clone(), owner)))?;
+        this.penalties.write(&kept.penalties)?;
         let netlink = Netlink::open().map_err(Error::Netlink)?;
         this.shared.locate(&netlink)?;
         let tolerant = config.mode == config::XdpMode::Auto;
@@ -331,6 +334,7 @@ impl Dataplane {
         // Under the lock: the thread that watches either has done with the pins or leaves them alone.
         let _lock = self.shared.pins.as_ref().and_then(|pins| pins.lock().ok());
         self.shared.released.store(true, Ordering::Release);
+        self.penalties.release();
         drop(self.owner.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 

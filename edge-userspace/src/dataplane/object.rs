@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use aya::programs::{ProgramInfo, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
-use edge_common::{maps, replay};
+use edge_common::{maps, replay, table};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::error::Error;
-use super::penalties;
 use super::tables::TABLES;
 
 /// Empty if the object had not been built when the daemon was.
@@ -23,8 +22,9 @@ const LINEAR: &str = "edge_linear";
 const FRAGMENTS_SINCE: KernelVersion = KernelVersion::new(5, 18, 0);
 /// Name of the program's constant that says whether it is loaded as such a one.
 const FRAGMENTED: &str = "FRAGMENTED";
-/// Name of the program's constant that says how many elements the map of tokens' counts has.
+/// Names of the program's constants that say how many elements the map of tokens' counts has, and that of penalties.
 const REPLAY_SETS: &str = "REPLAY_SETS";
+const PENALTY_BUCKETS: &str = "PENALTY_BUCKETS";
 
 /// Whether this build can run XDP at all.
 pub(super) const fn built() -> bool {
@@ -32,7 +32,7 @@ pub(super) const fn built() -> bool {
 }
 
 /// Creates the maps, or opens those pinned at `paths` (name and path), each list with room for `capacity` entries
-/// and each map of penalties for `penalties`; counts of as many tokens.
+/// and that of penalties for `penalties`; counts of as many tokens.
 pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32, penalties: u32) -> Result<Ebpf, Error> {
     if !built() {
         return Err(Error::NoObject);
@@ -49,9 +49,9 @@ pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32, pen
     for name in TABLES {
         loader.map_max_entries(name, capacity);
     }
-    for name in penalties::TABLES {
-        loader.map_max_entries(name, penalties);
-    }
+    let buckets = table::buckets(penalties);
+    loader.map_max_entries(maps::PENALTIES, buckets);
+    loader.override_global(PENALTY_BUCKETS, &buckets, true);
     let sets = replay::sets(penalties);
     loader.map_max_entries(maps::REPLAY, sets);
     loader.override_global(REPLAY_SETS, &sets, true);

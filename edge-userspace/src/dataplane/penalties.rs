@@ -1,45 +1,49 @@
-//! Penalties, token keys and the clock: what the gate feeds to the program. `node` hands it the gate's changes (this room
-//! does not know the gate); it hands them to the kernel, one system call for each, so not from a request's path.
+//! Penalties, keys and the clock in the kernel: what the gate feeds. `node` hands it the gate's changes (this room does not know the
+//! gate). Penalties are written through the [table]'s memory: no system call each.
 //!
-//! The maps are the store: they are pinned, so penalties stay in force while no daemon runs, and the next one finds them.
-//! A full map evicts, as `edge-ebpf/gate` says; a penalty that is written can therefore be gone later, never refused.
+//! The maps are the store: they are pinned, so penalties stay in force while no daemon runs, and the next one finds them. In a
+//! full table the weakest of six goes, as [`table`](super::table) says; a penalty that is written can therefore be gone later, never
+//! refused.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError};
+use aya::maps::{Array, Map, MapData};
 use edge_common::lockdown::Lockdown;
 use edge_common::maps;
 use edge_common::penalty::{self, BLOCKED, DEFERRED, HOLD, OPERATOR, address_key, address_prefix};
+use edge_common::table::{Bucket, END_UNIT, Front, Kind, Subject};
 use edge_common::token::{KEYS, Prefix, TokenKey};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::error::Error;
+use super::memory::{Memory, Single};
 use super::pins::Pins;
+use super::table::{Table, is_client, is_penalty};
 
-/// The maps of clients, one entry for each, in no order that matters.
-pub(super) const TABLES: [&str; 2] = [maps::PENALTY_ADDRESS, maps::PENALTY_CLIENT];
-
-type Table = HashMap<MapData, u64, penalty::Penalty>;
+/// Buckets of the table that are looked at without letting go of it: some 100 microseconds.
+const PIECE: u32 = 4_096;
 
 /// The gate's maps in the kernel.
 pub struct Penalties {
     maps: Mutex<Maps>,
-    /// Of each map, at the last count.
+    table: Mutex<Table<Memory<Bucket>, Single<Front>>>,
+    /// Another daemon writes them.
+    released: AtomicBool,
+    /// At the last count.
     addresses: AtomicU64,
     clients: AtomicU64,
-    /// Entries that each map has room for.
+    /// Penalties that there is room for.
     capacity: u32,
 }
 
 struct Maps {
-    address: Table,
-    client: Table,
     barred: Array<MapData, u32>,
     keys: Array<MapData, TokenKey>,
     clock: Array<MapData, u64>,
@@ -120,100 +124,134 @@ impl Penalties {
 
     fn build(mut map: impl FnMut(&'static str) -> Result<Map, Error>) -> Result<Self, Error> {
         let maps = Maps {
-            address: map(maps::PENALTY_ADDRESS)?
-                .try_into()
-                .map_err(Error::map(maps::PENALTY_ADDRESS))?,
-            client: map(maps::PENALTY_CLIENT)?
-                .try_into()
-                .map_err(Error::map(maps::PENALTY_CLIENT))?,
             barred: map(maps::BARRED)?.try_into().map_err(Error::map(maps::BARRED))?,
             alive: map(maps::ALIVE)?.try_into().map_err(Error::map(maps::ALIVE))?,
             keys: map(maps::KEYS)?.try_into().map_err(Error::map(maps::KEYS))?,
             clock: map(maps::CLOCK)?.try_into().map_err(Error::map(maps::CLOCK))?,
             lockdown: map(maps::LOCKDOWN)?.try_into().map_err(Error::map(maps::LOCKDOWN))?,
         };
-        let info = maps.address.map().info().map_err(Error::map(maps::PENALTY_ADDRESS))?;
+        let buckets = data(map(maps::PENALTIES)?)?;
+        let front = data(map(maps::PENALTY_FRONT)?)?;
+        let count = buckets.info().map_err(Error::map(maps::PENALTIES))?.max_entries();
+        let table = Table::new(
+            Memory::of(maps::PENALTIES, &buckets)?,
+            Single(Memory::of(maps::PENALTY_FRONT, &front)?),
+            random()?,
+        );
         Ok(Self {
-            capacity: info.max_entries(),
+            // Half as many buckets as penalties: see `edge_common::table::buckets`.
+            capacity: count.saturating_mul(2),
             maps: Mutex::new(maps),
+            table: Mutex::new(table),
+            released: AtomicBool::new(false),
             addresses: AtomicU64::new(0),
             clients: AtomicU64::new(0),
         })
     }
 
-    /// Puts penalties in force, or replaces those there are; what is used up of a budget stays used up. Two system calls each, about
-    /// a microsecond.
+    /// Puts penalties in force, or replaces those there are; what is used up of a budget stays used up. A fraction of a microsecond each,
+    /// without a system call.
     ///
     /// # Errors
-    /// [`Error::Map`]; those before the one that failed are in force. Writing them again does no harm.
+    /// [`Error::Map`] if an operator's penalty of an address cannot be announced: those before it are in force. Writing them again does
+    /// no harm.
     pub fn write(&self, penalties: &[Penalty]) -> Result<(), Error> {
         let now = monotonic();
-        let mut maps = self.maps();
-        for penalty in penalties {
-            let (level, budget) = match penalty.severity {
-                Severity::Deferred(budget) => (DEFERRED, budget),
-                Severity::Blocked => (BLOCKED, 0),
-            };
-            let origin = match penalty.origin {
-                Origin::Gate => 0,
-                Origin::Operator => OPERATOR,
-                Origin::Hold => HOLD,
-            };
-            if penalty.origin == Origin::Operator && matches!(penalty.who, Penalised::Address(_)) {
+        for piece in penalties.chunks(PIECE as usize) {
+            let barring =
+                |penalty: &Penalty| penalty.origin == Origin::Operator && matches!(penalty.who, Penalised::Address(_));
+            if piece.iter().any(barring) {
                 // Before the first one, and from then on: it costs a look-up, not a verdict.
-                maps.barred.set(0, 1, 0).map_err(Error::map(maps::BARRED))?;
+                self.maps().barred.set(0, 1, 0).map_err(Error::map(maps::BARRED))?;
             }
-            let (table, key, name) = maps.table(penalty.who);
-            let window = match table.get(&key, 0) {
-                // What packets use up between this and the write is given once more: some microseconds' worth.
-                Ok(old) => old.window,
-                Err(MapError::KeyNotFound) => 0,
-                Err(error) => return Err(Error::map(name)(error)),
-            };
-            let value = penalty::Penalty {
-                until: now.saturating_add(nanoseconds(penalty.remaining)),
-                window,
-                step: penalty::Penalty::step(budget),
-                level: level | origin,
-                probation: u16::try_from(penalty.probation.as_secs()).unwrap_or(u16::MAX),
-            };
-            table.insert(key, value, 0).map_err(Error::map(name))?;
+            let mut table = self.table();
+            if self.is_released() {
+                return Ok(());
+            }
+            for penalty in piece {
+                table.put(subject(penalty.who), &packed(penalty, now), now);
+            }
         }
         Ok(())
     }
 
     /// Lifts penalties; who has none, has none after.
-    ///
-    /// # Errors
-    /// [`Error::Map`]; those before the one that failed are lifted.
-    pub fn remove(&self, who: &[Penalised]) -> Result<(), Error> {
-        let mut maps = self.maps();
-        for who in who {
-            let (table, key, name) = maps.table(*who);
-            removed(table.remove(&key)).map_err(Error::map(name))?;
+    pub fn remove(&self, who: &[Penalised]) {
+        for piece in who.chunks(PIECE as usize) {
+            let mut table = self.table();
+            if self.is_released() {
+                return;
+            }
+            for who in piece {
+                table.remove(subject(*who));
+            }
         }
-        Ok(())
     }
 
-    /// Every penalty in force and every hold, in no order; an IPv6 /64 by its first address. Counts them for the metrics. Two system calls
-    /// each: some 100 ms for 100,000, so not for every scrape. Reading does not keep an entry from being evicted.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn list(&self) -> Result<Vec<Penalty>, Error> {
-        let now = monotonic();
-        let maps = self.maps();
+    /// Every penalty in force and every hold, in no order; an IPv6 /64 by its first address. Counts them for the metrics. 10 ms for a
+    /// million, and the memory of the list.
+    pub fn list(&self) -> Vec<Penalty> {
         let mut all = Vec::new();
-        let addresses = collect(&maps.address, maps::PENALTY_ADDRESS, now, &mut all, |key| {
-            Penalised::Address(address(address_prefix(key)))
-        })?;
-        let clients = collect(&maps.client, maps::PENALTY_CLIENT, now, &mut all, Penalised::Client)?;
+        self.count(|subject, penalty, now| {
+            if penalty.until > now {
+                all.push(unpacked(subject, &penalty, now));
+            }
+        });
+        all
+    }
+
+    /// Takes out what is over, and counts the others for the metrics: to be called every few seconds, and not on a thread that serves:
+    /// it reads the whole table, 100 ms for the largest.
+    pub fn sweep(&self) {
+        self.pieces(|table, piece| table.sweep(piece, monotonic()));
+        self.count(|_, _, _| ());
+    }
+
+    fn count(&self, mut each: impl FnMut(Subject, penalty::Penalty, u64)) {
+        let (mut addresses, mut clients) = (0_u64, 0_u64);
+        self.pieces(|table, piece| {
+            let now = monotonic();
+            table.each(piece, now, |subject, penalty| {
+                if is_penalty(&penalty, now) {
+                    *(if is_client(subject) {
+                        &mut clients
+                    } else {
+                        &mut addresses
+                    }) += 1;
+                }
+                each(subject, penalty, now);
+            });
+        });
         self.addresses.store(addresses, Ordering::Relaxed);
         self.clients.store(clients, Ordering::Relaxed);
-        Ok(all)
     }
 
-    /// Penalties of addresses and of clients in force when they were last [listed](Self::list).
+    /// Goes through the table, and lets others at it in between.
+    fn pieces(&self, mut look: impl FnMut(&mut Table<Memory<Bucket>, Single<Front>>, std::ops::Range<u32>)) {
+        let mut first = 0;
+        loop {
+            let mut table = self.table();
+            let count = table.count();
+            if first >= count || self.is_released() {
+                return;
+            }
+            let end = first.saturating_add(PIECE).min(count);
+            look(&mut table, first..end);
+            first = end;
+        }
+    }
+
+    /// Leaves the table to another daemon: nothing is written from now on.
+    pub(super) fn release(&self) {
+        let _table = self.table();
+        self.released.store(true, Ordering::Release);
+    }
+
+    fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
+    }
+
+    /// Penalties of addresses and of clients in force when they were last [swept](Self::sweep) or [listed](Self::list).
     pub fn counted(&self) -> (u64, u64) {
         (
             self.addresses.load(Ordering::Relaxed),
@@ -221,7 +259,7 @@ impl Penalties {
         )
     }
 
-    /// Penalties of addresses that there is room for, and as many of clients.
+    /// Penalties that there is room for, of addresses and clients together.
     pub const fn capacity(&self) -> u32 {
         self.capacity
     }
@@ -291,21 +329,13 @@ impl Penalties {
     }
 
     /// Lifts every penalty, and ends every probation.
-    ///
-    /// # Errors
-    /// [`Error::Map`]; some may have been lifted.
-    pub fn clear(&self) -> Result<(), Error> {
-        let maps = &mut *self.maps();
-        for (table, name) in [
-            (&mut maps.address, maps::PENALTY_ADDRESS),
-            (&mut maps.client, maps::PENALTY_CLIENT),
-        ] {
-            let keys: Vec<u64> = table.keys().filter_map(Result::ok).collect();
-            for key in keys {
-                removed(table.remove(&key)).map_err(Error::map(name))?;
-            }
-        }
-        Ok(())
+    pub fn clear(&self) {
+        self.pieces(|table, piece| table.clear_all(piece));
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table<Memory<Bucket>, Single<Front>>> {
+        // A panic between two writes leaves a table that is whole entry by entry.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
@@ -314,65 +344,83 @@ impl Penalties {
     }
 }
 
-impl Maps {
-    const fn table(&mut self, who: Penalised) -> (&mut Table, u64, &'static str) {
-        match who {
-            Penalised::Address(address) => (
-                &mut self.address,
-                address_key(Prefix::of(address)),
-                maps::PENALTY_ADDRESS,
-            ),
-            Penalised::Client(id) => (&mut self.client, id, maps::PENALTY_CLIENT),
-        }
+/// What is behind a map of whatever kind.
+fn data(map: Map) -> Result<MapData, Error> {
+    match map {
+        Map::Array(data) => Ok(data),
+        _ => Err(Error::Missing("array for penalties")),
     }
 }
 
-/// What is gone already need not be removed.
-fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
-    match result {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        result => result,
+/// The key of a fresh table.
+fn random() -> Result<[u64; 2], Error> {
+    let mut bytes = [[0; 8]; 2];
+    let random = SystemRandom::new();
+    for half in &mut bytes {
+        random
+            .fill(half)
+            .map_err(|_| Error::Missing("random bytes from the system"))?;
+    }
+    Ok(bytes.map(u64::from_ne_bytes))
+}
+
+fn subject(who: Penalised) -> Subject {
+    match who {
+        Penalised::Address(address) => Subject {
+            kind: Kind::Address,
+            key: address_key(Prefix::of(address)),
+        },
+        Penalised::Client(key) => Subject {
+            kind: Kind::Client,
+            key,
+        },
     }
 }
 
-/// Adds what of a table is in force, and says how much.
-fn collect(
-    table: &Table,
-    name: &'static str,
-    now: u64,
-    all: &mut Vec<Penalty>,
-    who: impl Fn(u64) -> Penalised,
-) -> Result<u64, Error> {
-    let mut count = 0;
-    for item in table.iter() {
-        let (key, value) = match item {
-            Ok(found) => found,
-            // Evicted since its key was read.
-            Err(MapError::KeyNotFound) => continue,
-            Err(error) => return Err(Error::map(name)(error)),
-        };
-        if value.until <= now {
-            continue;
-        }
-        count += u64::from(value.level & HOLD == 0);
-        all.push(Penalty {
-            who: who(key),
-            origin: match value.level {
-                level if level & OPERATOR != 0 => Origin::Operator,
-                level if level & HOLD != 0 => Origin::Hold,
-                _ => Origin::Gate,
-            },
-            severity: if value.is_deferred() {
-                Severity::Deferred(u16::try_from(value.budget()).unwrap_or(u16::MAX))
-            } else {
-                Severity::Blocked
-            },
-            remaining: Duration::from_nanos(value.until - now),
-            probation: Duration::from_secs(value.probation.into()),
-        });
+fn packed(penalty: &Penalty, now: u64) -> penalty::Penalty {
+    let (level, budget) = match penalty.severity {
+        Severity::Deferred(budget) => (DEFERRED, budget),
+        Severity::Blocked => (BLOCKED, 0),
+    };
+    let origin = match penalty.origin {
+        Origin::Gate => 0,
+        Origin::Operator => OPERATOR,
+        Origin::Hold => HOLD,
+    };
+    // The table rounds up: what is over is not to go on for the rest of a unit.
+    let until = match nanoseconds(penalty.remaining) {
+        0 => now.saturating_sub(END_UNIT),
+        more => now.saturating_add(more),
+    };
+    penalty::Penalty {
+        until,
+        // None of the budget is used up, by the program's clock either, which lags.
+        window: now.saturating_sub(penalty::SECOND),
+        budget,
+        level: level | origin,
+        probation: u16::try_from(penalty.probation.as_secs()).unwrap_or(u16::MAX),
     }
-    Ok(count)
+}
+
+fn unpacked(subject: Subject, penalty: &penalty::Penalty, now: u64) -> Penalty {
+    Penalty {
+        who: match subject.kind {
+            Kind::Client => Penalised::Client(subject.key),
+            Kind::Address => Penalised::Address(address(address_prefix(subject.key))),
+        },
+        origin: match penalty.level {
+            level if level & OPERATOR != 0 => Origin::Operator,
+            level if level & HOLD != 0 => Origin::Hold,
+            _ => Origin::Gate,
+        },
+        severity: if penalty.is_deferred() {
+            Severity::Deferred(penalty.budget)
+        } else {
+            Severity::Blocked
+        },
+        remaining: Duration::from_nanos(penalty.until.saturating_sub(now)),
+        probation: Duration::from_secs(penalty.probation.into()),
+    }
 }
 
 /// Nanoseconds to add to `CLOCK_MONOTONIC` now to get the time since 1970.

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapError, MapInfo, MapType};
 use edge_common::lockdown::{Cookies, Lockdown};
-use edge_common::penalty::Penalty;
 use edge_common::steering::{LISTENERS, Listener, SLOTS, Steering};
+use edge_common::table::{self, Bucket, Front};
 use edge_common::token::{KEYS, TokenKey};
 use edge_common::{BARES, COUNTERS_CAPACITY, Config, DENY_RUNTIME, Entry, LAYOUT, LOCALS, V4_BUCKETS, maps, replay};
 use ipnet::IpNet;
@@ -25,6 +25,7 @@ use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, mount};
 
 use super::error::Error;
+use super::penalties::{Penalties, Penalty};
 use super::tables::{TABLES, Tables};
 
 /// Where distributions mount the BPF file system.
@@ -61,6 +62,8 @@ pub(super) struct Kept {
     pub(super) paths: Vec<(&'static str, PathBuf)>,
     /// Run-time entries of tables that are replaced.
     pub(super) runtime: Vec<IpNet>,
+    /// Penalties of a table that is replaced.
+    pub(super) penalties: Vec<Penalty>,
     replaced: Vec<&'static str>,
 }
 
@@ -105,7 +108,6 @@ fn shapes(capacity: u32, penalties: u32) -> [(&'static str, Shape); 20] {
     use MapType as Kind;
     let array = |value, entries| Shape::new(Kind::Array, 4, value, entries);
     let list = |kind, key| Shape::new(kind, key, size_of::<Entry>(), capacity).with(BPF_F_NO_PREALLOC);
-    let penalty = Shape::new(Kind::LruHash, 8, size_of::<Penalty>(), penalties);
     [
         (maps::CONFIG, array(size_of::<Config>(), 1)),
         (maps::COUNTERS, Shape::new(Kind::PerCpuArray, 4, 8, COUNTERS_CAPACITY)),
@@ -124,8 +126,11 @@ fn shapes(capacity: u32, penalties: u32) -> [(&'static str, Shape); 20] {
         (maps::CLOCK, array(8, 1)),
         (maps::LOCKDOWN, array(size_of::<Lockdown>(), 1)),
         (maps::KEYS, array(size_of::<TokenKey>(), KEYS_CAPACITY)),
-        (maps::PENALTY_ADDRESS, penalty),
-        (maps::PENALTY_CLIENT, penalty),
+        (
+            maps::PENALTIES,
+            array(size_of::<Bucket>(), table::buckets(penalties)).with(BPF_F_MMAPABLE),
+        ),
+        (maps::PENALTY_FRONT, array(size_of::<Front>(), 1).with(BPF_F_MMAPABLE)),
         (
             maps::REPLAY,
             array(size_of::<replay::Set>(), replay::sets(penalties)).with(BPF_F_MMAPABLE),
@@ -242,12 +247,13 @@ impl Pins {
     }
 
     /// Decides map by map whether the pinned one can be used on. One of another size or shape (another capacity, a
-    /// development build) is replaced; run-time entries of lists move, penalties are forgotten.
+    /// development build) is replaced; run-time entries of lists and penalties move.
     pub(super) fn salvage(&self, capacity: u32, penalties: u32) -> Result<Kept, Error> {
         let shapes = shapes(capacity, penalties);
         let mut kept = Kept {
             paths: Vec::new(),
             runtime: Vec::new(),
+            penalties: Vec::new(),
             replaced: Vec::new(),
         };
         for (name, shape) in shapes {
@@ -267,6 +273,15 @@ impl Pins {
                 kept.replaced.push(name);
             }
         }
+        // The bits of the one stand for what is in the other.
+        let halves = [maps::PENALTIES, maps::PENALTY_FRONT];
+        if kept.replaced.iter().any(|name| halves.contains(name)) {
+            match Penalties::open(&self.root) {
+                Ok(penalties) => kept.penalties = penalties.list(),
+                Err(error) => tracing::warn!(%error, "penalties are lost: the old table cannot be read"),
+            }
+            self.replace(&mut kept, &halves)?;
+        }
         if kept.replaced.iter().any(|name| TABLES.contains(name)) {
             match Tables::open(&self.maps).and_then(|tables| tables.entries()) {
                 Ok(entries) => {
@@ -281,11 +296,32 @@ impl Pins {
         Ok(kept)
     }
 
-    /// After the swap: replacements take their names, and maps of other layouts, which nothing uses any more, go.
+    /// Has these maps made anew, if they are not yet.
+    fn replace(&self, kept: &mut Kept, names: &[&'static str]) -> Result<(), Error> {
+        for name in names.iter().filter(|name| self.maps.join(name).exists()) {
+            if kept.replaced.contains(name) {
+                continue;
+            }
+            let replacement = self.maps.join(format!("{name}{REPLACEMENT}"));
+            remove(&replacement)?;
+            kept.paths.retain(|(kept, _)| kept != name);
+            kept.paths.push((name, replacement));
+            kept.replaced.push(name);
+        }
+        Ok(())
+    }
+
+    /// After the swap: replacements take their names, and maps of other layouts and names, which nothing uses any more, go.
     pub(super) fn settle(&self, kept: &Kept) -> Result<(), Error> {
         for name in &kept.replaced {
             let path = self.maps.join(name);
             fs::rename(self.maps.join(format!("{name}{REPLACEMENT}")), &path).map_err(Error::pin(&path))?;
+        }
+        for name in listing(&self.maps)? {
+            if !kept.paths.iter().any(|(kept, _)| *kept == name) {
+                tracing::info!(map = name, "removing a map of an earlier version");
+                remove(&self.maps.join(name))?;
+            }
         }
         for (path, directory) in self.layouts()? {
             if directory && path != self.maps {

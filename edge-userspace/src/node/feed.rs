@@ -16,15 +16,14 @@ pub(crate) struct Kernel(pub(crate) Arc<Penalties>);
 impl KernelFeed for Kernel {
     fn apply(&mut self, now: Duration, changes: &[PenaltyChange]) -> Result<(), FeedError> {
         let (written, lifted) = translate(now, changes);
+        self.0.remove(&lifted);
         self.0
-            .remove(&lifted)
-            .and_then(|()| self.0.write(&written))
+            .write(&written)
             .map_err(|error| FeedError(io::Error::other(error)))
     }
 
     fn held(&mut self) -> Result<Vec<Subject>, FeedError> {
-        let held = self.0.list().map_err(|error| FeedError(io::Error::other(error)))?;
-        Ok(held.iter().map(|penalty| heard(Duration::ZERO, penalty).key).collect())
+        Ok(self.0.list().iter().map(|penalty| heard(Duration::ZERO, penalty).key).collect())
     }
 }
 

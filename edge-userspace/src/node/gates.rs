@@ -21,8 +21,8 @@ use crate::gate::penalty::{Level, PenaltyChange, Subject};
 use crate::gate::sealed::Sealed;
 use crate::gate::token::Tokens;
 
-/// Seconds between two counts of the kernel's penalties, for the gauge: a walk through the maps.
-const COUNTED_EVERY: u32 = 10;
+/// Seconds between two sweeps of the kernel's penalties, which also count them for the gauge.
+const SWEPT_EVERY: u32 = 10;
 
 /// Whether any zone judges requests, or one that a fleet's manifest brings may.
 pub(super) fn wanted(config: &Config) -> bool {
@@ -57,7 +57,7 @@ impl Gates {
             if let Some(dataplane) = dataplane {
                 // What a daemon before had penalised is not judged any more, not in a lockdown either.
                 dataplane.switch_gate(false)?;
-                dataplane.penalties().clear()?;
+                dataplane.penalties().clear();
                 dataplane.penalties().set_keys(&tokens.kernel_keys().0)?;
                 dataplane.penalties().set_clock(dataplane::clock_offset())?;
             }
@@ -70,7 +70,7 @@ impl Gates {
         let gate = Arc::new(gate);
         let (clock, book) = (gate.clock(), Arc::downgrade(gate.book()));
         if let (Some(dataplane), Some(kernel)) = (dataplane, &kernel) {
-            for penalty in kernel.list()? {
+            for penalty in kernel.list() {
                 // Taken over from the daemon before, so that they are listed and can be lifted.
                 let now = clock.now().mono;
                 gate.book().adopt(now, feed::heard(now, &penalty));
@@ -168,10 +168,10 @@ pub(super) async fn tick(node: Arc<Node>) {
         };
         gates.tick();
         count = count.wrapping_add(1);
-        if let Some(kernel) = gates.kernel.as_ref().filter(|_| count.is_multiple_of(COUNTED_EVERY))
-            && let Err(error) = kernel.list()
-        {
-            tracing::warn!(target: "edge::gate", %error, "the kernel's penalties cannot be counted");
+        if let Some(kernel) = gates.kernel.as_ref().filter(|_| count.is_multiple_of(SWEPT_EVERY)) {
+            let kernel = kernel.clone();
+            // Not here: it reads the whole table. One at a time, since the next one is seconds away.
+            tokio::task::spawn_blocking(move || kernel.sweep());
         }
     }
 }

@@ -177,7 +177,7 @@ fn a_pinned_map_of_another_type_is_replaced_alone() {
     drop(first);
     // The counts were a hash map once; this one is as good.
     let maps = pins.path().join(format!("v{}", edge_common::LAYOUT));
-    std::fs::rename(maps.join("PENALTY_CLIENT"), maps.join("REPLAY")).unwrap();
+    std::fs::rename(maps.join("LISTENERS"), maps.join("REPLAY")).unwrap();
     let second = Dataplane::start(&config).unwrap();
     let program = Program::by_id(second.program_id().unwrap()).unwrap();
     let bench = Bench {

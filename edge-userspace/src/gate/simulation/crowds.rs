@@ -50,7 +50,7 @@ impl Way<'_> {
             self.kernel = penalty::Penalty {
                 until: u64::try_from(change.until.as_nanos()).unwrap(),
                 window: 0,
-                step: penalty::Penalty::step(change.syn_budget),
+                budget: change.syn_budget,
                 level: if blocked { penalty::BLOCKED } else { penalty::DEFERRED },
                 probation: u16::try_from(change.probation.as_secs()).unwrap(),
             };
@@ -125,7 +125,7 @@ fn goodput(abuser: Option<(Abuser, u64)>, seed: u64) -> (u32, u32) {
         kernel: penalty::Penalty {
             until: 0,
             window: 0,
-            step: 0,
+            budget: 0,
             level: 0,
             probation: 0,
         },
