@@ -123,7 +123,12 @@ const _: () = {
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for TokenKey {}
 
-/// A client address reduced to what tokens and penalties are bound to: IPv4 /32, IPv6 /64 (one household).
+/// 64:ff9b::/96, where translators put IPv4 addresses (RFC 6052 section 2.1): its first half as a little-endian word. The next four bytes
+/// are zero.
+const TRANSLATED: u64 = u64::from_le_bytes([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0]);
+
+/// A client address reduced to what tokens and penalties are bound to: IPv4 /32, IPv6 /64 (one household). What a translator (NAT64, SIIT)
+/// has made of an IPv4 address is that address: all of them share one /64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Prefix {
     /// The prefix's bytes in network order, zero padded to 8, read as a little-endian word: what a load from the packet
@@ -143,13 +148,16 @@ impl Prefix {
         }
     }
 
-    /// Of an IPv6 address's first half, network order.
+    /// Of an IPv6 address's two halves, each the little-endian reading of its eight bytes.
     #[inline(always)]
-    pub const fn v6(half: [u8; 8]) -> Self {
-        Self {
-            word: u64::from_le_bytes(half),
-            family: 6,
+    pub const fn v6([first, second]: [u64; 2]) -> Self {
+        if first == TRANSLATED && second as u32 == 0 {
+            return Self {
+                word: second >> 32,
+                family: 4,
+            };
         }
+        Self { word: first, family: 6 }
     }
 
     /// Of any address; an IPv4-mapped one counts as IPv4.
@@ -157,8 +165,8 @@ impl Prefix {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self::v4(v4.octets()),
             IpAddr::V6(v6) => {
-                let [a, b, c, d, e, f, g, h, ..] = v6.octets();
-                Self::v6([a, b, c, d, e, f, g, h])
+                let [first, second] = [(v6.to_bits() >> 64) as u64, v6.to_bits() as u64];
+                Self::v6([first.swap_bytes(), second.swap_bytes()])
             }
         }
     }
@@ -456,5 +464,15 @@ mod tests {
         assert_eq!(HERE.word, 0x0102_00c0);
         assert_eq!(of("1.2.3.4").word, of("102:304::").word);
         assert_ne!(of("1.2.3.4"), of("102:304::"));
+        // Behind a translator every IPv4 client would be one, and pay for all.
+        assert_eq!(of("64:ff9b::192.0.2.1"), HERE);
+        assert_ne!(of("64:ff9b::192.0.2.2"), HERE);
+        for other in [
+            "64:ff9b:1::192.0.2.1",
+            "64:ff9b:0:0:0:1:c000:201",
+            "64:ff9b::1:c000:201",
+        ] {
+            assert_eq!(of(other).family, 6, "{other}");
+        }
     }
 }

@@ -403,9 +403,7 @@ fn prefix(frame: &Frame, packet: &Packet) -> Option<Prefix> {
             family: 4,
         }
     } else {
-        Prefix {
-            word: frame.header::<40>(packet.network)?.long::<8>(),
-            family: 6,
-        }
+        let header = frame.header::<40>(packet.network)?;
+        Prefix::v6([header.long::<8>(), header.long::<16>()])
     })
 }

@@ -1,6 +1,6 @@
 //! Who is on the other end of a connection, as the listener learnt it; handed with each request to the right.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,11 +100,18 @@ pub struct Identity {
     pub field: String,
 }
 
-/// Reduces an address to what limits and penalties are counted by: IPv4 /32, IPv6 /64 (a /64 is one household).
+/// 64:ff9b::/96, where translators put IPv4 addresses (RFC 6052 section 2.1).
+const TRANSLATED: u128 = 0x64_ff9b << 96;
+
+/// Reduces an address to what limits and penalties are counted by: IPv4 /32, IPv6 /64 (a /64 is one household). An IPv4 address that came
+/// through a translator (NAT64, SIIT) is itself: all of them share one /64. The kernel reduces likewise (`edge_common::token::Prefix`).
 pub fn client_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {
+            if let (TRANSLATED, Ok(v4)) = (v6.to_bits() & !0xffff_ffff, u32::try_from(v6.to_bits() & 0xffff_ffff)) {
+                return IpAddr::V4(Ipv4Addr::from_bits(v4));
+            }
             let bits = u128::from(v6) & !u128::from(u64::MAX);
             IpAddr::V6(Ipv6Addr::from(bits))
         }
@@ -126,5 +133,8 @@ mod tests {
         assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
         assert!(same("::ffff:192.0.2.1", "192.0.2.1"));
         assert!(!same("192.0.2.2", "192.0.2.1"));
+        assert!(same("64:ff9b::192.0.2.1", "192.0.2.1"));
+        assert!(!same("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2"));
+        assert!(same("64:ff9b:1::192.0.2.1", "64:ff9b:1::192.0.2.2"));
     }
 }

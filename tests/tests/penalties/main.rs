@@ -126,8 +126,35 @@ fn every_verdict(wrap: impl Fn(Frame) -> Frame, here: &str, there: &str) {
     bench.all(some());
     bench.penalise(who, Severity::Deferred(1000), LONG);
     bench.all(none(BUDGETED));
-    bench.penalties().remove(&[who, who]).unwrap();
+    bench.penalties().remove(&[who, who]);
     bench.all(none(ATTEMPT));
+}
+
+/// Behind a translator (RFC 6052) all of IPv4 is one /64: one offender would be everybody's penalty.
+#[test]
+fn a_translated_address_is_the_ipv4_address() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.block("192.0.2.7");
+    bench.block("64:ff9b::198.51.99.9");
+    let syn = |source| from(source).tcp(443, SYN);
+    bench.all(vec![
+        ("translated", syn("64:ff9b::192.0.2.7"), BLOCKED),
+        ("its neighbour", syn("64:ff9b::192.0.2.8"), ATTEMPT),
+        ("another prefix", syn("64:ff9b:1::192.0.2.7"), ATTEMPT),
+        ("penalised as translated", syn("198.51.99.9"), BLOCKED),
+    ]);
+    let token = minted(header(), "64:ff9b::192.0.2.1", &keys()[1]);
+    bench.all(vec![
+        ("token", from("64:ff9b::192.0.2.1").udp(443, &initial(&token)), TOKEN),
+        (
+            "the same client without the translator",
+            from("192.0.2.1").udp(443, &initial(&token)),
+            TOKEN,
+        ),
+    ]);
 }
 
 #[test]
@@ -439,7 +466,7 @@ fn processors_share_a_budget() {
     let program = &bench.program;
     for round in 0..10 {
         // A penalty that is only written again goes on with what is left of its budget.
-        bench.penalties().clear().unwrap();
+        bench.penalties().clear();
         bench.penalise(who, Severity::Deferred(budget), LONG);
         let before = bench.counters()[&BUDGETED];
         let barrier = std::sync::Barrier::new(2);
@@ -454,9 +481,10 @@ fn processors_share_a_budget() {
             }
         });
         let passed = bench.counters()[&BUDGETED] - before;
-        // The second's budget at once, what became due meanwhile, and a tick.
+        // The second's budget at once, what became due meanwhile, and a tick; windows are kept in units of 256 ns, which is a
+        // sixtieth of what one attempt of this budget costs.
         let milliseconds = 1000 + u64::try_from(start.elapsed().as_millis()).unwrap() + 11;
-        let most = u64::from(budget) * milliseconds / 1000;
+        let most = u64::from(budget) * milliseconds * 61 / 60 / 1000;
         assert!(
             (u64::from(budget)..=most).contains(&passed),
             "round {round}: {passed} of at most {most}"
@@ -475,10 +503,11 @@ fn a_penalty_ends_by_itself() {
     for severity in [Severity::Blocked, Severity::Deferred(0)] {
         bench.penalise(who, severity, Duration::from_millis(200));
         assert!(!bench.passes(&syn));
-        assert_eq!(bench.penalties().list().unwrap().len(), 1);
-        std::thread::sleep(Duration::from_millis(220));
+        assert_eq!(bench.penalties().list().len(), 1);
+        // The table rounds an end up, by an eighth of a second.
+        std::thread::sleep(Duration::from_millis(400));
         assert_eq!(bench.judge(&syn), ATTEMPT);
-        assert_eq!(bench.penalties().list().unwrap(), []);
+        assert_eq!(bench.penalties().list(), []);
     }
     bench.penalise(who, Severity::Blocked, Duration::MAX);
     assert!(!bench.passes(&syn));
@@ -501,9 +530,9 @@ fn a_probation_follows_a_penalty() {
         probation: Duration::from_secs(60),
     };
     for (severity, budget) in [(Severity::Blocked, 16), (Severity::Deferred(100), 400)] {
-        bench.penalties().clear().unwrap();
+        bench.penalties().clear();
         bench.penalties().write(&[of(severity, Duration::ZERO)]).unwrap();
-        assert_eq!(bench.penalties().list().unwrap(), [], "it is no penalty");
+        assert_eq!(bench.penalties().list(), [], "it is no penalty");
         let before = bench.counters()[&BUDGETED];
         let start = std::time::Instant::now();
         bench.program.run(&syn, 10_000).unwrap();
@@ -514,7 +543,7 @@ fn a_probation_follows_a_penalty() {
             "{severity:?}: {passed}"
         );
     }
-    bench.penalties().clear().unwrap();
+    bench.penalties().clear();
     assert_eq!(bench.judge(&syn), ATTEMPT, "cleared, although none is in force");
     bench.penalties().write(&[of(Severity::Blocked, LONG)]).unwrap();
     assert_eq!(bench.judge(&syn), BLOCKED, "a penalty first");
@@ -557,7 +586,7 @@ fn a_full_map_forgets_who_has_given_up() {
         let source = Ipv6Addr::from_bits(0x2600 << 112 | u128::from(n) << 64);
         assert!(bench.passes(&Frame::from(source.into()).tcp(443, SYN).bytes()));
     }
-    assert_eq!(bench.penalties().list().unwrap().len(), 200);
+    assert_eq!(bench.penalties().list().len(), 200);
     // Ten times what the map holds, while the active go on.
     for round in 0..(10 * CAPACITY).div_ceil(100) {
         let first = 10_000 + round * 100;
@@ -565,14 +594,13 @@ fn a_full_map_forgets_who_has_given_up() {
         let still = blocked(active.clone());
         assert_eq!(still, 100, "after {} others", (round + 1) * 100);
     }
-    let left = bench.penalties().list().unwrap();
-    assert!(
-        left.len() <= CAPACITY as usize && left.len() >= CAPACITY as usize / 2,
-        "{}",
-        left.len()
-    );
+    let left = bench.penalties().list();
+    // Three for each of half as many buckets.
+    let most = CAPACITY as usize * 3 / 2;
+    assert!(left.len() <= most && left.len() >= CAPACITY as usize, "{}", left.len());
     let listed = |range: std::ops::Range<u32>| range.filter(|n| left.iter().any(|p| p.who == address(*n))).count();
-    assert_eq!((listed(active), listed(idle)), (100, 0));
+    assert_eq!(listed(active), 100);
+    assert!(listed(idle) < 10);
     assert_eq!(bench.penalties().counted(), (left.len() as u64, 0));
 }
 
@@ -609,9 +637,10 @@ fn pinned_maps_survive_a_restart_with_their_contents() {
     first.switch_gate(true).unwrap();
     drop(first);
     let listed = |penalties: &Penalties| {
-        let mut list = penalties.list().unwrap();
+        let mut list = penalties.list();
         list.sort_by_key(|penalty| penalty.who);
-        assert!(list.iter().all(|p| p.remaining <= LONG && p.remaining > LONG / 2));
+        let rounded = LONG + Duration::from_millis(135);
+        assert!(list.iter().all(|p| p.remaining <= rounded && p.remaining > LONG / 2));
         list.into_iter().map(|p| (p.who, p.severity)).collect::<Vec<_>>()
     };
     let expected = penalties.map(|p| (p.who, p.severity));
@@ -647,6 +676,44 @@ fn pinned_maps_survive_a_restart_with_their_contents() {
     edge::dataplane::detach(pins.path(), false).unwrap();
 }
 
+/// Who is blocked would be let in because an operator made room for more.
+#[test]
+fn a_table_of_another_size_takes_the_penalties_over() {
+    if !root() {
+        return;
+    }
+    let pins = Pins::prepare("test").unwrap();
+    let sized = |penalty_entries| config::Dataplane {
+        pin_directory: pins.path().to_owned(),
+        penalty_entries,
+        ..config()
+    };
+    let operators = Penalty {
+        who: Penalised::Address("192.0.2.7".parse().unwrap()),
+        origin: Origin::Operator,
+        severity: Severity::Deferred(3),
+        remaining: LONG,
+        probation: Duration::from_secs(60),
+    };
+    let first = Dataplane::start(&sized(1_024)).unwrap();
+    first.penalties().write(&[operators]).unwrap();
+    drop(first);
+    let second = Dataplane::start(&sized(8_192)).unwrap();
+    assert_eq!(second.penalties().capacity(), 8_192);
+    let found = second.penalties().list();
+    let [kept] = found[..] else { panic!("{found:?}") };
+    assert_eq!(
+        (kept.who, kept.origin, kept.severity),
+        (operators.who, operators.origin, operators.severity)
+    );
+    assert_eq!(kept.probation, operators.probation);
+    // Gone from the maps, and not only from the list.
+    second.penalties().clear();
+    drop(second);
+    assert_eq!(Penalties::open(pins.path()).unwrap().list(), []);
+    edge::dataplane::detach(pins.path(), false).unwrap();
+}
+
 #[test]
 fn metrics_count_the_penalties() {
     if !root() {
@@ -656,7 +723,7 @@ fn metrics_count_the_penalties() {
     bench.block("192.0.2.7");
     bench.penalise(Penalised::Client(7), Severity::Blocked, LONG);
     bench.penalise(Penalised::Client(8), Severity::Blocked, LONG);
-    bench.penalties().list().unwrap();
+    bench.penalties().list();
     let mut registry = prometheus_client::registry::Registry::default();
     registry.register_collector(Box::new(bench.dataplane.metrics()));
     let mut text = String::new();
