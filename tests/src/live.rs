@@ -25,7 +25,7 @@ const RUNS: u32 = 1 << 16;
 /// which it would compete with who receives.
 const LOOKS: i32 = 100;
 /// Frames kept, a power of two, and the bytes of each.
-const KEPT: usize = 1024;
+const KEPT: usize = 1 << 14;
 const SLOT: usize = 64;
 
 /// The map's value: counters that the program keeps, and behind them the frames.

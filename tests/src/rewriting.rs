@@ -45,7 +45,10 @@ impl Rewriting {
         let next = array(PROG_ARRAY, size_of::<u32>())?;
         element(&next, MAP_UPDATE, &mut behind.descriptor()?)?;
         let at = i16::try_from(at).map_err(io::Error::other)?;
-        let program = Program::load(&code(state.as_raw_fd(), next.as_raw_fd(), at), "edge_rewriting")?;
+        let code = code(state.as_raw_fd(), next.as_raw_fd(), at);
+        // As whatever is behind it, which the kernel insists on.
+        let program =
+            Program::load(&code, "edge_rewriting").or_else(|_| Program::load_fragments(&code, "edge_rewriting"))?;
         Ok(Self {
             program,
             state,

@@ -32,6 +32,7 @@ const ENABLE_STATS: i64 = 32;
 /// `enum bpf_attach_type`.
 const ATTACH_XDP: u32 = 37;
 /// In the driver or not at all (linux/if_link.h).
+const XDP_HAS_FRAGS: u32 = 1 << 5;
 const XDP_FLAGS_DRV_MODE: u32 = 4;
 /// Frames are not looked at and given back, but do what the verdict says.
 const TEST_XDP_LIVE_FRAMES: u32 = 2;
@@ -292,6 +293,18 @@ impl Program {
     /// # Errors
     /// Without CAP_BPF, or if the verifier refuses.
     pub fn load(code: &[u64], name: &str) -> io::Result<Self> {
+        Self::load_with(0, code, name)
+    }
+
+    /// The same, for packets that may lie in several buffers (Linux 5.18): only such a program goes on with one that was loaded so.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_fragments(code: &[u64], name: &str) -> io::Result<Self> {
+        Self::load_with(XDP_HAS_FRAGS, code, name)
+    }
+
+    fn load_with(flags: u32, code: &[u64], name: &str) -> io::Result<Self> {
         let mut bytes = [0; 16];
         for (to, from) in bytes.iter_mut().zip(name.bytes().take(15)) {
             *to = from;
@@ -301,6 +314,7 @@ impl Program {
             instructions: u32::try_from(code.len()).map_err(io::Error::other)?,
             code: code.as_ptr().addr() as u64,
             license: c"GPL".as_ptr().addr() as u64,
+            flags,
             name: bytes,
             attach: ATTACH_XDP,
             ..ProgLoad::default()

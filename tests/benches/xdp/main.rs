@@ -5,6 +5,7 @@
 //! Everything happens in network and mount namespaces of this process's own: nothing of the host's is touched, and
 //! nothing is left behind, however it ends.
 
+mod large;
 mod peer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use edge::dataplane::{Dataplane, Origin, Penalised, Penalty, Severity, clock_off
 use edge_common::lockdown::{Lockdown, ON};
 use edge_common::token::{Header, Prefix, QUIC, TokenKey, to_bytes};
 use edge_testbed::packet::flag::{ACK, SYN};
-use edge_testbed::packet::{Frame, quic_initial, quic_short, quic_token};
+use edge_testbed::packet::{Frame, quic_initial, quic_long, quic_short, quic_token};
 use edge_testbed::rewriting::{PIECE, PIECES, Rewriting};
 use edge_testbed::test_run::{Program, verdict};
 use ipnet::{IpNet, Ipv4Net};
@@ -59,7 +60,9 @@ const HOW: &[&str] = &[
     "nanoseconds a packet by BPF_PROG_TEST_RUN, cases interleaved in rounds, medians",
     "token_valid: a token passes 32 times, so a program in front writes the next of 1,024 tokens into the packet each time and goes on with edge's; less what it takes with bare PASS behind it, plus bare PASS. Each token was seen before, as a client's further Initials'; token_valid_first: each for the first time, which the kernel notes in a map",
     "retry_minted: kernel runs of one packet, less what such a run of bare DROP takes",
-    "…_alone, …_10k, …_200k: kernel runs of one packet, each from another address; compare with each other",
+    "…_alone, …_10k, …_200k, …_10m, deny_country: kernel runs of one packet, each from another address; compare with each other",
+    "syn_penalised_10m: among 10 million penalised addresses, deny_country: among 1 million denied /24 networks; a tenth of that in a quick run",
+    "handshake_not_ours: in a lockdown, a QUIC Handshake packet whose connection id nobody has given out",
     "xdp_filter_deny_200k: Debian's object with its one constant of 10,000 entries made 262,144, loaded by xdp-filter itself",
 ];
 
@@ -229,7 +232,32 @@ fn main() -> Outcome<()> {
         "syn_cookie",
         cookies(&programs, &gated, if quick { 4_000 } else { 40_000 })?,
     );
+    others.insert("handshake_not_ours", foreign(&programs, &gated, rounds, repeat)?);
+    others.extend(large::runs(&config(), &large::Sizes::new(quick))?);
     report(&cases, &runs, &others, quick, output)
+}
+
+/// A Handshake packet with a connection id that nobody has given out, in a lockdown, as [`retries`] has set it.
+fn foreign(programs: &[Program], locked: &Dataplane, rounds: u32, repeat: u32) -> Outcome<Vec<u32>> {
+    let ours = programs.get(6).ok_or("no such program")?;
+    locked.switch_lockdown(true)?;
+    let packet = Frame::from(IpAddr::from(CLEAN)).udp(443, &quic_long(1, 2)).bytes();
+    let mut runs = Vec::new();
+    for round in 0..=rounds {
+        let run = ours.run(&packet, repeat)?;
+        if run.verdict != verdict::DROP {
+            return Err(format!(
+                "handshake_not_ours: verdict {}, expected {}",
+                run.verdict,
+                verdict::DROP
+            )
+            .into());
+        }
+        if round > 0 {
+            runs.push(run.nanoseconds);
+        }
+    }
+    Ok(runs)
 }
 
 /// As [`retries`], of SYN cookies: to a listener of this process, on an address of this namespace's.
@@ -418,7 +446,7 @@ fn report(
         ns("cidr_deny") / ns("xdp_filter_deny")
     );
     println!(
-        "penalised SYN: {:.2} of xdp-filter (at most 1)",
+        "penalised SYN: {:.2} of xdp-filter (at most 0.6)",
         ns("syn_penalised") / ns("xdp_filter_deny")
     );
     println!(
@@ -426,8 +454,19 @@ fn report(
         ns("syn_penalised_10k") / ns("xdp_filter_deny_10k")
     );
     println!(
-        "penalised SYN, each packet from another of {MANY} addresses: {:.2} of xdp-filter",
+        "penalised SYN, each packet from another of {MANY} addresses: {:.2} of xdp-filter (at most 0.8)",
         ns("syn_penalised_200k") / ns("xdp_filter_deny_200k")
+    );
+    println!(
+        "the same of {}: {:.2} of xdp-filter with {MANY} (at most 0.8); of a million denied networks: {:.2}",
+        if quick { "a million" } else { "ten million" },
+        ns("syn_penalised_10m") / ns("xdp_filter_deny_200k"),
+        ns("deny_country") / ns("xdp_filter_deny_200k"),
+    );
+    println!(
+        "clean SYN with a gate: bare PASS + {} ns (at most 14); not our Handshake: bare DROP + {} ns",
+        ns("syn_gated") - ns("bare_pass"),
+        ns("handshake_not_ours") - ns("bare_drop"),
     );
     println!(
         "short header: bare PASS + {} ns (at most 6); Retry minted: {} ns (below 800)",
@@ -439,7 +478,7 @@ fn report(
         ns("syn_cookie") / ns("xdp_filter_deny")
     );
     println!(
-        "token_valid_first: {:.2} of xdp-filter",
+        "token_valid_first: {:.2} of xdp-filter (at most 2); token_valid at most 1.2",
         ns("token_valid_first") / ns("xdp_filter_deny")
     );
     for name in [

@@ -2,6 +2,7 @@
 //! costs. [`world`] makes the namespaces and measures a window, [`target`] the three servers, [`plot`] the picture.
 
 mod plot;
+mod spoofed;
 mod target;
 pub(in crate::bench) mod world;
 
@@ -29,6 +30,7 @@ const HOW: &[&str] = &[
     "cpu_s_per_million_rejected: CPU beyond the quiet window's (the good clients send the same), less what the retries that the rule's burst served would cost as good clients' requests of the quiet window, by retries rejected: 429s and SYNs dropped by the kernel (edge's counters, nftables' counter); the runs' cpu_s_per_million_with_served takes those served as rejected. edge and nginx_nft: storm window. nginx_limit_req: retries window, because it rejects no SYN and the flood would only be added to its cost",
     "path_only: the same flood against a program of two instructions in edge's place, CPU of the polling thread; what it costs is the way through veth, waking up, and handing pages back to who sends",
     "program_ns_per_drop: the kernel's own count (bpf_stats) in a window by itself, retriers and flood; it includes reading the clock, of which path_only's shows how much",
+    "spoofed: SYNs from 16,384 ports of addresses that are nobody's, as fast as --spoofed says or this machine sends, beside the good clients; CPU is that of the server and the polling thread beyond the quiet window's, by SYNs that the interface's ring had room for; kernel_cookies is edge without XDP, nft_synproxy the same behind nftables",
     "offered_retries_per_s: retriers' attempts and SYNs sent in the storm window, over all turns; figures are medians over the rounds",
 ];
 
@@ -37,7 +39,8 @@ const HOW: &[&str] = &[
 /// HTTPS clients at a fixed rate, first alone, then beside clients that were told to wait and retry at once, then with a
 /// flood of SYNs from those clients' addresses. edge with a rate rule and XDP, nginx with limit_req, and nginx behind
 /// nftables with a meter of the SYNs of each address take turns. Reports goodput and p99 of the well-behaved, and the
-/// CPU seconds of a million rejected retries. Needs root and two cores; all load stays inside network namespaces of its
+/// CPU seconds of a million rejected retries. Then SYNs of nobody, as fast as this machine sends: SYN cookies of edge's XDP program,
+/// of the kernel, and nftables' synproxy. Needs root and two cores; all load stays inside network namespaces of its
 /// own, which end with it. Writes target/bench/storm.json and storm.svg. Takes about eight minutes.
 #[derive(clap::Args)]
 pub(crate) struct BenchStorm {
@@ -50,6 +53,9 @@ pub(crate) struct BenchStorm {
     /// SYNs per second of the flood
     #[arg(long, value_name = "RATE", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
     flood: u32,
+    /// SYNs per second of the flood from nobody
+    #[arg(long, value_name = "RATE", default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    spoofed: u32,
 }
 
 #[derive(Serialize)]
@@ -81,6 +87,9 @@ struct Runs {
     nginx_limit_req: Vec<Turn>,
     nginx_nft: Vec<Turn>,
     path_only: Vec<Path>,
+    spoofed_edge: Vec<spoofed::Turn>,
+    spoofed_kernel_cookies: Vec<spoofed::Turn>,
+    spoofed_nft_synproxy: Vec<spoofed::Turn>,
 }
 
 /// Measures, prints, writes.
@@ -126,6 +135,7 @@ fn measure(bench: &BenchStorm, output: &std::path::Path, directory: &std::path::
         server_core,
         seconds: if bench.quick { 3.0 } else { 6.0 },
         flood: bench.flood,
+        spoofed: bench.spoofed,
     };
     fs::create_dir_all(directory.join("www"))?;
     fs::write(directory.join("www/page"), "0123456789abcde\n".repeat(64))?;
@@ -145,7 +155,23 @@ fn measure(bench: &BenchStorm, output: &std::path::Path, directory: &std::path::
             match kind {
                 Kind::Edge => runs.edge.push(turn),
                 Kind::LimitReq => runs.nginx_limit_req.push(turn),
-                Kind::Nft => runs.nginx_nft.push(turn),
+                _ => runs.nginx_nft.push(turn),
+            }
+        }
+        for kind in spoofed::KINDS {
+            let turn = match spoofed::turn(&plan, kind) {
+                // Not every kernel has it.
+                Err(error) if kind == Kind::Synproxy => {
+                    println!("{round}/{rounds} {:<16} not to be had here: {error:#}", kind.name());
+                    continue;
+                }
+                turn => turn?,
+            };
+            println!("{round}/{rounds} {turn}");
+            match kind {
+                Kind::Edge => runs.spoofed_edge.push(turn),
+                Kind::Kernel => runs.spoofed_kernel_cookies.push(turn),
+                _ => runs.spoofed_nft_synproxy.push(turn),
             }
         }
     }
@@ -162,12 +188,30 @@ fn measure(bench: &BenchStorm, output: &std::path::Path, directory: &std::path::
         peer: nginx::version()?,
         runs,
     };
-    print!("{}", table(&report));
+    print!("{}{}", table(&report), of_nobody(&report.runs));
     let file = output.join("storm.json");
     fs::write(&file, serde_json::to_string_pretty(&report)? + "\n")?;
     fs::write(output.join("storm.svg"), plot::svg(&rows(&report)))?;
     println!("written to {}, and storm.svg beside it", file.display());
     Ok(())
+}
+
+/// What was measured of the flood from nobody, against what it should be.
+fn of_nobody(runs: &Runs) -> String {
+    let cost = |turns: &[spoofed::Turn]| median(turns.iter().map(|turn| turn.cpu_s_per_million).collect());
+    let kept = median(runs.spoofed_edge.iter().map(|turn| turn.goodput_kept).collect());
+    let ours = cost(&runs.spoofed_edge);
+    let others = [
+        ("the kernel's own cookies", &runs.spoofed_kernel_cookies),
+        ("nftables' synproxy", &runs.spoofed_nft_synproxy),
+    ];
+    let mut text = format!(
+        "SYNs of nobody: goodput kept, at least 0.95: {kept:.3}; CPU {ours:.2} s per million; of others at most 1/8:"
+    );
+    for (name, turns) in others.iter().filter(|(_, turns)| !turns.is_empty()) {
+        text += &format!(" {name} {:.2} s, 1/{:.1};", cost(turns), cost(turns) / ours);
+    }
+    text + "\n"
 }
 
 fn figures(turns: &[Turn]) -> Figures {

@@ -9,8 +9,8 @@ use crate::workspace;
 ///
 /// By BPF_PROG_TEST_RUN, which runs a program on one packet a million times: bare DROP and PASS, this edge, and Debian's
 /// xdp-filter with a denied address, taking turns. Penalised addresses are also run once each, from among 200,000 (as many as
-/// xdp-filter's map takes for the comparison: 10,000). Needs root; touches no interface of this machine. Writes
-/// target/bench/xdp.json.
+/// xdp-filter's map takes for the comparison: 10,000) and ten million, denied ones from among a million networks (a tenth of both
+/// with --quick). Needs root; touches no interface of this machine. Writes target/bench/xdp.json.
 #[derive(clap::Args)]
 pub(crate) struct BenchXdp {
     /// Fewer repeats: under a minute, for a smoke test

@@ -16,7 +16,7 @@ pub(crate) struct Load {
     pub(crate) host: String,
     /// PEM of the root that signed the target's certificate.
     pub(crate) ca: PathBuf,
-    /// First of the source addresses, and how many follow each other; `sources` fits the last byte.
+    /// First of the source addresses, and how many follow each other.
     pub(crate) source: Ipv4Addr,
     pub(crate) sources: u32,
     /// Per second, over all sources: requests of the good, frames of the flood. The retriers take none.
@@ -42,7 +42,7 @@ impl Load {
             host: word("host")?.clone(),
             ca: word("ca")?.into(),
             source: word("source")?.parse()?,
-            sources: word("sources")?.parse::<u32>()?.clamp(1, 250),
+            sources: word("sources")?.parse::<u32>()?.clamp(1, 4096),
             rate: word("rate")?.parse()?,
             time: Duration::from_secs_f64(word("seconds")?.parse::<f64>()?.clamp(0.1, 120.0)),
             interface: word("interface")?.clone(),

@@ -24,6 +24,10 @@ pub(super) enum Kind {
     Edge,
     LimitReq,
     Nft,
+    /// edge without XDP: the kernel's own SYN cookies.
+    Kernel,
+    /// The same behind nftables' synproxy.
+    Synproxy,
 }
 
 impl Kind {
@@ -33,6 +37,8 @@ impl Kind {
             Self::Edge => "edge",
             Self::LimitReq => "nginx_limit_req",
             Self::Nft => "nginx_nft",
+            Self::Kernel => "kernel_cookies",
+            Self::Synproxy => "nft_synproxy",
         }
     }
 }
@@ -59,10 +65,11 @@ impl Server {
             Kind::Edge => {
                 let pins = Pins::prepare("bench")?;
                 (
-                    edge(command, plan, &prefix, interface, address, pins.path())?,
+                    edge(command, plan, &prefix, &attached(interface, pins.path()), address)?,
                     Some(pins),
                 )
             }
+            Kind::Kernel | Kind::Synproxy => (edge(command, plan, &prefix, "", address)?, None),
             Kind::LimitReq => (nginx::spawn(command, &prefix, &site(plan, address, true))?, None),
             Kind::Nft => {
                 meter(&prefix, netns, interface)?;
@@ -79,7 +86,7 @@ impl Server {
     /// SYNs that the kernel dropped for a penalty or for the meter, so far.
     pub(super) fn drops(&self, netns: &Netns) -> Result<u64> {
         match self.kind {
-            Kind::LimitReq => Ok(0),
+            Kind::LimitReq | Kind::Kernel | Kind::Synproxy => Ok(0),
             Kind::Edge => {
                 let text =
                     ask(netns
@@ -113,22 +120,20 @@ fn ask(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn edge(
-    mut command: Command,
-    plan: &Plan,
-    prefix: &Path,
-    interface: &str,
-    address: SocketAddr,
-    pins: &Path,
-) -> Result<Process> {
+/// What edge is told of its XDP program.
+fn attached(interface: &str, pins: &Path) -> String {
+    format!(
+        "[dataplane]\ninterfaces = [\"{interface}\"]\nxdp = \"native\"\npin_directory = \"{}\"\n",
+        pins.display()
+    )
+}
+
+fn edge(mut command: Command, plan: &Plan, prefix: &Path, dataplane: &str, address: SocketAddr) -> Result<Process> {
     let configuration = format!(
         r#"[server]
 https = ["{address}"]
 workers = 1
-[dataplane]
-interfaces = ["{interface}"]
-xdp = "native"
-pin_directory = "{pins}"
+{dataplane}
 [log]
 access = false
 [admin]
@@ -145,7 +150,6 @@ directory = "{www}"
 [[zone.gate.rule]]
 rate = {{ requests = 2, per = "1s", burst = 5 }}
 "#,
-        pins = pins.display(),
         state = prefix.join("state").display(),
         certificate = plan.leaf.certificate.display(),
         key = plan.leaf.key.display(),

@@ -20,7 +20,7 @@ use crate::workspace::{self, Profile};
 pub(super) const HOST: &str = "storm.example.test";
 const TARGET: &str = "10.77.0.1:443";
 /// Requests per second of all good clients: half of what the rule leaves each of them.
-const GOOD_RATE: f64 = 100.0;
+pub(super) const GOOD_RATE: f64 = 100.0;
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(5);
 
@@ -33,8 +33,9 @@ pub(super) struct Plan {
     pub(super) server_core: usize,
     /// Of one window.
     pub(super) seconds: f64,
-    /// SYNs per second.
+    /// SYNs per second, of retriers and of nobody.
     pub(super) flood: u32,
+    pub(super) spoofed: u32,
 }
 
 /// What one server did.
@@ -60,7 +61,7 @@ pub(super) struct Turn {
 pub(super) struct Window {
     pub(super) good: Counts,
     retriers: Counts,
-    flood: Counts,
+    pub(super) flood: Counts,
     /// SYNs dropped by the kernel.
     dropped: u64,
     server_cpu_s: f64,
@@ -72,11 +73,11 @@ pub(super) struct Window {
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct Counts {
-    attempts: u64,
+    pub(super) attempts: u64,
     ok: u64,
     rejected: u64,
     unanswered: u64,
-    seconds: f64,
+    pub(super) seconds: f64,
     p50_ms: f64,
     pub(super) p99_ms: f64,
 }
@@ -90,7 +91,7 @@ impl Window {
         (self.retriers.attempts + self.flood.attempts) as f64 / self.good.seconds
     }
 
-    fn cpu(&self) -> f64 {
+    pub(super) fn cpu(&self) -> f64 {
         self.server_cpu_s + self.kernel_cpu_s
     }
 
@@ -137,9 +138,9 @@ pub(super) struct Path {
 }
 
 /// The two namespaces and what joins them.
-struct Ends {
+pub(super) struct Ends {
     client: Netns,
-    inside: Netns,
+    pub(super) inside: Netns,
     /// The interface of the loads, and that of the server.
     outside: String,
     interface: String,
@@ -187,13 +188,14 @@ impl Ends {
         let (nice, source, sources, rate) = match role {
             "good" => ("-15", "10.77.2.1", 100, GOOD_RATE),
             "retry" => ("5", "10.77.1.1", 50, 0.0),
+            "spoofed" => ("10", "198.18.0.1", 1024, f64::from(plan.spoofed)),
             _ => ("10", "10.77.1.1", 50, f64::from(plan.flood)),
         };
         let mut command = self.client.command("taskset")?;
         command
             .args(["-c", &plan.load_core.to_string(), "nice", "-n", nice])
             .arg(workspace::binary("storm-load", Profile::Release))
-            .arg(role)
+            .arg(if role == "spoofed" { "flood" } else { role })
             .args([format!("target={TARGET}"), format!("host={HOST}")])
             .arg(format!("ca={}", plan.ca.display()))
             .args([format!("source={source}"), format!("sources={sources}")])
@@ -215,11 +217,20 @@ impl Ends {
 
     /// Frames that a program in the driver has dropped, as the driver counts them.
     fn driver_drops(&self) -> Result<u64> {
+        self.driver("_xdp_drops:")
+    }
+
+    /// Frames that came in as XDP frames: those of floods.
+    pub(super) fn received(&self) -> Result<u64> {
+        self.driver("_xdp_packets:")
+    }
+
+    fn driver(&self, counter: &str) -> Result<u64> {
         let ethtool = workspace::need("ethtool", workspace::SETUP_BENCH)?;
         let mut ask = self.inside.command(ethtool)?;
         let output = process::output(ask.args(["-S", &self.interface]), Duration::from_secs(10))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let counts = text.lines().filter_map(|line| line.split_once("_xdp_drops:"));
+        let counts = text.lines().filter_map(|line| line.split_once(counter));
         counts.map(|(_, count)| Ok(count.trim().parse::<u64>()?)).sum()
     }
 }
@@ -262,11 +273,7 @@ fn counted(program: &Program, load: impl FnOnce() -> Result<()>) -> Result<f64> 
 
 /// Makes everything, measures, and takes everything down.
 pub(super) fn turn(plan: &Plan, kind: Kind) -> Result<Turn> {
-    let ends = Ends::make(plan)?;
-    let address: SocketAddr = TARGET.parse()?;
-    let mut server = Server::start(kind, plan, &ends.inside, &ends.interface, address)?;
-    ready(&mut server, &ends.client, &ends.inside, address)?;
-    let mut world = World { plan, server, ends };
+    let mut world = World::make(plan, kind)?;
     // Caches warm, addresses resolved.
     world.window(&["good"], 1.0)?;
     let quiet = world.window(&["good"], plan.seconds)?;
@@ -281,12 +288,12 @@ pub(super) fn turn(plan: &Plan, kind: Kind) -> Result<Turn> {
     let storm = world.window(&["good", "retry", "flood"], plan.seconds)?;
     let program_ns_per_drop = match kind {
         Kind::Edge => Some(world.program()?),
-        Kind::LimitReq | Kind::Nft => None,
+        _ => None,
     };
     let retries_only = retries.cost(&quiet);
     let judged = if kind == Kind::LimitReq { &retries } else { &storm };
     let (cost, with_served) = (judged.cost(&quiet), judged.cost_with_served(&quiet));
-    world.server.process.stop(STOP).ok();
+    world.stop();
     Ok(Turn {
         kind,
         quiet,
@@ -318,14 +325,27 @@ fn ready(server: &mut Server, client: &Netns, inside: &Netns, address: SocketAdd
 }
 
 /// Dropped from first to last: the server before its namespace.
-struct World<'a> {
+pub(super) struct World<'a> {
     plan: &'a Plan,
-    server: Server,
-    ends: Ends,
+    pub(super) server: Server,
+    pub(super) ends: Ends,
 }
 
-impl World<'_> {
-    fn window(&mut self, roles: &[&'static str], seconds: f64) -> Result<Window> {
+impl<'a> World<'a> {
+    /// Both namespaces, and a server that takes connections.
+    pub(super) fn make(plan: &'a Plan, kind: Kind) -> Result<Self> {
+        let ends = Ends::make(plan)?;
+        let address: SocketAddr = TARGET.parse()?;
+        let mut server = Server::start(kind, plan, &ends.inside, &ends.interface, address)?;
+        ready(&mut server, &ends.client, &ends.inside, address)?;
+        Ok(Self { plan, server, ends })
+    }
+
+    pub(super) fn stop(mut self) {
+        self.server.process.stop(STOP).ok();
+    }
+
+    pub(super) fn window(&mut self, roles: &[&'static str], seconds: f64) -> Result<Window> {
         let drops = self.server.drops(&self.ends.inside)?;
         let (server, kernel) = self.cpu()?;
         let mut loads: Vec<(&str, Process)> = roles
