@@ -23,7 +23,12 @@ impl KernelFeed for Kernel {
     }
 
     fn held(&mut self) -> Result<Vec<Subject>, FeedError> {
-        Ok(self.0.list().iter().map(|penalty| heard(Duration::ZERO, penalty).key).collect())
+        Ok(self
+            .0
+            .list()
+            .iter()
+            .map(|penalty| heard(Duration::ZERO, penalty).key)
+            .collect())
     }
 }
 
