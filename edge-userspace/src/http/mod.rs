@@ -27,6 +27,7 @@ pub mod redirect;
 pub mod server;
 mod service;
 pub mod trailers;
+pub mod websocket;
 
 pub use redirect::Redirect;
 pub use server::{Server, Shared};

@@ -28,7 +28,6 @@ mod tunnel;
 mod upgrade;
 mod upload;
 mod watch;
-mod websocket;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -7,7 +7,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
@@ -35,6 +35,17 @@ pub(super) async fn run(client: OnUpgrade, origin: OnUpgrade, metrics: &Metrics,
         idle,
     )
     .await;
+}
+
+/// As [`run`], with a worker on the one side.
+pub(super) async fn run_inside(worker: DuplexStream, origin: OnUpgrade, metrics: &Metrics, idle: Duration) {
+    let Ok(Ok(origin)) = tokio::time::timeout(SWITCH, origin).await else {
+        return;
+    };
+    metrics.tunnels.inc();
+    let _open = Open(&metrics.tunnels);
+    let [to_origin, to_worker] = metrics.tunnel_bytes();
+    join(worker, TokioIo::new(origin), [&to_origin, &to_worker], idle).await;
 }
 
 struct Open<'a>(&'a Gauge);

@@ -1,5 +1,5 @@
-//! Upgrades: a client's HTTP/1.1 `Upgrade` (RFC 9110 section 7.8) or HTTP/2 extended CONNECT (RFC 8441), asked of an origin
-//! in the version it speaks; then both connections are joined by `tunnel`.
+//! Upgrades: a client's HTTP/1.1 `Upgrade` (RFC 9110 section 7.8) or HTTP/2 extended CONNECT (RFC 8441), or a worker's WebSocket, asked
+//! of an origin in the version it speaks; then both connections are joined by `tunnel`.
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Version, request, response};
@@ -9,10 +9,10 @@ use hyper::upgrade::OnUpgrade;
 use super::fleet::Group;
 use super::pool::Lease;
 use super::tunnel;
-use super::websocket::{self, Key};
 use crate::http::door::Meant;
 use crate::http::fields::{self, members as tokens};
 use crate::http::handler::{Failure, Reason};
+use crate::http::websocket::{self, Inside, Key};
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) enum Ask {
     Upgrade(OnUpgrade, HeaderValue),
     /// Extended CONNECT with its `:protocol`.
     Connect(OnUpgrade, Protocol),
+    /// A WebSocket, by a worker that is its other side.
+    Inside(Inside),
 }
 
 /// What was asked of the origin, and so what its consent looks like.
@@ -49,6 +51,9 @@ impl Ask {
         allowed: bool,
         bodiless: bool,
     ) -> Result<Option<Self>, Failure> {
+        if let Some(inside) = head.extensions.remove::<Inside>() {
+            return Ok(allowed.then_some(Self::Inside(inside)));
+        }
         let on = head.extensions.remove::<OnUpgrade>();
         if head.method == Method::CONNECT {
             return match (head.extensions.remove::<Protocol>(), on) {
@@ -71,7 +76,7 @@ impl Ask {
         match (self, lease.is_h2()) {
             (Self::Upgrade(_, protocol), false) => Some(Handshake::Same(protocol.clone())),
             (Self::Upgrade(_, protocol), true) => {
-                if !is_websocket(protocol.as_bytes()) || !lease.takes_extended_connect().await {
+                if !websocket::is_asked(protocol.as_bytes()) || !lease.takes_extended_connect().await {
                     return None;
                 }
                 let key = head.headers.remove(header::SEC_WEBSOCKET_KEY)?;
@@ -79,8 +84,18 @@ impl Ask {
                 head.extensions.insert(Protocol::from_static("websocket"));
                 Some(Handshake::Translated(key))
             }
-            (Self::Connect(_, protocol), false) => {
-                if !is_websocket(protocol.as_ref()) {
+            (Self::Inside(_), true) => {
+                if !lease.takes_extended_connect().await {
+                    return None;
+                }
+                head.method = Method::CONNECT;
+                head.headers
+                    .insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                head.extensions.insert(Protocol::from_static("websocket"));
+                Some(Handshake::Extended)
+            }
+            (asked, false) => {
+                if matches!(asked, Self::Connect(_, protocol) if !websocket::is_asked(protocol.as_ref())) {
                     return None;
                 }
                 let key = Key::random()?;
@@ -114,6 +129,11 @@ impl Ask {
         match self {
             Self::Connect(..) => {
                 head.status = StatusCode::OK;
+                head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+            }
+            // No key of the worker's is answered, and no connection of its own is switched.
+            Self::Inside(_) => {
+                head.status = StatusCode::SWITCHING_PROTOCOLS;
                 head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
             }
             Self::Upgrade(_, asked) => {
@@ -190,14 +210,22 @@ fn success_is_wrong(status: StatusCode) -> Result<bool, &'static str> {
 
 /// Joins the client of `ask` and the origin once both have switched. Keeps `lease`, so that the connection counts.
 pub(super) fn join(ask: &Ask, on_origin: OnUpgrade, lease: Lease, group: &Group) {
-    let (Ask::Upgrade(on_client, _) | Ask::Connect(on_client, _)) = ask;
-    let (on_client, metrics, idle) = (on_client.clone(), group.metrics.clone(), group.upstream.body_timeout);
-    tokio::spawn(async move {
-        tunnel::run(on_client, on_origin, &metrics, idle).await;
-        lease.discard();
-    });
-}
-
-fn is_websocket(protocol: &[u8]) -> bool {
-    protocol.trim_ascii().eq_ignore_ascii_case(b"websocket")
+    let (metrics, idle) = (group.metrics.clone(), group.upstream.body_timeout);
+    match ask {
+        Ask::Upgrade(on_client, _) | Ask::Connect(on_client, _) => {
+            let on_client = on_client.clone();
+            tokio::spawn(async move {
+                tunnel::run(on_client, on_origin, &metrics, idle).await;
+                lease.discard();
+            });
+        }
+        Ask::Inside(inside) => {
+            // Taken before: the request was sent twice, and one answer is enough.
+            let Some(worker) = inside.take() else { return };
+            tokio::spawn(async move {
+                tunnel::run_inside(worker, on_origin, &metrics, idle).await;
+                lease.discard();
+            });
+        }
+    }
 }

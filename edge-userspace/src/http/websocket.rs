@@ -1,16 +1,46 @@
-//! The key and its answer in a WebSocket handshake (RFC 6455 section 4), for the hop whose other side speaks HTTP/2.
+//! WebSocket handshakes (RFC 6455 section 4): the key and its answer, for the hop whose other side speaks HTTP/2 and for workers that
+//! accept or open a connection themselves ([`Inside`]).
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
+use tokio::io::DuplexStream;
 
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// Bytes between a worker and who joins it to its server, each way.
+const BETWEEN: usize = 16 << 10;
+
+/// Among the extensions of a request that a worker makes: if the server agrees to a WebSocket, the worker is its other side. Who agrees
+/// takes the end of the way to the worker, once.
+#[derive(Clone, Debug)]
+pub struct Inside(Arc<Mutex<Option<DuplexStream>>>);
+
+impl Inside {
+    /// Both ends: for the request, and the worker's.
+    pub fn pair() -> (Self, DuplexStream) {
+        let (one, other) = tokio::io::duplex(BETWEEN);
+        (Self(Arc::new(Mutex::new(Some(one)))), other)
+    }
+
+    /// The way to the worker; `None` the second time.
+    pub fn take(&self) -> Option<DuplexStream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Whether a value of `Upgrade` or `:protocol` is WebSocket's.
+pub fn is_asked(protocol: &[u8]) -> bool {
+    protocol.trim_ascii().eq_ignore_ascii_case(b"websocket")
+}
+
 /// A `Sec-WebSocket-Key` of ours.
 #[derive(Debug)]
-pub(super) struct Key(String);
+pub struct Key(String);
 
 impl Key {
     /// 16 random bytes; `None` when the system has none.
-    pub(super) fn random() -> Option<Self> {
+    pub fn random() -> Option<Self> {
         use ring::rand::SecureRandom as _;
         let mut bytes = [0; 16];
         ring::rand::SystemRandom::new().fill(&mut bytes).ok()?;
@@ -18,18 +48,18 @@ impl Key {
     }
 
     /// As the field's value.
-    pub(super) fn value(&self) -> HeaderValue {
+    pub fn value(&self) -> HeaderValue {
         HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
     /// Whether `answer` proves that the origin has read this key.
-    pub(super) fn accepted_by(&self, answer: &[u8]) -> bool {
+    pub fn accepted_by(&self, answer: &[u8]) -> bool {
         accept(self.0.as_bytes()).as_bytes() == answer
     }
 }
 
 /// The `Sec-WebSocket-Accept` for a key (RFC 6455 section 4.2.2).
-pub(super) fn accept(key: &[u8]) -> HeaderValue {
+pub fn accept(key: &[u8]) -> HeaderValue {
     let mut context = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(key);
     context.update(GUID);
