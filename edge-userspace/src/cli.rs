@@ -7,6 +7,7 @@ mod fleet;
 mod kv;
 mod quick;
 mod worker;
+mod wrangler;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Command {
     Dev(dev::Dev),
     /// Show or change what a zone's workers stored, on a running node.
     Kv(kv::Kv),
+    /// Print the configuration that another platform's file becomes.
+    Import(wrangler::Import),
     /// Compile a worker from standard input to standard output, under limits: run by the daemon.
     #[command(hide = true)]
     WorkerCompile(worker::Compile),
@@ -313,6 +316,7 @@ pub fn main() -> ExitCode {
         Command::Worker(command) => worker::run(&command),
         Command::Dev(dev) => dev::run(&dev),
         Command::Kv(command) => kv::run(&command),
+        Command::Import(import) => wrangler::run(&import),
         Command::WorkerCompile(arguments) => worker::compile(&arguments),
         Command::Detach(detach) => self::detach(&detach),
         Command::Version => {

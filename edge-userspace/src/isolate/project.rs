@@ -34,8 +34,9 @@ const RUST: [(&str, &str); 3] = [
     ("src/lib.rs", include_str!("../../templates/worker-rust/src/lib.rs.in")),
 ];
 
-const JS: [(&str, &str); 2] = [
+const JS: [(&str, &str); 3] = [
     ("worker.js", include_str!("../../templates/worker-js/worker.js.in")),
+    ("edge.d.ts", include_str!("../../templates/worker-js/edge.d.ts.in")),
     ("README.md", include_str!("../../templates/worker-js/README.md.in")),
 ];
 
