@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::world::{World, run};
+use crate::checkout;
+use crate::world::{GUESTS, World, run};
 
 /// Each bomb would take the node, or another tenant's request, with it.
 #[test]
@@ -180,4 +181,79 @@ fn neighbours_of_spinners_keep_their_pace() {
     assert!(world.failures("mirror", "cpu") >= 1.0);
     // Each spinner that is ahead takes a tick of a millisecond; a machine that is busy otherwise takes what it takes.
     assert!(middle < 0.05 && high < 0.25, "{middle} {high}");
+}
+
+/// One tenant that does all at once that it may do singly would take the node's memory, and its neighbours' requests would fail or wait.
+#[test]
+fn one_tenant_attacks_in_every_way_at_once() {
+    const WAYS: &str = "{memory,host,hang,spin,recursion,regexp,json,sort,digest,derive,sign,encrypt,legacy,timers,log,answer,promises,\
+                        fetches,behind,url}";
+    let Some(world) = World::start() else { return };
+    world.deploy("greeter", "greeter");
+    let script = checkout::root().join("tests/workers/scripts/attacks.js");
+    let script = script.to_str().unwrap();
+    world.control(&["worker", "deploy", "links", script]).unwrap();
+    assert_eq!(world.get("greeter", "/").status, 200);
+    let before = world.resident();
+    let over = AtomicBool::new(false);
+    let (times, peak) = std::thread::scope(|scope| {
+        let attacks = scope.spawn(|| {
+            let mut curl = world.curl();
+            curl.args([
+                "--parallel",
+                "--parallel-immediate",
+                "--parallel-max",
+                "120",
+                "--output",
+                "/dev/null",
+            ]);
+            // Whether one of them fails is not looked at: most are to.
+            run(curl
+                .args(["--max-time", "6"])
+                .arg(format!("https://links.example/{WAYS}?[1-20]")));
+            over.store(true, Relaxed);
+        });
+        let watch = scope.spawn(|| {
+            let mut peak = 0;
+            while !over.load(Relaxed) {
+                peak = peak.max(world.resident());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            peak
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        let mut curl = world.curl();
+        curl.args([
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code} %{time_starttransfer}\n",
+        ]);
+        let output = run(curl.arg("https://greeter.example/[1-150]"));
+        attacks.join().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), watch.join().unwrap())
+    });
+    let mut slow: Vec<f64> = times
+        .lines()
+        .map(|line| {
+            let (status, time) = line.split_once(' ').unwrap();
+            assert_eq!(status, "200", "a neighbour's request failed: {times}");
+            time.parse().unwrap()
+        })
+        .collect();
+    assert_eq!(slow.len(), 150);
+    slow.sort_by(f64::total_cmp);
+    let grown = peak.saturating_sub(before) >> 20;
+    println!(
+        "neighbour: p50 {} p95 {} s; resident memory grew by {grown} MiB",
+        slow[75], slow[142]
+    );
+    for reason in ["cpu", "overload"] {
+        assert!(world.failures("links", reason) >= 1.0, "{reason}");
+    }
+    // As in the test above: a machine that is busy otherwise takes what it takes.
+    assert!(slow[75] < 0.1 && slow[142] < 0.6, "{} {}", slow[75], slow[142]);
+    // Half of the guests' memory is the most that one zone has beside others; the rest is the allocator's, logs and connections.
+    assert!(grown < GUESTS / 2 + 128, "{grown} MiB");
+    assert_eq!(world.get("greeter", "/").status, 200);
 }

@@ -14,6 +14,8 @@ use edge_testbed::process::{self, Process};
 use crate::checkout;
 
 const ADMIN: &str = "127.0.0.1:9180";
+/// MiB that all guests may hold.
+pub(crate) const GUESTS: u64 = 384;
 const START: Duration = Duration::from_secs(60);
 /// As they are called in `[[zone]]` and, with `.example`, in URLs.
 const ZONES: [&str; 7] = ["front", "greeter", "attacks", "mirror", "victim", "reused", "links"];
@@ -139,6 +141,11 @@ impl World {
         }
     }
 
+    /// Bytes of the daemon's memory that are not elsewhere.
+    pub(crate) fn resident(&self) -> u64 {
+        process::resident_memory(self.daemon.id()).unwrap()
+    }
+
     /// Deploys one of the workers of this repository.
     pub(crate) fn deploy(&self, zone: &str, name: &str) {
         self.control(&["deploy", zone, worker(name).to_str().unwrap()]).unwrap();
@@ -184,7 +191,7 @@ fn write_files(directory: &Path) {
     let file = file.display();
     let mut text = format!(
         "[server]\nhttps = [\"127.0.0.1:443\"]\nworkers = 2\n[admin]\nlisten = \"{ADMIN}\"\n\
-         [isolate]\nstate_directory = \"state\"\ninstances = 200\n"
+         [isolate]\nstate_directory = \"state\"\ninstances = 200\nmemory = \"{GUESTS}MiB\"\n"
     );
     for zone in ZONES {
         let more = match zone {
