@@ -182,7 +182,8 @@ impl Node {
         let sockets = threads::Sockets::bind(&config)?;
         let fixed = config.clone();
         let zones: zones::Current = Arc::default();
-        let isolates = isolates::start(&config, zones.clone(), &mut registry)?;
+        let ledger = ledger::start(&config, &mut registry);
+        let isolates = isolates::start(&config, zones.clone(), &ledger, &mut registry)?;
         let fleet = Fleet::empty(origin::Metrics::register(&mut registry));
         let mut gathered = reload::gather_first(config, &reload::Rooms::empty(&fleet, isolates.as_deref()))?;
         gathered.tell();
@@ -250,7 +251,6 @@ impl Node {
 
         // 5 http, and the accounts of what is held for its clients
         let advertised = sockets.open().advertised(&config);
-        let ledger = ledger::start(&config, &mut registry);
         let http = http::Shared::new(&config, &advertised, zones.clone(), ledger.clone(), &mut registry);
         http.keep_to(listed.clone());
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
@@ -332,7 +332,7 @@ impl Node {
             handler = Arc::new(Routed::new(worker, handler));
             handler = Arc::new(Ready::new(handler));
             handler = Arc::new(Ruled::new(handler, rules.clone()));
-            if let Some(isolated) = isolated {
+            if let Some(isolated) = &isolated {
                 // What workers ask of other zones travels back to where their own requests came from.
                 isolated.join(Arc::downgrade(&handler));
             }
@@ -348,6 +348,7 @@ impl Node {
                 server: http::Server::new(http.clone(), handler.clone(), shutdown.clone()),
                 redirect: http::Server::new(http.clone(), plain(&redirect, &front, handler), shutdown.clone()),
                 shutdown: shutdown.clone(),
+                clock: isolated,
             }
         })?;
         Ok(Running {

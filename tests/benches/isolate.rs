@@ -10,6 +10,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use edge::base::id::RequestId;
 use edge::base::idle;
+use edge::base::ledger::Ledger;
 use edge::base::peer::Peer;
 use edge::config::{Config, Faults};
 use edge::http::body::Body;
@@ -115,7 +116,9 @@ fn main() -> Outcome<()> {
     let output = output.ok_or("--output FILE is missing")?;
     let config = Config::read(&config).map_err(|mistakes| format!("{mistakes:?}"))?;
     let zones = Arc::new(Zones::new(&config.zones));
-    let isolates = Isolates::new(&config, Arc::new(ArcSwap::new(zones.clone())), Metrics::default())?;
+    let ledger = Ledger::new(config.limits.memory, u64::MAX);
+    let current = Arc::new(ArcSwap::new(zones.clone()));
+    let isolates = Isolates::new(&config, current, Metrics::default(), &ledger)?;
     let mut faults = Faults::default();
     let plan = isolates.plan(&config.zones, &mut faults);
     faults.or(()).map_err(|mistakes| mistakes.to_string())?;

@@ -11,9 +11,20 @@ const methodOf = value => {
 };
 const REDIRECTS = new Set(["follow", "error", "manual"]);
 
+// The client's: aborted when it has gone before it had all of the response, while what is kept (waitUntil) goes on.
+let leaving = null, facts = null;
+const LEFT = 32, FACTS = 31;
+const clientSignal = () => {
+  if (leaving) return leaving.signal;
+  leaving = new AbortController();
+  const id = host.call(LEFT, 0, 0);
+  if (typeof id !== "number") quiet(operation(new DataView(id.buffer).getInt32(0, true), "signal").then(() => leaving.abort(new DOMException("the client has gone", "AbortError"))));
+  return leaving.signal;
+};
+const requestFacts = () => (facts ??= JSON.parse(host.text(host.call(FACTS, 0, 0))));
 let requestParts;
 class Request extends Body {
-  #method = "GET"; #url; #headers = null; #raw = ""; #signal = null; #redirect = "follow";
+  #method = "GET"; #url; #headers = null; #raw = ""; #signal = null; #redirect = "follow"; #arrived = false;
   static { requestParts = request => ({ headers: request.#headers ? headersText(request.#headers) : request.#raw, signal: request.#signal }); }
   constructor(input, init = undefined, ...inner) {
     if (input === INTERNAL) {
@@ -22,6 +33,7 @@ class Request extends Body {
       this.#method = init;
       this.#url = inner[0];
       this.#raw = inner[1];
+      this.#arrived = inner[5] === true;
       return;
     }
     required(1, arguments.length, "Request");
@@ -63,7 +75,9 @@ class Request extends Body {
   get url() { return this.#url; }
   get headers() { return this.#headers ??= headersFrom(this.#raw, true); }
   get redirect() { return this.#redirect; }
-  get signal() { return this.#signal ??= new AbortController().signal; }
+  get signal() { return this.#signal ??= this.#arrived ? clientSignal() : new AbortController().signal; }
+  // What is known of a request that came beside its message: address, TLS, zone.
+  get edge() { return this.#arrived ? requestFacts() : undefined; }
   get cache() { return "default"; }
   get credentials() { return "same-origin"; }
   get mode() { return "cors"; }
@@ -78,6 +92,7 @@ class Request extends Body {
     const copy = new Request(INTERNAL, this.#method, this.#url, headersText(this.headers), content.kind, content.value, content.shared);
     copy.#headers = new Headers(this.headers);
     copy.#redirect = this.#redirect;
+    copy.#arrived = this.#arrived;
     copy.#signal = this.#signal ? AbortSignal.any([this.#signal]) : null;
     return copy;
   }
@@ -85,10 +100,13 @@ class Request extends Body {
 
 const NULL_BODY = new Set([101, 204, 205, 304]), REDIRECT_STATUS = new Set([301, 302, 303, 307, 308]);
 const PHRASE = /^[\t \x21-\x7e\x80-\xff]*$/;
-let responseHead;
+let responseHead, responseSocket;
 class Response extends Body {
-  #status = 200; #statusText = ""; #headers = null; #raw = ""; #type = "default"; #url = ""; #redirected = false; #frozen = false;
-  static { responseHead = response => (response.#headers ? headersText(response.#headers) : response.#raw); }
+  #status = 200; #statusText = ""; #headers = null; #raw = ""; #type = "default"; #url = ""; #redirected = false; #frozen = false; #socket = null;
+  static {
+    responseHead = response => (response.#headers ? headersText(response.#headers) : response.#raw);
+    responseSocket = (response, socket) => (socket ? response.#socket = socket : response.#socket);
+  }
   constructor(body = undefined, init = undefined, ...inner) {
     if (body === INTERNAL) {
       // (INTERNAL, status, headers, kind, value, url, redirected, type, signal, shared): what arrived.
@@ -100,12 +118,14 @@ class Response extends Body {
       this.#type = inner[5];
       return;
     }
-    let status = 200, statusText = "", headers = null;
+    let status = 200, statusText = "", headers = null, socket = null;
     if (init !== undefined && init !== null) {
       const options = dictionary(init, "the options");
+      socket = options.webSocket ?? null;
+      if (socket !== null && !isFreeSocket(socket)) throw new TypeError("Response: webSocket is not a half of a pair that nobody has taken");
       if (options.status !== undefined) {
         status = +options.status & 0xffff;
-        if (status < 200 || status > 599) throw new RangeError(`Response: the status ${options.status} is not from 200 to 599`);
+        if ((status < 200 || status > 599) && !(status === 101 && socket)) throw new RangeError(`Response: the status ${options.status} is not from 200 to 599`);
       }
       if (options.statusText !== undefined) {
         statusText = byteString(options.statusText);
@@ -113,11 +133,13 @@ class Response extends Body {
       }
       if (options.headers !== undefined) headers = new Headers(options.headers);
     }
+    if (socket && status !== 101) throw new TypeError("Response: a WebSocket wants status 101");
     const content = contentOf(body);
     if (content.kind !== NONE && NULL_BODY.has(status)) throw new TypeError(`Response: a ${status} has no content`);
     super(INTERNAL, content.kind, content.value, null, content.shared);
     this.#status = status;
     this.#statusText = statusText;
+    this.#socket = socket;
     if (content.type) {
       if (!headers) this.#raw = `content-type:${content.type}\n`;
       else if (!headers.has("content-type")) headers.append("content-type", content.type);
@@ -149,6 +171,7 @@ class Response extends Body {
   get status() { return this.#status; }
   get ok() { return this.#status >= 200 && this.#status <= 299; }
   get statusText() { return this.#statusText; }
+  get webSocket() { return this.#socket; }
   get headers() { return this.#headers ??= headersFrom(this.#raw, this.#frozen || this.#type === "basic" || this.#type === "error"); }
   clone() {
     const content = contentMove(this, true);
@@ -235,6 +258,11 @@ const send = async request => {
       } finally {
         drop();
       }
+    }
+    if (result.status === 101 && result.stream >= 0) {
+      const response = new Response(INTERNAL, 101, result.head, NONE, null, url, redirected, "basic");
+      responseSocket(response, openSocket(result.stream, response.headers.get("sec-websocket-protocol") ?? ""));
+      return response;
     }
     const empty = NULL_BODY.has(result.status) || method === "HEAD";
     if (empty && result.stream >= 0) host.close(result.stream, true);

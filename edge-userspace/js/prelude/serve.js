@@ -7,11 +7,11 @@ const settle = (promise, fine, bad) => then.call(promise, fine, bad);
 
 // Listeners of the whole worker: `fetch`, which are added while the script is loaded, and errors that reached nobody.
 const everywhere = new EventTarget();
-const GLOBAL_EVENTS = new Set(["fetch", "error", "unhandledrejection"]);
+const GLOBAL_EVENTS = new Set(["fetch", "scheduled", "error", "unhandledrejection"]);
 expose("addEventListener", function addEventListener(type, callback, options = undefined) {
   type = `${type}`;
   if (!GLOBAL_EVENTS.has(type)) return;
-  if (live && type === "fetch") throw new Error("addEventListener: listeners of fetch are added while the script is loaded");
+  if (live && (type === "fetch" || type === "scheduled")) throw new Error(`addEventListener: listeners of ${type} are added while the script is loaded`);
   everywhere.addEventListener(type, callback, options);
 });
 expose("removeEventListener", function removeEventListener(type, callback, options = undefined) { everywhere.removeEventListener(type, callback, options); });
@@ -38,14 +38,17 @@ const keep = promise => {
     host.log(REASON, `Uncaught (in waitUntil) ${describe(error)}`);
   });
 };
+// What it has is its own: routers spread it (`{ request, ...ctx }`), and take functions out of it.
 class ExecutionContext {
-  constructor(token) { illegal(token); }
-  waitUntil(promise) {
-    required(1, arguments.length, "waitUntil");
-    keep(promise);
+  constructor(token) {
+    illegal(token);
+    this.waitUntil = function waitUntil(promise) {
+      required(1, arguments.length, "waitUntil");
+      keep(promise);
+    };
+    this.passThroughOnException = function passThroughOnException() { host.pass(); };
+    this.props = {};
   }
-  passThroughOnException() { host.pass(); }
-  get props() { return {}; }
 }
 class FetchEvent extends Event {
   #request; #responded = false;
@@ -71,6 +74,55 @@ const responded = FetchEvent.responded;
 delete FetchEvent.responded;
 interfaces({ FetchEvent });
 
+class ScheduledEvent extends Event {
+  #cron; #time;
+  constructor(token, cron, time) {
+    illegal(token);
+    super("scheduled");
+    this.#cron = cron;
+    this.#time = time;
+  }
+  get cron() { return this.#cron; }
+  get scheduledTime() { return this.#time; }
+  noRetry() {}
+  waitUntil(promise) {
+    required(1, arguments.length, "waitUntil");
+    keep(promise);
+  }
+}
+class ScheduledController {
+  #cron; #time;
+  constructor(token, cron, time) {
+    illegal(token);
+    this.#cron = cron;
+    this.#time = time;
+  }
+  get cron() { return this.#cron; }
+  get scheduledTime() { return this.#time; }
+  get type() { return "scheduled"; }
+  noRetry() {}
+}
+interfaces({ ScheduledEvent, ScheduledController });
+// What is due by the zone's schedule: there is no response, and a failure is the run's.
+const runScheduled = (due, env) => {
+  answered = true;
+  const at = due.indexOf("\n"), time = +due.slice(0, at), cron = due.slice(at + 1);
+  if (hasListeners(everywhere, "scheduled")) return void everywhere.dispatchEvent(new ScheduledEvent(INTERNAL, cron, time));
+  if (typeof handler?.scheduled !== "function") return uncaught(new TypeError(`the schedule "${cron}" is due, and the script exports no \`scheduled\``));
+  let result;
+  try {
+    result = handler.scheduled(new ScheduledController(INTERNAL, cron, time), env, new ExecutionContext(INTERNAL));
+  } catch (error) {
+    return uncaught(error);
+  }
+  if (!kept++) host.keep(true);
+  const done = () => { if (!--kept) host.keep(false); };
+  settle(Promise.resolve(result), done, error => {
+    done();
+    uncaught(error);
+  });
+};
+
 const broke = error => uncaught(error);
 // Kinds of content that `respond` knows: 0 none, 1 complete, 2 streamed by `write`, 4 none because the script threw, 16 and more a stream of
 // the host.
@@ -85,7 +137,20 @@ const answer = response => {
     return uncaught(error);
   }
   answered = true;
-  const head = responseHead(response), { status } = response;
+  const head = responseHead(response), { status } = response, socket = responseSocket(response);
+  if (socket) {
+    if (!isFreeSocket(socket)) {
+      answered = false;
+      return uncaught(new TypeError("the response's WebSocket was given away before, or is not a half of a pair"));
+    }
+    const id = host.respond(status, head, null, 5);
+    if (id < 0) {
+      answered = false;
+      return uncaught(new TypeError(`the response's WebSocket: ${refusal(id)}`));
+    }
+    joinSocket(socket, id);
+    return;
+  }
   if (content.kind === TEXT || content.kind === BYTES) host.respond(status, head, content.value, 1);
   else if (content.kind === FOREIGN) host.respond(status, head, null, 16 + content.value);
   else if (content.kind === NONE) host.respond(status, head, null, 0);
@@ -107,20 +172,22 @@ const start = (method, url, headers, environment, body, stream) => {
   live = true;
   began = now();
   answered = false;
-  currentUrl = url;
-  const request = new Request(INTERNAL, method, url, headers, body ? BYTES : stream >= 0 ? FOREIGN : NONE, body ?? (stream >= 0 ? stream : null));
+  currentUrl = method ? url : "https://localhost/";
+  const request = !method ? null : new Request(INTERNAL, method, url, headers, body ? BYTES : stream >= 0 ? FOREIGN : NONE, body ?? (stream >= 0 ? stream : null), false, true);
   const env = {};
   if (environment) {
     for (const [name, value] of Object.entries(environment.values ?? {})) env[name] = value;
     for (const name of environment.stores ?? []) env[name] = new Store(INTERNAL, name);
   }
   environmentOf(env);
+  if (!request) return runScheduled(url, env);
   if (hasListeners(everywhere, "fetch")) {
     const event = new FetchEvent(INTERNAL, request);
     everywhere.dispatchEvent(event);
     if (!responded(event)) uncaught(new TypeError("no listener called respondWith"));
     return;
   }
+  if (typeof handler?.fetch !== "function") return uncaught(new TypeError("the script exports no `fetch`"));
   let result;
   try {
     result = handler.fetch(request, env, new ExecutionContext(INTERNAL));
@@ -155,8 +222,8 @@ return {
   },
   // After the script: whether there is anything to call.
   ready: exported => {
-    if (isObject(exported) && typeof exported.fetch === "function") handler = exported;
+    if (isObject(exported) && (typeof exported.fetch === "function" || typeof exported.scheduled === "function")) handler = exported;
     // Built once, so that the first request does not pay for it.
-    return handler !== null || hasListeners(everywhere, "fetch");
+    return handler !== null || hasListeners(everywhere, "fetch") || hasListeners(everywhere, "scheduled");
   },
 };

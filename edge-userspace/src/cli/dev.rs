@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use clap::Args;
 
 use super::print;
+use crate::base::ledger::Ledger;
 use crate::config::Config;
 use crate::isolate::isolates::Isolates;
 use crate::isolate::metrics::Metrics;
@@ -330,7 +331,12 @@ pub(super) fn check(file: &Path) -> anyhow::Result<()> {
     );
     let config = Config::parse(&made.path().join("edge.toml"), &text)?;
     let zones = Arc::new(ArcSwap::from_pointee(Zones::default()));
-    let isolates = Isolates::new(&config, zones, Metrics::default())?;
+    let isolates = Isolates::new(
+        &config,
+        zones,
+        Metrics::default(),
+        &Ledger::new(config.limits.memory, u64::MAX),
+    )?;
     let kind = match isolates.check(&bytes)? {
         Kind::Component => "a component",
         Kind::Script => "a script",

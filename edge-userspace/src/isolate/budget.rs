@@ -2,9 +2,10 @@
 //! the turns by which guests of one zone that compute for long share a thread with everybody else.
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use wasmtime::UpdateDeadline;
 
 use super::engine::TICK;
 use super::error::Ended;
+
+/// Microseconds between two renewals of the processor time of a guest with sockets.
+const RENEWAL: u64 = 1_000_000;
 
 /// Where a request's instance came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,10 @@ impl Start {
 #[derive(Debug)]
 pub struct Meter {
     budget: u64,
+    /// Processor time at whose end the guest is over its budget.
+    most: AtomicU64,
+    /// When it was last renewed, microseconds of [`monotonic`].
+    renewed: AtomicU64,
     spent: AtomicU64,
     /// The thread's processor time when the poll under way began.
     began: AtomicU64,
@@ -60,6 +68,8 @@ impl Meter {
     pub(super) fn new(cpu: Duration, turns: Arc<Semaphore>) -> Arc<Self> {
         Arc::new(Self {
             budget: nanos(cpu),
+            most: AtomicU64::new(nanos(cpu)),
+            renewed: AtomicU64::new(monotonic()),
             spent: AtomicU64::new(0),
             began: AtomicU64::new(0),
             interrupted: AtomicBool::new(false),
@@ -78,6 +88,16 @@ impl Meter {
     /// The most bytes of linear memory the guest has had.
     pub fn memory(&self) -> usize {
         self.memory.load(Relaxed)
+    }
+
+    /// The guest has an open socket, and something happened for it: its processor time is counted anew, once a second.
+    pub(super) fn renew(&self) {
+        let (now, before) = (monotonic(), self.renewed.load(Relaxed));
+        if now.saturating_sub(before) >= RENEWAL {
+            self.renewed.store(now, Relaxed);
+            let most = self.spent.load(Relaxed).saturating_add(self.budget);
+            self.most.fetch_max(most, Relaxed);
+        }
     }
 
     /// Where its instance came from.
@@ -101,7 +121,7 @@ impl Meter {
     pub(super) fn tick(self: &Arc<Self>) -> wasmtime::Result<UpdateDeadline> {
         let running = thread_time().saturating_sub(self.began.load(Relaxed));
         let all = self.spent.load(Relaxed).saturating_add(running);
-        if all >= self.budget {
+        if all >= self.most.load(Relaxed) {
             return Err(Ended::Cpu.into());
         }
         if all < nanos(TICK) {
@@ -134,7 +154,7 @@ impl Meter {
     /// [`Ended::Cpu`].
     pub(super) async fn breathe(self: &Arc<Self>) -> wasmtime::Result<()> {
         let running = thread_time().saturating_sub(self.began.load(Relaxed));
-        if self.spent.load(Relaxed).saturating_add(running) >= self.budget {
+        if self.spent.load(Relaxed).saturating_add(running) >= self.most.load(Relaxed) {
             return Err(Ended::Cpu.into());
         }
         if running < nanos(TICK) {
@@ -151,12 +171,42 @@ impl Meter {
     ///
     /// # Errors
     /// [`Ended::Cpu`].
-    pub(super) fn charge(&self, spent: u64) -> wasmtime::Result<()> {
+    fn charge(&self, spent: u64) -> wasmtime::Result<()> {
         let before = self.spent.fetch_add(spent, Relaxed);
-        match before.saturating_add(spent) >= self.budget {
+        match before.saturating_add(spent) >= self.most.load(Relaxed) {
             true => Err(Ended::Cpu.into()),
             false => Ok(()),
         }
+    }
+
+    /// Does `work`, which cannot be cut into pieces, on another thread, and pays for its processor time. Of one zone as much at once as
+    /// it has turns, of all as much as the machine has processors; who comes first is first.
+    ///
+    /// # Errors
+    /// [`Ended::Cpu`]: it cost more than was left. [`Ended::Internal`]: it panicked, or the node stops.
+    pub(super) async fn elsewhere<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> wasmtime::Result<T> {
+        static PLACES: OnceLock<Arc<Semaphore>> = OnceLock::new();
+        let places = PLACES.get_or_init(|| {
+            let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            Arc::new(Semaphore::new(processors))
+        });
+        // A turn that this guest holds is given back when it waits.
+        let turn = self.turns.clone().acquire_owned().await;
+        let turn = turn.map_err(|_| Ended::Internal)?;
+        let place = places.clone().acquire_owned().await.map_err(|_| Ended::Internal)?;
+        let done = tokio::task::spawn_blocking(move || {
+            // Held until it is done, whoever has left meanwhile.
+            let _held = (turn, place);
+            let began = thread_time();
+            let made = work();
+            (made, thread_time().saturating_sub(began))
+        });
+        let (made, spent) = done.await.map_err(|_| Ended::Internal)?;
+        self.charge(spent)?;
+        Ok(made)
     }
 
     fn turn(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
@@ -204,6 +254,15 @@ impl<F: Future> Future for Metered<F> {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds since some moment.
+fn monotonic() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000)
 }
 
 /// Processor time of this thread, nanoseconds.

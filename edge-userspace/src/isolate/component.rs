@@ -31,8 +31,11 @@ use crate::config::isolate::Worker;
 use crate::http::body::{Body, BodyError};
 
 /// Bytes of the fields of one message that a guest makes, with what they cost in memory. A guest has at most [`HANDLES`] of them: 8 MiB
-/// of the host's memory for a request, beside its own `memory`.
+/// of the host's memory for a request, on its account.
 const FIELDS: usize = 16 << 10;
+/// Bytes that the host keeps for one handle, at most: [`FIELDS`], or half of a [`CHUNK`], for a body with a chunk has two. All handles of
+/// a guest: 16 MiB.
+const HANDLE: usize = 32 << 10;
 /// Bytes of random data in one call.
 const RANDOM: u64 = 64 << 10;
 /// Bytes of one write to a body: as much of a response is held while the client takes none.
@@ -63,6 +66,8 @@ struct Finished {
 pub(super) struct Host {
     base: Base,
     table: ResourceTable,
+    /// Handles that are on the account.
+    charged: usize,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
@@ -80,7 +85,7 @@ impl Host {
         let speech = Speech::new(grant.clone());
         let limits = grant.exchange.zone.worker.as_ref().map(|worker| &worker.limits);
         let base = match limits {
-            Some(limits) => Base::new(grant.meter.clone(), limits),
+            Some(limits) => Base::new(grant.meter.clone(), limits, grant.tenant.account(limits)),
             None => Base::none(grant.meter.clone()),
         };
         let wasi = WasiCtx::builder()
@@ -98,6 +103,7 @@ impl Host {
         Self {
             base,
             table,
+            charged: 0,
             wasi,
             http,
             speech,
@@ -110,7 +116,22 @@ impl Host {
     }
 
     pub(super) fn table(&mut self) -> &mut ResourceTable {
+        self.charge_handles();
         &mut self.table
+    }
+
+    /// Charges what the host keeps for handles. When the account is full, the guest gets no more of them: its next call fails.
+    fn charge_handles(&mut self) {
+        let count = self.table.iter_mut().count();
+        let account = self.base.account();
+        let more = count.saturating_sub(self.charged);
+        if more > 0 && account.take(more.saturating_mul(HANDLE)).is_err() {
+            self.table.set_max_capacity(count);
+            return;
+        }
+        account.release(self.charged.saturating_sub(count).saturating_mul(HANDLE));
+        self.table.set_max_capacity(HANDLES);
+        self.charged = count;
     }
 
     fn renew(&mut self, grant: Arc<Grant>, start: Start) {
@@ -128,6 +149,7 @@ impl Hosted for Host {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.charge_handles();
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.table,
@@ -137,6 +159,7 @@ impl WasiView for Host {
 
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.charge_handles();
         WasiHttpCtxView {
             ctx: &mut self.http,
             table: &mut self.table,

@@ -23,6 +23,7 @@ use super::slots::Slots;
 use super::tenant::{Active, Tenant};
 use super::versions::{self, Version, Versions};
 use crate::base::clock::UnixTime;
+use crate::base::ledger::Ledger;
 use crate::config::isolate::Keyvalue;
 use crate::config::{self, Faults, Place};
 use crate::gate::token::ClientId;
@@ -121,7 +122,8 @@ impl Isolates {
             let mut config = config.clone();
             config.isolate.state_directory.clone_from(&scratch.0);
             config.isolate.instances = 16;
-            Self::new(&config, Current::default(), Metrics::default()).map_err(|error| error.to_string())
+            let ledger = Ledger::new(config.limits.memory, u64::MAX);
+            Self::new(&config, Current::default(), Metrics::default(), &ledger).map_err(|error| error.to_string())
         });
         let trial = match trial {
             Ok(trial) => trial,
@@ -162,6 +164,7 @@ impl Isolates {
                     zone.name.clone(),
                     &worker.limits,
                     self.turns,
+                    self.memory.clone(),
                     &self.metrics,
                 )),
             };
@@ -228,6 +231,7 @@ impl Isolates {
             }
         }
         self.shares().among(plan.tenants.len());
+        self.memory.among(plan.tenants.len());
         self.tenants.store(Arc::new(plan.tenants));
         self.prune();
     }

@@ -21,6 +21,7 @@ use crate::http::fields::{self, CDN_LOOP};
 use crate::http::handler::{Fault, Handler, Reason};
 use crate::http::message::{Exchange, Request, Response};
 use crate::http::trailers::{Filter, Filtered};
+use crate::http::websocket::Inside;
 use crate::zones::{Current, Zone};
 
 /// Requests within requests: how deep.
@@ -173,7 +174,8 @@ impl Grant {
         if depth > DEPTH {
             return Err(Refused::Loop);
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let inside = parts.extensions.remove::<Inside>();
         let tls = parts.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTPS);
         let written = parts.uri.authority().ok_or(Refused::Malformed)?;
         let authority = Authority::read(written.as_str().as_bytes(), tls).ok_or(Refused::Malformed)?;
@@ -199,11 +201,14 @@ impl Grant {
                 if upgrades {
                     self.upgrade.pass_on(&mut head);
                 }
+                if let Some(inside) = inside {
+                    head.extensions.insert(inside);
+                }
                 let method = head.method.clone();
                 let request = Request { head, body, exchange };
                 let response = match self.reach.origin.handle(request).await {
-                    Ok(response) => {
-                        self.upgrade.agreed(&response.head, &method);
+                    Ok(mut response) => {
+                        self.upgrade.agreed(&mut response.head, &method);
                         response
                     }
                     // Said by the origin, in effect: there is no such file.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response};
@@ -57,7 +57,11 @@ impl Isolated {
         let _ = self.router.set(router);
     }
 
-    fn reach(&self) -> Result<&Arc<Reach>, Failure> {
+    pub(super) fn isolates(&self) -> &Arc<Isolates> {
+        &self.isolates
+    }
+
+    pub(super) fn reach(&self) -> Result<&Arc<Reach>, Failure> {
         if let Some(reach) = self.reach.get() {
             return Ok(reach);
         }
@@ -123,15 +127,11 @@ impl Isolated {
             url,
             body,
             grant: grant.clone(),
+            due: None,
         };
         let run = active.program.clone().run(call, Responder(responder));
-        let places = self.isolates.places().clone();
-        let end = Arc::new(End::default());
-        self.isolates.engine().awake();
-        let deadline = tokio::time::Instant::now() + limits.wall;
-        let client = Client(tie.clone());
-        let running = Running::begin(grant.clone(), end.clone(), (of_zone, of_node));
-        let task = tokio::spawn(run_to_the_end(running, Tied::new(tie, run), places, deadline));
+        let client = Client(tie);
+        let (task, end) = spawn(&self.isolates, grant.clone(), (of_zone, of_node), run);
         let ended = match response.await {
             Ok(Ok((head, body))) => {
                 let asked = Asked {
@@ -164,6 +164,28 @@ impl Isolated {
     }
 }
 
+/// Begins a run, as a task of its own on this thread; its end will be marked.
+pub(super) fn spawn(
+    isolates: &Isolates,
+    grant: Arc<Grant>,
+    slots: (Slot, Share),
+    run: Run,
+) -> (tokio::task::JoinHandle<()>, Arc<End>) {
+    let end = Arc::new(End::default());
+    isolates.engine().awake();
+    let wall = grant
+        .exchange
+        .zone
+        .worker
+        .as_ref()
+        .map_or(Duration::ZERO, |worker| worker.limits.wall);
+    let deadline = tokio::time::Instant::now() + wall;
+    let run = Tied::new(grant.tie.clone(), run);
+    let running = Running::begin(grant, end.clone(), slots);
+    let task = tokio::spawn(run_to_the_end(running, run, isolates.places().clone(), deadline));
+    (task, end)
+}
+
 /// A request as a guest is shown it: with the URL's target.
 fn for_guest(mut head: Head, body: Body, url: &Url) -> (Arc<Head>, Body) {
     if let Some(protocol) = head.meant().upgrade.clone() {
@@ -184,9 +206,16 @@ fn for_guest(mut head: Head, body: Body, url: &Url) -> (Arc<Head>, Body) {
 /// What becomes of a run: its end is marked, then what is left of it is settled when the thread has nothing else to do.
 async fn run_to_the_end(running: Running, run: Tied<Run>, places: Arc<Semaphore>, deadline: tokio::time::Instant) {
     let mut run = Metered::new(running.grant.meter.clone(), run);
-    let outcome = match tokio::time::timeout_at(deadline, &mut run).await {
-        Ok(outcome) => outcome,
-        Err(_) => Some(Err(Ended::Wall.into())),
+    let mut deadline = deadline;
+    let outcome = loop {
+        match tokio::time::timeout_at(deadline, &mut run).await {
+            Ok(outcome) => break outcome,
+            // A socket of the guest moved meanwhile.
+            Err(_) => match running.grant.tie.lives_until().filter(|later| *later > deadline) {
+                Some(later) => deadline = later,
+                None => break Some(Err(Ended::Wall.into())),
+            },
+        }
     };
     let left = running.over(outcome);
     // Only now: whoever reads the response's body must find its end marked as a bad one.
@@ -315,7 +344,7 @@ impl Drop for Running {
 
 /// How a run ended, for whoever reads the response's body.
 #[derive(Debug, Default)]
-struct End(AtomicU8);
+pub(super) struct End(AtomicU8);
 
 impl End {
     fn set(&self, ended: Ended) {
@@ -344,21 +373,13 @@ fn respond(
     end: Arc<End>,
 ) -> Result<Response, Ended> {
     let Asked { method, grant, most } = asked;
-    let switched = grant.upgrade.switched();
-    let tunnel = match head.status {
-        StatusCode::SWITCHING_PROTOCOLS => true,
-        status => method == Method::CONNECT && status.is_success(),
-    };
-    // Only what a server agreed to is a tunnel; it stands between it and the client, and the guest is out of it.
-    if tunnel != (tunnel && switched.is_some()) || head.status.is_informational() && !tunnel {
-        return Err(Ended::BadResponse);
-    }
     fields::strip_hop_by_hop(&mut head.headers);
     head.extensions.clear();
-    if let Some(protocol) = switched.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
-        head.headers
-            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        head.headers.insert(header::UPGRADE, protocol);
+    // Only what a server or the guest agreed to is a tunnel.
+    let tunnel = grant.upgrade.settle(&mut head);
+    let connect = method == Method::CONNECT || grant.upgrade.is_connect();
+    if !tunnel && (head.status.is_informational() || connect && head.status.is_success()) {
+        return Err(Ended::BadResponse);
     }
     let due = http_body::Body::size_hint(&body).exact();
     let none = method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

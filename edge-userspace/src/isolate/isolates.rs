@@ -15,9 +15,11 @@ use super::deploy::Known;
 use super::engine::Engine;
 use super::error::Error;
 use super::js::Scripts;
+use super::memory::Memory;
 use super::metrics::Metrics;
 use super::shares::Shares;
 use super::tenant::Tenant;
+use crate::base::ledger::Ledger;
 use crate::config::{self, Config};
 use crate::zones::Current;
 
@@ -28,6 +30,7 @@ pub struct Isolates {
     zones: Current,
     pub(super) tenants: ArcSwap<HashMap<Arc<str>, Arc<Tenant>>>,
     shares: Arc<Shares>,
+    pub(super) memory: Arc<Memory>,
     places: Arc<Semaphore>,
     pub(super) metrics: Metrics,
     pub(super) config: config::isolate::Node,
@@ -40,12 +43,12 @@ pub struct Isolates {
 }
 
 impl Isolates {
-    /// For the zones of `config` that have a worker. What they stored and deployed is opened by
+    /// For the zones of `config` that have a worker; `ledger` counts their memory. What they stored and deployed is opened by
     /// [`Isolates::plan`].
     ///
     /// # Errors
     /// The engine or the state directory cannot be had.
-    pub fn new(config: &Config, zones: Current, metrics: Metrics) -> Result<Arc<Self>, Error> {
+    pub fn new(config: &Config, zones: Current, metrics: Metrics, ledger: &Ledger) -> Result<Arc<Self>, Error> {
         let engine = Engine::new(config.isolate.instances)?;
         let linker = super::component::linker(&engine)?;
         directory(&config.isolate.state_directory)?;
@@ -58,6 +61,7 @@ impl Isolates {
             shares: Shares::new(all / 8 * 5, all / 8 * 2),
             // What is left of the pool: for instances that wait for a request, or for their end.
             places: Arc::new(Semaphore::new(all / 8)),
+            memory: Memory::new(config.isolate.memory, ledger),
             metrics,
             config: config.isolate.clone(),
             turns: config.server.workers,

@@ -65,6 +65,17 @@ pub struct Call {
     pub body: Body,
     /// What the guest may use and ask.
     pub grant: Arc<Grant>,
+    /// What of the zone's schedule it is, in place of a request.
+    pub due: Option<Due>,
+}
+
+/// A run by a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The schedule, as it was written.
+    pub cron: String,
+    /// The minute that it is for, milliseconds since 1970.
+    pub at: u64,
 }
 
 /// Where a guest's response goes.

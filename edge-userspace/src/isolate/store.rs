@@ -8,6 +8,7 @@ use wasmtime::{ResourceLimiter, Store};
 use super::budget::{Meter, Start};
 use super::engine::Engine;
 use super::error::Ended;
+use super::memory::Account;
 use crate::config::isolate::Limits;
 
 /// Bytes that a guest may pass to the host in one call: the largest value it may store, a write, a list of fields.
@@ -24,8 +25,8 @@ const MEMORIES: usize = 4;
 pub struct Base {
     /// The account of the request under way.
     pub meter: Arc<Meter>,
+    account: Arc<Account>,
     memory: usize,
-    memory_most: usize,
     table: usize,
     table_most: usize,
 }
@@ -37,12 +38,12 @@ pub trait Hosted: Send + 'static {
 }
 
 impl Base {
-    /// For a request with `meter`, under the zone's `limits`.
-    pub fn new(meter: Arc<Meter>, limits: &Limits) -> Self {
+    /// For a request with `meter`, under the zone's `limits`; its memory is on `account`.
+    pub(super) fn new(meter: Arc<Meter>, limits: &Limits, account: Arc<Account>) -> Self {
         Self {
             meter,
+            account,
             memory: 0,
-            memory_most: limits.memory,
             table: 0,
             table_most: limits.table_elements,
         }
@@ -52,11 +53,16 @@ impl Base {
     pub(super) fn none(meter: Arc<Meter>) -> Self {
         Self {
             meter,
+            account: Account::alone(0),
             memory: 0,
-            memory_most: 0,
             table: 0,
             table_most: 0,
         }
+    }
+
+    /// What the instance holds, itself and by the host.
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// The next request, or the first one, of an instance that waited for it: it pays for itself.
@@ -70,9 +76,7 @@ impl Base {
 impl ResourceLimiter for Base {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let all = self.memory.saturating_sub(current).saturating_add(desired);
-        if all > self.memory_most {
-            return Err(Ended::Memory.into());
-        }
+        self.account.take(all.saturating_sub(self.memory))?;
         self.memory = all;
         self.meter.holds(all);
         Ok(true)

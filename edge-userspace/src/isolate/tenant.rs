@@ -12,6 +12,7 @@ use super::grant::Grant;
 pub use super::keyvalue::Listed;
 use super::keyvalue::{Stored, Vault};
 use super::log::{Level, Line, Log};
+use super::memory::{Account, Memory};
 use super::metrics::{Counts, Metrics, Summary};
 use super::program::Program;
 use super::slots::Slots;
@@ -29,6 +30,7 @@ pub struct Tenant {
     /// Guests that compute for longer than a tick, all threads together.
     pub(super) turns: Arc<Semaphore>,
     pub(super) counts: Counts,
+    memory: Arc<Memory>,
     pub(super) log: Log,
     pub(super) vault: ArcSwapOption<Vault>,
 }
@@ -72,16 +74,22 @@ impl Active {
 
 impl Tenant {
     /// As `limits` say; `turns` guests at once may compute for long.
-    pub(super) fn new(name: Arc<str>, limits: &Limits, turns: usize, metrics: &Metrics) -> Self {
+    pub(super) fn new(name: Arc<str>, limits: &Limits, turns: usize, memory: Arc<Memory>, metrics: &Metrics) -> Self {
         Self {
             active: ArcSwapOption::empty(),
             slots: ArcSwap::from_pointee(Slots::new(limits.concurrency, limits.nested)),
             turns: Arc::new(Semaphore::new(turns)),
             counts: metrics.zone(&name),
+            memory,
             log: Log::new(),
             vault: ArcSwapOption::empty(),
             name,
         }
+    }
+
+    /// The account of a new instance under `limits`.
+    pub(super) fn account(&self, limits: &Limits) -> Arc<Account> {
+        self.memory.open(&self.name, limits.memory)
     }
 
     /// Bytes that the zone may store; `None`: it stores nothing.

@@ -6,19 +6,26 @@ use std::cell::Cell;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Between a run and its client.
 #[derive(Debug, Default)]
 pub struct Tie {
     gone: AtomicBool,
     kept: AtomicBool,
+    satisfied: AtomicBool,
     waker: AtomicWaker,
+    /// Told when the client has gone before it had all of the response.
+    left: Notify,
+    /// The guest has a socket that moved: when its time is over from then on.
+    until: Mutex<Option<Instant>>,
 }
 
 impl Tie {
@@ -30,6 +37,26 @@ impl Tie {
     /// Whether it has work that must not be lost.
     pub fn is_kept(&self) -> bool {
         self.kept.load(SeqCst)
+    }
+
+    /// Something came or went on a socket of the guest: its time, `wall`, begins anew.
+    pub(super) fn moved(&self, wall: Duration) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + wall);
+    }
+
+    /// When the time of a guest that has sockets is over; `None`: nothing moved on one yet.
+    pub(super) fn lives_until(&self) -> Option<Instant> {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when the client has gone before it had all of the response; never, if it stays.
+    pub(super) async fn left(&self) {
+        let mut told = std::pin::pin!(self.left.notified());
+        // Registered before it is looked at: what happens in between is not missed.
+        told.as_mut().enable();
+        if !self.gone.load(SeqCst) || self.satisfied.load(SeqCst) {
+            told.await;
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -44,6 +71,7 @@ pub(super) struct Client(pub(super) Arc<Tie>);
 impl Client {
     /// All of the response was taken: what the guest still does is behind it.
     pub(super) fn satisfied(&self) {
+        self.0.satisfied.store(true, SeqCst);
         self.0.keep(true);
     }
 }
@@ -51,6 +79,9 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.0.gone.store(true, SeqCst);
+        if !self.0.satisfied.load(SeqCst) {
+            self.0.left.notify_waiters();
+        }
         self.0.waker.wake();
     }
 }

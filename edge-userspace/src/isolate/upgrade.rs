@@ -1,6 +1,8 @@
-//! A client's wish for another protocol (RFC 9110 section 7.8; RFC 8441), as a guest passes it on: the guest sends the request with the
-//! fields that came, the server agrees or not, and the tunnel is between client and server. `handler` lets a response be a
-//! tunnel's only if a server agreed.
+//! A client's wish for another protocol (RFC 9110 section 7.8; RFC 8441), which a guest may pass on or grant. It passes it on by sending
+//! the request with the fields that came: the server agrees or not, and the tunnel is between client and server. It grants it, if it is a
+//! WebSocket, by being the other side itself. `handler` lets a response be a tunnel's only if one of the two agreed.
+//!
+//! Whatever the version, a guest sees a WebSocket's wish as HTTP/1.1 has it: GET with `Upgrade` and a key, answered by 101.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +12,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use crate::http::door::Head;
+use crate::http::websocket::{self, Key};
 
 /// Another protocol, as a version of HTTP asks for it.
 #[derive(Debug)]
@@ -20,58 +23,166 @@ enum Wish {
     Connect(Protocol),
 }
 
+/// What a client asked for.
+#[derive(Debug)]
+struct Asked {
+    on: OnUpgrade,
+    wish: Wish,
+    /// The `Sec-WebSocket-Key` that the guest is shown: the client's, or one of ours in place of extended CONNECT.
+    key: Option<HeaderValue>,
+}
+
+/// Who agreed to it.
+#[derive(Debug)]
+enum Switched {
+    /// A server, to this value of `Upgrade`.
+    Server(HeaderValue),
+    /// The guest, to a WebSocket.
+    Guest,
+}
+
 /// What a client asked for, if it did.
 #[derive(Debug, Default)]
 pub(super) struct Upgrade {
-    asked: Option<(OnUpgrade, Wish)>,
-    switched: Mutex<Option<HeaderValue>>,
+    asked: Option<Asked>,
+    switched: Mutex<Option<Switched>>,
+}
+
+impl Wish {
+    fn is_websocket(&self) -> bool {
+        match self {
+            Self::Field(protocol) => websocket::is_asked(protocol.as_bytes()),
+            Self::Connect(protocol) => websocket::is_asked(protocol.as_ref()),
+        }
+    }
 }
 
 impl Upgrade {
-    /// Takes it out of the request's head.
+    /// Takes it out of the request's head, and makes that what a guest is shown.
     pub(super) fn of(head: &mut Head) -> Self {
         let on = head.extensions.remove::<OnUpgrade>();
         let connect = head.extensions.remove::<Protocol>().map(Wish::Connect);
         let wish = connect.or_else(|| head.meant().upgrade.clone().map(Wish::Field));
+        let Some((on, wish)) = on.zip(wish) else {
+            return Self::default();
+        };
+        if let Wish::Connect(_) = &wish
+            && wish.is_websocket()
+            && let Some(key) = Key::random()
+        {
+            head.method = Method::GET;
+            head.headers
+                .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            head.headers.insert(header::SEC_WEBSOCKET_KEY, key.value());
+        }
+        let key = head.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
         Self {
-            asked: on.zip(wish),
+            asked: Some(Asked { on, wish, key }),
             switched: Mutex::new(None),
         }
     }
 
-    /// Whether a guest's request, as it wrote it, asks for what the client asked for.
+    /// Whether a guest's request, as it wrote it, asks for what the client asked for, in its name.
     pub(super) fn repeated_by(&self, head: &request::Parts) -> bool {
-        match &self.asked {
-            None => false,
-            Some((_, Wish::Connect(_))) => head.method == Method::CONNECT,
-            Some((_, Wish::Field(_))) => head.method == Method::GET && head.headers.contains_key(header::UPGRADE),
+        let Some(Asked { wish, key, .. }) = &self.asked else {
+            return false;
+        };
+        match wish {
+            Wish::Connect(_) if !wish.is_websocket() => head.method == Method::CONNECT,
+            _ => {
+                head.method == Method::GET
+                    && head.headers.contains_key(header::UPGRADE)
+                    && head.headers.get(header::SEC_WEBSOCKET_KEY) == key.as_ref()
+            }
         }
     }
 
     /// Puts it into the head of a guest's request that repeats it.
     pub(super) fn pass_on(&self, head: &mut Head) {
-        let Some((on, wish)) = &self.asked else { return };
+        let Some(Asked { on, wish, .. }) = &self.asked else {
+            return;
+        };
         match wish {
-            Wish::Connect(protocol) => drop(head.extensions.insert(protocol.clone())),
+            Wish::Connect(protocol) => {
+                head.method = Method::CONNECT;
+                head.headers.remove(header::SEC_WEBSOCKET_KEY);
+                head.extensions.insert(protocol.clone());
+            }
             Wish::Field(protocol) => head.ask_upgrade(protocol.clone()),
         }
         head.extensions.insert(on.clone());
     }
 
-    /// Notes that the server agreed, if `head` says so.
-    pub(super) fn agreed(&self, head: &response::Parts, asked: &Method) {
-        let switched = match head.status {
+    /// Notes that the server agreed, if `head` says so, and makes that what a guest is shown.
+    pub(super) fn agreed(&self, head: &mut response::Parts, asked: &Method) {
+        let Some(Asked { wish, .. }) = &self.asked else {
+            return;
+        };
+        let protocol = match head.status {
             StatusCode::SWITCHING_PROTOCOLS => head.headers.get(header::UPGRADE).cloned(),
-            status if *asked == Method::CONNECT && status.is_success() => Some(HeaderValue::from_static("")),
+            status if *asked == Method::CONNECT && status.is_success() => Some(HeaderValue::from_static("websocket")),
             _ => None,
         };
-        if self.asked.is_some() && switched.is_some() {
-            *self.switched.lock().unwrap_or_else(PoisonError::into_inner) = switched;
+        let Some(protocol) = protocol else { return };
+        if matches!(wish, Wish::Connect(_)) && wish.is_websocket() {
+            head.status = StatusCode::SWITCHING_PROTOCOLS;
+            head.headers.insert(header::UPGRADE, protocol.clone());
+        }
+        self.switch(Switched::Server(protocol));
+    }
+
+    /// Grants the client's wish for a WebSocket: the guest is its other side. `head` becomes the response; the connection is there when
+    /// that has been sent. `None`: the client asked for none, or in a way that is against the grammar (RFC 6455 section 4.2.1).
+    pub(super) fn accept(&self, head: &mut response::Parts) -> Option<OnUpgrade> {
+        let Asked { on, wish, key } = self.asked.as_ref().filter(|asked| asked.wish.is_websocket())?;
+        if matches!(wish, Wish::Field(_)) {
+            let accept = websocket::accept(key.as_ref()?.as_bytes());
+            head.headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        head.status = StatusCode::SWITCHING_PROTOCOLS;
+        self.switch(Switched::Guest);
+        Some(on.clone())
+    }
+
+    fn switch(&self, by: Switched) {
+        *self.switched.lock().unwrap_or_else(PoisonError::into_inner) = Some(by);
+    }
+
+    /// Makes `head` the client's version of an agreement, if it is one: a tunnel or not.
+    pub(super) fn settle(&self, head: &mut response::Parts) -> bool {
+        let switched = self.switched.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some(asked), Some(switched)) = (&self.asked, &*switched) else {
+            return false;
+        };
+        let protocol = match switched {
+            Switched::Server(protocol) => protocol.clone(),
+            Switched::Guest => HeaderValue::from_static("websocket"),
+        };
+        match (head.status, &asked.wish) {
+            (StatusCode::SWITCHING_PROTOCOLS, Wish::Field(_)) => {
+                head.headers
+                    .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                head.headers.insert(header::UPGRADE, protocol);
+                true
+            }
+            (StatusCode::SWITCHING_PROTOCOLS, Wish::Connect(_)) => {
+                head.status = StatusCode::OK;
+                head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+                true
+            }
+            (status, Wish::Connect(_)) => status.is_success(),
+            _ => false,
         }
     }
 
-    /// What was agreed on.
-    pub(super) fn switched(&self) -> Option<HeaderValue> {
-        self.switched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether the client asked by CONNECT: then every success would be a tunnel to it.
+    pub(super) fn is_connect(&self) -> bool {
+        matches!(
+            &self.asked,
+            Some(Asked {
+                wish: Wish::Connect(_),
+                ..
+            })
+        )
     }
 }

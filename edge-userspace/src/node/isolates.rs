@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Node;
 use crate::admin::{ControlError, KeyOrder, WorkerOrder};
 use crate::base::directory;
+use crate::base::ledger::Ledger;
 use crate::config::{Config, Faults, Mistake};
 use crate::isolate::isolates::Isolates;
 use crate::isolate::metrics::Metrics;
@@ -56,6 +57,7 @@ pub(super) fn try_files(config: &Config, faults: &mut Faults) {
 pub(super) fn start(
     config: &Config,
     zones: zones::Current,
+    ledger: &Ledger,
     registry: &mut Registry,
 ) -> anyhow::Result<Option<Arc<Isolates>>> {
     if !wanted(config) {
@@ -63,7 +65,7 @@ pub(super) fn start(
     }
     let metrics = Metrics::default();
     metrics.register(registry);
-    Ok(Some(Isolates::new(config, zones, metrics)?))
+    Ok(Some(Isolates::new(config, zones, metrics, ledger)?))
 }
 
 /// Lets go, once a second, of what nobody wants.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::base::{generator, idle};
 use crate::config::Config;
+use crate::isolate::handler::Isolated;
 use crate::isolate::tie;
 use crate::tls::{Front, Socket, listener};
 use crate::{http, quic, tls};
@@ -104,6 +105,8 @@ pub(super) struct Worker {
     pub(super) server: http::Server,
     /// Answers what comes over the other plain listeners.
     pub(super) redirect: http::Server,
+    /// Runs workers by their schedules; the first thread's does.
+    pub(super) clock: Option<Arc<Isolated>>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -248,6 +251,16 @@ fn work(
                 let (front, server, shutdown) = (front.clone(), worker.server.clone(), worker.shutdown.clone());
                 loops.spawn(async move { Ok(front.run(socket, place, server, shutdown).await?) });
             }
+        }
+        if let (0, Some(clock)) = (number, worker.clock) {
+            // What is due while the node drains is its successor's.
+            let mut shutdown = worker.shutdown.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = clock.keep_time() => {}
+                    () = shutdown.reached(Phase::Draining) => {}
+                }
+            });
         }
         // Nobody waits if the control thread gave up.
         let _ = started.send(Ok(())).await;

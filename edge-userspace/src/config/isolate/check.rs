@@ -10,13 +10,20 @@ use std::time::Duration;
 use toml::Spanned;
 use zeroize::Zeroizing;
 
+use super::cron::Cron;
 use super::{Keyvalue, Limits, Node, Route, Secret, To, Worker, raw};
+use crate::base::ledger;
 use crate::config::checker::Checker;
 use crate::config::mistake::{Mistake, Source};
+use crate::config::value::Size;
 use crate::config::{Balance, OriginHttp, OriginServer, Upstream};
 
+/// `[isolate] memory` is no less, bytes: one instance with the default `memory`, beside others.
+const LEAST_MEMORY: u64 = 64 << 20;
 /// Bytes of one secret's file.
 const SECRET_BYTES: u64 = 64 << 10;
+/// Schedules of one zone.
+const SCHEDULES: usize = 16;
 /// Settings and secrets of one zone, each.
 const SETTINGS: usize = 256;
 /// Routes, zones and origins of one zone, each.
@@ -38,6 +45,7 @@ pub(in crate::config) fn node(raw: &raw::Node, source: &Source<'_>) -> (Node, Ve
         place: source.place(raw.state_directory.span()),
         state_directory: source.path(&raw.state_directory),
         instances: checker.number(&raw.instances, 16, 16_000),
+        memory: checker.guests_memory(&raw.memory),
         worker_bytes: checker.size(&raw.worker_bytes, 1 << 10, 256 << 20),
         compile_time: checker.time(&raw.compile_time, Duration::from_secs(1), Duration::from_secs(600)),
         compile_memory: checker.size(&raw.compile_memory, 256 << 20, 64 << 30),
@@ -140,6 +148,14 @@ impl Checker<'_> {
         }
     }
 
+    /// `[isolate] memory`; 0 is a quarter of the machine's.
+    fn guests_memory(&mut self, value: &Spanned<Size>) -> u64 {
+        match value.get_ref().0 {
+            0 => ledger::of_machine().map_or(u64::MAX, |bytes| bytes / 4),
+            _ => self.size(value, LEAST_MEMORY, u64::MAX),
+        }
+    }
+
     fn worker(&mut self, raw: &raw::Worker) -> Worker {
         for (list, length) in [
             ("zones", raw.zones.len()),
@@ -184,12 +200,27 @@ impl Checker<'_> {
                 .iter()
                 .filter_map(|(name, file)| Some((name.clone(), self.secret(file)?)))
                 .collect(),
+            schedule: self.schedule(&raw.schedule),
             keyvalue: raw.keyvalue.as_ref().map(|keyvalue| Keyvalue {
                 bytes: self.size(&keyvalue.bytes, 1 << 10, 1 << 40),
                 keys: self.number(&keyvalue.keys, 1, 1 << 32),
                 value_bytes: self.bytes(&keyvalue.value_bytes, 1, 64 << 20),
             }),
         }
+    }
+
+    fn schedule(&mut self, raw: &[Spanned<String>]) -> Vec<Cron> {
+        if let Some(over) = raw.get(SCHEDULES) {
+            self.mistake(over.span(), "too many schedules", format!("write at most {SCHEDULES}"));
+        }
+        let mut schedule = Vec::new();
+        for written in raw {
+            match Cron::read(written.get_ref()) {
+                Ok(cron) => schedule.push(cron),
+                Err(what) => self.mistake(written.span(), what, "write one like \"*/5 * * * *\""),
+            }
+        }
+        schedule
     }
 
     fn worker_limits(&mut self, raw: &raw::Worker) -> Limits {
@@ -238,7 +269,7 @@ impl Checker<'_> {
             retries: 0,
             retry_status: Vec::new(),
             retry_budget: 0,
-            upgrades: false,
+            upgrades: true,
             passive: None,
             passive_status: Vec::new(),
             health: None,

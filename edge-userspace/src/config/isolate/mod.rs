@@ -2,6 +2,7 @@
 //! ask, and which requests it gets.
 
 pub(super) mod check;
+pub mod cron;
 pub(super) mod raw;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ pub struct Node {
     pub state_directory: PathBuf,
     /// Instances at once, of all zones; their address space is reserved at the start.
     pub instances: u32,
+    /// Bytes of memory that all instances may hold at once, with what the host keeps for them.
+    pub memory: u64,
     /// Bytes of the longest worker that can be deployed.
     pub worker_bytes: u64,
     /// Processor time that compiling one worker may take.
@@ -45,6 +48,7 @@ impl Node {
             place: Place::nowhere(),
             state_directory: PathBuf::new(),
             instances: 0,
+            memory: 0,
             worker_bytes: 0,
             compile_time: Duration::ZERO,
             compile_memory: 0,
@@ -68,6 +72,8 @@ pub struct Worker {
     pub settings: Vec<(String, String)>,
     /// Its secrets, by name; from files.
     pub secrets: Vec<(String, Secret)>,
+    /// When it runs by itself.
+    pub schedule: Vec<cron::Cron>,
     /// What it may store; `None`: nothing.
     pub keyvalue: Option<Keyvalue>,
 }

@@ -20,6 +20,7 @@ fn spanned<T>(value: T) -> Spanned<T> {
 pub(in crate::config) struct Node {
     pub(super) state_directory: Spanned<PathBuf>,
     pub(super) instances: Spanned<u32>,
+    pub(super) memory: Spanned<Size>,
     pub(super) worker_bytes: Spanned<Size>,
     pub(super) compile_time: Spanned<Time>,
     pub(super) compile_memory: Spanned<Size>,
@@ -31,6 +32,7 @@ impl Default for Node {
         Self {
             state_directory: spanned(PathBuf::from("/var/lib/edge/workers")),
             instances: spanned(1_000),
+            memory: spanned(Size(0)),
             worker_bytes: spanned(Size(32 << 20)),
             compile_time: spanned(Time(Duration::from_secs(60))),
             compile_memory: spanned(Size(4 << 30)),
@@ -59,6 +61,7 @@ pub(in crate::config) struct Worker {
     pub(super) origins: Vec<Spanned<Elsewhere>>,
     pub(super) settings: BTreeMap<String, Spanned<String>>,
     pub(super) secrets: BTreeMap<String, Spanned<PathBuf>>,
+    pub(super) schedule: Vec<Spanned<String>>,
     pub(super) keyvalue: Option<Keyvalue>,
 }
 
@@ -81,6 +84,7 @@ impl Default for Worker {
             origins: Vec::new(),
             settings: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            schedule: Vec::new(),
             keyvalue: None,
         }
     }

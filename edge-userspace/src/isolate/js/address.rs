@@ -54,8 +54,22 @@ pub fn set(href: &str, which: i32, value: &str) -> Option<Address> {
     (Url::parse(url.as_str()).as_ref() == Ok(&url)).then(|| address(url))?
 }
 
+/// The path of a file's URL with its drive letter in the normal form (URL standard, section 4.4, "path state"), if it has it in the other.
+fn drive(url: &Url) -> Option<String> {
+    let path = url.path();
+    let rest = path.get(3..).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    let quirky = url.scheme() == "file" && path.starts_with('/') && path.get(2..3) == Some("|");
+    let letter = path
+        .get(1..2)
+        .filter(|letter| letter.as_bytes().iter().all(u8::is_ascii_alphabetic));
+    letter.filter(|_| quirky).map(|letter| format!("/{letter}:{rest}"))
+}
+
 /// The offsets are counted from what the parts are: the crate's own slicing asserts what some URLs without a host do not hold.
-fn address(url: Url) -> Option<Address> {
+fn address(mut url: Url) -> Option<Address> {
+    if let Some(path) = drive(&url) {
+        url.set_path(&path);
+    }
     let href = url.as_str();
     let scheme = url.scheme().len();
     let authority = url.has_authority();

@@ -4,7 +4,7 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::code::Code;
-use super::traffic::Held;
+use crate::isolate::memory::Held;
 
 /// Codecs of one request at once.
 const MOST: usize = 16;

@@ -18,11 +18,8 @@ use aws_lc_rs::rsa::{
 };
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair, VerificationAlgorithm};
 use aws_lc_rs::{hkdf, hmac, rand, rsa};
-use wasmtime::Caller;
 
 use super::code::Code;
-use super::guest::Guest;
-use super::services::Parts;
 
 /// Bytes that are derived at once, at most.
 pub(super) const DERIVED: usize = 64 << 10;
@@ -198,26 +195,18 @@ pub(super) fn message(what: i32) -> usize {
 }
 
 /// What works on a digest: RSA signatures (9, 10) and ECDSA (12, 13). `a`: the padding, or the curve.
-pub(super) fn signature(
-    c: &Caller<'_, Guest>,
-    what: i32,
-    a: i32,
-    digest: &Digest,
-    parts: &Parts,
-) -> wasmtime::Result<Made> {
-    let (first, second) = (parts.get(c, 0)?, parts.get(c, 1)?);
-    Ok(match what {
+pub(super) fn signature(what: i32, a: i32, digest: &Digest, first: &[u8], second: &[u8]) -> Made {
+    match what {
         9 => rsa_sign(a, first, digest),
         10 => rsa_verify(a, first, second, digest),
         12 => ecdsa_sign(a, first, second, digest),
         _ => ecdsa_verify(a, first, second, digest),
-    })
+    }
 }
 
 /// The rest, by its number.
-pub(super) fn call(c: &Caller<'_, Guest>, what: i32, a: i32, b: i32, parts: &Parts) -> wasmtime::Result<Made> {
-    let (p0, p1, p2, p3) = (parts.get(c, 0)?, parts.get(c, 1)?, parts.get(c, 2)?, parts.get(c, 3)?);
-    Ok(match what {
+pub(super) fn call(what: i32, a: i32, b: i32, [p0, p1, p2, p3]: [&[u8]; 4]) -> Made {
+    match what {
         4 => hkdf(a, b, p0, p1, p2),
         5 => gcm(a == 0, p0, p1, p2, p3),
         6 => cbc(a == 0, p0, p1, p2),
@@ -234,7 +223,7 @@ pub(super) fn call(c: &Caller<'_, Guest>, what: i32, a: i32, b: i32, parts: &Par
         18 => public_of(a, p0),
         19 => check_point(a, p0),
         _ => Err(Code::Unsupported),
-    })
+    }
 }
 
 fn verdict(good: bool) -> Vec<u8> {

@@ -16,6 +16,7 @@ use crate::http::body::Body;
 use crate::isolate::clocks::coarse;
 use crate::isolate::coding::Coding;
 use crate::isolate::error::Ended;
+use crate::isolate::memory::Held;
 use crate::isolate::program::Responder;
 use crate::isolate::store::{Base, Hosted};
 
@@ -46,7 +47,7 @@ pub(super) struct Live {
     pub(super) outside: Arc<dyn Outside>,
     pub(super) traffic: Traffic,
     /// What `head` hands over, once.
-    pub(super) head: Vec<u8>,
+    pub(super) head: Option<(Vec<u8>, Held)>,
     pub(super) responder: Option<Responder>,
     /// The script threw instead of answering.
     pub(super) threw: bool,

@@ -4,12 +4,14 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use ring::rand::SecureRandom;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use wasmtime::{Caller, Linker};
 
 use super::address::{self, Address};
 use super::code::Code;
 use super::guest::{self, Guest, Live};
-use super::outside::{Ask, Item, Told};
+use super::outside::{Ask, Item, Switched, Told};
+use super::sockets::Incoming;
 use super::traffic::{Event, Outcome, Traffic};
 use super::{fields, services};
 use crate::http::body::Body;
@@ -65,7 +67,7 @@ pub(super) fn functions(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Gu
         Ok(())
     })?;
     linker.func_wrap(EDGE, "head", |mut c: Call<'_>, to: u32| {
-        let head = std::mem::take(&mut c.data_mut().live()?.head);
+        let (head, _held) = c.data_mut().live()?.head.take().ok_or(Ended::Host)?;
         guest::room(&mut c, to, head.len())?.0.copy_from_slice(&head);
         Ok(())
     })?;
@@ -188,7 +190,8 @@ fn content(
     })
 }
 
-/// The response. Once; also how a script says that it has none, or that what it said is not all of it (kind 4).
+/// The response. Once; also how a script says that it has none, or that what it said is not all of it (kind 4), or that it is a WebSocket
+/// (kind 5).
 fn respond(mut c: Call<'_>, status: i32, head: u32, head_n: u32, at: u32, n: u32, kind: i32) -> wasmtime::Result<i32> {
     if kind == 4 {
         let live = c.data_mut().live()?;
@@ -213,6 +216,9 @@ fn respond(mut c: Call<'_>, status: i32, head: u32, head_n: u32, at: u32, n: u32
     parts.status = status.ok_or(Ended::BadResponse)?;
     parts.headers = fields;
     let bad = |_: Code| wasmtime::Error::from(Ended::BadResponse);
+    if kind == 5 {
+        return accept(&mut c, parts);
+    }
     if let Some(id) = kind.checked_sub(FOREIGN).filter(|id| *id >= 0) {
         let live = c.data_mut().live()?;
         let (body, codings) = live.traffic.take_as_it_came(id).map_err(bad)?;
@@ -251,6 +257,23 @@ fn respond(mut c: Call<'_>, status: i32, head: u32, head_n: u32, at: u32, n: u32
         }
     }
     Ok(stream)
+}
+
+/// The response that makes the script the other side of its client's WebSocket; the socket's number.
+fn accept(c: &mut Call<'_>, mut parts: http::response::Parts) -> wasmtime::Result<i32> {
+    let live = c.data_mut().live()?;
+    let Some(opening) = live.outside.accept(&mut parts) else {
+        c.data_mut()
+            .say(REASON, "the response is a WebSocket, and the client asked for none");
+        return Err(Ended::BadResponse.into());
+    };
+    let socket = match live.traffic.socket(opening, Role::Server) {
+        Ok(socket) => socket,
+        Err(code) => return Ok(code.number()),
+    };
+    let responder = live.responder.take().ok_or(Ended::Host)?;
+    responder.send(parts, Body::Empty);
+    Ok(socket)
 }
 
 /// The script read content that was coded, and copied its fields: what it sends is not coded.
@@ -390,6 +413,9 @@ async fn wait(mut c: Call<'_>, milliseconds: f64, to: u32) -> wasmtime::Result<i
         Event::Nothing => return Ok(2),
     };
     let live = c.data_mut().live()?;
+    if live.traffic.has_sockets() {
+        live.outside.moved();
+    }
     live.traffic.settle(&mut outcome);
     // Status, head, content, stream.
     let (status, head, body, stream) = match outcome {
@@ -401,6 +427,13 @@ async fn wait(mut c: Call<'_>, milliseconds: f64, to: u32) -> wasmtime::Result<i
             drop(held);
             (0, None, Some(all), -1)
         }
+        Outcome::Left => (0, None, None, -1),
+        Outcome::Message(_, _, Incoming::Text(text)) => (1, None, Some(text), -1),
+        Outcome::Message(_, _, Incoming::Binary(bytes)) => (2, None, Some(bytes), -1),
+        Outcome::Message(_, _, Incoming::Closed(code, reason, clean)) => {
+            let head = format!("{code}\n{}\n{reason}", u8::from(clean));
+            (3, Some(Bytes::from(head)), None, -1)
+        }
         Outcome::Told(Told::Value(None)) => (0, None, None, -1),
         Outcome::Told(Told::Value(Some(item))) => {
             let about = (!item.about.is_empty()).then(|| Bytes::from(item.about));
@@ -409,6 +442,14 @@ async fn wait(mut c: Call<'_>, milliseconds: f64, to: u32) -> wasmtime::Result<i
         Outcome::Told(Told::Keys(keys, cursor)) => {
             let json = serde_json::json!({ "keys": keys, "cursor": cursor });
             (0, None, Some(Bytes::from(json.to_string())), -1)
+        }
+        Outcome::Response(parts, _) if parts.extensions.get::<Switched>().is_some() => {
+            let wire = parts.extensions.get::<Switched>().and_then(Switched::take);
+            let opening = Box::pin(async move { wire.ok_or(Code::Broken) });
+            match live.traffic.socket(opening, Role::Client) {
+                Ok(socket) => (101, Some(Bytes::from(fields::lines(&parts.headers))), None, socket),
+                Err(code) => (code.number(), None, None, -1),
+            }
         }
         Outcome::Response(parts, body) => {
             let head = Bytes::from(fields::lines(&parts.headers));

@@ -18,6 +18,7 @@ mod script;
 mod scripts;
 mod services;
 mod snapshot;
+mod sockets;
 pub mod sourcemap;
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::code::Code;
 use crate::http::body::Body;
@@ -25,6 +26,25 @@ pub(super) enum Level {
     Error,
     /// Errors that reached nobody: why the request fails. Not counted among the lines that it may write.
     Reason,
+}
+
+/// One side of a connection that became a WebSocket's.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// Among the extensions of a response with status 101: the script's side of the connection, once.
+#[derive(Clone)]
+pub(super) struct Switched(Arc<Mutex<Option<Box<dyn Wire>>>>);
+
+impl Switched {
+    pub(super) fn new(wire: Box<dyn Wire>) -> Self {
+        Self(Arc::new(Mutex::new(Some(wire))))
+    }
+
+    pub(super) fn take(&self) -> Option<Box<dyn Wire>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// What a script asks of a zone's store. Names are as the script gave them.
@@ -78,6 +98,18 @@ pub(super) trait Outside: Send + Sync + 'static {
 
     /// Sends a request with an absolute target. The response streams.
     fn fetch(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>>;
+
+    /// Grants the client's wish for a WebSocket; `head` becomes the response that tells it. `None`: it had none.
+    fn accept(&self, head: &mut http::response::Parts) -> Option<Doing<Box<dyn Wire>>>;
+
+    /// Something came or went on a socket of the script.
+    fn moved(&self);
+
+    /// Returns when the client has gone before it had all of the response.
+    fn left(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// What is known of the request beside its message: JSON.
+    fn facts(&self) -> Vec<u8>;
 
     /// Asks a store.
     fn store(self: Arc<Self>, name: &str, ask: Ask) -> Doing<Told>;

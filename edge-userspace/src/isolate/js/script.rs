@@ -18,6 +18,7 @@ use crate::http::body::Body;
 use crate::isolate::budget::{Meter, Start};
 use crate::isolate::engine::Engine;
 use crate::isolate::error::{Ended, Error};
+use crate::isolate::memory::Account;
 use crate::isolate::program::Responder;
 use crate::isolate::ready::Ready;
 use crate::isolate::store::{self, Base};
@@ -40,8 +41,9 @@ pub(super) struct Fresh {
 
 /// One request, apart from whom it comes from.
 pub(super) struct Asked<'a> {
-    pub(super) method: &'a http::Method,
-    /// Absolute.
+    /// Nothing: it is due by a schedule, and nobody asked.
+    pub(super) method: &'a str,
+    /// Absolute; of what is due, the time in milliseconds since 1970 and the schedule, each on a line.
     pub(super) url: String,
     pub(super) fields: &'a http::HeaderMap,
     pub(super) body: Body,
@@ -72,9 +74,14 @@ impl Script {
     }
 
     /// An instance that has no request yet.
-    pub(super) async fn instantiate(&self, meter: Arc<Meter>, limits: &Limits) -> wasmtime::Result<Fresh> {
+    pub(super) async fn instantiate(
+        &self,
+        meter: Arc<Meter>,
+        limits: &Limits,
+        account: Arc<Account>,
+    ) -> wasmtime::Result<Fresh> {
         let guest = Guest {
-            base: Base::new(meter, limits),
+            base: Base::new(meter, limits, account),
             memory: None,
             work: Work::Loading(String::new()),
             takes: Default::default(),
@@ -85,41 +92,41 @@ impl Script {
         Ok(Fresh { store, handle })
     }
 
-    /// Answers one request, by `ready` if there is one. What is left of the instance is the caller's.
+    /// An instance that waited takes its request.
+    pub(super) fn renew(mut waited: Fresh, meter: Arc<Meter>) -> Fresh {
+        waited.store.data_mut().base.renew(meter, Start::Ready);
+        waited.store.set_epoch_deadline(1);
+        waited
+    }
+
+    /// Answers one request, by `fresh`, an instance that has answered none. What is left of it is the caller's.
     pub(super) async fn answer(
         &self,
-        ready: Option<Fresh>,
+        mut fresh: Fresh,
         mut asked: Asked<'_>,
         outside: Arc<dyn Outside>,
         meter: Arc<Meter>,
-        limits: &Limits,
         responder: Responder,
     ) -> wasmtime::Result<Fresh> {
-        let mut traffic = Traffic::of(limits.memory, meter.clone());
+        let account = fresh.store.data().base.account().clone();
+        let mut traffic = Traffic::of(account.clone(), meter);
         let (whole, stream) = match guest::at_hand(std::mem::take(&mut asked.body)) {
             (bytes, None) => (bytes, -1),
             (_, Some(body)) => (None, traffic.open(body).map_err(|_| Ended::Internal)?),
         };
         let head = head(&asked, &outside.environment().json(), whole.as_ref(), stream);
+        let held = account.hold(head.len())?;
         let length = u32::try_from(head.len()).map_err(|_| Ended::Memory)?;
         let live = Live {
             outside,
             traffic,
-            head,
+            head: Some((head, held)),
             responder: Some(responder),
             threw: false,
             pending: None,
             decoded: Vec::new(),
             codecs: Codecs::default(),
             map: self.map.clone(),
-        };
-        let mut fresh = match ready {
-            Some(mut fresh) => {
-                fresh.store.data_mut().base.renew(meter, Start::Ready);
-                fresh.store.set_epoch_deadline(1);
-                fresh
-            }
-            None => self.instantiate(meter, limits).await?,
         };
         fresh.store.data_mut().work = Work::Request(Box::new(live));
         let code = fresh.handle.call_async(&mut fresh.store, length).await?;
@@ -144,7 +151,7 @@ impl Script {
 /// whether the content is here and whole; then the texts, a zero, and the content.
 fn head(asked: &Asked<'_>, environment: &[u8], whole: Option<&Bytes>, stream: i32) -> Vec<u8> {
     let fields = fields::lines(asked.fields);
-    let method = asked.method.as_str().as_bytes();
+    let method = asked.method.as_bytes();
     let content = whole.map(Bytes::as_ref).unwrap_or_default();
     let parts = [method, asked.url.as_bytes(), &fields, environment];
     let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX);

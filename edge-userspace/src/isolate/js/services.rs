@@ -9,12 +9,15 @@ use super::code::Code;
 use super::codecs::{self, Codecs};
 use super::crypto::{self, Hash, Hashing, Keyed};
 use super::guest::{self, Guest};
+use super::sockets;
 use crate::isolate::error::Ended;
 
 /// Bytes that are worked on at once.
 pub(super) const PIECE: usize = 128 << 10;
 /// Parts of one call.
 const PARTS: u32 = 8;
+/// Bytes of a private key of RSA that is used in about a millisecond: 2,048 bits. Longer ones take several.
+const SHORT_KEY: usize = 1_300;
 /// Rounds of PBKDF2 at once: about a millisecond.
 const ROUNDS: u32 = 1_000;
 
@@ -48,6 +51,11 @@ impl Parts {
             Some((at, length)) if *length > 0 => guest::bytes(c, *at, *length),
             _ => Ok(&[]),
         }
+    }
+
+    /// Bytes of all of them.
+    fn all(&self) -> usize {
+        (0..self.places.len()).fold(0, |sum, n| sum.saturating_add(self.length(n)))
     }
 
     fn length(&self, which: usize) -> usize {
@@ -85,16 +93,37 @@ pub(super) async fn call(mut c: Call<'_>, what: i32, a: i32, b: i32, parts: u32,
         9 | 10 | 12 | 13 => match Hash::of(b) {
             Ok(hash) => {
                 let digest = digest(&mut c, hash, &parts, crypto::message(what)).await?;
-                crypto::signature(&c, what, a, &digest, &parts)?
+                let long = what == 9 && parts.length(0) > SHORT_KEY;
+                compute(&mut c, &parts, long, move |[first, second, ..]| {
+                    crypto::signature(what, a, &digest, first, second)
+                })
+                .await?
             }
             Err(code) => Err(code),
         },
-        17 => generate(&mut c, a, b).await?,
+        17 => compute(&mut c, &parts, a == crypto::RSA, move |_| crypto::generate(a, b)).await?,
         20 => codec(&mut c, a, b, &parts).await?,
-        21 => decode(&c, a, b, &parts)?,
+        21 => {
+            compute(&mut c, &parts, parts.all() > PIECE, move |[bytes, ..]| {
+                decode(a, b, bytes)
+            })
+            .await?
+        }
         22 => label(&c, &parts)?,
         23 => zone(&c, &parts)?,
-        _ => crypto::call(&c, what, a, b, &parts)?,
+        30 => socket_send(&mut c, a, b, &parts)?,
+        31 => Ok(c.data_mut().live()?.outside.facts()),
+        32 => {
+            let live = c.data_mut().live()?;
+            let left = live.outside.clone().left();
+            live.traffic
+                .watch(left)
+                .map(|operation| operation.to_le_bytes().to_vec())
+        }
+        _ => {
+            let long = parts.all() > PIECE || what == 11 && parts.length(0) > SHORT_KEY;
+            compute(&mut c, &parts, long, move |parts| crypto::call(what, a, b, parts)).await?
+        }
     };
     breathe(&mut c).await?;
     let bytes = match made {
@@ -106,6 +135,21 @@ pub(super) async fn call(mut c: Call<'_>, what: i32, a: i32, b: i32, parts: u32,
         *slot = Bytes::from(bytes);
     }
     Ok(length)
+}
+
+/// Gives socket `id` a message: of kind 1 text, 2 bytes, 4 and more the end, 4 more than its code.
+fn socket_send(c: &mut Call<'_>, id: i32, kind: i32, parts: &Parts) -> wasmtime::Result<Result<Vec<u8>, Code>> {
+    let (kind, code) = match kind {
+        1 | 2 => (kind, 0),
+        kind => (3, kind.saturating_sub(4)),
+    };
+    let message = match sockets::message(kind, code, parts.get(c, 0)?) {
+        Ok(message) => message,
+        Err(code) => return Ok(Err(code)),
+    };
+    let live = c.data_mut().live()?;
+    live.outside.moved();
+    Ok(live.traffic.send(id, message).map(|()| Vec::new()))
 }
 
 async fn digest(
@@ -160,22 +204,36 @@ pub(super) fn number(text: &[u8]) -> Option<usize> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Keys of RSA take a second to find: on another thread, one at a time for all guests, and the guest pays for it.
-async fn generate(c: &mut Call<'_>, kind: i32, bits: i32) -> wasmtime::Result<Result<Vec<u8>, Code>> {
-    if kind != crypto::RSA {
-        return Ok(crypto::generate(kind, bits));
+/// Does `work` on the parts: here, or, if it is long, on another thread with copies of them.
+async fn compute(
+    c: &mut Call<'_>,
+    parts: &Parts,
+    long: bool,
+    work: impl FnOnce([&[u8]; 4]) -> Result<Vec<u8>, Code> + Send + 'static,
+) -> wasmtime::Result<Result<Vec<u8>, Code>> {
+    if !long {
+        return Ok(work([
+            parts.get(c, 0)?,
+            parts.get(c, 1)?,
+            parts.get(c, 2)?,
+            parts.get(c, 3)?,
+        ]));
     }
-    static TURN: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(1);
+    // The copies, and the result.
+    let bytes = parts.all().saturating_mul(2);
+    let Ok(held) = c.data().base.account().hold(bytes) else {
+        return Ok(Err(Code::TooLarge));
+    };
+    let copied: Result<Vec<Vec<u8>>, wasmtime::Error> = (0..4).map(|n| Ok(parts.get(c, n)?.to_vec())).collect();
+    let copied = copied?;
     let meter = c.data().base.meter.clone();
-    let _turn = TURN.acquire().await.map_err(|_| Ended::Internal)?;
-    let made = tokio::task::spawn_blocking(move || {
-        let began = crate::isolate::budget::thread_time();
-        let made = crypto::generate(kind, bits);
-        (made, crate::isolate::budget::thread_time().saturating_sub(began))
-    });
-    let (made, spent) = made.await.map_err(|_| Ended::Internal)?;
-    meter.charge(spent)?;
-    Ok(made)
+    meter
+        .elsewhere(move || {
+            let _held = held;
+            let part = |n: usize| copied.get(n).map_or(&[][..], Vec::as_slice);
+            work([part(0), part(1), part(2), part(3)])
+        })
+        .await
 }
 
 /// A chunk through a codec. `how`: bits 0 and 1 the format of one to be opened, 2 whether it compresses, 3 whether the chunk is the last, 4
@@ -253,18 +311,16 @@ async fn through(
 }
 
 /// The text of bytes in an encoding of the Encoding standard, as UTF-8. `encoding` is a number of [`label`]'s; `how`: bit 0 fatal.
-fn decode(c: &Call<'_>, encoding: i32, how: i32, parts: &Parts) -> wasmtime::Result<Result<Vec<u8>, Code>> {
+fn decode(encoding: i32, how: i32, bytes: &[u8]) -> Result<Vec<u8>, Code> {
     let known = usize::try_from(encoding).ok().and_then(|at| ENCODINGS.get(at));
     let Some(encoding) = known else {
-        return Ok(Err(Code::Unsupported));
+        return Err(Code::Unsupported);
     };
-    let bytes = parts.get(c, 0)?;
     let (text, bad) = encoding.decode_without_bom_handling(bytes);
-    Ok(if bad && how & 1 != 0 {
-        Err(Code::Malformed)
-    } else {
-        Ok(text.into_owned().into_bytes())
-    })
+    if bad && how & 1 != 0 {
+        return Err(Code::Malformed);
+    }
+    Ok(text.into_owned().into_bytes())
 }
 
 /// What a label stands for: the encoding's number as one byte, and its name in lower case.

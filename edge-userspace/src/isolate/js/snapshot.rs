@@ -14,6 +14,7 @@ use crate::config::isolate::Limits;
 use crate::isolate::budget::{Meter, Metered};
 use crate::isolate::engine::Engine;
 use crate::isolate::error::{Ended, Error};
+use crate::isolate::memory::Account;
 use crate::isolate::store::{self, Base};
 
 /// Processor time of a script's top-level code.
@@ -88,7 +89,7 @@ async fn evaluate(engine: &Engine, shared: &Arc<Shared>, source: Source<'_>, mod
     };
     let meter = Meter::new(CPU, Arc::new(Semaphore::new(1)));
     let guest = Guest {
-        base: Base::new(meter.clone(), &limits),
+        base: Base::new(meter.clone(), &limits, Account::alone(MEMORY)),
         memory: None,
         work: Work::Loading(String::new()),
         takes: Default::default(),

@@ -6,4 +6,5 @@ mod harness;
 mod messages;
 mod platform;
 mod serving;
+mod sockets;
 mod urls;

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,12 +15,15 @@ use futures_util::stream::FuturesUnordered;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 
 use super::code::Code;
-use super::outside::Told;
+use super::outside::{Doing, Told, Wire};
+use super::sockets::{self, Incoming, Outgoing, Socket};
 use crate::http::body::{Body, BodyError};
 use crate::isolate::budget::Meter;
 use crate::isolate::coding::{self, Coding};
+use crate::isolate::memory::{Account, Held};
 
 /// Operations at once; more wait for their turn.
 const OPERATIONS: usize = 64;
@@ -35,32 +38,7 @@ const AHEAD: usize = 2;
 /// Bytes of such a chunk; the prelude cuts larger ones.
 const CHUNK: usize = 128 << 10;
 
-/// Bytes that the host holds for operations of one request: what is sent whole, and what was read whole and not taken yet.
-#[derive(Clone, Debug)]
-struct Purse(Arc<AtomicUsize>);
-
-/// Some of them, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Held(Arc<AtomicUsize>, usize);
-
-impl Purse {
-    fn take(&self, bytes: usize) -> Result<Held, Code> {
-        let less = |left: usize| left.checked_sub(bytes);
-        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
-            Ok(_) => Ok(Held(self.0.clone(), bytes)),
-            Err(_) => Err(Code::TooLarge),
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.fetch_add(self.1, Ordering::Relaxed);
-    }
-}
-
 /// How an operation ended.
-#[derive(Debug)]
 pub(super) enum Outcome {
     /// A sub-request's response; the content becomes a stream.
     Response(http::response::Parts, Body),
@@ -72,6 +50,10 @@ pub(super) enum Outcome {
     Written,
     /// A store's answer.
     Told(Told),
+    /// What came on a socket, with the socket unless that was its end.
+    Message(i32, Option<Box<Socket>>, Incoming),
+    /// The client has gone.
+    Left,
     /// It failed. A stream that it was about is gone.
     Failed(Code, Option<i32>),
 }
@@ -88,18 +70,20 @@ enum Stream {
     Lent,
     /// Content that the script writes.
     Out(Writer),
+    /// A WebSocket.
+    Socket(Box<Socket>),
 }
 
 /// The script's end of a stream that it writes.
 #[derive(Clone)]
 struct Writer {
-    chunks: mpsc::Sender<Bytes>,
+    chunks: mpsc::Sender<(Bytes, Held)>,
     whole: Arc<AtomicBool>,
 }
 
 /// The other end: content as the script writes it. Only an end that the script asked for is a good one.
 struct Written {
-    chunks: mpsc::Receiver<Bytes>,
+    chunks: mpsc::Receiver<(Bytes, Held)>,
     whole: Arc<AtomicBool>,
 }
 
@@ -109,7 +93,8 @@ impl http_body::Body for Written {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         Poll::Ready(match std::task::ready!(self.chunks.poll_recv(cx)) {
-            Some(chunk) => Some(Ok(Frame::data(chunk))),
+            // On the account of whoever takes it from here on.
+            Some((chunk, _held)) => Some(Ok(Frame::data(chunk))),
             None if self.whole.load(Ordering::Acquire) => None,
             None => Some(Err(BodyError::Worker("exception"))),
         })
@@ -118,7 +103,7 @@ impl http_body::Body for Written {
 
 /// All of it.
 pub(super) struct Traffic {
-    purse: Purse,
+    account: Arc<Account>,
     /// Who pays for long work.
     meter: Option<Arc<Meter>>,
     operations: FuturesUnordered<Operation>,
@@ -127,6 +112,10 @@ pub(super) struct Traffic {
     streams: HashMap<i32, Stream>,
     next_operation: i32,
     next_stream: i32,
+    /// The scripts' sides of open sockets.
+    outgoing: HashMap<i32, Outgoing>,
+    /// An operation that nobody waits for: that the client leaves.
+    watch: Option<i32>,
 }
 
 /// What a wait brought.
@@ -143,7 +132,7 @@ impl Traffic {
     /// None yet; the host will hold at most so many bytes for it.
     pub(super) fn new(bytes: usize) -> Self {
         Self {
-            purse: Purse(Arc::new(AtomicUsize::new(bytes))),
+            account: Account::alone(bytes),
             meter: None,
             operations: FuturesUnordered::new(),
             waiting: VecDeque::new(),
@@ -151,20 +140,23 @@ impl Traffic {
             streams: HashMap::new(),
             next_operation: 0,
             next_stream: 0,
+            outgoing: HashMap::new(),
+            watch: None,
         }
     }
 
-    /// As [`Traffic::new`]; what takes long is paid by `meter`.
-    pub(super) fn of(bytes: usize, meter: Arc<Meter>) -> Self {
+    /// None yet; what the host holds for it is on `account`, and what takes long is paid by `meter`.
+    pub(super) fn of(account: Arc<Account>, meter: Arc<Meter>) -> Self {
         Self {
+            account,
             meter: Some(meter),
-            ..Self::new(bytes)
+            ..Self::new(0)
         }
     }
 
     /// Takes so many bytes into the account, until the result is dropped.
     pub(super) fn hold(&self, bytes: usize) -> Result<Held, Code> {
-        self.purse.take(bytes)
+        self.account.hold(bytes).map_err(|_| Code::TooLarge)
     }
 
     /// Begins an operation, or has it wait for its turn; its number.
@@ -270,8 +262,50 @@ impl Traffic {
         }
     }
 
+    /// A number for a WebSocket over the connection that comes of `opening`.
+    pub(super) fn socket(&mut self, opening: Doing<Box<dyn Wire>>, role: Role) -> Result<i32, Code> {
+        let held = self.hold(sockets::OPEN)?;
+        let id = self.next_stream;
+        self.next_stream = id.checked_add(1).ok_or(Code::Busy)?;
+        let (socket, outgoing) = Socket::new(opening, role, held);
+        self.put(id, Stream::Socket(Box::new(socket)))?;
+        self.outgoing.insert(id, outgoing);
+        Ok(id)
+    }
+
+    /// Gives a socket a message to send.
+    pub(super) fn send(&mut self, id: i32, message: Message) -> Result<(), Code> {
+        let held = self.hold(message.len().saturating_add(PLACE))?;
+        let outgoing = self.outgoing.get(&id).ok_or(Code::Broken)?;
+        outgoing.send((message, held)).map_err(|_| Code::Broken)
+    }
+
+    /// Whether the script has sockets.
+    pub(super) fn has_sockets(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Begins to wait for the client to leave, once; no wait for anything else waits for that.
+    pub(super) fn watch(&mut self, left: impl Future<Output = ()> + Send + 'static) -> Result<i32, Code> {
+        let id = self.begin(async move {
+            left.await;
+            Outcome::Left
+        })?;
+        self.watch = Some(id);
+        Ok(id)
+    }
+
     /// Reads the next chunk, or all that is left, as far as the account goes.
     pub(super) fn read(&mut self, id: i32, whole: bool) -> Result<i32, Code> {
+        if let Some(Stream::Socket(_)) = self.streams.get(&id)
+            && let Some(Stream::Socket(mut socket)) = self.streams.insert(id, Stream::Lent)
+        {
+            return self.begin(async move {
+                let incoming = socket.next().await;
+                let ended = matches!(incoming, Incoming::Closed(..));
+                Outcome::Message(id, (!ended).then_some(socket), incoming)
+            });
+        }
         let window = match self.streams.get(&id) {
             Some(Stream::Coded(_, codings)) => codings.iter().map(|coding| coding.window()).sum(),
             _ => 0,
@@ -285,9 +319,9 @@ impl Traffic {
         };
         self.streams.insert(id, Stream::Lent);
         if whole {
-            let (purse, meter) = (self.purse.clone(), self.meter.clone());
+            let (account, meter) = (self.account.clone(), self.meter.clone());
             self.begin(async move {
-                match all(body, &purse, meter.as_ref()).await {
+                match all(body, &account, meter.as_ref()).await {
                     Ok((bytes, held)) => Outcome::Whole(id, bytes, held),
                     Err(code) => Outcome::Failed(code, Some(id)),
                 }
@@ -311,8 +345,9 @@ impl Traffic {
             return Err(Code::TooLarge);
         }
         let writer = writer.chunks.clone();
+        let held = self.hold(chunk.len())?;
         self.begin(async move {
-            match writer.send(chunk).await {
+            match writer.send((chunk, held)).await {
                 Ok(()) => Outcome::Written,
                 Err(_) => Outcome::Failed(Code::Broken, Some(id)),
             }
@@ -321,6 +356,7 @@ impl Traffic {
 
     /// Ends a stream: one that is written is whole, unless `broken`; one that is read is not wanted any more.
     pub(super) fn close(&mut self, id: i32, broken: bool) {
+        self.outgoing.remove(&id);
         if let Some(Stream::Out(writer)) = self.streams.remove(&id)
             && !broken
         {
@@ -338,6 +374,13 @@ impl Traffic {
                     *stream = Stream::In(rest);
                 }
             }
+            Outcome::Message(id, socket, _) => match (socket.take(), self.streams.get_mut(id)) {
+                (Some(socket), Some(stream)) => *stream = Stream::Socket(socket),
+                _ => {
+                    self.streams.remove(id);
+                    self.outgoing.remove(id);
+                }
+            },
             Outcome::Chunk(id, None) | Outcome::Whole(id, ..) | Outcome::Failed(_, Some(id)) => {
                 self.streams.remove(id);
             }
@@ -356,13 +399,21 @@ impl Traffic {
             {
                 self.operations.push(next);
             }
-            if self.handles.is_empty() {
-                // Those left were cancelled.
-                self.operations = FuturesUnordered::new();
-                let Some(timer) = timer.as_mut().as_pin_mut() else {
+            if self.handles.is_empty()
+                || self.handles.len() == 1 && self.watch.is_some_and(|id| self.handles.contains_key(&id))
+            {
+                if self.handles.is_empty() {
+                    // Those left were cancelled.
+                    self.operations = FuturesUnordered::new();
+                }
+                if limit.is_none() {
                     return Event::Nothing;
-                };
-                timer.await;
+                }
+            }
+            if self.operations.is_empty() {
+                if let Some(timer) = timer.as_mut().as_pin_mut() {
+                    timer.await;
+                }
                 return Event::Time;
             }
             let ended = match timer.as_mut().as_pin_mut() {
@@ -418,7 +469,7 @@ async fn chunk(mut body: Body) -> Result<Option<(Bytes, Body)>, Code> {
     }
 }
 
-async fn all(mut body: Body, purse: &Purse, meter: Option<&Arc<Meter>>) -> Result<(Bytes, Vec<Held>), Code> {
+async fn all(mut body: Body, account: &Arc<Account>, meter: Option<&Arc<Meter>>) -> Result<(Bytes, Vec<Held>), Code> {
     let mut held = Vec::new();
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
@@ -430,7 +481,7 @@ async fn all(mut body: Body, purse: &Purse, meter: Option<&Arc<Meter>>) -> Resul
             // What is decoded costs more than what is copied. Beyond the budget the guest ends at its own next step.
             meter.breathe().await.map_err(|_| Code::Broken)?;
         }
-        held.push(purse.take(data.len())?);
+        held.push(account.hold(data.len()).map_err(|_| Code::TooLarge)?);
         if first.is_empty() {
             first = data;
         } else {

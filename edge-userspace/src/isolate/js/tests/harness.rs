@@ -18,9 +18,10 @@ use crate::isolate::error::{Ended, Error};
 use crate::isolate::js::Script;
 use crate::isolate::js::code::Code;
 use crate::isolate::js::engine::{Shared, parts};
-use crate::isolate::js::outside::{Ask, Doing, Environment, Item, Level, Outside, Told};
+use crate::isolate::js::outside::{Ask, Doing, Environment, Item, Level, Outside, Told, Wire};
 use crate::isolate::js::script::Asked;
 use crate::isolate::js::snapshot::{Source, compile, snapshot};
+use crate::isolate::memory::Account;
 use crate::isolate::program::Responder;
 
 /// What everybody shares: compiling the engine takes seconds, so it is kept between runs.
@@ -115,6 +116,12 @@ pub(super) struct World {
     pub(super) zones: BTreeMap<String, Arc<Script>>,
     /// Everything else.
     pub(super) server: Option<Server>,
+    /// The worker's end of the client's connection, if the client asks for a WebSocket.
+    pub(super) socket: Mutex<Option<tokio::io::DuplexStream>>,
+    /// When the client leaves.
+    pub(super) leaves: Option<Duration>,
+    /// What is due by a schedule, in place of a request: the time and the schedule, each on a line.
+    pub(super) due: Option<&'static str>,
 }
 
 impl World {
@@ -171,6 +178,31 @@ impl Outside for View {
             let body = body.collect().await.map_err(|_| Code::Broken)?.to_bytes();
             Ok(server(http::Request::from_parts(head, body)))
         })
+    }
+
+    fn accept(&self, head: &mut http::response::Parts) -> Option<Doing<Box<dyn Wire>>> {
+        let client = self.0.socket.lock().unwrap().take()?;
+        head.status = http::StatusCode::SWITCHING_PROTOCOLS;
+        Some(Box::pin(async move {
+            let wire: Box<dyn Wire> = Box::new(client);
+            Ok(wire)
+        }))
+    }
+
+    fn moved(&self) {}
+
+    fn left(self: Arc<Self>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        let leaves = self.0.leaves;
+        Box::pin(async move {
+            match leaves {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        })
+    }
+
+    fn facts(&self) -> Vec<u8> {
+        br#"{"address":"192.0.2.1","tls":{"version":"TLSv1.3"}}"#.to_vec()
     }
 
     fn store(self: Arc<Self>, name: &str, ask: Ask) -> Doing<Told> {
@@ -252,17 +284,20 @@ pub(super) async fn ask(
     let bed = bed().unwrap();
     bed.engine.awake();
     let asked = Asked {
-        method: &request.method,
-        url: request.url.clone(),
+        method: world.due.map_or(request.method.as_str(), |_| ""),
+        url: world.due.map_or(request.url.clone(), str::to_owned),
         fields: &request.fields,
         body: request.body,
     };
     let wall = limits.wall;
     let outside = Arc::new(View(world.clone()));
-    let run = Metered::new(
-        meter.clone(),
-        script.answer(None, asked, outside, meter, &limits, Responder(sender)),
-    );
+    let run = Metered::new(meter.clone(), async {
+        let account = Account::alone(limits.memory);
+        let fresh = script.instantiate(meter.clone(), &limits, account).await?;
+        script
+            .answer(fresh, asked, outside, meter.clone(), Responder(sender))
+            .await
+    });
     let run = tokio::time::timeout(wall, run);
     let read = async {
         let (parts, body) = receiver.await.ok()?.ok()?;
