@@ -86,6 +86,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
                 steered: false,
                 server: http::Server::new(http.clone(), handler, shutdown.clone()),
                 redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
+                clock: None,
                 shutdown: shutdown.clone(),
             }
         })?;

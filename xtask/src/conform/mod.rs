@@ -5,6 +5,7 @@
 
 mod h3i;
 mod testssl;
+mod wpt;
 
 use std::fmt::Write;
 use std::fs;
@@ -38,6 +39,8 @@ enum Program {
     H3i(h3i::H3i),
     /// TLS, by testssl.sh: zones with local keys, with keys at the key server, and the key server itself
     Testssl(testssl::Testssl),
+    /// JavaScript of workers, by the web-platform-tests of a checkout
+    Wpt(wpt::Wpt),
 }
 
 /// Suites of others that are not run, each with the reason.
@@ -70,6 +73,7 @@ pub(crate) fn run(conform: &Conform) -> Result<()> {
     match (&conform.program, conform.all) {
         (Some(Program::H3i(h3i)), _) => h3i::run(h3i),
         (Some(Program::Testssl(testssl)), _) => testssl::run(testssl),
+        (Some(Program::Wpt(wpt)), _) => wpt::run(wpt),
         (None, true) => all(conform),
         (None, false) => bail!("say which program, or --all: `cargo xtask conform --help`"),
     }
