@@ -18,7 +18,7 @@ const clientSignal = () => {
   if (leaving) return leaving.signal;
   leaving = new AbortController();
   const id = host.call(LEFT, 0, 0);
-  if (typeof id !== "number") quiet(operation(new DataView(id.buffer).getInt32(0, true), "signal").then(() => leaving.abort(new DOMException("the client has gone", "AbortError"))));
+  if (typeof id !== "number") quiet(operation(new DataView(id.buffer).getInt32(0, true), "signal").then(({ status }) => { if (status) leaving.abort(new DOMException("the client has gone", "AbortError")); }));
   return leaving.signal;
 };
 const requestFacts = () => (facts ??= JSON.parse(host.text(host.call(FACTS, 0, 0))));

@@ -202,6 +202,8 @@ impl Grant {
                     self.upgrade.pass_on(&mut head);
                 }
                 if let Some(inside) = inside {
+                    // Whoever keeps answers must see that this one is for nobody else.
+                    head.ask_upgrade(HeaderValue::from_static("websocket"));
                     head.extensions.insert(inside);
                 }
                 let method = head.method.clone();

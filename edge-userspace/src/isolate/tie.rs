@@ -22,7 +22,7 @@ pub struct Tie {
     kept: AtomicBool,
     satisfied: AtomicBool,
     waker: AtomicWaker,
-    /// Told when the client has gone before it had all of the response.
+    /// Told when the client's end is dropped.
     left: Notify,
     /// The guest has a socket that moved: when its time is over from then on.
     until: Mutex<Option<Instant>>,
@@ -49,14 +49,15 @@ impl Tie {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when the client has gone before it had all of the response; never, if it stays.
-    pub(super) async fn left(&self) {
+    /// Returns when nobody waits for the response any more: whether the client has gone before it had all of it.
+    pub(super) async fn left(&self) -> bool {
         let mut told = std::pin::pin!(self.left.notified());
         // Registered before it is looked at: what happens in between is not missed.
         told.as_mut().enable();
-        if !self.gone.load(SeqCst) || self.satisfied.load(SeqCst) {
+        if !self.gone.load(SeqCst) {
             told.await;
         }
+        !self.satisfied.load(SeqCst)
     }
 
     fn is_over(&self) -> bool {
@@ -79,9 +80,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.0.gone.store(true, SeqCst);
-        if !self.0.satisfied.load(SeqCst) {
-            self.0.left.notify_waiters();
-        }
+        self.0.left.notify_waiters();
         self.0.waker.wake();
     }
 }

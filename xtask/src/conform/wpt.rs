@@ -59,7 +59,11 @@ struct Total {
 /// Runs what the arguments name.
 pub(crate) fn run(wpt: &Wpt) -> Result<()> {
     let harness = wpt.suite.join("resources/testharness.js");
-    ensure!(harness.is_file(), "{} is not there: name a checkout of web-platform-tests", harness.display());
+    ensure!(
+        harness.is_file(),
+        "{} is not there: name a checkout of web-platform-tests",
+        harness.display()
+    );
     if !wpt.no_build {
         workspace::prepare(&[workspace::BUILD_EBPF, workspace::BUILD_JS])?;
         workspace::build_binaries(Profile::Dev)?;
@@ -69,7 +73,11 @@ pub(crate) fn run(wpt: &Wpt) -> Result<()> {
     fs::write(&worker, RUNNER)?;
     let address = free_address()?;
     let mut command = Command::new(workspace::binary("edge", Profile::Dev));
-    command.arg("dev").arg(&worker).args(["--cpu", LIMIT, "--port"]).arg(address.port().to_string());
+    command
+        .arg("dev")
+        .arg(&worker)
+        .args(["--cpu", LIMIT, "--port"])
+        .arg(address.port().to_string());
     command.env("XDG_CACHE_HOME", &directory);
     let mut dev = Process::spawn(&mut command, &directory.join("log"))?;
     dev.wait_port(address, START)?;
@@ -83,9 +91,15 @@ pub(crate) fn run(wpt: &Wpt) -> Result<()> {
             one(wpt, &file, &harness, &directory, address.port(), total)?;
         }
     }
-    println!("{:24} {:>6} {:>7} {:>9} {:>9}", "directory", "files", "broken", "passed", "subtests");
+    println!(
+        "{:24} {:>6} {:>7} {:>9} {:>9}",
+        "directory", "files", "broken", "passed", "subtests"
+    );
     for (name, total) in totals {
-        println!("{name:24} {:>6} {:>7} {:>9} {:>9}", total.files, total.broken, total.passed, total.subtests);
+        println!(
+            "{name:24} {:>6} {:>7} {:>9} {:>9}",
+            total.files, total.broken, total.passed, total.subtests
+        );
     }
     workspace::give_back(&directory)
 }
@@ -105,7 +119,10 @@ fn tests(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    let size = path.metadata().with_context(|| format!("{} is not there", path.display()))?.len();
+    let size = path
+        .metadata()
+        .with_context(|| format!("{} is not there", path.display()))?
+        .len();
     ensure!(size <= LARGEST, "{} is longer than {LARGEST} bytes", path.display());
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
@@ -118,7 +135,11 @@ fn one(wpt: &Wpt, file: &Path, harness: &Path, scratch: &Path, port: u16, total:
     let said = match said {
         Ok(said) if said.harness == 0 => said,
         Ok(said) => {
-            println!("{name}: the harness says {}: {}", said.harness, said.said.unwrap_or_default());
+            println!(
+                "{name}: the harness says {}: {}",
+                said.harness,
+                said.said.unwrap_or_default()
+            );
             total.broken += 1;
             said
         }
@@ -144,7 +165,10 @@ fn order(wpt: &Wpt, file: &Path, harness: &Path) -> Result<String> {
     let text = read(file)?;
     let beside = file.parent().context("a file has a directory")?;
     let mut scripts = vec![read(harness)?];
-    for line in text.lines().take_while(|line| line.starts_with("//") || line.trim().is_empty()) {
+    for line in text
+        .lines()
+        .take_while(|line| line.starts_with("//") || line.trim().is_empty())
+    {
         if let Some(script) = line.strip_prefix("// META: script=") {
             let path = match script.trim().strip_prefix('/') {
                 Some(absolute) => wpt.suite.join(absolute),
@@ -173,8 +197,16 @@ fn ask(order: &str, scratch: &Path, port: u16) -> Result<Said> {
     let body = scratch.join("order.json");
     fs::write(&body, order)?;
     let mut curl = Command::new("curl");
-    curl.args(["--silent", "--show-error", "--fail-with-body", "--max-time", "60", "--data-binary"]);
-    curl.arg(format!("@{}", body.display())).arg(format!("http://127.0.0.1:{port}/"));
+    curl.args([
+        "--silent",
+        "--show-error",
+        "--fail-with-body",
+        "--max-time",
+        "60",
+        "--data-binary",
+    ]);
+    curl.arg(format!("@{}", body.display()))
+        .arg(format!("http://127.0.0.1:{port}/"));
     let output = process::output(&mut curl, Duration::from_secs(70))?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {

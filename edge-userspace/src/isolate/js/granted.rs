@@ -176,7 +176,7 @@ impl Outside for Grant {
         self.meter.renew();
     }
 
-    fn left(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn left(self: Arc<Self>) -> Pin<Box<dyn Future<Output = bool> + Send>> {
         Box::pin(async move { self.tie.left().await })
     }
 

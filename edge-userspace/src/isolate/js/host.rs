@@ -404,7 +404,9 @@ fn store(mut c: Call<'_>, action: i32, names: u32, names_n: u32, at: u32, n: u32
 
 /// 0: an operation ended, and `to` says how; 1: the time is over; 2: there is nothing to wait for.
 async fn wait(mut c: Call<'_>, milliseconds: f64, to: u32) -> wasmtime::Result<i32> {
-    let mut traffic = std::mem::replace(&mut c.data_mut().live()?.traffic, Traffic::new(0));
+    let live = c.data_mut().live()?;
+    live.traffic.owed = live.responder.is_some();
+    let mut traffic = std::mem::replace(&mut live.traffic, Traffic::new(0));
     let event = traffic.wait(milliseconds).await;
     c.data_mut().live()?.traffic = traffic;
     let (id, mut outcome) = match event {
@@ -427,7 +429,7 @@ async fn wait(mut c: Call<'_>, milliseconds: f64, to: u32) -> wasmtime::Result<i
             drop(held);
             (0, None, Some(all), -1)
         }
-        Outcome::Left => (0, None, None, -1),
+        Outcome::Left(gone) => (i32::from(gone), None, None, -1),
         Outcome::Message(_, _, Incoming::Text(text)) => (1, None, Some(text), -1),
         Outcome::Message(_, _, Incoming::Binary(bytes)) => (2, None, Some(bytes), -1),
         Outcome::Message(_, _, Incoming::Closed(code, reason, clean)) => {

@@ -105,8 +105,8 @@ pub(super) trait Outside: Send + Sync + 'static {
     /// Something came or went on a socket of the script.
     fn moved(&self);
 
-    /// Returns when the client has gone before it had all of the response.
-    fn left(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Returns when nobody waits for the response any more: whether the client has gone before it had all of it.
+    fn left(self: Arc<Self>) -> Pin<Box<dyn Future<Output = bool> + Send>>;
 
     /// What is known of the request beside its message: JSON.
     fn facts(&self) -> Vec<u8>;

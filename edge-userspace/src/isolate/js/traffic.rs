@@ -52,8 +52,8 @@ pub(super) enum Outcome {
     Told(Told),
     /// What came on a socket, with the socket unless that was its end.
     Message(i32, Option<Box<Socket>>, Incoming),
-    /// The client has gone.
-    Left,
+    /// Nobody waits for the response any more: whether the client has gone before it had all of it.
+    Left(bool),
     /// It failed. A stream that it was about is gone.
     Failed(Code, Option<i32>),
 }
@@ -116,6 +116,8 @@ pub(super) struct Traffic {
     outgoing: HashMap<i32, Outgoing>,
     /// An operation that nobody waits for: that the client leaves.
     watch: Option<i32>,
+    /// There is no response yet.
+    pub(super) owed: bool,
 }
 
 /// What a wait brought.
@@ -142,6 +144,7 @@ impl Traffic {
             next_stream: 0,
             outgoing: HashMap::new(),
             watch: None,
+            owed: true,
         }
     }
 
@@ -285,12 +288,9 @@ impl Traffic {
         !self.outgoing.is_empty()
     }
 
-    /// Begins to wait for the client to leave, once; no wait for anything else waits for that.
-    pub(super) fn watch(&mut self, left: impl Future<Output = ()> + Send + 'static) -> Result<i32, Code> {
-        let id = self.begin(async move {
-            left.await;
-            Outcome::Left
-        })?;
+    /// Begins to wait for the client to leave, once. As long as the response is owed, no wait waits for that alone.
+    pub(super) fn watch(&mut self, left: impl Future<Output = bool> + Send + 'static) -> Result<i32, Code> {
+        let id = self.begin(async move { Outcome::Left(left.await) })?;
         self.watch = Some(id);
         Ok(id)
     }
@@ -400,7 +400,7 @@ impl Traffic {
                 self.operations.push(next);
             }
             if self.handles.is_empty()
-                || self.handles.len() == 1 && self.watch.is_some_and(|id| self.handles.contains_key(&id))
+                || self.owed && self.handles.len() == 1 && self.watch.is_some_and(|id| self.handles.contains_key(&id))
             {
                 if self.handles.is_empty() {
                     // Those left were cancelled.

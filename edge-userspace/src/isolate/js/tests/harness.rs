@@ -191,11 +191,14 @@ impl Outside for View {
 
     fn moved(&self) {}
 
-    fn left(self: Arc<Self>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn left(self: Arc<Self>) -> std::pin::Pin<Box<dyn Future<Output = bool> + Send>> {
         let leaves = self.0.leaves;
         Box::pin(async move {
             match leaves {
-                Some(after) => tokio::time::sleep(after).await,
+                Some(after) => {
+                    tokio::time::sleep(after).await;
+                    true
+                }
                 None => std::future::pending().await,
             }
         })

@@ -160,7 +160,7 @@ fn events_of_a_server() {
         let asked = 0;
         const source = new EventSource("https://b.test/events", { fetch: async (url, { headers }) => {
           asked++;
-          if (asked === 2) { eq(headers.get("last-event-id"), "7"); return new Response("", { status: 204 }); }
+          if (asked === 2) { eq(headers.get("last-event-id"), "7"); return new Response(null, { status: 204 }); }
           return new Response(new ReadableStream({ start(c) { for (const part of parts) c.enqueue(new TextEncoder().encode(part)); c.close(); } }), { headers: { "content-type": "text/event-stream" } });
         } });
         const got = [];
