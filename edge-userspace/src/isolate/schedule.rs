@@ -95,6 +95,7 @@ impl Isolated {
                 accepted: Instant::now(),
                 handshake: None,
                 early: None,
+                via: None,
             }),
             zone: zone.clone(),
             host: zone.stand_in.clone(),
