@@ -213,7 +213,7 @@ mod tests {
                 Requests::default().claims.names.len(),
                 Requests::default().trailers.names.len()
             ),
-            (8, 11)
+            (10, 11)
         );
     }
 }
