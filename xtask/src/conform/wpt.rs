@@ -138,7 +138,7 @@ fn one(wpt: &Wpt, file: &Path, harness: &Path, scratch: &Path, port: u16, total:
             println!(
                 "{name}: the harness says {}: {}",
                 said.harness,
-                said.said.unwrap_or_default()
+                said.said.as_deref().unwrap_or_default()
             );
             total.broken += 1;
             said
