@@ -94,7 +94,7 @@ fn client(n: u32) -> Ipv4Addr {
     let networks = 100 << 16;
     let network = u64::from(n % networks) * 9_999_991 % u64::from(networks);
     let network = (1 << 16) + u32::try_from(network).unwrap_or_default();
-    Ipv4Addr::from_bits(network << 8 | (n / networks & 0xff))
+    Ipv4Addr::from_bits(network << 8 | ((n / networks) & 0xff))
 }
 
 fn drops(dataplane: &Dataplane, sizes: &Sizes, among: u32, source: impl Fn(u32) -> Ipv4Addr) -> Outcome<Vec<u32>> {
