@@ -366,7 +366,7 @@ fn check(check: &Check) -> anyhow::Result<()> {
 
 fn far_end(end: FarEnd) -> anyhow::Result<()> {
     if end.print_defaults {
-        print(config::far::DEFAULTS);
+        print(&config::far::defaults());
         return Ok(());
     }
     if !end.check {

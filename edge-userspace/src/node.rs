@@ -8,7 +8,6 @@ mod control;
 mod delta;
 pub(crate) mod far;
 mod feed;
-mod fixed;
 pub(crate) mod fleet;
 mod gates;
 mod isolates;

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use edge_testbed::process;
 
 use crate::workspace;
-use crate::{build_ebpf, layers};
+use crate::{build_ebpf, form, layers};
 
 /// Check format, lints, documentation, dependencies and import arrows
 #[derive(clap::Args)]
@@ -16,6 +16,9 @@ pub(crate) struct Lint {
     /// Skip `setup` and `build-ebpf`
     #[arg(long)]
     no_setup: bool,
+    /// Wrap comments at 100 columns, and check nothing
+    #[arg(long)]
+    wrap: bool,
 }
 
 /// Without a network a fetch hangs rather than fails.
@@ -32,6 +35,7 @@ const CHECKS: &[(&str, Check, &str)] = &[
         "cargo fmt --all",
     ),
     ("format of edge-ebpf", build_ebpf::fmt, "the same in edge-ebpf"),
+    ("comments and files", form::check, "cargo xtask lint --wrap"),
     (
         "import arrows",
         || layers::run(&layers::Layers {}),
@@ -69,6 +73,9 @@ const CHECKS: &[(&str, Check, &str)] = &[
 
 /// Runs every check.
 pub(crate) fn run(lint: &Lint) -> Result<()> {
+    if lint.wrap {
+        return form::wrap();
+    }
     if !lint.no_setup {
         workspace::prepare(&[workspace::SETUP_LINT, workspace::BUILD_EBPF, workspace::BUILD_JS])?;
     }

@@ -11,6 +11,7 @@ mod build_workers;
 mod conform;
 mod demo;
 mod docs;
+mod form;
 mod fuzz;
 mod kernels;
 mod layers;

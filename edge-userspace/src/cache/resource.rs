@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{StatusCode, request};
 
 use super::directives::{Directives, FOREVER};
-use super::worth::{Worth, single_date};
+use super::worth::{Worth, single_date, varies_by};
 use crate::base::clock::UnixTime;
 use crate::http::codings::Accepted;
 use crate::http::forwarded::{self, Written};
@@ -198,19 +198,11 @@ pub(super) fn strip(fields: &mut HeaderMap, directives: &Directives) {
     }
 }
 
-/// The names in `Vary`, as written.
-pub(super) fn names(response: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let lines = response.get_all(header::VARY).iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii))
-        .filter(|name| !name.is_empty())
-}
-
 /// What of a request decides which variant answers it: the names of the response's `Vary` with the request's values. `None`:
 /// not to be stored.
 pub(super) fn selectors(response: &HeaderMap, request: &HeaderMap) -> Option<Vec<(HeaderName, Option<Vec<u8>>)>> {
     let mut distinct: Vec<HeaderName> = Vec::new();
-    for name in names(response) {
+    for name in varies_by(response) {
         let name = HeaderName::from_bytes(name).ok()?;
         match forwarded::written(&name) {
             // It is in the key.

@@ -13,7 +13,6 @@ use http::{Method, Request, Response, StatusCode};
 use http_cache_semantics::{CacheOptions, CachePolicy};
 
 use super::directives::{Directives, FOREVER, seconds};
-use super::resource;
 use crate::base::clock::UnixTime;
 use crate::http::codings::{self, Accepted};
 
@@ -75,7 +74,7 @@ pub(super) fn judge(seen: &Seen<'_>, heuristic: Heuristic) -> Option<Worth> {
         return None;
     }
     // Noise to who takes over the request's part: in a coding that it did not list, or one that variants are not told apart by.
-    let varies = resource::names(seen.fields).any(|name| name.eq_ignore_ascii_case(b"accept-encoding"));
+    let varies = varies_by(seen.fields).any(|name| name.eq_ignore_ascii_case(b"accept-encoding"));
     if !Accepted::of(seen.request).admits(seen.fields) || varies && !codings::known(seen.fields) {
         return None;
     }
@@ -121,7 +120,7 @@ pub(super) fn judge(seen: &Seen<'_>, heuristic: Heuristic) -> Option<Worth> {
 }
 
 fn varies_on_all(fields: &HeaderMap) -> bool {
-    resource::names(fields).any(|name| name == b"*")
+    varies_by(fields).any(|name| name == b"*")
 }
 
 fn request(fields: &HeaderMap) -> Option<Request<()>> {
@@ -206,6 +205,14 @@ fn age(seen: &Seen<'_>) -> u64 {
         .unwrap_or(0);
     let delay = seen.came.since(seen.asked).as_secs();
     apparent.max(told.saturating_add(delay)).min(FOREVER)
+}
+
+/// The names in `Vary`, as written.
+pub(super) fn varies_by(response: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = response.get_all(header::VARY).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii))
+        .filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

@@ -2,104 +2,55 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use toml::Spanned;
-
+use super::Place;
 use super::checker::Checker;
-use super::section::{Count, File, Kind, section};
-use super::value::HostPattern;
-use super::{Certificate, Key, Place, Server, raw};
-
-/// A list of words.
-pub struct Texts;
-
-impl Kind for Texts {
-    type Written = Vec<String>;
-    type Checked = Vec<String>;
-
-    fn text(written: &Vec<String>) -> String {
-        format!("{written:?}")
-    }
-
-    fn check(
-        written: &Spanned<Vec<String>>,
-        _: Option<(Vec<String>, Vec<String>)>,
-        _: &mut Checker<'_>,
-    ) -> Vec<String> {
-        written.get_ref().clone()
-    }
-}
-
-/// Words that may be left out.
-pub struct Text;
-
-impl Kind for Text {
-    type Written = String;
-    type Checked = Option<String>;
-
-    fn text(written: &String) -> String {
-        format!("{written:?}")
-    }
-
-    fn check(written: &Spanned<String>, _: Option<(String, String)>, _: &mut Checker<'_>) -> Option<String> {
-        Some(written.get_ref().clone()).filter(|text| !text.is_empty())
-    }
-}
+use super::kind::{Count, File, Flag, List, Maybe, Text, Word, words};
+use super::section::section;
 
 section! {
     /// What all zones with `[zone.acme]` share.
     NodeText => Node {
         /// The directories of authorities (https), asked in this order: the next one if one does not issue. None: no ACME.
-        fixed directories: Texts = Vec::new();
-        /// How authorities reach the operator: "mailto:ops@example.com".
-        fixed contact: Texts = Vec::new();
+        fixed directories: List<Text> = Vec::new(); like ["https://acme-v02.api.letsencrypt.org/directory"];
+        /// How authorities reach the operator.
+        fixed contact: List<Text> = Vec::new(); like ["mailto:ops@example.com"];
         /// Whether the authorities' terms of service are agreed to; without that no account can be made.
-        fixed terms_agreed: super::section::Flag = false;
-        /// The key id of the operator's account at the first authority, where that wants one (external account binding).
-        fixed external_id: Text = String::new();
+        fixed terms_agreed: Flag = false;
+        /// The key id of the operator's account at the first authority, if that wants one (external account binding).
+        fixed external_id: Maybe<Text> = None; like "kid-1";
         /// The file with the key of that account, in base64url.
-        fixed external_key: File = PathBuf::new();
+        fixed external_key: Maybe<File> = None; like "eab.key";
         /// PEM file of the root that directories are verified with, instead of the system's.
-        fixed ca: File = PathBuf::new();
+        fixed ca: Maybe<File> = None; like "acme-root.pem";
         /// Accounts, certificates and keys.
         fixed state_directory: File = PathBuf::from("/var/lib/edge/acme");
-        /// A certificate is renewed after that share of its life, in percent, if the authority does not say when (RFC 9773).
+        /// A certificate is renewed after this share of its life, in percent, if the authority does not say when (RFC 9773).
         fixed renew_percent: Count<u8> = 67, 1 => 99;
     }
 }
 
-/// How the node proves that a host is its own.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-pub enum Challenge {
-    /// By a file over plain HTTP (RFC 8555 section 8.3).
-    #[default]
-    #[serde(rename = "http-01")]
-    Http,
-    /// By a certificate in a handshake (RFC 8737).
-    #[serde(rename = "tls-alpn-01")]
-    TlsAlpn,
-    /// By a record in DNS (RFC 8555 section 8.4), which a program sets.
-    #[serde(rename = "dns-01")]
-    Dns,
+words! {
+    /// How the node proves that a host is its own.
+    #[derive(Default)]
+    Challenge {
+        /// By a file over plain HTTP (RFC 8555 section 8.3).
+        #[default]
+        Http = "http-01",
+        /// By a certificate in a handshake (RFC 8737).
+        TlsAlpn = "tls-alpn-01",
+        /// By a record in DNS (RFC 8555 section 8.4), which a program sets.
+        Dns = "dns-01",
+    }
 }
 
-/// `[zone.acme]`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ZoneText {
-    #[serde(default)]
-    challenge: Challenge,
-    #[serde(default)]
-    hook: Option<Spanned<PathBuf>>,
-}
-
-/// How a zone gets its certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acme {
-    /// How its hosts are proved.
-    pub challenge: Challenge,
-    /// Sets and clears records: `HOOK set|clear _acme-challenge.HOST VALUE`.
-    pub hook: Option<(PathBuf, Place)>,
+section! {
+    /// How a zone gets its certificate.
+    AcmeText => Acme {
+        /// How its hosts are proved: http-01, tls-alpn-01 or dns-01.
+        live challenge: Word<Challenge> = Challenge::Http;
+        /// For dns-01: the program that sets and clears records: `HOOK set|clear _acme-challenge.HOST VALUE`.
+        live hook: Maybe<File> = None; like "/etc/edge/dns-hook";
+    }
 }
 
 impl Node {
@@ -110,12 +61,12 @@ impl Node {
 
     /// The file with the key of the operator's account.
     pub fn external(&self) -> Option<(&str, &(PathBuf, Place))> {
-        Some((self.external_id.as_deref()?, &self.external_key))
+        Some((self.external_id.as_deref()?, self.external_key.as_ref()?))
     }
 
     /// The root of directories.
     pub fn root(&self) -> Option<&(PathBuf, Place)> {
-        Some(&self.ca).filter(|(path, _)| path.file_name().is_some() && path.is_file())
+        self.ca.as_ref().filter(|(path, _)| path.is_file())
     }
 }
 
@@ -141,98 +92,18 @@ pub(super) fn node(raw: &NodeText, checker: &mut Checker<'_>) -> Node {
             "read them, and write terms_agreed = true",
         );
     }
-    if node.external_id.is_some() == raw.external_key.get_ref().as_os_str().is_empty() {
+    if node.external_id.is_some() != node.external_key.is_some() {
         checker.mistake(
             raw.external_key.span(),
             "`external_id` and `external_key` go together",
             "write both, or none",
         );
     }
-    let ca = raw.ca.get_ref();
-    if !ca.as_os_str().is_empty() && !node.ca.0.is_file() {
-        checker.mistake(
-            raw.ca.span(),
-            format!("{} is not there", node.ca.0.display()),
-            "name a PEM file, or leave `ca` out",
-        );
+    if let Some((ca, _)) = node.ca.as_ref().filter(|(ca, _)| !ca.is_file()) {
+        let mend = "name a PEM file, or leave `ca` out";
+        checker.mistake(raw.ca.span(), format!("{} is not there", ca.display()), mend);
     }
     node
-}
-
-/// How a zone gets its certificate, and where that will be; beside `[zone.acme]` it has no other.
-pub(super) fn certificate(
-    zone: &raw::Zone,
-    server: &Server,
-    node: &Node,
-    checker: &mut Checker<'_>,
-) -> Option<(Acme, Certificate)> {
-    let text = zone.acme.as_ref()?;
-    let place = checker.place(text.span());
-    let text = text.get_ref();
-    let mut wrong = |what: String, mend: &str| checker.mistakes.push(place.mistake(what, mend));
-    if zone.certificate.is_some() || zone.key.is_some() || zone.key_servers.is_some() {
-        wrong(
-            "[zone.acme] beside a certificate or key of the zone's own".to_owned(),
-            "keep one of them",
-        );
-    }
-    if !node.is_on() {
-        wrong(
-            "[zone.acme], but no authority".to_owned(),
-            "write [acme] directories = [\"https://acme-v02.api.letsencrypt.org/directory\"]",
-        );
-    }
-    if text.challenge == Challenge::Http && server.http.is_empty() {
-        wrong(
-            "the challenge http-01 is answered on port 80, and nothing listens there".to_owned(),
-            "write [server] http = [\"0.0.0.0:80\", \"[::]:80\"], or challenge = \"tls-alpn-01\"",
-        );
-    }
-    if text.challenge == Challenge::TlsAlpn && server.https.is_empty() {
-        wrong(
-            "the challenge tls-alpn-01 is answered on port 443, and nothing listens there".to_owned(),
-            "write [server] https",
-        );
-    }
-    if (text.challenge == Challenge::Dns) != text.hook.is_some() {
-        wrong(
-            "the challenge dns-01 and `hook` go together".to_owned(),
-            "name the program that sets records as `hook`, or write another challenge",
-        );
-    }
-    for host in zone.hosts.get_ref() {
-        if matches!(host.get_ref(), HostPattern::Wildcard(_)) && text.challenge != Challenge::Dns {
-            wrong(
-                format!(
-                    "no authority issues a certificate for {} by this challenge",
-                    host.get_ref()
-                ),
-                "write challenge = \"dns-01\"",
-            );
-        }
-    }
-    if zone.hosts.get_ref().is_empty() {
-        wrong("[zone.acme] in a zone without hosts".to_owned(), "name its hosts");
-    }
-    let file = |kind: &str| node.state_directory.0.join(format!("{}.{kind}", zone.name.get_ref()));
-    let hook = text
-        .hook
-        .as_ref()
-        .map(|hook| (checker.path(hook), checker.place(hook.span())));
-    let acme = Acme {
-        challenge: text.challenge,
-        hook,
-    };
-    let certificate = Certificate {
-        chain: file("pem"),
-        chain_place: place.clone(),
-        key: Key::File(file("key"), place),
-        more: Vec::new(),
-        clients: None,
-        legacy_rsa: None,
-        issued: true,
-    };
-    Some((acme, certificate))
 }
 
 #[cfg(test)]

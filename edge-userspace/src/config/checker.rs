@@ -4,12 +4,10 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use toml::Spanned;
 
 use super::mistake::{Faults, Mistake, Mistakes, Place, Source};
-use super::value::{Size, Time};
 
 /// What was found so far.
 pub struct Checker<'a> {
@@ -17,10 +15,10 @@ pub struct Checker<'a> {
     pub(super) mistakes: Vec<Mistake>,
     /// With the files that single zones name.
     pub(super) faults: Faults,
-    /// The same of the one zone that is checked.
-    pub(super) of_files: Vec<Mistake>,
-    /// The zones come from a fleet's manifest, which may be still to come.
-    pub(super) in_fleet: bool,
+    /// The table that is checked: where a key that is missing is missed.
+    table: Range<usize>,
+    /// The key that is checked, and an example of it.
+    key: (&'static str, &'static str),
 }
 
 impl<'a> Checker<'a> {
@@ -29,8 +27,8 @@ impl<'a> Checker<'a> {
             source,
             mistakes: Vec::new(),
             faults: Faults::default(),
-            of_files: Vec::new(),
-            in_fleet: false,
+            table: 0..0,
+            key: ("", ""),
         }
     }
 
@@ -50,9 +48,27 @@ impl<'a> Checker<'a> {
         self.mistakes.push(self.source.place(span).mistake(what, mend));
     }
 
-    /// What was found wrong with files that single zones name.
-    pub(super) fn faults(&mut self) -> Faults {
-        std::mem::take(&mut self.faults)
+    /// Checks one table of which there may be any number.
+    pub(super) fn table<T, R>(&mut self, table: &Spanned<T>, check: impl FnOnce(&T, &mut Self) -> R) -> R {
+        let outer = std::mem::replace(&mut self.table, table.span());
+        let checked = check(table.get_ref(), self);
+        self.table = outer;
+        checked
+    }
+
+    /// The key that is checked next, and an example of it.
+    pub(super) fn at(&mut self, key: &'static str, example: &'static str) {
+        self.key = (key, example);
+    }
+
+    /// The key that is checked must be there, and is not.
+    pub(super) fn missing(&mut self) {
+        let (key, example) = self.key;
+        let mend = match example {
+            "" => format!("write {key} = …"),
+            example => format!("write {key} = {example}"),
+        };
+        self.mistake(self.table.clone(), format!("no `{key}`"), mend);
     }
 
     pub(super) fn path(&self, path: &Spanned<PathBuf>) -> PathBuf {
@@ -61,6 +77,11 @@ impl<'a> Checker<'a> {
 
     pub(super) fn place(&self, span: Range<usize>) -> Place {
         self.source.place(span)
+    }
+
+    /// A file or directory, with its place for errors of the room that opens it.
+    pub(super) fn file(&self, path: &Spanned<PathBuf>) -> (PathBuf, Place) {
+        (self.path(path), self.place(path.span()))
     }
 
     /// A mistake if the value is not within `bounds`, both ends among them; `text` is how one is written.
@@ -93,23 +114,6 @@ impl<'a> Checker<'a> {
             let what = format!("{key}{} is out of bounds", text(value));
             self.mistake(span, what, format!("write {} to {}", text(least), text(most)));
         }
-    }
-
-    /// A duration from `least` to `most`.
-    pub(super) fn time(&mut self, value: &Spanned<Time>, least: Duration, most: Duration) -> Duration {
-        self.within(value, Some((Time(least), Time(most))), Time::to_string);
-        value.get_ref().0
-    }
-
-    /// A number of bytes from `least` to `most`.
-    pub(super) fn size(&mut self, value: &Spanned<Size>, least: u64, most: u64) -> u64 {
-        self.within(value, Some((Size(least), Size(most))), Size::to_string);
-        value.get_ref().0
-    }
-
-    /// The same, to be held in memory.
-    pub(super) fn bytes(&mut self, value: &Spanned<Size>, least: u64, most: u64) -> usize {
-        usize::try_from(self.size(value, least, most)).unwrap_or(usize::MAX)
     }
 
     /// A count from `least` to `most`.

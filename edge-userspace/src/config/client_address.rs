@@ -8,14 +8,13 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::check::networks;
 use super::checker::Checker;
 use super::value::Network;
 
 /// As it is written.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawClientAddress {
+pub(super) struct ClientAddressText {
     from: Spanned<String>,
     trusted: Spanned<Vec<Network>>,
     #[serde(default)]
@@ -66,7 +65,7 @@ const NO_NAMES: [&str; 8] = [
     "origin",
 ];
 
-pub(super) fn check(raw: &RawClientAddress, checker: &mut Checker<'_>) -> Option<ClientAddress> {
+pub(super) fn check(raw: &ClientAddressText, checker: &mut Checker<'_>) -> Option<ClientAddress> {
     let from = field(&raw.from, checker)?;
     let scheme = match raw.scheme.get_ref().is_empty() {
         true => None,
@@ -80,7 +79,7 @@ pub(super) fn check(raw: &RawClientAddress, checker: &mut Checker<'_>) -> Option
         );
         return None;
     }
-    let trusted = networks(raw.trusted.get_ref());
+    let trusted: Vec<_> = raw.trusted.get_ref().iter().map(|network| network.0).collect();
     if raw.depth.is_none()
         && let Some(all) = trusted.iter().find(|network| network.prefix_len() == 0)
     {

@@ -1,16 +1,18 @@
 //! `[fleet]`: which fleet a node belongs to, whom it trusts, and how it reaches the engine. The zones come from the fleet's
 //! manifest then: [`Release`] joins its files to the node's own.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::mistake::{Included, Mistake, Source};
-use super::text::{self, Text};
-use super::value::{Size, Time};
+use super::checker::Checker;
+use super::kind::{Bytes, Count, Directory, File, List, Maybe, Must, Span, Text};
+use super::mistake::Included;
+use super::section::section;
+use super::text;
+use super::value::{Size, seconds};
 use super::{Mistakes, Place};
 
 /// Sections that are always the node's own, whatever a manifest's files say.
@@ -18,50 +20,42 @@ const OWN: &[&str] = &["server", "dataplane", "admin", "log", "fleet"];
 /// The configuration in a manifest.
 const FILE: &str = "edge.toml";
 
-/// The raw form.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Raw {
-    name: Spanned<String>,
-    node: Spanned<String>,
-    engine: Spanned<Vec<String>>,
-    keys: Spanned<Vec<String>>,
-    #[serde(default = "one")]
-    threshold: Spanned<usize>,
-    #[serde(default = "directory")]
-    directory: Spanned<PathBuf>,
-    user: Option<Spanned<String>>,
-    password: Option<Spanned<PathBuf>>,
-    ca: Option<Spanned<PathBuf>>,
-    certificate: Option<Spanned<PathBuf>>,
-    key: Option<Spanned<PathBuf>>,
-    #[serde(default = "most")]
-    most: Spanned<Size>,
-    #[serde(default = "one_server")]
-    replicas: Spanned<u8>,
-    #[serde(default = "wait")]
-    wait: Spanned<Time>,
+section! {
+    /// What `[fleet]` says, key by key.
+    FleetText => FleetKeys {
+        /// The fleet's name: 1 to 64 of a-z, 0-9 and -.
+        fixed name: Must<Text> = None; like "shop";
+        /// This node's name, alike.
+        fixed node: Must<Text> = None; like "a";
+        /// Servers of the engine. nats:// only to this machine: without TLS passwords would cross the network in the clear.
+        fixed engine: Must<List<Text>> = None; like ["tls://nats1.example:4222", "tls://nats2.example:4222"];
+        /// Deploy keys (`edge fleet keys`).
+        fixed keys: Must<List<Text>> = None; like ["ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="];
+        /// How many of them must have signed a manifest.
+        fixed threshold: Count<usize> = 1;
+        /// Manifests, what was heard, and this node's key (node.key, made by `edge fleet join`).
+        fixed directory: File = PathBuf::from(DIRECTORY);
+        /// Who this node is to the engine: a user with a password in a file, a certificate with its key (PEM), or both.
+        fixed user: Maybe<Text> = None; like "a";
+        /// The file with the user's password.
+        fixed password: Maybe<Directory> = None; like "engine.password";
+        /// The certificate that this node shows to the engine.
+        fixed certificate: Maybe<Directory> = None; like "engine.pem";
+        /// The private key of that.
+        fixed key: Maybe<Directory> = None; like "engine.key";
+        /// Authorities of the engine's certificates instead of the system's.
+        fixed ca: Maybe<Directory> = None; like "engine-ca.pem";
+        /// Bytes of a manifest's files at most.
+        fixed most: Bytes = Size(1 << 30), Size(1 << 20) => Size(1 << 40);
+        /// Servers that keep each stream; 3 if there are three.
+        fixed replicas: Count<u8> = 1, 1 => 5;
+        /// At a start: how long to hear what was purged meanwhile; after that all that is stored is void.
+        fixed wait: Span = seconds(2), seconds(0) => seconds(30);
+    }
 }
 
-fn one() -> Spanned<usize> {
-    Spanned::new(0..0, 1)
-}
-
-fn one_server() -> Spanned<u8> {
-    Spanned::new(0..0, 1)
-}
-
-fn directory() -> Spanned<PathBuf> {
-    Spanned::new(0..0, PathBuf::from("/var/lib/edge/fleet"))
-}
-
-fn most() -> Spanned<Size> {
-    Spanned::new(0..0, Size(1 << 30))
-}
-
-fn wait() -> Spanned<Time> {
-    Spanned::new(0..0, Time(Duration::from_secs(2)))
-}
+/// Where a node's manifests are if the file does not say.
+const DIRECTORY: &str = "/var/lib/edge/fleet";
 
 /// The checked form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,115 +145,85 @@ fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(sound)
 }
 
-/// `[fleet]`, and what is wrong with it.
-pub(super) fn check(raw: &Raw, source: &Source<'_>) -> (Fleet, Vec<Mistake>) {
-    let mut mistakes = Vec::new();
-    let mut wrong = |span: Range<usize>, what: String, mend: &str| {
-        mistakes.push(source.place(span).mistake(what, mend));
-    };
-    for name in [&raw.name, &raw.node] {
-        if !is_name(name.get_ref()) {
-            let what = format!("\"{}\" is not a name", name.get_ref());
-            wrong(name.span(), what, "write 1 to 64 of a-z, 0-9 and -");
+/// `[fleet]`.
+pub(super) fn fleet(spanned: &Spanned<FleetText>, checker: &mut Checker<'_>) -> Fleet {
+    let raw = spanned.get_ref();
+    let keys = checker.table(spanned, FleetText::check);
+    for (name, written) in [(&keys.name, &raw.name), (&keys.node, &raw.node)] {
+        if written.get_ref().is_some() && !is_name(name) {
+            let what = format!("\"{name}\" is not a name");
+            checker.mistake(written.span(), what, "write 1 to 64 of a-z, 0-9 and -");
         }
     }
     let mut engine = Vec::new();
-    for text in raw.engine.get_ref() {
+    for text in &keys.engine {
         match text.parse() {
             Ok(address) => engine.push(address),
-            Err((what, mend)) => wrong(raw.engine.span(), what, mend),
+            Err((what, mend)) => checker.mistake(raw.engine.span(), what, mend),
         }
     }
-    if raw.engine.get_ref().is_empty() {
-        wrong(
-            raw.engine.span(),
-            "no server".to_owned(),
-            "write [\"tls://nats.example:4222\"]",
-        );
+    if raw.engine.get_ref().as_ref().is_some_and(Vec::is_empty) {
+        checker.mistake(raw.engine.span(), "no server", "write [\"tls://nats.example:4222\"]");
     }
-    let keys: std::collections::BTreeSet<&String> = raw.keys.get_ref().iter().collect();
-    for key in &keys {
+    let signers: std::collections::BTreeSet<&String> = keys.keys.iter().collect();
+    for key in &signers {
         if !key.starts_with("ed25519:") || key.len() != 52 {
             let what = format!("\"{key}\" is not a public key");
-            wrong(
+            checker.mistake(
                 raw.keys.span(),
                 what,
                 "write what `edge fleet keys` printed: ed25519:...",
             );
         }
     }
-    let threshold = *raw.threshold.get_ref();
-    if keys.is_empty() {
-        wrong(
-            raw.keys.span(),
-            "no key".to_owned(),
-            "write what `edge fleet keys` printed",
-        );
-    } else if threshold == 0 || threshold > keys.len() {
-        let what = format!("{threshold} of {} keys cannot sign", keys.len());
-        wrong(raw.threshold.span(), what, "write 1, or as many as must sign together");
+    if signers.is_empty() {
+        checker.mistake(raw.keys.span(), "no key", "write what `edge fleet keys` printed");
+    } else if keys.threshold == 0 || keys.threshold > signers.len() {
+        let what = format!("{} of {} keys cannot sign", keys.threshold, signers.len());
+        let mend = "write 1, or as many as must sign together";
+        checker.mistake(raw.threshold.span(), what, mend);
     }
-    let login = match (&raw.user, &raw.password) {
-        (Some(user), Some(password)) => Some((user.get_ref().clone(), source.path(password))),
-        (None, None) => None,
-        (Some(alone), None) => {
-            wrong(
-                alone.span(),
-                "a user without a password".to_owned(),
-                "write password = \"FILE\", too",
-            );
-            None
-        }
-        (None, Some(alone)) => {
-            wrong(
-                alone.span(),
-                "a password without a user".to_owned(),
-                "write user = \"NAME\", too",
-            );
-            None
-        }
-    };
-    let identity = match (&raw.certificate, &raw.key) {
-        (Some(certificate), Some(key)) => Some((source.path(certificate), source.path(key))),
-        (None, None) => None,
-        (Some(alone), None) | (None, Some(alone)) => {
-            let what = "a certificate and its key come together".to_owned();
-            wrong(alone.span(), what, "write both, or neither");
-            None
-        }
-    };
-    let most = raw.most.get_ref().0;
-    if !(1 << 20..=1 << 40).contains(&most) {
-        wrong(raw.most.span(), "out of bounds".to_owned(), "write 1MiB to 1024GiB");
+    match (&keys.user, &keys.password) {
+        (Some(_), None) => checker.mistake(
+            raw.user.span(),
+            "a user without a password",
+            "write password = \"FILE\", too",
+        ),
+        (None, Some(_)) => checker.mistake(
+            raw.password.span(),
+            "a password without a user",
+            "write user = \"NAME\", too",
+        ),
+        _ => {}
     }
-    if !(1..=5).contains(raw.replicas.get_ref()) {
-        wrong(
-            raw.replicas.span(),
-            "out of bounds".to_owned(),
-            "write 1 to 5; 3 for three servers",
+    if keys.certificate.is_some() != keys.key.is_some() {
+        let alone = if keys.key.is_some() {
+            raw.key.span()
+        } else {
+            raw.certificate.span()
+        };
+        checker.mistake(
+            alone,
+            "a certificate and its key come together",
+            "write both, or neither",
         );
     }
-    let wait = raw.wait.get_ref().0;
-    if wait > Duration::from_secs(30) {
-        wrong(raw.wait.span(), "out of bounds".to_owned(), "write 0s to 30s");
-    }
-    let fleet = Fleet {
-        name: raw.name.get_ref().clone(),
-        node: raw.node.get_ref().clone(),
+    Fleet {
         engine,
-        keys: keys.into_iter().cloned().collect(),
-        keys_place: source.place(raw.keys.span()),
-        threshold,
-        directory: source.path(&raw.directory),
-        directory_place: source.place(raw.directory.span()),
-        login,
-        ca: raw.ca.as_ref().map(|path| source.path(path)),
-        identity,
-        most,
-        replicas: *raw.replicas.get_ref(),
-        wait,
-    };
-    (fleet, mistakes)
+        keys: signers.into_iter().cloned().collect(),
+        keys_place: checker.place(raw.keys.span()),
+        name: keys.name,
+        node: keys.node,
+        threshold: keys.threshold,
+        directory: keys.directory.0,
+        directory_place: keys.directory.1,
+        login: keys.user.zip(keys.password),
+        ca: keys.ca,
+        identity: keys.certificate.zip(keys.key),
+        most: keys.most,
+        replicas: keys.replicas,
+        wait: keys.wait,
+    }
 }
 
 /// What of a node's own file says where its manifests are.
@@ -291,7 +255,12 @@ pub enum Release<'a> {
 ///
 /// # Errors
 /// As [`text::all`], of the manifest's files.
-pub(super) fn join(file: &Path, own: Text, release: Release<'_>) -> Result<Text, Mistakes> {
+pub(super) fn join(
+    file: &Path,
+    own: text::Text,
+    release: Release<'_>,
+    tell: text::Tell,
+) -> Result<text::Text, Mistakes> {
     // What cannot be read is told with its place by who reads all of it.
     let Ok(outline) = toml::from_str::<Outline>(&own.text) else {
         return Ok(own);
@@ -300,7 +269,7 @@ pub(super) fn join(file: &Path, own: Text, release: Release<'_>) -> Result<Text,
     let path = match release {
         Release::Tree(tree) => tree.join(FILE),
         Release::Current => {
-            let directory = fleet.directory.unwrap_or_else(|| directory().into_inner());
+            let directory = fleet.directory.unwrap_or_else(|| PathBuf::from(DIRECTORY));
             let directory = file
                 .parent()
                 .map_or(directory.clone(), |parent| parent.join(&directory));
@@ -311,12 +280,12 @@ pub(super) fn join(file: &Path, own: Text, release: Release<'_>) -> Result<Text,
             }
         }
     };
-    let mut more = text::all(&path, "edge fleet deploy")?;
+    let mut more = text::all(&path, "edge fleet deploy", tell)?;
     let kept = |section: &str| !OWN.contains(&section) && !outline.sections.contains_key(section);
     let many = |section: &str| ["zone", "key_server", "far_end"].contains(&section);
     let first = more.included.first().map_or(more.text.len(), |included| included.start);
     blank(&mut more.text, first, |section| many(section) || kept(section));
-    let Text { mut text, mut included } = own;
+    let text::Text { mut text, mut included } = own;
     text.push('\n');
     let start = text.len();
     included.push(Included { file: path, start });
@@ -325,7 +294,7 @@ pub(super) fn join(file: &Path, own: Text, release: Release<'_>) -> Result<Text,
         ..included
     }));
     text.push_str(&more.text);
-    Ok(Text { text, included })
+    Ok(text::Text { text, included })
 }
 
 /// Blanks out the sections of the first `end` bytes that `keep` does not name, and what stands before all sections. Lines and

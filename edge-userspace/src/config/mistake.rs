@@ -133,6 +133,12 @@ impl PartialEq for Place {
 
 impl Eq for Place {}
 
+impl Default for Place {
+    fn default() -> Self {
+        Self::nowhere()
+    }
+}
+
 impl Place {
     /// Of what no file says.
     pub(super) fn nowhere() -> Self {

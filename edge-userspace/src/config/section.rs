@@ -2,202 +2,18 @@
 //! what is read, what the rooms get, the check between the two, what a reload cannot carry out, and the lines of the printed
 //! defaults and of `docs/configuration.md`. Bounds are spelled in one way, which is the way they are written.
 
-use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
+#[cfg(test)]
+mod tests;
 
-use toml::Spanned;
+use super::Mistake;
 
-use super::Place;
-use super::checker::Checker;
-use super::value::{Size, Time};
+/// What a section says of itself.
+pub(super) trait Section {
+    /// What is known of its keys.
+    fn entries() -> Vec<Entry>;
 
-/// A kind of key: what is written for it, and what a room gets.
-pub trait Kind {
-    /// As the file has it.
-    type Written: Clone + fmt::Debug + PartialEq;
-    /// As a room has it.
-    type Checked;
-
-    /// The value as the file would have it.
-    fn text(written: &Self::Written) -> String;
-
-    /// The value for the room; a value out of `bounds` is told to `checker`.
-    fn check(
-        written: &Spanned<Self::Written>,
-        bounds: Option<(Self::Written, Self::Written)>,
-        checker: &mut Checker<'_>,
-    ) -> Self::Checked;
-}
-
-/// A count.
-pub struct Count<T>(std::marker::PhantomData<T>);
-
-impl<T: Copy + fmt::Debug + fmt::Display + PartialOrd> Kind for Count<T> {
-    type Written = T;
-    type Checked = T;
-
-    fn text(written: &T) -> String {
-        written.to_string()
-    }
-
-    fn check(written: &Spanned<T>, bounds: Option<(T, T)>, checker: &mut Checker<'_>) -> T {
-        checker.within(written, bounds, Self::text);
-        *written.get_ref()
-    }
-}
-
-/// A number of bytes.
-pub struct Bytes;
-
-impl Kind for Bytes {
-    type Written = Size;
-    type Checked = u64;
-
-    fn text(written: &Size) -> String {
-        format!("\"{written}\"")
-    }
-
-    fn check(written: &Spanned<Size>, bounds: Option<(Size, Size)>, checker: &mut Checker<'_>) -> u64 {
-        checker.within(written, bounds, Size::to_string);
-        written.get_ref().0
-    }
-}
-
-/// A number of bytes that are held in memory.
-pub struct Memory;
-
-impl Kind for Memory {
-    type Written = Size;
-    type Checked = usize;
-
-    fn text(written: &Size) -> String {
-        Bytes::text(written)
-    }
-
-    fn check(written: &Spanned<Size>, bounds: Option<(Size, Size)>, checker: &mut Checker<'_>) -> usize {
-        usize::try_from(Bytes::check(written, bounds, checker)).unwrap_or(usize::MAX)
-    }
-}
-
-/// A number of bytes of which 0 means no limit.
-pub struct Limit;
-
-impl Kind for Limit {
-    type Written = Size;
-    type Checked = Option<u64>;
-
-    fn text(written: &Size) -> String {
-        Bytes::text(written)
-    }
-
-    fn check(written: &Spanned<Size>, bounds: Option<(Size, Size)>, checker: &mut Checker<'_>) -> Option<u64> {
-        Some(Bytes::check(written, bounds, checker)).filter(|bytes| *bytes > 0)
-    }
-}
-
-/// A duration.
-pub struct Span;
-
-impl Kind for Span {
-    type Written = Time;
-    type Checked = Duration;
-
-    fn text(written: &Time) -> String {
-        format!("\"{written}\"")
-    }
-
-    fn check(written: &Spanned<Time>, bounds: Option<(Time, Time)>, checker: &mut Checker<'_>) -> Duration {
-        checker.within(written, bounds, Time::to_string);
-        written.get_ref().0
-    }
-}
-
-/// A duration of which 0 means no limit.
-pub struct Deadline;
-
-impl Kind for Deadline {
-    type Written = Time;
-    type Checked = Option<Duration>;
-
-    fn text(written: &Time) -> String {
-        Span::text(written)
-    }
-
-    fn check(written: &Spanned<Time>, bounds: Option<(Time, Time)>, checker: &mut Checker<'_>) -> Option<Duration> {
-        Some(Span::check(written, bounds, checker)).filter(|time| !time.is_zero())
-    }
-}
-
-/// A count of which 0 means no limit.
-pub struct Unlimited;
-
-impl Kind for Unlimited {
-    type Written = u64;
-    type Checked = Option<u64>;
-
-    fn text(written: &u64) -> String {
-        written.to_string()
-    }
-
-    fn check(written: &Spanned<u64>, bounds: Option<(u64, u64)>, checker: &mut Checker<'_>) -> Option<u64> {
-        checker.within(written, bounds, Self::text);
-        Some(*written.get_ref()).filter(|n| *n > 0)
-    }
-}
-
-/// Yes or no.
-pub struct Flag;
-
-impl Kind for Flag {
-    type Written = bool;
-    type Checked = bool;
-
-    fn text(written: &bool) -> String {
-        written.to_string()
-    }
-
-    fn check(written: &Spanned<bool>, _: Option<(bool, bool)>, _: &mut Checker<'_>) -> bool {
-        *written.get_ref()
-    }
-}
-
-/// A file or directory, with its place for errors of the room that opens it.
-pub struct File;
-
-impl Kind for File {
-    type Written = PathBuf;
-    type Checked = (PathBuf, Place);
-
-    fn text(written: &PathBuf) -> String {
-        format!("\"{}\"", written.display())
-    }
-
-    fn check(written: &Spanned<PathBuf>, _: Option<(PathBuf, PathBuf)>, checker: &mut Checker<'_>) -> (PathBuf, Place) {
-        (checker.path(written), checker.place(written.span()))
-    }
-}
-
-/// One of a few words.
-pub struct Word<T>(std::marker::PhantomData<T>);
-
-/// A closed set of words.
-pub trait Words: Copy + fmt::Debug + PartialEq {
-    /// The word for it.
-    fn word(self) -> &'static str;
-}
-
-impl<T: Words> Kind for Word<T> {
-    type Written = T;
-    type Checked = T;
-
-    fn text(written: &T) -> String {
-        format!("\"{}\"", written.word())
-    }
-
-    fn check(written: &Spanned<T>, _: Option<(T, T)>, _: &mut Checker<'_>) -> T {
-        *written.get_ref()
-    }
+    /// The keys in which what is written differs and that take a restart.
+    fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str>;
 }
 
 /// What a reload does with a key.
@@ -215,41 +31,66 @@ pub(super) struct Entry {
     pub(super) key: &'static str,
     /// The lines of its declaration's comment.
     pub(super) meaning: Vec<&'static str>,
-    /// As the file would have it.
+    /// As the file would have it; empty: the key may or must be written, and has no default.
     pub(super) default: String,
+    /// Such as.
+    pub(super) example: &'static str,
+    /// What the key was called before; empty: nothing else.
+    pub(super) was: &'static str,
+    /// A file without it is a mistake.
+    pub(super) required: bool,
     /// The least and the most.
     pub(super) bounds: Option<(String, String)>,
     pub(super) life: Life,
 }
 
-/// A section as the printed defaults have it.
-pub(super) fn printed(header: &str, entries: &[Entry]) -> String {
+/// `template` with sections in place of their marks, which are `#@` and a header each. The header of a section that a file need
+/// not have begins with `# `.
+pub(super) fn filled<'a>(template: &str, sections: impl IntoIterator<Item = (&'a str, Vec<Entry>)>) -> String {
+    let mut text = template.to_owned();
+    for (header, entries) in sections {
+        let mark = format!("#@{}\n", header.trim_start_matches("# "));
+        text = text.replace(&mark, &printed(header, &entries));
+    }
+    text
+}
+
+/// A section as the printed defaults have it: with `# ` before each line if a file need not have it.
+fn printed(header: &str, entries: &[Entry]) -> String {
+    let optional = header.starts_with("# ");
     let mut text = format!("{header}\n");
-    for Entry {
-        key,
-        meaning,
-        default,
-        bounds,
-        life,
-    } in entries
-    {
-        let mut words: String = meaning.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
-        if let Some((least, most)) = bounds {
-            words.push_str(&format!(" {} to {}.", least.trim_matches('"'), most.trim_matches('"')));
+    for entry in entries {
+        let mut words: String = entry
+            .meaning
+            .iter()
+            .map(|line| line.trim())
+            .collect::<Vec<_>>()
+            .join(" ");
+        if let Some((least, most)) = &entry.bounds {
+            words.push_str(&format!(" {least} to {most}."));
         }
-        if *life == Life::Fixed {
+        if entry.life == Life::Fixed {
             words.push_str(" Takes a restart.");
         }
         for line in wrapped(&words, 98) {
             text.push_str(&format!("# {line}\n"));
         }
-        text.push_str(&format!("{key} = {default}\n"));
+        // The compiler breaks the lines of long ones.
+        let example: Vec<_> = entry.example.split_whitespace().collect();
+        let example = example.join(" ");
+        let (key, off) = (entry.key.trim_start_matches("r#"), if optional { "# " } else { "" });
+        match (entry.default.as_str(), example.as_str()) {
+            ("", example) if entry.required => text.push_str(&format!("{off}{key} = {example}\n")),
+            ("", example) => text.push_str(&format!("# {key} = {example}\n")),
+            (default, "") => text.push_str(&format!("{off}{key} = {default}\n")),
+            (default, example) => text.push_str(&format!("{off}{key} = {default}\n# {key} = {example}\n")),
+        }
     }
     text
 }
 
 /// `text` in lines of at most `columns`.
-pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -263,77 +104,141 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// A mistake about a key that there is not, with the new name if one of `sections` says that it had that name.
+pub(super) fn with_new_name(mut mistake: Mistake, sections: &[(&str, Vec<Entry>)]) -> Mistake {
+    let unknown = mistake.what.strip_prefix("unknown key `");
+    let Some(key) = unknown.and_then(|rest| rest.strip_suffix('`')).map(str::to_owned) else {
+        return mistake;
+    };
+    let table = mistake.key.rsplit_once('.').map_or("", |(table, _)| table);
+    let named = |header: &str| header.trim_matches(['#', ' ', '[', ']']) == table;
+    let mut entries = sections
+        .iter()
+        .filter(|(header, _)| named(header))
+        .flat_map(|(_, entries)| entries);
+    if let Some(entry) = entries.find(|entry| entry.was == key) {
+        mistake.what = format!("`{key}` is called `{}` now", entry.key);
+        mistake.mend = format!("write {} = …", entry.key);
+    }
+    mistake
+}
+
 /// Declares a section: `written` is what is read, `checked` what its room gets. Of each key: its meaning, its life, its kind, its
-/// default, and its bounds where it has any.
+/// default, its bounds if it has any, an example if its default says nothing (`like`), and the name it had before (`was`). Keys under `read` are in the file alone: the
+/// section's own check makes fields under `checked` of them, and of the tables under `tables`.
 macro_rules! section {
     (@life fixed) => { $crate::config::section::Life::Fixed };
     (@life live) => { $crate::config::section::Life::Live };
     (@bounds) => { None };
     (@bounds $least:expr, $most:expr) => { Some(($least, $most)) };
+    (@like) => { "" };
+    (@like $($example:tt)+) => { stringify!($($example)+) };
+    (@entry $defaults:ident $life:ident $key:ident $kind:ty, ($($doc:literal)+) ($($least:expr, $most:expr)?) ($($example:tt)?) ($($old:ident)?)) => {
+        $crate::config::section::Entry {
+            key: stringify!($key),
+            meaning: vec![$($doc),+],
+            default: <$kind as $crate::config::kind::Kind>::text($defaults.$key.get_ref()),
+            example: $crate::config::section::section!(@like $($example)?),
+            was: $crate::config::section::section!(@like $($old)?),
+            required: <$kind as $crate::config::kind::Kind>::REQUIRED,
+            bounds: {
+                let bounds: Option<(
+                    <$kind as $crate::config::kind::Kind>::Bound,
+                    <$kind as $crate::config::kind::Kind>::Bound,
+                )> = $crate::config::section::section!(@bounds $($least, $most)?);
+                bounds.map(|(least, most)| (
+                    <$kind as $crate::config::kind::Kind>::bound(&least),
+                    <$kind as $crate::config::kind::Kind>::bound(&most),
+                ))
+            },
+            life: $crate::config::section::section!(@life $life),
+        }
+    };
     (
         $(#[$meta:meta])*
         $written:ident => $checked:ident {
-            $( $(#[doc = $doc:literal])+ $life:ident $key:ident: $kind:ty = $default:expr $(, $least:expr => $most:expr)?; )*
+            $( $(#[doc = $doc:literal])+ $life:ident $key:ident: $kind:ty = $default:expr $(, $least:expr => $most:expr)?; $(like $example:tt;)? $(was $old:ident;)? )*
         }
+        $(read {
+            $( $(#[doc = $read_doc:literal])+ $read_life:ident $read:ident: $read_kind:ty = $read_default:expr
+                $(, $read_least:expr => $read_most:expr)?; $(like $read_example:tt;)? $(was $read_old:ident;)? )*
+        })?
+        $(tables { $( $table:ident: $table_type:ty, )* })?
+        $(checked { $( $(#[$made_meta:meta])+ $made:ident: $made_type:ty, )* })?
     ) => {
         /// As it is written.
         #[derive(Clone, Debug, serde::Deserialize, PartialEq)]
         #[serde(default, deny_unknown_fields)]
         pub(in crate::config) struct $written {
-            $( pub(in crate::config) $key: toml::Spanned<<$kind as $crate::config::section::Kind>::Written>, )*
+            $( pub(in crate::config) $key: toml::Spanned<<$kind as $crate::config::kind::Kind>::Written>, )*
+            $($( pub(in crate::config) $read: toml::Spanned<<$read_kind as $crate::config::kind::Kind>::Written>, )*)?
+            $($( pub(in crate::config) $table: $table_type, )*)?
         }
 
         impl Default for $written {
             fn default() -> Self {
-                Self { $( $key: toml::Spanned::new(0..0, $default), )* }
+                Self {
+                    $( $key: toml::Spanned::new(0..0, $default), )*
+                    $($( $read: toml::Spanned::new(0..0, $read_default), )*)?
+                    $($( $table: Default::default(), )*)?
+                }
             }
         }
 
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $checked {
-            $( $(#[doc = $doc])+ pub $key: <$kind as $crate::config::section::Kind>::Checked, )*
+            $( $(#[doc = $doc])+ pub $key: <$kind as $crate::config::kind::Kind>::Checked, )*
+            $($( $(#[$made_meta])+ pub $made: $made_type, )*)?
+        }
+
+        impl Default for $checked {
+            /// Of a file that says nothing.
+            fn default() -> Self {
+                $written::default().check(&mut $crate::config::checker::Checker::nowhere())
+            }
         }
 
         impl $written {
-            /// What the room gets; what is out of bounds is told to `checker`.
+            /// What the room gets, without what is made of several keys; what is wrong is told to `checker`.
             pub(in crate::config) fn check(&self, checker: &mut $crate::config::checker::Checker<'_>) -> $checked {
-                use $crate::config::section::Kind;
                 $checked {
-                    $( $key: <$kind>::check(
-                        &self.$key,
-                        $crate::config::section::section!(@bounds $($least, $most)?),
-                        checker,
-                    ), )*
+                    $( $key: {
+                        checker.at(stringify!($key), $crate::config::section::section!(@like $($example)?));
+                        <$kind as $crate::config::kind::Kind>::check(
+                            &self.$key,
+                            $crate::config::section::section!(@bounds $($least, $most)?),
+                            checker,
+                        )
+                    }, )*
+                    $($( $made: Default::default(), )*)?
                 }
             }
 
-            /// What is known of its keys.
-            pub(in crate::config) fn entries() -> Vec<$crate::config::section::Entry> {
-                use $crate::config::section::Kind;
-                let defaults = Self::default();
-                vec![ $( $crate::config::section::Entry {
-                    key: stringify!($key),
-                    meaning: vec![$($doc),+],
-                    default: <$kind>::text(defaults.$key.get_ref()),
-                    bounds: {
-                        let bounds: Option<(<$kind as Kind>::Written, <$kind as Kind>::Written)> =
-                            $crate::config::section::section!(@bounds $($least, $most)?);
-                        bounds.map(|(least, most)| (<$kind>::text(&least), <$kind>::text(&most)))
-                    },
-                    life: $crate::config::section::section!(@life $life),
-                }, )* ]
-            }
         }
 
-        impl $checked {
-            /// The keys in which the sections differ and that take a restart.
-            pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+        impl $crate::config::section::Section for $written {
+            fn entries() -> Vec<$crate::config::section::Entry> {
+                let defaults = Self::default();
+                vec![
+                    $( $crate::config::section::section!(
+                        @entry defaults $life $key $kind, ($($doc)+) ($($least, $most)?) ($($example)?) ($($old)?)
+                    ), )*
+                    $($( $crate::config::section::section!(
+                        @entry defaults $read_life $read $read_kind, ($($read_doc)+) ($($read_least, $read_most)?) ($($read_example)?) ($($read_old)?)
+                    ), )*)?
+                ]
+            }
+
+            fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+                use $crate::config::section::Life;
                 let mut keys = Vec::new();
-                $( if $crate::config::section::section!(@life $life) == $crate::config::section::Life::Fixed
-                    && self.$key != other.$key {
+                $( if $crate::config::section::section!(@life $life) == Life::Fixed && self.$key != other.$key {
                     keys.push(stringify!($key));
                 } )*
+                $($( if $crate::config::section::section!(@life $read_life) == Life::Fixed && self.$read != other.$read {
+                    keys.push(stringify!($read));
+                } )*)?
                 keys
             }
         }

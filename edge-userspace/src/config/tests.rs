@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::raw::Raw;
+use super::file::Raw;
+use super::value::{Size, Time};
 use super::{Config, Mistake, defaults};
 
 const ZONE: &str = "
@@ -37,58 +38,61 @@ fn mistakes(text: &str) -> Vec<Mistake> {
 fn printed_defaults_are_the_defaults() {
     let printed: Raw = toml::from_str(&defaults()).unwrap();
     let zone = "[[zone]]\nname = \"example\"\nhosts = [\"example.com\", \"*.example.com\"]\ndefault = false\n\
-                certificate = \"example.pem\"\nkey = \"example.key\"\n\
                 [zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n[zone.origin.health]\n[zone.gate]\n\
                 [zone.cache]\n[zone.coding]\n\
                 [zone.worker]\n[zone.worker.keyvalue]\n";
     let bare: Raw = toml::from_str(zone).unwrap();
     assert_eq!(printed, bare);
-    let sources = [
-        include_str!("raw.rs"),
-        include_str!("gate/raw.rs"),
-        include_str!("isolate/raw.rs"),
-        include_str!("fleet.rs").split_once("fn one()").unwrap().0,
-        include_str!("keys.rs").split_once("/// Where ephemeral").unwrap().0,
-    ];
-    let keys = sources.iter().flat_map(|source| source.lines()).filter_map(|line| {
-        let line = line.trim().trim_start_matches("pub(super) ");
-        let (key, rest) = line.split_once(": ")?;
-        let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        (is_key && (rest.ends_with(',') || rest.contains('='))).then_some(key)
-    });
-    let mut count = 0;
-    for key in keys.filter(|k| {
-        !matches!(
-            *k,
-            "zone"
-                | "server"
-                | "log"
-                | "tls"
-                | "admin"
-                | "limits"
-                | "dataplane"
-                | "gate"
-                | "far_end"
-                | "cache"
-                | "coding"
-                | "dictionary"
-                | "r#match"
-                | "isolate"
-                | "fleet"
-                | "key_server"
-                | "quic"
-        )
-    }) {
-        let documented = defaults().lines().any(|line| {
-            let line = line.trim_start_matches("# ");
-            line.starts_with(&format!("{key} ="))
-                || line.contains(&format!("{key} = "))
-                || line.contains(&format!(".{key}]"))
-        });
-        assert!(documented, "{key} is not in defaults.toml");
-        count += 1;
+}
+
+/// A section would be missing in the printed defaults and in the reference: declared without a place there, or the reverse.
+#[test]
+fn every_section_has_its_place_in_the_printed_defaults() {
+    let printed = defaults();
+    assert!(!printed.contains("#@"), "a mark without a section");
+    for (header, entries) in super::file::all_sections() {
+        assert!(printed.contains(header), "{header} has no mark in defaults.toml");
+        for entry in entries {
+            let key = entry.key.trim_start_matches("r#");
+            let written = printed
+                .lines()
+                .any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+            assert!(written, "{header} {key}");
+        }
     }
-    assert!(count > 50, "only {count} keys were found in raw.rs");
+}
+
+/// The reference would promise bounds that the check does not hold to.
+#[test]
+fn bounds_are_those_that_are_printed() {
+    let mut count = 0;
+    for (header, entries) in super::file::all_sections().into_iter().take(13) {
+        for (key, (least, most)) in entries.into_iter().filter_map(|entry| Some((entry.key, entry.bounds?))) {
+            let beyond = match (most.parse::<u128>(), most.parse::<Size>(), most.parse::<Time>()) {
+                (Ok(n), ..) => (n + 1).to_string(),
+                (_, Ok(Size(bytes)), _) => format!("\"{}B\"", bytes + 1),
+                (.., Ok(Time(time))) => format!("\"{}ms\"", time.as_millis() + 1),
+                _ => panic!("{header} {key}: {most}"),
+            };
+            let zone = ZONE.replace("[[zone]]", "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]");
+            let text = match header {
+                "[server]" => format!("[server]\nhttp = [\"127.0.0.1:80\"]\n{key} = {beyond}\n{ZONE}"),
+                _ => format!("{header}\n{key} = {beyond}\n{zone}"),
+            };
+            // The largest number that a type holds is a bound of its own.
+            if most == u32::MAX.to_string() {
+                continue;
+            }
+            let told = mistakes(&text);
+            assert!(
+                told.iter()
+                    .any(|m| m.key.ends_with(key) && m.mend == format!("write {least} to {most}")),
+                "{text}: {told:?}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 25, "only {count} keys have bounds");
 }
 
 /// An operator sees where the mistake is and how to mend it, whatever it is.
@@ -195,7 +199,7 @@ fn each_kind_of_mistake() {
             format!("{listen}[log]\nlevel = \"loud\"\n{ZONE}"),
             4,
             "log.level",
-            "no log level",
+            "not a log level",
             "debug",
         ),
         (
@@ -323,7 +327,7 @@ fn each_kind_of_mistake() {
             format!("{listen}{}{ZONE}", KEY_SERVER.replace("keys.example", "not a name")),
             6,
             "key_server.server_name",
-            "no server name",
+            "not a valid server name",
             "certificate",
         ),
         (
@@ -344,20 +348,20 @@ fn each_kind_of_mistake() {
             4,
             "tls.key_server_timeout",
             "out of bounds",
-            "60s",
+            "1m",
         ),
         (
             format!("{listen}{ZONE}[zone.origin.health]\npath = \"x\"\n"),
             10,
             "zone.origin.health.path",
-            "no path",
+            "not a path",
             "/",
         ),
         (
             format!("{listen}{ZONE}[zone.origin.health]\ninterval = \"1ms\"\n"),
             10,
             "zone.origin.health.interval",
-            "load test",
+            "out of bounds",
             "100ms",
         ),
     ];
@@ -524,6 +528,59 @@ fn early_data() {
             .any(|m| m.key == "zone.early_data" && m.what.contains(what));
         assert!(found, "{mistakes}");
     }
+}
+
+/// An operator who changes a port learns once, or never, that nothing listens there; or is told of changes that are none.
+#[test]
+fn what_takes_a_restart_is_told_and_nothing_else() {
+    let fixed = |text: &str| {
+        Config::parse(Path::new("edge.toml"), &format!("{text}{ZONE}"))
+            .unwrap()
+            .fixed
+    };
+    let base = "[server]\nhttp = [\"127.0.0.1:80\"]\n";
+    let started = fixed(&format!("{base}[gate]\nsecret = \"s\"\n[cache]\nmemory = \"256MiB\"\n"));
+    let moved = fixed(&format!(
+        "# a line\n\n{base}[gate]\nsecret = \"s\"\n[cache]\nmemory = \"256MiB\"\n"
+    ));
+    let none = Vec::<String>::new();
+    assert_eq!(started.that_differ(&moved), none, "lines that moved are not a change");
+    for (text, key) in [
+        ("[server]\nhttp = [\"127.0.0.1:81\"]\n", "server.http"),
+        ("[server]\nhttp = [\"127.0.0.1:80\"]\nhttp3 = false\n", "server.http3"),
+        ("[server]\nhttp = [\"127.0.0.1:80\"]\nworkers = 7\n", "server.workers"),
+        (
+            "[server]\nhttp = [\"127.0.0.1:80\"]\n[gate]\nclients = 4096\n",
+            "gate.clients",
+        ),
+        (
+            "[server]\nhttp = [\"127.0.0.1:80\"]\n[gate]\nsecret = \"s\"\n",
+            "gate.secret",
+        ),
+        (
+            "[server]\nhttp = [\"127.0.0.1:80\"]\n[cache]\nmemory = \"64MiB\"\n",
+            "cache.memory",
+        ),
+        (
+            "[server]\nhttp = [\"127.0.0.1:80\"]\n[log]\nformat = \"json\"\n",
+            "log.format",
+        ),
+        (
+            "[server]\nhttp = [\"127.0.0.1:80\"]\n[dataplane]\nstate_directory = \"x\"\n",
+            "dataplane.state_directory",
+        ),
+    ] {
+        let (new, mut started) = (fixed(text), fixed(base));
+        for _ in 0..2 {
+            assert_eq!(started.that_differ(&new), [key]);
+        }
+        if key == "log.format" {
+            started.overridden("log.format");
+            assert_eq!(started.that_differ(&new), none, "the command line speaks for it");
+        }
+    }
+    let live = fixed("[server]\nhttp = [\"127.0.0.1:80\"]\ndrain = \"1s\"\n[limits]\nconnections = 7\n");
+    assert_eq!(fixed(base).that_differ(&live), none);
 }
 
 /// A proxy that is misspelt would have every visitor judged as one, or let every visitor name another one.

@@ -8,10 +8,13 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::mistake::{Included, Source};
-use super::{Mistakes, Place, raw};
+use super::{Mistakes, Place};
 
 /// Bytes of one file, and of all files together.
 const MOST: u64 = 64 << 20;
+
+/// How what serde says of a text is told.
+pub(super) type Tell = fn(&Source<'_>, &toml::de::Error) -> Mistakes;
 
 /// A file's text with what it includes.
 #[derive(Debug)]
@@ -36,9 +39,9 @@ struct Includes {
 )]
 struct Tables {
     #[serde(default)]
-    zone: Vec<raw::Zone>,
+    zone: Vec<super::zone::ZoneText>,
     #[serde(default)]
-    key_server: Vec<super::keys::RawServer>,
+    key_server: Vec<super::certificate::KeyServerText>,
     #[serde(default)]
     far_end: Vec<super::delta::FarEndText>,
 }
@@ -74,7 +77,7 @@ pub(super) fn one(file: &Path, command: &str) -> Result<String, Mistakes> {
 ///
 /// # Errors
 /// As [`one`], for each file; and what an included file says beside zones, key servers and far ends.
-pub(super) fn all(file: &Path, command: &str) -> Result<Text, Mistakes> {
+pub(super) fn all(file: &Path, command: &str, tell: Tell) -> Result<Text, Mistakes> {
     let mut text = one(file, command)?;
     let source = Source {
         file,
@@ -92,7 +95,7 @@ pub(super) fn all(file: &Path, command: &str) -> Result<Text, Mistakes> {
     }
     let mut included = Vec::new();
     for file in files {
-        match tables(&file) {
+        match tables(&file, tell) {
             Ok(more) => {
                 text.push('\n');
                 included.push(Included {
@@ -144,14 +147,14 @@ pub(super) fn headers(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// The text of an included file, which can stand after any other.
-fn tables(file: &Path) -> Result<String, Mistakes> {
+fn tables(file: &Path, tell: Tell) -> Result<String, Mistakes> {
     let text = one(file, "edge check --print-defaults")?;
     let source = Source {
         file,
         text: &text,
         included: &[],
     };
-    toml::from_str::<Tables>(&text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
+    toml::from_str::<Tables>(&text).map_err(|e| tell(&source, &e))?;
     let mut lines = text.lines().map(str::trim_start);
     match lines.find(|line| !line.is_empty() && !line.starts_with('#')) {
         Some(line) if !line.starts_with('[') => Err(Mistakes(vec![Place::whole(file).mistake(

@@ -27,6 +27,11 @@ macro_rules! from_string {
 pub struct Time(pub Duration);
 from_string!(Time);
 
+/// `n` seconds.
+pub(super) const fn seconds(n: u64) -> Time {
+    Time(Duration::from_secs(n))
+}
+
 impl FromStr for Time {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -267,6 +272,12 @@ impl AdminAddress {
     /// Where figures can be read by everybody on this host if nothing is said.
     pub fn reading() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 9180))
+    }
+}
+
+impl Default for AdminAddress {
+    fn default() -> Self {
+        Self::commands()
     }
 }
 

@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use super::run;
 use super::wire::KeyId;
 use crate::config::LogFormat;
-use crate::config::keyserver::DEFAULTS;
+use crate::config::keyserver;
 
 /// Holds private keys, and does for edges what TLS handshakes need of them.
 #[derive(Debug, Parser)]
@@ -98,7 +98,7 @@ fn print(text: &str) {
 
 fn check(arguments: &Check) -> anyhow::Result<()> {
     if arguments.print_defaults {
-        print(DEFAULTS);
+        print(&keyserver::defaults());
         return Ok(());
     }
     let file = &arguments.file.config;

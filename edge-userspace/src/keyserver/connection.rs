@@ -16,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::access::Client;
 use super::ephemeral::Kept;
 use super::lane::Job;
-use super::serve::Shared;
+use super::shared::Shared;
 use super::task::{self, Step};
 use super::wire::{Answer, ErrorCode, KeyId, KeyInfo, LENGTH, MAX_QUERY, Op, PAGE, Query, Reply, Request};
 use crate::base::shutdown::{Phase, Shutdown};

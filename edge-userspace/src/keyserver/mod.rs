@@ -42,6 +42,8 @@ mod run;
 #[cfg(feature = "keyserver")]
 mod serve;
 #[cfg(feature = "keyserver")]
+mod shared;
+#[cfg(feature = "keyserver")]
 mod store;
 #[cfg(feature = "keyserver")]
 mod task;

@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use super::lane::Lane;
 use super::metrics::Metrics;
 use super::rules::Rules;
-use super::serve::{self, Shared};
+use super::serve;
+use super::shared::Shared;
 use super::store::{Directory, Look, StoreError};
 use super::{endpoint, process};
 use crate::admin::log::{self, Logs};
@@ -242,7 +243,9 @@ impl Server {
         });
         match loaded {
             Ok((config, rules)) => {
-                let keys = needs_restart(&self.config, &config);
+                let mut keys = self.config.fixed.that_differ(&config.fixed);
+                // The command line speaks for it.
+                keys.retain(|key| self.format.is_none() || key != "log.format");
                 if !keys.is_empty() {
                     tracing::warn!(target: "edge::keyserver", keys = keys.join(", "), "these keep their old values until a restart");
                 }
@@ -278,28 +281,4 @@ fn unready(
             None
         }
     }
-}
-
-/// Keys whose change a reload does not carry out.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let mut keys = Vec::new();
-    let mut changed = |key, is: bool| {
-        if is {
-            keys.push(key);
-        }
-    };
-    changed("server.listen", old.server.listen != new.server.listen);
-    changed("server.workers", old.server.workers != new.server.workers);
-    changed("server.drain", old.server.drain != new.server.drain);
-    changed("keys.directory", old.keys.directory.0 != new.keys.directory.0);
-    changed("keys.poll", old.keys.poll != new.keys.poll);
-    changed("limits", old.limits != new.limits);
-    changed(
-        "process",
-        old.process.user.as_ref().map(|u| &u.0) != new.process.user.as_ref().map(|u| &u.0),
-    );
-    changed("process.seccomp", old.process.seccomp != new.process.seccomp);
-    changed("admin.listen", old.admin != new.admin);
-    changed("log.format", old.log.format != new.log.format);
-    keys
 }

@@ -19,29 +19,11 @@ pub(super) fn start(config: &Config, registry: &mut Registry) -> Arc<Shared> {
 /// The zones of `config`, and behind them one for each far end. For the fleet alone: no host leads to a far end.
 pub(super) fn with_far_ends(config: &Config) -> Zones {
     let mut zones = config.zones.clone();
-    zones.extend(config.far_ends.iter().map(|end| config::Zone {
+    zones.extend(config.far_ends.iter().map(|end| {
         // Letters that no operator's zone has, so that metrics and status tell them apart.
-        name: format!("far:{}", end.name).into(),
-        hosts: Vec::new(),
-        default: false,
-        place: end.place.clone(),
-        written: config::Written::default(),
-        certificate: None,
-        early_data: false,
-        min_version: None,
-        acme: None,
-        body_bytes: None,
-        body_timeout: config.limits.body_timeout,
-        request_timeout: None,
-        requests: Arc::new(config::requests::Requests::of_near_ends()),
-        gate: None,
-        delta: None,
-        cache: None,
-        coding: None,
-        worker: None,
-        routes: Vec::new(),
-        rules: None,
-        origin: config::Origin::Servers(end.upstream.clone()),
+        let name = format!("far:{}", end.name).into();
+        let origin = config::Origin::Servers(end.upstream.clone());
+        config::Zone::bare(name, end.place.clone(), origin, config.limits.body_timeout)
     }));
     Zones::new(&zones)
 }

@@ -17,8 +17,7 @@ use crate::admin::server::Rights;
 use crate::admin::{Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
-use crate::config::Admin;
-use crate::config::far::{FarConfig, Store};
+use crate::config::far::{FarConfig, FarFixed};
 use crate::config::{LockdownMode, Mistakes};
 use crate::dataplane::Lists;
 use crate::delta::versions::{OnDisk, Versions};
@@ -94,8 +93,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
             file,
             started: Instant::now(),
             open,
-            store: config.store.clone(),
-            admin: config.node.admin.clone(),
+            fixed: config.fixed.clone(),
             config: ArcSwap::from_pointee(config),
             zones,
             front,
@@ -160,9 +158,8 @@ struct End {
     started: Instant,
     /// What it listens on.
     open: threads::Open,
-    /// What it was started with.
-    store: Store,
-    admin: Admin,
+    /// What the file said at the start in keys that a reload does not carry out.
+    fixed: FarFixed,
     config: ArcSwap<FarConfig>,
     zones: zones::Current,
     front: Arc<tls::Front>,
@@ -253,27 +250,13 @@ impl End {
         process::notify_ready();
     }
 
-    /// The keys of `new` that only a start carries out and that say something else than at the start.
-    fn fixed(&self, new: &FarConfig) -> Vec<&'static str> {
-        let keys = [
-            ("server.listen", self.open.https != new.node.server.https),
-            ("server.workers", self.open.threads != new.node.server.workers),
-            ("store", self.store != new.store),
-            ("admin.listen", self.admin.listen != new.node.admin.listen),
-            ("admin.read", self.admin.read != new.node.admin.read),
-        ];
-        keys.into_iter()
-            .filter_map(|(key, differs)| differs.then_some(key))
-            .collect()
-    }
-
     fn try_reload(&self) -> anyhow::Result<()> {
         let new = FarConfig::read(&self.file)?;
         let loaded = tls::certificates::load_one(&new.identity)?;
         let zones = Zones::new(&new.node.zones);
         let plan = self.fleet.plan(&zones)?;
         let tls = self.front.plan(&new.node, loaded)?;
-        for key in self.fixed(&new) {
+        for key in self.fixed.that_differ(&new.fixed) {
             tracing::warn!("{key} is not what the far end was started with; that takes a restart");
         }
         self.front.install(tls);

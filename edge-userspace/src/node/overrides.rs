@@ -77,11 +77,15 @@ impl Run {
         };
         if !self.interface.is_empty() {
             config.dataplane.interfaces.clone_from(&self.interface);
+            config.fixed.overridden("dataplane.interfaces");
             if config.dataplane.mode == XdpMode::Off {
                 config.dataplane.mode = XdpMode::Auto;
             }
         }
         let mode = if self.no_xdp { Some(Xdp::Off) } else { self.xdp };
+        if mode.is_some() {
+            config.fixed.overridden("dataplane.xdp");
+        }
         match mode {
             Some(Xdp::Off) => config.dataplane.mode = XdpMode::Off,
             _ if config.dataplane.interfaces.is_empty() => config.dataplane.mode = XdpMode::Off,
@@ -89,6 +93,9 @@ impl Run {
             Some(Xdp::Native) => config.dataplane.mode = XdpMode::Native,
             Some(Xdp::Generic) => config.dataplane.mode = XdpMode::Generic,
             None => {}
+        }
+        if self.log_format.is_some() {
+            config.fixed.overridden("log.format");
         }
         match self.log_format {
             Some(LogFormat::Human) => config.log.format = config::LogFormat::Human,

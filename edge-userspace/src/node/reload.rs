@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use prometheus_client::registry::Registry;
 
 use super::state::State;
-use super::{Node, delta, fixed, gates, isolates, watch};
+use super::{Node, delta, gates, isolates, watch};
 use crate::base::clock::UnixTime;
 use crate::config::{Config, Faults, Mistake, Mistakes, Place, ZonesFail};
 use crate::dataplane::Lists;
@@ -250,7 +250,7 @@ impl Node {
             tls,
             quic,
         } = prepared;
-        for key in fixed::changed(&self.fixed, &gathered.state.config) {
+        for key in self.fixed.fixed.that_differ(&gathered.state.config.fixed) {
             tracing::warn!("{key} is not what the node was started with; that takes a restart");
         }
         for room in self.not_started(&gathered.state.config) {

@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 
 use super::accept::{self, Attempt, Met};
 use super::cid::{Generator, IdKey};
+use super::ids::Ids;
 use super::metrics::Metrics;
-use super::prepare::{Ids, Preparation};
+use super::prepare::Preparation;
 use super::reset::Resets;
 use super::session::{Opening, Terms, Unproven};
 use super::socket::Datagrams;

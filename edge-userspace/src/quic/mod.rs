@@ -6,6 +6,7 @@ mod budget;
 mod cid;
 mod front;
 pub mod hello;
+mod ids;
 pub mod initial;
 pub mod keep;
 pub mod lockdown;

@@ -4,62 +4,16 @@
 //! was signed. `accept` calls it for attempts that are to be accepted. One whose address is not proven gets a Retry first: key servers
 //! never sign for whoever may not be there.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use quinn::Incoming;
-use quinn_proto::{ConnectionId, ConnectionIdGenerator, EndpointConfig, InvalidCid};
+use quinn_proto::{ConnectionId, EndpointConfig};
 
+use super::ids::Ids;
 use super::keep::Claim;
 use super::session::{Opening, Prepared};
 use super::shadow::{Hello, Shadow};
-
-/// Connection ids of an endpoint and of the shadows of its attempts: the next one can be said beforehand.
-#[derive(Clone)]
-pub(super) struct Ids(Arc<Mutex<Line>>);
-
-struct Line {
-    next: Option<ConnectionId>,
-    generator: Box<dyn ConnectionIdGenerator>,
-}
-
-impl Ids {
-    /// Those of `generator`.
-    pub(super) fn new(generator: Box<dyn ConnectionIdGenerator>) -> Self {
-        Self(Arc::new(Mutex::new(Line { next: None, generator })))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Line> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Does `accept`, the connection of which gets `id`. Nothing else may ask for ids meanwhile: they are of one thread.
-    pub(super) fn with<R>(&self, id: Option<ConnectionId>, accept: impl FnOnce() -> R) -> R {
-        self.lock().next = id;
-        let result = accept();
-        self.lock().next = None;
-        result
-    }
-}
-
-impl ConnectionIdGenerator for Ids {
-    fn generate_cid(&mut self) -> ConnectionId {
-        let mut line = self.lock();
-        line.next.take().unwrap_or_else(|| line.generator.generate_cid())
-    }
-
-    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
-        self.lock().generator.validate(id)
-    }
-
-    fn cid_len(&self) -> usize {
-        self.lock().generator.cid_len()
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        self.lock().generator.cid_lifetime()
-    }
-}
 
 /// What an endpoint has for it.
 #[derive(Clone)]

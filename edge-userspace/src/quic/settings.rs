@@ -13,7 +13,7 @@ use rustls::crypto::ring;
 use rustls::quic::Suite;
 
 use super::Error;
-use super::prepare::Ids;
+use super::ids::Ids;
 use super::reset::Resets;
 use super::token::{SpentTokens, TokenKey};
 use crate::config::Limits;

@@ -70,8 +70,8 @@ impl Keyless {
             stacks.clone(),
         );
         let this = Self {
-            stacks: Stacks::new(tls.waiting + SPARE_STACKS, stacks),
-            flights: Flights::new(tls.waiting, tls.waiting_per_address),
+            stacks: Stacks::new(tls.handshakes_waiting + SPARE_STACKS, stacks),
+            flights: Flights::new(tls.handshakes_waiting, tls.handshakes_waiting_per_address),
             patience: AtomicU64::new(0),
         };
         this.flights.register(registry);
@@ -83,8 +83,9 @@ impl Keyless {
     pub fn adjust(&self, tls: &config::Tls) {
         let millis = u64::try_from(tls.key_server_timeout.as_millis()).unwrap_or(u64::MAX);
         self.patience.store(millis, Relaxed);
-        self.stacks.adjust(tls.waiting + SPARE_STACKS);
-        self.flights.adjust(tls.waiting, tls.waiting_per_address);
+        self.stacks.adjust(tls.handshakes_waiting + SPARE_STACKS);
+        self.flights
+            .adjust(tls.handshakes_waiting, tls.handshakes_waiting_per_address);
     }
 
     /// Gives memory back that is not used any more; to be called every few seconds.

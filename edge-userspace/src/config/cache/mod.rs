@@ -4,19 +4,15 @@
 mod tests;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::Place;
 use super::checker::Checker;
-use super::section::{Bytes, Count, File, Flag, Span, section};
-use super::value::{Size, Time};
+use super::kind::{Bytes, Count, File, Flag, Span};
+use super::section::section;
+use super::value::{Size, seconds};
 
 /// The longest content that a store on disk can hold in one of its blocks.
 pub const MOST_OBJECT: u64 = 256 << 20;
-
-const fn seconds(n: u64) -> Time {
-    Time(Duration::from_secs(n))
-}
 
 const DAY: u64 = 86_400;
 
@@ -67,12 +63,6 @@ impl Node {
             filling: 0,
             directory: (PathBuf::new(), Place::nowhere()),
         }
-    }
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        CacheText::default().check(&mut Checker::nowhere())
     }
 }
 

@@ -3,11 +3,11 @@
 #[cfg(test)]
 mod tests;
 
-use serde::Deserialize;
 use toml::Spanned;
 
 use super::checker::Checker;
-use super::section::{Bytes, section};
+use super::kind::{self, Bytes, Flag, Kind, List, Maybe, Must, Word, unbounded, words};
+use super::section::section;
 use super::value::Size;
 
 /// The longest value that a browser must take for `match`, `id` and the like (RFC 9842 section 2.1).
@@ -28,104 +28,128 @@ section! {
     }
 }
 
-/// A zone's content coding.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coding {
-    /// In the order in which they are preferred where the client does not mind; empty: none.
-    pub encodings: Vec<Encoding>,
-    /// Media types that are coded, lower case; `text/*` for all of a kind.
-    pub types: Vec<String>,
-    /// Shorter content is left as it is.
-    pub min_bytes: u64,
-    /// What browsers may keep as dictionaries.
-    pub dictionaries: Vec<Rule>,
-}
-
-/// Resources that serve as dictionaries for others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Paths of the resources; `*` stands for any characters.
-    pub path: String,
-    /// Paths that they are dictionaries for.
-    pub matches: String,
-    /// Destinations (`script`, `style`, `document`); empty: all.
-    pub destinations: Vec<String>,
-    /// Names the dictionary towards the browser.
-    pub id: Option<String>,
-    /// Pages that tell the browser to fetch the dictionary.
-    pub link_from: Option<String>,
-    /// Also for responses to credentials, and private ones.
-    pub private: bool,
-}
-
-/// A content coding that every browser knows.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum Encoding {
-    /// RFC 8878, within a window of 8 MiB (RFC 9659).
-    Zstd,
-    /// RFC 7932.
-    Br,
-    /// RFC 1952.
-    Gzip,
-}
-
-fn spanned<T>(value: T) -> Spanned<T> {
-    Spanned::new(0..0, value)
-}
-
-/// `[zone.coding]`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(default, deny_unknown_fields)]
-pub(in crate::config) struct CodingText {
-    encodings: Spanned<Vec<Encoding>>,
-    types: Vec<Spanned<String>>,
-    min_bytes: Spanned<Size>,
-}
-
-impl Default for CodingText {
-    fn default() -> Self {
-        let types = [
-            "text/html",
-            "text/css",
-            "text/plain",
-            "text/xml",
-            "text/javascript",
-            "text/markdown",
-            "text/csv",
-            "application/javascript",
-            "application/json",
-            "application/ld+json",
-            "application/manifest+json",
-            "application/xml",
-            "application/rss+xml",
-            "application/atom+xml",
-            "application/wasm",
-            "image/svg+xml",
-        ];
-        Self {
-            encodings: spanned(vec![Encoding::Zstd, Encoding::Br, Encoding::Gzip]),
-            types: types.iter().map(|text| spanned((*text).to_owned())).collect(),
-            min_bytes: spanned(Size(512)),
-        }
+section! {
+    /// A zone's content coding.
+    CodingText => Coding {
+        /// In the order in which they are preferred if the client does not mind.
+        live encodings: List<Word<Encoding>> = kind::list([Encoding::Zstd, Encoding::Br, Encoding::Gzip]);
+        /// What is coded: media types, or text/* for all of a kind; and not what is shorter than `min_bytes`.
+        live types: List<MediaType> = kind::list(TYPES.map(str::to_owned));
+        /// Shorter content is left as it is.
+        live min_bytes: Bytes = Size(512), Size(0) => Size(1 << 30);
+    }
+    checked {
+        /// What browsers may keep as dictionaries.
+        dictionaries: Vec<Rule>,
     }
 }
 
-/// `[[zone.dictionary]]`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct DictionaryText {
-    path: Spanned<String>,
-    #[serde(default)]
-    r#match: Option<Spanned<String>>,
-    #[serde(default)]
-    destinations: Vec<Spanned<String>>,
-    #[serde(default)]
-    id: Option<Spanned<String>>,
-    #[serde(default)]
-    link_from: Option<Spanned<String>>,
-    #[serde(default)]
-    private: bool,
+const TYPES: [&str; 16] = [
+    "text/html",
+    "text/css",
+    "text/plain",
+    "text/xml",
+    "text/javascript",
+    "text/markdown",
+    "text/csv",
+    "application/javascript",
+    "application/json",
+    "application/ld+json",
+    "application/manifest+json",
+    "application/xml",
+    "application/rss+xml",
+    "application/atom+xml",
+    "application/wasm",
+    "image/svg+xml",
+];
+
+section! {
+    /// Resources that serve as dictionaries for others.
+    DictionaryText => Rule {
+        /// Paths of the resources; `*` stands for any characters.
+        live path: Must<PathPattern> = None; like "/app.*.js";
+        /// Request destinations (script, style, document, …) that it is a dictionary for; none: all.
+        live destinations: List<Destination> = Vec::new(); like ["script"];
+        /// Comes back in Dictionary-ID.
+        live id: Maybe<Id> = None; like "app";
+        /// Pages that tell browsers to fetch it; only for a path without `*`.
+        live link_from: Maybe<PathPattern> = None; like "/*.html";
+        /// Also for responses to credentials, and private ones: read docs/delta.md first.
+        live private: Flag = false;
+    }
+    read {
+        /// Paths that they are dictionaries for. Left out: `path`.
+        live r#match: Maybe<PathPattern> = None; like "/app.*.js";
+    }
+    checked {
+        /// Paths that they are dictionaries for.
+        matches: String,
+    }
+}
+
+words! {
+    /// A content coding that every browser knows.
+    #[derive(Hash)]
+    Encoding {
+        /// RFC 8878, within a window of 8 MiB (RFC 9659).
+        Zstd = "zstd",
+        /// RFC 7932.
+        Br = "br",
+        /// RFC 1952.
+        Gzip = "gzip",
+    }
+}
+
+unbounded! {
+    /// A media type, lower case; `text/*` for all of a kind.
+    MediaType: String => String, |text| format!("{text:?}"), |written, checker| {
+        let text = written.get_ref().to_ascii_lowercase();
+        let sound = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&b);
+        let parts = text.split_once('/').filter(|(kind, name)| {
+            !kind.is_empty() && !name.is_empty() && kind.bytes().chain(name.bytes()).all(sound)
+        });
+        if parts.is_none() {
+            let what = format!("\"{text}\" is not a media type");
+            checker.mistake(written.span(), what, "write \"text/css\" or \"text/*\"");
+        }
+        text
+    }
+}
+unbounded! {
+    /// A path with `*`, of characters that mean themselves in a URL pattern too.
+    PathPattern: String => String, |text| format!("{text:?}"), |written, checker| {
+        let pattern = written.get_ref();
+        let sound = |b: u8| b.is_ascii_alphanumeric() || b"-._~/*%@!$&',;=".contains(&b);
+        if !pattern.starts_with('/') || pattern.len() > LONGEST || !pattern.bytes().all(sound) {
+            let what = format!("\"{pattern}\" is not a path pattern");
+            let mend = "write a path such as \"/app/*.js\", with nothing special but `*`";
+            checker.mistake(written.span(), what, mend);
+        }
+        pattern.clone()
+    }
+}
+unbounded! {
+    /// A request destination.
+    Destination: String => String, |text| format!("{text:?}"), |written, checker| {
+        let text = written.get_ref();
+        if !DESTINATIONS.contains(&text.as_str()) {
+            let mend = format!("write one of {}", DESTINATIONS.join(", "));
+            checker.mistake(written.span(), format!("\"{text}\" is not a destination"), mend);
+        }
+        text.clone()
+    }
+}
+unbounded! {
+    /// A dictionary's id.
+    Id: String => String, |text| format!("{text:?}"), |written, checker| {
+        let id = written.get_ref();
+        let sound = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
+        if id.is_empty() || id.len() > LONGEST || !id.bytes().all(sound) {
+            let what = format!("\"{id}\" is not a dictionary id");
+            checker.mistake(written.span(), what, "write letters, digits and -_.:/, at most 1024");
+        }
+        id.clone()
+    }
 }
 
 /// `[zone.coding]` and `[[zone.dictionary]]`; `None` if neither is written.
@@ -137,81 +161,25 @@ pub(super) fn zone(
     if coding.is_none() && dictionaries.is_empty() {
         return None;
     }
-    let plain = CodingText::default();
-    let mut this = Coding {
-        encodings: coding.map(|raw| raw.encodings.get_ref().clone()).unwrap_or_default(),
-        min_bytes: checker.size(&coding.unwrap_or(&plain).min_bytes, 0, 1 << 30),
-        ..Coding::default()
+    let mut this = match coding {
+        Some(coding) => coding.check(checker),
+        None => Coding {
+            encodings: Vec::new(),
+            ..Coding::default()
+        },
     };
-    for spanned in &coding.unwrap_or(&plain).types {
-        let text = spanned.get_ref().to_ascii_lowercase();
-        let sound = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&b);
-        match text.split_once('/') {
-            Some((kind, name))
-                if !kind.is_empty() && !name.is_empty() && kind.bytes().chain(name.bytes()).all(sound) => {}
-            _ => checker.mistake(
-                spanned.span(),
-                format!("\"{text}\" is no media type"),
-                "write \"text/css\" or \"text/*\"",
-            ),
-        }
-        this.types.push(text);
-    }
-    for spanned in dictionaries {
-        let rule = checker.dictionary(spanned.get_ref());
-        this.dictionaries.push(rule);
-    }
+    let dictionaries = dictionaries.iter().map(|raw| checker.table(raw, dictionary));
+    this.dictionaries = dictionaries.collect();
     Some(this)
 }
 
-impl Checker<'_> {
-    /// A path with `*`, of characters that mean themselves in a URL pattern too.
-    fn path_pattern(&mut self, text: &Spanned<String>) -> String {
-        let pattern = text.get_ref();
-        let sound = |b: u8| b.is_ascii_alphanumeric() || b"-._~/*%@!$&',;=".contains(&b);
-        if !pattern.starts_with('/') || pattern.len() > LONGEST || !pattern.bytes().all(sound) {
-            let what = format!("\"{pattern}\" is no path pattern");
-            let mend = "write a path such as \"/app/*.js\", with nothing special but `*`";
-            self.mistake(text.span(), what, mend);
-        }
-        pattern.clone()
+fn dictionary(raw: &DictionaryText, checker: &mut Checker<'_>) -> Rule {
+    let mut rule = raw.check(checker);
+    let matches = Maybe::<PathPattern>::check(&raw.r#match, None, checker);
+    rule.matches = matches.unwrap_or_else(|| rule.path.clone());
+    if rule.link_from.is_some() && rule.path.contains('*') {
+        let mend = "give the dictionary a `path` without `*`, or leave link_from out";
+        checker.mistake(raw.link_from.span(), "no single resource to link to", mend);
     }
-
-    fn dictionary(&mut self, raw: &DictionaryText) -> Rule {
-        for spanned in &raw.destinations {
-            if !DESTINATIONS.contains(&spanned.get_ref().as_str()) {
-                let what = format!("\"{}\" is no destination", spanned.get_ref());
-                self.mistake(
-                    spanned.span(),
-                    what,
-                    format!("write one of {}", DESTINATIONS.join(", ")),
-                );
-            }
-        }
-        if let Some(id) = &raw.id {
-            let sound = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
-            if id.get_ref().is_empty() || id.get_ref().len() > LONGEST || !id.get_ref().bytes().all(sound) {
-                let what = format!("\"{}\" is no dictionary id", id.get_ref());
-                self.mistake(id.span(), what, "write letters, digits and -_.:/, at most 1024");
-            }
-        }
-        let path = self.path_pattern(&raw.path);
-        if let Some(link) = &raw.link_from
-            && path.contains('*')
-        {
-            let mend = "give the dictionary a `path` without `*`, or leave link_from out";
-            self.mistake(link.span(), "no single resource to link to", mend);
-        }
-        Rule {
-            matches: raw
-                .r#match
-                .as_ref()
-                .map_or_else(|| path.clone(), |text| self.path_pattern(text)),
-            path,
-            destinations: raw.destinations.iter().map(|text| text.get_ref().clone()).collect(),
-            id: raw.id.as_ref().map(|id| id.get_ref().clone()),
-            link_from: raw.link_from.as_ref().map(|text| self.path_pattern(text)),
-            private: raw.private,
-        }
-    }
+    rule
 }

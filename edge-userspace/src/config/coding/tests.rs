@@ -35,19 +35,23 @@ fn mistakes() {
         ("[zone.coding]\nencodings = [\"deflate\"]\n".to_owned(), "deflate", ""),
         (
             "[zone.coding]\ntypes = [\"text\"]\n".to_owned(),
-            "no media type",
+            "not a media type",
             "text/*",
         ),
-        (format!("{rule}path = \"app.js\"\n"), "no path pattern", "/app/*.js"),
-        (format!("{rule}path = \"/app(.*)\"\n"), "no path pattern", "/app/*.js"),
+        (format!("{rule}path = \"app.js\"\n"), "not a path pattern", "/app/*.js"),
+        (
+            format!("{rule}path = \"/app(.*)\"\n"),
+            "not a path pattern",
+            "/app/*.js",
+        ),
         (
             format!("{rule}path = \"/a\"\ndestinations = [\"js\"]\n"),
-            "no destination",
+            "not a destination",
             "script",
         ),
         (
             format!("{rule}path = \"/a\"\nid = \"a b\"\n"),
-            "no dictionary id",
+            "not a dictionary id",
             "letters",
         ),
         (

@@ -1,18 +1,17 @@
 //! The near end's part of the file: far ends, and what is held to refer to. `config::far` is the far end's own file.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use toml::Spanned;
 
 use super::checker::Checker;
-use super::raw::{Balance, OriginServer as ServerText, Passive};
-use super::section::{Bytes, Memory, section};
-use super::value::{Size, Time};
-use super::{Identity, OriginHttp, OriginServer, Place, Upstream};
+use super::kind::{Bytes, File, Flag, Kind, Maybe, Memory, Must, Name, ServerName, Span, Word};
+use super::origin::{Balance, PassiveText, Servers};
+use super::section::section;
+use super::value::{Size, seconds};
+use super::{Identity, OriginHttp, Place, Upstream};
 
 section! {
     /// What all zones with a far end share.
@@ -24,157 +23,106 @@ section! {
     }
 }
 
-const fn seconds(n: u64) -> Time {
-    Time(Duration::from_secs(n))
-}
-
-/// A far end.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FarEnd {
-    /// Zones name it by this.
-    pub name: Arc<str>,
-    /// Where it is named.
-    pub place: Place,
-    /// Its servers, over mutual TLS and HTTP/2.
-    pub upstream: Arc<Upstream>,
-    /// Versions that say `no-store` may be held in memory, only to refer to.
-    pub keep_no_store: bool,
-}
-
-/// `[[far_end]]`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct FarEndText {
-    name: Spanned<String>,
-    servers: Spanned<Vec<Spanned<ServerText>>>,
-    ca: Spanned<PathBuf>,
-    certificate: Spanned<PathBuf>,
-    key: Spanned<PathBuf>,
-    #[serde(default)]
-    server_name: Option<Spanned<String>>,
-    #[serde(default = "round_robin")]
-    balance: Balance,
-    #[serde(default = "second")]
-    connect_timeout: Time,
-    #[serde(default = "minute")]
-    response_timeout: Time,
-    #[serde(default = "minute")]
-    body_timeout: Time,
-    #[serde(default)]
-    passive: Passive,
-    #[serde(default)]
-    keep_no_store: bool,
-}
-
-fn round_robin() -> Balance {
-    Balance::RoundRobin
-}
-
-fn second() -> Time {
-    seconds(1)
-}
-
-fn minute() -> Time {
-    seconds(60)
+section! {
+    /// A far end.
+    FarEndText => FarEnd {
+        /// Zones name it by this.
+        live name: Must<Name<60>> = None; like "paris";
+        /// Hold versions that say no-store, in memory and only to make differences of.
+        live keep_no_store: Flag = false;
+    }
+    read {
+        /// Its servers, over TLS.
+        live servers: Servers = Vec::new(); like [{ address = "https://far.example:8443", weight = 1 }];
+        /// The authority of its certificate (PEM).
+        live ca: Must<File> = None; like "far-end-ca.pem";
+        /// What this node shows to it, leaf first (PEM).
+        live certificate: Must<File> = None; like "near-end.pem";
+        /// The private key of that.
+        live key: Must<File> = None; like "near-end.key";
+        /// The name in SNI and certificate. Left out: the address's host.
+        live server_name: Maybe<ServerName> = None; like "far.example";
+        /// How the next server is chosen: round-robin or least-loaded.
+        live balance: Word<Balance> = Balance::RoundRobin;
+        /// Connecting; then the zone's origin is asked instead.
+        live connect_timeout: Span = seconds(1);
+        /// Waiting for the response's head.
+        live response_timeout: Span = seconds(60);
+        /// Between two pieces of a response's content.
+        live body_timeout: Span = seconds(60);
+    }
+    tables {
+        passive: PassiveText,
+    }
+    checked {
+        /// Where it is named.
+        place: Place,
+        /// Its servers, over mutual TLS and HTTP/2.
+        upstream: Arc<Upstream>,
+    }
 }
 
 /// All `[[far_end]]`.
 pub(super) fn far_ends(raw: &[Spanned<FarEndText>], checker: &mut Checker<'_>) -> Vec<FarEnd> {
     let mut names = HashMap::new();
-    raw.iter()
-        .map(|end| checker.far_end(end.get_ref(), &mut names))
-        .collect()
-}
-
-impl Checker<'_> {
-    fn far_end(&mut self, raw: &FarEndText, names: &mut HashMap<String, usize>) -> FarEnd {
-        let name = raw.name.get_ref();
-        let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if name.is_empty() || name.len() > 60 || !name.bytes().all(sound) {
-            self.mistake(
-                raw.name.span(),
-                format!("\"{name}\" is no name"),
-                "write letters, digits, `-`, `_`, `.`, at most 60",
-            );
-        }
-        if let Some(line) = names.insert(name.clone(), self.source.place(raw.name.span()).line) {
-            self.mistake(
-                raw.name.span(),
-                format!("far end \"{name}\" is already on line {line}"),
+    let mut ends = Vec::with_capacity(raw.len());
+    for raw in raw {
+        let end = checker.table(raw, far_end);
+        if let Some(line) = names.insert(end.name.clone(), end.place.line) {
+            checker.mistake(
+                raw.get_ref().name.span(),
+                format!("far end \"{}\" is already on line {line}", end.name),
                 "give each far end a name of its own",
             );
         }
-        if raw.servers.get_ref().is_empty() {
-            self.mistake(
-                raw.servers.span(),
-                "no server",
-                "write servers = [{ address = \"https://far.example:8443\" }]",
+        ends.push(end);
+    }
+    ends
+}
+
+fn far_end(raw: &FarEndText, checker: &mut Checker<'_>) -> FarEnd {
+    let mut end = raw.check(checker);
+    end.place = checker.place(raw.name.span());
+    let servers = Servers::check(&raw.servers, None, checker);
+    if servers.is_empty() {
+        let mend = "write servers = [{ address = \"https://far.example:8443\" }]";
+        checker.mistake(raw.servers.span(), "no server", mend);
+    }
+    for server in raw.servers.get_ref() {
+        if !server.get_ref().address.tls {
+            checker.mistake(
+                server.span(),
+                "a far end without TLS would believe anyone",
+                "write https://",
             );
         }
-        let mut servers = Vec::new();
-        for server in raw.servers.get_ref() {
-            let (address, weight) = (server.get_ref().address.clone(), server.get_ref().weight);
-            if !address.tls {
-                self.mistake(
-                    server.span(),
-                    "a far end without TLS would believe anyone",
-                    "write https://",
-                );
-            }
-            if weight == 0 {
-                self.mistake(server.span(), "weight 0", "write 1 or more, or remove the server");
-            }
-            servers.push(OriginServer { address, weight });
-        }
-        if let Some(name) = &raw.server_name
-            && rustls::pki_types::ServerName::try_from(name.get_ref().as_str()).is_err()
-        {
-            let what = format!("\"{}\" is no server name", name.get_ref());
-            self.mistake(name.span(), what, "write a host name or an address");
-        }
-        let failures = *raw.passive.failures.get_ref();
-        // A far end answers so for the origins behind it as well: that counts only if the file says it does.
-        let status = &raw.passive.status;
-        let passive_status = if status.span().is_empty() {
-            Vec::new()
-        } else {
-            status.get_ref().clone()
-        };
-        FarEnd {
-            name: name.as_str().into(),
-            place: self.source.place(raw.name.span()),
-            keep_no_store: raw.keep_no_store,
-            upstream: Arc::new(Upstream {
-                servers,
-                balance: raw.balance,
-                http: OriginHttp::V2,
-                preserve_host: true,
-                server_name: raw.server_name.as_ref().map(|name| name.get_ref().clone()),
-                ca: Some((self.source.path(&raw.ca), self.source.place(raw.ca.span()))),
-                identity: Some(Identity {
-                    chain: self.source.path(&raw.certificate),
-                    chain_place: self.source.place(raw.certificate.span()),
-                    key: self.source.path(&raw.key),
-                    key_place: self.source.place(raw.key.span()),
-                }),
-                connect_timeout: raw.connect_timeout.0,
-                response_timeout: raw.response_timeout.0,
-                body_timeout: raw.body_timeout.0,
-                idle_timeout: Duration::from_secs(300),
-                idle_connections: 64,
-                connections: 1_024,
-                connection_age: Some(Duration::from_secs(3_600)),
-                connection_requests: None,
-                retries: 1,
-                retry_status: Vec::new(),
-                retry_budget: 20,
-                public_only: false,
-                names_visitor: true,
-                upgrades: true,
-                passive: (failures > 0).then_some((failures, raw.passive.cooldown.0)),
-                passive_status,
-                health: None,
-            }),
-        }
     }
+    let mut file = |key: &'static str, raw: &Spanned<Option<std::path::PathBuf>>| {
+        checker.at(key, "");
+        Must::<File>::check(raw, None, checker)
+    };
+    let ca = file("ca", &raw.ca);
+    let identity = Identity::of(file("certificate", &raw.certificate), file("key", &raw.key));
+    let passive = raw.passive.check(checker);
+    // A far end answers so for the origins beside it as well: that counts only if the file says it does.
+    let written = !raw.passive.status.span().is_empty();
+    end.upstream = Arc::new(Upstream {
+        servers,
+        balance: *raw.balance.get_ref(),
+        http: OriginHttp::V2,
+        server_name: Maybe::<ServerName>::check(&raw.server_name, None, checker),
+        ca: Some(ca),
+        identity: Some(identity),
+        connect_timeout: raw.connect_timeout.get_ref().0,
+        response_timeout: raw.response_timeout.get_ref().0,
+        body_timeout: raw.body_timeout.get_ref().0,
+        idle_timeout: Duration::from_secs(300),
+        connection_requests: None,
+        retry_status: Vec::new(),
+        passive: passive.after(),
+        passive_status: if written { passive.status } else { Vec::new() },
+        names_visitor: true,
+        ..Upstream::default()
+    });
+    end
 }

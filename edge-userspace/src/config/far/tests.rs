@@ -9,7 +9,7 @@ const ZONE: &str = "[[zone]]\nname = \"a\"\nhosts = [\"a.example\"]\n[zone.origi
 /// `edge far-end --print-defaults` must show what a file without the key means.
 #[test]
 fn printed_defaults_are_the_defaults() {
-    let printed: raw::Raw = toml::from_str(DEFAULTS).unwrap();
+    let printed: Raw = toml::from_str(&defaults()).unwrap();
     let bare = format!("{HEAD}{ZONE}")
         .replace("127.0.0.1:8443", "0.0.0.0:8443")
         .replace("\"f.pem\"", "\"far-end.pem\"")
@@ -19,7 +19,7 @@ fn printed_defaults_are_the_defaults() {
         .replace("\"a.example\"", "\"example.com\", \"*.example.com\"")
         .replace("127.0.0.1:1\"", "127.0.0.1:8080\"");
     assert_eq!(printed, toml::from_str(&bare).unwrap());
-    let config = FarConfig::parse(Path::new("dir/far.toml"), DEFAULTS).unwrap();
+    let config = FarConfig::parse(Path::new("dir/far.toml"), &defaults()).unwrap();
     assert_eq!(config.identity.chain, Path::new("dir/far-end.pem"));
     assert_eq!(config.store.memory, 256 << 20);
 }

@@ -1,38 +1,58 @@
-//! A zone's gate as the file describes it: which requests are judged, by which policy, and what who is told to wait gets.
+//! A zone's gate as the file describes it: which requests are judged, by which policy, and what clients get that are told to
+//! wait. `rule` has the rules.
 
-pub(super) mod check;
 mod key;
-pub(super) mod raw;
+pub mod rule;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
-use ipnet::IpNet;
+use serde::Deserialize;
+use toml::Spanned;
 
-pub use key::KeyPart;
-
+pub use self::key::KeyPart;
+pub use self::rule::{Field, Matches, Policy, Queue, Rate, Rule, Work};
 use super::Place;
+use super::checker::Checker;
+use super::kind::{Count, File, Flag, Inline, Kind, List, Maybe, Must, Net, Path, Span, Text, words};
+use super::section::section;
+use super::value::{HostPattern, seconds};
 
-/// What all gates of a node share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// Token buckets, 24 bytes each; taken at the start.
-    pub clients: usize,
-    /// Buckets of keys that rate rules count by, 32 bytes each; taken at the start.
-    pub keys: usize,
-    /// Records of offences and penalties; taken at the start.
-    pub penalties: usize,
-    /// Penalised addresses at once that count for shared ones until it is seen whether they are; each may cost 33 handshakes a second.
-    pub trials: usize,
-    /// Used tokens that are remembered, 18 bytes each as they come.
-    pub used_tokens: usize,
-    /// The cluster's secret: a file, or a directory for one that the node makes for itself.
-    pub secret: Secret,
-    /// Tokens' keys are replaced this often.
-    pub key_epoch: Duration,
+const HOUR: u64 = 3_600;
+const DAY: u64 = 86_400;
+
+section! {
+    /// What all gates of a node share.
+    NodeText => Node {
+        /// Clients whose rate is known: 24 bytes each and rule, taken at the start. When the memory is full, the client that matters
+        /// least is forgotten: docs/gate.md.
+        fixed clients: Count<usize> = 262_144, 1_024 => 64 << 20;
+        /// What rate rules count by besides clients (`key`): 32 bytes each and rule, taken at the start, too.
+        fixed keys: Count<usize> = 65_536, 1_024 => 64 << 20;
+        /// Records of clients that came early: about 190 bytes each, taken at the start.
+        fixed penalties: Count<usize> = 65_536, 1_024 => 16 << 20;
+        /// Penalised addresses at once that are taken for shared ones until it is seen whether anybody there waits as told. Each may
+        /// cost 33 handshakes a second meanwhile; see docs/gate.md. 0: none.
+        fixed trials: Count<usize> = 8, 0 => 65_536;
+        /// Admissions after a wait that are remembered: 18 bytes each, as they come. A quarter of the room is kept for zones that have
+        /// used little of it; a client that finds none keeps its place and is told to come again.
+        fixed used_tokens: Count<usize> = 1 << 20, 1_024 => 256 << 20;
+        /// Keys are derived anew this often, on all nodes at once. No wait can be told for longer.
+        fixed key_epoch: Span = seconds(6 * HOUR), seconds(60) => seconds(DAY);
+    }
+    read {
+        /// The secret that all tokens are made with: a file that the nodes of a cluster share (mode 0600). Left out: each node makes
+        /// its own at the first start, in the state directory.
+        fixed secret: Maybe<File> = None; like "cluster.secret";
+        /// What the gate keeps for the next start.
+        fixed state_directory: File = PathBuf::from("/var/lib/edge");
+    }
+    checked {
+        /// The cluster's secret: a file, or a directory for one that the node makes for itself.
+        secret: Secret,
+    }
 }
 
 impl Node {
@@ -44,7 +64,7 @@ impl Node {
             penalties: 0,
             trials: 0,
             used_tokens: 0,
-            secret: Secret::Own(PathBuf::new(), Place::nowhere()),
+            secret: Secret::default(),
             key_epoch: Duration::ZERO,
         }
     }
@@ -59,48 +79,109 @@ pub enum Secret {
     Own(PathBuf, Place),
 }
 
-/// A zone's gate.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gate {
-    /// Count what would be done, and do nothing.
-    pub dry_run: bool,
-    /// Networks that are never judged.
-    pub allow: Vec<IpNet>,
-    /// The wait told where the policy knows none.
-    pub defer: Duration,
-    /// How long a token is good for once its wait is over, at least a minute.
-    pub token_life: Duration,
-    /// Early attempts in one wait that bring no strike.
-    pub grace: u32,
-    /// The first strike's penalty.
-    pub strike_base: Duration,
-    /// The longest penalty.
-    pub strike_cap: Duration,
-    /// One strike is forgiven for each such time without another.
-    pub forgive: Duration,
-    /// How many clients one address may stand for, at least 1.
-    pub clients_per_address: u32,
-    /// Template of the waiting page instead of the built-in one.
-    pub page: Option<(PathBuf, Place)>,
-    /// The texts of the waiting page in each language.
-    pub texts: Option<(PathBuf, Place)>,
-    /// Patterns of paths that `manual` and `queue` let pass when they are read.
-    pub pass: Vec<String>,
-    /// The cookie that carries tokens.
-    pub cookie: Cookie,
-    /// Crawlers that are known by their signatures.
-    pub crawlers: Vec<Crawler>,
-    /// Each request is judged by every rule that matches it.
-    pub rules: Vec<Rule>,
+impl Default for Secret {
+    fn default() -> Self {
+        Self::Own(PathBuf::new(), Place::nowhere())
+    }
 }
 
-/// A crawler that signs its requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Crawler {
-    /// As rules name it.
-    pub name: String,
-    /// The file of its keys.
-    pub keys: (PathBuf, Place),
+/// `[gate]`.
+pub(super) fn node(raw: &NodeText, checker: &mut Checker<'_>) -> Node {
+    let mut node = raw.check(checker);
+    node.secret = match Maybe::<File>::check(&raw.secret, None, checker) {
+        Some((file, place)) => Secret::File(file, place),
+        None => {
+            let (directory, place) = File::check(&raw.state_directory, None, checker);
+            Secret::Own(directory, place)
+        }
+    };
+    node
+}
+
+section! {
+    /// A zone's gate.
+    GateText => Gate {
+        /// Count what would be done (edge_gate_dry_run_total), and do nothing. A rule may have its own.
+        live dry_run: Flag = false;
+        /// Networks that are never judged.
+        live allow: List<Net> = Vec::new();
+        /// The wait that is told if the policy knows none.
+        live defer: Span = seconds(10), seconds(1) => seconds(HOUR);
+        /// How long a token is good for once its wait is over.
+        live token_life: Span = seconds(HOUR), seconds(60) => seconds(6 * HOUR);
+        /// Early attempts in one wait that bring no strike: a browser's favicon, parallel connections and reloads.
+        live grace: Count<u32> = 16, 1 => 10_000;
+        /// The first strike's penalty, which doubles with each further strike.
+        live strike_base: Span = seconds(10), seconds(1) => seconds(DAY);
+        /// The longest penalty.
+        live strike_cap: Span = seconds(HOUR), seconds(1) => seconds(7 * DAY);
+        /// One strike is forgiven after each such time without another.
+        live forgive: Span = seconds(600), seconds(1) => seconds(7 * DAY);
+        /// How many clients that have waited one address may stand for under a rate rule; 1: the address is the client.
+        live clients_per_address: Count<u32> = 64, 1 => 65_536;
+        /// A waiting page of the zone's own instead of the built-in one.
+        live page: Maybe<File> = None; like "waiting.html";
+        /// What the page says, in the languages of a catalogue; without it in English.
+        live texts: Maybe<File> = None; like "waiting.toml";
+        /// Paths, as in rules, that `challenge`, `manual` and `queue` let pass when they are read: "/robots.txt", a health check. CORS preflights
+        /// and ACME challenges pass always.
+        live pass: List<Path> = Vec::new();
+    }
+    read {
+        /// The cookie that carries tokens: with which requests of other sites it is sent (strict, lax, none), whether the hosts of a
+        /// domain share it (domain = "example.com"), and whether it is kept apart within pages of other sites (partitioned).
+        live cookie: Inline<CookieText> = CookieText::default(); like { same_site = "lax", partitioned = false };
+    }
+    tables {
+        crawler: Vec<Spanned<CrawlerText>>,
+        rule: Vec<Spanned<rule::RuleText>>,
+    }
+    checked {
+        /// The cookie that carries tokens.
+        cookie: Cookie,
+        /// Crawlers that are known by their signatures.
+        crawlers: Vec<Crawler>,
+        /// Each request is judged by every rule that matches it.
+        rules: Vec<Rule>,
+    }
+}
+
+/// `[zone.gate]` of a zone with these hosts.
+pub(super) fn gate(raw: &GateText, hosts: &[HostPattern], checker: &mut Checker<'_>) -> Gate {
+    let mut gate = raw.check(checker);
+    if gate.strike_cap < gate.strike_base {
+        let mend = format!("write {} or more", raw.strike_base.get_ref());
+        checker.mistake(raw.strike_cap.span(), "less than strike_base", mend);
+    }
+    gate.cookie = cookie(&raw.cookie, hosts, checker);
+    gate.crawlers = crawlers(&raw.crawler, checker);
+    gate.rules = rule::rules(&raw.rule, &gate.crawlers, checker);
+    gate
+}
+
+section! {
+    /// A crawler that signs its requests.
+    CrawlerText => Crawler {
+        /// As rules name it.
+        live name: Must<Text> = None; like "search";
+        /// The file of its keys: the crawler's directory of keys.
+        live keys: Must<File> = None; like "search.json";
+    }
+}
+
+/// All `[[zone.gate.crawler]]` of a zone.
+fn crawlers(raw: &[Spanned<CrawlerText>], checker: &mut Checker<'_>) -> Vec<Crawler> {
+    let mut crawlers: Vec<Crawler> = Vec::with_capacity(raw.len());
+    for spanned in raw {
+        let crawler = checker.table(spanned, CrawlerText::check);
+        if crawlers.iter().any(|other| other.name == crawler.name) {
+            let what = format!("a crawler \"{}\" is there already", crawler.name);
+            let span = spanned.get_ref().name.span();
+            checker.mistake(span, what, "give each crawler a name of its own");
+        }
+        crawlers.push(crawler);
+    }
+    crawlers
 }
 
 /// The cookie that carries a zone's tokens.
@@ -114,107 +195,58 @@ pub struct Cookie {
     pub partitioned: bool,
 }
 
-/// With which requests of other sites the cookie is sent (RFC 6265bis section 5.6.7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SameSite {
-    /// With none.
-    Strict,
-    /// With links that are followed.
-    #[default]
-    Lax,
-    /// With all.
-    None,
+/// The cookie, as written.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct CookieText {
+    same_site: SameSite,
+    domain: Option<String>,
+    partitioned: bool,
 }
 
-/// One rule.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    /// Names the policy towards clients; unique in the zone.
-    pub name: String,
-    /// Which requests.
-    pub matches: Matches,
-    /// What they must meet.
-    pub policy: Policy,
-    /// Count what the rule would do, and do nothing.
-    pub dry_run: bool,
+words! {
+    /// With which requests of other sites the cookie is sent (RFC 6265bis section 5.6.7).
+    #[derive(Default)]
+    SameSite {
+        /// With none.
+        Strict = "strict",
+        /// With links that are followed.
+        #[default]
+        Lax = "lax",
+        /// With all.
+        None = "none",
+    }
 }
 
-/// Which requests a rule is for: those that meet all that is set.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Matches {
-    /// Path prefix, or a glob where `*` stands for any characters.
-    pub path: Option<String>,
-    /// Any of these; empty: all.
-    pub methods: Vec<Method>,
-    /// A field, and its value where equality is asked for.
-    pub header: Option<Field>,
-    /// None of these paths.
-    pub not_path: Vec<String>,
-    /// None of these methods.
-    pub not_methods: Vec<Method>,
-    /// Not this field, or not with this value.
-    pub not_header: Option<Field>,
-    /// Signed by one of these crawlers; empty: by anybody or nobody.
-    pub crawlers: Vec<String>,
-    /// Signed by none of these crawlers.
-    pub not_crawlers: Vec<String>,
+fn cookie(spanned: &Spanned<CookieText>, hosts: &[HostPattern], checker: &mut Checker<'_>) -> Cookie {
+    let raw = spanned.get_ref();
+    let domain = raw
+        .domain
+        .as_ref()
+        .map(|domain| domain.trim_start_matches('.').to_ascii_lowercase());
+    if let Some(domain) = &domain {
+        let outside = hosts.iter().find(|host| !is_within(host, domain));
+        let sound = matches!(domain.parse::<HostPattern>(), Ok(HostPattern::Exact(_))) && domain.contains('.');
+        if !sound {
+            let mend = "write a domain that all hosts of the zone are in, like \"example.com\"";
+            checker.mistake(spanned.span(), format!("\"{domain}\" is not a domain of hosts"), mend);
+        } else if let Some(host) = outside {
+            let what = format!("no browser sends a cookie of {domain} to {host}");
+            checker.mistake(spanned.span(), what, "write a domain that all hosts of the zone are in");
+        }
+    }
+    Cookie {
+        same_site: raw.same_site,
+        domain,
+        partitioned: raw.partitioned,
+    }
 }
 
-/// A field's name, and its value where equality is asked for.
-pub type Field = (HeaderName, Option<HeaderValue>);
-
-/// What a request must meet.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Policy {
-    /// A token bucket per client.
-    Rate(Rate),
-    /// So many requests at the origin at once.
-    Concurrency(usize),
-    /// A waiting room.
-    Queue(Queue),
-    /// Everybody waits once.
-    Manual(Duration),
-    /// Everybody proves work once, or waits.
-    Challenge(Work),
-}
-
-/// A token bucket per client, or per key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Requests in `per`.
-    pub requests: u32,
-    /// The time of `requests`.
-    pub per: Duration,
-    /// Requests at once.
-    pub burst: u32,
-    /// Only a connection's first request counts.
-    pub connections: bool,
-    /// What has a bucket of its own: all of these together. Never empty.
-    pub key: Vec<KeyPart>,
-    /// The response's field that says how many requests a request counts for; `None`: each for one.
-    pub cost_field: Option<HeaderName>,
-}
-
-/// A proof of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Work {
-    /// Zero bits that the hash begins with, when all is quiet.
-    pub bits: u8,
-    /// Who cannot work it out waits for so long instead.
-    pub wait: Duration,
-}
-
-/// A waiting room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Queue {
-    /// Visitors at once.
-    pub active: usize,
-    /// Visitors at once of one IPv6 /48 or IPv4 /24.
-    pub per_network: usize,
-    /// A visitor counts for so long after its last request.
-    pub session: Duration,
-    /// Nobody new enters.
-    pub paused: bool,
-    /// The longest time between two visits of who waits.
-    pub poll: Duration,
+/// Whether a cookie of `domain` is sent to each host of the pattern (RFC 6265bis section 5.1.3).
+fn is_within(host: &HostPattern, domain: &str) -> bool {
+    let name = match host {
+        HostPattern::Exact(name) | HostPattern::Wildcard(name) => name,
+    };
+    name.strip_suffix(domain)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

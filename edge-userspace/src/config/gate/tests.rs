@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use http::Method;
+
 use super::*;
 use crate::config::{Config, Mistakes};
 
@@ -76,23 +78,28 @@ fn mistakes() {
             "for each",
         ),
         (format!("{rule}concurrency = 0\n"), 10, "out of bounds", "1 to"),
-        (format!("{rule}concurrency = 1\npath = \"x\"\n"), 11, "no path", "/api/"),
+        (
+            format!("{rule}concurrency = 1\npath = \"x\"\n"),
+            11,
+            "not a path",
+            "/api/",
+        ),
         (
             format!("{rule}concurrency = 1\nmethods = [\"get\"]\n"),
             11,
-            "no method",
+            "not a method",
             "upper case",
         ),
         (
             format!("{rule}concurrency = 1\nheader = \"a b\"\n"),
             11,
-            "no field",
+            "not a field",
             "X-Plan=free",
         ),
         (
             format!("{rule}concurrency = 1\nname = \"a\\\"b\"\n"),
             11,
-            "no rule name",
+            "not a valid name",
             "letters",
         ),
         (format!("{rule}rate = {{ burst = 0 }}\n"), 10, "burst 0", "1 to"),

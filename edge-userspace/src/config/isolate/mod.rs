@@ -1,44 +1,70 @@
 //! Third-party code as the file describes it: what the node holds for it, and per zone its worker, its limits, whom it may
-//! ask, and which requests it gets.
+//! ask, and which requests it gets. Secrets are read here, so that one that is missing is a mistake of the file and not a failure
+//! of a request.
 
-pub(super) mod check;
 pub mod cron;
-pub(super) mod raw;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+use toml::Spanned;
 use zeroize::Zeroizing;
 
-use super::{Place, Upstream};
+use self::cron::Cron;
+use super::checker::Checker;
+use super::kind::{self, Bytes, Count, File, Inline, Limit, List, Maybe, Memory, Must, Span, Text, Word, words};
+use super::section::section;
+use super::value::{OriginAddress, Size, Time, seconds};
+use super::{OriginServer, Place, Upstream};
+use crate::base::ledger;
 
 /// Bytes of linear memory that any instance can be given: the pool's slots are this large.
 pub const MEMORY_MOST: u64 = 256 << 20;
 /// Elements that any instance's table can be given.
 pub const TABLE_MOST: usize = 100_000;
+/// Bytes of one secret's file.
+const SECRET_BYTES: u64 = 64 << 10;
+/// `[isolate] memory` is no less: one instance with the default `memory`, beside others.
+const LEAST_MEMORY: Size = Size(64 << 20);
+/// Schedules of one zone.
+const SCHEDULES: usize = 16;
+/// Routes, zones, origins, settings and secrets of one zone, each.
+const LIST: usize = 256;
 
-/// What all workers of a node share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// Where the state directory is named.
-    pub place: Place,
-    /// Deployed workers, compiled code, the key that guards it, and what workers store.
-    pub state_directory: PathBuf,
-    /// Instances at once, of all zones; their address space is reserved at the start.
-    pub instances: u32,
-    /// Bytes of memory that all instances may hold at once, with what the host keeps for them.
-    pub memory: u64,
-    /// Bytes of the longest worker that can be deployed.
-    pub worker_bytes: u64,
-    /// Processor time that compiling one worker may take.
-    pub compile_time: Duration,
-    /// Address space that compiling one worker may take, bytes.
-    pub compile_memory: u64,
-    /// Versions that are kept of each zone's worker, at least 2.
-    pub versions: usize,
+const fn millis(n: u64) -> Time {
+    Time(Duration::from_millis(n))
+}
+
+section! {
+    /// What all workers of a node share.
+    NodeText => Node {
+        /// Deployed workers and their compiled code, the node's key that guards it (worker.key, made at the first start), and what
+        /// workers store.
+        fixed state_directory: kind::Directory = PathBuf::from("/var/lib/edge/workers");
+        /// Instances at once, of all zones. Address space for them is reserved at the start (about 4 GiB each), memory is not.
+        fixed instances: Count<u32> = 1_000, 16 => 16_000;
+        /// The longest worker that can be deployed.
+        fixed worker_bytes: Bytes = Size(32 << 20), Size(1 << 10) => Size(256 << 20);
+        /// Processor time that compiling one worker may take, in a process of its own.
+        fixed compile_time: Span = seconds(60), seconds(1) => seconds(600);
+        /// Address space that it may take.
+        fixed compile_memory: Bytes = Size(4 << 30), Size(256 << 20) => Size(64 << 30);
+        /// Memory that all instances may hold at once, what the host keeps for them included; part of `limits.memory`. A zone gets
+        /// more only while more is free than it holds. 0B: a quarter of the machine's. At least 64MiB.
+        fixed memory: Bytes = Size(0);
+        /// Versions kept of each zone's worker, for `edge worker rollback`.
+        fixed versions: Count<usize> = 10, 2 => 1_000;
+    }
+    checked {
+        /// Where the state directory is named.
+        place: Place,
+    }
 }
 
 impl Node {
@@ -48,12 +74,87 @@ impl Node {
             place: Place::nowhere(),
             state_directory: PathBuf::new(),
             instances: 0,
-            memory: 0,
             worker_bytes: 0,
             compile_time: Duration::ZERO,
             compile_memory: 0,
+            memory: 0,
             versions: 0,
         }
+    }
+}
+
+/// `[isolate]`.
+pub(super) fn node(raw: &NodeText, checker: &mut Checker<'_>) -> Node {
+    let mut node = raw.check(checker);
+    node.place = checker.place(raw.state_directory.span());
+    node.memory = match node.memory {
+        0 => ledger::of_machine().map_or(u64::MAX, |bytes| bytes / 4),
+        bytes => bytes,
+    };
+    if (1..LEAST_MEMORY.0).contains(&raw.memory.get_ref().0) {
+        let mend = format!("write at least {LEAST_MEMORY}, or 0B for a quarter of the machine's");
+        checker.mistake(raw.memory.span(), "too little for an instance", mend);
+    }
+    node
+}
+
+section! {
+    /// What a worker may use. Bytes and counts are at least 1.
+    WorkerText => Limits {
+        /// Requests that one instance answers, one after the other; 1: each gets a fresh one, and cannot meet what others left.
+        live reuse: Count<u32> = 1, 1 => 1_000_000;
+        /// Linear memory of one instance.
+        live memory: Memory = Size(64 << 20), Size(1 << 16) => Size(MEMORY_MOST);
+        /// Elements of all its tables.
+        live table_elements: Count<usize> = 40_000, 1 => TABLE_MOST;
+        /// Processor time of one request.
+        live cpu: Span = millis(50), millis(2) => seconds(300);
+        /// Time of one request in all, from its head to the end of the guest.
+        live wall: Span = seconds(30), millis(10) => seconds(3_600);
+        /// Requests at once.
+        live concurrency: Count<usize> = 100, 1 => 16_000;
+        /// Further requests at once, for those that another zone's worker made, so that nesting cannot starve itself.
+        live nested: Count<usize> = 50, 0 => 16_000;
+        /// Requests that one request may make in all, those that are made on its behalf included.
+        live subrequests: Count<u32> = 50, 0 => 10_000;
+        /// Content of a response; 0B: no limit.
+        live response_bytes: Limit = Size(0);
+        /// Bytes that one request may log.
+        live log_bytes: Memory = Size(64 << 10), Size(0) => Size(16 << 20);
+        /// Lines a second that the zone may log.
+        live log_rate: Count<u32> = 200, 0 => 100_000;
+    }
+    read {
+        /// The worker itself; left out: what `edge worker deploy` was given.
+        live file: Maybe<File> = None; like "shop.wasm";
+        /// Whom it may ask besides its own origin: zones of this node by name, in the process and without their gates.
+        live zones: List<Text> = Vec::new(); like ["api"];
+        /// And servers elsewhere. A private address is only ever connected to if it is written as one, or with `private = true`.
+        /// They are told nothing of the visitor but what the worker writes; with `forwarded = true` they get Forwarded,
+        /// X-Forwarded-*, X-Request-Id and Via, as an origin.
+        live origins: Inline<Vec<Spanned<Elsewhere>>> = Vec::new();
+            like [{ address = "https://api.example.com" }, { address = "http://db.internal:8080", private = true, ca = "ca.pem" }];
+        /// What wasi:config gives it: settings.
+        live settings: Inline<BTreeMap<String, Spanned<String>>> = BTreeMap::new(); like { greeting = "hello" };
+        /// And secrets, each the text of a file.
+        live secrets: Inline<BTreeMap<String, Spanned<PathBuf>>> = BTreeMap::new(); like { api_key = "api.key" };
+        /// When it runs by itself (a script's `scheduled`), as crontab(5) has it, in UTC.
+        live schedule: List<Text> = Vec::new(); like ["*/5 * * * *"];
+    }
+    tables {
+        keyvalue: Option<KeyvalueText>,
+    }
+}
+
+section! {
+    /// What a worker may store.
+    KeyvalueText => Keyvalue {
+        /// Bytes of all keys and values.
+        live bytes: Bytes = Size(16 << 20), Size(1 << 10) => Size(1 << 40);
+        /// Keys.
+        live keys: Count<u64> = 100_000, 1 => 1 << 32;
+        /// Bytes of one value.
+        live value_bytes: Memory = Size(1 << 20), Size(1) => Size(64 << 20);
     }
 }
 
@@ -73,7 +174,7 @@ pub struct Worker {
     /// Its secrets, by name; from files.
     pub secrets: Vec<(String, Secret)>,
     /// When it runs by itself.
-    pub schedule: Vec<cron::Cron>,
+    pub schedule: Vec<Cron>,
     /// What it may store; `None`: nothing.
     pub keyvalue: Option<Keyvalue>,
 }
@@ -88,42 +189,161 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// What a worker may use. Bytes and counts are at least 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests that one instance answers, one after the other, before a fresh one takes its place; 1: each its own.
-    pub reuse: u32,
-    /// Bytes of linear memory of one instance.
-    pub memory: usize,
-    /// Elements of all its tables.
-    pub table_elements: usize,
-    /// Processor time of one request.
-    pub cpu: Duration,
-    /// Time of one request, from its head to the end of the guest.
-    pub wall: Duration,
-    /// Requests at once.
-    pub concurrency: usize,
-    /// Further requests at once for those that another worker made, so that nesting cannot starve itself.
-    pub nested: usize,
-    /// Requests that one request may make in all, those made on its behalf included.
-    pub subrequests: u32,
-    /// Bytes of a response's content; `None`: no limit.
-    pub response_bytes: Option<u64>,
-    /// Bytes that one request may log.
-    pub log_bytes: usize,
-    /// Lines a second that the zone may log.
-    pub log_rate: u32,
+/// A server elsewhere that a worker may ask.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Elsewhere {
+    address: OriginAddress,
+    #[serde(default)]
+    private: bool,
+    #[serde(default)]
+    forwarded: bool,
+    #[serde(default)]
+    ca: Option<Spanned<PathBuf>>,
 }
 
-/// What a worker may store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Keyvalue {
-    /// Bytes of all keys and values.
-    pub bytes: u64,
-    /// Keys.
-    pub keys: u64,
-    /// Bytes of one value.
-    pub value_bytes: usize,
+/// `[zone.worker]` of this zone.
+pub(super) fn worker(raw: &WorkerText, zone: &Arc<str>, checker: &mut Checker<'_>) -> Worker {
+    let (settings, secrets) = (raw.settings.get_ref(), raw.secrets.get_ref());
+    for (list, length, span) in [
+        ("zones", raw.zones.get_ref().len(), raw.zones.span()),
+        ("origins", raw.origins.get_ref().len(), raw.origins.span()),
+        ("settings", settings.len(), raw.settings.span()),
+        ("secrets", secrets.len(), raw.secrets.span()),
+    ] {
+        if length > LIST {
+            checker.mistake(span, format!("{length} {list}"), format!("write at most {LIST}"));
+        }
+    }
+    for name in settings.keys() {
+        if let Some(secret) = secrets.get(name) {
+            let what = format!("\"{name}\" is a setting and a secret");
+            checker.mistake(secret.span(), what, "give them names of their own");
+        }
+    }
+    let origins = raw.origins.get_ref().iter();
+    let read = secrets
+        .iter()
+        .filter_map(|(name, file)| Some((name.clone(), secret(file, zone, checker)?)));
+    let secrets = read.collect();
+    Worker {
+        file: <Maybe<File> as kind::Kind>::check(&raw.file, None, checker),
+        limits: raw.check(checker),
+        zones: raw
+            .zones
+            .get_ref()
+            .iter()
+            .map(|zone| zone.get_ref().as_str().into())
+            .collect(),
+        origins: origins.map(|origin| elsewhere(origin.get_ref(), checker)).collect(),
+        settings: settings
+            .iter()
+            .map(|(name, value)| (name.clone(), value.get_ref().clone()))
+            .collect(),
+        secrets,
+        schedule: schedule(raw.schedule.get_ref(), checker),
+        keyvalue: raw.keyvalue.as_ref().map(|keyvalue| keyvalue.check(checker)),
+    }
+}
+
+fn schedule(raw: &[Spanned<String>], checker: &mut Checker<'_>) -> Vec<Cron> {
+    if let Some(over) = raw.get(SCHEDULES) {
+        checker.mistake(over.span(), "too many schedules", format!("write at most {SCHEDULES}"));
+    }
+    let mut schedule = Vec::new();
+    for written in raw {
+        match Cron::read(written.get_ref()) {
+            Ok(cron) => schedule.push(cron),
+            Err(what) => checker.mistake(written.span(), what, "write one like \"*/5 * * * *\""),
+        }
+    }
+    schedule
+}
+
+/// A server elsewhere, asked as an origin is, but never at a private address that was not named: a name that its owner points
+/// into this network would make the worker a way in.
+fn elsewhere(raw: &Elsewhere, checker: &Checker<'_>) -> Arc<Upstream> {
+    let literal = raw.address.host.parse::<IpAddr>().is_ok();
+    Arc::new(Upstream {
+        servers: vec![OriginServer {
+            address: raw.address.clone(),
+            weight: 1,
+        }],
+        preserve_host: false,
+        ca: raw.ca.as_ref().map(|ca| checker.file(ca)),
+        idle_connections: 16,
+        connections: 256,
+        retries: 0,
+        retry_status: Vec::new(),
+        retry_budget: 0,
+        public_only: !raw.private && !literal,
+        names_visitor: raw.forwarded,
+        ..Upstream::default()
+    })
+}
+
+fn secret(file: &Spanned<PathBuf>, zone: &Arc<str>, checker: &mut Checker<'_>) -> Option<Secret> {
+    let (path, place) = checker.file(file);
+    match read_secret(&path) {
+        Ok(secret) => Some(secret),
+        Err(what) => {
+            let mend = "write the secret, as UTF-8 text, into a file that edge can read";
+            checker
+                .faults
+                .zone(zone, place.mistake(format!("{} {what}", path.display()), mend));
+            None
+        }
+    }
+}
+
+/// The text of a secret's file; one line break at its end is the editor's, not the secret's.
+fn read_secret(path: &Path) -> Result<Secret, String> {
+    let length = std::fs::metadata(path)
+        .map_err(|e| format!("cannot be read: {e}"))?
+        .len();
+    if length > SECRET_BYTES {
+        return Err(format!("is longer than {SECRET_BYTES} bytes"));
+    }
+    let mut text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {}", e.kind()))?);
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    if text.ends_with('\r') {
+        text.pop();
+    }
+    Ok(Secret(Arc::new(text)))
+}
+
+section! {
+    /// A route as it is written.
+    RouteText => RouteKeys {
+        /// A prefix, or a glob: "/*/export", "*.php".
+        live path: Must<kind::Path> = None; like "/static/";
+        /// Where to: worker, origin, files.
+        live to: Must<Word<Destination>> = None; like "files";
+        /// With files, their directory. The path is kept: /static/a.css is www/static/a.css.
+        live directory: Maybe<File> = None; like "www";
+    }
+}
+
+words! {
+    /// The word for where a route leads.
+    #[derive(Default)]
+    Destination {
+        /// The zone's worker.
+        Worker = "worker",
+        /// The zone's origin.
+        #[default]
+        Origin = "origin",
+        /// Files below a directory.
+        Files = "files",
+    }
+}
+
+impl kind::Blank for Destination {
+    fn blank() -> Self {
+        Self::default()
+    }
 }
 
 /// Which requests go where.
@@ -144,4 +364,65 @@ pub enum To {
     Origin,
     /// Files below this directory.
     Files(PathBuf),
+}
+
+/// `[[zone.route]]`s of a zone that has a worker and an origin or not. A zone without routes gives all requests to its worker, if it
+/// has one.
+pub(super) fn routes(
+    raw: &[Spanned<RouteText>],
+    (worker, origin): (bool, bool),
+    zone: &Arc<str>,
+    checker: &mut Checker<'_>,
+) -> Vec<Route> {
+    if let Some(over) = raw.get(LIST) {
+        checker.mistake(over.span(), "too many routes", format!("write at most {LIST}"));
+    }
+    let mut routes: Vec<Route> = Vec::new();
+    for spanned in raw {
+        let (text, route) = (spanned.get_ref(), checker.table(spanned, RouteText::check));
+        if routes.iter().any(|other| other.path == route.path) {
+            let what = format!("\"{}\" has a route already", route.path);
+            checker.mistake(text.path.span(), what, "the first that matches wins; remove one");
+        }
+        let to = match (route.to, route.directory) {
+            (Destination::Files, Some((path, place))) => {
+                if !path.is_dir() {
+                    let what = format!("{} is not a directory", path.display());
+                    checker
+                        .faults
+                        .zone(zone, place.mistake(what, "make it, or name another"));
+                }
+                To::Files(path)
+            }
+            (Destination::Files, None) => {
+                checker.mistake(text.to.span(), "files without `directory`", "write directory = \"www\"");
+                continue;
+            }
+            (_, Some((_, place))) => {
+                let mistake = place.mistake("a `directory` that nothing is read from", "write to = \"files\"");
+                checker.mistakes.push(mistake);
+                continue;
+            }
+            (Destination::Worker, None) => {
+                if !worker {
+                    checker.mistake(text.to.span(), "the zone has no worker", "write [zone.worker]");
+                }
+                To::Worker
+            }
+            (Destination::Origin, None) => {
+                if !origin {
+                    checker.mistake(text.to.span(), "the zone has no origin", "write [zone.origin]");
+                }
+                To::Origin
+            }
+        };
+        routes.push(Route { path: route.path, to });
+    }
+    if raw.is_empty() && worker {
+        routes.push(Route {
+            path: "/".to_owned(),
+            to: To::Worker,
+        });
+    }
+    routes
 }

@@ -59,7 +59,7 @@ fn mistakes() {
         ),
         (
             format!("{worker}[[zone.route]]\npath = \"a\"\nto = \"worker\"\n"),
-            "no path",
+            "not a path",
             "prefix",
         ),
         (

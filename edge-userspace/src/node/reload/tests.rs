@@ -513,3 +513,40 @@ async fn every_metric_is_in_the_reference() {
     assert!(count > 60, "only {count} metrics were found");
     world.stop().await;
 }
+
+/// A panel of a dashboard, or an alert, would stay empty for ever: it asks for a metric that there is not.
+#[test]
+fn dashboards_ask_for_metrics_that_there_are() {
+    let reference = include_str!("../../../../docs/metrics.md");
+    let mut left = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts"))];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let is_monitoring = path
+            .extension()
+            .is_some_and(|kind| kind == "json" || kind == "yml" || kind == "yaml");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        for name in asked(&text).filter(|_| is_monitoring) {
+            assert!(
+                reference.contains(&format!("`{name}")),
+                "{} asks for {name}, which docs/metrics.md does not know",
+                path.display()
+            );
+        }
+    }
+    // A recorded rule has colons in its name, and is no metric.
+    let query = "zone:edge_x:ratio + sum(rate(edge_a_b_total[5m])) / edge_c_seconds_bucket{x=\"edge\"}";
+    assert_eq!(asked(query).collect::<Vec<_>>(), ["edge_a_b", "edge_c_seconds"]);
+}
+
+/// The metrics that a query names, without what the text format adds to their names.
+fn asked(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == ':'));
+    let names = words.filter(|word| word.starts_with("edge_") && word.len() > "edge_".len());
+    names.map(|name| {
+        let added = ["_total", "_bucket", "_sum", "_count"];
+        added.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+    })
+}

@@ -90,9 +90,9 @@ impl Pki {
             std::fs::write(self.path("edge.key"), key.serialize_pem()).unwrap();
         }
         KeyServer {
-            name: name.to_owned(),
+            name: name.into(),
             address,
-            server_name: "keys.test".try_into().unwrap(),
+            server_name: Some("keys.test".to_owned()),
             ca: (self.path("ca.pem"), place()),
             certificate: (self.path("edge.pem"), place()),
             key: (self.path("edge.key"), place()),

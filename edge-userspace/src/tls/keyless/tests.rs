@@ -15,7 +15,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 use super::server::{self, Mood, Pki, Running};
 use super::*;
 use crate::base::clock::UnixTime;
-use crate::config::{KeyServer, TlsVersion};
+use crate::config::KeyServer;
 use crate::gate::keys::{Epochs, Secret};
 use crate::gate::token::Tokens;
 use crate::keyserver::wire::ErrorCode;
@@ -43,14 +43,10 @@ struct World {
 
 fn terms(waiting: usize) -> config::Tls {
     config::Tls {
-        near_ends: None,
-        min_version: TlsVersion::V1_2,
-        ticket_roaming: false,
-        ticket_rotation: Duration::from_secs(3600),
-        handshake_timeout: Duration::from_secs(10),
         key_server_timeout: PATIENCE,
-        waiting,
-        waiting_per_address: waiting,
+        handshakes_waiting: waiting,
+        handshakes_waiting_per_address: waiting,
+        ..config::Tls::default()
     }
 }
 
@@ -439,7 +435,7 @@ async fn no_key_server() {
     );
     // One whose certificate is for another name.
     entry.address = world.server.address;
-    entry.server_name = "other.test".try_into().unwrap();
+    entry.server_name = Some("other.test".to_owned());
     assert_eq!(
         world.zone(&[entry], false).fails(world.client(V12, &[])).await,
         Refusal::Unreachable

@@ -129,9 +129,9 @@ impl Server {
             priority: server.priority,
             fingerprint,
             target: Arc::new(Target {
-                name: server.name.clone(),
+                name: server.name.to_string(),
                 address: server.address,
-                server_name: server.server_name.clone(),
+                server_name: server.expected(),
                 tls: Arc::new(config),
                 health: Health::default(),
                 handles: metrics.of(&server.name),
@@ -171,13 +171,13 @@ impl KeyServers {
         for server in servers {
             match Server::read(server, &this.metrics, &this.changed, warnings) {
                 Ok(new) => {
-                    let old = before.and_then(|before| before.servers.get(&server.name));
+                    let old = before.and_then(|before| before.servers.get(&*server.name));
                     let same = old.filter(|old| old.fingerprint == new.fingerprint);
                     let kept = same.cloned().unwrap_or_else(|| Arc::new(new));
-                    this.servers.insert(server.name.clone(), kept);
+                    this.servers.insert(server.name.to_string(), kept);
                 }
                 Err(mistake) => {
-                    failed.insert(server.name.clone(), mistake);
+                    failed.insert(server.name.to_string(), mistake);
                 }
             }
         }
