@@ -76,14 +76,7 @@ impl World {
                 "-tlsalpn01",
                 "",
             ])
-            .args([
-                "-doh",
-                "",
-                "-dns01",
-                &dns.to_string(),
-                "-management",
-                &control.to_string(),
-            ]);
+            .args(["-dns01", &dns.to_string(), "-management", &control.to_string()]);
         let mut records = Process::spawn(&mut command, &at.join("records.log")).unwrap();
         records.wait_port(control, START).unwrap();
         let mut command = Command::new(PEBBLE);
