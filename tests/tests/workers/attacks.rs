@@ -192,7 +192,7 @@ fn one_tenant_attacks_in_every_way_at_once() {
     world.deploy("greeter", "greeter");
     let script = checkout::root().join("tests/workers/scripts/attacks.js");
     let script = script.to_str().unwrap();
-    world.control(&["worker", "deploy", "links", script]).unwrap();
+    world.control(&["deploy", "links", script]).unwrap();
     assert_eq!(world.get("greeter", "/").status, 200);
     let before = world.resident();
     let over = AtomicBool::new(false);
