@@ -1,5 +1,6 @@
-//! The connection ids that the daemon gives out: 8 bytes that look random to everybody else, and tell whoever has the key
-//! that they are ours and which worker of which daemon holds the connection.
+//! The connection ids that the daemon gives out: 8 bytes that look random to everybody else, and
+//! tell whoever has the key that they are ours and which worker of which daemon holds the
+//! connection.
 //!
 //! | bytes | | |
 //! |---|---|---|
@@ -7,9 +8,10 @@
 //! | 4..6 | route | little-endian, xor bits 0..16 of SipHash-2-4 over the nonce |
 //! | 6..8 | mark | bits 16..32 of the same |
 //!
-//! RFC 9000 section 5.1: nothing may let an observer link two ids of one connection; nonce, masked route and mark of two ids
-//! are unrelated without the key. A forged mark is right once in 65,536 times, and a route can be changed by who knows an
-//! id: both only choose which worker refuses the packet.
+//! RFC 9000 section 5.1: nothing may let an observer link two ids of one connection; nonce, masked
+//! route and mark of two ids are unrelated without the key. A forged mark is right once in 65,536
+//! times, and a route can be changed by who knows an id: both only choose which worker refuses the
+//! packet.
 
 use crate::siphash::{self, Key, Rounds};
 
@@ -60,8 +62,8 @@ pub const fn decode(key: Key, id: u64) -> Option<Route> {
     }
 }
 
-/// The same, with a number that the id is counted by: a keyed hash of its nonce. Who knows an id can change its route, so the id
-/// itself would be 65,536 names for one.
+/// The same, with a number that the id is counted by: a keyed hash of its nonce. Who knows an id
+/// can change its route, so the id itself would be 65,536 names for one.
 #[inline(always)]
 pub const fn open(key: Key, id: u64) -> Option<(Route, u64)> {
     let mask = siphash::words(Rounds::Two4, key, [id as u32 as u64]);
@@ -71,7 +73,8 @@ pub const fn open(key: Key, id: u64) -> Option<(Route, u64)> {
     Some((Route::of((id >> 32) as u16 ^ mask as u16), mask))
 }
 
-/// Whether the daemon of this generation may still have connections. `alive` has a bit for each one that may; 0 is all.
+/// Whether the daemon of this generation may still have connections. `alive` has a bit for each one
+/// that may; 0 is all.
 #[inline(always)]
 pub const fn lives(alive: u64, route: Route) -> bool {
     alive == 0 || alive >> (route.generation % GENERATIONS) & 1 != 0
@@ -96,7 +99,8 @@ mod tests {
         }
     }
 
-    /// One known id would pass a lockdown as often as there are routes; or a dead daemon's ids would for ever.
+    /// One known id would pass a lockdown as often as there are routes; or a dead daemon's ids
+    /// would for ever.
     #[test]
     fn an_id_with_another_route_is_counted_as_the_same() {
         let route = Route::of(77);

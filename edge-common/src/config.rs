@@ -1,5 +1,6 @@
-//! What the daemon tells the program while it runs: the edge's ports, and filters that keep the list look-ups off the
-//! path of most packets. One array element, because then one look-up finds it all.
+//! What the daemon tells the program while it runs: the edge's ports, and filters that keep the
+//! list look-ups off the path of most packets. One array element, because then one look-up finds it
+//! all.
 
 /// A set of ports, one bit each: bit `port % 64` of word `port / 64`, port in host order.
 #[repr(C)]
@@ -25,25 +26,28 @@ impl Ports {
     }
 }
 
-/// A filter in front of one IPv6 list: 65,536 bits, one for each bucket of addresses. A bit that is off says that no entry of
-/// the list covers any address of the bucket, so most clean clients cost one load and no look-up, and an empty list is
-/// never looked up. A bit that is on says nothing. Bits must be set before the entries they stand for.
+/// A filter in front of one IPv6 list: 65,536 bits, one for each bucket of addresses. A bit that is
+/// off says that no entry of the list covers any address of the bucket, so most clean clients cost
+/// one load and no look-up, and an empty list is never looked up. A bit that is on says nothing.
+/// Bits must be set before the entries they stand for.
 ///
-/// The list of single addresses hashes the whole address to its bucket, the list of prefixes the first 32 bits (a
-/// provider's allocation: /32 or shorter, RIPE-738). IPv4 has `v4_bucket` instead.
+/// The list of single addresses hashes the whole address to its bucket, the list of prefixes the
+/// first 32 bits (a provider's allocation: /32 or shorter, RIPE-738). IPv4 has `v4_bucket` instead.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Near {
     words: [u64; 1024],
 }
 
-/// Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4): the upper half of the product.
+/// Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4): the upper half of the
+/// product.
 #[inline(always)]
 const fn bucket(word: u32) -> u16 {
     (word.wrapping_mul(0x9e37_79b1) >> 16) as u16
 }
 
-/// Four words to one. Only addresses that an operator listed are ever found by it, so that nobody gains by a collision.
+/// Four words to one. Only addresses that an operator listed are ever found by it, so that nobody
+/// gains by a collision.
 #[inline(always)]
 const fn fold(words: [u32; 4]) -> u32 {
     let [a, b, c, d] = words;
@@ -70,7 +74,8 @@ impl Near {
         self.contains(bucket(fold(address)))
     }
 
-    /// Whether a prefix of the list may cover an IPv6 address with these first 32 bits (host order).
+    /// Whether a prefix of the list may cover an IPv6 address with these first 32 bits (host
+    /// order).
     #[inline(always)]
     pub const fn contains_v6(&self, high: u32) -> bool {
         self.contains(bucket(high))
@@ -81,7 +86,8 @@ impl Near {
         self.insert(bucket(fold(address)));
     }
 
-    /// Covers an IPv6 prefix with these first 32 bits (host order). Below /16 every bucket is in reach, and all are set.
+    /// Covers an IPv6 prefix with these first 32 bits (host order). Below /16 every bucket is in
+    /// reach, and all are set.
     pub fn insert_v6(&mut self, high: u32, length: u8) {
         let free = 32_u8.saturating_sub(length);
         if free > 16 {
@@ -97,13 +103,15 @@ impl Near {
 
 /// Flag of [`Config`]: attempts on no list are judged by penalties and tokens.
 pub const GATE_ON: u32 = 1;
-/// Flag of [`Config`]: attempts on no list are judged because of the [`lockdown`](crate::lockdown), whether or not any zone has
-/// a gate.
+/// Flag of [`Config`]: attempts on no list are judged because of the [`lockdown`](crate::lockdown),
+/// whether or not any zone has a gate.
 pub const LOCKDOWN_ON: u32 = 2;
-/// Flag of [`Config`]: some interface has no Ethernet header (TUN, WireGuard, PPP, IPIP, GRE); the map `BARE` names them.
+/// Flag of [`Config`]: some interface has no Ethernet header (TUN, WireGuard, PPP, IPIP, GRE); the
+/// map `BARE` names them.
 pub const BARE_DEVICES: u32 = 4;
 
-/// Flag of [`Config`]: TCP segments that start no connection are judged, because of a flood of them.
+/// Flag of [`Config`]: TCP segments that start no connection are judged, because of a flood of
+/// them.
 pub const ACKS_CHECKED: u32 = 8;
 
 /// Addresses and prefixes that the map `LOCAL` holds; what is for one beyond them passes unjudged.
@@ -114,8 +122,8 @@ pub const BARES: u32 = 256;
 /// Addresses of each IP version that [`Homes`] holds.
 pub const HOMES: usize = 4;
 
-/// The addresses that clients mostly connect to, compared before the map `LOCAL` is asked: most nodes have one or two. All
-/// zeros is no entry: neither 0.0.0.0 nor `::` is anybody's address.
+/// The addresses that clients mostly connect to, compared before the map `LOCAL` is asked: most
+/// nodes have one or two. All zeros is no entry: neither 0.0.0.0 nor `::` is anybody's address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Homes {
@@ -153,8 +161,8 @@ const fn same(home: &[u32; 4], address: [u32; 4]) -> bool {
     (home[0] ^ address[0]) | (home[1] ^ address[1]) | (home[2] ^ address[2]) | (home[3] ^ address[3]) == 0
 }
 
-/// Key of the map `LOCAL` for an IPv4 address (network order): the IPv4-mapped IPv6 address, whose first 96 bits every IPv4
-/// prefix of the map begins with.
+/// Key of the map `LOCAL` for an IPv4 address (network order): the IPv4-mapped IPv6 address, whose
+/// first 96 bits every IPv4 prefix of the map begins with.
 #[inline(always)]
 pub const fn mapped(address: u32) -> [u32; 4] {
     [0, 0, 0xffff_u32.to_be(), address]
@@ -204,7 +212,8 @@ const _: () = {
     assert!(core::mem::offset_of!(Config, near_v6_prefix) == 88 + 3 * 8192);
 };
 
-// SAFETY: `repr(C)`, only integers and arrays of them, no padding (the size asserted above is the sum of the fields).
+// SAFETY: `repr(C)`, only integers and arrays of them, no padding (the size asserted above is the
+// sum of the fields).
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Config {}
 

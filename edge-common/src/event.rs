@@ -12,7 +12,8 @@ pub struct Event {
     pub source: [u8; 16],
     /// Destination port in host order; 0 where the packet shows none.
     pub port: u16,
-    /// IP protocol number: 6 TCP, 17 UDP; where no transport header was reached, the last header seen.
+    /// IP protocol number: 6 TCP, 17 UDP; where no transport header was reached, the last header
+    /// seen.
     pub protocol: u8,
     /// IP version: 4 or 6.
     pub version: u8,

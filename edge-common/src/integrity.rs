@@ -1,10 +1,13 @@
-//! The integrity tag of a QUIC version 1 Retry packet (RFC 9001 section 5.8) without AES at run time.
+//! The integrity tag of a QUIC version 1 Retry packet (RFC 9001 section 5.8) without AES at run
+//! time.
 //!
-//! The tag is AES-128-GCM's over an empty plaintext, with the Retry pseudo-packet as associated data, under a key and a nonce
-//! that the RFC publishes. So both things that AES is for are constants: the hash key H and the encrypted first counter block
-//! (NIST SP 800-38D sections 6.4 and 7.1). What is left is GHASH, here by a table of H's multiples, one for each value of
-//! a byte, and one of what a shifted out byte is reduced to (method of section 4.1 of D. McGrew and J. Viega, "The
-//! Galois/Counter Mode of Operation"). There is no secret, so the tables' timing tells nothing.
+//! The tag is AES-128-GCM's over an empty plaintext, with the Retry pseudo-packet as associated
+//! data, under a key and a nonce that the RFC publishes. So both things that AES is for are
+//! constants: the hash key H and the encrypted first counter block (NIST SP 800-38D sections 6.4
+//! and 7.1). What is left is GHASH, here by a table of H's multiples, one for each value of a byte,
+//! and one of what a shifted out byte is reduced to (method of section 4.1 of D. McGrew and J.
+//! Viega, "The Galois/Counter Mode of Operation"). There is no secret, so the tables' timing tells
+//! nothing.
 
 /// A block of 16 bytes as two words, the first byte the most significant.
 pub type Block = [u64; 2];
@@ -87,7 +90,8 @@ pub fn absorb(hash: Block, block: Block) -> Block {
     product
 }
 
-/// The tag of a pseudo-packet of `length` bytes (section 5.8), whose blocks, zero padded, gave `hash`.
+/// The tag of a pseudo-packet of `length` bytes (section 5.8), whose blocks, zero padded, gave
+/// `hash`.
 #[inline(always)]
 pub fn tag(hash: Block, length: u64) -> Block {
     let [high, low] = absorb(hash, [length * 8, 0]);
@@ -110,8 +114,9 @@ mod tests {
         (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
     }
 
-    /// A Retry with another tag is thrown away, and nobody gets in. RFC 9001 appendix A.4: the packet ff000000010008
-    /// f067a5502a4262b5 746f6b656e, its tag at the end, and the original destination connection id 8394c8f03e515708.
+    /// A Retry with another tag is thrown away, and nobody gets in. RFC 9001 appendix A.4: the
+    /// packet ff000000010008 f067a5502a4262b5 746f6b656e, its tag at the end, and the original
+    /// destination connection id 8394c8f03e515708.
     #[test]
     fn the_published_example() {
         let pseudo = [

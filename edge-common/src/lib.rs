@@ -1,9 +1,10 @@
-//! The contract between the XDP program (`edge-ebpf`) and the daemon (`edge-userspace`): the values in the maps that
-//! both sides open, and the reasons that both sides count by.
+//! The contract between the XDP program (`edge-ebpf`) and the daemon (`edge-userspace`): the values
+//! in the maps that both sides open, and the reasons that both sides count by.
 //!
-//! Everything here is `repr(C)`, made of integers and arrays, without hidden padding, and held to its size by const
-//! asserts, because the other side may have been built by another compiler at another time. Integers are in the
-//! machine's own byte order unless a field's doc says otherwise; addresses are in network order, as on the wire.
+//! Everything here is `repr(C)`, made of integers and arrays, without hidden padding, and held to
+//! its size by const asserts, because the other side may have been built by another compiler at
+//! another time. Integers are in the machine's own byte order unless a field's doc says otherwise;
+//! addresses are in network order, as on the wire.
 #![no_std]
 
 pub mod cid;
@@ -37,9 +38,10 @@ pub use reason::{
     PASS_NOT_OURS, PASS_TOKEN, REASONS, Verdict, verdict,
 };
 
-/// Version of every layout in this crate. It names the directory of the pinned maps: raise it whenever a map's key or
-/// value changes its meaning, and an upgraded daemon builds fresh maps instead of misreading old ones. A map whose type or
-/// size changes is replaced by itself, and the others keep what they hold.
+/// Version of every layout in this crate. It names the directory of the pinned maps: raise it
+/// whenever a map's key or value changes its meaning, and an upgraded daemon builds fresh maps
+/// instead of misreading old ones. A map whose type or size changes is replaced by itself, and the
+/// others keep what they hold.
 pub const LAYOUT: u32 = 2;
 
 /// Names of the maps, as the object declares them and as they are pinned.
@@ -52,15 +54,17 @@ pub mod maps {
     pub const EVENTS: &str = "EVENTS";
     /// Array with one [`Lockdown`](crate::lockdown::Lockdown). Holds a secret.
     pub const LOCKDOWN: &str = "LOCKDOWN";
-    /// LPM trie of the addresses that are the node's (`[u32; 4]`, network order, IPv4 as [`mapped`](crate::mapped)) to `u32`, of
-    /// no meaning. What is for another address passes.
+    /// LPM trie of the addresses that are the node's (`[u32; 4]`, network order, IPv4 as
+    /// [`mapped`](crate::mapped)) to `u32`, of no meaning. What is for another address passes.
     pub const LOCAL: &str = "LOCAL";
-    /// Hash of the indices (`u32`) of interfaces whose packets begin with the IP header to `u32`, of no meaning.
+    /// Hash of the indices (`u32`) of interfaces whose packets begin with the IP header to `u32`,
+    /// of no meaning.
     pub const BARE: &str = "BARE";
-    /// Array with one `u64`: a bit for each generation of daemons (see [`cid`](crate::cid)) that may still have connections; 0, as a fresh
-    /// map has it, is all of them.
+    /// Array with one `u64`: a bit for each generation of daemons (see [`cid`](crate::cid)) that
+    /// may still have connections; 0, as a fresh map has it, is all of them.
     pub const ALIVE: &str = "ALIVE";
-    /// Array with one `u32`: not 0 if an operator's penalty of an address may be in force, so that it is asked before tokens.
+    /// Array with one `u32`: not 0 if an operator's penalty of an address may be in force, so that
+    /// it is asked before tokens.
     pub const BARRED: &str = "BARRED";
     /// Array with one [`Cookies`](crate::lockdown::Cookies).
     pub const COOKIES: &str = "COOKIES";
@@ -70,8 +74,9 @@ pub mod maps {
     pub const LISTENERS: &str = "LISTENERS";
     /// Array of sockets, by [`slot`](crate::steering::slot).
     pub const SOCKETS: &str = "SOCKETS";
-    /// Array with one `u64`: nanoseconds to add to `CLOCK_MONOTONIC` to get the time since 1970. The daemon refreshes it
-    /// every second, because the wall clock is stepped and slewed; without it tokens are early or expired by as much.
+    /// Array with one `u64`: nanoseconds to add to `CLOCK_MONOTONIC` to get the time since 1970.
+    /// The daemon refreshes it every second, because the wall clock is stepped and slewed; without
+    /// it tokens are early or expired by as much.
     pub const CLOCK: &str = "CLOCK";
     /// Array of four [`TokenKey`](crate::token::TokenKey)s, by epoch modulo four. Secret.
     pub const KEYS: &str = "KEYS";
@@ -79,15 +84,17 @@ pub mod maps {
     pub const PENALTIES: &str = "PENALTIES";
     /// Array with one [`Front`](crate::table::Front). Holds a secret.
     pub const PENALTY_FRONT: &str = "PENALTY_FRONT";
-    /// Array of [`Set`](crate::replay::Set)s: counts of the genuine tokens that came. The program writes it.
+    /// Array of [`Set`](crate::replay::Set)s: counts of the genuine tokens that came. The program
+    /// writes it.
     pub const REPLAY: &str = "REPLAY";
     /// Hash of IPv4 prefixes (`u64`, see [`v4_key`](crate::v4_key)) to [`Entry`](crate::Entry).
     pub const V4: &str = "V4";
-    /// Array of `u64`: the prefix lengths in each bucket (see [`v4_length`](crate::v4_length)). Bits must be set before
-    /// the entries they stand for.
+    /// Array of `u64`: the prefix lengths in each bucket (see [`v4_length`](crate::v4_length)).
+    /// Bits must be set before the entries they stand for.
     pub const V4_LENGTHS: &str = "V4_LENGTHS";
     /// Hash of single IPv6 addresses (`[u8; 16]`, network order) to [`Entry`](crate::Entry).
     pub const V6_EXACT: &str = "V6_EXACT";
-    /// LPM trie of IPv6 prefixes shorter than /128 (`[u8; 16]`, network order) to [`Entry`](crate::Entry).
+    /// LPM trie of IPv6 prefixes shorter than /128 (`[u8; 16]`, network order) to
+    /// [`Entry`](crate::Entry).
     pub const V6_PREFIX: &str = "V6_PREFIX";
 }

@@ -1,24 +1,29 @@
-//! Penalties: clients that the gate told to wait and that came all the same. The daemon writes them, only for addresses that
-//! have been validated; the program judges attempts by them, and uses up their budgets.
+//! Penalties: clients that the gate told to wait and that came all the same. The daemon writes
+//! them, only for addresses that have been validated; the program judges attempts by them, and uses
+//! up their budgets.
 
 use crate::token::Prefix;
 
 /// A penalty, as the [`table`](crate::table) has it.
 ///
-/// Times are nanoseconds of `CLOCK_MONOTONIC`, which the program reads by `bpf_ktime_get_coarse_ns`: up to two ticks (of 1 to
-/// 10 ms each) late, and so is the end of a penalty, which the table rounds up to the next eighth of a second or so.
+/// Times are nanoseconds of `CLOCK_MONOTONIC`, which the program reads by
+/// `bpf_ktime_get_coarse_ns`: up to two ticks (of 1 to 10 ms each) late, and so is the end of a
+/// penalty, which the table rounds up to the next eighth of a second or so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalty {
-    /// When it ends, and the probation begins. An entry whose probation has ended is as good as none; nobody needs to remove it.
+    /// When it ends, and the probation begins. An entry whose probation has ended is as good as
+    /// none; nobody needs to remove it.
     pub until: u64,
-    /// The budget's state: when the attempts let through so far will have been paid for (the theoretical arrival time
-    /// of the generic cell rate algorithm, ITU-T I.371). 0 in a new penalty. The program writes it.
+    /// The budget's state: when the attempts let through so far will have been paid for (the
+    /// theoretical arrival time of the generic cell rate algorithm, ITU-T I.371). 0 in a new
+    /// penalty. The program writes it.
     pub window: u64,
     /// Attempts that pass in a second, if it is [`DEFERRED`]. 0: none.
     pub budget: u16,
     /// [`DEFERRED`] or [`BLOCKED`], with [`OPERATOR`] or [`HOLD`] or neither.
     pub level: u16,
-    /// Seconds behind the penalty in which [`PROBATION`] times the budget passes, and not whatever comes.
+    /// Seconds behind the penalty in which [`PROBATION`] times the budget passes, and not whatever
+    /// comes.
     pub probation: u16,
 }
 
@@ -28,11 +33,13 @@ pub const DEFERRED: u16 = 1;
 pub const BLOCKED: u16 = 2;
 /// Flag of a level: an operator's, which no token passes.
 pub const OPERATOR: u16 = 1 << 8;
-/// Flag of a level: no penalty, but a wait that a client was told and whose end is known: nobody lists it.
+/// Flag of a level: no penalty, but a wait that a client was told and whose end is known: nobody
+/// lists it.
 pub const HOLD: u16 = 1 << 9;
 /// The part of a level that says how hard.
 const HARDNESS: u16 = 0xff;
-/// So many times a penalty's budget passes in its probation; never less than [`PROBATION_LEAST`] attempts a second.
+/// So many times a penalty's budget passes in its probation; never less than [`PROBATION_LEAST`]
+/// attempts a second.
 pub const PROBATION: u32 = 4;
 /// More than a browser makes.
 pub const PROBATION_LEAST: u32 = 16;
@@ -53,7 +60,8 @@ pub enum Judgement {
 }
 
 impl Penalty {
-    /// What one attempt costs: a second divided by the budget. More than [`SECOND`]: nothing passes.
+    /// What one attempt costs: a second divided by the budget. More than [`SECOND`]: nothing
+    /// passes.
     #[inline(always)]
     const fn step(&self) -> u32 {
         match self.budget {
@@ -77,8 +85,8 @@ impl Penalty {
         if step < most { step } else { most }
     }
 
-    /// Judges an attempt at `now`. At rest a whole budget passes at once, then one attempt every `step`; in any time `t`
-    /// at most budget times `t` and one second.
+    /// Judges an attempt at `now`. At rest a whole budget passes at once, then one attempt every
+    /// `step`; in any time `t` at most budget times `t` and one second.
     #[inline(always)]
     pub const fn judge(&self, now: u64) -> Judgement {
         let step = if now >= self.until {
@@ -103,9 +111,10 @@ impl Penalty {
     }
 }
 
-/// Key of an address in the [`table`](crate::table): one word, because that is hashed fastest. IPv6 prefixes are their own keys;
-/// IPv4 addresses stand in the second half of a /64 that begins with 32 zero bits, where no client lives (::/8 is
-/// reserved, RFC 4291 section 2.4). So the families never meet.
+/// Key of an address in the [`table`](crate::table): one word, because that is hashed fastest. IPv6
+/// prefixes are their own keys; IPv4 addresses stand in the second half of a /64 that begins with
+/// 32 zero bits, where no client lives (::/8 is reserved, RFC 4291 section 2.4). So the families
+/// never meet.
 #[inline(always)]
 pub const fn address_key(prefix: Prefix) -> u64 {
     if prefix.family == 4 {
@@ -141,7 +150,8 @@ mod tests {
         }
     }
 
-    /// Too many, and the storm comes through; too few, and neighbours behind the same address starve.
+    /// Too many, and the storm comes through; too few, and neighbours behind the same address
+    /// starve.
     #[test]
     fn a_budget_is_what_passes_in_a_second() {
         for budget in [1, 4, 7, 1000, u16::MAX] {
@@ -183,7 +193,8 @@ mod tests {
         assert_eq!(blocked.judge(100 * SECOND), Judgement::Over);
     }
 
-    /// A storm would come through between two penalties; or who has done its time would be kept out.
+    /// A storm would come through between two penalties; or who has done its time would be kept
+    /// out.
     #[test]
     fn a_probation_lets_a_browser_in_and_no_storm() {
         let passed = |mut penalty: Penalty, from: u64| {

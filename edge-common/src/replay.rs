@@ -1,27 +1,33 @@
-//! How often one token may come. A token is a bearer: whoever holds it can send it again, from its own address, for as long
-//! as it lives, and each time the daemon would begin a handshake. The program counts the genuine ones by their MAC.
+//! How often one token may come. A token is a bearer: whoever holds it can send it again, from its
+//! own address, for as long as it lives, and each time the daemon would begin a handshake. The
+//! program counts the genuine ones by their MAC.
 //!
 //! # What an honest client sends
-//! Every Initial of a connection carries its token (RFC 9000 sections 8.1.2 and 8.1.3): two or three datagrams of a
-//! ClientHello with a post-quantum share, some ten more where the path loses them (two a probe timeout, which doubles: section
-//! 6.2 of RFC 9002), and an acknowledgement for each Initial that the server sends or repeats. Even a path that loses nearly
-//! everything for ten seconds stays below [`BURST`]. 0-RTT packets are no Initials and are not counted. A client should not
-//! use a token for a second connection (section 8.1.3); one that does so now and then stays within as well.
+//! Every Initial of a connection carries its token (RFC 9000 sections 8.1.2 and 8.1.3): two or
+//! three datagrams of a ClientHello with a post-quantum share, some ten more where the path loses
+//! them (two a probe timeout, which doubles: section 6.2 of RFC 9002), and an acknowledgement for
+//! each Initial that the server sends or repeats. Even a path that loses nearly everything for ten
+//! seconds stays below [`BURST`]. 0-RTT packets are no Initials and are not counted. A client
+//! should not use a token for a second connection (section 8.1.3); one that does so now and then
+//! stays within as well.
 //!
 //! # What an attacker gets
-//! [`BURST`] Initials for each genuine token and one more each [`STEP`]: for a Retry token some 50 in its life, and each
-//! costs it a round trip from an address of its own.
+//! [`BURST`] Initials for each genuine token and one more each [`STEP`]: for a Retry token some 50
+//! in its life, and each costs it a round trip from an address of its own.
 //!
 //! # Where counts are kept
-//! In a table of [`Set`]s, one cache line each. A token's MAC names two of them, and it may stand in either: a new one goes where
-//! more ways are free (Azar, Broder, Karlin, Upfal, "Balanced allocations", SIAM J. Comput. 29(1), 1999). A way is free as soon as
-//! what it counts has been paid for, a second after a token's only Initial: forgetting such a count changes nothing.
-//! Only when all eight ways are in use is a count lost, the smallest: so those who send a token once or twice displace each other,
-//! and never one that is held back. Tokens are told apart by the whole MAC, so none is ever refused for another's sake.
+//! In a table of [`Set`]s, one cache line each. A token's MAC names two of them, and it may stand
+//! in either: a new one goes where more ways are free (Azar, Broder, Karlin, Upfal, "Balanced
+//! allocations", SIAM J. Comput. 29(1), 1999). A way is free as soon as what it counts has been
+//! paid for, a second after a token's only Initial: forgetting such a count changes nothing. Only
+//! when all eight ways are in use is a count lost, the smallest: so those who send a token once or
+//! twice displace each other, and never one that is held back. Tokens are told apart by the whole
+//! MAC, so none is ever refused for another's sake.
 //!
-//! A token's holder sees its MAC, so where it stands, but cannot choose it, because the MAC is keyed. Up to a third of the ways
-//! in use (so many tokens in the same second, each obtained by a round trip) no count is lost; beyond, some crowd each other
-//! out, and who is crowded out begins anew. The daemon bounds handshakes, and penalties their addresses, whatever comes through here.
+//! A token's holder sees its MAC, so where it stands, but cannot choose it, because the MAC is
+//! keyed. Up to a third of the ways in use (so many tokens in the same second, each obtained by a
+//! round trip) no count is lost; beyond, some crowd each other out, and who is crowded out begins
+//! anew. The daemon bounds handshakes, and penalties their addresses, whatever comes through here.
 
 use core::sync::atomic::AtomicU64;
 #[cfg(not(target_arch = "bpf"))]
@@ -37,7 +43,8 @@ pub const WAYS: usize = 4;
 /// Times that a count is tried when another processor changes it meanwhile.
 const TRIES: usize = 2;
 
-/// Value of the map `REPLAY`: where a few tokens are counted. All zeros, as a fresh map has it, is empty.
+/// Value of the map `REPLAY`: where a few tokens are counted. All zeros, as a fresh map has it, is
+/// empty.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Set {
@@ -50,8 +57,9 @@ pub struct Set {
 struct Way {
     /// The token's MAC, as it stands in the token: little-endian.
     mac: AtomicU64,
-    /// When what has passed will have been paid for, in nanoseconds of `CLOCK_MONOTONIC` (the theoretical arrival time of the
-    /// generic cell rate algorithm, ITU-T I.371). In the past: the way is free.
+    /// When what has passed will have been paid for, in nanoseconds of `CLOCK_MONOTONIC` (the
+    /// theoretical arrival time of the generic cell rate algorithm, ITU-T I.371). In the past: the
+    /// way is free.
     paid: AtomicU64,
 }
 
@@ -66,8 +74,8 @@ pub const fn sets(entries: u32) -> u32 {
     if sets == 0 { 1 } else { sets }
 }
 
-/// The two of `sets` sets that the token with this MAC may stand in; may be the same. Each half of the MAC is taken for a
-/// fraction of 2^32.
+/// The two of `sets` sets that the token with this MAC may stand in; may be the same. Each half of
+/// the MAC is taken for a fraction of 2^32.
 #[inline(always)]
 pub const fn places(mac: u64, sets: u32) -> [u32; 2] {
     [
@@ -76,13 +84,15 @@ pub const fn places(mac: u64, sets: u32) -> [u32; 2] {
     ]
 }
 
-/// Whether the genuine token with this MAC may pass at `now` (nanoseconds of `CLOCK_MONOTONIC`), by the sets at its
-/// [`places`]; counts it. `swap` writes its third argument if the second is still there, in one step, and gives what was there.
+/// Whether the genuine token with this MAC may pass at `now` (nanoseconds of `CLOCK_MONOTONIC`), by
+/// the sets at its [`places`]; counts it. `swap` writes its third argument if the second is still
+/// there, in one step, and gives what was there.
 ///
-/// Processors that count at once: of one token each count is taken once, and the loser tries again; who loses `TRIES` times
-/// is refused, which takes a flood of that very token. A token that comes first to two processors may be counted in two
-/// ways, and one whose way is given away meanwhile is not: either passes one Initial more than its due. Whoever takes a way over may
-/// be charged an Initial of who stood there.
+/// Processors that count at once: of one token each count is taken once, and the loser tries again;
+/// who loses `TRIES` times is refused, which takes a flood of that very token. A token that comes
+/// first to two processors may be counted in two ways, and one whose way is given away meanwhile is
+/// not: either passes one Initial more than its due. Whoever takes a way over may be charged an
+/// Initial of who stood there.
 #[inline(always)]
 pub fn admit(sets: [&Set; 2], mac: u64, now: u64, swap: impl Fn(&AtomicU64, u64, u64) -> u64) -> bool {
     let [one, other] = sets;
@@ -167,14 +177,15 @@ impl Way {
     }
 }
 
-/// 1 if what passed has been paid for, else 0. Without a branch, because the kernel's verifier follows each branch to the end.
+/// 1 if what passed has been paid for, else 0. Without a branch, because the kernel's verifier
+/// follows each branch to the end.
 #[inline(always)]
 const fn free(paid: u64, now: u64) -> u64 {
     paid.wrapping_sub(now.wrapping_add(1)) >> 63
 }
 
-/// Reads a word in one piece. The compiler's atomic loads and stores do not exist for the kernel's machine, where each aligned
-/// word is read and written so.
+/// Reads a word in one piece. The compiler's atomic loads and stores do not exist for the kernel's
+/// machine, where each aligned word is read and written so.
 #[inline(always)]
 fn load(word: &AtomicU64) -> u64 {
     #[cfg(target_arch = "bpf")]
@@ -272,13 +283,14 @@ mod tests {
     /// Handshakes over bad paths would fail for good.
     #[test]
     fn the_worst_honest_client_is_not_counted_out() {
-        // Three datagrams, again two at each probe timeout of 300 ms, doubled, and one acknowledgement for each that the
-        // server repeats just as often.
+        // Three datagrams, again two at each probe timeout of 300 ms, doubled, and one
+        // acknowledgement for each that the server repeats just as often.
         let probes = [0, 300, 900, 2_100, 4_500, 9_300];
         let flight = probes.iter().flat_map(|at| [at * 1_000_000; 5]);
         let sent = flight.clone().count() as u64;
         assert_eq!(passed(flight.map(|at| at + 7 * STEP)), sent);
-        // Two connections at once with the same token, each of them of three datagrams that are repeated twice.
+        // Two connections at once with the same token, each of them of three datagrams that are
+        // repeated twice.
         assert_eq!(passed([0; 18].into_iter()), 18);
     }
 
@@ -293,8 +305,9 @@ mod tests {
         assert_eq!(again(0, 0), Some(STEP));
     }
 
-    /// Whatever comes in whatever order: a table with room says what exact counts would say, and a crowded one never refuses
-    /// what those would let pass, because that would be one client's token refused for another's.
+    /// Whatever comes in whatever order: a table with room says what exact counts would say, and a
+    /// crowded one never refuses what those would let pass, because that would be one client's
+    /// token refused for another's.
     #[test]
     fn a_table_is_exact_while_there_is_room_and_lenient_beyond() {
         for (entries, tokens, exact) in [(4_096, 1_500, true), (1, 1, true), (64, 200, false), (1, 9, false)] {
@@ -325,7 +338,8 @@ mod tests {
         }
     }
 
-    /// As the documentation says: a third of the ways in use, at whatever size, and no count is lost.
+    /// As the documentation says: a third of the ways in use, at whatever size, and no count is
+    /// lost.
     #[test]
     fn no_count_is_lost_while_a_third_of_the_ways_is_in_use() {
         for entries in [1_024, 16_384, 131_072] {
@@ -347,7 +361,8 @@ mod tests {
         }
     }
 
-    /// A token that is being replayed would be washed out by others that its holder sends once each.
+    /// A token that is being replayed would be washed out by others that its holder sends once
+    /// each.
     #[test]
     fn a_million_tokens_that_come_twice_displace_none_that_is_held_back() {
         let mut random = Random(1);
@@ -378,7 +393,8 @@ mod tests {
         assert_eq!(macs.len(), 1_024);
     }
 
-    /// A count that has been paid for must not keep a place from another, nor be added to what comes later.
+    /// A count that has been paid for must not keep a place from another, nor be added to what
+    /// comes later.
     #[test]
     fn what_is_paid_for_is_free() {
         let table = Table::new(1);

@@ -1,7 +1,9 @@
-//! The token of a QUIC Retry (RFC 9000 section 8.1.2) that the XDP program mints in lockdown, without asking the daemon.
+//! The token of a QUIC Retry (RFC 9000 section 8.1.2) that the XDP program mints in lockdown,
+//! without asking the daemon.
 //!
-//! 72 bytes, and every one is needed: the QUIC library takes a token's last 16 bytes for its own nonce and hands the other
-//! 56 to be opened in place, where up to 49 bytes of its plaintext must fit (address, port, a connection id of 20, time).
+//! 72 bytes, and every one is needed: the QUIC library takes a token's last 16 bytes for its own
+//! nonce and hands the other 56 to be opened in place, where up to 49 bytes of its plaintext must
+//! fit (address, port, a connection id of 20, time).
 //!
 //! | bytes | field | |
 //! |---|---|---|
@@ -17,36 +19,40 @@
 //! | 56..64 | source connection id of the Retry | |
 //! | 64..72 | MAC | little-endian; SipHash-2-4 over bytes 0..64 |
 //!
-//! The MAC covers 8 words where a [`token`](crate::token)'s covers 4, and SipHash hashes the length: under one key neither
-//! can be taken for the other. It takes more rounds, too: the MAC is all that proves this token. The client's destination connection id is not compared with the source connection id here:
-//! after the server's answer clients send the same token with another id. So a Retry token can be repeated from its own
-//! address and port for [`LIFE`] seconds; the kernel limits it by its MAC.
+//! The MAC covers 8 words where a [`token`](crate::token)'s covers 4, and SipHash hashes the
+//! length: under one key neither can be taken for the other. It takes more rounds, too: the MAC is
+//! all that proves this token. The client's destination connection id is not compared with the
+//! source connection id here: after the server's answer clients send the same token with another
+//! id. So a Retry token can be repeated from its own address and port for [`LIFE`] seconds; the
+//! kernel limits it by its MAC.
 
 use crate::siphash::{self, Rounds};
 use crate::token::{KEYS, SKEW, TokenKey, Verdict};
 
 /// First byte of a Retry token minted by the XDP program.
 pub const MAGIC: u8 = 0xA8;
-/// First byte of a Retry token that the QUIC library sealed for itself, so that the three kinds can be told apart.
+/// First byte of a Retry token that the QUIC library sealed for itself, so that the three kinds can
+/// be told apart.
 pub const SEALED_MAGIC: u8 = 0xA9;
 /// Bytes of a token.
 pub const LENGTH: usize = 72;
 /// Words of a token, the MAC last.
 pub const WORDS: usize = LENGTH / 8;
-/// Seconds for which a token proves its address. The QUIC library must be told `LIFE + SKEW`, or it refuses what the kernel
-/// let pass.
+/// Seconds for which a token proves its address. The QUIC library must be told `LIFE + SKEW`, or it
+/// refuses what the kernel let pass.
 pub const LIFE: u64 = 15;
 /// The longest connection id of QUIC version 1 (RFC 9000 section 17.2).
 pub const MAX_CID: u8 = 20;
 
 const _: () = {
     assert!(LENGTH.is_multiple_of(8));
-    // What the QUIC library's plaintext needs: type, family, address, port, length and connection id, time.
+    // What the QUIC library's plaintext needs: type, family, address, port, length and connection
+    // id, time.
     assert!(1 + 1 + 16 + 2 + 1 + MAX_CID as usize + 8 <= LENGTH - 16);
 };
 
-/// A client's whole address: 16 bytes in network order (IPv4 first, then zeros), as two little-endian words, with family
-/// and port.
+/// A client's whole address: 16 bytes in network order (IPv4 first, then zeros), as two
+/// little-endian words, with family and port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Source {
     /// The address.
@@ -57,8 +63,9 @@ pub struct Source {
     pub family: u8,
 }
 
-/// The words of a fresh token. `original` is the client's destination connection id, `length` bytes of it, zero padded;
-/// `id` the source connection id of the Retry packet; all little-endian readings. `now` is in seconds since 1970.
+/// The words of a fresh token. `original` is the client's destination connection id, `length` bytes
+/// of it, zero padded; `id` the source connection id of the Retry packet; all little-endian
+/// readings. `now` is in seconds since 1970.
 #[inline(always)]
 pub const fn encode(from: Source, original: [u64; 3], length: u8, id: u64, key: &TokenKey, now: u64) -> [u64; WORDS] {
     let first = MAGIC as u64
@@ -73,8 +80,9 @@ pub const fn encode(from: Source, original: [u64; 3], length: u8, id: u64, key: 
     [first, issued, a, b, c, d, e, id, mac]
 }
 
-/// Judges a token that came from `from`; never [`Verdict::Early`]. `now` is in whole seconds since 1970. Unlike a wait token,
-/// one that is forged or late proves a client that does not keep to the protocol: its packet may be dropped.
+/// Judges a token that came from `from`; never [`Verdict::Early`]. `now` is in whole seconds since
+/// 1970. Unlike a wait token, one that is forged or late proves a client that does not keep to the
+/// protocol: its packet may be dropped.
 #[inline(always)]
 pub const fn verify(words: [u64; WORDS], from: Source, key: &TokenKey, now: u64) -> Verdict {
     let [first, issued, a, b, c, d, e, id, mac] = words;
@@ -115,7 +123,8 @@ mod tests {
     };
     const NOW: u64 = 1_700_000_000;
 
-    /// A client that answers a Retry in time gets in, from its own address and port only, and no bit can be changed.
+    /// A client that answers a Retry in time gets in, from its own address and port only, and no
+    /// bit can be changed.
     #[test]
     fn only_as_minted() {
         let words = encode(FROM, [1, 2, 3], 18, 4, &KEY, NOW);

@@ -1,13 +1,15 @@
 //! SipHash with a 64-bit result: the MAC of everything that a packet can prove to the XDP program.
 //!
-//! [`words`] is the kernel's form: a fixed number of whole words, no slice, no remainder, and loops whose counts are known when
-//! they are compiled. [`bytes`] takes any length and gives the same result for the same bytes.
+//! [`words`] is the kernel's form: a fixed number of whole words, no slice, no remainder, and loops
+//! whose counts are known when they are compiled. [`bytes`] takes any length and gives the same
+//! result for the same bytes.
 //!
 //! Source: J.-P. Aumasson and D. J. Bernstein, "SipHash: a fast short-input PRF", INDOCRYPT 2012,
-//! <https://eprint.iacr.org/2012/351>. Rounds for each word, and to finish: [`Rounds::Two4`] is the paper's own choice. A forger
-//! who does not know the key succeeds with probability 2^-64 an attempt (section 5 of the paper). [`Rounds::One3`] is the
-//! paper's family with fewer rounds, for MACs that only let a packet into user space, which checks an AEAD again: no attack
-//! on it is known either, and it takes the kernel 8 rounds where the other takes 14 (4 words).
+//! <https://eprint.iacr.org/2012/351>. Rounds for each word, and to finish: [`Rounds::Two4`] is the
+//! paper's own choice. A forger who does not know the key succeeds with probability 2^-64 an
+//! attempt (section 5 of the paper). [`Rounds::One3`] is the paper's family with fewer rounds, for
+//! MACs that only let a packet into user space, which checks an AEAD again: no attack on it is
+//! known either, and it takes the kernel 8 rounds where the other takes 14 (4 words).
 
 /// A key's two halves: bytes 0..8 and 8..16, each read as a little-endian word.
 #[derive(Clone, Copy)]
@@ -102,8 +104,8 @@ impl State {
     }
 }
 
-/// The hash of `N` words, each the little-endian reading of 8 bytes; `N` and `rounds` are known when the code is compiled, `N` is at
-/// most 31.
+/// The hash of `N` words, each the little-endian reading of 8 bytes; `N` and `rounds` are known
+/// when the code is compiled, `N` is at most 31.
 #[inline(always)]
 pub const fn words<const N: usize>(rounds: Rounds, key: Key, message: [u64; N]) -> u64 {
     const { assert!(N < 32, "the length byte would wrap") };
@@ -161,8 +163,9 @@ mod tests {
     };
     const KEY: Key = Key(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
 
-    /// `vectors_sip64` of the reference implementation (github.com/veorq/SipHash, vectors.h), read as little-endian words:
-    /// element `n` is the hash of the first `n` bytes. Appendix A of the paper is element 15.
+    /// `vectors_sip64` of the reference implementation (github.com/veorq/SipHash, vectors.h), read
+    /// as little-endian words: element `n` is the hash of the first `n` bytes. Appendix A of the
+    /// paper is element 15.
     #[rustfmt::skip]
     const VECTORS: [u64; 64] = [
         0x726f_db47_dd0e_0e31, 0x74f8_39c5_93dc_67fd, 0x0d6c_8009_d9a9_4f5a, 0x8567_6696_d7fb_7e2d,
@@ -183,7 +186,8 @@ mod tests {
         0x6ca4_ecb1_5c5f_91e1, 0x9f62_6da1_5c96_25f3, 0xe51b_3860_8ef2_5f57, 0x958a_324c_eb06_4572,
     ];
 
-    /// A hash that is not SipHash is a MAC of unknown strength, and another node would refuse our tokens.
+    /// A hash that is not SipHash is a MAC of unknown strength, and another node would refuse our
+    /// tokens.
     #[test]
     fn published_vectors() {
         let mut key = [0; 16];
@@ -195,8 +199,9 @@ mod tests {
         }
     }
 
-    /// The same for fewer rounds. No paper has vectors of SipHash-1-3: these are the results of Rust's standard library, whose maps
-    /// hash with it, for the same key and messages of that many bytes.
+    /// The same for fewer rounds. No paper has vectors of SipHash-1-3: these are the results of
+    /// Rust's standard library, whose maps hash with it, for the same key and messages of that many
+    /// bytes.
     #[test]
     fn fewer_rounds_are_those_of_the_standard_library() {
         let expected: [(usize, u64); 13] = [

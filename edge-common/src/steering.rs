@@ -1,6 +1,7 @@
-//! Which socket of a QUIC listener a datagram goes to: by the connection id that the daemon gave out ([`cid`](crate::cid)), so
-//! that a client whose address changes stays with its worker, and a daemon that is being replaced keeps its connections.
-//! Several sockets are bound to one address (SO_REUSEPORT); the program `steer` picks one of them, by its slot.
+//! Which socket of a QUIC listener a datagram goes to: by the connection id that the daemon gave
+//! out ([`cid`](crate::cid)), so that a client whose address changes stays with its worker, and a
+//! daemon that is being replaced keeps its connections. Several sockets are bound to one address
+//! (SO_REUSEPORT); the program `steer` picks one of them, by its slot.
 
 use crate::cid::Route;
 
@@ -23,8 +24,8 @@ pub const fn slot(listener: u32, route: Route) -> Option<u32> {
     Some((listener * GENERATIONS + generation) * WORKERS + worker)
 }
 
-/// The one element of the map `STEERING`: where a datagram goes that names no socket of ours. All zeros, as a fresh map has
-/// it, leaves that to the kernel's hash.
+/// The one element of the map `STEERING`: where a datagram goes that names no socket of ours. All
+/// zeros, as a fresh map has it, leaves that to the kernel's hash.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steering {
@@ -34,7 +35,8 @@ pub struct Steering {
     pub workers: u32,
 }
 
-/// The address that a socket is bound to: the key of the map `LISTENERS`, whose value is the listener's number.
+/// The address that a socket is bound to: the key of the map `LISTENERS`, whose value is the
+/// listener's number.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Listener {
@@ -51,7 +53,8 @@ const _: () = {
     assert!(size_of::<Listener>() == 24);
 };
 
-// SAFETY: `repr(C)`, only integers and arrays of them, no padding (the size asserted above is the sum of the fields).
+// SAFETY: `repr(C)`, only integers and arrays of them, no padding (the size asserted above is the
+// sum of the fields).
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Steering {}
 // SAFETY: as for `Steering`.

@@ -1,22 +1,28 @@
-//! Where [penalties](crate::penalty) are kept: a table of our own in two maps that the daemon writes through its memory, without system
-//! calls, and that the program reads.
+//! Where [penalties](crate::penalty) are kept: a table of our own in two maps that the daemon
+//! writes through its memory, without system calls, and that the program reads.
 //!
 //! # Layout
-//! `PENALTIES` is an array of [`Bucket`]s, one cache line each, with room for three penalties. A subject's [`Spread`] names two
-//! buckets, and its penalty stands in either (Azar, Broder, Karlin, Upfal, "Balanced allocations", SIAM J. Comput. 29(1), 1999);
-//! where both are full the daemon moves others to their second bucket (Pagh, Rodler, "Cuckoo hashing", J. Algorithms 51(2), 2004).
-//! Half as many buckets as penalties at most, so the table is at most two thirds full, and 32 bytes are spent for each: 320 MB for
-//! 10 million. `PENALTY_FRONT` has the key of the hash and 524,288 bits: one that is off says that nobody of its kind is penalised,
-//! so most clean clients cost one load of it while there are few penalties, and no look at a bucket.
+//! `PENALTIES` is an array of [`Bucket`]s, one cache line each, with room for three penalties. A
+//! subject's [`Spread`] names two buckets, and its penalty stands in either (Azar, Broder, Karlin,
+//! Upfal, "Balanced allocations", SIAM J. Comput. 29(1), 1999); where both are full the daemon
+//! moves others to their second bucket (Pagh, Rodler, "Cuckoo hashing", J. Algorithms 51(2), 2004).
+//! Half as many buckets as penalties at most, so the table is at most two thirds full, and 32 bytes
+//! are spent for each: 320 MB for 10 million. `PENALTY_FRONT` has the key of the hash and 524,288
+//! bits: one that is off says that nobody of its kind is penalised, so most clean clients cost one
+//! load of it while there are few penalties, and no look at a bucket.
 //!
-//! Subjects are compared whole, so nobody is ever penalised for another's sake. The hash is keyed, so nobody can choose addresses
-//! that fill a bucket: it is a filter's, not a MAC, and its results never leave the machine.
+//! Subjects are compared whole, so nobody is ever penalised for another's sake. The hash is keyed,
+//! so nobody can choose addresses that fill a bucket: it is a filter's, not a MAC, and its results
+//! never leave the machine.
 //!
 //! # Who writes
-//! The daemon, one thread at a time. The program writes the [window](crate::penalty::Penalty::window) of a budget and, once, that a
-//! penalty was run into, by compare-and-swap: where there is no room, one that nobody has run into lately goes first. An entry is taken out of sight (its kind becomes 0) before it becomes another's; what is moved is written to its new place before
-//! it goes from the old one. A program that reads meanwhile may miss a penalty, or judge one attempt by half of an older one, as long as
-//! that takes: one packet, nothing that lasts.
+//! The daemon, one thread at a time. The program writes the
+//! [window](crate::penalty::Penalty::window) of a budget and, once, that a penalty was run into, by
+//! compare-and-swap: where there is no room, one that nobody has run into lately goes first. An
+//! entry is taken out of sight (its kind becomes 0) before it becomes another's; what is moved is
+//! written to its new place before it goes from the old one. A program that reads meanwhile may
+//! miss a penalty, or judge one attempt by half of an older one, as long as that takes: one packet,
+//! nothing that lasts.
 
 use core::sync::atomic::AtomicU64;
 
@@ -37,7 +43,8 @@ const BLOCKED_BIT: u32 = 1 << 5;
 const OPERATOR_BIT: u32 = 1 << 6;
 const HOLD_BIT: u32 = 1 << 7;
 
-/// Bits of a state: the window, that the penalty was run into, and (16 each) the budget and the probation's seconds.
+/// Bits of a state: the window, that the penalty was run into, and (16 each) the budget and the
+/// probation's seconds.
 const WINDOW: u64 = (1 << 31) - 1;
 const MET: u64 = 1 << 31;
 const BUDGET_SHIFT: u32 = 32;
@@ -47,11 +54,13 @@ const PROBATION_SHIFT: u32 = 48;
 const END_SHIFT: u32 = 27;
 /// Nanoseconds of such a unit.
 pub const END_UNIT: u64 = 1 << END_SHIFT;
-/// Its window in units of 256 ns, modulo 2^31 of them (9 minutes). So budgets of tens of thousands a second are met within a hundredth, and
-/// one that nobody has used for minutes may seem used up for one second in each nine minutes.
+/// Its window in units of 256 ns, modulo 2^31 of them (9 minutes). So budgets of tens of thousands
+/// a second are met within a hundredth, and one that nobody has used for minutes may seem used up
+/// for one second in each nine minutes.
 const WINDOW_SHIFT: u32 = 8;
 
-/// Whose penalty it is: what the key of a subject says. Numbers, because they lie in maps; 0 is nobody.
+/// Whose penalty it is: what the key of a subject says. Numbers, because they lie in maps; 0 is
+/// nobody.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -84,8 +93,8 @@ pub struct Subject {
     pub key: u64,
 }
 
-/// Value of the map `PENALTIES`: some penalties. All zeros, as a fresh map has it, is empty. Everything changes while others read it,
-/// each word in one piece.
+/// Value of the map `PENALTIES`: some penalties. All zeros, as a fresh map has it, is empty.
+/// Everything changes while others read it, each word in one piece.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Bucket {
@@ -97,7 +106,8 @@ pub struct Bucket {
     kinds: Half,
 }
 
-/// A word of 32 bits that changes while others read it. The kernel's machine has no such type in Rust, but reads it in one piece.
+/// A word of 32 bits that changes while others read it. The kernel's machine has no such type in
+/// Rust, but reads it in one piece.
 #[repr(transparent)]
 #[derive(Debug, Default)]
 struct Half(
@@ -109,7 +119,8 @@ struct Half(
 #[cfg(target_arch = "bpf")]
 unsafe impl Sync for Half {}
 
-/// The one element of the map `PENALTY_FRONT`. All zeros, as a fresh map has it: nobody is penalised, and the key must be written first.
+/// The one element of the map `PENALTY_FRONT`. All zeros, as a fresh map has it: nobody is
+/// penalised, and the key must be written first.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Front {
@@ -137,9 +148,9 @@ pub const fn buckets(entries: u32) -> u32 {
 pub struct Spread(u64);
 
 impl Spread {
-    /// Of a subject, under a key. Multiplication by secret odd numbers, mixed in between: for whoever does not know them two subjects
-    /// meet as seldom as by chance (Dietzfelbinger et al., "A reliable randomized algorithm for the closest-pair problem",
-    /// J. Algorithms 25(1), 1997).
+    /// Of a subject, under a key. Multiplication by secret odd numbers, mixed in between: for
+    /// whoever does not know them two subjects meet as seldom as by chance (Dietzfelbinger et al.,
+    /// "A reliable randomized algorithm for the closest-pair problem", J. Algorithms 25(1), 1997).
     #[inline(always)]
     pub const fn of(seed: [u64; 2], subject: Subject) -> Self {
         let mut x = subject.key ^ seed[0].wrapping_mul(2 * subject.kind as u64 + 1);
@@ -187,7 +198,8 @@ impl Front {
         load(&self.bits[(bit >> 6) & (BITS / 64 - 1)]) >> (bit & 63) & 1 != 0
     }
 
-    /// Turns a bit on, before the first penalty that it stands for, or off after the last one. For one writer at a time.
+    /// Turns a bit on, before the first penalty that it stands for, or off after the last one. For
+    /// one writer at a time.
     #[cfg(not(target_arch = "bpf"))]
     pub fn set(&self, bit: usize, on: bool) {
         let word = &self.bits[(bit >> 6) & (BITS / 64 - 1)];
@@ -227,7 +239,8 @@ impl Way<'_> {
     }
 }
 
-/// The state with another window, of a penalty that was run into; `window` as a [judgement](crate::penalty::Judgement::Budgeted) gives it.
+/// The state with another window, of a penalty that was run into; `window` as a
+/// [judgement](crate::penalty::Judgement::Budgeted) gives it.
 #[inline(always)]
 pub const fn with_window(state: u64, window: u64) -> u64 {
     state & !WINDOW | MET | (window >> WINDOW_SHIFT) & WINDOW
@@ -390,7 +403,8 @@ const fn state_of(penalty: &Penalty) -> u64 {
         | (penalty.window >> WINDOW_SHIFT) & WINDOW
 }
 
-/// A window is at most a second ahead of its clock. What looks further ahead is one that was written long ago: over.
+/// A window is at most a second ahead of its clock. What looks further ahead is one that was
+/// written long ago: over.
 #[inline(always)]
 const fn unpacked(end: u32, kind: u32, state: u64, now: u64) -> Penalty {
     let ahead = state.wrapping_sub(now >> WINDOW_SHIFT) & WINDOW;
@@ -415,8 +429,8 @@ const fn unpacked(end: u32, kind: u32, state: u64, now: u64) -> Penalty {
     }
 }
 
-/// Reads a word in one piece. The compiler's atomic loads and stores do not exist for the kernel's machine, where each aligned
-/// word is read and written so.
+/// Reads a word in one piece. The compiler's atomic loads and stores do not exist for the kernel's
+/// machine, where each aligned word is read and written so.
 #[inline(always)]
 pub fn load(word: &AtomicU64) -> u64 {
     #[cfg(target_arch = "bpf")]
@@ -518,7 +532,8 @@ mod tests {
         );
     }
 
-    /// A rewrite that refills budgets lets through as much as there are strikes; one that keeps another's takes from the innocent.
+    /// A rewrite that refills budgets lets through as much as there are strikes; one that keeps
+    /// another's takes from the innocent.
     #[test]
     fn a_budget_is_kept_by_a_rewrite_and_not_by_a_successor() {
         let bucket = Bucket::default();
@@ -562,7 +577,8 @@ mod tests {
                         passed += 1;
                     }
                 }
-                // Two seconds and the burst; windows are cut to 256 ns, so that of many attempts some more pass.
+                // Two seconds and the burst; windows are cut to 256 ns, so that of many attempts
+                // some more pass.
                 let most = u64::from(budget) * 3;
                 let most = (most + most / 50).min(100_000);
                 assert!(

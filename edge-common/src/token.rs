@@ -1,8 +1,9 @@
-//! The header of every wait token: what the XDP program and the daemon both read, mint and check, by the same code.
+//! The header of every wait token: what the XDP program and the daemon both read, mint and check,
+//! by the same code.
 //!
-//! One header serves three carriers. On QUIC it starts the token of a NEW_TOKEN frame (RFC 9000 section 8.1.3), where XDP
-//! sees it; in TLS it stands in front of a session ticket; on HTTP in front of the sealed body of a cookie. The layout,
-//! 32 bytes:
+//! One header serves three carriers. On QUIC it starts the token of a NEW_TOKEN frame (RFC 9000
+//! section 8.1.3), where XDP sees it; in TLS it stands in front of a session ticket; on HTTP in
+//! front of the sealed body of a cookie. The layout, 32 bytes:
 //!
 //! | bytes | field | |
 //! |---|---|---|
@@ -16,20 +17,24 @@
 //! | 16..24 | client id | little-endian, xor SipHash-1-3 over bytes 0..16: no two headers of a client have it alike |
 //! | 24..32 | MAC | little-endian; SipHash-1-3 over bytes 0..24 and the client's [`Prefix`] |
 //!
-//! What follows differs by carrier and is the daemon's business; on QUIC the token's last 16 bytes are the QUIC library's.
-//! The MAC is the kernel's filter, and the daemon's before it spends anything: on HTTP and QUIC a sealed body says the same again
-//! (AES-256-GCM, with the header as its associated data), and of a TLS ticket the MAC proves no more than a client's id. So fewer
+//! What follows differs by carrier and is the daemon's business; on QUIC the token's last 16 bytes
+//! are the QUIC library's. The MAC is the kernel's filter, and the daemon's before it spends
+//! anything: on HTTP and QUIC a sealed body says the same again (AES-256-GCM, with the header as
+//! its associated data), and of a TLS ticket the MAC proves no more than a client's id. So fewer
 //! rounds of SipHash do.
 //!
-//! The code works on four words, each the little-endian reading of 8 bytes, because the kernel's verifier follows words
-//! where it would lose a slice. The first byte tells the kinds of tokens apart, as RFC 9000 section 8.1.1 demands:
-//! [`MAGIC`], [`RETRY_MAGIC`](crate::retry::MAGIC), and [`SEALED_RETRY_MAGIC`](crate::retry::SEALED_MAGIC).
+//! The code works on four words, each the little-endian reading of 8 bytes, because the kernel's
+//! verifier follows words where it would lose a slice. The first byte tells the kinds of tokens
+//! apart, as RFC 9000 section 8.1.1 demands: [`MAGIC`], [`RETRY_MAGIC`](crate::retry::MAGIC), and
+//! [`SEALED_RETRY_MAGIC`](crate::retry::SEALED_MAGIC).
 //!
 //! # Clocks
-//! Nodes may disagree by [`SKEW`] seconds. The tolerance is applied in [`verify`] and nowhere else: whoever mints writes
-//! the true times, and whoever asks passes his own clock's whole seconds, rounded down. So kernel and daemon agree but for
-//! the few milliseconds by which the kernel's coarse clock lags. A client that comes up to `SKEW` seconds before its time is
-//! therefore mature: waits of up to `SKEW` seconds are advice, and the shortest wait that is enforced is one second more.
+//! Nodes may disagree by [`SKEW`] seconds. The tolerance is applied in [`verify`] and nowhere else:
+//! whoever mints writes the true times, and whoever asks passes his own clock's whole seconds,
+//! rounded down. So kernel and daemon agree but for the few milliseconds by which the kernel's
+//! coarse clock lags. A client that comes up to `SKEW` seconds before its time is therefore mature:
+//! waits of up to `SKEW` seconds are advice, and the shortest wait that is enforced is one second
+//! more.
 
 use core::net::IpAddr;
 
@@ -123,16 +128,17 @@ const _: () = {
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for TokenKey {}
 
-/// 64:ff9b::/96, where translators put IPv4 addresses (RFC 6052 section 2.1): its first half as a little-endian word. The next four bytes
-/// are zero.
+/// 64:ff9b::/96, where translators put IPv4 addresses (RFC 6052 section 2.1): its first half as a
+/// little-endian word. The next four bytes are zero.
 const TRANSLATED: u64 = u64::from_le_bytes([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0]);
 
-/// A client address reduced to what tokens and penalties are bound to: IPv4 /32, IPv6 /64 (one household). What a translator (NAT64, SIIT)
-/// has made of an IPv4 address is that address: all of them share one /64.
+/// A client address reduced to what tokens and penalties are bound to: IPv4 /32, IPv6 /64 (one
+/// household). What a translator (NAT64, SIIT) has made of an IPv4 address is that address: all of
+/// them share one /64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Prefix {
-    /// The prefix's bytes in network order, zero padded to 8, read as a little-endian word: what a load from the packet
-    /// gives on the machines that edge runs on.
+    /// The prefix's bytes in network order, zero padded to 8, read as a little-endian word: what a
+    /// load from the packet gives on the machines that edge runs on.
     pub word: u64,
     /// 4 or 6. Part of the identity: 1.2.3.4 and 102:304::/64 have the same word.
     pub family: u8,
@@ -172,8 +178,8 @@ impl Prefix {
     }
 }
 
-/// What a token turned out to be, in the order in which [`verify`] asks; the first that holds. The daemon's answers have
-/// more detail, the kernel counts by these.
+/// What a token turned out to be, in the order in which [`verify`] asks; the first that holds. The
+/// daemon's answers have more detail, the kernel counts by these.
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -181,7 +187,8 @@ pub enum Verdict {
     NotAToken = 0,
     /// Its key was retired, or never published here. The same as no token.
     UnknownKey = 1,
-    /// Too old. The same as no token (RFC 9000 section 8.1.3). Said before the MAC is checked: a lie costs nobody anything.
+    /// Too old. The same as no token (RFC 9000 section 8.1.3). Said before the MAC is checked: a
+    /// lie costs nobody anything.
     Expired = 2,
     /// Forged, altered, or of another address: a MAC cannot tell which.
     BadMac = 3,
@@ -191,7 +198,8 @@ pub enum Verdict {
     Valid = 5,
 }
 
-/// A header's fields without the MAC, unpacked. Nothing is known about their truth until [`verify`] said so.
+/// A header's fields without the MAC, unpacked. Nothing is known about their truth until [`verify`]
+/// said so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// Which key, 0 to 3.
@@ -237,8 +245,9 @@ impl Header {
         ]
     }
 
-    /// The header's words with the MAC under `key` for a client at `address`. Family and key id are those of the two
-    /// arguments, whatever the fields say: a header cannot be minted that its own check would refuse.
+    /// The header's words with the MAC under `key` for a client at `address`. Family and key id are
+    /// those of the two arguments, whatever the fields say: a header cannot be minted that its own
+    /// check would refuse.
     #[inline(always)]
     pub const fn encode(mut self, address: Prefix, key: &TokenKey) -> [u64; WORDS] {
         self.family = address.family;
@@ -249,14 +258,16 @@ impl Header {
     }
 }
 
-/// The client's id in a header that [`verify`] found genuine under `key`. In the clear it would be the same in all headers of a
-/// client, and whoever looks on could follow it (RFC 8446 appendix C.4; RFC 9000 section 8.1.3 forbids it for NEW_TOKEN).
+/// The client's id in a header that [`verify`] found genuine under `key`. In the clear it would be
+/// the same in all headers of a client, and whoever looks on could follow it (RFC 8446 appendix
+/// C.4; RFC 9000 section 8.1.3 forbids it for NEW_TOKEN).
 #[inline(always)]
 pub const fn client(words: [u64; WORDS], key: &TokenKey) -> u64 {
     words[2] ^ mask(words[0], words[1], key)
 }
 
-/// Random to whoever has not the key, and another one for each nonce and second. The MAC's message has another length.
+/// Random to whoever has not the key, and another one for each nonce and second. The MAC's message
+/// has another length.
 #[inline(always)]
 const fn mask(a: u64, b: u64, key: &TokenKey) -> u64 {
     siphash::words(Rounds::One3, key.siphash(), [a, b])
@@ -273,9 +284,10 @@ pub const fn key_index(first: u64) -> u32 {
     (first >> 8) as u32 & (KEYS as u32 - 1)
 }
 
-/// Judges a header that came by `carrier` ([`HTTP`], [`TICKET`], [`QUIC`]) from a client at `address`. `key` is the element
-/// of `KEYS` at [`key_index`]; `now` is in whole seconds since 1970. No loop but SipHash's fixed one, no slice, no
-/// allocation. The MACs are compared as whole words: the time it takes does not depend on where they differ.
+/// Judges a header that came by `carrier` ([`HTTP`], [`TICKET`], [`QUIC`]) from a client at
+/// `address`. `key` is the element of `KEYS` at [`key_index`]; `now` is in whole seconds since
+/// 1970. No loop but SipHash's fixed one, no slice, no allocation. The MACs are compared as whole
+/// words: the time it takes does not depend on where they differ.
 #[inline(always)]
 pub const fn verify(words: [u64; WORDS], carrier: u8, address: Prefix, key: &TokenKey, now: u64) -> Verdict {
     let header = Header::read(words);
@@ -343,7 +355,8 @@ mod tests {
     };
     const NOW: u64 = 0x0102_0304;
 
-    /// The layout is on the wire and in clients' hands: every byte stays where the table above says.
+    /// The layout is on the wire and in clients' hands: every byte stays where the table above
+    /// says.
     #[test]
     fn bytes_are_where_the_table_says() {
         let words = HEADER_OF_TEST.encode(HERE, &KEY);

@@ -1,5 +1,6 @@
-//! Judges an attempt by the operator's lists, and what is on none by the gate. `judge` hands it what `parse` found; the
-//! daemon keeps the lists, and has already put allow before deny into each entry (`edge_common::Entry`).
+//! Judges an attempt by the operator's lists, and what is on none by the gate. `judge` hands it
+//! what `parse` found; the daemon keeps the lists, and has already put allow before deny into each
+//! entry (`edge_common::Entry`).
 
 use aya_ebpf::maps::lpm_trie::Key;
 use edge_common::{
@@ -11,8 +12,8 @@ use crate::{
     parse::{Frame, Packet},
 };
 
-/// The reason for an attempt's verdict: the longest match says it, and where there is none `gate`, if it or the lockdown is on. The
-/// packet ends at `end`.
+/// The reason for an attempt's verdict: the longest match says it, and where there is none `gate`,
+/// if it or the lockdown is on. The packet ends at `end`.
 #[inline(always)]
 pub fn judge(frame: &Frame, packet: &Packet, config: &Config, end: usize) -> u32 {
     let entry = if packet.version == 4 {
@@ -28,7 +29,8 @@ pub fn judge(frame: &Frame, packet: &Packet, config: &Config, end: usize) -> u32
     }
 }
 
-/// An LPM key whose fields are aligned, unlike those of aya's packed one, which would be written byte by byte.
+/// An LPM key whose fields are aligned, unlike those of aya's packed one, which would be written
+/// byte by byte.
 #[repr(C)]
 pub struct Prefix<T> {
     pub length: u32,
@@ -39,7 +41,8 @@ impl<T> Prefix<T> {
     #[inline(always)]
     pub const fn as_key(&self) -> &Key<T> {
         const { assert!(size_of::<Self>() == size_of::<Key<T>>()) };
-        // SAFETY: same fields, same order, same size without padding (asserted), and `Key` asks for no alignment.
+        // SAFETY: same fields, same order, same size without padding (asserted), and `Key` asks for
+        // no alignment.
         unsafe { &*core::ptr::from_ref(self).cast() }
     }
 }
@@ -54,7 +57,8 @@ fn v4(frame: &Frame, packet: &Packet) -> Option<&'static Entry> {
             break;
         }
         let length = lengths & lengths.wrapping_neg();
-        // SAFETY: the map is not preallocated: an entry that the daemon removes stays as it is until the program ends.
+        // SAFETY: the map is not preallocated: an entry that the daemon removes stays as it is
+        // until the program ends.
         if let Some(entry) = unsafe { V4.get(v4_key(address, length)) } {
             return Some(entry);
         }
@@ -63,7 +67,8 @@ fn v4(frame: &Frame, packet: &Packet) -> Option<&'static Entry> {
     None
 }
 
-/// Single addresses first: they are the longest match there can be, and a hash is faster than the trie.
+/// Single addresses first: they are the longest match there can be, and a hash is faster than the
+/// trie.
 #[inline(always)]
 fn v6(frame: &Frame, packet: &Packet, config: &Config) -> Option<&'static Entry> {
     let header = frame.header::<40>(packet.network)?;

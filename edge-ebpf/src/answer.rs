@@ -1,4 +1,5 @@
-//! What the answers of the program have in common: a frame is turned around where it is. `retry` and `cookie` use it.
+//! What the answers of the program have in common: a frame is turned around where it is. `retry`
+//! and `cookie` use it.
 
 use crate::parse::Frame;
 
@@ -59,8 +60,8 @@ fn turn_ethernet(frame: &Frame, network: usize) -> Option<()> {
     Some(())
 }
 
-/// Turns Ethernet and IP headers around, for `length` bytes of this protocol; bytes of the IP header, which has neither options nor
-/// extensions. `ends` are the client's address and ours.
+/// Turns Ethernet and IP headers around, for `length` bytes of this protocol; bytes of the IP
+/// header, which has neither options nor extensions. `ends` are the client's address and ours.
 #[inline(always)]
 pub fn turn(
     frame: &Frame,
@@ -109,7 +110,8 @@ pub const fn words(address: [u64; 2]) -> u64 {
     (address[0] & low) + (address[0] >> 32) + (address[1] & low) + (address[1] >> 32)
 }
 
-/// The Internet checksum (RFC 1071) of what was summed up in words of four bytes, in the order of the wire.
+/// The Internet checksum (RFC 1071) of what was summed up in words of four bytes, in the order of
+/// the wire.
 #[inline(always)]
 pub const fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);

@@ -1,16 +1,19 @@
-//! Answers a TCP SYN with a SYN cookie of the kernel's own (RFC 4987 section 3.6), so that the listener accepts the client's ACK as after a
-//! cookie that the kernel sent: a flood of SYNs costs an answer each, and no memory. `edge` hands it the frame after `gate` has asked for
-//! it, with the place of its headers kept.
+//! Answers a TCP SYN with a SYN cookie of the kernel's own (RFC 4987 section 3.6), so that the
+//! listener accepts the client's ACK as after a cookie that the kernel sent: a flood of SYNs costs
+//! an answer each, and no memory. `edge` hands it the frame after `gate` has asked for it, with the
+//! place of its headers kept.
 //!
-//! Each SYN is looked up. One that finds no listener is the kernel's to reset, and one that finds another socket is a client that uses a
-//! port again while the listener's side is in TIME_WAIT: its ACK would meet that socket, so the kernel answers, which is no matter, since
-//! an attacker who could choose such ports has a connection for each.
+//! Each SYN is looked up. One that finds no listener is the kernel's to reset, and one that finds
+//! another socket is a client that uses a port again while the listener's side is in TIME_WAIT: its
+//! ACK would meet that socket, so the kernel answers, which is no matter, since an attacker who
+//! could choose such ports has a connection for each.
 //!
-//! The answer has only options that the question had, so it is never longer. Window scale, SACK and ECN are told in the low six bits of
-//! the timestamp, where the kernel reads them from the echo (net/ipv4/syncookies.c); the maximum segment size is in the cookie.
+//! The answer has only options that the question had, so it is never longer. Window scale, SACK and
+//! ECN are told in the low six bits of the timestamp, where the kernel reads them from the echo
+//! (net/ipv4/syncookies.c); the maximum segment size is in the cookie.
 //!
-//! Options are read and written by functions of their own, with names, so that the verifier looks at each once; what they find goes by way
-//! of memory, about which it forgets.
+//! Options are read and written by functions of their own, with names, so that the verifier looks
+//! at each once; what they find goes by way of memory, about which it forgets.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -59,8 +62,8 @@ const SHORTEST: usize = 60;
 /// A question's TCP header and what is in it, and its answer's.
 #[repr(C)]
 pub struct Segment {
-    /// The header with its options, and room behind it: options are read ten bytes at a time from wherever they are, and the verifier
-    /// knows of a header's length what a mask tells.
+    /// The header with its options, and room behind it: options are read ten bytes at a time from
+    /// wherever they are, and the verifier knows of a header's length what a mask tells.
     question: [u32; 24],
     answer: [u32; 16],
     /// Bytes of the question's header.
@@ -105,7 +108,8 @@ unsafe fn fresh(address: usize) -> u32 {
     unsafe { (address as *const u32).read_volatile() }
 }
 
-/// Copies the question's header and reads its options; 0 if that could be done. An option that is not one ends them, as in the kernel.
+/// Copies the question's header and reads its options; 0 if that could be done. An option that is
+/// not one ends them, as in the kernel.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn edge_options(context: *mut xdp_md) -> u64 {
@@ -145,7 +149,8 @@ fn options(context: &XdpContext) -> Option<()> {
         let mut turn = 0;
         while turn < MOST - LEAST {
             turn += 1;
-            // Place and length are read from memory anew in each turn: else the verifier follows every sum of lengths.
+            // Place and length are read from memory anew in each turn: else the verifier follows
+            // every sum of lengths.
             let (at, end) = (fresh(segment + AT), fresh(segment + LENGTH));
             if at >= end {
                 break;
@@ -175,7 +180,8 @@ fn options(context: &XdpContext) -> Option<()> {
     Some(())
 }
 
-/// Writes flags, window and options of the answer, for IPv4 if `four` is not 0; how many words it has then.
+/// Writes flags, window and options of the answer, for IPv4 if `four` is not 0; how many words it
+/// has then.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn edge_synack(four: u64) -> u64 {
@@ -232,7 +238,8 @@ fn write(four: bool) -> Option<u64> {
     Some(words as u64)
 }
 
-/// The reason for the verdict on the SYN whose place is kept, which has been answered if that says so.
+/// The reason for the verdict on the SYN whose place is kept, which has been answered if that says
+/// so.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn edge_cookie(context: *mut xdp_md) -> u64 {
@@ -253,14 +260,15 @@ fn answer(context: &XdpContext) -> Option<u32> {
     let (ports, number) = (question.word::<0>(), u32::from_be(question.word::<4>()));
     // Of IPv4 the TCP header follows, so that there are so many bytes either way.
     let network = frame.writable::<40>(packet.network)?;
-    // A sum, not a comparison: verifiers before Linux 6.9 must see that it is not zero wherever the compiler keeps it.
-    // SAFETY: within the segment.
+    // A sum, not a comparison: verifiers before Linux 6.9 must see that it is not zero wherever the
+    // compiler keeps it. SAFETY: within the segment.
     let length = LEAST + (pinned(unsafe { fresh(segment + LENGTH) } as usize - LEAST) & 63);
     let socket = find(context, ends, ports, four);
     if socket.is_null() {
         return Some(PASS_ATTEMPT);
     }
-    // SAFETY: a socket that was found, and is held until it is released; IP header and TCP header are there, of these lengths.
+    // SAFETY: a socket that was found, and is held until it is released; IP header and TCP header
+    // are there, of these lengths.
     let cookie = unsafe {
         if (&raw const (*socket).state).read_volatile() != LISTEN {
             bpf_sk_release(socket.cast());
@@ -324,7 +332,8 @@ fn answer(context: &XdpContext) -> Option<u32> {
 #[inline(always)]
 fn find(context: &XdpContext, ends: ([u64; 2], [u64; 2]), ports: u32, four: bool) -> *mut bpf_sock {
     let ([client, client_rest], [ours, ours_rest]) = ends;
-    // `struct bpf_sock_tuple`: source, destination, source port and destination port, in network order.
+    // `struct bpf_sock_tuple`: source, destination, source port and destination port, in network
+    // order.
     let mut tuple = [0_u32; 9];
     let size = if four {
         tuple[0] = client as u32;
@@ -349,8 +358,8 @@ fn find(context: &XdpContext, ends: ([u64; 2], [u64; 2]), ports: u32, four: bool
     unsafe { bpf_skc_lookup_tcp(context.as_ptr(), tuple.as_mut_ptr().cast(), size, HERE, 0) }
 }
 
-/// Under a flood of ACKs: the reason for the verdict on a segment without SYN whose place is kept. It passes if there is a connection for it,
-/// or one that it completes by a cookie.
+/// Under a flood of ACKs: the reason for the verdict on a segment without SYN whose place is kept.
+/// It passes if there is a connection for it, or one that it completes by a cookie.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn edge_ack(context: *mut xdp_md) -> u64 {
@@ -374,7 +383,8 @@ fn check(context: &XdpContext) -> Option<u32> {
     if socket.is_null() {
         return None;
     }
-    // SAFETY: a socket that was found, and is held until it is released; IP header and TCP header are there, of these lengths.
+    // SAFETY: a socket that was found, and is held until it is released; IP header and TCP header
+    // are there, of these lengths.
     unsafe {
         let refused = (&raw const (*socket).state).read_volatile() == LISTEN
             && bpf_tcp_check_syncookie(socket.cast(), network as *mut _, 40, header as *mut _, LEAST as u32) != 0;

@@ -11,7 +11,8 @@ pub fn add(reason: u32) -> u64 {
     let Some(counter) = COUNTERS.get_ptr_mut(reason) else {
         return 0;
     };
-    // SAFETY: the element is this CPU's own, and XDP programs of one CPU do not interrupt each other.
+    // SAFETY: the element is this CPU's own, and XDP programs of one CPU do not interrupt each
+    // other.
     unsafe {
         let before = *counter;
         *counter = before + 1;
@@ -19,15 +20,16 @@ pub fn add(reason: u32) -> u64 {
     }
 }
 
-/// Whether this drop is one of those that are logged: one in `event_sample` of a reason, the first one included.
+/// Whether this drop is one of those that are logged: one in `event_sample` of a reason, the first
+/// one included.
 #[inline(always)]
 pub const fn sampled(config: &Config, counted: u64) -> bool {
     let one_in = config.event_sample as u64;
     one_in != 0 && counted.is_multiple_of(one_in)
 }
 
-/// Sends a drop to the daemon. Apart from the rest, so that packets that are not sampled (nearly all) do not carry along what only
-/// the sample needs. A full ring loses events, never packets.
+/// Sends a drop to the daemon. Apart from the rest, so that packets that are not sampled (nearly
+/// all) do not carry along what only the sample needs. A full ring loses events, never packets.
 #[inline(never)]
 pub fn sample(context: &XdpContext, reason: u32) {
     let Some(packet) = place::kept() else {

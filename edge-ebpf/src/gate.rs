@@ -1,22 +1,27 @@
-//! Judges an attempt that is on no list, by the penalties and keys that the daemon's gate feeds. `admit` hands it the
-//! attempt and the client's prefix. It is a filter, never the authority: the daemon checks in full what passes here.
+//! Judges an attempt that is on no list, by the penalties and keys that the daemon's gate feeds.
+//! `admit` hands it the attempt and the client's prefix. It is a filter, never the authority: the
+//! daemon checks in full what passes here.
 //!
-//! A valid and mature token of a QUIC Initial says who comes: then the client's own penalty decides, and its address's
-//! does not apply, so that neighbours behind one address do not pay for each other. Any other attempt is the address's. What an
-//! operator has said of an address holds for bearers of tokens, too.
+//! A valid and mature token of a QUIC Initial says who comes: then the client's own penalty
+//! decides, and its address's does not apply, so that neighbours behind one address do not pay for
+//! each other. Any other attempt is the address's. What an operator has said of an address holds
+//! for bearers of tokens, too.
 //!
 //! # What an attacker can displace
-//! Of penalties nothing, by packets: look-ups never insert. The daemon inserts, for validated addresses and proven clients only, and says
-//! which penalty goes when there is no room ([`table`]).
+//! Of penalties nothing, by packets: look-ups never insert. The daemon inserts, for validated
+//! addresses and proven clients only, and says which penalty goes when there is no room
+//! ([`table`]).
 //!
-//! The counts of tokens ([`replay`]) are inserted by packets, but only by those with a genuine token, which the daemon (or a Retry)
-//! gave to that address, and in lockdown by Initials with a connection id of ours, which a client learns by a handshake. Where there is
-//! no room the smallest count goes.
+//! The counts of tokens ([`replay`]) are inserted by packets, but only by those with a genuine
+//! token, which the daemon (or a Retry) gave to that address, and in lockdown by Initials with a
+//! connection id of ours, which a client learns by a handshake. Where there is no room the smallest
+//! count goes.
 //!
 //! # Races
-//! What a program sees of a penalty while the daemon writes it, [`table`] says: one attempt may be judged by half of an older one.
-//! Two processors that take from one budget at once are told apart by a compare-and-swap; the loser's attempt counts as
-//! beyond the budget, and a client's own repetition of it will not. What races make of tokens' counts [`replay::admit`] says.
+//! What a program sees of a penalty while the daemon writes it, [`table`] says: one attempt may be
+//! judged by half of an older one. Two processors that take from one budget at once are told apart
+//! by a compare-and-swap; the loser's attempt counts as beyond the budget, and a client's own
+//! repetition of it will not. What races make of tokens' counts [`replay::admit`] says.
 
 use core::sync::atomic::AtomicU64;
 
@@ -33,7 +38,8 @@ use edge_common::{
 };
 
 use crate::{
-    ALIVE, BARRED, CLOCK, COOKIES, KEYS, LOCKDOWN, PENALTIES, PENALTY_BUCKETS, PENALTY_FRONT, REPLAY, REPLAY_SETS, TICK,
+    ALIVE, BARRED, CLOCK, COOKIES, KEYS, LOCKDOWN, PENALTIES, PENALTY_BUCKETS, PENALTY_FRONT, REPLAY, REPLAY_SETS,
+    TICK,
     parse::{self, Class, Frame, Packet},
     token,
 };
@@ -72,7 +78,8 @@ pub fn judge(frame: &Frame, packet: &Packet, end: usize) -> u32 {
     by_address(key)
 }
 
-/// What becomes of a TCP SYN of this address: its penalty says so, and what that lets through is answered with a cookie in lockdown.
+/// What becomes of a TCP SYN of this address: its penalty says so, and what that lets through is
+/// answered with a cookie in lockdown.
 #[inline(always)]
 fn syn(key: u64) -> u32 {
     let reason = by_address(key);
@@ -95,7 +102,8 @@ fn by_address(key: u64) -> u32 {
     }
 }
 
-/// Whether an operator's penalty is in force against an address. Without a look-up while there is none at all.
+/// Whether an operator's penalty is in force against an address. Without a look-up while there is
+/// none at all.
 #[inline(always)]
 fn is_barred(key: u64) -> bool {
     if BARRED.get(0).is_none_or(|some| *some == 0) {
@@ -104,9 +112,10 @@ fn is_barred(key: u64) -> bool {
     edge_penalty(key, BAR) != OVER
 }
 
-/// In lockdown, what becomes of an Initial that proves nothing: a Retry, unless its address is blocked or its budget used up.
-/// Budgets are not taken from here: the client comes again, with the token. One whose handshake is under way passes, as often as a
-/// handshake needs: it has an id of ours by then, of a daemon that lives. An id of a dead one is as good as none.
+/// In lockdown, what becomes of an Initial that proves nothing: a Retry, unless its address is
+/// blocked or its budget used up. Budgets are not taken from here: the client comes again, with the
+/// token. One whose handshake is under way passes, as often as a handshake needs: it has an id of
+/// ours by then, of a daemon that lives. An id of a dead one is as good as none.
 #[inline(always)]
 fn locked_down(frame: &Frame, packet: &Packet, key: u64) -> Option<u32> {
     let lockdown = LOCKDOWN.get(0)?;
@@ -173,24 +182,27 @@ fn judged(frame: &Frame, packet: &Packet, prefix: Prefix, (at, length): (usize, 
         };
     }
     match verdict {
-        Verdict::Valid => Some(Said::Reason(match edge_penalty(wait::client(words, key), TAKE_CLIENT) {
-            OVER | BUDGETED => {
-                if replayed(words[3]) {
-                    DROP_TOKEN_REPLAYED
-                } else {
-                    PASS_TOKEN
+        Verdict::Valid => Some(Said::Reason(
+            match edge_penalty(wait::client(words, key), TAKE_CLIENT) {
+                OVER | BUDGETED => {
+                    if replayed(words[3]) {
+                        DROP_TOKEN_REPLAYED
+                    } else {
+                        PASS_TOKEN
+                    }
                 }
-            }
-            _ => DROP_CLIENT_PENALTY,
-        })),
+                _ => DROP_CLIENT_PENALTY,
+            },
+        )),
         Verdict::Early => Some(Said::Reason(DROP_TOKEN_EARLY)),
         Verdict::NotAToken | Verdict::UnknownKey | Verdict::Expired | Verdict::BadMac => None,
     }
 }
 
-/// A Retry token proves an address and nobody's identity: a good one is a newcomer's, whom the address's penalty judges. A
-/// client that shows a bad one does not accept another Retry, so its packet is dropped (RFC 9000 section 8.1.2). One that
-/// came too often does not take from the budget that its address's neighbours share.
+/// A Retry token proves an address and nobody's identity: a good one is a newcomer's, whom the
+/// address's penalty judges. A client that shows a bad one does not accept another Retry, so its
+/// packet is dropped (RFC 9000 section 8.1.2). One that came too often does not take from the
+/// budget that its address's neighbours share.
 #[inline(always)]
 fn by_retry(frame: &Frame, packet: &Packet, key: &TokenKey, at: usize) -> Option<Said> {
     let token = frame.header::<{ retry::LENGTH }>(at)?;
@@ -230,12 +242,13 @@ fn replayed(mac: u64) -> bool {
     edge_replayed(mac) != 0
 }
 
-/// The same as a number. With a name of its own it is a global function, which the verifier looks at once, whatever it is called with,
-/// and not again for each way there.
+/// The same as a number. With a name of its own it is a global function, which the verifier looks
+/// at once, whatever it is called with, and not again for each way there.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn edge_replayed(mac: u64) -> u64 {
-    // SAFETY: a constant of the program's, which the loader may have replaced: so the compiler must not know it.
+    // SAFETY: a constant of the program's, which the loader may have replaced: so the compiler must
+    // not know it.
     let count = unsafe { (&raw const REPLAY_SETS).read_volatile() };
     let [one, other] = replay::places(mac, count);
     let (Some(one), Some(other)) = (REPLAY.get(one), REPLAY.get(other)) else {
@@ -249,7 +262,8 @@ extern "C" fn edge_replayed(mac: u64) -> u64 {
     u64::from(!replay::admit([one, other], mac, now(), swap))
 }
 
-/// What [`edge_penalty`] is asked: what an address's penalty makes of an attempt, whose budget is taken from.
+/// What [`edge_penalty`] is asked: what an address's penalty makes of an attempt, whose budget is
+/// taken from.
 const TAKE: u64 = 0;
 /// The same, and nothing is taken.
 const LOOK: u64 = 1;
@@ -267,7 +281,8 @@ const DEFERRED: u64 = 2;
 /// There is no budget.
 const BLOCKED: u64 = 3;
 
-/// What the penalty under a key makes of an attempt now. With a name of its own it is a global function, see [`edge_replayed`].
+/// What the penalty under a key makes of an attempt now. With a name of its own it is a global
+/// function, see [`edge_replayed`].
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn edge_penalty(key: u64, asked: u64) -> u64 {
@@ -307,7 +322,8 @@ extern "C" fn edge_penalty(key: u64, asked: u64) -> u64 {
     }
 }
 
-/// Marks a penalty that was run into, so that it does not go for want of room. Once in a while: the line is shared.
+/// Marks a penalty that was run into, so that it does not go for want of room. Once in a while: the
+/// line is shared.
 #[inline(always)]
 fn meet(way: &Way<'_>, state: u64) {
     if let Some(next) = table::met(state) {
@@ -324,7 +340,8 @@ fn penalty(subject: Subject) -> Option<Way<'static>> {
     if !front.is_set(spread.bit()) {
         return None;
     }
-    // SAFETY: a constant of the program's, which the loader may have replaced: so the compiler must not know it.
+    // SAFETY: a constant of the program's, which the loader may have replaced: so the compiler must
+    // not know it.
     let count = unsafe { (&raw const PENALTY_BUCKETS).read_volatile() };
     let [one, other] = spread.places(count);
     match PENALTIES.get(one)?.find(subject) {
@@ -333,8 +350,8 @@ fn penalty(subject: Subject) -> Option<Way<'static>> {
     }
 }
 
-/// Writes `new` if `old` is still there, in one step, and gives what was there. The target has the instruction, but the
-/// compiler's atomics for it have no such method.
+/// Writes `new` if `old` is still there, in one step, and gives what was there. The target has the
+/// instruction, but the compiler's atomics for it have no such method.
 ///
 /// # Safety
 /// `word` is aligned and can be written.
@@ -366,9 +383,10 @@ unsafe fn swap(word: *mut u64, old: u64, new: u64) -> u64 {
     }
 }
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, as of the last tick but one at worst. The coarse clock moves with the tick, and the
-/// kernel puts a read of the tick's number in the place of its helper's call: so the clock is asked once a tick.
-/// Processors that write at once write the same; one that reads a new number beside an old time is a tick late.
+/// Nanoseconds of `CLOCK_MONOTONIC`, as of the last tick but one at worst. The coarse clock moves
+/// with the tick, and the kernel puts a read of the tick's number in the place of its helper's
+/// call: so the clock is asked once a tick. Processors that write at once write the same; one that
+/// reads a new number beside an old time is a tick late.
 #[inline(always)]
 fn now() -> u64 {
     // SAFETY: takes nothing and touches nothing.
@@ -377,7 +395,8 @@ fn now() -> u64 {
         // The verifier wants this arm.
         return 0;
     };
-    // SAFETY: a map's value stays readable and writable while the program runs, and each word is written in one piece.
+    // SAFETY: a map's value stays readable and writable while the program runs, and each word is
+    // written in one piece.
     unsafe {
         if (&raw const (*last)[0]).read_volatile() == tick {
             return (&raw const (*last)[1]).read_volatile();

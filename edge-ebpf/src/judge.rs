@@ -1,8 +1,9 @@
-//! Judges what `parse` would not let pass at once: attempts, what it would drop, and in lockdown what belongs to a QUIC connection. `edge`
-//! calls it with the place of the headers kept; `admit` asks the lists and `gate` the penalties and tokens.
+//! Judges what `parse` would not let pass at once: attempts, what it would drop, and in lockdown
+//! what belongs to a QUIC connection. `edge` calls it with the place of the headers kept; `admit`
+//! asks the lists and `gate` the penalties and tokens.
 //!
-//! Only what is for the node's own addresses is the node's to judge: a machine may route, bridge or host others, and the port says
-//! nothing about them.
+//! Only what is for the node's own addresses is the node's to judge: a machine may route, bridge or
+//! host others, and the port says nothing about them.
 
 use aya_ebpf::{EbpfContext as _, bindings::xdp_md, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
 use edge_common::{
@@ -20,14 +21,16 @@ use crate::{
 
 /// Bytes of a UDP header (RFC 768).
 const UDP: usize = 8;
-/// The loopback interface has this number in every network namespace: only there a packet may come from a loopback address.
+/// The loopback interface has this number in every network namespace: only there a packet may come
+/// from a loopback address.
 const LOOPBACK: u32 = 1;
 /// Types of long headers (RFC 9000 section 17.2).
 const ZERO_RTT: u8 = 1;
 const HANDSHAKE: u8 = 2;
 
-/// The reason for the verdict on the packet whose place is kept. With a name of its own it is a global function, which the
-/// verifier looks at once, whatever it is called with, and not again for each way there.
+/// The reason for the verdict on the packet whose place is kept. With a name of its own it is a
+/// global function, which the verifier looks at once, whatever it is called with, and not again for
+/// each way there.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn edge_judge(context: *mut xdp_md) -> u64 {
@@ -77,15 +80,16 @@ fn judge(context: &XdpContext, config: &Config, frame: &Frame, packet: &Packet) 
     reason
 }
 
-/// The two ends of a packet, network order; IPv4 addresses as they are in the map `LOCAL`. No enum: every word has a value on every way,
-/// which verifiers before Linux 6.4 insist on.
+/// The two ends of a packet, network order; IPv4 addresses as they are in the map `LOCAL`. No enum:
+/// every word has a value on every way, which verifiers before Linux 6.4 insist on.
 struct Ends {
     source: [u32; 4],
     destination: [u32; 4],
 }
 
-/// Whether no packet on a wire comes from an address of this IP version. RFC 1122 section 3.2.1.3 and RFC 4291 sections 2.5.2, 2.5.3 and 2.7
-/// for the unspecified address, loopback, multicast and broadcast; IPv4-mapped ones exist in programs only (RFC 4291 section 2.5.5.2).
+/// Whether no packet on a wire comes from an address of this IP version. RFC 1122 section 3.2.1.3
+/// and RFC 4291 sections 2.5.2, 2.5.3 and 2.7 for the unspecified address, loopback, multicast and
+/// broadcast; IPv4-mapped ones exist in programs only (RFC 4291 section 2.5.5.2).
 #[inline(always)]
 fn is_martian([a, b, c, d]: [u32; 4], version: u8, loopback: bool) -> bool {
     if version == 4 {
@@ -138,8 +142,9 @@ fn is_local(address: [u32; 4]) -> bool {
     LOCAL.get(admit::Prefix { length: 128, address }.as_key()).is_some()
 }
 
-/// Where the IP packet ends, if it ends within the frame and reaches beyond the TCP header or the UDP datagram in it: else the host's
-/// stack would drop it, and an answer would be longer than what was sent.
+/// Where the IP packet ends, if it ends within the frame and reaches beyond the TCP header or the
+/// UDP datagram in it: else the host's stack would drop it, and an answer would be longer than what
+/// was sent.
 #[inline(always)]
 fn end(context: &XdpContext, frame: &Frame, packet: &Packet) -> Option<usize> {
     let length = if packet.version == 4 {
@@ -162,8 +167,9 @@ fn end(context: &XdpContext, frame: &Frame, packet: &Packet) -> Option<usize> {
 /// Bytes of the packet: more than lie in the frame's first buffer, if it has several.
 #[inline(always)]
 pub fn whole(context: &XdpContext, frame: &Frame) -> usize {
-    // SAFETY: a constant of the program's, which the loader may have replaced: so the compiler must not know it. The verifier does,
-    // and does not see the helper where the kernel has none (before Linux 5.18).
+    // SAFETY: a constant of the program's, which the loader may have replaced: so the compiler must
+    // not know it. The verifier does, and does not see the helper where the kernel has none (before
+    // Linux 5.18).
     if unsafe { (&raw const FRAGMENTED).read_volatile() } == 0 {
         return frame.length();
     }
@@ -171,8 +177,8 @@ pub fn whole(context: &XdpContext, frame: &Frame) -> usize {
     unsafe { bpf_xdp_get_buff_len(context.as_ptr().cast()) as usize }
 }
 
-/// In lockdown: whether a QUIC packet that starts no connection may belong to one, by the id that the daemon gave out. Early data
-/// goes to an id that the client or a Retry chose, and passes.
+/// In lockdown: whether a QUIC packet that starts no connection may belong to one, by the id that
+/// the daemon gave out. Early data goes to an id that the client or a Retry chose, and passes.
 #[inline(always)]
 fn is_connected(frame: &Frame, datagram: usize) -> bool {
     let Some(lockdown) = LOCKDOWN.get(0) else {

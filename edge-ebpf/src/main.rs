@@ -1,8 +1,10 @@
-//! The XDP program `edge`: judges every packet of an interface in the order of ARCHITECTURE.md's life of a packet.
+//! The XDP program `edge`: judges every packet of an interface in the order of ARCHITECTURE.md's
+//! life of a packet.
 //!
-//! The network driver (or, in generic mode, the stack's entrance) hands it a frame; it answers PASS or DROP and counts
-//! the reason. `parse` says what the packet is, `judge` whether it is the node's to judge, `admit` asks the operator's lists about
-//! attempts, and `gate` penalties and, by `token`, tokens; `count` keeps the numbers and the samples.
+//! The network driver (or, in generic mode, the stack's entrance) hands it a frame; it answers PASS
+//! or DROP and counts the reason. `parse` says what the packet is, `judge` whether it is the node's
+//! to judge, `admit` asks the operator's lists about attempts, and `gate` penalties and, by
+//! `token`, tokens; `count` keeps the numbers and the samples.
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -45,8 +47,9 @@ static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_CAPACITY, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
-// The daemon sets the lists' sizes when it loads the program. NO_PREALLOC: memory for the entries there are, not for
-// those there might be; entries are only ever written by system calls, where allocation may fail safely.
+// The daemon sets the lists' sizes when it loads the program. NO_PREALLOC: memory for the entries
+// there are, not for those there might be; entries are only ever written by system calls, where
+// allocation may fail safely.
 #[map]
 static V4: HashMap<u64, Entry> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
@@ -81,8 +84,9 @@ static KEYS: Array<TokenKey> = Array::with_max_entries(TOKEN_KEYS as u32, 0);
 // The number of the last tick that was looked at, and the coarse clock then: the program's own.
 #[map]
 static TICK: Array<[u64; 2]> = Array::with_max_entries(1, 0);
-// Sized when the program is loaded, like the next ones: no storm makes them grow. MMAPABLE: the daemon writes them through its memory, and
-// they begin at a page, so that an element is one cache line.
+// Sized when the program is loaded, like the next ones: no storm makes them grow. MMAPABLE: the
+// daemon writes them through its memory, and they begin at a page, so that an element is one cache
+// line.
 #[map]
 static PENALTIES: Array<table::Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -93,11 +97,13 @@ static PENALTY_BUCKETS: u32 = 1;
 // The only map that packets insert into, and only those with a genuine token.
 #[map]
 static REPLAY: Array<replay::Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// Elements of `REPLAY`: the daemon writes the number here when it loads the program, and the verifier takes it for a constant.
+/// Elements of `REPLAY`: the daemon writes the number here when it loads the program, and the
+/// verifier takes it for a constant.
 #[unsafe(no_mangle)]
 static REPLAY_SETS: u32 = 1;
 
-/// Not 0: the program is loaded as one whose packets may lie in several buffers (Linux 5.18). As `REPLAY_SETS`.
+/// Not 0: the program is loaded as one whose packets may lie in several buffers (Linux 5.18). As
+/// `REPLAY_SETS`.
 #[unsafe(no_mangle)]
 static FRAGMENTED: u32 = 0;
 
@@ -161,7 +167,8 @@ fn run(context: &XdpContext) -> u32 {
     }
 }
 
-/// Whether a packet passes without a closer look. In lockdown those of QUIC connections get one, and under a flood of ACKs those of TCP.
+/// Whether a packet passes without a closer look. In lockdown those of QUIC connections get one,
+/// and under a flood of ACKs those of TCP.
 #[inline(always)]
 const fn passes(reason: u32, packet: &Packet, config: &Config) -> bool {
     let looks = if packet.protocol == parse::UDP {
@@ -179,7 +186,8 @@ fn is_bare(context: &XdpContext, config: &Config) -> bool {
     config.flags & BARE_DEVICES != 0 && unsafe { BARE.get(place::interface(context)) }.is_some()
 }
 
-/// Entry point of another program: one UDP datagram in, one of the sockets bound to its address out.
+/// Entry point of another program: one UDP datagram in, one of the sockets bound to its address
+/// out.
 #[sk_reuseport]
 pub fn steer(context: SkReuseportContext) -> u32 {
     steer::pick(&context);

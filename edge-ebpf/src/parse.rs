@@ -1,20 +1,24 @@
-//! What a frame is: not ours, part of an established connection, an attempt on the edge, or rubbish.
+//! What a frame is: not ours, part of an established connection, an attempt on the edge, or
+//! rubbish.
 //!
-//! No map, no helper and no aya in here: `edge` hands it the frame's bounds and the configuration, it answers by value,
-//! so that the same file builds for the host, where it can be fuzzed. Every read goes through [`Frame::header`], which
-//! checks bounds once for a whole header; offsets inside the header are checked when this is compiled.
+//! No map, no helper and no aya in here: `edge` hands it the frame's bounds and the configuration,
+//! it answers by value, so that the same file builds for the host, where it can be fuzzed. Every
+//! read goes through [`Frame::header`], which checks bounds once for a whole header; offsets inside
+//! the header are checked when this is compiled.
 //!
-//! A packet that ends before its port is known passes as not ours: the host's own stack refuses it, whoever it is for.
+//! A packet that ends before its port is known passes as not ours: the host's own stack refuses it,
+//! whoever it is for.
 
 use edge_common::{
     Config, DROP_FRAGMENT, DROP_HEADERS, DROP_INITIAL_SHORT, DROP_MALFORMED, PASS_ESTABLISHED, PASS_FRAGMENT,
     PASS_NOT_OURS, Ports,
 };
 
-/// VLAN tags that are looked through: one of a provider (802.1ad) around one of a customer (802.1Q).
+/// VLAN tags that are looked through: one of a provider (802.1ad) around one of a customer
+/// (802.1Q).
 const VLAN_TAGS: usize = 2;
-/// IPv6 extension headers that are followed. RFC 8504 section 5.3 lets a node limit them; the sensible orders of
-/// RFC 8200 section 4.1 have at most seven, and senders in the wild use one.
+/// IPv6 extension headers that are followed. RFC 8504 section 5.3 lets a node limit them; the
+/// sensible orders of RFC 8200 section 4.1 have at most seven, and senders in the wild use one.
 const EXTENSION_HEADERS: usize = 8;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -42,7 +46,8 @@ const ACK: u8 = 0x10;
 
 /// The version that the daemon speaks, as read in host order (RFC 9000 section 15).
 const QUIC_V1: u32 = 1;
-/// Length field of a UDP datagram that a client's Initial packet is in, at least: 1,200 bytes and the header.
+/// Length field of a UDP datagram that a client's Initial packet is in, at least: 1,200 bytes and
+/// the header.
 const LEAST_INITIAL: u16 = 1_208;
 
 /// The bytes of a packet, from the Ethernet header on, or from the IP header where there is none.
@@ -80,8 +85,8 @@ pub struct Packet {
 pub enum Class {
     /// Final: a reason of `edge_common`.
     Known(u32),
-    /// Starts a connection to the edge and carries no token: a TCP SYN, or QUIC of a version that we do not speak. Lists and gate
-    /// decide.
+    /// Starts a connection to the edge and carries no token: a TCP SYN, or QUIC of a version that
+    /// we do not speak. Lists and gate decide.
     Attempt,
     /// A QUIC Initial, which may carry a token.
     Initial,
@@ -89,14 +94,15 @@ pub enum Class {
 
 impl Frame {
     /// # Safety
-    /// Every byte from `start` up to, not including, `end` stays readable while the frame and its headers are in use.
+    /// Every byte from `start` up to, not including, `end` stays readable while the frame and its
+    /// headers are in use.
     #[inline(always)]
     pub const unsafe fn new(start: usize, end: usize) -> Self {
         Self { start, end }
     }
 
-    /// The `N` bytes at `offset`, if the frame is that long. `offset` must stay below 64 KiB: the verifier forgets what
-    /// it knows about pointers that may be further away.
+    /// The `N` bytes at `offset`, if the frame is that long. `offset` must stay below 64 KiB: the
+    /// verifier forgets what it knows about pointers that may be further away.
     #[inline(always)]
     pub fn header<const N: usize>(&self, offset: usize) -> Option<Header<N>> {
         let address = pinned(self.start + offset);
@@ -106,7 +112,8 @@ impl Frame {
         Some(Header { address })
     }
 
-    /// The address of the `N` bytes at `offset`, to be written; for a frame that is the program's own to change.
+    /// The address of the `N` bytes at `offset`, to be written; for a frame that is the program's
+    /// own to change.
     #[inline(always)]
     pub fn writable<const N: usize>(&self, offset: usize) -> Option<usize> {
         Some(self.header::<N>(offset)?.address)
@@ -136,7 +143,8 @@ impl<const N: usize> Header<N> {
         u16::from_be(unsafe { load(self.address + AT) })
     }
 
-    /// The eight bytes at `AT` as they lie in memory: on the machines that edge runs on, their little-endian reading.
+    /// The eight bytes at `AT` as they lie in memory: on the machines that edge runs on, their
+    /// little-endian reading.
     #[inline(always)]
     pub fn long<const AT: usize>(self) -> u64 {
         const { assert!(AT + 8 <= N) };
@@ -160,8 +168,9 @@ impl<const N: usize> Header<N> {
 #[inline(always)]
 unsafe fn load<T: Copy>(address: usize) -> T {
     #[cfg(target_arch = "bpf")]
-    // SAFETY: readable by contract. The pointer may be unaligned: BPF's loads, the verifier for packets and the CPUs
-    // that run XDP take that, while `read_unaligned` would be compiled to single bytes and shifts.
+    // SAFETY: readable by contract. The pointer may be unaligned: BPF's loads, the verifier for
+    // packets and the CPUs that run XDP take that, while `read_unaligned` would be compiled to
+    // single bytes and shifts.
     unsafe {
         *(address as *const T)
     }
@@ -172,9 +181,9 @@ unsafe fn load<T: Copy>(address: usize) -> T {
     }
 }
 
-/// Keeps the register that is compared with the frame's end the one that is read from: LLVM may otherwise check one and
-/// recompute another, about which the verifier knows nothing. A number that is masked right after this is bounded for it
-/// wherever the compiler keeps it.
+/// Keeps the register that is compared with the frame's end the one that is read from: LLVM may
+/// otherwise check one and recompute another, about which the verifier knows nothing. A number that
+/// is masked right after this is bounded for it wherever the compiler keeps it.
 #[inline(always)]
 pub fn pinned(mut address: usize) -> usize {
     #[cfg(target_arch = "bpf")]
@@ -252,8 +261,8 @@ fn nibble(frame: &Frame) -> Option<(u16, usize)> {
     })
 }
 
-/// What nearly every frame is, IPv4 without a tag, an option or a fragment: as [`ipv4`] would have it, but read at places that
-/// are known when this is compiled. `None` for any other frame.
+/// What nearly every frame is, IPv4 without a tag, an option or a fragment: as [`ipv4`] would have
+/// it, but read at places that are known when this is compiled. `None` for any other frame.
 #[inline(always)]
 fn plain(frame: &Frame, config: &Config) -> Option<Packet> {
     let header = frame.header::<PLAIN>(0)?;
@@ -337,8 +346,8 @@ fn ipv6(frame: &Frame, config: &Config, network: usize) -> Packet {
         };
         offset += match protocol {
             FRAGMENT => {
-                // Offset in the upper 13 bits, More Fragments in the lowest. Neither: an atomic fragment, which is a
-                // whole packet (RFC 6946).
+                // Offset in the upper 13 bits, More Fragments in the lowest. Neither: an atomic
+                // fragment, which is a whole packet (RFC 6946).
                 let fragment = extension.short::<2>() & 0xfff9;
                 if fragment & 0xfff8 != 0 {
                     return packet(Class::Known(PASS_FRAGMENT), protocol, 0, 0);
@@ -358,8 +367,9 @@ fn ipv6(frame: &Frame, config: &Config, network: usize) -> Packet {
     packet(class, protocol, offset, port)
 }
 
-/// A packet that ends before its port: the stack refuses it when it is whole. But a first fragment must show its port
-/// (RFC 7112), or the one behind it could bring a port that nobody has looked at.
+/// A packet that ends before its port: the stack refuses it when it is whole. But a first fragment
+/// must show its port (RFC 7112), or the one behind it could bring a port that nobody has looked
+/// at.
 #[inline(always)]
 const fn cut_short(part: Part) -> u32 {
     match part {
@@ -396,9 +406,10 @@ fn towards(
     (closer(frame, offset, part), port)
 }
 
-/// RFC 9293. Only what starts a connection is looked at closely: the rest passes, whatever it is, and the stack knows
-/// its connections. Routers fragment what lacks Don't Fragment, so a first fragment passes if it shows that it starts none; one
-/// too short to show its flags is how filters are walked around (RFC 1858 section 3).
+/// RFC 9293. Only what starts a connection is looked at closely: the rest passes, whatever it is,
+/// and the stack knows its connections. Routers fragment what lacks Don't Fragment, so a first
+/// fragment passes if it shows that it starts none; one too short to show its flags is how filters
+/// are walked around (RFC 1858 section 3).
 #[inline(always)]
 fn tcp(frame: &Frame, offset: usize, part: Part) -> Class {
     if part == Part::First {
@@ -421,7 +432,8 @@ fn tcp(frame: &Frame, offset: usize, part: Part) -> Class {
     Class::Attempt
 }
 
-/// RFC 768, RFC 9000 section 17, RFC 8999. The fixed bit is not looked at: clients grease it (RFC 9287).
+/// RFC 768, RFC 9000 section 17, RFC 8999. The fixed bit is not looked at: clients grease it (RFC
+/// 9287).
 #[inline(always)]
 fn quic(frame: &Frame, offset: usize, part: Part) -> Class {
     if part == Part::First {
@@ -447,7 +459,8 @@ fn quic(frame: &Frame, offset: usize, part: Part) -> Class {
         // RFC 9000 section 14.1.
         QUIC_V1 if header.short::<4>() < LEAST_INITIAL => Class::Known(DROP_INITIAL_SHORT),
         QUIC_V1 => Class::Initial,
-        // A version that we do not speak has no connection here: what the type bits mean is its own affair.
+        // A version that we do not speak has no connection here: what the type bits mean is its own
+        // affair.
         _ => Class::Attempt,
     }
 }

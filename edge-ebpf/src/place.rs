@@ -1,5 +1,6 @@
-//! Where in a frame the headers of a packet are, kept in memory between the steps that judge, answer and log it. By way of memory
-//! the verifier forgets which of the many ways through `parse` led there, and looks at each step once instead of once for each way.
+//! Where in a frame the headers of a packet are, kept in memory between the steps that judge,
+//! answer and log it. By way of memory the verifier forgets which of the many ways through `parse`
+//! led there, and looks at each step once instead of once for each way.
 
 use aya_ebpf::{EbpfContext as _, bindings::xdp_md, programs::XdpContext};
 
@@ -32,8 +33,9 @@ struct Kept {
 
 const _: () = assert!(size_of::<Kept>() == 8 && PLACE + 8 <= crate::retry::SCRATCH_BYTES && PLACE.is_multiple_of(8));
 
-/// The frame that the program was called for, or what is left of it. The context's pointer is pinned: the compiler may otherwise keep the
-/// address of one of its fields for the next time, which the verifier does not let it read from.
+/// The frame that the program was called for, or what is left of it. The context's pointer is
+/// pinned: the compiler may otherwise keep the address of one of its fields for the next time,
+/// which the verifier does not let it read from.
 #[inline(always)]
 pub fn frame(context: &XdpContext) -> Frame {
     let context = pinned(context.as_ptr() as usize) as *const xdp_md;

@@ -1,12 +1,14 @@
-//! Answers a QUIC Initial without a token with a Retry (RFC 9000 section 17.2.5), by turning the frame around where it is.
-//! `edge` hands it the frame after `gate` has asked for it, with the place of its headers kept; the answer leaves by the same interface.
+//! Answers a QUIC Initial without a token with a Retry (RFC 9000 section 17.2.5), by turning the
+//! frame around where it is. `edge` hands it the frame after `gate` has asked for it, with the
+//! place of its headers kept; the answer leaves by the same interface.
 //!
-//! The Retry is written into a scratch buffer behind the pseudo-packet's front (RFC 9001 section 5.8), so that one buffer
-//! serves the tag and the wire. It is at most 123 bytes and answers at least 1,200, so nobody can amplify by it. Options and
-//! extension headers of the question are not repeated; VLAN tags are.
+//! The Retry is written into a scratch buffer behind the pseudo-packet's front (RFC 9001 section
+//! 5.8), so that one buffer serves the tag and the wire. It is at most 123 bytes and answers at
+//! least 1,200, so nobody can amplify by it. Options and extension headers of the question are not
+//! repeated; VLAN tags are.
 //!
-//! Offsets into the buffer that depend on the packet are masked before they are used, for the verifier's sake; the
-//! checks before have bounded them already.
+//! Offsets into the buffer that depend on the packet are masked before they are used, for the
+//! verifier's sake; the checks before have bounded them already.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -31,23 +33,25 @@ use crate::{
 const UDP: usize = 8;
 /// Bytes that the front of an Initial has at most: type, version, and two ids with their lengths.
 const FRONT: usize = 6 + 20 + 1 + 20;
-/// Where the original destination connection id is kept in the scratch buffer, zero padded; behind the longest Retry.
+/// Where the original destination connection id is kept in the scratch buffer, zero padded; behind
+/// the longest Retry.
 const ORIGINAL: usize = 200;
 /// Mask of offsets that are at most 20.
 const ID: usize = 31;
-/// The Retry packet without the client's id, token included, tag excluded: type and version (5), a length (1), our id with
-/// its length (9), the token.
+/// The Retry packet without the client's id, token included, tag excluded: type and version (5), a
+/// length (1), our id with its length (9), the token.
 const FIXED: usize = 6 + 9 + retry::LENGTH;
 const TAG: usize = 16;
-/// Bytes that are copied into the frame: more than the longest Retry, in whole words. What is too much goes with the frame's tail, which
-/// is longer still: the question had 1,200 bytes.
+/// Bytes that are copied into the frame: more than the longest Retry, in whole words. What is too
+/// much goes with the frame's tail, which is longer still: the question had 1,200 bytes.
 const COPIED: usize = 128;
 
 /// Bytes of the scratch buffer; `place` has the last eight.
 pub const SCRATCH_BYTES: usize = 256;
 
 const _: () = {
-    // The pseudo-packet with masked lengths, the tag and the zeros behind it end before the original id.
+    // The pseudo-packet with masked lengths, the tag and the zeros behind it end before the
+    // original id.
     assert!(1 + ID + FIXED + ID + TAG + 8 <= ORIGINAL);
     // An id of at most 20 bytes and the zeros behind it end before the place that both steps read.
     assert!(ORIGINAL + ID + 24 <= SCRATCH_BYTES);
@@ -72,8 +76,9 @@ unsafe fn keep_id(to: usize, id: Header<24>, length: usize) {
     }
 }
 
-/// Answers; `None` if the frame is none that can be answered, which its caller has ruled out. In two steps that are functions
-/// of their own, since a call's stack has 256 bytes beside that of the program.
+/// Answers; `None` if the frame is none that can be answered, which its caller has ruled out. In
+/// two steps that are functions of their own, since a call's stack has 256 bytes beside that of the
+/// program.
 #[inline(always)]
 pub fn answer(context: &XdpContext) -> Option<()> {
     match mint(context) {
@@ -82,8 +87,8 @@ pub fn answer(context: &XdpContext) -> Option<()> {
     }
 }
 
-/// Writes the Retry into the scratch buffer: the sum of its words for the checksum (32 bits), where it begins (16), and how
-/// long it is (16).
+/// Writes the Retry into the scratch buffer: the sum of its words for the checksum (32 bits), where
+/// it begins (16), and how long it is (16).
 #[inline(never)]
 fn mint(context: &XdpContext) -> Option<u64> {
     let lockdown = LOCKDOWN.get(0)?;

@@ -1,5 +1,6 @@
-//! Picks the socket of a QUIC datagram among those bound to its address. `main` hands it the datagram behind the network
-//! stack; the daemon keeps the maps. It judges nothing: what it cannot place goes where the hash says.
+//! Picks the socket of a QUIC datagram among those bound to its address. `main` hands it the
+//! datagram behind the network stack; the daemon keeps the maps. It judges nothing: what it cannot
+//! place goes where the hash says.
 
 use aya_ebpf::{
     EbpfContext as _, bindings::bpf_sock, helpers::generated::bpf_skb_load_bytes, programs::SkReuseportContext,
@@ -13,12 +14,14 @@ use crate::{LISTENERS, LOCKDOWN, SOCKETS, STEERING};
 
 /// Bytes of a UDP header, with which the datagram begins here.
 const UDP: u32 = 8;
-/// The front of a QUIC packet that is looked at: of a long header type, version, the id's length and the id.
+/// The front of a QUIC packet that is looked at: of a long header type, version, the id's length
+/// and the id.
 const FRONT: usize = 6 + cid::LENGTH;
 const AF_INET: u32 = 2;
 
-/// Picks the worker that the connection id names, and if there is none, one of the present daemon's by the hash of addresses
-/// and ports, so that the first packets of a connection come together. `None` if it picked nothing.
+/// Picks the worker that the connection id names, and if there is none, one of the present daemon's
+/// by the hash of addresses and ports, so that the first packets of a connection come together.
+/// `None` if it picked nothing.
 #[inline(always)]
 pub fn pick(context: &SkReuseportContext) -> Option<()> {
     let steering = STEERING.get(0)?;
@@ -26,8 +29,8 @@ pub fn pick(context: &SkReuseportContext) -> Option<()> {
         return None;
     }
     let listener = listener(context);
-    // SAFETY: the map is preallocated: an entry removed meanwhile may be another listener's, whose sockets the kernel refuses
-    // to pick for this group.
+    // SAFETY: the map is preallocated: an entry removed meanwhile may be another listener's, whose
+    // sockets the kernel refuses to pick for this group.
     let listener = *unsafe { LISTENERS.get(listener) }?;
     if let Some(route) = named(context)
         && let Some(slot) = slot(listener, route)
@@ -46,7 +49,8 @@ pub fn pick(context: &SkReuseportContext) -> Option<()> {
 #[inline(always)]
 fn named(context: &SkReuseportContext) -> Option<Route> {
     let mut front = [0_u8; FRONT];
-    // SAFETY: the kernel checks offset and length against the datagram, and the verifier the buffer.
+    // SAFETY: the kernel checks offset and length against the datagram, and the verifier the
+    // buffer.
     let loaded = unsafe { bpf_skb_load_bytes(context.as_ptr().cast(), UDP, front.as_mut_ptr().cast(), FRONT as u32) };
     if loaded != 0 {
         return None;
@@ -68,8 +72,8 @@ fn named(context: &SkReuseportContext) -> Option<Route> {
 /// The address that the sockets are bound to.
 #[inline(always)]
 fn listener(context: &SkReuseportContext) -> Listener {
-    // SAFETY: the kernel hands the program a context with a socket (Linux 5.14). Each field is read by itself, as the verifier
-    // wants it.
+    // SAFETY: the kernel hands the program a context with a socket (Linux 5.14). Each field is read
+    // by itself, as the verifier wants it.
     unsafe {
         let socket: *const bpf_sock = (*context.md).__bindgen_anon_3.sk;
         let port = (&raw const (*socket).src_port).read_volatile();

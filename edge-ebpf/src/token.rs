@@ -1,15 +1,18 @@
-//! The token of a QUIC Initial, as far as it lies in the clear. `gate` hands it the frame and where the Initial begins; it
-//! hands back where the token is. As in `parse`: no map, no helper and no aya, so that the file builds for the host too.
+//! The token of a QUIC Initial, as far as it lies in the clear. `gate` hands it the frame and where
+//! the Initial begins; it hands back where the token is. As in `parse`: no map, no helper and no
+//! aya, so that the file builds for the host too.
 
 use crate::parse::{Frame, pinned};
 
-/// The longest connection id of the versions we speak (RFC 9000 section 17.2, RFC 9369 section 3.1).
+/// The longest connection id of the versions we speak (RFC 9000 section 17.2, RFC 9369 section
+/// 3.1).
 const LONGEST_ID: u8 = 20;
 /// Bytes of a token at most, and a mask: more than fit into any frame that the program sees.
 const LONGEST_TOKEN: usize = 0x3fff;
 
-/// Offset and length of the token of the Initial at `offset`; a length of 0 if it has none. `None` if no client sends
-/// such an Initial: a connection id too long, or a header that goes beyond the datagram, which ends at `end` (RFC 9000 section 17.2.2).
+/// Offset and length of the token of the Initial at `offset`; a length of 0 if it has none. `None`
+/// if no client sends such an Initial: a connection id too long, or a header that goes beyond the
+/// datagram, which ends at `end` (RFC 9000 section 17.2.2).
 #[inline(always)]
 pub fn find(frame: &Frame, offset: usize, end: usize) -> Option<(usize, usize)> {
     // The type, the version, and the length of the destination connection id.
@@ -40,8 +43,8 @@ pub fn find(frame: &Frame, offset: usize, end: usize) -> Option<(usize, usize)> 
     if length > LONGEST_TOKEN as u64 {
         return None;
     }
-    // The value itself is bounded, not only compared: a verifier before Linux 6.9 forgets what it learnt of a number when the
-    // compiler keeps that on the stack meanwhile.
+    // The value itself is bounded, not only compared: a verifier before Linux 6.9 forgets what it
+    // learnt of a number when the compiler keeps that on the stack meanwhile.
     let length = pinned(length as usize) & LONGEST_TOKEN;
     if offset + bytes + length > end {
         return None;

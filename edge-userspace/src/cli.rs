@@ -1,4 +1,5 @@
-//! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and completions from [`command`].
+//! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and
+//! completions from [`command`].
 
 mod dev;
 mod doctor;
@@ -35,18 +36,21 @@ struct Edge {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the node until SIGTERM (drains) or SIGINT; SIGHUP reloads zones, certificates, lists and limits.
+    /// Run the node until SIGTERM (drains) or SIGINT; SIGHUP reloads zones, certificates, lists and
+    /// limits.
     Run(Run),
     /// Serve a folder on this machine, by HTTP and HTTPS, without a configuration: to try things.
     Serve(quick::Serve),
     /// Serve what another server answers, on this machine, without a configuration: to try things.
     Proxy(quick::Proxy),
-    /// Run beside origins, and answer the near ends of edges by what changed: until SIGTERM (drains) or SIGINT; SIGHUP reloads.
+    /// Run beside origins, and answer the near ends of edges by what changed: until SIGTERM
+    /// (drains) or SIGINT; SIGHUP reloads.
     FarEnd(FarEnd),
-    /// Check a configuration without starting: files and certificates are read, nothing is bound or attached.
+    /// Check a configuration without starting: files and certificates are read, nothing is bound or
+    /// attached.
     Check(Check),
-    /// Look at this machine with the configuration in hand: what will hurt, and how to mend it. Exit status 0: nothing; 1: warnings; 2:
-    /// failures.
+    /// Look at this machine with the configuration in hand: what will hurt, and how to mend it.
+    /// Exit status 0: nothing; 1: warnings; 2: failures.
     Doctor(doctor::Doctor),
     /// Show a running node's state as JSON.
     Status(Asked),
@@ -64,7 +68,8 @@ enum Command {
     Token(gate::command::Token),
     /// Deploy and watch zones' workers on a running node, or begin a new one.
     Worker(worker::Worker),
-    /// Try a worker on this machine: plain HTTP on 127.0.0.1, reloaded at each change, its log in the terminal.
+    /// Try a worker on this machine: plain HTTP on 127.0.0.1, reloaded at each change, its log in
+    /// the terminal.
     Dev(dev::Dev),
     /// Show or change what a zone's workers stored, on a running node.
     Kv(kv::Kv),
@@ -73,7 +78,8 @@ enum Command {
     /// Compile a worker from standard input to standard output, under limits: run by the daemon.
     #[command(hide = true)]
     WorkerCompile(worker::Compile),
-    /// Remove XDP programs, maps and pins that a node left behind. Without this, protection outlives the daemon.
+    /// Remove XDP programs, maps and pins that a node left behind. Without this, protection
+    /// outlives the daemon.
     Detach(Detach),
     /// Show the version and what this build can do.
     Version,
@@ -189,7 +195,8 @@ struct PenaltyArguments {
 enum PenaltyCommand {
     /// Penalise an address or a client in all zones, in the kernel too.
     Add {
-        /// An address (of IPv6 its /64), or client: and the 16 hexadecimal digits of an id in tokens.
+        /// An address (of IPv6 its /64), or client: and the 16 hexadecimal digits of an id in
+        /// tokens.
         subject: Penalised,
         /// How hard.
         #[arg(long, value_enum, default_value = "blocked")]
@@ -291,8 +298,8 @@ pub fn command() -> clap::Command {
     Edge::command()
 }
 
-/// Reads the arguments and does what they say. Exit status 0: done; 1: failed, with the reason on standard error; 2: the
-/// arguments were wrong.
+/// Reads the arguments and does what they say. Exit status 0: done; 1: failed, with the reason on
+/// standard error; 2: the arguments were wrong.
 pub fn main() -> ExitCode {
     let edge = Edge::parse();
     let done = match edge.command {

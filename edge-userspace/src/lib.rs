@@ -1,7 +1,9 @@
-//! The edge daemon and the key server as a library: the binaries only read their arguments. ARCHITECTURE.md tells the life of
-//! a packet and of a request; the modules below are its rooms, in the order in which both meet them.
+//! The edge daemon and the key server as a library: the binaries only read their arguments.
+//! ARCHITECTURE.md tells the life of a packet and of a request; the modules below are its rooms, in
+//! the order in which both meet them.
 //!
-//! Features: `node` has the rooms of the edge, `keyserver` the key server. What both stand on is always there.
+//! Features: `node` has the rooms of the edge, `keyserver` the key server. What both stand on is
+//! always there.
 
 #![deny(unsafe_code)]
 

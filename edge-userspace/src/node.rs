@@ -1,5 +1,6 @@
-//! The only assembly: builds every room from the configuration in the order in which a request meets them, and connects
-//! what travels back. Knows everybody; nobody knows it but the command line.
+//! The only assembly: builds every room from the configuration in the order in which a request
+//! meets them, and connects what travels back. Knows everybody; nobody knows it but the command
+//! line.
 
 mod acme;
 mod cache;
@@ -76,7 +77,8 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let (trigger, shutdown) = shutdown::channel();
-        // Before a thread accepts: a node that cannot be controlled must not take connections and drop them.
+        // Before a thread accepts: a node that cannot be controlled must not take connections and
+        // drop them.
         let listen = &config.admin.listen;
         let admin = admin::server::bind(listen)
             .await
@@ -319,7 +321,8 @@ impl Node {
             None => Err(Ungated::of(&config.zones).context("a zone has a gate, and the node has none")?),
         };
         let threads = sockets.start(node.isolates.is_some(), || {
-            // Right to left, behind the door: gate(rules(route(coding(isolate) | coding(cache(near(origin)))))).
+            // Right to left, behind the door: gate(rules(route(coding(isolate) |
+            // coding(cache(near(origin)))))).
             let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(fleet.clone()));
             handler = Arc::new(Near::new(near.clone(), handler));
             handler = cache::around(node.cache.as_ref(), handler);
@@ -332,7 +335,8 @@ impl Node {
             handler = Arc::new(Ready::new(handler));
             handler = Arc::new(Ruled::new(handler, rules.clone()));
             if let Some(isolated) = &isolated {
-                // What workers ask of other zones travels back to where their own requests came from.
+                // What workers ask of other zones travels back to where their own requests came
+                // from.
                 isolated.join(Arc::downgrade(&handler));
             }
             let handler: Arc<dyn Front> = match &entry {
@@ -360,13 +364,15 @@ impl Node {
     }
 }
 
-/// What plain listeners answer: a redirect, but for challenges of ACME servers, which go where all requests of the zone go.
+/// What plain listeners answer: a redirect, but for challenges of ACME servers, which go where all
+/// requests of the zone go.
 fn plain(redirect: &Arc<http::Redirect>, tls: &tls::Front, next: Arc<dyn Front>) -> Arc<dyn Front> {
     let challenges = tls.certificates().challenges().clone();
     Arc::new(http::redirect::Plain::new(redirect.clone(), challenges, next))
 }
 
-/// The program on its interfaces. In mode `auto` a kernel, machine or device that refuses leaves the node without XDP, and says so.
+/// The program on its interfaces. In mode `auto` a kernel, machine or device that refuses leaves
+/// the node without XDP, and says so.
 ///
 /// # Errors
 /// A mistake of the operator's, or another daemon in the way; in the other modes any refusal.
@@ -394,8 +400,9 @@ fn attach(config: &Config) -> anyhow::Result<(Option<Dataplane>, Arc<Links>)> {
     }
 }
 
-/// Has the kernel give each worker the datagrams of its own QUIC connections. Without that they go by the hash of addresses and
-/// ports, which a client that moves to another network changes. Whether it does.
+/// Has the kernel give each worker the datagrams of its own QUIC connections. Without that they go
+/// by the hash of addresses and ports, which a client that moves to another network changes.
+/// Whether it does.
 fn steer(dataplane: Option<&Dataplane>, sockets: &threads::Sockets) -> bool {
     match dataplane {
         Some(dataplane) => match dataplane.steer(&sockets.of_quic()) {
@@ -514,8 +521,9 @@ impl Running {
         process::notify_stopping();
         tracing::info!(connections = node.front.connections(), "draining");
         trigger.advance(Phase::Draining);
-        // From here on a successor may start beside this daemon: pins, keys and clock are its own, and the kernel gives it what
-        // is new, while the packets of the connections that there are still come here.
+        // From here on a successor may start beside this daemon: pins, keys and clock are its own,
+        // and the kernel gives it what is new, while the packets of the connections that there are
+        // still come here.
         ticking.abort();
         if let Some(dataplane) = &node.dataplane {
             dataplane.release();

@@ -1,5 +1,6 @@
-//! What differences cost and save: the codec of the delta hop over pairs of versions, by class of content. Run it by
-//! `cargo xtask bench delta`, which makes the corpus: `DIRECTORY/CLASS/NAME/{old,new}`.
+//! What differences cost and save: the codec of the delta hop over pairs of versions, by class of
+//! content. Run it by `cargo xtask bench delta`, which makes the corpus:
+//! `DIRECTORY/CLASS/NAME/{old,new}`.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,6 +1,6 @@
-//! What a worker costs without connections, TLS and HTTP: an instance, a request, and a request within a request, as the room
-//! `isolate` does them on one thread. Run it by `cargo xtask bench isolate`, which has an edge compile the workers first: `--config`
-//! is that edge's configuration.
+//! What a worker costs without connections, TLS and HTTP: an instance, a request, and a request
+//! within a request, as the room `isolate` does them on one thread. Run it by `cargo xtask bench
+//! isolate`, which has an edge compile the workers first: `--config` is that edge's configuration.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -47,7 +47,8 @@ struct Room {
 }
 
 impl Room {
-    /// Asks `path` of `zone`, one request behind the other, each when what the one before left to do is done.
+    /// Asks `path` of `zone`, one request behind the other, each when what the one before left to
+    /// do is done.
     async fn measure(&self, zone: &str, path: &str, expected: &str, count: usize) -> Outcome<Measured> {
         let host = format!("{zone}.example");
         let zone = self.zones.find(&host).ok_or("no such zone")?.clone();

@@ -23,7 +23,8 @@ pub(crate) const JUMP_ABOVE: u8 = 0x2d;
 pub(crate) const JUMP_BELOW: u8 = 0xa5;
 pub(crate) const CALL: u8 = 0x85;
 pub(crate) const EXIT: u8 = 0x95;
-/// A register's 64 bits, from two words; the second one follows. The source says what the value means.
+/// A register's 64 bits, from two words; the second one follows. The source says what the value
+/// means.
 pub(crate) const WIDE: u8 = 0x18;
 /// The map of this descriptor, and the first byte of its first value.
 pub(crate) const MAP: u8 = 1;

@@ -1,4 +1,5 @@
-//! Pages as applications make them: most of it stays, and fields in its midst change on every request.
+//! Pages as applications make them: most of it stays, and fields in its midst change on every
+//! request.
 //!
 //! The demo's origin serves them, and `cargo xtask bench delta` measures with them.
 

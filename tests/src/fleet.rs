@@ -1,5 +1,6 @@
-//! A fleet on loopback: a NATS server, nodes with plain listeners, an origin that counts, and a directory that is deployed. Each
-//! bed has a loopback network of its own (127.x.y.0/24), so that several stand side by side. Tests, the demo and the bench use it.
+//! A fleet on loopback: a NATS server, nodes with plain listeners, an origin that counts, and a
+//! directory that is deployed. Each bed has a loopback network of its own (127.x.y.0/24), so that
+//! several stand side by side. Tests, the demo and the bench use it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -193,7 +194,8 @@ impl Bed {
         Ok(())
     }
 
-    /// Stops the engine where it stands, or lets it go on: connections stay, and nothing comes through.
+    /// Stops the engine where it stands, or lets it go on: connections stay, and nothing comes
+    /// through.
     ///
     /// # Errors
     /// If it has ended.

@@ -1,4 +1,5 @@
-//! Frames sent without a socket of their protocol: what a flood from addresses that are not one's own is made of.
+//! Frames sent without a socket of their protocol: what a flood from addresses that are not one's
+//! own is made of.
 #![expect(
     unsafe_code,
     reason = "socket2 has no safe address of a packet socket, and no sendmmsg"
@@ -86,7 +87,8 @@ fn send(socket: &Socket, batch: &[&[u8]]) -> usize {
             message
         })
         .collect();
-    // SAFETY: the messages point to `pieces`, and those to the frames, which are only read; all of them live through the call.
+    // SAFETY: the messages point to `pieces`, and those to the frames, which are only read; all of
+    // them live through the call.
     let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, 0) };
     usize::try_from(sent).unwrap_or(0)
 }
@@ -98,8 +100,8 @@ fn open(interface: &str) -> Result<Socket> {
     anyhow::ensure!(index != 0, "no interface {interface}");
     // Protocol 0: it receives nothing.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None).context("opening a packet socket")?;
-    // SAFETY: the storage is larger than sockaddr_ll, for which all-zero bytes are a valid value, and the length told is
-    // that of the sockaddr_ll written.
+    // SAFETY: the storage is larger than sockaddr_ll, for which all-zero bytes are a valid value,
+    // and the length told is that of the sockaddr_ll written.
     let ((), address) = unsafe {
         SockAddr::try_init(|storage, length| {
             let link = storage.cast::<libc::sockaddr_ll>();

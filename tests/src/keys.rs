@@ -1,4 +1,5 @@
-//! A key server's world: its directory of keys, its own certificate, the edge's, and the configuration that lets the edge in.
+//! A key server's world: its directory of keys, its own certificate, the edge's, and the
+//! configuration that lets the edge in.
 //!
 //! The demo, benches and tests prepare one and start `edge-keyserver` and `edge` on it.
 

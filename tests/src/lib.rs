@@ -1,7 +1,8 @@
 //! What tests, benches and the demo share: namespaces, certificates, child processes, packets.
 //!
-//! xtask and the integration tests hand it work; it hands back values that clean up after themselves: dropping a
-//! [`netns::Netns`] or a [`process::Process`] removes what it stands for, and a sweep removes what a crash left.
+//! xtask and the integration tests hand it work; it hands back values that clean up after
+//! themselves: dropping a [`netns::Netns`] or a [`process::Process`] removes what it stands for,
+//! and a sweep removes what a crash left.
 #![deny(unsafe_code)]
 
 mod bytecode;

@@ -1,6 +1,7 @@
-//! Frames that a driver could have received: sent as XDP frames by a program that `BPF_PROG_TEST_RUN` runs on live pages and
-//! that redirects them out of an interface. What is sent through a socket reaches the peer of a veth pair as an skb, which
-//! the kernel must copy before XDP sees it; these reach XDP as they are, as a network card's do.
+//! Frames that a driver could have received: sent as XDP frames by a program that
+//! `BPF_PROG_TEST_RUN` runs on live pages and that redirects them out of an interface. What is sent
+//! through a socket reaches the peer of a veth pair as an skb, which the kernel must copy before
+//! XDP sees it; these reach XDP as they are, as a network card's do.
 #![expect(unsafe_code, reason = "values of maps are bytes to the kernel")]
 
 use std::io;
@@ -15,14 +16,15 @@ use crate::test_run::{ARRAY, MAP_LOOKUP, MAP_UPDATE, Program, array, element};
 
 /// Bytes of a frame, the Ethernet header included; a multiple of two.
 pub const FRAME: usize = 58;
-/// Frames that go out together, as a network card hands over what it gathered between two interrupts. A veth's ring takes 256.
+/// Frames that go out together, as a network card hands over what it gathered between two
+/// interrupts. A veth's ring takes 256.
 const BURST: u64 = 192;
 /// Runs of the program between two looks for what it sent; the most that the kernel takes.
 const BATCH: u32 = 256;
 /// Runs in one call: a fraction of a second, whether they send or wait.
 const RUNS: u32 = 1 << 16;
-/// Looks at the clock in one run, some four microseconds: a run that ends without sending gives its page back, for the lock of
-/// which it would compete with who receives.
+/// Looks at the clock in one run, some four microseconds: a run that ends without sending gives its
+/// page back, for the lock of which it would compete with who receives.
 const LOOKS: i32 = 100;
 /// Frames kept, a power of two, and the bytes of each.
 const KEPT: usize = 1 << 14;
@@ -52,7 +54,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// To send `frames` in turn out of the interface of this index, in this thread's network namespace, at so many a second.
+    /// To send `frames` in turn out of the interface of this index, in this thread's network
+    /// namespace, at so many a second.
     ///
     /// # Errors
     /// Without CAP_BPF and CAP_NET_ADMIN, or without a frame.
@@ -70,8 +73,8 @@ impl Sender {
         Ok(Self { map, program })
     }
 
-    /// Sends until `time` is over or `stop` says so, and says how many. What a full ring or a busy processor kept from going out
-    /// in time is not made up for.
+    /// Sends until `time` is over or `stop` says so, and says how many. What a full ring or a busy
+    /// processor kept from going out in time is not made up for.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -91,8 +94,8 @@ fn state() -> Box<State> {
     unsafe { Box::<State>::new_zeroed().assume_init() }
 }
 
-/// The program: a run waits for the burst that is due, or gives up after some looks at the clock; if there is one, it writes the
-/// next frame over its packet and redirects it.
+/// The program: a run waits for the burst that is due, or gives up after some looks at the clock;
+/// if there is one, it writes the next frame over its packet and redirects it.
 fn code(map: i32, interface: u32) -> Vec<u64> {
     // Registers: 0 result, 1 to 5 scratch, 6 context, 7 state, 8 looks.
     let mut code = vec![

@@ -1,7 +1,8 @@
 //! Network namespaces and the veth pairs between them, removed when dropped.
 //!
-//! Tests, benches and the demo build their small internets here by iproute2. Names carry the owner's pid, so that
-//! processes never collide and [`sweep`] can tell what a crashed one left behind.
+//! Tests, benches and the demo build their small internets here by iproute2. Names carry the
+//! owner's pid, so that processes never collide and [`sweep`] can tell what a crashed one left
+//! behind.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +19,8 @@ use crate::process;
 const DIRECTORY: &str = "/run/netns";
 const PREFIX: &str = "edge-";
 
-/// One named network namespace of this process, with `lo` up and IPv6 duplicate address detection off; or another's.
+/// One named network namespace of this process, with `lo` up and IPv6 duplicate address detection
+/// off; or another's.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
@@ -27,7 +29,8 @@ pub struct Netns {
     lent: bool,
 }
 
-/// One end of a veth pair: where it is, what it is called there, and its addresses with prefix length.
+/// One end of a veth pair: where it is, what it is called there, and its addresses with prefix
+/// length.
 #[derive(Debug)]
 pub struct End<'a> {
     /// The namespace that gets this end.
@@ -63,7 +66,8 @@ impl Netns {
         netns
             .enter(|| -> io::Result<()> {
                 for knob in ["all", "default"] {
-                    // Duplicate address detection would keep an address unusable for a second or more.
+                    // Duplicate address detection would keep an address unusable for a second or
+                    // more.
                     std::fs::write(format!("/proc/sys/net/ipv6/conf/{knob}/accept_dad"), "0")?;
                 }
                 Ok(())
@@ -104,15 +108,16 @@ impl Netns {
 
     /// A command that will start inside this namespace.
     ///
-    /// Only the network namespace changes. `ip netns exec` would also remount `/sys`, and BPF objects pinned below
-    /// `/sys/fs/bpf` would then vanish with the child.
+    /// Only the network namespace changes. `ip netns exec` would also remount `/sys`, and BPF
+    /// objects pinned below `/sys/fs/bpf` would then vanish with the child.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let mut command = Command::new(program);
         process::before_exec_enter(&mut command, self.file.try_clone()?);
         Ok(command)
     }
 
-    /// Runs `work` on a thread that entered this namespace: sockets it opens belong there, for their whole life.
+    /// Runs `work` on a thread that entered this namespace: sockets it opens belong there, for
+    /// their whole life.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         std::thread::scope(|scope| {
             scope
@@ -138,7 +143,8 @@ impl Drop for Netns {
     }
 }
 
-/// Connects two namespaces (or one with itself) by a veth pair, both ends up and with their addresses usable at once.
+/// Connects two namespaces (or one with itself) by a veth pair, both ends up and with their
+/// addresses usable at once.
 pub fn veth(left: &End<'_>, right: &End<'_>) -> Result<()> {
     #[rustfmt::skip]
     left.netns.ip(&[
@@ -158,8 +164,9 @@ pub fn veth(left: &End<'_>, right: &End<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Removes the namespaces of owners that no longer run, and returns their names. A pid that was given to a new process
-/// meanwhile keeps the leftover until that process ends: harmless, as names never collide.
+/// Removes the namespaces of owners that no longer run, and returns their names. A pid that was
+/// given to a new process meanwhile keeps the leftover until that process ends: harmless, as names
+/// never collide.
 pub fn sweep() -> Result<Vec<String>> {
     let mut removed = Vec::new();
     let Ok(entries) = std::fs::read_dir(DIRECTORY) else {

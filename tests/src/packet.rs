@@ -1,5 +1,5 @@
-//! Frames for the XDP program's tests and bench, byte by byte as a client's machine would send them (or an attacker's).
-//! Checksums are left zero: the program does not look at them.
+//! Frames for the XDP program's tests and bench, byte by byte as a client's machine would send them
+//! (or an attacker's). Checksums are left zero: the program does not look at them.
 
 use std::net::IpAddr;
 
@@ -100,8 +100,8 @@ impl Frame {
         self
     }
 
-    /// As a fragment: the offset in units of 8 bytes, and whether more follow. IPv6 gets a fragment header behind the
-    /// extensions added before.
+    /// As a fragment: the offset in units of 8 bytes, and whether more follow. IPv6 gets a fragment
+    /// header behind the extensions added before.
     #[must_use]
     pub fn fragment(mut self, offset: u16, more: bool) -> Self {
         self.fragment = offset | if more { 0x2000 } else { 0 };
@@ -250,7 +250,8 @@ impl Frame {
     }
 }
 
-/// A QUIC datagram with a long header of this version and packet type (0 to 3), padded to the size of an Initial.
+/// A QUIC datagram with a long header of this version and packet type (0 to 3), padded to the size
+/// of an Initial.
 pub fn quic_long(version: u32, kind: u8) -> Vec<u8> {
     let mut datagram = vec![0xc0 | kind << 4];
     datagram.extend(version.to_be_bytes());
@@ -264,7 +265,8 @@ pub fn quic_initial() -> Vec<u8> {
     quic_long(1, 0)
 }
 
-/// A QUIC Initial of this version with these connection ids and this token, its length in 1, 2, 4 or 8 bytes.
+/// A QUIC Initial of this version with these connection ids and this token, its length in 1, 2, 4
+/// or 8 bytes.
 pub fn quic_token(version: u32, destination: &[u8], source: &[u8], token: &[u8], bytes: u8) -> Vec<u8> {
     // The types of version 2 are rotated by one (RFC 9369 section 3.2).
     let kind = u8::from(version == 0x6b33_43cf);

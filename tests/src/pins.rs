@@ -1,6 +1,8 @@
-//! Directories below the BPF file system for an edge under test to pin its program in, removed when dropped.
+//! Directories below the BPF file system for an edge under test to pin its program in, removed when
+//! dropped.
 //!
-//! Removing the pins also detaches the program. Names carry the owner's pid, as those of namespaces do.
+//! Removing the pins also detaches the program. Names carry the owner's pid, as those of namespaces
+//! do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,8 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Mounts the BPF file system if it is not there (in containers, usually). `label` is `bench`, `demo` or `test`.
+    /// Mounts the BPF file system if it is not there (in containers, usually). `label` is `bench`,
+    /// `demo` or `test`.
     pub fn prepare(label: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         anyhow::ensure!(

@@ -53,12 +53,14 @@ impl Authority {
         fs::write(path, self.pem()).with_context(|| format!("writing {}", path.display()))
     }
 
-    /// A leaf for servers and clients, as PEM: certificate, key. Names may be wildcards or IP addresses.
+    /// A leaf for servers and clients, as PEM: certificate, key. Names may be wildcards or IP
+    /// addresses.
     pub fn leaf(&self, names: &[&str]) -> Result<(String, String)> {
         self.leaf_of(names, &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
     }
 
-    /// As [`Authority::leaf`], with a key that is there: PKCS#8 PEM, RSA for one, which this cannot make.
+    /// As [`Authority::leaf`], with a key that is there: PKCS#8 PEM, RSA for one, which this cannot
+    /// make.
     pub fn leaf_with(&self, names: &[&str], key: &str) -> Result<(String, String)> {
         self.leaf_of(names, &KeyPair::from_pem(key)?)
     }
@@ -103,7 +105,8 @@ pub fn write_key(path: &Path, pem: &str) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
-/// Valid now, whatever the machine's clock says: the range starts a year before the clock's own year.
+/// Valid now, whatever the machine's clock says: the range starts a year before the clock's own
+/// year.
 fn validity(parameters: &mut CertificateParams, years: i32) {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,9 +1,10 @@
-//! Whether this run may load XDP programs and make network namespaces. Tests that need to ask here, so that each says alike why
-//! it is skipped, and so that no CI passes by skipping.
+//! Whether this run may load XDP programs and make network namespaces. Tests that need to ask here,
+//! so that each says alike why it is skipped, and so that no CI passes by skipping.
 
 use std::path::Path;
 
-/// Whether the daemon of this checkout can attach its program: root, and a program that was built. Otherwise says why not.
+/// Whether the daemon of this checkout can attach its program: root, and a program that was built.
+/// Otherwise says why not.
 ///
 /// # Panics
 /// As [`root`].

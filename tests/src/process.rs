@@ -1,7 +1,8 @@
 //! Child processes that end with their owner, and what `/proc` knows about them.
 //!
-//! The demo, benches and tests start servers and clients here. Every wait has a timeout, notices a child that died
-//! (and then shows the end of its log), and ends early when [`crate::interrupt`] was asked for.
+//! The demo, benches and tests start servers and clients here. Every wait has a timeout, notices a
+//! child that died (and then shows the end of its log), and ends early when [`crate::interrupt`]
+//! was asked for.
 #![expect(unsafe_code, reason = "entering a namespace between fork and exec needs `pre_exec`")]
 
 use std::fs::{self, File};
@@ -26,8 +27,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// A running child in a process group of its own, ended when dropped.
 ///
-/// The kernel also sends it SIGTERM when the *thread* that started it ends, so that a crash of the owner leaves nothing:
-/// start long-lived children from a thread that outlives them.
+/// The kernel also sends it SIGTERM when the *thread* that started it ends, so that a crash of the
+/// owner leaves nothing: start long-lived children from a thread that outlives them.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -80,7 +81,8 @@ impl Process {
         kill_process(self.pid()?, signal).with_context(|| format!("sending a signal to {}", self.name))
     }
 
-    /// Asks it to end (SIGTERM) and waits; after `timeout` the whole group is killed, which is an error.
+    /// Asks it to end (SIGTERM) and waits; after `timeout` the whole group is killed, which is an
+    /// error.
     pub fn stop(&mut self, timeout: Duration) -> Result<ExitStatus> {
         if let Some(status) = self.ended()? {
             return Ok(status);
@@ -122,7 +124,8 @@ impl Process {
         }
     }
 
-    /// Waits until `ready` says yes; an error of `ready` means "not yet" and is shown only if time runs out.
+    /// Waits until `ready` says yes; an error of `ready` means "not yet" and is shown only if time
+    /// runs out.
     pub fn wait_until(&mut self, what: &str, timeout: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -197,8 +200,9 @@ pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// The cargo that runs this program, for a run of its own: without what it has set for this one (`CARGO_PKG_…`,
-/// `CARGO_MANIFEST_…`), which would make build scripts of libraries run again, and all that stands on them.
+/// The cargo that runs this program, for a run of its own: without what it has set for this one
+/// (`CARGO_PKG_…`, `CARGO_MANIFEST_…`), which would make build scripts of libraries run again, and
+/// all that stands on them.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
@@ -210,7 +214,8 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// Runs a command to its end and returns what it printed; it is killed after `timeout` or when the user interrupts.
+/// Runs a command to its end and returns what it printed; it is killed after `timeout` or when the
+/// user interrupts.
 pub fn output(command: &mut Command, timeout: Duration) -> Result<Output> {
     let mut stdout = tempfile::tempfile()?;
     let mut stderr = tempfile::tempfile()?;
@@ -230,7 +235,8 @@ pub fn output(command: &mut Command, timeout: Duration) -> Result<Output> {
     })
 }
 
-/// Runs a command to its end with the output it was given (by default ours), under the same conditions.
+/// Runs a command to its end with the output it was given (by default ours), under the same
+/// conditions.
 pub fn run(command: &mut Command, timeout: Duration) -> Result<ExitStatus> {
     let name = command.get_program().to_string_lossy().into_owned();
     die_with_owner(command);
@@ -251,8 +257,8 @@ pub fn run(command: &mut Command, timeout: Duration) -> Result<ExitStatus> {
     }
 }
 
-/// CPU time that `pid` and its living descendants have used, threads included; 10 ms resolution (proc(5), fields utime
-/// and stime of `/proc/PID/stat`).
+/// CPU time that `pid` and its living descendants have used, threads included; 10 ms resolution
+/// (proc(5), fields utime and stime of `/proc/PID/stat`).
 pub fn cpu_time(pid: u32) -> Result<Duration> {
     let mut ticks = stat(pid)?.ticks;
     for child in descendants(pid) {
@@ -292,10 +298,11 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// Lets `command` start inside the network namespace that `netns` is open on, and nothing else changed.
+/// Lets `command` start inside the network namespace that `netns` is open on, and nothing else
+/// changed.
 pub(crate) fn before_exec_enter(command: &mut Command, netns: File) {
-    // SAFETY: the closure runs in the forked child and only calls setns(2), which is async-signal-safe; the descriptor is
-    // owned by the closure and close-on-exec.
+    // SAFETY: the closure runs in the forked child and only calls setns(2), which is
+    // async-signal-safe; the descriptor is owned by the closure and close-on-exec.
     unsafe {
         command.pre_exec(move || {
             Ok(move_into_link_name_space(
@@ -308,7 +315,8 @@ pub(crate) fn before_exec_enter(command: &mut Command, netns: File) {
 
 fn die_with_owner(command: &mut Command) {
     let owner = rustix::process::getpid();
-    // SAFETY: the closure runs in the forked child and only calls prctl(2) and getppid(2), both async-signal-safe.
+    // SAFETY: the closure runs in the forked child and only calls prctl(2) and getppid(2), both
+    // async-signal-safe.
     unsafe {
         command.pre_exec(move || {
             // Not SIGKILL: nginx's workers outlive a master that could not tell them.
@@ -338,7 +346,8 @@ struct Stat {
 
 fn stat(pid: u32) -> Result<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may itself contain spaces and parentheses: everything fixed comes after the last one.
+    // The name in parentheses may itself contain spaces and parentheses: everything fixed comes
+    // after the last one.
     let (_, rest) = text.rsplit_once(") ").context("/proc/PID/stat has no name")?;
     let fields: Vec<&str> = rest.split(' ').collect();
     let field = |number: usize| {

@@ -1,6 +1,7 @@
-//! One packet that is another one each time: a program that writes the next of many pieces over a place in its packet and hands
-//! it to the program under test, so that `BPF_PROG_TEST_RUN` can repeat what must not be repeated. What that costs by itself is
-//! measured with a bare program behind it.
+//! One packet that is another one each time: a program that writes the next of many pieces over a
+//! place in its packet and hands it to the program under test, so that `BPF_PROG_TEST_RUN` can
+//! repeat what must not be repeated. What that costs by itself is measured with a bare program
+//! behind it.
 #![expect(unsafe_code, reason = "values of maps are bytes to the kernel")]
 
 use std::io;
@@ -17,7 +18,8 @@ pub const PIECE: usize = 32;
 /// Pieces, a power of two; they fit a processor's cache.
 pub const PIECES: usize = 1024;
 
-/// Made for one place in the packet and one program behind it. The pieces come round in turn, over all runs.
+/// Made for one place in the packet and one program behind it. The pieces come round in turn, over
+/// all runs.
 #[derive(Debug)]
 pub struct Rewriting {
     program: Program,

@@ -1,5 +1,6 @@
-//! Runs XDP programs on packets of our own by `BPF_PROG_TEST_RUN`: verdicts for tests, nanoseconds for benches. Raw system
-//! calls, because the programs come from everywhere: the daemon's own, another tool's, or two instructions made here.
+//! Runs XDP programs on packets of our own by `BPF_PROG_TEST_RUN`: verdicts for tests, nanoseconds
+//! for benches. Raw system calls, because the programs come from everywhere: the daemon's own,
+//! another tool's, or two instructions made here.
 #![expect(unsafe_code, reason = "no library offers BPF_PROG_TEST_RUN on programs of others")]
 
 use std::ffi::CString;
@@ -82,7 +83,8 @@ struct Context {
     rest: [u32; 4],
 }
 
-/// The first fields of `struct bpf_prog_info` (linux/bpf.h), as many as have meant the same since Linux 5.1.
+/// The first fields of `struct bpf_prog_info` (linux/bpf.h), as many as have meant the same since
+/// Linux 5.1.
 #[repr(C)]
 struct Info {
     others: [u64; 24],
@@ -118,7 +120,8 @@ pub struct Ran {
     pub runs: u64,
 }
 
-/// The kernel counts how long programs run, all of the machine's, until this is dropped. That costs some time itself.
+/// The kernel counts how long programs run, all of the machine's, until this is dropped. That costs
+/// some time itself.
 #[derive(Debug)]
 pub struct Stats {
     _kept: OwnedFd,
@@ -198,8 +201,8 @@ struct Element {
 }
 
 fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<i64> {
-    // SAFETY: the kernel reads and writes `size_of::<T>()` bytes of `attributes`, which is one of the structures above;
-    // pointers in them are to buffers that outlive the call.
+    // SAFETY: the kernel reads and writes `size_of::<T>()` bytes of `attributes`, which is one of
+    // the structures above; pointers in them are to buffers that outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -237,8 +240,9 @@ pub(crate) fn element<T>(map: &OwnedFd, command: i64, value: &mut T) -> io::Resu
     bpf(command, &mut element).map(drop)
 }
 
-/// Copies the value of `from` to every key of `to`, in another tool's pinned map, as far as the map has room; says how many
-/// it took. `size` is that of a whole value: of a per-CPU map, 8 bytes a possible CPU at least.
+/// Copies the value of `from` to every key of `to`, in another tool's pinned map, as far as the map
+/// has room; says how many it took. `size` is that of a whole value: of a per-CPU map, 8 bytes a
+/// possible CPU at least.
 ///
 /// # Errors
 /// If there is no such map, or no such key in it.
@@ -296,7 +300,8 @@ impl Program {
         Self::load_with(0, code, name)
     }
 
-    /// The same, for packets that may lie in several buffers (Linux 5.18): only such a program goes on with one that was loaded so.
+    /// The same, for packets that may lie in several buffers (Linux 5.18): only such a program goes
+    /// on with one that was loaded so.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -362,7 +367,8 @@ impl Program {
         })
     }
 
-    /// Runs it `repeat` times on live frames, `batch` at a time: what it redirects goes out. The frames begin as `packet`.
+    /// Runs it `repeat` times on live frames, `batch` at a time: what it redirects goes out. The
+    /// frames begin as `packet`.
     ///
     /// # Errors
     /// As [`Program::run`]; a signal interrupts it.

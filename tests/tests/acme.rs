@@ -1,5 +1,6 @@
-//! Certificates from pebble, the ACME server for tests that Debian has: by each challenge, from the second authority where the first
-//! is away, with an account that the authority knows already, and what an operator sees if an authority is not content.
+//! Certificates from pebble, the ACME server for tests that Debian has: by each challenge, from the
+//! second authority where the first is away, with an account that the authority knows already, and
+//! what an operator sees if an authority is not content.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -35,7 +36,8 @@ struct World {
 }
 
 impl World {
-    /// With these zones, and `[acme]` with `more` in it. `None`, with a word, if pebble is not installed.
+    /// With these zones, and `[acme]` with `more` in it. `None`, with a word, if pebble is not
+    /// installed.
     fn start(zones: &str, more: &str, bound: bool) -> Option<Self> {
         if !Path::new(PEBBLE).exists() || !Path::new(RECORDS).exists() {
             println!("SKIPPED: pebble is not installed: run `cargo xtask setup test`");
@@ -202,8 +204,9 @@ fn zone(name: &str, hosts: &str, acme: &str) -> String {
     format!("[[zone]]\nname = \"{name}\"\nhosts = [{hosts}]\n[zone.acme]\n{acme}\n[zone.origin]\ndirectory = \"www\"\n")
 }
 
-/// Somebody who writes [zone.acme] gets certificates that clients believe, by every challenge, although the first authority is
-/// away; without a restart, and again after one without a new order.
+/// Somebody who writes [zone.acme] gets certificates that clients believe, by every challenge,
+/// although the first authority is away; without a restart, and again after one without a new
+/// order.
 #[test]
 fn certificates_come_by_every_challenge() {
     let zones = [
@@ -265,7 +268,8 @@ fn certificates_come_by_every_challenge() {
     );
 }
 
-/// Authorities that know their customers (external account binding) issue to who has the key, and say why not to others.
+/// Authorities that know their customers (external account binding) issue to who has the key, and
+/// say why not to others.
 #[test]
 fn accounts_are_bound_to_the_operators_own() {
     let one = zone("one", "\"one.test\"", "challenge = \"http-01\"");

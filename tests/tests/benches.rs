@@ -1,4 +1,5 @@
-//! A smoke run of the benches: that they measure and write what others read, not how fast anything is.
+//! A smoke run of the benches: that they measure and write what others read, not how fast anything
+//! is.
 //!
 //! If this fails, the figures in the README can no longer be checked.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
@@ -43,14 +44,15 @@ fn http_measures_both_proxies() {
     assert_eq!(names, ["h1-1k", "h1-100k", "h2-1k", "h2-100k"]);
     for case in cases {
         let value = |key: &str| case[key].as_f64().unwrap();
-        // nginx needs between 1 us and 10 ms of CPU for a request; beyond that something else was measured.
+        // nginx needs between 1 us and 10 ms of CPU for a request; beyond that something else was
+        // measured.
         assert!((100.0..1_000_000.0).contains(&value("nginx_req_per_cpu_s")), "{case}");
         assert!(value("edge_req_per_cpu_s") > 10.0 && value("ratio") > 0.0, "{case}");
     }
 }
 
-/// Of `bench delta` the half that starts everything: that it measures all three ways of carrying content, and that the way by
-/// differences is one.
+/// Of `bench delta` the half that starts everything: that it measures all three ways of carrying
+/// content, and that the way by differences is one.
 #[test]
 fn delta_measures_all_three() {
     for program in ["nginx", "curl"] {

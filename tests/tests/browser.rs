@@ -1,5 +1,6 @@
-//! The gate as a person meets it: Chromium is told to wait, shows the waiting page and gets in, and nothing that a browser
-//! does of its own accord (favicon, sub-resources, connections in advance) or an impatient person makes it do costs a strike.
+//! The gate as a person meets it: Chromium is told to wait, shows the waiting page and gets in, and
+//! nothing that a browser does of its own accord (favicon, sub-resources, connections in advance)
+//! or an impatient person makes it do costs a strike.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -148,7 +149,8 @@ fn a_person_who_waits_gets_the_page() {
     assert_eq!(deferred(&world), before);
 }
 
-/// A browser on a phone (six times slower) solves its challenge in a moment, and does not wait; without scripts it waits, and gets in, too.
+/// A browser on a phone (six times slower) solves its challenge in a moment, and does not wait;
+/// without scripts it waits, and gets in, too.
 #[test]
 fn a_challenge_is_solved_or_waited_for() {
     let Some(world) = world("[[zone.gate.rule]]\nchallenge = { kind = \"work\", wait = \"15s\" }") else {
@@ -177,7 +179,8 @@ fn a_challenge_is_solved_or_waited_for() {
     let start = Instant::now();
     browser.open(&url());
     assert_eq!(browser.title(), WAITING);
-    // The page's own script is off as well: it is served when its title is no longer the waiting page's.
+    // The page's own script is off as well: it is served when its title is no longer the waiting
+    // page's.
     while browser.title() != NOT_COMPLETE {
         assert!(
             start.elapsed() < LONGEST + Duration::from_secs(15),
@@ -194,7 +197,8 @@ fn a_challenge_is_solved_or_waited_for() {
     );
 }
 
-/// Reloads, a second tab and connections without a request, all during the wait: both tabs get in when it is over.
+/// Reloads, a second tab and connections without a request, all during the wait: both tabs get in
+/// when it is over.
 #[test]
 fn an_impatient_person_gets_in_all_the_same() {
     let Some(world) = world("[[zone.gate.rule]]\nmanual = { wait = \"5s\" }") else {
@@ -220,8 +224,9 @@ fn an_impatient_person_gets_in_all_the_same() {
     wait_served(&world, &browser);
 }
 
-/// Who leafs through pages faster than a rate allows is told to wait, and then goes on. The rule counts pages, not their
-/// parts: who has just waited has one request, so a rule that counted all would let the page in without its images.
+/// Who leafs through pages faster than a rate allows is told to wait, and then goes on. The rule
+/// counts pages, not their parts: who has just waited has one request, so a rule that counted all
+/// would let the page in without its images.
 #[test]
 fn a_person_beyond_the_rate_goes_on_after_the_wait() {
     let rule = "[[zone.gate.rule]]\npath = \"/shop/\"\nrate = { requests = 15, per = \"1m\", burst = 3 }";
@@ -236,8 +241,9 @@ fn a_person_beyond_the_rate_goes_on_after_the_wait() {
     wait_served(&world, &browser);
 }
 
-/// HTTP/3 as a browser speaks it: a page behind a wait, and another while the node is locked down. A browser for each, because one
-/// would ask for both on the same connection, whose certificate has both names.
+/// HTTP/3 as a browser speaks it: a page behind a wait, and another while the node is locked down.
+/// A browser for each, because one would ask for both on the same connection, whose certificate has
+/// both names.
 #[test]
 fn a_person_gets_the_page_over_http3() {
     let Some(world) = world("[[zone.gate.rule]]\nmanual = { wait = \"5s\" }") else {

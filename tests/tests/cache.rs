@@ -1,5 +1,5 @@
-//! The cache of a daemon that is killed while it works: what it serves afterwards is what the origin said, byte for byte, and
-//! nothing that was purged.
+//! The cache of a daemon that is killed while it works: what it serves afterwards is what the
+//! origin said, byte for byte, and nothing that was purged.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -241,8 +241,9 @@ fn spawn(netns: &Netns, directory: &Path) -> Process {
     Process::spawn(&mut command, &directory.join("log")).unwrap()
 }
 
-/// What one client asks must not change what another one gets (cache poisoning): whatever of a request reaches the origin, and is
-/// not part of what a response is stored by, must not reach the store.
+/// What one client asks must not change what another one gets (cache poisoning): whatever of a
+/// request reaches the origin, and is not part of what a response is stored by, must not reach the
+/// store.
 #[test]
 fn nobody_writes_into_others_answers() {
     let Some(world) = World::start() else { return };
@@ -323,7 +324,8 @@ fn nobody_writes_into_others_answers() {
     assert_eq!(world.asked(), 1);
 }
 
-/// A killed daemon serves no wrong byte afterwards, remembers most of what it had, and nothing that was purged.
+/// A killed daemon serves no wrong byte afterwards, remembers most of what it had, and nothing that
+/// was purged.
 #[test]
 fn a_killed_daemon_serves_no_wrong_byte() {
     let Some(mut world) = World::start() else { return };

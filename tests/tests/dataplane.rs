@@ -1,5 +1,6 @@
-//! The data plane on real interfaces: veth pairs between network namespaces, TCP connections as clients make them. What is
-//! proven here is what an operator counts on when daemons are restarted, upgraded, killed and removed. Needs root.
+//! The data plane on real interfaces: veth pairs between network namespaces, TCP connections as
+//! clients make them. What is proven here is what an operator counts on when daemons are restarted,
+//! upgraded, killed and removed. Needs root.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{Read, Write};
@@ -17,7 +18,8 @@ use edge_testbed::privilege::root;
 use edge_testbed::test_run::{Program, verdict};
 
 const PORT: u16 = 443;
-/// Longer than a connection over a veth pair ever takes, shorter than the second try of a SYN that was dropped.
+/// Longer than a connection over a veth pair ever takes, shorter than the second try of a SYN that
+/// was dropped.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// An edge and a client with several addresses, a veth pair between them, and a pin directory.
@@ -411,7 +413,8 @@ fn soon(mut so: impl FnMut() -> bool) -> bool {
     false
 }
 
-/// A driver that is loaded again, or a program that another tool took off, would leave the node open without a word.
+/// A driver that is loaded again, or a program that another tool took off, would leave the node
+/// open without a word.
 #[test]
 fn what_has_lost_the_program_is_attached_again_and_said_meanwhile() {
     if !root() {
@@ -549,8 +552,8 @@ fn negotiated(stream: &TcpStream) -> u8 {
     info.tcpi_options
 }
 
-/// A flood would be held, and with it every client: the listener must take the answers for its own, with all that makes a connection
-/// fast, and the system must be as before when it is over.
+/// A flood would be held, and with it every client: the listener must take the answers for its own,
+/// with all that makes a connection fast, and the system must be as before when it is over.
 #[test]
 fn syns_are_answered_with_cookies_that_the_listener_accepts() {
     if !root() {
@@ -666,7 +669,8 @@ fn a_running_daemons_pins_are_removed_by_force_only() {
     assert!(!world.attached());
 }
 
-/// In mode `auto` one device that refuses must not keep the node from starting; in the others it must.
+/// In mode `auto` one device that refuses must not keep the node from starting; in the others it
+/// must.
 #[test]
 fn a_device_that_cannot_be_read_is_left_open_or_refused() {
     if !root() {

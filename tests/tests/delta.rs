@@ -1,5 +1,5 @@
-//! An edge and a far end as processes, over real sockets: what a client gets, what crosses between the two, and what happens when
-//! the far end dies, comes back, or is asked by a stranger.
+//! An edge and a far end as processes, over real sockets: what a client gets, what crosses between
+//! the two, and what happens when the far end dies, comes back, or is asked by a stranger.
 //!
 //! If these fail, clients get wrong bytes, or whole pages cross where a few hundred bytes would do.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
@@ -236,13 +236,14 @@ fn accept(key: &str) -> String {
     base64
 }
 
-/// What is no plain content still works over the hop: WebSockets, interim answers, answers before the request has ended,
-/// conditions, parts, HEAD.
+/// What is no plain content still works over the hop: WebSockets, interim answers, answers before
+/// the request has ended, conditions, parts, HEAD.
 #[test]
 fn what_is_no_plain_content() {
     let world = World::start();
 
-    // A WebSocket, of a client that speaks HTTP/1.1, over the hop's HTTP/2, to an origin of HTTP/1.1.
+    // A WebSocket, of a client that speaks HTTP/1.1, over the hop's HTTP/2, to an origin of
+    // HTTP/1.1.
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(world.directory.path().join("ca.pem")).unwrap() {
         roots.add(certificate.unwrap()).unwrap();

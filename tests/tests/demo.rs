@@ -1,4 +1,5 @@
-//! The demo as a user meets it: started by its command, used by curl from the client's namespace, ended, crashed.
+//! The demo as a user meets it: started by its command, used by curl from the client's namespace,
+//! ended, crashed.
 //!
 //! If these fail, the first thing that the README promises is broken.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
@@ -223,7 +224,8 @@ fn a_visitor_uses_the_demo_from_start_to_end() {
     }
     assert!(body(&demo.get(worker, &v4, "/greet/ann")).contains("ann"));
 
-    // A denied client's attempts end in the kernel; what it has open goes on, and so does its other family.
+    // A denied client's attempts end in the kernel; what it has open goes on, and so does its other
+    // family.
     let client = demo.variable("CLIENT_ADDR").to_owned();
     let before = demo.dropped();
     let log = tempfile::tempdir().unwrap();
@@ -235,7 +237,8 @@ fn a_visitor_uses_the_demo_from_start_to_end() {
         Ok(!sockets.trim().is_empty())
     })
     .unwrap();
-    // Long enough for the handshake and the request on a busy machine, short enough for the answer to be open.
+    // Long enough for the handshake and the request on a busy machine, short enough for the answer
+    // to be open.
     std::thread::sleep(Duration::from_millis(1000));
     demo.deny("add", &client);
     let refused = demo.get(shop, &v4, "/");
@@ -265,8 +268,8 @@ fn a_visitor_uses_the_demo_from_start_to_end() {
     }
 }
 
-/// Release one of a script is the dictionary of the next (RFC 9842): Chromium gets that as what changed, by its own network
-/// log, and runs it.
+/// Release one of a script is the dictionary of the next (RFC 9842): Chromium gets that as what
+/// changed, by its own network log, and runs it.
 #[test]
 fn chromium_gets_what_changed_and_runs_it() {
     if !privilege::can_attach(&checkout::root()) {
@@ -285,7 +288,8 @@ fn chromium_gets_what_changed_and_runs_it() {
         };
         browser.open(&format!("https://{shop}/release/1"));
         wait_title(&browser, "release 1");
-        // The browser digests and stores the dictionary behind the page; until it has, it asks for the whole.
+        // The browser digests and stores the dictionary behind the page; until it has, it asks for
+        // the whole.
         let deadline = Instant::now() + LONGEST;
         for release in 2.. {
             sleep(Duration::from_millis(300));
@@ -320,8 +324,8 @@ fn chromium_gets_what_changed_and_runs_it() {
     assert!(demo.process.stop(STOP).unwrap().success());
 }
 
-/// HTTP/3 as the page itself sees it: at once, after a wait, and while the kernel answers newcomers with Retry. A browser for each, because one
-/// keeps its connection.
+/// HTTP/3 as the page itself sees it: at once, after a wait, and while the kernel answers newcomers
+/// with Retry. A browser for each, because one keeps its connection.
 #[test]
 fn chromium_loads_pages_over_quic() {
     if !privilege::can_attach(&checkout::root()) {

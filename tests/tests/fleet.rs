@@ -1,4 +1,5 @@
-//! Real nodes and a real engine: what an operator of a fleet relies on. Each test ends as soon as what it waits for is so.
+//! Real nodes and a real engine: what an operator of a fleet relies on. Each test ends as soon as
+//! what it waits for is so.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -34,8 +35,8 @@ fn versions(bed: &Bed, names: &[&str]) -> Vec<String> {
     names.iter().map(|name| bed.get(name, "/").unwrap().1).collect()
 }
 
-/// The life of a fleet: a deployment reaches every node without a failed request, a purge is proven, nodes and the engine are lost
-/// and come back, and nobody serves what is old.
+/// The life of a fleet: a deployment reaches every node without a failed request, a purge is
+/// proven, nodes and the engine are lost and come back, and nobody serves what is old.
 #[test]
 fn three_nodes_lose_each_other_and_the_engine() {
     let directory = tempfile::tempdir().unwrap();
@@ -51,7 +52,8 @@ fn three_nodes_lose_each_other_and_the_engine() {
     assert_eq!(printed.matches("in force").count(), 3, "{printed}");
     assert_eq!(versions(&bed, &["a", "b", "c"]), ["one"; 3]);
 
-    // Deployments while clients ask: none of them fails, and each version is seen after the one before.
+    // Deployments while clients ask: none of them fails, and each version is seen after the one
+    // before.
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(AtomicU64::new(0));
     let clients: Vec<_> = bed
@@ -152,7 +154,8 @@ fn three_nodes_lose_each_other_and_the_engine() {
     assert_ne!(bed.get("c", "/lost").unwrap().2, old);
     bed.signed(&["uncordon", "c"], &[]).unwrap();
 
-    // The engine is killed with all that it kept: nodes go on, start without it, and give it back what it lost.
+    // The engine is killed with all that it kept: nodes go on, start without it, and give it back
+    // what it lost.
     bed.kill_engine(true).unwrap();
     bed.kill("b").unwrap();
     bed.start_node("b").unwrap();
@@ -175,7 +178,8 @@ fn three_nodes_lose_each_other_and_the_engine() {
     bed.deploy().unwrap();
     assert_eq!(versions(&bed, &["a", "b", "c", "d"]), ["8"; 4]);
 
-    // A partition: the engine stands still. A purge is not called proven, and holds when it goes on.
+    // A partition: the engine stands still. A purge is not called proven, and holds when it goes
+    // on.
     let old = bed.get("d", "/cut").unwrap().2;
     bed.freeze_engine(true).unwrap();
     let url = format!("http://{}/cut", fleet::HOST);

@@ -1,5 +1,5 @@
-//! Each set-up of docs/recipes.md on a node of its own, with curl for a client: if this fails, somebody who copied a recipe has
-//! something else than the page says.
+//! Each set-up of docs/recipes.md on a node of its own, with curl for a client: if this fails,
+//! somebody who copied a recipe has something else than the page says.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -177,7 +177,8 @@ fn lacks(text: &str, parts: &[&str]) {
     }
 }
 
-/// What must be true of a node with the recipe `name`; `false` for a recipe that nobody has thought of.
+/// What must be true of a node with the recipe `name`; `false` for a recipe that nobody has thought
+/// of.
 fn judge(name: &str, node: &Node) -> bool {
     match name {
         "canonical-host" => {

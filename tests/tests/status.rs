@@ -1,4 +1,5 @@
-//! The status page in a browser: live, complete, usable without a mouse, and honest when the node is gone.
+//! The status page in a browser: live, complete, usable without a mouse, and honest when the node
+//! is gone.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -36,7 +37,8 @@ fn wait(browser: &Browser<'_>, condition: &str) {
     }
 }
 
-/// An operator at night sees what is, lifts a penalty with two keys, and is told when the node no longer answers.
+/// An operator at night sees what is, lifts a penalty with two keys, and is told when the node no
+/// longer answers.
 #[test]
 fn the_page_shows_the_node_and_says_when_it_cannot() {
     let Some(mut world) = World::start() else { return };
@@ -84,7 +86,8 @@ fn the_page_shows_the_node_and_says_when_it_cannot() {
         );
         assert!(!world.control("penalty", &["list"]).contains(THIEF));
         wait(&browser, "document.querySelector('#penalties .empty')");
-        // Nothing that it may not do was tried: the policy would have stopped it, and figures would be missing.
+        // Nothing that it may not do was tried: the policy would have stopped it, and figures would
+        // be missing.
         wait(&browser, "[...document.querySelectorAll('.figure')].length === 8");
         world.daemon.kill().unwrap();
         wait(

@@ -1,7 +1,7 @@
 //! `cargo xtask build-ebpf`: the XDP program, as an object that the daemon's build embeds.
 //!
-//! `edge-ebpf` is apart from the workspace: its target has no ready `core`, and its linker reads LLVM bitcode. The
-//! toolchain is the one that `setup` found.
+//! `edge-ebpf` is apart from the workspace: its target has no ready `core`, and its linker reads
+//! LLVM bitcode. The toolchain is the one that `setup` found.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ const TARGET: &str = "bpfel-unknown-none";
 
 /// Build the XDP program that the daemon embeds.
 ///
-/// Leaves it in target/ebpf/edge.o, where the next `cargo build` finds it. Does nothing if it is up to date.
+/// Leaves it in target/ebpf/edge.o, where the next `cargo build` finds it. Does nothing if it is up
+/// to date.
 #[derive(clap::Args)]
 pub(crate) struct BuildEbpf {
     /// Log every dropped packet from inside the kernel: to find faults, never for production
@@ -62,7 +63,8 @@ pub(crate) fn clippy() -> Result<()> {
         .clippy()
         .context("no clippy for the eBPF toolchain: run `cargo xtask setup lint`")?;
     let mut command = cargo(&toolchain)?;
-    // What `cargo clippy` does, spelt out: that command belongs to one toolchain, and the compiler may be of another.
+    // What `cargo clippy` does, spelt out: that command belongs to one toolchain, and the compiler
+    // may be of another.
     command
         .env("RUSTC_WORKSPACE_WRAPPER", driver)
         .env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__");

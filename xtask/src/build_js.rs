@@ -1,7 +1,9 @@
-//! `cargo xtask build-js`: the JavaScript engine of the isolates, as a WebAssembly module that the daemon's build embeds.
+//! `cargo xtask build-js`: the JavaScript engine of the isolates, as a WebAssembly module that the
+//! daemon's build embeds.
 //!
-//! QuickJS-ng's C sources come as a crate (`edge-userspace/js/source` names it) and are compiled by clang for wasm32, with our
-//! glue, allocator and prelude from `edge-userspace/js`. What has been built from the same input is not built again.
+//! QuickJS-ng's C sources come as a crate (`edge-userspace/js/source` names it) and are compiled by
+//! clang for wasm32, with our glue, allocator and prelude from `edge-userspace/js`. What has been
+//! built from the same input is not built again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,12 +20,14 @@ const ENGINE: &[&str] = &["libregexp", "libunicode", "dtoa"];
 const OURS: &[&str] = &["glue", "natives", "text", "os", "alloc"];
 /// Ours, with QuickJS's main source within.
 const BOTH: &str = "json";
-/// Bytes of the engine's own stack; glue.c tells QuickJS of fewer, so that deep recursion is an exception.
+/// Bytes of the engine's own stack; glue.c tells QuickJS of fewer, so that deep recursion is an
+/// exception.
 const STACK: u32 = 256 << 10;
 /// Changes when the commands below do, so that a cached object is not taken for one of theirs.
 const RECIPE: &str = "3";
-/// Functions of QuickJS that call themselves as deep as their input is, and what one call takes of WebAssembly's own stack, with
-/// all that it calls on its way to the next, bytes. json.c counts them.
+/// Functions of QuickJS that call themselves as deep as their input is, and what one call takes of
+/// WebAssembly's own stack, with all that it calls on its way to the next, bytes. json.c counts
+/// them.
 const DEEP: &[(&str, u32)] = &[
     ("js_parse_assign_expr2", 2_560),
     ("js_parse_unary", 1_024),
@@ -36,8 +40,9 @@ const DEEP: &[(&str, u32)] = &[
     ("JS_FlattenIntoArray", 512),
 ];
 
-/// What else is changed in QuickJS's main source: reactions of promises keep the context that they were made in (AsyncLocalStorage), which
-/// json.c holds. What there was, what there is in its place, and how often.
+/// What else is changed in QuickJS's main source: reactions of promises keep the context that they
+/// were made in (AsyncLocalStorage), which json.c holds. What there was, what there is in its
+/// place, and how often.
 const EDITS: &[(&str, &str, usize)] = &[
     (
         "    JSValue handler;\n} JSPromiseReactionData;",
@@ -99,7 +104,8 @@ const FLAGS: &[&str] = &[
 
 /// Build the JavaScript engine that the daemon embeds.
 ///
-/// Leaves it in target/js/engine.wasm, where the next `cargo build` finds it. Does nothing if it is up to date.
+/// Leaves it in target/js/engine.wasm, where the next `cargo build` finds it. Does nothing if it is
+/// up to date.
 #[derive(clap::Args)]
 pub(crate) struct BuildJs {}
 
@@ -191,8 +197,8 @@ pub(crate) fn run(_: &BuildJs) -> Result<()> {
     Ok(())
 }
 
-/// QuickJS's main source with [`EDITS`], and the depth of [`DEEP`] functions counted: each is renamed, and one of its name in front counts
-/// and calls it.
+/// QuickJS's main source with [`EDITS`], and the depth of [`DEEP`] functions counted: each is
+/// renamed, and one of its name in front counts and calls it.
 fn counted(source: &str) -> Result<String> {
     let mut text = source.to_owned();
     for (from, to, times) in EDITS {

@@ -1,5 +1,6 @@
-//! `cargo xtask build-workers`: components of Rust projects, with the toolchain that `setup` found for eBPF. That toolchain has
-//! the standard library's source, so that no ready target is needed; elsewhere rustup's `wasm32-wasip2` does the same.
+//! `cargo xtask build-workers`: components of Rust projects, with the toolchain that `setup` found
+//! for eBPF. That toolchain has the standard library's source, so that no ready target is needed;
+//! elsewhere rustup's `wasm32-wasip2` does the same.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,15 +12,16 @@ use anyhow::{Context, Result, bail};
 use crate::setup::Toolchain;
 use crate::workspace;
 
-/// The target that the source of the standard library is built for; the linker makes a component of it.
+/// The target that the source of the standard library is built for; the linker makes a component of
+/// it.
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Makes components; comes with rustc.
 const LINKER: &str = "wasm-component-ld";
 
 /// Build workers: those of this repository, or a project that `edge worker new` wrote.
 ///
-/// Those of this repository go to target/workers, those of a project to its own target directory. Does nothing if they are
-/// up to date.
+/// Those of this repository go to target/workers, those of a project to its own target directory.
+/// Does nothing if they are up to date.
 #[derive(clap::Args)]
 pub(crate) struct BuildWorkers {
     /// The project, with a Cargo.toml

@@ -1,8 +1,8 @@
-//! The demo: a client namespace, an edge namespace, an origin, a key server with the key of one zone, and the edge between them
-//! with XDP on its interface.
+//! The demo: a client namespace, an edge namespace, an origin, a key server with the key of one
+//! zone, and the edge between them with XDP on its interface.
 //!
-//! `run` hands over; everything made here is removed by `Drop` in reverse order, and what a crash left by
-//! [`leftovers`] at the next start.
+//! `run` hands over; everything made here is removed by `Drop` in reverse order, and what a crash
+//! left by [`leftovers`] at the next start.
 
 pub(crate) mod fleet;
 mod leftovers;
@@ -301,8 +301,8 @@ impl Drop for Demo {
     }
 }
 
-/// A veth end takes what the other end's program answers (Retry packets, by XDP_TX) only if it has a program itself: here one that
-/// passes everything, until the answer is dropped.
+/// A veth end takes what the other end's program answers (Retry packets, by XDP_TX) only if it has
+/// a program itself: here one that passes everything, until the answer is dropped.
 fn receiver(client: &Netns, interface: &str, xdp: &str) -> Result<Option<OwnedFd>> {
     if !matches!(xdp, "native" | "auto") {
         return Ok(None);

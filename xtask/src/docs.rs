@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 
 use crate::workspace;
 
-/// Build the documentation as a site in target/book; mdBook comes from crates.io if it is not there.
+/// Build the documentation as a site in target/book; mdBook comes from crates.io if it is not
+/// there.
 #[derive(clap::Args)]
 pub(crate) struct Docs {}
 
@@ -32,7 +33,8 @@ mod tests {
 
     use super::*;
 
-    /// A page that no list names is found by nobody; a link that leads nowhere costs its reader the thread.
+    /// A page that no list names is found by nobody; a link that leads nowhere costs its reader the
+    /// thread.
     #[test]
     fn every_page_is_listed_and_every_link_leads_somewhere() {
         let directory = workspace::root().join("docs");

@@ -1,5 +1,5 @@
-//! The form that rustfmt and clippy do not look at: comments of at most 100 columns, files below 800 lines. `cargo xtask lint` checks
-//! both; `cargo xtask lint --wrap` wraps the comments.
+//! The form that rustfmt and clippy do not look at: comments of at most 100 columns, files below
+//! 800 lines. `cargo xtask lint` checks both; `cargo xtask lint --wrap` wraps the comments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,7 +83,8 @@ fn comment(line: &str) -> Option<(&str, &str)> {
     Some((head, words.strip_prefix(' ').unwrap_or(words)))
 }
 
-/// `text` with the paragraphs of comments wrapped in which a line is too wide. Tables, code and drawings stay.
+/// `text` with the paragraphs of comments wrapped in which a line is too wide. Tables, code and
+/// drawings stay.
 fn wrapped(text: &str) -> String {
     let mut out: Vec<String> = Vec::new();
     let mut lines = text.lines().peekable();

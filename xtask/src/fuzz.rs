@@ -1,7 +1,8 @@
-//! `cargo xtask fuzz`: every parser of bytes from elsewhere under libFuzzer, with coverage and a corpus that stays.
+//! `cargo xtask fuzz`: every parser of bytes from elsewhere under libFuzzer, with coverage and a
+//! corpus that stays.
 //!
-//! The targets are a package of their own, `tests/fuzz`, built with a sanitizer by the compiler that is there; what a fuzzer adds to
-//! the seeds goes to target/fuzz/corpus.
+//! The targets are a package of their own, `tests/fuzz`, built with a sanitizer by the compiler
+//! that is there; what a fuzzer adds to the seeds goes to target/fuzz/corpus.
 
 use std::fmt;
 use std::fs;
@@ -26,8 +27,9 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// Run every parser of bytes from elsewhere under libFuzzer.
 ///
-/// Fails on the first finding of any target, which it names with the input that shows it. Corpora stay in target/fuzz/corpus, a
-/// report is written to target/fuzz/report.json. Building the node with a sanitizer for the first time takes long.
+/// Fails on the first finding of any target, which it names with the input that shows it. Corpora
+/// stay in target/fuzz/corpus, a report is written to target/fuzz/report.json. Building the node
+/// with a sanitizer for the first time takes long.
 #[derive(clap::Args)]
 pub(crate) struct Fuzz {
     /// For each target
@@ -113,7 +115,8 @@ pub(crate) fn run(fuzz: &Fuzz) -> Result<()> {
     Ok(())
 }
 
-/// What the manifest declares: each `[[bin]]` with its name, and whether it says `required-features = ["node"]`.
+/// What the manifest declares: each `[[bin]]` with its name, and whether it says `required-features
+/// = ["node"]`.
 fn targets(manifest: &str) -> Vec<Target> {
     let sections = manifest.split("[[bin]]").skip(1);
     let value = |section: &str, key: &str| -> Option<String> {
@@ -236,7 +239,8 @@ fn findings(artifacts: &Path, name: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Runs, coverage and corpus by the last of libFuzzer's lines that has them: `#123 DONE cov: 45 ft: 67 corp: 8/90b …`.
+/// Runs, coverage and corpus by the last of libFuzzer's lines that has them: `#123 DONE cov: 45 ft:
+/// 67 corp: 8/90b …`.
 fn progress(text: &str) -> Option<(u64, u64, u64)> {
     let line = text
         .lines()

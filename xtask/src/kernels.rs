@@ -1,9 +1,11 @@
-//! `cargo xtask test --kernels`: the XDP program under kernels that people have. Each is booted in qemu, without acceleration if there is
-//! none, from an initramfs of busybox and two of the test programs, which load the program, run their packets through it
-//! (`BPF_PROG_TEST_RUN`), and say what came of it.
+//! `cargo xtask test --kernels`: the XDP program under kernels that people have. Each is booted in
+//! qemu, without acceleration if there is none, from an initramfs of busybox and two of the test
+//! programs, which load the program, run their packets through it (`BPF_PROG_TEST_RUN`), and say
+//! what came of it.
 //!
-//! Kernels come from the environment (`KERNELS`: images, or directories of images, separated by colons) and from what
-//! `cargo xtask setup kernels` fetched of Debian's. No module is loaded: XDP, BPF and the BPF file system are built in everywhere.
+//! Kernels come from the environment (`KERNELS`: images, or directories of images, separated by
+//! colons) and from what `cargo xtask setup kernels` fetched of Debian's. No module is loaded: XDP,
+//! BPF and the BPF file system are built in everywhere.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,7 +118,8 @@ fn files(output: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::from([("init".to_owned(), init().into_bytes())]);
     let mut binaries = vec![("bin/busybox".to_owned(), busybox)];
     for (name, built) in built()? {
-        // Without what only debuggers read: a tenth of the size, and all of it is unpacked into the guest's memory.
+        // Without what only debuggers read: a tenth of the size, and all of it is unpacked into the
+        // guest's memory.
         let stripped = output.join(name);
         let mut strip = Command::new("strip");
         workspace::run(strip.arg("-o").arg(&stripped).arg(&built))?;
@@ -207,7 +210,8 @@ poweroff -f
     )
 }
 
-/// An initramfs (cpio, format newc; the kernel's Documentation/driver-api/early-userspace/buffer-format.rst).
+/// An initramfs (cpio, format newc; the kernel's
+/// Documentation/driver-api/early-userspace/buffer-format.rst).
 fn archive(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     let mut archive = Vec::new();
     let mut entry = |path: &str, mode: u32, data: &[u8]| {
@@ -324,8 +328,9 @@ fn words(line: &str) -> String {
     }
 }
 
-/// Fetches the kernels that Debian has for virtual machines, which have all that is asked here and no more: 6.1, 6.12 and what else its
-/// release offers. Each is unpacked into target/kernels; nothing is installed.
+/// Fetches the kernels that Debian has for virtual machines, which have all that is asked here and
+/// no more: 6.1, 6.12 and what else its release offers. Each is unpacked into target/kernels;
+/// nothing is installed.
 pub(crate) fn fetch() -> Result<()> {
     let output = workspace::output("kernels")?;
     for package in ["linux-image-cloud-amd64", "linux-image-6.12-cloud-amd64"] {

@@ -15,13 +15,15 @@ use source::Import;
 
 /// Check that imports in edge-userspace point left.
 ///
-/// A room imports only rooms to its left; rules, route, isolate, cache, delta and origin never import each other; tls knows of the
-/// key server its wire format alone; only node knows everybody; aya stays in dataplane and wasmtime in isolate; what lets requests in, by the
-/// door and by the gate, is used by nobody else. Test code may import what it likes.
+/// A room imports only rooms to its left; rules, route, isolate, cache, delta and origin never
+/// import each other; tls knows of the key server its wire format alone; only node knows everybody;
+/// aya stays in dataplane and wasmtime in isolate; what lets requests in, by the door and by the
+/// gate, is used by nobody else. Test code may import what it likes.
 #[derive(clap::Args)]
 pub(crate) struct Layers {}
 
-/// The rooms in the order in which data meets them. `node`, `admin`, `keyserver`, `fleet` and `cli` have rules of their own.
+/// The rooms in the order in which data meets them. `node`, `admin`, `keyserver`, `fleet` and `cli`
+/// have rules of their own.
 const ROW: &[&str] = &[
     "base",
     "config",
@@ -39,7 +41,8 @@ const ROW: &[&str] = &[
     "delta",
     "origin",
 ];
-/// Rooms that implement `http::Handler` and are nested by node: a call between them would hide a hop from it.
+/// Rooms that implement `http::Handler` and are nested by node: a call between them would hide a
+/// hop from it.
 const HANDLERS: &[&str] = &["rules", "route", "isolate", "cache", "delta", "origin"];
 /// Left of everything: what any room may import.
 const GROUND: &[&str] = &["base", "config", "zones"];
@@ -51,7 +54,8 @@ const OWNED: &[(&str, &str)] = &[
     ("wasmtime_wasi", "isolate"),
     ("wasmtime_wasi_http", "isolate"),
 ];
-/// What a room shows to these others alone, and why: a request passes the door and the gate once, where the types say so.
+/// What a room shows to these others alone, and why: a request passes the door and the gate once,
+/// where the types say so.
 const KEPT: &[(&[&str], &[&str], &str)] = &[
     (&["http", "door"], &["isolate"], DOOR),
     (&["http", "door", "client"], &[], DOOR),
@@ -67,8 +71,8 @@ const GATE: &str = "requests are let in once, in route::gated: take an `http::me
 /// The daemon's library crate, as its binaries call it.
 const CRATE: &str = "edge";
 
-/// Rooms in which files still import each other in circles, each with the number of its circles: no room may be added, and no
-/// number may grow. A circle that is mended is taken from here.
+/// Rooms in which files still import each other in circles, each with the number of its circles: no
+/// room may be added, and no number may grow. A circle that is mended is taken from here.
 const KNOTS: &[(&str, usize)] = &[
     ("admin", 1),
     ("dataplane", 1),
@@ -150,9 +154,11 @@ fn check(source: &Path) -> Result<Vec<Arrow>> {
     Ok(wrong)
 }
 
-/// Files of one room that import each other in a circle: each time all of them, in the order of their names.
+/// Files of one room that import each other in a circle: each time all of them, in the order of
+/// their names.
 ///
-/// A file may use what its parent declares, which is no arrow; nor is the way from a parent to its parts.
+/// A file may use what its parent declares, which is no arrow; nor is the way from a parent to its
+/// parts.
 fn circles(source: &Path) -> Result<Vec<Vec<String>>> {
     let files = source::files(source)?;
     let modules: BTreeSet<&[String]> = files.iter().map(|file| file.module.as_slice()).collect();

@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: every check of form in one command; all run, all failures are listed at the end.
+//! `cargo xtask lint`: every check of form in one command; all run, all failures are listed at the
+//! end.
 
 use std::path::Path;
 use std::process::Command;
@@ -103,7 +104,8 @@ pub(crate) fn run(lint: &Lint) -> Result<()> {
     Ok(())
 }
 
-/// What must not be in the process that holds private keys: every library there is code that could lose them.
+/// What must not be in the process that holds private keys: every library there is code that could
+/// lose them.
 const NOT_IN_KEYSERVER: &[&str] = &[
     "aya",
     "boring",
@@ -173,7 +175,8 @@ fn dependencies() -> Result<()> {
         let mut check = deny(&package)?;
         workspace::run(check.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))?;
     }
-    // The database is a git repository on GitHub; a machine that cannot reach it must not fail the rest.
+    // The database is a git repository on GitHub; a machine that cannot reach it must not fail the
+    // rest.
     let package = root.join("Cargo.toml");
     let fetched = process::output(deny(&package)?.args(["fetch", "db"]), FETCH_TIMEOUT);
     if fetched.is_ok_and(|output| output.status.success()) {

@@ -1,7 +1,7 @@
 //! Every command of this repository: `cargo xtask --help`.
 //!
-//! Only the arguments are here; each command is a module, and what it needs from another it asks for by name through
-//! [`workspace::prepare`].
+//! Only the arguments are here; each command is a module, and what it needs from another it asks
+//! for by name through [`workspace::prepare`].
 #![deny(unsafe_code)]
 
 mod bench;
@@ -75,7 +75,8 @@ fn main() -> ExitCode {
     edge_testbed::interrupt::install();
     match dispatch(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Not returned from here: anyhow would add a backtrace where the environment asks for one of panics.
+        // Not returned from here: anyhow would add a backtrace where the environment asks for one
+        // of panics.
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -1,5 +1,6 @@
-//! `cargo xtask package`: what users install. A `.deb` with the daemon (the XDP program inside), the key server, units, man pages and
-//! completions; the same tree as an archive; a list of what is in them (SBOM). [`tried`] installs and runs it in a clean Debian.
+//! `cargo xtask package`: what users install. A `.deb` with the daemon (the XDP program inside),
+//! the key server, units, man pages and completions; the same tree as an archive; a list of what is
+//! in them (SBOM). [`tried`] installs and runs it in a clean Debian.
 //!
 //! The same sources and compiler give the same bytes: owners, times and order are fixed.
 
@@ -31,7 +32,8 @@ const CONFIGURATION: &str = "/etc/edge/edge.toml";
 const DEPENDS: &str = "libc6 (>= 2.36), libgcc-s1, ca-certificates";
 const TIME: Duration = Duration::from_secs(600);
 
-/// Build what users install: a .deb, an archive, and the list of what is in them, in target/package.
+/// Build what users install: a .deb, an archive, and the list of what is in them, in
+/// target/package.
 #[derive(clap::Args)]
 pub(crate) struct Package {
     /// Use the binaries that were built before
@@ -94,7 +96,8 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Of the last commit, so that the day of packing is not in the bytes; else what the environment says.
+/// Of the last commit, so that the day of packing is not in the bytes; else what the environment
+/// says.
 fn epoch() -> Result<u64> {
     if let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") {
         return text.parse().context("SOURCE_DATE_EPOCH");

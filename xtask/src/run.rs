@@ -13,9 +13,10 @@ use crate::workspace::{self, Profile};
 
 /// Run the demo, or with arguments after `--` the daemon.
 ///
-/// Without arguments: two network namespaces, a local CA, an origin and the edge between them; prints commands to try
-/// and `ready`, and removes everything on Ctrl-C. With arguments, for example
-/// `cargo xtask run -- --interface eth0 --config edge.toml`: builds the daemon and becomes `edge run` with them.
+/// Without arguments: two network namespaces, a local CA, an origin and the edge between them;
+/// prints commands to try and `ready`, and removes everything on Ctrl-C. With arguments, for
+/// example `cargo xtask run -- --interface eth0 --config edge.toml`: builds the daemon and becomes
+/// `edge run` with them.
 #[derive(clap::Args)]
 pub(crate) struct Run {
     /// Build without optimisation: quicker to start, slower to serve

@@ -1,7 +1,9 @@
-//! `cargo xtask setup`: finds what building, testing, linting and benches need, and installs what is missing.
+//! `cargo xtask setup`: finds what building, testing, linting and benches need, and installs what
+//! is missing.
 //!
-//! Programs of the distribution (`packages`), a toolchain that can build eBPF (`toolchain`), a compiler for the JavaScript engine
-//! (`clang`), and cargo programs, which go to `target/tools` and never over a user's own. All of it may be run again at any time.
+//! Programs of the distribution (`packages`), a toolchain that can build eBPF (`toolchain`), a
+//! compiler for the JavaScript engine (`clang`), and cargo programs, which go to `target/tools` and
+//! never over a user's own. All of it may be run again at any time.
 
 mod clang;
 mod clients;
@@ -20,8 +22,9 @@ pub(crate) use toolchain::Toolchain;
 
 /// Find or install what is missing on this machine.
 ///
-/// Uses what is there first: a rustup toolchain with `rust-src`, a bpf-linker of the right LLVM, programs in the search
-/// path. What is missing comes from Debian's or Ubuntu's packages (as root, or by sudo), or is built into target/tools.
+/// Uses what is there first: a rustup toolchain with `rust-src`, a bpf-linker of the right LLVM,
+/// programs in the search path. What is missing comes from Debian's or Ubuntu's packages (as root,
+/// or by sudo), or is built into target/tools.
 #[derive(clap::Args)]
 pub(crate) struct Setup {
     /// What to set up for
@@ -84,7 +87,8 @@ const TOOLS: &[Tool] = {
         tool("xdp-filter", "xdp-tools", &[Bench]),
         tool("npm", "npm", &[Bench, Componentize]),
         tool("softhsm2-util", "softhsm2", &[Test]),
-        // BoringSSL's; its libclang comes with the clang of the JavaScript engine. Lints look at every feature.
+        // BoringSSL's; its libclang comes with the clang of the JavaScript engine. Lints look at
+        // every feature.
         tool("git", "git", &[Lint, Legacy]),
         tool("cmake", "cmake", &[Lint, Legacy]),
         tool("c++", "g++", &[Lint, Legacy]),
@@ -98,7 +102,8 @@ const TOOLS: &[Tool] = {
     ]
 };
 
-/// What a test says SKIPPED without: where the distribution has no such package (Ubuntu's Chromium is a snap), setup goes on.
+/// What a test says SKIPPED without: where the distribution has no such package (Ubuntu's Chromium
+/// is a snap), setup goes on.
 const OPTIONAL: &[Tool] = &[
     tool("pebble", "pebble", &[Purpose::Test]),
     tool("promtool", "prometheus", &[Purpose::Test]),

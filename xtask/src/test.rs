@@ -1,4 +1,5 @@
-//! `cargo xtask test`: prepares the machine, builds everything, runs every test with the plain test runner.
+//! `cargo xtask test`: prepares the machine, builds everything, runs every test with the plain test
+//! runner.
 
 use std::fs;
 use std::num::NonZero;
@@ -14,7 +15,8 @@ use crate::workspace::{self, Profile};
 
 /// Run every test: unit, XDP, network namespaces, the demo.
 ///
-/// Tests that need root make network namespaces or load XDP programs; without root they say SKIPPED and why.
+/// Tests that need root make network namespaces or load XDP programs; without root they say SKIPPED
+/// and why.
 #[derive(clap::Args)]
 pub(crate) struct Test {
     /// Skip `setup`, `build-ebpf` and `build-workers`
@@ -26,19 +28,22 @@ pub(crate) struct Test {
     /// Only the tests of feature `legacy-rsa`, which the other runs leave out
     #[arg(long, conflicts_with_all = ["faults", "arguments"])]
     legacy_rsa: bool,
-    /// Only the key server's tests with keys in a token (SoftHSM), in the lean build with that feature
+    /// Only the key server's tests with keys in a token (SoftHSM), in the lean build with that
+    /// feature
     #[arg(long, conflicts_with_all = ["arguments", "faults", "legacy_rsa"])]
     pkcs11: bool,
     /// Only the test of a worker that componentize-js made; installs it from npm
     #[arg(long, conflicts_with_all = ["arguments", "faults", "legacy_rsa", "pkcs11"])]
     componentize_js: bool,
-    /// Run the tests N times, whatever the first runs say; a test that depends on time fails in one of them
+    /// Run the tests N times, whatever the first runs say; a test that depends on time fails in one
+    /// of them
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
     /// Beside a load that takes all processors
     #[arg(long)]
     beside_load: bool,
-    /// Only the XDP program's tests, under other kernels in qemu: Debian's, and those in KERNELS (images or directories, by colons)
+    /// Only the XDP program's tests, under other kernels in qemu: Debian's, and those in KERNELS
+    /// (images or directories, by colons)
     #[arg(long, conflicts_with_all = ["arguments", "faults", "legacy_rsa", "pkcs11", "componentize_js"])]
     kernels: bool,
     /// Arguments for `cargo test`, for example `-p edge-userspace` or `-- --nocapture`
@@ -94,13 +99,15 @@ pub(crate) fn run(test: &Test) -> Result<()> {
             ]);
         return workspace::run(&mut command);
     }
-    // Tests start the daemon, the demo origin and this program, which `cargo test` alone would not all build.
+    // Tests start the daemon, the demo origin and this program, which `cargo test` alone would not
+    // all build.
     workspace::build_binaries(Profile::Dev)?;
     if !rustix::process::geteuid().is_root() {
         println!("not root: tests of XDP, network namespaces and the demo will be SKIPPED");
     }
     let mut command = workspace::cargo_command();
-    // Each test file runs by itself, one after the other; inside a file tests have namespaces of their own.
+    // Each test file runs by itself, one after the other; inside a file tests have namespaces of
+    // their own.
     command
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(&test.arguments);
@@ -174,7 +181,8 @@ impl Drop for Load {
     }
 }
 
-/// The one test file that needs BoringSSL. Asked of the whole workspace, so that all else is built as the other tests have it.
+/// The one test file that needs BoringSSL. Asked of the whole workspace, so that all else is built
+/// as the other tests have it.
 fn legacy_rsa(test: &Test) -> Result<()> {
     if !test.no_setup {
         workspace::prepare(&[workspace::SETUP_LEGACY, workspace::BUILD_EBPF, workspace::BUILD_JS])?;

@@ -46,7 +46,8 @@ pub(crate) fn prepare(commands: &[&[&str]]) -> Result<()> {
 
 /// The top of the checkout.
 pub(crate) fn root() -> PathBuf {
-    // At run time cargo says it too, which is right even for a checkout that was moved after the build.
+    // At run time cargo says it too, which is right even for a checkout that was moved after the
+    // build.
     let manifest =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
@@ -59,7 +60,8 @@ pub(crate) fn output(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Under sudo: makes what root wrote below `directory` the property of who called sudo, so that `cargo clean` can remove it.
+/// Under sudo: makes what root wrote below `directory` the property of who called sudo, so that
+/// `cargo clean` can remove it.
 pub(crate) fn give_back(directory: &Path) -> Result<()> {
     let id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
     let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else {

@@ -1,4 +1,5 @@
-//! The HTTPS client of ACME messages: one connection for each, with the system's roots or the operator's.
+//! The HTTPS client of ACME messages: one connection for each, with the system's roots or the
+//! operator's.
 
 use std::future::Future;
 use std::io;

@@ -1,11 +1,12 @@
-//! When a certificate is to be renewed: when there is none that fits, in the window that the authority names (RFC 9773), or after a
-//! share of its life.
+//! When a certificate is to be renewed: when there is none that fits, in the window that the
+//! authority names (RFC 9773), or after a share of its life.
 
 use std::time::Duration;
 
 use super::files::Held;
 
-/// Between two looks at a certificate that is not due, and between two questions for the authority's window.
+/// Between two looks at a certificate that is not due, and between two questions for the
+/// authority's window.
 pub(super) const LOOK: Duration = Duration::from_secs(6 * 3_600);
 
 /// When the authority would have a certificate renewed, in seconds since 1970.
@@ -49,7 +50,8 @@ mod tests {
         leaf: Vec::new(),
     };
 
-    /// Too late, and visitors see an expired certificate; too early, and the authority's limits are used up.
+    /// Too late, and visitors see an expired certificate; too early, and the authority's limits are
+    /// used up.
     #[test]
     fn it_is_renewed_in_time_and_not_before() {
         let due = |day: u64, window| is_due(Some(&HELD), window, 67, 1_000_000 + day * 86_400);

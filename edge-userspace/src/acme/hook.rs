@@ -8,7 +8,8 @@ use tokio::process::Command;
 
 use super::AcmeError;
 
-/// For one call: setting a record, and waiting until the zone's servers have it, is the program's to do.
+/// For one call: setting a record, and waiting until the zone's servers have it, is the program's
+/// to do.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Of what it says, for the log.
 const WORDS: usize = 400;

@@ -1,7 +1,9 @@
-//! Certificates by ACME (RFC 8555): for zones that ask for it, orders a certificate when one is due, proves each host by the zone's
-//! challenge, and writes chain and key where the zone's files are. `node` watches those and takes them like any renewal.
+//! Certificates by ACME (RFC 8555): for zones that ask for it, orders a certificate when one is
+//! due, proves each host by the zone's challenge, and writes chain and key where the zone's files
+//! are. `node` watches those and takes them like any renewal.
 //!
-//! Keys are made here, one for each certificate, and never leave the host. What answers challenges is in `tls::challenge`.
+//! Keys are made here, one for each certificate, and never leave the host. What answers challenges
+//! is in `tls::challenge`.
 
 mod client;
 mod due;
@@ -25,7 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause between two tries: authorities let in five failures an hour or so.
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 
-/// Why no certificate came. The authority's words are shown, since only they tell the operator what it wants.
+/// Why no certificate came. The authority's words are shown, since only they tell the operator what
+/// it wants.
 #[derive(Debug, thiserror::Error)]
 pub enum AcmeError {
     /// The authority's, the network's to it, or the operator's: what the authority refused.
@@ -95,7 +98,8 @@ impl Acme {
         }
     }
 
-    /// Looks at all zones, and orders what is due. As long as orders take: some seconds each, or until they time out.
+    /// Looks at all zones, and orders what is due. As long as orders take: some seconds each, or
+    /// until they time out.
     pub async fn round(&mut self, zones: &[Zone]) {
         self.zones
             .retain(|name, _| zones.iter().any(|zone| zone.name == *name && zone.acme.is_some()));

@@ -34,7 +34,8 @@ pub(super) fn plain_name(host: &HostPattern) -> String {
     }
 }
 
-/// When the authority that issued `held` would have it renewed (RFC 9773); `None` if none of them says.
+/// When the authority that issued `held` would have it renewed (RFC 9773); `None` if none of them
+/// says.
 pub(super) async fn window(settings: &Node, held: &Held) -> Option<Window> {
     let leaf = CertificateDer::from(held.leaf.as_slice());
     let id = CertificateIdentifier::try_from(&leaf).ok()?;
@@ -58,8 +59,8 @@ pub(super) async fn window(settings: &Node, held: &Held) -> Option<Window> {
     None
 }
 
-/// Orders a certificate for `zone` at authority `at`, and writes it. `replaced` is told to the authority, which then does not count
-/// it against its limits.
+/// Orders a certificate for `zone` at authority `at`, and writes it. `replaced` is told to the
+/// authority, which then does not count it against its limits.
 ///
 /// # Errors
 /// Whatever kept it from being issued.

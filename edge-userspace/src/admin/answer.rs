@@ -14,8 +14,9 @@ use super::server::Rights;
 use super::{Control, ControlError, Penalty, Purged, metrics};
 use crate::config::value::Network;
 
-/// Marks a control command. A web page cannot set it across origins without a preflight, which this endpoint never grants,
-/// so a browser on the operator's machine cannot be made to change the node (cross-site request forgery).
+/// Marks a control command. A web page cannot set it across origins without a preflight, which this
+/// endpoint never grants, so a browser on the operator's machine cannot be made to change the node
+/// (cross-site request forgery).
 pub(super) const CONTROL_HEADER: &str = "edge-control";
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -25,7 +26,8 @@ pub(super) fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Why a request is not looked at any further, whatever it asks for; before a byte of its content is read.
+/// Why a request is not looked at any further, whatever it asks for; before a byte of its content
+/// is read.
 pub(super) fn refusal(head: &http::request::Parts, rights: Rights) -> Option<Answer> {
     if !local_host(&head.headers) {
         let words = "the admin endpoint is asked by address or as localhost\n";
@@ -139,8 +141,8 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
     }
 }
 
-/// Whether the request was addressed to an address or to localhost: a name that an attacker's DNS points here (rebinding)
-/// is refused. A request over a Unix socket names no host or `localhost`.
+/// Whether the request was addressed to an address or to localhost: a name that an attacker's DNS
+/// points here (rebinding) is refused. A request over a Unix socket names no host or `localhost`.
 pub(super) fn local_host(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let Ok(host) = host.to_str() else { return false };

@@ -1,5 +1,5 @@
-//! Log output: human lines on a terminal, JSON otherwise, written by a thread of its own so that a full pipe never stops a
-//! worker. Lines that find the queue full are dropped and counted.
+//! Log output: human lines on a terminal, JSON otherwise, written by a thread of its own so that a
+//! full pipe never stops a worker. Lines that find the queue full are dropped and counted.
 
 use std::io::IsTerminal;
 
@@ -64,8 +64,9 @@ pub fn start(config: &config::Log) -> Result<Logs, tracing_subscriber::util::Try
     })
 }
 
-/// Libraries that warn of what strangers send, with what they sent in the line, and the most that they may say unless the level names
-/// them: a ClientHello that nobody has to answer for would grow the log by several times its own length.
+/// Libraries that warn of what strangers send, with what they sent in the line, and the most that
+/// they may say unless the level names them: a ClientHello that nobody has to answer for would grow
+/// the log by several times its own length.
 const LIBRARIES: [(&str, LevelFilter); 10] = [
     ("rustls", LevelFilter::ERROR),
     ("tokio_rustls", LevelFilter::ERROR),

@@ -1,4 +1,5 @@
-//! Metrics of the process itself; every room registers its own. Written in the OpenMetrics text format.
+//! Metrics of the process itself; every room registers its own. Written in the OpenMetrics text
+//! format.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +15,8 @@ use tracing_appender::non_blocking::ErrorCounter;
 /// Content type of [`encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Registers the process's figures: build, start time, CPU, memory, descriptors, threads, dropped log lines.
+/// Registers the process's figures: build, start time, CPU, memory, descriptors, threads, dropped
+/// log lines.
 pub fn register(registry: &mut Registry, dropped: Option<ErrorCounter>) {
     registry.register(
         "edge_build",
@@ -34,12 +36,14 @@ pub fn register(registry: &mut Registry, dropped: Option<ErrorCounter>) {
 /// The registry as text.
 pub fn encode(registry: &Registry) -> String {
     let mut text = String::with_capacity(16 << 10);
-    // Writing to a String cannot fail; a collector that does leaves the text short, which a scraper refuses for its missing EOF.
+    // Writing to a String cannot fail; a collector that does leaves the text short, which a scraper
+    // refuses for its missing EOF.
     let _ = prometheus_client::encoding::text::encode(&mut text, registry);
     text
 }
 
-/// Figures of this process from /proc, read when scraped. Names are those every Prometheus client library uses.
+/// Figures of this process from /proc, read when scraped. Names are those every Prometheus client
+/// library uses.
 #[derive(Debug)]
 struct Process {
     started: f64,
@@ -121,7 +125,8 @@ pub struct Usage {
 /// What this process uses now (proc_pid_stat(5)); `None` without a /proc.
 pub fn usage() -> Option<Usage> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in parentheses may hold spaces; fields are counted behind it, the third field being the first there.
+    // The name in parentheses may hold spaces; fields are counted behind it, the third field being
+    // the first there.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let number = |i: usize| fields.get(i)?.parse::<f64>().ok();
     let ticks = rustix::param::clock_ticks_per_second() as f64;

@@ -1,5 +1,5 @@
-//! The operator's side of the node: logs, metrics, health, status and the control commands. Imports nothing to its right;
-//! `node` injects what it shows and does through [`Control`].
+//! The operator's side of the node: logs, metrics, health, status and the control commands. Imports
+//! nothing to its right; `node` injects what it shows and does through [`Control`].
 
 #[cfg(feature = "node")]
 mod answer;
@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::LockdownMode;
 
-/// What the endpoint can ask of the node. Implemented by `node`; calls are short and may take a lock, never the network.
+/// What the endpoint can ask of the node. Implemented by `node`; calls are short and may take a
+/// lock, never the network.
 pub trait Control: Send + Sync + 'static {
     /// The node's state, for `/status`.
     fn status(&self) -> serde_json::Value;
@@ -34,7 +35,8 @@ pub trait Control: Send + Sync + 'static {
     /// Whether requests are answered, for `/readyz`.
     fn ready(&self) -> bool;
 
-    /// What does not work although the node is ready, a line each, for `/readyz`: zones that could not be prepared.
+    /// What does not work although the node is ready, a line each, for `/readyz`: zones that could
+    /// not be prepared.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
@@ -113,7 +115,8 @@ pub trait Control: Send + Sync + 'static {
     /// The node speaks no QUIC.
     fn lockdown(&self) -> Result<Lockdown, ControlError>;
 
-    /// Locks the node down, opens it, or leaves that to the rate of attempts, until the next order or the end of the process.
+    /// Locks the node down, opens it, or leaves that to the rate of attempts, until the next order
+    /// or the end of the process.
     ///
     /// # Errors
     /// Why not, in words for the operator.
@@ -202,8 +205,8 @@ pub struct Denied {
     pub allowed: bool,
 }
 
-/// Whom the gate penalises: an address (`192.0.2.1`, `2001:db8::`; of IPv6 the /64 counts) or a client by the id in its
-/// tokens (`client:` and 16 hexadecimal digits).
+/// Whom the gate penalises: an address (`192.0.2.1`, `2001:db8::`; of IPv6 the /64 counts) or a
+/// client by the id in its tokens (`client:` and 16 hexadecimal digits).
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Penalised {

@@ -1,5 +1,5 @@
-//! The status page at `/`, one file with nothing from elsewhere, and the events that keep it live at `/events` (server-sent events,
-//! HTML section 9.2): a look at the node every two seconds.
+//! The status page at `/`, one file with nothing from elsewhere, and the events that keep it live
+//! at `/events` (server-sent events, HTML section 9.2): a look at the node every two seconds.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -131,7 +131,8 @@ fn look(rights: Rights, registry: &Registry, control: &dyn Control) -> Value {
 mod tests {
     use super::*;
 
-    /// A page that asks anything of anybody else tells them of the node, and does not work where there is no Internet.
+    /// A page that asks anything of anybody else tells them of the node, and does not work where
+    /// there is no Internet.
     #[test]
     fn the_page_is_all_there_is() {
         for outside in ["http://", "https://", "src=", "url(", "@import", "import("] {

@@ -1,6 +1,7 @@
-//! The admin endpoint: HTTP/1.1 on a Unix socket or a loopback address, one small runtime task each, bounded on every side. What
-//! changes the node is taken where the configuration says so, by default from whoever may write to the socket, and each such
-//! command is logged with who gave it. An address for reading takes none.
+//! The admin endpoint: HTTP/1.1 on a Unix socket or a loopback address, one small runtime task
+//! each, bounded on every side. What changes the node is taken where the configuration says so, by
+//! default from whoever may write to the socket, and each such command is logged with who gave it.
+//! An address for reading takes none.
 
 use std::fmt;
 use std::io;
@@ -91,7 +92,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Binds `address`. A socket file whose owner is dead is replaced, and a daemon that drains is asked to leave.
+/// Binds `address`. A socket file whose owner is dead is replaced, and a daemon that drains is
+/// asked to leave.
 ///
 /// # Errors
 /// The address is taken, or the directory cannot be written.
@@ -100,7 +102,8 @@ pub async fn bind(address: &AdminAddress) -> io::Result<Listener> {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
         other => return other,
     }
-    // Whoever holds it and does not drain, or is none of ours, refuses: then the address stays taken.
+    // Whoever holds it and does not drain, or is none of ours, refuses: then the address stays
+    // taken.
     let left = tokio::time::timeout(
         LEAVING,
         client::converse(address, Method::POST, "/leave", bytes::Bytes::new()),
@@ -140,7 +143,8 @@ pub async fn bind_reading(address: SocketAddr) -> io::Result<Listener> {
     }
 }
 
-/// A bound socket, for its owner, and for the group that may command a node, if there is one and it may be given to it.
+/// A bound socket, for its owner, and for the group that may command a node, if there is one and it
+/// may be given to it.
 fn own(listener: UnixListener, path: &Path) -> io::Result<Listener> {
     let group = std::fs::read_to_string("/etc/group")
         .ok()
@@ -363,7 +367,8 @@ async fn serve_one(io: Box<dyn Io>, peer: Peer, asked: Asked) {
         .header_read_timeout(Duration::from_secs(10))
         .max_buf_size(16 << 10)
         .serve_connection(TokioIo::new(io), service);
-    // An error is the peer's: it went away or spoke no HTTP. The operator who asked sees it on the other side.
+    // An error is the peer's: it went away or spoke no HTTP. The operator who asked sees it on the
+    // other side.
     let _ = tokio::time::timeout(LIFE, connection).await;
 }
 
@@ -371,8 +376,8 @@ async fn serve_one(io: Box<dyn Io>, peer: Peer, asked: Asked) {
 mod tests {
     use super::*;
 
-    /// An operator's file at the path of the socket would be lost; or a socket that nobody answers at would keep a daemon from
-    /// starting.
+    /// An operator's file at the path of the socket would be lost; or a socket that nobody answers
+    /// at would keep a daemon from starting.
     #[tokio::test]
     async fn what_is_no_socket_stays() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! `/worker` of the endpoint: deploying, listing, rolling back, reading what workers said. Its orders may take seconds, and
-//! carry a whole worker.
+//! `/worker` of the endpoint: deploying, listing, rolling back, reading what workers said. Its
+//! orders may take seconds, and carry a whole worker.
 
 use std::time::Duration;
 

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A moment, in milliseconds since 1970 (UTC, leap seconds not counted). A clock before 1970 reads as 1970.
+/// A moment, in milliseconds since 1970 (UTC, leap seconds not counted). A clock before 1970 reads
+/// as 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(u64);
 
 impl UnixTime {
-    /// The wall clock. It may step backwards; what must not be is measured by [`std::time::Instant`].
+    /// The wall clock. It may step backwards; what must not be is measured by
+    /// [`std::time::Instant`].
     pub fn now() -> Self {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().into()
     }
@@ -74,7 +76,8 @@ impl From<UnixTime> for SystemTime {
 mod tests {
     use super::*;
 
-    /// A time past the range of a token's field must not wrap into the past, where the token would be void.
+    /// A time past the range of a token's field must not wrap into the past, where the token would
+    /// be void.
     #[test]
     fn ends_of_the_range() {
         assert_eq!(UnixTime::from_secs(1 << 40).stamp(), u32::MAX);

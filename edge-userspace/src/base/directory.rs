@@ -1,4 +1,5 @@
-//! Whether a directory that is to be made and written to can be, without making it: for checks that leave nothing behind.
+//! Whether a directory that is to be made and written to can be, without making it: for checks that
+//! leave nothing behind.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +9,8 @@ use rustix::fs::{Access, access};
 /// Whether this user can write into `path`, or make it if it is not there.
 ///
 /// # Errors
-/// What stands in the way: the nearest part of the path that exists is not a directory, or is not this user's to write to.
+/// What stands in the way: the nearest part of the path that exists is not a directory, or is not
+/// this user's to write to.
 pub fn can_be_written(path: &Path) -> io::Result<()> {
     for place in path.ancestors() {
         // An empty path is what is left of a relative one: the working directory.

@@ -1,5 +1,6 @@
-//! Whether a connection's handshake is over, for one whose requests are served before it is (0-RTT, RFC 8446 section 2.3). Who
-//! shakes hands keeps the [`Proof`]; requests find the [`Early`] at their [`Peer`](super::peer::Peer).
+//! Whether a connection's handshake is over, for one whose requests are served before it is (0-RTT,
+//! RFC 8446 section 2.3). Who shakes hands keeps the [`Proof`]; requests find the [`Early`] at
+//! their [`Peer`](super::peer::Peer).
 
 use tokio::sync::watch;
 
@@ -51,7 +52,8 @@ impl Early {
 mod tests {
     use super::*;
 
-    /// A request that must not be repeated would be served for who cannot show that it is its own, or wait for ever.
+    /// A request that must not be repeated would be served for who cannot show that it is its own,
+    /// or wait for ever.
     #[tokio::test]
     async fn waits_for_the_proof_and_no_longer_than_there_can_be_one() {
         let (proof, waiting) = early();

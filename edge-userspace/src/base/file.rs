@@ -1,5 +1,5 @@
-//! Reads files that an operator or somebody else names: regular ones of a bounded size. A pipe or a device in their place is an
-//! error, where opening or reading it would wait for ever.
+//! Reads files that an operator or somebody else names: regular ones of a bounded size. A pipe or a
+//! device in their place is an error, where opening or reading it would wait for ever.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -17,7 +17,8 @@ pub const MOST: u64 = 64 << 20;
 /// # Errors
 /// It is none, or cannot be opened.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Opening a pipe waits for a writer, but for this flag; asked of the open file, so that it cannot be another one by then.
+    // Opening a pipe waits for a writer, but for this flag; asked of the open file, so that it
+    // cannot be another one by then.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     match file.metadata()?.is_file() {
@@ -51,7 +52,8 @@ pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 mod tests {
     use super::*;
 
-    /// A reload would wait for ever for whoever writes into a pipe, and the process could not be ended in good order.
+    /// A reload would wait for ever for whoever writes into a pipe, and the process could not be
+    /// ended in good order.
     #[test]
     fn pipes_and_devices_are_no_files() {
         let directory = tempfile::tempdir().unwrap();

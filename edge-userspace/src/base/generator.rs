@@ -1,5 +1,5 @@
-//! AWS-LC's random generator, one for each thread: it gathers entropy for some 30 ms when the thread uses it first. Threads that
-//! shake hands do that before they accept anybody.
+//! AWS-LC's random generator, one for each thread: it gathers entropy for some 30 ms when the
+//! thread uses it first. Threads that shake hands do that before they accept anybody.
 
 /// Makes the calling thread's generator ready.
 pub fn warm() {

@@ -1,7 +1,7 @@
 //! Globs: literals, and `*` for any characters between them.
 
-/// Whether `glob` fits the whole of `text`. Linear in the text for each `*`: the leftmost fit of each literal is never worse than a
-/// later one.
+/// Whether `glob` fits the whole of `text`. Linear in the text for each `*`: the leftmost fit of
+/// each literal is never worse than a later one.
 pub fn fits(glob: &str, text: &str) -> bool {
     let Some((head, rest)) = glob.split_once('*') else {
         return glob == text;

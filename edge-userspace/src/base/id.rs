@@ -12,11 +12,13 @@ pub struct RequestId(u64);
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Where this process begins to count: from what the system gives as random, so that no two processes count alike.
+/// Where this process begins to count: from what the system gives as random, so that no two
+/// processes count alike.
 static FIRST: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(SystemTime::now()));
 
 impl RequestId {
-    /// The next identifier. A counter with a random beginning, whitened by a bijection (SplitMix64's finalizer, Steele et al. 2014).
+    /// The next identifier. A counter with a random beginning, whitened by a bijection
+    /// (SplitMix64's finalizer, Steele et al. 2014).
     pub fn next() -> Self {
         let n = FIRST.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);

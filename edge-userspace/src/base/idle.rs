@@ -1,17 +1,20 @@
-//! What can wait until a worker thread has nothing else to do: cleaning up behind a response, preparing the next one.
+//! What can wait until a worker thread has nothing else to do: cleaning up behind a response,
+//! preparing the next one.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
-/// So many wait at once on one thread; more push the first ones out, so that a thread that is never idle does not hoard.
+/// So many wait at once on one thread; more push the first ones out, so that a thread that is never
+/// idle does not hoard.
 const MOST: usize = 16;
 
 thread_local! {
     static WAITING: RefCell<Option<VecDeque<Waker>>> = const { RefCell::new(None) };
 }
 
-/// To be called on a thread before its single-threaded runtime runs there; [`idle`] is the runtime's `on_thread_park` then.
+/// To be called on a thread before its single-threaded runtime runs there; [`idle`] is the
+/// runtime's `on_thread_park` then.
 pub fn begin() {
     WAITING.set(Some(VecDeque::new()));
 }
@@ -24,7 +27,8 @@ pub fn idle() {
     }
 }
 
-/// Waits until this thread has nothing else to do, or too many wait for that. On a thread without [`begin`], gives way once.
+/// Waits until this thread has nothing else to do, or too many wait for that. On a thread without
+/// [`begin`], gives way once.
 pub async fn when_idle() {
     if WAITING.with_borrow(Option::is_none) {
         return tokio::task::yield_now().await;

@@ -1,13 +1,15 @@
-//! Memory that is held for somebody, on four accounts at once: the connection it is held for, that one's client (IPv4 address or IPv6
-//! /64), the zone, and the node. Whoever holds bytes for a client charges them here before it takes them, and gives them back by
-//! dropping the [`Charge`].
+//! Memory that is held for somebody, on four accounts at once: the connection it is held for, that
+//! one's client (IPv4 address or IPv6 /64), the zone, and the node. Whoever holds bytes for a
+//! client charges them here before it takes them, and gives them back by dropping the [`Charge`].
 //!
-//! Rules. The node's sum stays below `limits.memory`, a client's below `limits.memory_per_address`. Up to half of the node's, clients
-//! and zones may have what they need; beyond, none gets more than its equal part. What does not fit is not taken: whoever asked reads
-//! on later (back-pressure), or does without. When that helps nobody, the connection of the same account that has been still for the
-//! longest time is ended (`Holder::poll_cut`), never a neighbour's.
+//! Rules. The node's sum stays below `limits.memory`, a client's below `limits.memory_per_address`.
+//! Up to half of the node's, clients and zones may have what they need; beyond, none gets more than
+//! its equal part. What does not fit is not taken: whoever asked reads on later (back-pressure), or
+//! does without. When that helps nobody, the connection of the same account that has been still for
+//! the longest time is ended (`Holder::poll_cut`), never a neighbour's.
 //!
-//! Bounds are stated where they are charged; docs/limits.md has their products, and a test adds them up.
+//! Bounds are stated where they are charged; docs/limits.md has their products, and a test adds
+//! them up.
 
 mod machine;
 
@@ -30,8 +32,8 @@ pub use machine::memory as of_machine;
 const SHARDS: usize = 64;
 /// A connection that moved a byte within this time is not still.
 const STILL: Duration = Duration::from_secs(2);
-/// Who is to be ended is looked for at most once in this time, per client and for the node: it takes a walk over their
-/// connections.
+/// Who is to be ended is looked for at most once in this time, per client and for the node: it
+/// takes a walk over their connections.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What bytes are held for: a label of `edge_memory_bytes`.
@@ -44,7 +46,8 @@ pub enum Kind {
     Requests,
     /// Content of requests that nobody has read yet.
     Uploads,
-    /// Content of responses that clients have not taken: read ahead from origins, and handed over to be sent.
+    /// Content of responses that clients have not taken: read ahead from origins, and handed over
+    /// to be sent.
     Responses,
     /// QUIC: sent, and not acknowledged.
     Quic,
@@ -112,7 +115,8 @@ struct Inner {
 /// One client prefix.
 #[derive(Debug, Default)]
 struct Client {
-    /// It is a proxy's: the node's bound alone holds for it; its clients have accounts of their own for their requests.
+    /// It is a proxy's: the node's bound alone holds for it; its clients have accounts of their own
+    /// for their requests.
     trusted: bool,
     used: AtomicU64,
     holders: Mutex<Vec<Weak<Holder>>>,
@@ -226,7 +230,8 @@ impl Ledger {
         self.0.most_per_client.store(most_per_client, Relaxed);
     }
 
-    /// Has connections of these networks, opened from now on, held to no client's bound: they are of proxies.
+    /// Has connections of these networks, opened from now on, held to no client's bound: they are
+    /// of proxies.
     pub fn trust(&self, networks: Vec<IpNet>) {
         *self.0.trusted.write().unwrap_or_else(PoisonError::into_inner) = networks;
     }
@@ -279,7 +284,8 @@ impl Ledger {
         count
     }
 
-    /// The account of the zone called `name`. Zones of the configuration, so that there are not many.
+    /// The account of the zone called `name`. Zones of the configuration, so that there are not
+    /// many.
     pub fn zone(&self, name: &Arc<str>) -> Arc<Zone> {
         let mut zones = lock(&self.0.zones);
         zones.entry(name.clone()).or_default().clone()
@@ -318,7 +324,8 @@ impl Ledger {
         lock(&self.0.clients[hash as usize % SHARDS])
     }
 
-    /// What one of `count` may hold beside the others, while the node holds `total`: all, or its equal part.
+    /// What one of `count` may hold beside the others, while the node holds `total`: all, or its
+    /// equal part.
     fn share(&self, total: u64, count: usize) -> u64 {
         let most = self.0.most.load(Relaxed);
         if total <= most / 2 {
@@ -387,8 +394,8 @@ impl Ledger {
 }
 
 impl Holder {
-    /// Charges `bytes` of `kind`, for `zone` if it is known. `None`: they must not be taken, now; [`Holder::must`] tells of what is
-    /// held already.
+    /// Charges `bytes` of `kind`, for `zone` if it is known. `None`: they must not be taken, now;
+    /// [`Holder::must`] tells of what is held already.
     pub fn charge(self: &Arc<Self>, kind: Kind, zone: Option<&Arc<Zone>>, bytes: u64) -> Option<Charge> {
         let mut charge = Charge {
             holder: self.clone(),
@@ -487,8 +494,9 @@ impl Drop for Holder {
 }
 
 impl Charge {
-    /// Charges `bytes` in place of what was charged. Less is always taken; more, if it fits. When an account is full, its stillest
-    /// connection is ended, and this is refused all the same: memory comes back a moment later.
+    /// Charges `bytes` in place of what was charged. Less is always taken; more, if it fits. When
+    /// an account is full, its stillest connection is ended, and this is refused all the same:
+    /// memory comes back a moment later.
     pub fn set(&mut self, bytes: u64) -> bool {
         if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0)
             && let Err(short) = self.holder.fits(self.zone.as_deref(), more)
@@ -496,7 +504,8 @@ impl Charge {
             let ledger = &self.holder.ledger;
             ledger.0.refused.fetch_add(1, Relaxed);
             match short {
-                // Of a zone's clients it is the one that asks for more whose connections are looked at.
+                // Of a zone's clients it is the one that asks for more whose connections are looked
+                // at.
                 Short::Client | Short::Zone => ledger.relieve_client(&self.holder.client),
                 Short::Node => ledger.relieve_node(),
             };
@@ -506,7 +515,8 @@ impl Charge {
         true
     }
 
-    /// Charges `bytes` in place of what was charged, whether they fit or not: they are held already.
+    /// Charges `bytes` in place of what was charged, whether they fit or not: they are held
+    /// already.
     pub fn move_to(&mut self, bytes: u64) {
         let ledger = &self.holder.ledger;
         if bytes >= self.bytes {

@@ -1,8 +1,8 @@
-//! What every room may lean on and what leans on none: the clock, identifiers, the peer of a connection and whether its
-//! handshake is over, the stop signal, QUIC's integers, the outline of PEM files, files as they are
-//! read, directories that are to be written to, a thread's random generator, the cryptography of links to
-//! key servers, what waits until a thread is idle, the ledger of memory, a request
-//! that the zone rules are tried on.
+//! What every room may lean on and what leans on none: the clock, identifiers, the peer of a
+//! connection and whether its handshake is over, the stop signal, QUIC's integers, the outline of
+//! PEM files, files as they are read, directories that are to be written to, a thread's random
+//! generator, the cryptography of links to key servers, what waits until a thread is idle, the
+//! ledger of memory, a request that the zone rules are tried on.
 
 pub mod clock;
 pub mod directory;

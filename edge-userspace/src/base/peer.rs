@@ -1,4 +1,5 @@
-//! Who is on the other end of a connection, as the listener learnt it; handed with each request to the right.
+//! Who is on the other end of a connection, as the listener learnt it; handed with each request to
+//! the right.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -6,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::early::{Early, Unproven};
 
-/// One client connection, shared by all its requests; behind a trusted proxy one client of it, shared by none.
+/// One client connection, shared by all its requests; behind a trusted proxy one client of it,
+/// shared by none.
 #[derive(Debug)]
 pub struct Peer {
-    /// The client: the socket's peer, what the PROXY protocol header named, or what a trusted proxy's field did (with port 0).
-    /// IPv4-mapped addresses are unmapped.
+    /// The client: the socket's peer, what the PROXY protocol header named, or what a trusted
+    /// proxy's field did (with port 0). IPv4-mapped addresses are unmapped.
     pub client: SocketAddr,
     /// The address the client connected to.
     pub local: SocketAddr,
@@ -27,14 +29,16 @@ pub struct Peer {
 /// What a trusted proxy says of the request that it hands on (`[server] client_address`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Via {
-    /// The proxies between the client and the edge, the nearest last: that one is the connection's peer.
+    /// The proxies between the client and the edge, the nearest last: that one is the connection's
+    /// peer.
     pub proxies: Box<[IpAddr]>,
     /// Whether the client spoke TLS to the first of them; `None`: nobody says so.
     pub secure: Option<bool>,
 }
 
 impl Peer {
-    /// Whether the client's request was encrypted on its way: to the edge, or as the trusted proxy says that it handed it on.
+    /// Whether the client's request was encrypted on its way: to the edge, or as the trusted proxy
+    /// says that it handed it on.
     pub fn is_secure(&self) -> bool {
         let said = self.via.as_ref().and_then(|via| via.secure);
         said.unwrap_or(self.handshake.is_some())
@@ -45,7 +49,8 @@ impl Peer {
         if self.is_secure() { "https" } else { "http" }
     }
 
-    /// Whether what the client has sent may still be a copy of what another one sent (RFC 8446 section 8): its handshake is not over.
+    /// Whether what the client has sent may still be a copy of what another one sent (RFC 8446
+    /// section 8): its handshake is not over.
     pub fn is_early(&self) -> bool {
         self.early.as_ref().is_some_and(|early| !early.is_over())
     }
@@ -73,7 +78,8 @@ pub struct Handshake {
     pub version: &'static str,
     /// The client resumed an earlier session.
     pub resumed: bool,
-    /// The client's id: that of the ticket it resumed from, or a new one that its next ticket will carry.
+    /// The client's id: that of the ticket it resumed from, or a new one that its next ticket will
+    /// carry.
     pub client: u64,
     /// It came with that id in a ticket, and the handshake has shown that it is its own.
     pub known: bool,
@@ -83,7 +89,8 @@ pub struct Handshake {
     pub standing: Option<Arc<dyn Standing>>,
 }
 
-/// Asked before each request: a reload binds connections that exist, and a certificate may expire on one.
+/// Asked before each request: a reload binds connections that exist, and a certificate may expire
+/// on one.
 pub trait Standing: std::fmt::Debug + Send + Sync {
     /// Whether the connection may go on. Costs next to nothing while nothing has changed.
     fn holds(&self) -> bool;
@@ -103,8 +110,9 @@ pub struct Identity {
 /// 64:ff9b::/96, where translators put IPv4 addresses (RFC 6052 section 2.1).
 const TRANSLATED: u128 = 0x64_ff9b << 96;
 
-/// Reduces an address to what limits and penalties are counted by: IPv4 /32, IPv6 /64 (a /64 is one household). An IPv4 address that came
-/// through a translator (NAT64, SIIT) is itself: all of them share one /64. The kernel reduces likewise (`edge_common::token::Prefix`).
+/// Reduces an address to what limits and penalties are counted by: IPv4 /32, IPv6 /64 (a /64 is one
+/// household). An IPv4 address that came through a translator (NAT64, SIIT) is itself: all of them
+/// share one /64. The kernel reduces likewise (`edge_common::token::Prefix`).
 pub fn client_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),

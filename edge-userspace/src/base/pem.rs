@@ -1,6 +1,7 @@
-//! The outline of a PEM file (RFC 7468): which sections it has, and whether each of them can be read. Parsers pass over what
-//! they do not know, so a boundary that is indented, glued to another line or a dash short makes its section vanish without
-//! a word. Every room that reads PEM reads it here: each section is read, or the file is refused.
+//! The outline of a PEM file (RFC 7468): which sections it has, and whether each of them can be
+//! read. Parsers pass over what they do not know, so a boundary that is indented, glued to another
+//! line or a dash short makes its section vanish without a word. Every room that reads PEM reads it
+//! here: each section is read, or the file is refused.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -18,7 +19,8 @@ pub struct Section {
 /// A file whose sections cannot all be read; the words quote nothing but labels.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
-    /// A boundary that is not alone on its line, from the line's first character on (RFC 7468 section 3).
+    /// A boundary that is not alone on its line, from the line's first character on (RFC 7468
+    /// section 3).
     #[error("line {0} is not a PEM boundary as it is written, so its section would be left out")]
     Boundary(usize),
     /// A `BEGIN` within a section.
@@ -90,7 +92,8 @@ pub fn revocations(bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'sta
     items(bytes, "X509 CRL", |label| label.ends_with("CRL"), |_| true)
 }
 
-/// The one private key of a file, in PKCS#8, SEC1 or PKCS#1. Certificates and parameters beside it are passed over.
+/// The one private key of a file, in PKCS#8, SEC1 or PKCS#1. Certificates and parameters beside it
+/// are passed over.
 ///
 /// # Errors
 /// There is none, or more than one, or one that cannot be read.
@@ -116,7 +119,8 @@ pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Unread> {
 /// Marks a key that is encrypted in the way of RFC 1421.
 const ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
-/// All sections with `label`, each of them `sound`; another section for which `alike` holds is one that would be left out.
+/// All sections with `label`, each of them `sound`; another section for which `alike` holds is one
+/// that would be left out.
 fn items<T: PemObject>(
     bytes: &[u8],
     label: &'static str,
@@ -244,7 +248,8 @@ mod tests {
         Ok(outline(text.as_bytes())?.into_iter().map(|s| s.label).collect())
     }
 
-    /// Files that any tool writes would be refused: text between sections, other line ends, no line end at the end.
+    /// Files that any tool writes would be refused: text between sections, other line ends, no line
+    /// end at the end.
     #[test]
     fn files_as_tools_write_them() {
         let (one, two) = (section("CERTIFICATE"), section("EC PRIVATE KEY"));

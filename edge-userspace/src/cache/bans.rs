@@ -1,8 +1,10 @@
-//! Purges: what was stored before one, and is meant by it, is as if it were not there (RFC 9111 section 4.4). They are compared
-//! at each look-up, so that a purge costs the same however much is stored, and is in force for responses that were on their way
-//! when it came. `store` asks; an operator or an unsafe request adds. Pure but for [`Log`].
+//! Purges: what was stored before one, and is meant by it, is as if it were not there (RFC 9111
+//! section 4.4). They are compared at each look-up, so that a purge costs the same however much is
+//! stored, and is in force for responses that were on their way when it came. `store` asks; an
+//! operator or an unsafe request adds. Pure but for [`Log`].
 //!
-//! Bounded: where there is no more room, the oldest purge goes, and with it all that was stored before it.
+//! Bounded: where there is no more room, the oldest purge goes, and with it all that was stored
+//! before it.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -33,8 +35,8 @@ pub(super) enum Ban {
 }
 
 impl Ban {
-    /// Whether what is on its way for the resource `key` may be meant. Tags are known only when a response has come: until then
-    /// a tag means all of its zone.
+    /// Whether what is on its way for the resource `key` may be meant. Tags are known only when a
+    /// response has come: until then a tag means all of its zone.
     pub(super) fn may_mean(&self, key: &str) -> bool {
         match self {
             Self::Url(text) => key == text,
@@ -73,7 +75,8 @@ struct Timed {
 }
 
 impl Timed {
-    /// The time of what had to go. Lines of the log may come in another order than that of their times: the later one counts.
+    /// The time of what had to go. Lines of the log may come in another order than that of their
+    /// times: the later one counts.
     fn add(&mut self, text: String, now: UnixTime, most: usize) -> Option<UnixTime> {
         let latest = self.at.get(&text).copied().max(Some(now)).unwrap_or(now);
         self.at.insert(text.clone(), latest);
@@ -145,7 +148,8 @@ fn line(letter: char, time: UnixTime, text: &str) -> String {
     format!("{letter} {} {text}\n", time.millis())
 }
 
-/// The purges' file: a line for each, so that what was purged does not come back from the disk's store after a crash.
+/// The purges' file: a line for each, so that what was purged does not come back from the disk's
+/// store after a crash.
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
@@ -154,7 +158,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Reads the file in `directory`, writes it anew without what is not in force any more, and keeps it open.
+    /// Reads the file in `directory`, writes it anew without what is not in force any more, and
+    /// keeps it open.
     ///
     /// # Errors
     /// When it cannot be read or written: then purges would be forgotten.
@@ -185,8 +190,9 @@ impl Log {
         Ok((this, bans))
     }
 
-    /// Writes one down. `durable`: returns when it is on the disk. `all` gives the lines of all that is in force
-    /// ([`Bans::lines`]), `ban` among them; it is asked when the file has become too long.
+    /// Writes one down. `durable`: returns when it is on the disk. `all` gives the lines of all
+    /// that is in force ([`Bans::lines`]), `ban` among them; it is asked when the file has become
+    /// too long.
     ///
     /// # Errors
     /// When it could not be written.
@@ -316,7 +322,8 @@ mod tests {
         log.add(&ban, at(100), true, || bans.lines()).unwrap();
         bans.add(Ban::All, at(80));
         log.add(&Ban::All, at(80), true, || bans.lines()).unwrap();
-        // Written later, though it is of before: two threads may overtake each other on the way to the file.
+        // Written later, though it is of before: two threads may overtake each other on the way to
+        // the file.
         log.add(&ban, at(90), true, || bans.lines()).unwrap();
         log.file.write_all(b"u 99").unwrap();
         drop(log);

@@ -1,5 +1,5 @@
-//! Which part of a stored response a client wants, and whether at all: conditions (RFC 9110 section 13) and ranges (section
-//! 14). Pure; `serve` asks it.
+//! Which part of a stored response a client wants, and whether at all: conditions (RFC 9110 section
+//! 13) and ranges (section 14). Pure; `serve` asks it.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,8 @@ use http::{Method, StatusCode};
 
 use super::worth::single_date;
 
-/// Ranges answered in one response. More are a client's mistake or an attack (RFC 9110 section 17.15): the whole is sent.
+/// Ranges answered in one response. More are a client's mistake or an attack (RFC 9110 section
+/// 17.15): the whole is sent.
 const MOST_RANGES: usize = 16;
 
 /// Bytes of a representation: `from` up to, without, `to`.
@@ -35,7 +36,8 @@ pub enum Verdict {
     Unsatisfiable,
 }
 
-/// Judges a request for a stored response with `status`, `fields` and `length` bytes, in the order of RFC 9110 section 13.2.2.
+/// Judges a request for a stored response with `status`, `fields` and `length` bytes, in the order
+/// of RFC 9110 section 13.2.2.
 pub(super) fn judge(
     method: &Method,
     request: &HeaderMap,
@@ -81,7 +83,8 @@ pub(super) fn judge(
     }
 }
 
-/// Whether the list names the stored entity tag, by weak or strong comparison (RFC 9110 section 8.8.3.2).
+/// Whether the list names the stored entity tag, by weak or strong comparison (RFC 9110 section
+/// 8.8.3.2).
 fn listed(request: &HeaderMap, name: &HeaderName, fields: &HeaderMap, weakly: bool) -> bool {
     let stored = fields.get(header::ETAG).map(|etag| etag.as_bytes().trim_ascii());
     let opaque = |tag: &'_ [u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
@@ -121,7 +124,8 @@ fn if_range(request: &HeaderMap, fields: &HeaderMap, modified: Option<SystemTime
         return stored == Some(validator) && !validator.starts_with(b"W/");
     }
     let date = single_date(request, &header::IF_RANGE);
-    // A date is a strong validator only if the response was made at least a second later (section 8.8.2.2).
+    // A date is a strong validator only if the response was made at least a second later (section
+    // 8.8.2.2).
     let made = single_date(fields, &header::DATE);
     date.is_some() && date == modified && made > modified
 }

@@ -1,8 +1,10 @@
-//! Cache directives as written: `Cache-Control` of requests and responses (RFC 9111 section 5.2), `Pragma`, and
-//! `CDN-Cache-Control` (RFC 9213), a structured field. Pure; the judges `worth` and `reuse` ask it.
+//! Cache directives as written: `Cache-Control` of requests and responses (RFC 9111 section 5.2),
+//! `Pragma`, and `CDN-Cache-Control` (RFC 9213), a structured field. Pure; the judges `worth` and
+//! `reuse` ask it.
 //!
-//! The library behind `worth` splits at commas inside quoted strings, knows only lower case and gives up on the first value that
-//! is no number; so the fields are read here, and it gets them written anew.
+//! The library behind `worth` splits at commas inside quoted strings, knows only lower case and
+//! gives up on the first value that is no number; so the fields are read here, and it gets them
+//! written anew.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -11,7 +13,8 @@ pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-con
 
 /// A longer time is this one (RFC 9111 section 1.2.2): it neither overflows nor ends in practice.
 pub const FOREVER: u64 = 1 << 31;
-/// Beyond that many directives a field is taken as `no-store`: nobody writes so many, and reading them is work.
+/// Beyond that many directives a field is taken as `no-store`: nobody writes so many, and reading
+/// them is work.
 const MOST: usize = 64;
 
 /// What a response says of its reuse.
@@ -45,7 +48,8 @@ pub struct Directives {
     pub no_transform: bool,
     /// Fields that `no-cache` or `private` name: not to be stored, or only after validation.
     pub withheld: Vec<HeaderName>,
-    /// The directives came from a targeted field: `Expires` and `Pragma` do not count (RFC 9213 section 2.1).
+    /// The directives came from a targeted field: `Expires` and `Pragma` do not count (RFC 9213
+    /// section 2.1).
     pub targeted: bool,
 }
 
@@ -112,8 +116,8 @@ fn split(field: &[u8], out: &mut Vec<Directive>) -> Option<()> {
     }
 }
 
-/// A token or a quoted string, and what follows its element. Junk behind a quoted string stays part of the value, so that it
-/// is no number.
+/// A token or a quoted string, and what follows its element. Junk behind a quoted string stays part
+/// of the value, so that it is no number.
 fn value_of(text: &[u8]) -> (String, &[u8]) {
     let mut value = Vec::new();
     let mut quoted = false;
@@ -150,7 +154,8 @@ fn read(headers: &HeaderMap, name: &HeaderName) -> (Vec<Directive>, bool) {
 }
 
 impl Directives {
-    /// Those in force for us: of `CDN-Cache-Control` where it is sound, else of `Cache-Control` and `Pragma`.
+    /// Those in force for us: of `CDN-Cache-Control` where it is sound, else of `Cache-Control` and
+    /// `Pragma`.
     pub fn of(headers: &HeaderMap) -> Self {
         targeted(headers).unwrap_or_else(|| Self::plain(headers))
     }
@@ -170,7 +175,8 @@ impl Directives {
         this
     }
 
-    /// A value that is no number makes the response stale (RFC 9111 section 4.2.1), and so does a smaller one beside a larger.
+    /// A value that is no number makes the response stale (RFC 9111 section 4.2.1), and so does a
+    /// smaller one beside a larger.
     fn take(&mut self, name: &str, value: Option<&str>) {
         let number = || value.and_then(seconds).unwrap_or(0);
         let least = |known: &mut Option<u64>| *known = Some(known.map_or(number(), |known| known.min(number())));
@@ -203,7 +209,8 @@ impl Directives {
         }
     }
 
-    /// Whether a stale response must never be given, whatever else allows it (RFC 9111 section 4.2.4).
+    /// Whether a stale response must never be given, whatever else allows it (RFC 9111 section
+    /// 4.2.4).
     pub fn forbids_stale(&self) -> bool {
         self.must_revalidate || self.proxy_revalidate || self.no_cache || self.s_maxage.is_some()
     }
@@ -276,8 +283,9 @@ fn pragma(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Reads the dictionary of RFC 9213; `None` where it is absent, empty or unsound: then it is as if it were not there
-/// (section 2.2). Values that a directive cannot have make it unsound; unknown keys do not.
+/// Reads the dictionary of RFC 9213; `None` where it is absent, empty or unsound: then it is as if
+/// it were not there (section 2.2). Values that a directive cannot have make it unsound; unknown
+/// keys do not.
 fn targeted(headers: &HeaderMap) -> Option<Directives> {
     let mut text = String::new();
     for field in headers.get_all(CDN_CACHE_CONTROL) {
@@ -449,7 +457,8 @@ mod tests {
         Directives::of(&headers(&[("cache-control", value)]))
     }
 
-    /// A directive that is read wrongly keeps what should be forgotten, or shows one client's page to another.
+    /// A directive that is read wrongly keeps what should be forgotten, or shows one client's page
+    /// to another.
     #[test]
     fn responses() {
         assert_eq!(plain("Max-Age=60, PUBLIC").max_age, Some(60));

@@ -1,9 +1,10 @@
-//! A response on its way from the origin into the store, and to the clients who read it meanwhile. A task of the worker that asked
-//! the origin drives it at the origin's pace, within bounds (`object_bytes`, and the room of all fills); readers follow at
-//! their own. `handler` starts it.
+//! A response on its way from the origin into the store, and to the clients who read it meanwhile.
+//! A task of the worker that asked the origin drives it at the origin's pace, within bounds
+//! (`object_bytes`, and the room of all fills); readers follow at their own. `handler` starts it.
 //!
-//! Content that turns out longer than the bound is not stored: what is left of it goes to the first reader, streamed at that
-//! one's pace. Others can only have joined when the length was known to fit.
+//! Content that turns out longer than the bound is not stored: what is left of it goes to the first
+//! reader, streamed at that one's pace. Others can only have joined when the length was known to
+//! fit.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,7 +19,8 @@ use http_body_util::BodyExt;
 use super::store::Room;
 use crate::http::body::{Body, BodyError};
 
-/// A piece shorter than this is copied: as a part of the buffer that it was read into, it would keep all of that.
+/// A piece shorter than this is copied: as a part of the buffer that it was read into, it would
+/// keep all of that.
 const SMALL: usize = 4 << 10;
 /// What each piece takes beside its bytes, about.
 const PIECE: u64 = 96;
@@ -69,8 +71,8 @@ impl Fill {
         wakers.into_values().for_each(Waker::wake);
     }
 
-    /// Reads `body` to its end. `announced`: `Content-Length`. `most`: the longest content stored. `room` is held until the
-    /// outcome is dealt with.
+    /// Reads `body` to its end. `announced`: `Content-Length`. `most`: the longest content stored.
+    /// `room` is held until the outcome is dealt with.
     pub(super) async fn drive(&self, mut body: Body, announced: Option<u64>, most: u64, room: &mut Room) -> Outcome {
         let (mut length, mut pieces) = (0_u64, 0_u64);
         loop {
@@ -95,7 +97,8 @@ impl Fill {
                         state.chunks.push(data);
                     });
                     if !stored {
-                        // The chunk just pushed is the readers'; what follows is the first reader's alone.
+                        // The chunk just pushed is the readers'; what follows is the first reader's
+                        // alone.
                         self.change(|state| state.end = Some(End::Rest(Some(body))));
                         return if length > most {
                             Outcome::TooLarge
@@ -126,7 +129,8 @@ impl Fill {
         self.change(|state| state.room = Some(room));
     }
 
-    /// One piece of memory of exactly the content's size: the chunks may be parts of larger buffers.
+    /// One piece of memory of exactly the content's size: the chunks may be parts of larger
+    /// buffers.
     fn whole(&self) -> Bytes {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut whole = BytesMut::with_capacity(usize::try_from(state.length).unwrap_or(0));

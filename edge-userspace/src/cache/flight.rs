@@ -1,5 +1,6 @@
-//! Requests for the same resource at the same time: one goes to the origin, the others wait for what becomes of it (RFC 9111
-//! section 4, "collapse"). `handler` joins; what turns out not to be for all sends everybody on its own way at once.
+//! Requests for the same resource at the same time: one goes to the origin, the others wait for
+//! what becomes of it (RFC 9111 section 4, "collapse"). `handler` joins; what turns out not to be
+//! for all sends everybody on its own way at once.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,8 @@ pub(super) enum Landing {
     Alone,
     /// The origin failed, in a way that has nothing to do with the request ([`shared`]).
     Failed(Reason, Arc<str>),
-    /// It came to nothing for a reason of its own: its client went away, or the origin did not like it. The next one flies.
+    /// It came to nothing for a reason of its own: its client went away, or the origin did not like
+    /// it. The next one flies.
     Gone,
 }
 
@@ -66,7 +68,8 @@ pub(super) struct Pilot {
     sender: watch::Sender<Option<Landing>>,
 }
 
-/// A request at the origin whose response may be stored: as long as it lasts, [`Flights::has`] knows of it.
+/// A request at the origin whose response may be stored: as long as it lasts, [`Flights::has`]
+/// knows of it.
 pub(super) struct Trip {
     flights: Arc<Flights>,
     key: String,
@@ -109,8 +112,8 @@ impl Flights {
         self.lock().contains_key(key)
     }
 
-    /// Nobody joins the flights that are under way for the resources that `meant` means any more: what they bring is void. Who
-    /// comes later flies anew.
+    /// Nobody joins the flights that are under way for the resources that `meant` means any more:
+    /// what they bring is void. Who comes later flies anew.
     pub(super) fn detach(&self, meant: impl Fn(&str) -> bool) {
         self.lock().retain(|key, known| {
             if meant(key) {
@@ -188,8 +191,8 @@ pub(super) async fn wait(mut receiver: watch::Receiver<Option<Landing>>, patienc
     landed.ok()?.ok()?.clone()
 }
 
-/// Whether a failure is everybody's who asks for the same: only what is found out before the origin has seen anything of the
-/// request cannot depend on it.
+/// Whether a failure is everybody's who asks for the same: only what is found out before the origin
+/// has seen anything of the request cannot depend on it.
 pub(super) fn shared(reason: Reason) -> bool {
     matches!(reason, Reason::OriginUnreachable | Reason::Overload)
 }
@@ -198,8 +201,8 @@ pub(super) fn shared(reason: Reason) -> bool {
 mod tests {
     use super::*;
 
-    /// After a purge nobody is given what was asked for before, and the flight that was detached ends without taking its successor
-    /// along.
+    /// After a purge nobody is given what was asked for before, and the flight that was detached
+    /// ends without taking its successor along.
     #[test]
     fn detached() {
         let flights = Arc::new(Flights::default());

@@ -1,4 +1,5 @@
-//! One request's way: the store, another request's response, or the origin and what becomes of its answer.
+//! One request's way: the store, another request's response, or the origin and what becomes of its
+//! answer.
 
 mod course;
 mod flown;
@@ -68,7 +69,8 @@ impl Shared {
         })
     }
 
-    /// Carries out an operator's purge: when it returns, nothing that was stored or on its way before is served any more.
+    /// Carries out an operator's purge: when it returns, nothing that was stored or on its way
+    /// before is served any more.
     ///
     /// # Errors
     /// As [`NotPurged`] says.
@@ -102,7 +104,8 @@ impl Shared {
         drop(self.refusals.remove(&self.hasher.hash_one(key)));
     }
 
-    /// An unsafe request has succeeded: what is stored of the URL, or on its way, is out of date (RFC 9111 section 4.4).
+    /// An unsafe request has succeeded: what is stored of the URL, or on its way, is out of date
+    /// (RFC 9111 section 4.4).
     async fn invalidate(&self, key: String) {
         if !self.store.may_have(&key) && !self.flights.has(&key) {
             return;
@@ -292,7 +295,8 @@ impl Inner {
         Look::Answered(course.serve(variant, Content::Stored(body), now, outcome, Told::default()))
     }
 
-    /// Validates a stale response behind its client's back (RFC 5861 section 3), unless somebody does so already.
+    /// Validates a stale response behind its client's back (RFC 5861 section 3), unless somebody
+    /// does so already.
     fn revalidate(self: Arc<Self>, course: &Course, variant: &Variant, body: &Bytes) {
         let Seat::Pilot(pilot) = self.shared.flights.join(&course.key) else {
             return;
@@ -327,7 +331,8 @@ enum Look {
     Forward(Option<(Variant, Bytes)>, Forward),
 }
 
-/// The key of what `Location` or `Content-Location` names, where it is on the same origin as `key` (RFC 9111 section 4.4).
+/// The key of what `Location` or `Content-Location` names, where it is on the same origin as `key`
+/// (RFC 9111 section 4.4).
 fn sibling(key: &str, location: &str) -> Option<String> {
     let (zone, url) = key.split_once(' ')?;
     let (scheme, rest) = url.split_once("://")?;

@@ -1,9 +1,11 @@
-//! Room 8: the cache (RFC 9111). Takes requests from the rooms to its left, answers them from the store where that is allowed, and
-//! hands the others on to its right; `handler` leads one request through the rest.
+//! Room 8: the cache (RFC 9111). Takes requests from the rooms to its left, answers them from the
+//! store where that is allowed, and hands the others on to its right; `handler` leads one request
+//! through the rest.
 //!
-//! Pure cores, with `now` passed in: `directives` reads fields, `worth` judges what to store, `reuse` what may answer, `resource`
-//! tells variants apart, `conditions` chooses ranges, `bans` holds purges. `store` keeps, `fill` brings in, `flight` joins
-//! requests. All workers share one [`Store`]; each has a [`Cache`] of its own around its own origin.
+//! Pure cores, with `now` passed in: `directives` reads fields, `worth` judges what to store,
+//! `reuse` what may answer, `resource` tells variants apart, `conditions` chooses ranges, `bans`
+//! holds purges. `store` keeps, `fill` brings in, `flight` joins requests. All workers share one
+//! [`Store`]; each has a [`Cache`] of its own around its own origin.
 
 mod bans;
 mod conditions;

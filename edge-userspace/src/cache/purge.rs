@@ -1,5 +1,5 @@
-//! What an operator can purge: a URL, all URLs that begin so, or what carries a tag. `node` reads the command, the store carries it
-//! out. Pure.
+//! What an operator can purge: a URL, all URLs that begin so, or what carries a tag. `node` reads
+//! the command, the store carries it out. Pure.
 
 use http::Uri;
 
@@ -37,7 +37,8 @@ pub enum Unsound {
 }
 
 impl Purge<'_> {
-    /// What it means; `zone` finds a zone's name by host, and says whether there is one of that name.
+    /// What it means; `zone` finds a zone's name by host, and says whether there is one of that
+    /// name.
     ///
     /// # Errors
     /// When it means nothing.

@@ -1,5 +1,6 @@
-//! What the store keeps, and its form on disk: lengths and bytes, little-endian, behind a version. `store` hands it to the
-//! library, which puts a checksum around it; what does not decode is as if it were not there. Pure.
+//! What the store keeps, and its form on disk: lengths and bytes, little-endian, behind a version.
+//! `store` hands it to the library, which puts a checksum around it; what does not decode is as if
+//! it were not there. Pure.
 
 use std::io::{Read, Write};
 use std::sync::Arc;

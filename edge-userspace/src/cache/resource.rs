@@ -1,5 +1,6 @@
-//! What is kept of one URL: its stored responses, told apart by `Vary` (RFC 9111 section 4.1), without their content. `handler`
-//! makes and asks them, `store` keeps them, `record` writes them to disk. Pure.
+//! What is kept of one URL: its stored responses, told apart by `Vary` (RFC 9111 section 4.1),
+//! without their content. `handler` makes and asks them, `store` keeps them, `record` writes them
+//! to disk. Pure.
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::{StatusCode, request};
@@ -11,14 +12,16 @@ use crate::http::codings::Accepted;
 use crate::http::forwarded::{self, Written};
 use crate::http::message::Exchange;
 
-/// Responses kept of one URL. With more, the oldest goes: a client that makes up field values must not grow the store.
+/// Responses kept of one URL. With more, the oldest goes: a client that makes up field values must
+/// not grow the store.
 pub(super) const MOST_VARIANTS: usize = 16;
 /// Fields that `Vary` may name; with more, the response is not stored.
 const MOST_NAMES: usize = 16;
 /// Purge tags of a response; with more, the rest is ignored.
 pub(super) const MOST_TAGS: usize = 64;
 
-/// Names a resource: zone, scheme, authority, path and query. Two zones never share one, whatever their hosts.
+/// Names a resource: zone, scheme, authority, path and query. Two zones never share one, whatever
+/// their hosts.
 pub(super) fn key(exchange: &Exchange, head: &request::Parts) -> String {
     let scheme = exchange.peer.scheme();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -65,8 +68,8 @@ pub(super) struct Variant {
 }
 
 impl Resource {
-    /// The variant that answers a request with `fields`: of those that match the one with the latest `Date`, as far as that
-    /// is known from the order of arrival.
+    /// The variant that answers a request with `fields`: of those that match the one with the
+    /// latest `Date`, as far as that is known from the order of arrival.
     pub(super) fn select(&self, fields: &HeaderMap) -> Option<&Variant> {
         self.variants.iter().find(|variant| variant.matches(fields))
     }
@@ -118,12 +121,13 @@ impl Variant {
             .take(MOST_TAGS)
     }
 
-    /// Whether a 304, or the answer to a HEAD, with the fields `by` is about this response (RFC 9111 section 4.3.4): its entity tag
-    /// is the stored one's, and it varies by the same fields. One with another tag has its meaning for another representation:
-    /// put to this one, it would join the parts of two, or give an old one the name of the new.
+    /// Whether a 304, or the answer to a HEAD, with the fields `by` is about this response (RFC
+    /// 9111 section 4.3.4): its entity tag is the stored one's, and it varies by the same fields.
+    /// One with another tag has its meaning for another representation: put to this one, it would
+    /// join the parts of two, or give an old one the name of the new.
     ///
-    /// Servers that compress make a tag weak, and forget that in a 304: `"a"` confirms `W/"a"`, which stays as it is. Without
-    /// tags `Last-Modified` takes their place.
+    /// Servers that compress make a tag weak, and forget that in a 304: `"a"` confirms `W/"a"`,
+    /// which stays as it is. Without tags `Last-Modified` takes their place.
     pub(super) fn confirmed(&self, by: &HeaderMap) -> bool {
         let tag = |fields: &HeaderMap| fields.get(header::ETAG).map(|tag| tag.as_bytes().trim_ascii().to_vec());
         let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
@@ -144,8 +148,8 @@ impl Variant {
             }))
     }
 
-    /// Updated by a 304 or a HEAD (RFC 9111 sections 3.2 and 4.3.4): what it sends replaces what is stored, but for what
-    /// belongs to the stored content. `worth` is then to be judged anew.
+    /// Updated by a 304 or a HEAD (RFC 9111 sections 3.2 and 4.3.4): what it sends replaces what is
+    /// stored, but for what belongs to the stored content. `worth` is then to be judged anew.
     pub(super) fn updated(&self, by: &HeaderMap) -> HeaderMap {
         let mut fields = self.fields.clone();
         for name in by.keys() {
@@ -170,8 +174,9 @@ const CONTENTS: [HeaderName; 4] = [
     header::TRANSFER_ENCODING,
 ];
 
-/// Fields that are never stored: of the connection (RFC 9111 section 3.1), of other caches, and cookies, which are one client's
-/// whatever is said of the rest. What `Connection` names is gone before a response gets here.
+/// Fields that are never stored: of the connection (RFC 9111 section 3.1), of other caches, and
+/// cookies, which are one client's whatever is said of the rest. What `Connection` names is gone
+/// before a response gets here.
 const UNSTORED: [&str; 13] = [
     "connection",
     "keep-alive",
@@ -198,8 +203,8 @@ pub(super) fn strip(fields: &mut HeaderMap, directives: &Directives) {
     }
 }
 
-/// What of a request decides which variant answers it: the names of the response's `Vary` with the request's values. `None`:
-/// not to be stored.
+/// What of a request decides which variant answers it: the names of the response's `Vary` with the
+/// request's values. `None`: not to be stored.
 pub(super) fn selectors(response: &HeaderMap, request: &HeaderMap) -> Option<Vec<(HeaderName, Option<Vec<u8>>)>> {
     let mut distinct: Vec<HeaderName> = Vec::new();
     for name in varies_by(response) {
@@ -231,8 +236,9 @@ pub(super) fn selectors(response: &HeaderMap, request: &HeaderMap) -> Option<Vec
     )
 }
 
-/// A selecting field's value in the form in which it is compared: lines joined, space around commas taken out. Of
-/// `Accept-Encoding` the codings that it accepts count, in whatever spelling (RFC 9111 section 4.1 allows what has the same meaning).
+/// A selecting field's value in the form in which it is compared: lines joined, space around commas
+/// taken out. Of `Accept-Encoding` the codings that it accepts count, in whatever spelling (RFC
+/// 9111 section 4.1 allows what has the same meaning).
 fn selecting(fields: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     if name == header::ACCEPT_ENCODING {
         return Accepted::of(fields).normal();
@@ -309,8 +315,8 @@ pub(super) mod tests {
         assert_eq!((body("br;q=1.0, gzip;q=0.8"), body("gzip")), (Some(1), None));
     }
 
-    /// What the origin varies by is what it was told, and of some fields that is not what the client wrote: stored by the latter, one
-    /// client's answer would be everybody's.
+    /// What the origin varies by is what it was told, and of some fields that is not what the
+    /// client wrote: stored by the latter, one client's answer would be everybody's.
     #[test]
     fn fields_written_anew() {
         let by = |vary: &str| {
@@ -358,7 +364,8 @@ pub(super) mod tests {
         assert!(!fields.contains_key("age") && fields.contains_key("etag"));
     }
 
-    /// RFC 9111 section 4.3.4: a 304 about another representation would give this one's bytes its name.
+    /// RFC 9111 section 4.3.4: a 304 about another representation would give this one's bytes its
+    /// name.
     #[test]
     fn confirmations() {
         let by = |stored: &[(&'static str, &str)], said: &[(&'static str, &str)]| {

@@ -1,4 +1,5 @@
-//! Whether a stored response may answer a request (RFC 9111 section 4, RFC 5861). Pure; `handler` asks it at each request.
+//! Whether a stored response may answer a request (RFC 9111 section 4, RFC 5861). Pure; `handler`
+//! asks it at each request.
 
 use http::header::{self, HeaderMap};
 
@@ -25,7 +26,8 @@ pub(super) enum Reuse {
 /// Judges `variant`, which matches the request, at `now`.
 pub(super) fn judge(variant: &Variant, request: &HeaderMap, wishes: &Wishes, zone: &Cache, now: UnixTime) -> Reuse {
     let worth = &variant.worth;
-    // Who shows credentials may expect a page of their own; only what is meant for all is given to them.
+    // Who shows credentials may expect a page of their own; only what is meant for all is given to
+    // them.
     if request.contains_key(header::AUTHORIZATION) && !worth.for_authorized {
         return Reuse::Never;
     }

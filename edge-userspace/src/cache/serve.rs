@@ -1,5 +1,5 @@
-//! A stored response as a client gets it: whole, in parts, or only "not modified"; with `Age` and `Cache-Status`. Pure but for the
-//! random boundary; `handler` chooses what is sent.
+//! A stored response as a client gets it: whole, in parts, or only "not modified"; with `Age` and
+//! `Cache-Status`. Pure but for the random boundary; `handler` chooses what is sent.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -250,8 +250,8 @@ fn parts(fields: &mut HeaderMap, spans: &[Span], length: u64, content: Content) 
     Body::boxed(pieces)
 }
 
-/// Content in pieces, none of them a copy of what is stored: an answer with several ranges takes no more memory than its heads,
-/// however much of it the client leaves where it is.
+/// Content in pieces, none of them a copy of what is stored: an answer with several ranges takes no
+/// more memory than its heads, however much of it the client leaves where it is.
 #[derive(Default)]
 struct Pieces {
     left: VecDeque<Bytes>,
@@ -288,8 +288,8 @@ impl http_body::Body for Pieces {
     }
 }
 
-/// The request that asks whether `variant` is still right (RFC 9111 section 4.3.1). The client's own conditions are answered from
-/// what comes of it.
+/// The request that asks whether `variant` is still right (RFC 9111 section 4.3.1). The client's
+/// own conditions are answered from what comes of it.
 ///
 /// Without one, the request for the whole, whatever the client knows.
 pub(super) fn validation(head: &mut request::Parts, variant: Option<&Variant>) {
@@ -318,8 +318,9 @@ pub(super) const REFUSAL: Duration = Duration::from_secs(60);
 /// As [`REFUSAL`], if the origin says that its answers are not for others.
 const PERSONAL: Duration = Duration::from_secs(600);
 
-/// How long nobody waits for a URL whose response with `fields` could not be stored. What says so of itself is not likely to say
-/// otherwise soon; should it, the first response that is stored ends the time.
+/// How long nobody waits for a URL whose response with `fields` could not be stored. What says so
+/// of itself is not likely to say otherwise soon; should it, the first response that is stored ends
+/// the time.
 pub(super) fn refusal(fields: &HeaderMap) -> Duration {
     let directives = Directives::of(fields);
     if directives.private || directives.no_store {

@@ -1,10 +1,11 @@
-//! The store of all zones: resources and bodies in memory and, where the file asks for it, on disk, by the library foyer. All
-//! workers share one. `handler` asks and fills it.
+//! The store of all zones: resources and bodies in memory and, where the file asks for it, on disk,
+//! by the library foyer. All workers share one. `handler` asks and fills it.
 //!
-//! A resource and its bodies are records of their own: a validation rewrites only the small one. Either may be evicted by
-//! itself; a resource without its body is a miss. foyer puts a checksum around each record on disk and drops what does not
-//! match. It is asked to write on insertion, so that a daemon that is killed loses little, and to log deletions, so that none
-//! comes back; purges are held beside it (`bans`), because those must be in force for responses still under way, too.
+//! A resource and its bodies are records of their own: a validation rewrites only the small one.
+//! Either may be evicted by itself; a resource without its body is a miss. foyer puts a checksum
+//! around each record on disk and drops what does not match. It is asked to write on insertion, so
+//! that a daemon that is killed loses little, and to log deletions, so that none comes back; purges
+//! are held beside it (`bans`), because those must be in force for responses still under way, too.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,7 +116,8 @@ impl Drop for Room {
 }
 
 impl Store {
-    /// Opens it: what is on disk is found again. `largest`: the longest content of all zones, bytes.
+    /// Opens it: what is on disk is found again. `largest`: the longest content of all zones,
+    /// bytes.
     ///
     /// # Errors
     /// When the directory or what is in it cannot be used.
@@ -132,7 +134,8 @@ impl Store {
                 place.mistake(what, "remove its content to begin anew, or name another"),
             ])
         };
-        // The disk's own tasks stay off the workers; the control thread's runtime may be the one we are called on.
+        // The disk's own tasks stay off the workers; the control thread's runtime may be the one we
+        // are called on.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(8)
@@ -323,7 +326,8 @@ impl Store {
         self.records.contains(&Key::Resource(key.to_owned()))
     }
 
-    /// Voids what is stored, or under way, now, and returns once that outlasts a power failure: waits for the disk.
+    /// Voids what is stored, or under way, now, and returns once that outlasts a power failure:
+    /// waits for the disk.
     ///
     /// # Errors
     /// When it is in force, but could not be written down.
@@ -403,7 +407,8 @@ fn add(log: &Mutex<bans::Log>, bans: &RwLock<Bans>, ban: &Ban, time: UnixTime, d
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // Dropping a runtime within another one is not allowed; its tasks have nothing that must be finished.
+        // Dropping a runtime within another one is not allowed; its tasks have nothing that must be
+        // finished.
         if let Some(runtime) = self._runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,10 +1,12 @@
-//! Whether a response is worth keeping, and for how long it is fresh (RFC 9111 sections 3 and 4.2). Pure; `handler` asks it once
-//! for each response that may be stored or refreshed, and what it says is kept as numbers.
+//! Whether a response is worth keeping, and for how long it is fresh (RFC 9111 sections 3 and 4.2).
+//! Pure; `handler` asks it once for each response that may be stored or refreshed, and what it says
+//! is kept as numbers.
 //!
-//! The judge is `http-cache-semantics`. What it gets wrong is mended around it: it reads directives and dates by lenient
-//! parsers (it gets them written anew), takes `proxy-revalidate` for zero freshness (it never sees that one), knows a fixed list
-//! of statuses (others with explicit freshness are shown to it as 200, section 3), adds an `Age` without a bound, which
-//! would overflow, and leaves apparent age and response delay out (section 4.2.3; done here).
+//! The judge is `http-cache-semantics`. What it gets wrong is mended around it: it reads directives
+//! and dates by lenient parsers (it gets them written anew), takes `proxy-revalidate` for zero
+//! freshness (it never sees that one), knows a fixed list of statuses (others with explicit
+//! freshness are shown to it as 200, section 3), adds an `Age` without a bound, which would
+//! overflow, and leaves apparent age and response delay out (section 4.2.3; done here).
 
 use std::time::SystemTime;
 
@@ -16,8 +18,8 @@ use super::directives::{Directives, FOREVER, seconds};
 use crate::base::clock::UnixTime;
 use crate::http::codings::{self, Accepted};
 
-/// Statuses whose meaning for caches we implement (`must-understand`, RFC 9111 section 5.2.2.3). 206 is not among them:
-/// partial responses are not stored.
+/// Statuses whose meaning for caches we implement (`must-understand`, RFC 9111 section 5.2.2.3).
+/// 206 is not among them: partial responses are not stored.
 const UNDERSTOOD: [u16; 26] = [
     200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 408, 410, 414, 429, 451, 500, 501, 502,
     503, 504, 511,
@@ -73,12 +75,14 @@ pub(super) fn judge(seen: &Seen<'_>, heuristic: Heuristic) -> Option<Worth> {
     if seen.status.is_informational() || matches!(status, 206 | 304) || varies_on_all(seen.fields) {
         return None;
     }
-    // Noise to who takes over the request's part: in a coding that it did not list, or one that variants are not told apart by.
+    // Noise to who takes over the request's part: in a coding that it did not list, or one that
+    // variants are not told apart by.
     let varies = varies_by(seen.fields).any(|name| name.eq_ignore_ascii_case(b"accept-encoding"));
     if !Accepted::of(seen.request).admits(seen.fields) || varies && !codings::known(seen.fields) {
         return None;
     }
-    // With a cookie it is one client's, unless the origin says that it is for all. The cookie itself is never stored.
+    // With a cookie it is one client's, unless the origin says that it is for all. The cookie
+    // itself is never stored.
     if seen.fields.contains_key(header::SET_COOKIE) && !directives.public && directives.s_maxage.is_none() {
         return None;
     }
@@ -165,8 +169,8 @@ fn response(seen: &Seen<'_>, directives: &Directives, explicit: bool) -> Option<
     Some(response)
 }
 
-/// A date in one of the three forms of RFC 9110 section 5.6.7, and in no other: the library below forgives what other caches
-/// would take for no date, and then one of two would be wrong.
+/// A date in one of the three forms of RFC 9110 section 5.6.7, and in no other: the library below
+/// forgives what other caches would take for no date, and then one of two would be wrong.
 pub(super) fn single_date(fields: &HeaderMap, name: &header::HeaderName) -> Option<SystemTime> {
     let mut lines = fields.get_all(name).iter();
     let (line, more) = (lines.next()?, lines.next());
@@ -191,7 +195,8 @@ pub(super) fn single_date(fields: &HeaderMap, name: &header::HeaderName) -> Opti
     sound.then_some(time)
 }
 
-/// Corrected initial age (RFC 9111 section 4.2.3). Of several `Age` values the first counts (section 5.1).
+/// Corrected initial age (RFC 9111 section 4.2.3). Of several `Age` values the first counts
+/// (section 5.1).
 fn age(seen: &Seen<'_>) -> u64 {
     let came = SystemTime::from(seen.came);
     let apparent = single_date(seen.fields, &header::DATE)

@@ -1,5 +1,6 @@
-//! `edge dev` and `edge worker check`: a worker tried on its author's machine, without root, certificates and a configuration. `dev` is the
-//! daemon itself on a plain listener of the loopback, with a configuration written for it; a change of the sources is a reload.
+//! `edge dev` and `edge worker check`: a worker tried on its author's machine, without root,
+//! certificates and a configuration. `dev` is the daemon itself on a plain listener of the
+//! loopback, with a configuration written for it; a change of the sources is a reload.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -267,7 +268,8 @@ pub(super) fn run(dev: &Dev) -> anyhow::Result<()> {
                 seen = now;
                 let again = source.bundle().and_then(|()| Ok(write(dev, &source)?));
                 match again {
-                    // The daemon reloads when it is told so; what is wrong is said, and the old worker goes on.
+                    // The daemon reloads when it is told so; what is wrong is said, and the old
+                    // worker goes on.
                     Ok(()) => drop(rustix::process::kill_process(
                         rustix::process::getpid(),
                         rustix::process::Signal::HUP,
@@ -349,7 +351,8 @@ pub(super) fn check(file: &Path) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// A worker's author would have to write a configuration first, or a value with a quote break the one that is written.
+    /// A worker's author would have to write a configuration first, or a value with a quote break
+    /// the one that is written.
     #[test]
     fn the_configuration_is_sound_whatever_is_in_it() {
         let directory = tempfile::tempdir().unwrap();

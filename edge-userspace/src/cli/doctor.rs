@@ -1,7 +1,9 @@
-//! `edge doctor`: looks at this machine with the configuration in hand, and says what will hurt, each with its mend. With `--fix` it
-//! mends what is safe to: kernel settings that are too small, the BPF file system, directories that are missing.
+//! `edge doctor`: looks at this machine with the configuration in hand, and says what will hurt,
+//! each with its mend. With `--fix` it mends what is safe to: kernel settings that are too small,
+//! the BPF file system, directories that are missing.
 //!
-//! [`ground`] looks at the machine, [`reach`] at ports and servers elsewhere; this file is what they share, and what is printed.
+//! [`ground`] looks at the machine, [`reach`] at ports and servers elsewhere; this file is what
+//! they share, and what is printed.
 
 mod ground;
 mod reach;
@@ -17,7 +19,8 @@ use crate::config::Config;
 use crate::config::value::AdminAddress;
 use crate::node;
 
-/// Of this process, for automation: nothing found, something to look at, something that keeps the node from its work.
+/// Of this process, for automation: nothing found, something to look at, something that keeps the
+/// node from its work.
 const WARNED: u8 = 1;
 const FAILED: u8 = 2;
 
@@ -26,7 +29,8 @@ pub(super) struct Doctor {
     /// The configuration file.
     #[arg(long, short, default_value = "/etc/edge/edge.toml")]
     config: PathBuf,
-    /// Mend what is safe to mend, as root: kernel settings (until the next boot), the BPF file system, directories.
+    /// Mend what is safe to mend, as root: kernel settings (until the next boot), the BPF file
+    /// system, directories.
     #[arg(long)]
     fix: bool,
     /// As JSON.

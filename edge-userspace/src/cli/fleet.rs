@@ -1,5 +1,6 @@
-//! `edge fleet`: keys, a fleet's files, a node's place in it, deployments. Talks to the engine itself; what needs a running node
-//! (`edge cache purge --fleet`) goes through that node's admin endpoint, which [`issue`] asks.
+//! `edge fleet`: keys, a fleet's files, a node's place in it, deployments. Talks to the engine
+//! itself; what needs a running node (`edge cache purge --fleet`) goes through that node's admin
+//! endpoint, which [`issue`] asks.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,9 +39,11 @@ enum Command {
     },
     /// Begin a fleet: write fleet.toml and a first edge.toml into a directory.
     Init(Init),
-    /// Make this machine's node key, and print what to write into fleet.toml and into this node's configuration.
+    /// Make this machine's node key, and print what to write into fleet.toml and into this node's
+    /// configuration.
     Join(Join),
-    /// Sign what a directory holds and give it to the fleet: edge.toml and all that it names, as `edge run` takes them.
+    /// Sign what a directory holds and give it to the fleet: edge.toml and all that it names, as
+    /// `edge run` takes them.
     Deploy(Deploy),
     /// Show what every node holds.
     Status {
@@ -60,7 +63,8 @@ enum Command {
     },
     /// Take a node out of service: nothing waits for it any more.
     Cordon(OfNode),
-    /// Take a node out of service, and have it say that it is not ready, so that clients are sent elsewhere.
+    /// Take a node out of service, and have it say that it is not ready, so that clients are sent
+    /// elsewhere.
     Drain(OfNode),
     /// Put a node back into service.
     Uncordon(OfNode),
@@ -132,7 +136,8 @@ struct Signed {
 struct Deploy {
     #[command(flatten)]
     signed: Signed,
-    /// Put it into force on this node first, and on all others if it does well there; may be repeated.
+    /// Put it into force on this node first, and on all others if it does well there; may be
+    /// repeated.
     #[arg(long)]
     canary: Vec<String>,
     /// How long canaries must do well.
@@ -463,7 +468,8 @@ async fn status(at: &At, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes `action` happen on every node, through the node that is asked; fails if it does not hold on every node in service.
+/// Makes `action` happen on every node, through the node that is asked; fails if it does not hold
+/// on every node in service.
 pub(super) fn issue(asked: &Asked, everywhere: &Everywhere, action: &Action) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Status {

@@ -1,5 +1,6 @@
-//! `edge serve` and `edge proxy`: a node from one line, on loopback, without root, XDP or a configuration file. To try things, and
-//! to see a folder or a server through everything that edge does by default.
+//! `edge serve` and `edge proxy`: a node from one line, on loopback, without root, XDP or a
+//! configuration file. To try things, and to see a folder or a server through everything that edge
+//! does by default.
 
 use std::fs;
 use std::io;

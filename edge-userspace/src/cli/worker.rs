@@ -28,7 +28,8 @@ pub(super) struct Worker {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a file the worker of a zone: it is compiled, checked, and activated at once or not at all.
+    /// Make a file the worker of a zone: it is compiled, checked, and activated at once or not at
+    /// all.
     Deploy {
         /// The zone's name.
         zone: String,

@@ -1,5 +1,6 @@
-//! `edge import wrangler`: the zone of a configuration that a worker of Cloudflare's becomes, from its wrangler.toml. What has no match here
-//! is said, in comments beside the rest, and never left out in silence.
+//! `edge import wrangler`: the zone of a configuration that a worker of Cloudflare's becomes, from
+//! its wrangler.toml. What has no match here is said, in comments beside the rest, and never left
+//! out in silence.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -122,7 +123,8 @@ fn zone(text: &str) -> anyhow::Result<String> {
     Ok(zone)
 }
 
-/// The hosts of routes and custom domains. Paths of routes are said, for a zone has routes of its own.
+/// The hosts of routes and custom domains. Paths of routes are said, for a zone has routes of its
+/// own.
 fn hosts(file: &mut Table, missing: &mut Vec<String>) -> Vec<String> {
     let mut patterns = Vec::new();
     for value in [file.remove("route"), file.remove("routes")].into_iter().flatten() {
@@ -170,7 +172,8 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Who moves a worker here would get a configuration that is refused, or lose a part of it without a word.
+    /// Who moves a worker here would get a configuration that is refused, or lose a part of it
+    /// without a word.
     #[test]
     fn a_worker_moves_with_what_it_has() {
         let text = "name = \"shop\"\nmain = \"worker.js\"\ncompatibility_date = \"2026-01-01\"\nroutes = [\"shop.example/*\", { pattern = \

@@ -10,13 +10,16 @@ use super::section::section;
 section! {
     /// What all zones with `[zone.acme]` share.
     NodeText => Node {
-        /// The directories of authorities (https), asked in this order: the next one if one does not issue. None: no ACME.
+        /// The directories of authorities (https), asked in this order: the next one if one does
+        /// not issue. None: no ACME.
         fixed directories: List<Text> = Vec::new(); like ["https://acme-v02.api.letsencrypt.org/directory"];
         /// How authorities reach the operator.
         fixed contact: List<Text> = Vec::new(); like ["mailto:ops@example.com"];
-        /// Whether the authorities' terms of service are agreed to; without that no account can be made.
+        /// Whether the authorities' terms of service are agreed to; without that no account can be
+        /// made.
         fixed terms_agreed: Flag = false;
-        /// The key id of the operator's account at the first authority, if that wants one (external account binding).
+        /// The key id of the operator's account at the first authority, if that wants one (external
+        /// account binding).
         fixed external_id: Maybe<Text> = None; like "kid-1";
         /// The file with the key of that account, in base64url.
         fixed external_key: Maybe<File> = None; like "eab.key";
@@ -24,7 +27,8 @@ section! {
         fixed ca: Maybe<File> = None; like "acme-root.pem";
         /// Accounts, certificates and keys.
         fixed state_directory: File = PathBuf::from("/var/lib/edge/acme");
-        /// A certificate is renewed after this share of its life, in percent, if the authority does not say when (RFC 9773).
+        /// A certificate is renewed after this share of its life, in percent, if the authority does
+        /// not say when (RFC 9773).
         fixed renew_percent: Count<u8> = 67, 1 => 99;
     }
 }
@@ -48,7 +52,8 @@ section! {
     AcmeText => Acme {
         /// How its hosts are proved: http-01, tls-alpn-01 or dns-01.
         live challenge: Word<Challenge> = Challenge::Http;
-        /// For dns-01: the program that sets and clears records: `HOOK set|clear _acme-challenge.HOST VALUE`.
+        /// For dns-01: the program that sets and clears records: `HOOK set|clear
+        /// _acme-challenge.HOST VALUE`.
         live hook: Maybe<File> = None; like "/etc/edge/dns-hook";
     }
 }

@@ -10,14 +10,17 @@ use super::value::AdminAddress;
 section! {
     /// The admin endpoint.
     AdminText => Admin {
-        /// Allow an address that other hosts can reach. The endpoint has no authentication of its own.
+        /// Allow an address that other hosts can reach. The endpoint has no authentication of its
+        /// own.
         live remote: Flag = false;
     }
     read {
-        /// Control commands, and all that can be read: a Unix socket, for root and group edge, or an address. Whoever reaches an
-        /// address, every user of this host for one, can command the node.
+        /// Control commands, and all that can be read: a Unix socket, for root and group edge, or
+        /// an address. Whoever reaches an address, every user of this host for one, can command the
+        /// node.
         fixed listen: Maybe<kind::Admin> = None; like "unix:/run/edge/admin.sock";
-        /// /metrics, /healthz, /readyz, /status, and no commands: an address. If `listen` is written: nowhere, unless this is, too.
+        /// /metrics, /healthz, /readyz, /status, and no commands: an address. If `listen` is
+        /// written: nowhere, unless this is, too.
         fixed read: Maybe<kind::Address> = None; like "127.0.0.1:9180";
     }
     checked {

@@ -1,5 +1,5 @@
-//! Certificates and their keys: what a zone says of its own and of its clients', and `[[key_server]]`, where keys are that this
-//! node does not have.
+//! Certificates and their keys: what a zone says of its own and of its clients', and
+//! `[[key_server]]`, where keys are that this node does not have.
 
 use std::path::PathBuf;
 
@@ -51,7 +51,8 @@ impl KeyServer {
     }
 }
 
-/// A certificate: PEM files and the way to its key, with their places for errors of the room that loads them.
+/// A certificate: PEM files and the way to its key, with their places for errors of the room that
+/// loads them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Certificate {
     /// Chain, leaf first.
@@ -62,15 +63,18 @@ pub struct Certificate {
     pub key: Key,
     /// An ACME client of this node writes chain and key: until it has, a stand-in is shown.
     pub issued: bool,
-    /// Others that are shown to clients that do not take this one's kind of signature, in this order.
+    /// Others that are shown to clients that do not take this one's kind of signature, in this
+    /// order.
     pub more: Vec<Identity>,
     /// Certificates of clients; `None`: none is asked for.
     pub clients: Option<Clients>,
-    /// Where it says that clients are let in that know no key exchange but RSA's; `None`: they are not.
+    /// Where it says that clients are let in that know no key exchange but RSA's; `None`: they are
+    /// not.
     pub legacy_rsa: Option<Place>,
 }
 
-/// A certificate with its key beside it, that a process shows of itself to another of the operator's.
+/// A certificate with its key beside it, that a process shows of itself to another of the
+/// operator's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Chain, leaf first.
@@ -106,8 +110,8 @@ pub struct Clients {
     pub ca: (PathBuf, Place),
     /// Without one there is no connection.
     pub required: bool,
-    /// PEM files of revocation lists (RFC 5280 section 5). With one, a certificate on it, and one whose issuer has no list among
-    /// them, is refused.
+    /// PEM files of revocation lists (RFC 5280 section 5). With one, a certificate on it, and one
+    /// whose issuer has no list among them, is refused.
     pub revoked: Vec<(PathBuf, Place)>,
     /// A list whose next update is due is no list.
     pub revoked_must_be_current: bool,

@@ -1,4 +1,5 @@
-//! Collects what is wrong with a file, for all of its sections, so that the operator sees every mistake at once.
+//! Collects what is wrong with a file, for all of its sections, so that the operator sees every
+//! mistake at once.
 
 use std::fmt;
 use std::ops::Range;
@@ -84,7 +85,8 @@ impl<'a> Checker<'a> {
         (self.path(path), self.place(path.span()))
     }
 
-    /// A mistake if the value is not within `bounds`, both ends among them; `text` is how one is written.
+    /// A mistake if the value is not within `bounds`, both ends among them; `text` is how one is
+    /// written.
     pub(super) fn within<T: PartialOrd>(
         &mut self,
         value: &Spanned<T>,

@@ -1,5 +1,6 @@
-//! `[server] client_address`: proxies that name their clients, and the field by which they do. Who is believed, and how far along
-//! a chain of proxies, is decided here; `http::client` reads the field.
+//! `[server] client_address`: proxies that name their clients, and the field by which they do. Who
+//! is believed, and how far along a chain of proxies, is decided here; `http::client` reads the
+//! field.
 
 use std::num::NonZeroU8;
 
@@ -30,11 +31,14 @@ fn x_forwarded_proto() -> Spanned<String> {
 /// Who names clients, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAddress {
-    /// The field that names the client: `Forwarded` (RFC 7239), or one with a list of addresses, the nearest last.
+    /// The field that names the client: `Forwarded` (RFC 7239), or one with a list of addresses,
+    /// the nearest last.
     pub from: HeaderName,
-    /// Peers that are believed, and proxies further away that are passed over on the way to the client.
+    /// Peers that are believed, and proxies further away that are passed over on the way to the
+    /// client.
     pub trusted: Vec<IpNet>,
-    /// The client is that many addresses from the end of the list; `None`: the first one from there that is not trusted.
+    /// The client is that many addresses from the end of the list; `None`: the first one from there
+    /// that is not trusted.
     pub depth: Option<NonZeroU8>,
     /// The field that says by which scheme the client came; `None`: none is believed.
     pub scheme: Option<HeaderName>,
@@ -53,7 +57,8 @@ impl ClientAddress {
     }
 }
 
-/// Fields that cannot name a client, since they are of a connection, or the client's to write by the protocol.
+/// Fields that cannot name a client, since they are of a connection, or the client's to write by
+/// the protocol.
 const NO_NAMES: [&str; 8] = [
     "host",
     "cookie",

@@ -31,31 +31,35 @@ section! {
         fixed interfaces: List<Text> = Vec::new();
         /// Where maps and links are pinned, so that they outlive the daemon. On a bpf file system.
         fixed pin_directory: Directory = PathBuf::from("/sys/fs/bpf/edge");
-        /// Networks whose attempts always pass. The daemon itself holds to them, too: without XDP, and for clients that a PROXY
-        /// protocol header names.
+        /// Networks whose attempts always pass. The daemon itself holds to them, too: without XDP,
+        /// and for clients that a PROXY protocol header names.
         live allow: List<Net> = Vec::new();
         /// Networks whose attempts are dropped, by XDP and by the daemon as above; `allow` wins.
         live deny: List<Net> = Vec::new();
-        /// Denied networks at most, those added by `edge deny add` included. Changing it rebuilds the list.
+        /// Denied networks at most, those added by `edge deny add` included. Changing it rebuilds
+        /// the list.
         fixed deny_entries: Count<u32> = 262_144, 16 => 16 << 20;
-        /// A directory for the networks that `edge deny` adds, so that they outlive a reboot. Left out: they outlive the daemon,
-        /// and only if XDP runs.
+        /// A directory for the networks that `edge deny` adds, so that they outlive a reboot. Left
+        /// out: they outlive the daemon, and only if XDP runs.
         fixed state_directory: Maybe<Directory> = None; like "/var/lib/edge/dataplane";
-        /// Penalties at most, of addresses and clients together, and counts of as many tokens: 48 bytes of kernel memory for both,
-        /// taken at once. In a full table a penalty goes that nobody has run into lately and that ends first, or the smallest
-        /// count. A change keeps the penalties in force.
+        /// Penalties at most, of addresses and clients together, and counts of as many tokens: 48
+        /// bytes of kernel memory for both, taken at once. In a full table a penalty goes that
+        /// nobody has run into lately and that ends first, or the smallest count. A change keeps
+        /// the penalties in force.
         fixed penalty_entries: Count<u32> = 131_072, 1_024 => 16 << 20;
-        /// In a lockdown (see [quic]) XDP answers TCP SYNs with SYN cookies. While it lasts net.ipv4.tcp_syncookies and
-        /// tcp_timestamps are 2; they are put back some seconds after, by the next daemon if this one crashes. false: SYNs are
-        /// left to the kernel.
+        /// In a lockdown (see `[quic]`) XDP answers TCP SYNs with SYN cookies. While it lasts
+        /// net.ipv4.tcp_syncookies and tcp_timestamps are 2; they are put back some seconds after,
+        /// by the next daemon if this one crashes. false: SYNs are left to the kernel.
         live syn_cookies: Flag = true;
-        /// One dropped packet in N of a reason is told to the daemon, which logs 10 a second of each reason at most; 0: none.
+        /// One dropped packet in N of a reason is told to the daemon, which logs 10 a second of
+        /// each reason at most; 0: none.
         live event_sample: Count<u32> = 1_000;
     }
     read {
-        /// auto: native, falling back to generic with a warning; if the kernel, the machine or the device refuses both, the node
-        /// runs without, and log, metrics, status and /readyz say so. native and generic: that, or the node does not start; and
-        /// it is not ready while an interface has lost the program. off.
+        /// auto: native, falling back to generic with a warning; if the kernel, the machine or the
+        /// device refuses both, the node runs without, and log, metrics, status and /readyz say so.
+        /// native and generic: that, or the node does not start; and it is not ready while an
+        /// interface has lost the program. off.
         fixed xdp: Word<XdpMode> = XdpMode::Auto;
     }
     checked {
@@ -65,7 +69,8 @@ section! {
         tcp_ports: Vec<u16>,
         /// UDP ports whose attempts are judged.
         udp_ports: Vec<u16>,
-        /// Addresses that attempts are judged on: those of the listeners. A wildcard is all of the machine's of that IP version.
+        /// Addresses that attempts are judged on: those of the listeners. A wildcard is all of the
+        /// machine's of that IP version.
         addresses: Vec<IpAddr>,
     }
 }

@@ -1,5 +1,5 @@
-//! The whole file of `edge run`: its sections, each once; the check of all; the printed defaults; and what a reload cannot carry
-//! out.
+//! The whole file of `edge run`: its sections, each once; the check of all; the printed defaults;
+//! and what a reload cannot carry out.
 
 use std::sync::Arc;
 
@@ -54,7 +54,8 @@ macro_rules! sections {
                 }
             }
 
-            /// The keys in which `new` says something else and that take a restart, as `section.key`.
+            /// The keys in which `new` says something else and that take a restart, as
+            /// `section.key`.
             pub fn that_differ(&self, new: &Self) -> Vec<String> {
                 let mut keys = Vec::new();
                 $(for key in self.$name.fixed_keys_that_differ(&new.$name) {
@@ -121,8 +122,8 @@ pub(super) fn all_sections() -> Vec<(&'static str, Vec<section::Entry>)> {
     node_sections().into_iter().chain(of_zones).collect()
 }
 
-/// The commented defaults, for `edge check --print-defaults`: a template, with the sections that are declared in place of its
-/// marks.
+/// The commented defaults, for `edge check --print-defaults`: a template, with the sections that
+/// are declared in place of its marks.
 pub fn defaults() -> String {
     section::filled(include_str!("defaults.toml"), all_sections())
 }

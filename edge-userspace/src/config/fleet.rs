@@ -1,5 +1,5 @@
-//! `[fleet]`: which fleet a node belongs to, whom it trusts, and how it reaches the engine. The zones come from the fleet's
-//! manifest then: [`Release`] joins its files to the node's own.
+//! `[fleet]`: which fleet a node belongs to, whom it trusts, and how it reaches the engine. The
+//! zones come from the fleet's manifest then: [`Release`] joins its files to the node's own.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,7 +27,8 @@ section! {
         fixed name: Must<Text> = None; like "shop";
         /// This node's name, alike.
         fixed node: Must<Text> = None; like "a";
-        /// Servers of the engine. nats:// only to this machine: without TLS passwords would cross the network in the clear.
+        /// Servers of the engine. nats:// only to this machine: without TLS passwords would cross
+        /// the network in the clear.
         fixed engine: Must<List<Text>> = None; like ["tls://nats1.example:4222", "tls://nats2.example:4222"];
         /// Deploy keys (`edge fleet keys`).
         fixed keys: Must<List<Text>> = None; like ["ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="];
@@ -35,7 +36,8 @@ section! {
         fixed threshold: Count<usize> = 1;
         /// Manifests, what was heard, and this node's key (node.key, made by `edge fleet join`).
         fixed directory: File = PathBuf::from(DIRECTORY);
-        /// Who this node is to the engine: a user with a password in a file, a certificate with its key (PEM), or both.
+        /// Who this node is to the engine: a user with a password in a file, a certificate with its
+        /// key (PEM), or both.
         fixed user: Maybe<Text> = None; like "a";
         /// The file with the user's password.
         fixed password: Maybe<Directory> = None; like "engine.password";
@@ -49,7 +51,8 @@ section! {
         fixed most: Bytes = Size(1 << 30), Size(1 << 20) => Size(1 << 40);
         /// Servers that keep each stream; 3 if there are three.
         fixed replicas: Count<u8> = 1, 1 => 5;
-        /// At a start: how long to hear what was purged meanwhile; after that all that is stored is void.
+        /// At a start: how long to hear what was purged meanwhile; after that all that is stored is
+        /// void.
         fixed wait: Span = seconds(2), seconds(0) => seconds(30);
     }
 }
@@ -250,8 +253,8 @@ pub enum Release<'a> {
     Tree(&'a Path),
 }
 
-/// Adds a manifest's files to the node's own, if the node is in a fleet. The node's own sections stay; of the others that both
-/// have, too.
+/// Adds a manifest's files to the node's own, if the node is in a fleet. The node's own sections
+/// stay; of the others that both have, too.
 ///
 /// # Errors
 /// As [`text::all`], of the manifest's files.
@@ -273,7 +276,8 @@ pub(super) fn join(
             let directory = file
                 .parent()
                 .map_or(directory.clone(), |parent| parent.join(&directory));
-            // The release itself, not the link to it: what it names stays what it is when the link moves on.
+            // The release itself, not the link to it: what it names stays what it is when the link
+            // moves on.
             match std::fs::canonicalize(directory.join("current").join("tree")) {
                 Ok(tree) => tree.join(FILE),
                 Err(_) => return Ok(own),
@@ -297,8 +301,8 @@ pub(super) fn join(
     Ok(text::Text { text, included })
 }
 
-/// Blanks out the sections of the first `end` bytes that `keep` does not name, and what stands before all sections. Lines and
-/// offsets stay.
+/// Blanks out the sections of the first `end` bytes that `keep` does not name, and what stands
+/// before all sections. Lines and offsets stay.
 fn blank(text: &mut String, end: usize, keep: impl Fn(&str) -> bool) {
     let part = text.get(..end).unwrap_or_default();
     let mut gone = Vec::new();

@@ -1,5 +1,5 @@
-//! Kinds of keys: what the file has for one, what a room gets, and what is checked between the two. [`section!`] names one for
-//! each key.
+//! Kinds of keys: what the file has for one, what a room gets, and what is checked between the two.
+//! [`section!`] names one for each key.
 //!
 //! [`section!`]: super::section
 
@@ -74,7 +74,8 @@ impl<T> Blank for Vec<T> {
     }
 }
 
-/// Declares a kind whose value is compared with its bounds: what is written, and the room's form of it.
+/// Declares a kind whose value is compared with its bounds: what is written, and the room's form of
+/// it.
 macro_rules! bounded {
     ($(#[$doc:meta])* $name:ident: $written:ty => $checked:ty, $quote:literal, $to:expr) => {
         $(#[$doc])*

@@ -6,7 +6,8 @@ use super::section::section;
 use super::value::{Size, seconds};
 use crate::base::ledger;
 
-/// `memory` and `memory_per_address` are no less, bytes: some hundred connections with a request each.
+/// `memory` and `memory_per_address` are no less, bytes: some hundred connections with a request
+/// each.
 const LEAST_MEMORY: Size = Size(32 << 20);
 const LEAST_MEMORY_PER_ADDRESS: Size = Size(4 << 20);
 
@@ -17,9 +18,9 @@ section! {
         live connections: Count<usize> = 65_536, 1 => 16 << 20;
         /// Client connections of one IPv4 address or IPv6 /64.
         live connections_per_address: Count<usize> = 1_024, 1 => 16 << 20;
-        /// Memory that is held for clients (connections, heads, content on its way, QUIC's send buffers, …), in all:
-        /// docs/limits.md. 0B: half of what the machine or its control group has. Beyond half of it, no client and no zone gets
-        /// more than its equal part.
+        /// Memory that is held for clients (connections, heads, content on its way, QUIC's send
+        /// buffers, …), in all: docs/limits.md. 0B: half of what the machine or its control group
+        /// has. Beyond half of it, no client and no zone gets more than its equal part.
         live memory: Bytes = Size(0);
         /// The same for one IPv4 address or IPv6 /64, at most `memory`; 0B: no bound of its own.
         live memory_per_address: Bytes = Size(128 << 20);
@@ -31,11 +32,13 @@ section! {
         live body_bytes: Limit = Size(0);
         /// Reading a head, from its first byte to its last.
         live header_timeout: Span = seconds(10);
-        /// Between two pieces of a request's content, while no piece of the response moves either. A zone may set its own.
+        /// Between two pieces of a request's content, while no piece of the response moves either.
+        /// A zone may set its own.
         live body_timeout: Span = seconds(30);
         /// Between two pieces of a response that a client takes.
         live write_timeout: Span = seconds(60);
-        /// A whole request, from its head to the last byte of the response; 0s: no limit. A zone may set its own.
+        /// A whole request, from its head to the last byte of the response; 0s: no limit. A zone
+        /// may set its own.
         live request_timeout: Deadline = seconds(0);
         /// A connection without a request.
         live idle_timeout: Span = seconds(75);

@@ -1,4 +1,5 @@
-//! An operator's mistake: where it stands, what is wrong, and the mend. Made from serde's errors and by the checks.
+//! An operator's mistake: where it stands, what is wrong, and the mend. Made from serde's errors
+//! and by the checks.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,8 +58,8 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// Mistakes that were found while a configuration was prepared: those of the node, and those of one zone each, which need not
-/// stop the others.
+/// Mistakes that were found while a configuration was prepared: those of the node, and those of one
+/// zone each, which need not stop the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     node: Vec<Mistake>,
@@ -113,8 +114,9 @@ impl Faults {
     }
 }
 
-/// Where a value stands, kept with values that later rooms check (a certificate file, say). Two places are always equal: a
-/// value that moved to another line is the same value, and what a reload compares must not take it for a change.
+/// Where a value stands, kept with values that later rooms check (a certificate file, say). Two
+/// places are always equal: a value that moved to another line is the same value, and what a reload
+/// compares must not take it for a change.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The configuration file.
@@ -252,8 +254,8 @@ impl Source<'_> {
     }
 }
 
-/// The dotted key at `line`: the table header above it and the nearest `key =` at or above it that is no part of a
-/// nested value. Good enough for a message; the line is what counts.
+/// The dotted key at `line`: the table header above it and the nearest `key =` at or above it that
+/// is no part of a nested value. Good enough for a message; the line is what counts.
 fn key(whole: &str, line: usize, offset: usize) -> String {
     let mut table = String::new();
     let mut key = String::new();

@@ -1,5 +1,6 @@
-//! The file, checked once: `file` has all its sections, `section` how one is declared, `kind` what its keys can be, and a file for
-//! each section its keys. Rooms are built from what the checks leave. Parse low, build high.
+//! The file, checked once: `file` has all its sections, `section` how one is declared, `kind` what
+//! its keys can be, and a file for each section its keys. Rooms are built from what the checks
+//! leave. Parse low, build high.
 
 pub mod acme;
 mod admin;
@@ -95,8 +96,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks `file` and what it includes. Of what they name, directories are looked for and workers' secrets read;
-    /// certificates are loaded by the room `tls`.
+    /// Reads and checks `file` and what it includes. Of what they name, directories are looked for
+    /// and workers' secrets read; certificates are loaded by the room `tls`.
     ///
     /// # Errors
     /// Every mistake that was found: of the syntax the first, of the checks all.
@@ -104,7 +105,8 @@ impl Config {
         Self::read_with(file, fleet::Release::Current)
     }
 
-    /// The same with another manifest of the node's fleet than the one in force; of a node without a fleet it is the same.
+    /// The same with another manifest of the node's fleet than the one in force; of a node without
+    /// a fleet it is the same.
     ///
     /// # Errors
     /// As [`Config::read`].
@@ -118,7 +120,8 @@ impl Config {
         })
     }
 
-    /// Checks `text`, naming `file` in errors and taking paths relative to its directory. Nothing is included.
+    /// Checks `text`, naming `file` in errors and taking paths relative to its directory. Nothing
+    /// is included.
     ///
     /// # Errors
     /// As [`Config::read`].

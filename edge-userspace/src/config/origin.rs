@@ -79,12 +79,13 @@ section! {
         live connection_age: Deadline = seconds(3_600);
         /// A connection takes this many requests; 0: no limit.
         live connection_requests: Unlimited<usize> = 10_000;
-        /// Further attempts, at another server if there is one, for requests that may be repeated (RFC 9110 section 9.2.2).
+        /// Further attempts, at another server if there is one, for requests that may be repeated
+        /// (RFC 9110 section 9.2.2).
         live retries: Count<u8> = 1, 0 => 10;
         /// Statuses of a server that make such an attempt at another one.
         live retry_status: Failures = vec![502, 503, 504];
-        /// Attempts again of what a server may have seen, in percent of all requests (and ten a second in any case): servers that
-        /// are down for their load must not get more of it.
+        /// Attempts again of what a server may have seen, in percent of all requests (and ten a
+        /// second in any case): servers that are down for their load must not get more of it.
         live retry_budget: Count<u8> = 20, 0 => 100;
         /// Pass WebSocket and other upgrades through.
         live upgrades: Flag = true;
@@ -110,7 +111,8 @@ section! {
         passive_status: Vec<u16>,
         /// Asking a server for its health.
         health: Option<Health>,
-        /// Connect to no address that is private, loopback, link-local or otherwise not of the public Internet.
+        /// Connect to no address that is private, loopback, link-local or otherwise not of the
+        /// public Internet.
         public_only: bool,
         /// It is told of the visitor: `Forwarded`, `X-Forwarded-*`, `X-Request-Id`, `Via`.
         names_visitor: bool,
@@ -124,7 +126,8 @@ section! {
         live failures: Count<u32> = 5, 0 => 1_000_000;
         /// How long it is out.
         live cooldown: Span = seconds(10);
-        /// Statuses that count as failures, beside connections that fail and answers that never come.
+        /// Statuses that count as failures, beside connections that fail and answers that never
+        /// come.
         live status: Failures = vec![502, 503, 504];
     }
 }

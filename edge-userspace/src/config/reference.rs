@@ -1,5 +1,5 @@
-//! The printed defaults as a page: `docs/configuration.md` is written from what `edge check --print-defaults` prints, so that the
-//! two cannot say different things.
+//! The printed defaults as a page: `docs/configuration.md` is written from what `edge check
+//! --print-defaults` prints, so that the two cannot say different things.
 
 use std::fmt::Write;
 
@@ -164,7 +164,8 @@ mod tests {
         format!("{HEAD}{}", page(&defaults()).trim_end())
     }
 
-    /// The page would tell of keys that are not there, and not of those that are. `EDGE_WRITE_DOCS=1` writes it anew.
+    /// The page would tell of keys that are not there, and not of those that are.
+    /// `EDGE_WRITE_DOCS=1` writes it anew.
     #[test]
     fn the_page_is_what_the_defaults_say() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");

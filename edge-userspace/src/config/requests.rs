@@ -1,4 +1,5 @@
-//! `[zone.requests]`: what of a request goes on to the zone's worker and origin, and what of trailers to anybody. Read as it is used.
+//! `[zone.requests]`: what of a request goes on to the zone's worker and origin, and what of
+//! trailers to anybody. Read as it is used.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -58,8 +59,9 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Whether the field `name` of a request, in lower case, does not go on: it claims what only the edge can know (RFC 9440
-    /// section 4), may be taken for another field, or makes CGI programs send what they ask for elsewhere (CVE-2016-5385).
+    /// Whether the field `name` of a request, in lower case, does not go on: it claims what only
+    /// the edge can know (RFC 9440 section 4), may be taken for another field, or makes CGI
+    /// programs send what they ask for elsewhere (CVE-2016-5385).
     pub fn drops(&self, name: &str) -> bool {
         name == "proxy"
             || !self.underscores && name.contains('_')
@@ -87,13 +89,14 @@ fn is_certificate(name: &str) -> bool {
     begins && matches!(name.len(), 11 | 17) && matches!(name.get(11..), Some("" | "-chain" | "_chain"))
 }
 
-/// Names of fields, each with `*` at its end for all that begin alike. `_` in a field's name is taken for `-`, as CGI and its
-/// successors do (RFC 3875 section 4.1.18).
+/// Names of fields, each with `*` at its end for all that begin alike. `_` in a field's name is
+/// taken for `-`, as CGI and its successors do (RFC 3875 section 4.1.18).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FieldNames {
     /// Lower case; whether more may follow.
     names: Vec<(Box<str>, bool)>,
-    /// A bit for each letter that a name begins with: most fields are none of the list by their first letter.
+    /// A bit for each letter that a name begins with: most fields are none of the list by their
+    /// first letter.
     first: u128,
 }
 
@@ -179,7 +182,8 @@ mod tests {
         assert!(!Requests::of_near_ends().drops("client-cert") && Requests::of_near_ends().drops("proxy"));
     }
 
-    /// A client could say who it is, by a spelling that the list has not; or an innocent field would be lost.
+    /// A client could say who it is, by a spelling that the list has not; or an innocent field
+    /// would be lost.
     #[test]
     fn names_and_their_spellings() {
         let read = |text: &str| toml::from_str::<Requests>(text);

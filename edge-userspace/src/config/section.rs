@@ -1,6 +1,7 @@
-//! One declaration per key. [`section!`] takes of each key its meaning, its kind, its default, its bounds and its life, and gives
-//! what is read, what the rooms get, the check between the two, what a reload cannot carry out, and the lines of the printed
-//! defaults and of `docs/configuration.md`. Bounds are spelled in one way, which is the way they are written.
+//! One declaration per key. [`section!`] takes of each key its meaning, its kind, its default, its
+//! bounds and its life, and gives what is read, what the rooms get, the check between the two, what
+//! a reload cannot carry out, and the lines of the printed defaults and of `docs/configuration.md`.
+//! Bounds are spelled in one way, which is the way they are written.
 
 #[cfg(test)]
 mod tests;
@@ -44,8 +45,8 @@ pub(super) struct Entry {
     pub(super) life: Life,
 }
 
-/// `template` with sections in place of their marks, which are `#@` and a header each. The header of a section that a file need
-/// not have begins with `# `.
+/// `template` with sections in place of their marks, which are `#@` and a header each. The header
+/// of a section that a file need not have begins with `# `.
 pub(super) fn filled<'a>(template: &str, sections: impl IntoIterator<Item = (&'a str, Vec<Entry>)>) -> String {
     let mut text = template.to_owned();
     for (header, entries) in sections {
@@ -55,7 +56,8 @@ pub(super) fn filled<'a>(template: &str, sections: impl IntoIterator<Item = (&'a
     text
 }
 
-/// A section as the printed defaults have it: with `# ` before each line if a file need not have it.
+/// A section as the printed defaults have it: with `# ` before each line if a file need not have
+/// it.
 fn printed(header: &str, entries: &[Entry]) -> String {
     let optional = header.starts_with("# ");
     let mut text = format!("{header}\n");
@@ -104,7 +106,8 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// A mistake about a key that there is not, with the new name if one of `sections` says that it had that name.
+/// A mistake about a key that there is not, with the new name if one of `sections` says that it had
+/// that name.
 pub(super) fn with_new_name(mut mistake: Mistake, sections: &[(&str, Vec<Entry>)]) -> Mistake {
     let unknown = mistake.what.strip_prefix("unknown key `");
     let Some(key) = unknown.and_then(|rest| rest.strip_suffix('`')).map(str::to_owned) else {
@@ -123,9 +126,11 @@ pub(super) fn with_new_name(mut mistake: Mistake, sections: &[(&str, Vec<Entry>)
     mistake
 }
 
-/// Declares a section: `written` is what is read, `checked` what its room gets. Of each key: its meaning, its life, its kind, its
-/// default, its bounds if it has any, an example if its default says nothing (`like`), and the name it had before (`was`). Keys under `read` are in the file alone: the
-/// section's own check makes fields under `checked` of them, and of the tables under `tables`.
+/// Declares a section: `written` is what is read, `checked` what its room gets. Of each key: its
+/// meaning, its life, its kind, its default, its bounds if it has any, an example if its default
+/// says nothing (`like`), and the name it had before (`was`). Keys under `read` are in the file
+/// alone: the section's own check makes fields under `checked` of them, and of the tables under
+/// `tables`.
 macro_rules! section {
     (@life fixed) => { $crate::config::section::Life::Fixed };
     (@life live) => { $crate::config::section::Life::Live };
@@ -200,7 +205,8 @@ macro_rules! section {
         }
 
         impl $written {
-            /// What the room gets, without what is made of several keys; what is wrong is told to `checker`.
+            /// What the room gets, without what is made of several keys; what is wrong is told to
+            /// `checker`.
             pub(in crate::config) fn check(&self, checker: &mut $crate::config::checker::Checker<'_>) -> $checked {
                 $checked {
                     $( $key: {

@@ -31,30 +31,33 @@ section! {
         fixed http3: Flag = true;
         /// Plain addresses: every request is redirected to https.
         fixed http: List<Address> = Vec::new();
-        /// Plain addresses on which the zones are served without TLS: on 127.0.0.1 and [::1] to try things; on others for a
-        /// balancer in front that speaks TLS to clients.
+        /// Plain addresses on which the zones are served without TLS: on 127.0.0.1 and `[::1]` to try
+        /// things; on others for a balancer in front that speaks TLS to clients.
         fixed plain: List<Address> = Vec::new();
-        /// Peers that may ask on plain addresses, beside this machine; without any, only loopback may be listened on.
+        /// Peers that may ask on plain addresses, beside this machine; without any, only loopback
+        /// may be listened on.
         live plain_from: List<Net> = Vec::new();
-        /// The port of HTTP/3 that Alt-Svc names: the one that clients reach, if ports are mapped on their way. Left out:
-        /// `redirect_port` if that is written, else the listener's. 0: no Alt-Svc.
+        /// The port of HTTP/3 that Alt-Svc names: the one that clients reach, if ports are mapped
+        /// on their way. Left out: `redirect_port` if that is written, else the listener's. 0: no
+        /// Alt-Svc.
         live alt_svc_port: Maybe<Count<u16>> = None; like 443;
         /// Threads that serve; 0: one per processor.
         fixed workers: Threads = 0, 0 => 1_024;
-        /// Peers whose connections begin with a PROXY protocol header, v1 or v2 (a load balancer in front). From these the header
-        /// is demanded; from all others it is refused.
+        /// Peers whose connections begin with a PROXY protocol header, v1 or v2 (a load balancer in
+        /// front). From these the header is demanded; from all others it is refused.
         live proxy_protocol_from: List<Net> = Vec::new();
         /// How long requests under way may go on after SIGTERM.
         live drain: Span = seconds(30);
-        /// A zone that cannot be prepared (a key, a worker or a directory that is not there): alone, the others are served, and it
-        /// keeps what served it before or is refused; together, nothing starts and no reload is taken. `edge check` fails either
-        /// way.
+        /// A zone that cannot be prepared (a key, a worker or a directory that is not there):
+        /// alone, the others are served, and it keeps what served it before or is refused;
+        /// together, nothing starts and no reload is taken. `edge check` fails either way.
         live zones_fail: Word<ZonesFail> = ZonesFail::Alone;
     }
     read {
-        /// Proxies in front that speak HTTP and name their clients in a field: gate, limits, logs, lists and rules go by the
-        /// client's address, and the kernel lets the proxies pass. See docs/proxies.md. `depth`: instead of the first address from
-        /// the end that is not trusted, the N-th. `scheme`: the field that says whether the client came by https; "": none.
+        /// Proxies in front that speak HTTP and name their clients in a field: gate, limits, logs,
+        /// lists and rules go by the client's address, and the kernel lets the proxies pass. See
+        /// docs/proxies.md. `depth`: instead of the first address from the end that is not trusted,
+        /// the N-th. `scheme`: the field that says whether the client came by https; "": none.
         live client_address: Inline<Option<ClientAddressText>> = None;
             like { from = "X-Forwarded-For", trusted = ["10.0.0.0/8"], depth = 1, scheme = "X-Forwarded-Proto" };
         /// The port written into the redirects of `http`. Left out: 443.

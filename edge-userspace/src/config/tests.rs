@@ -33,7 +33,8 @@ fn mistakes(text: &str) -> Vec<Mistake> {
     }
 }
 
-/// `edge check --print-defaults` must show what a file without the key means, and every key there is.
+/// `edge check --print-defaults` must show what a file without the key means, and every key there
+/// is.
 #[test]
 fn printed_defaults_are_the_defaults() {
     let printed: Raw = toml::from_str(&defaults()).unwrap();
@@ -45,7 +46,8 @@ fn printed_defaults_are_the_defaults() {
     assert_eq!(printed, bare);
 }
 
-/// A section would be missing in the printed defaults and in the reference: declared without a place there, or the reverse.
+/// A section would be missing in the printed defaults and in the reference: declared without a
+/// place there, or the reverse.
 #[test]
 fn every_section_has_its_place_in_the_printed_defaults() {
     let printed = defaults();
@@ -406,7 +408,8 @@ fn missing_file() {
 fn garbage_does_not_panic() {
     let seeds = [defaults(), format!("[server]\nhttp = [\"127.0.0.1:80\"]\n{ZONE}")];
     for seed in seeds {
-        // A long text is parsed whole each time: some 1,500 places are enough of it, and every one of a short text.
+        // A long text is parsed whole each time: some 1,500 places are enough of it, and every one
+        // of a short text.
         for i in (0..seed.len()).step_by(seed.len() / 1_500 + 1) {
             let Some((head, tail)) = seed.split_at_checked(i) else {
                 continue;
@@ -422,7 +425,8 @@ fn garbage_does_not_panic() {
     }
 }
 
-/// A zone that names a far end that is not there would silently cross whole; a far end without TLS would believe anyone.
+/// A zone that names a far end that is not there would silently cross whole; a far end without TLS
+/// would believe anyone.
 #[test]
 fn far_ends() {
     let end = "[[far_end]]\nname = \"paris\"\nservers = [{ address = \"https://far.example:8443\" }]\nca = \"ca.pem\"\n\
@@ -459,7 +463,8 @@ fn far_ends() {
     }
 }
 
-/// A zone that gives forward secrecy up must say so, and where it cannot work nobody must believe that it does.
+/// A zone that gives forward secrecy up must say so, and where it cannot work nobody must believe
+/// that it does.
 #[test]
 fn static_rsa() {
     let zone = ZONE.replace(
@@ -504,7 +509,8 @@ fn static_rsa() {
     }
 }
 
-/// An operator would believe that requests come early which do not, or that a client was known whose certificate nobody has seen.
+/// An operator would believe that requests come early which do not, or that a client was known
+/// whose certificate nobody has seen.
 #[test]
 fn early_data() {
     let read = |text: &str| Config::parse(Path::new("dir/edge.toml"), text);
@@ -530,7 +536,8 @@ fn early_data() {
     }
 }
 
-/// An operator who changes a port learns once, or never, that nothing listens there; or is told of changes that are none.
+/// An operator who changes a port learns once, or never, that nothing listens there; or is told of
+/// changes that are none.
 #[test]
 fn what_takes_a_restart_is_told_and_nothing_else() {
     let fixed = |text: &str| {
@@ -583,7 +590,8 @@ fn what_takes_a_restart_is_told_and_nothing_else() {
     assert_eq!(fixed(base).that_differ(&live), none);
 }
 
-/// A proxy that is misspelt would have every visitor judged as one, or let every visitor name another one.
+/// A proxy that is misspelt would have every visitor judged as one, or let every visitor name
+/// another one.
 #[test]
 fn client_addresses() {
     let read = |keys: &str| {

@@ -1,5 +1,6 @@
-//! The text of a configuration: the file, with variables of the environment put in where it says so, and the files that it
-//! includes after it. Lines stay what they are, so that a mistake is told where it was written.
+//! The text of a configuration: the file, with variables of the environment put in where it says
+//! so, and the files that it includes after it. Lines stay what they are, so that a mistake is told
+//! where it was written.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -76,7 +77,8 @@ pub(super) fn one(file: &Path, command: &str) -> Result<String, Mistakes> {
 /// Reads `file` and what it includes.
 ///
 /// # Errors
-/// As [`one`], for each file; and what an included file says beside zones, key servers and far ends.
+/// As [`one`], for each file; and what an included file says beside zones, key servers and far
+/// ends.
 pub(super) fn all(file: &Path, command: &str, tell: Tell) -> Result<Text, Mistakes> {
     let mut text = one(file, command)?;
     let source = Source {
@@ -114,8 +116,8 @@ pub(super) fn all(file: &Path, command: &str, tell: Tell) -> Result<Text, Mistak
     }
 }
 
-/// The headers of tables in a text: where their lines begin, and the first part of their names. A bracket that begins a line of an
-/// array or of a string is none.
+/// The headers of tables in a text: where their lines begin, and the first part of their names. A
+/// bracket that begins a line of an array or of a string is none.
 pub(super) fn headers(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let (mut within, mut depth, mut begins) = (Within::Table, 0_usize, true);
@@ -165,7 +167,8 @@ fn tables(file: &Path, tell: Tell) -> Result<String, Mistakes> {
     }
 }
 
-/// The files that `pattern` names, in the order of their names; `*` stands for any characters of the last part.
+/// The files that `pattern` names, in the order of their names; `*` stands for any characters of
+/// the last part.
 fn matching(file: &Path, pattern: &str) -> Result<Vec<PathBuf>, (String, &'static str)> {
     let whole = file.parent().unwrap_or(Path::new("")).join(pattern);
     let name = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -197,8 +200,9 @@ fn matching(file: &Path, pattern: &str) -> Result<Vec<PathBuf>, (String, &'stati
     Ok(files)
 }
 
-/// Puts variables in for `${NAME}`, which does not begin with a small letter or a digit, within quoted values; `$${` is written for `${` itself. In comments and in literal strings
-/// (`'…'`) everything stays as it is.
+/// Puts variables in for `${NAME}`, which does not begin with a small letter or a digit, within
+/// quoted values; `$${` is written for `${` itself. In comments and in literal strings (`'…'`)
+/// everything stays as it is.
 fn substitute(source: &Source<'_>, variable: impl Fn(&str) -> Option<String>) -> Result<String, Mistakes> {
     let mut out = String::with_capacity(source.text.len());
     let mut mistakes = Vec::new();

@@ -1,5 +1,5 @@
-//! Values that TOML has no type for: durations, sizes, host patterns, origin addresses. Parsed where they are read, so that
-//! an error points at the place.
+//! Values that TOML has no type for: durations, sizes, host patterns, origin addresses. Parsed
+//! where they are read, so that an error points at the place.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -69,7 +69,8 @@ impl fmt::Display for Time {
     }
 }
 
-/// A size in bytes: a whole number and a unit, `512B`, `32KiB`, `16MiB`, `1GiB`; `0B` where it means "no limit" says so.
+/// A size in bytes: a whole number and a unit, `512B`, `32KiB`, `16MiB`, `1GiB`; `0B` where it
+/// means "no limit" says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 from_string!(Size);
@@ -111,8 +112,9 @@ impl fmt::Display for Size {
     }
 }
 
-/// A network, or one address as the network of itself. Bits after the prefix are cleared. An IPv4-mapped network of IPv6
-/// (`::ffff:192.0.2.0/120`, RFC 4291 section 2.5.5.2) is the IPv4 network: clients' addresses are compared in that form.
+/// A network, or one address as the network of itself. Bits after the prefix are cleared. An
+/// IPv4-mapped network of IPv6 (`::ffff:192.0.2.0/120`, RFC 4291 section 2.5.5.2) is the IPv4
+/// network: clients' addresses are compared in that form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(pub IpNet);
 from_string!(Network);
@@ -142,7 +144,8 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// A zone's host name: exact, or `*.` and a suffix, which covers exactly one more label (RFC 9525 section 6.3).
+/// A zone's host name: exact, or `*.` and a suffix, which covers exactly one more label (RFC 9525
+/// section 6.3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// This name, lower case, without a trailing dot; an address literal likewise.
@@ -258,7 +261,8 @@ impl fmt::Display for OriginAddress {
 pub enum AdminAddress {
     /// A TCP address.
     Tcp(SocketAddr),
-    /// A Unix socket, for its owner and the group `edge`: mode 0660, or 0600 if there is no such group.
+    /// A Unix socket, for its owner and the group `edge`: mode 0660, or 0600 if there is no such
+    /// group.
     Unix(PathBuf),
 }
 from_string!(AdminAddress);

@@ -27,19 +27,21 @@ section! {
         live name: Must<Name<64>> = None; like "example";
         /// Exact names, or *.suffix for one label in front of it; each in one zone alone.
         live hosts: Must<List<Host>> = None; like ["example.com", "*.example.com"];
-        /// Serves clients that name no host (no SNI, HTTP/1.0) and hosts no zone has. One zone at most.
+        /// Serves clients that name no host (no SNI, HTTP/1.0) and hosts no zone has. One zone at
+        /// most.
         live default: Flag = false;
-        /// Serves GET, HEAD and OPTIONS over HTTP/3 before the handshake is over (0-RTT): docs/quic.md.
+        /// Serves GET, HEAD and OPTIONS over HTTP/3 before the handshake is over (0-RTT):
+        /// docs/quic.md.
         live early_data: Flag = false;
-        /// The oldest version of TLS that the zone speaks. Left out: as [tls] says.
+        /// The oldest version of TLS that the zone speaks. Left out: as `[tls]` says.
         live min_version: Maybe<Word<TlsVersion>> = None; like "1.3";
-        /// Bytes of a request's content; 0B: no limit. Left out: as [limits] says.
+        /// Bytes of a request's content; 0B: no limit. Left out: as `[limits]` says.
         live body_bytes: Own<Limit> = None; like "10MiB";
-        /// Between two pieces of a request's content. Left out: as [limits] says.
+        /// Between two pieces of a request's content. Left out: as `[limits]` says.
         live body_timeout: Own<Span> = None; like "10m";
-        /// A whole request; 0s: no limit. Left out: as [limits] says.
+        /// A whole request; 0s: no limit. Left out: as `[limits]` says.
         live request_timeout: Own<Deadline> = None; like "60s";
-        /// The [[far_end]] that answers by differences; [zone.origin] is asked while it is away.
+        /// The `[[far_end]]` that answers by differences; `[zone.origin]` is asked while it is away.
         live delta: Maybe<Name<60>> = None; like "paris";
     }
     read {
@@ -51,16 +53,17 @@ section! {
         live key_servers: Maybe<List<Text>> = None; like ["keys-1"];
         /// Where the ephemeral keys of handshakes are made: local, or remote, at the key servers.
         live key_exchange: Maybe<Word<KeyExchange>> = None; like "local";
-        /// Others, for clients that do not take the first one's kind of signature: an RSA certificate beside one of ECDSA. The
-        /// first that fits is shown.
+        /// Others, for clients that do not take the first one's kind of signature: an RSA
+        /// certificate beside one of ECDSA. The first that fits is shown.
         live more_certificates: Inline<Vec<IdentityText>> = Vec::new();
             like [{ certificate = "example-rsa.pem", key = "example-rsa.key" }];
-        /// Certificates of clients, signed by these CAs; required or not. With revocation lists (PEM) each CA needs one; a list whose
-        /// next update is due is told, and refused if it must be current.
+        /// Certificates of clients, signed by these CAs; required or not. With revocation lists
+        /// (PEM) each CA needs one; a list whose next update is due is told, and refused if it must
+        /// be current.
         live client_certificates: Inline<Option<ClientsText>> = None;
             like { ca = "clients-ca.pem", required = true, revoked = ["clients.crl"], revoked_must_be_current = false };
-        /// Lets in devices that know no key exchange but RSA's, without forward secrecy. Needs an edge built with
-        /// `--features legacy-rsa`.
+        /// Lets in devices that know no key exchange but RSA's, without forward secrecy. Needs an
+        /// edge built with `--features legacy-rsa`.
         live legacy_rsa: Flag = false;
     }
     tables {
@@ -103,7 +106,8 @@ section! {
     }
 }
 
-/// A zone as the file has it. Equal to another if they say the same, wherever they stand and whatever the files they name hold.
+/// A zone as the file has it. Equal to another if they say the same, wherever they stand and
+/// whatever the files they name hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written(Option<Arc<ZoneText>>);
 
@@ -266,7 +270,8 @@ fn far_end(name: &str, span: Range<usize>, far_ends: &[FarEnd], checker: &mut Ch
 }
 
 impl Zone {
-    /// A zone that only leads to `origin`: without hosts, gate, cache and code, and without limits of its own.
+    /// A zone that only leads to `origin`: without hosts, gate, cache and code, and without limits
+    /// of its own.
     pub fn bare(name: Arc<str>, place: Place, origin: Origin, body_timeout: Duration) -> Self {
         Self {
             name,

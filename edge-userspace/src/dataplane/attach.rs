@@ -1,4 +1,5 @@
-//! The program on one interface: attaches it, or puts it into the link that an earlier daemon pinned. `links` says when.
+//! The program on one interface: attaches it, or puts it into the link that an earlier daemon
+//! pinned. `links` says when.
 
 use std::fs;
 use std::thread;
@@ -13,7 +14,8 @@ use super::netlink::{Header, Link};
 use super::pins::{self, Pins};
 use crate::config;
 
-/// The kernel detaches some time after the last handle on a link is gone; until then the interface counts as taken.
+/// The kernel detaches some time after the last handle on a link is gone; until then the interface
+/// counts as taken.
 const DETACHED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Where in the kernel the program runs.
@@ -89,7 +91,8 @@ pub(super) fn interface(
     })
 }
 
-/// Lets go of the links of this network namespace that are none of `used`, and of other namespaces'.
+/// Lets go of the links of this network namespace that are none of `used`, and of other
+/// namespaces'.
 pub(super) fn release(used: &[Interface], pins: &Pins) -> Result<(), Error> {
     let namespace = pins::namespace()?;
     for (link, path) in pins.link_names()? {
@@ -122,8 +125,8 @@ fn one(program: &mut Xdp, name: &str, index: u32, mode: config::XdpMode, pins: &
             return Ok((*mode, true));
         }
     }
-    // One interface runs native or generic programs, not both: a link of the mode not wanted must go first, and nothing
-    // judges until the next one is there.
+    // One interface runs native or generic programs, not both: a link of the mode not wanted must
+    // go first, and nothing judges until the next one is there.
     let mut patience = Duration::ZERO;
     for mode in [Mode::Native, Mode::Generic] {
         let path = pins.link(index, mode.name())?;
@@ -156,8 +159,8 @@ fn one(program: &mut Xdp, name: &str, index: u32, mode: config::XdpMode, pins: &
     Err(refused.unwrap_or(Error::Off))
 }
 
-/// Puts the program into a pinned link, in one step for the packets. False if there is none, or it hangs on an interface
-/// that is gone.
+/// Puts the program into a pinned link, in one step for the packets. False if there is none, or it
+/// hangs on an interface that is gone.
 fn swap(program: &mut Xdp, index: u32, mode: Mode, pins: &Pins) -> Result<bool, Error> {
     let path = pins.link(index, mode.name())?;
     if !path.exists() {
@@ -182,7 +185,8 @@ fn swap(program: &mut Xdp, index: u32, mode: Mode, pins: &Pins) -> Result<bool, 
             source: std::io::Error::from_raw_os_error(code).into(),
         }),
         Err((_, error)) => {
-            // ENOLINK: the interface was removed under the link. Anything else cannot be taken over either.
+            // ENOLINK: the interface was removed under the link. Anything else cannot be taken over
+            // either.
             tracing::info!(path = %path.display(), error, "a pinned link cannot be taken over: attaching anew");
             pins::remove(&path)?;
             Ok(false)

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-/// Name and number of each one that loading and attaching take. CAP_SYS_ADMIN stands in for the first two.
+/// Name and number of each one that loading and attaching take. CAP_SYS_ADMIN stands in for the
+/// first two.
 const NEEDED: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_NET_ADMIN", 12)];
 const CAP_SYS_ADMIN: u32 = 21;
 

@@ -1,11 +1,13 @@
-//! The lockdown of TCP: what the program needs to answer SYNs with cookies that our listeners accept, and the system's settings for that.
-//! `node` says when.
+//! The lockdown of TCP: what the program needs to answer SYNs with cookies that our listeners
+//! accept, and the system's settings for that. `node` says when.
 //!
-//! `net.ipv4.tcp_syncookies` must be 2, or the kernel gives no cookie while its own queue is not full, and behind XDP that never fills.
-//! `net.ipv4.tcp_timestamps` is best 2: without the random offset the program can write into a timestamp what the kernel will read from
-//! its echo, so that window scale, SACK and ECN are kept. Both belong to the network namespace, and running sockets take them at once.
-//! What they were is noted in a pinned map before they are changed, so that whoever comes next can put them back: this daemon, the next
-//! one after a crash, or `edge detach`. The map is gone after a reboot, and so are the changes.
+//! `net.ipv4.tcp_syncookies` must be 2, or the kernel gives no cookie while its own queue is not
+//! full, and behind XDP that never fills. `net.ipv4.tcp_timestamps` is best 2: without the random
+//! offset the program can write into a timestamp what the kernel will read from its echo, so that
+//! window scale, SACK and ECN are kept. Both belong to the network namespace, and running sockets
+//! take them at once. What they were is noted in a pinned map before they are changed, so that
+//! whoever comes next can put them back: this daemon, the next one after a crash, or `edge detach`.
+//! The map is gone after a reboot, and so are the changes.
 #![expect(unsafe_code, reason = "no library reads TCP_INFO")]
 
 use std::fmt;
@@ -32,7 +34,8 @@ const TIMESTAMPS: &str = "tcp_timestamps";
 const WANTED: u16 = 2;
 /// Bytes of headers: IPv4 and TCP, IPv6 and TCP.
 const HEADERS: [u32; 2] = [40, 60];
-/// Where `struct tcp_info` (linux/tcp.h) has the window scales, the received one in the upper half, and the first window's end.
+/// Where `struct tcp_info` (linux/tcp.h) has the window scales, the received one in the upper half,
+/// and the first window's end.
 const SCALES_AT: usize = 6;
 const WINDOW_AT: usize = 64;
 
@@ -70,11 +73,12 @@ impl Cookies {
         Ok(Self(Mutex::new(map.try_into().map_err(Error::map(maps::COOKIES))?)))
     }
 
-    /// Has the program answer SYNs: notes the settings, changes them, looks whether they are changed, and only then tells it. On interfaces
-    /// of `mtu` at least.
+    /// Has the program answer SYNs: notes the settings, changes them, looks whether they are
+    /// changed, and only then tells it. On interfaces of `mtu` at least.
     ///
     /// # Errors
-    /// [`Error::Setting`] if `tcp_syncookies` cannot be made 2: nothing is answered then. [`Error::Map`].
+    /// [`Error::Setting`] if `tcp_syncookies` cannot be made 2: nothing is answered then.
+    /// [`Error::Map`].
     pub fn raise(&self, mtu: u32) -> Result<Offer, Error> {
         let mut map = self.map();
         let mut told = map.get(&0, 0).map_err(Error::map(maps::COOKIES))?;
@@ -119,8 +123,8 @@ impl Cookies {
         Ok(offer)
     }
 
-    /// Has the program leave SYNs to the kernel. The settings stay as they are for answers that are still on their way:
-    /// [`restore`](Self::restore) some seconds later.
+    /// Has the program leave SYNs to the kernel. The settings stay as they are for answers that are
+    /// still on their way: [`restore`](Self::restore) some seconds later.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -134,7 +138,8 @@ impl Cookies {
         Ok(())
     }
 
-    /// Puts the settings back to what was noted, by whatever daemon; does nothing if nothing was, or while SYNs are answered.
+    /// Puts the settings back to what was noted, by whatever daemon; does nothing if nothing was,
+    /// or while SYNs are answered.
     ///
     /// # Errors
     /// [`Error::Setting`], [`Error::Map`]: the note stays then.
@@ -198,7 +203,8 @@ struct Window {
     first: u16,
 }
 
-/// Asks the kernel, by a connection over loopback to a listener like ours: the scale depends on settings and on its version.
+/// Asks the kernel, by a connection over loopback to a listener like ours: the scale depends on
+/// settings and on its version.
 fn measure() -> io::Result<Window> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let _client = TcpStream::connect_timeout(&listener.local_addr()?, Duration::from_secs(1))?;

@@ -39,8 +39,8 @@ impl Counters {
         Ok(Self { map })
     }
 
-    /// Every reason, also those that never happened, in the order of `edge_common::REASONS`. The counts are read one by
-    /// one while packets go on: their sum is no moment's.
+    /// Every reason, also those that never happened, in the order of `edge_common::REASONS`. The
+    /// counts are read one by one while packets go on: their sum is no moment's.
     ///
     /// # Errors
     /// [`Error::Map`] if the kernel refuses to read.

@@ -1,4 +1,5 @@
-//! What can go wrong between the daemon and the kernel, and who can mend it. Mostly the operator: each message says how.
+//! What can go wrong between the daemon and the kernel, and who can mend it. Mostly the operator:
+//! each message says how.
 
 use std::error::Error as StdError;
 use std::io;
@@ -190,8 +191,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether kernel, machine or build refuse XDP, which a node can do without; and not the operator, another daemon, or a mistake in
-    /// the file.
+    /// Whether kernel, machine or build refuse XDP, which a node can do without; and not the
+    /// operator, another daemon, or a mistake in the file.
     pub const fn is_refusal(&self) -> bool {
         match self {
             Self::NoObject

@@ -1,5 +1,6 @@
-//! Sampled drops: from the ring buffer that the program fills into the daemon's log. A flood is sampled thousands of times a second, and
-//! the log is shared with access lines: so a few lines a second of each reason are written, and of the rest one that sums it up.
+//! Sampled drops: from the ring buffer that the program fills into the daemon's log. A flood is
+//! sampled thousands of times a second, and the log is shared with access lines: so a few lines a
+//! second of each reason are written, and of the rest one that sums it up.
 #![expect(
     unsafe_code,
     reason = "tokio wants a promise about the file descriptors it is to watch"
@@ -53,7 +54,8 @@ impl Events {
         Ok(Self { ring, debug })
     }
 
-    /// Logs every sample (target `edge::dataplane`, level info) until it is dropped or the ring fails.
+    /// Logs every sample (target `edge::dataplane`, level info) until it is dropped or the ring
+    /// fails.
     ///
     /// # Errors
     /// If tokio cannot watch the ring buffer.

@@ -1,5 +1,6 @@
-//! The node's own addresses, for the program: what is for another one passes, because the machine may route, bridge or host others.
-//! `links` looks at them again whenever the kernel says that something has changed.
+//! The node's own addresses, for the program: what is for another one passes, because the machine
+//! may route, bridge or host others. `links` looks at them again whenever the kernel says that
+//! something has changed.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -79,8 +80,8 @@ fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-/// The networks that are the node's: of the addresses it listens on those that are one address, and for each wildcard what of that
-/// version this machine has.
+/// The networks that are the node's: of the addresses it listens on those that are one address, and
+/// for each wildcard what of that version this machine has.
 pub(super) fn ours(listening: &[IpAddr], locals: &[IpNet]) -> Vec<IpNet> {
     let mut ours: Vec<IpNet> = Vec::new();
     for address in listening.iter().map(IpAddr::to_canonical) {
@@ -95,7 +96,8 @@ pub(super) fn ours(listening: &[IpAddr], locals: &[IpNet]) -> Vec<IpNet> {
     ours
 }
 
-/// Those of them that the program compares before it asks the map: single addresses that clients may come to.
+/// Those of them that the program compares before it asks the map: single addresses that clients
+/// may come to.
 pub(super) fn homes(ours: &[IpNet]) -> Homes {
     let mut homes = Homes::NONE;
     let single = ours
@@ -152,7 +154,8 @@ mod tests {
         list.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Another's address taken for ours ends its QUIC in a lockdown; one of ours missed is judged by the daemon alone.
+    /// Another's address taken for ours ends its QUIC in a lockdown; one of ours missed is judged
+    /// by the daemon alone.
     #[test]
     fn a_wildcard_is_what_the_machine_has_and_an_address_is_itself() {
         let locals = nets(&[
@@ -170,7 +173,8 @@ mod tests {
             ours(&addresses(&["::", "198.51.100.7"]), &locals),
             nets(&["198.51.100.7/32", "::1/128", "2001:db8::1/128", "fe80::1/128"])
         );
-        // An address that is not there yet (a floating one) is ours as soon as somebody listens on it.
+        // An address that is not there yet (a floating one) is ours as soon as somebody listens on
+        // it.
         assert_eq!(
             ours(&addresses(&["::ffff:203.0.113.9"]), &locals),
             nets(&["203.0.113.9/32"])

@@ -1,6 +1,8 @@
-//! Which of the configured interfaces the program judges, kept true while the daemon runs. Interfaces come and go: a driver is loaded
-//! again, a bond made anew, another tool takes the program off. A thread hears of it from the kernel, looks for itself once a second
-//! all the same, and attaches again what has lost its program; meanwhile status, metrics, log and readiness say what is open.
+//! Which of the configured interfaces the program judges, kept true while the daemon runs.
+//! Interfaces come and go: a driver is loaded again, a bond made anew, another tool takes the
+//! program off. A thread hears of it from the kernel, looks for itself once a second all the same,
+//! and attaches again what has lost its program; meanwhile status, metrics, log and readiness say
+//! what is open.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -74,8 +76,8 @@ impl Links {
         LinkMetrics(self.clone())
     }
 
-    /// Looks at each interface, and has `attach` attach where the program (of this id) is not. A failure that is `fatal` ends it; any
-    /// other one leaves its interface open.
+    /// Looks at each interface, and has `attach` attach where the program (of this id) is not. A
+    /// failure that is `fatal` ends it; any other one leaves its interface open.
     pub(super) fn settle(
         &self,
         netlink: &Netlink,
@@ -152,7 +154,8 @@ pub(super) trait Kept: Send + Sync + 'static {
     fn look(&self, netlink: &Netlink) -> bool;
 }
 
-/// Starts the thread, which ends by itself when `kept` is gone or not ours any more. It stays in the network namespace of the caller.
+/// Starts the thread, which ends by itself when `kept` is gone or not ours any more. It stays in
+/// the network namespace of the caller.
 pub(super) fn watch<K: Kept>(kept: Weak<K>) -> Result<(), Error> {
     let netlink = Netlink::open().map_err(Error::Netlink)?;
     let changes = Netlink::changes(LOOKED_EVERY).map_err(Error::Netlink)?;

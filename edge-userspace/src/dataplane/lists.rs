@@ -1,9 +1,10 @@
-//! The operator's lists: allow and deny from the configuration, deny from `edge deny`. The daemon asks them itself ([`Lists::is_denied`]):
-//! for every client that it accepts, and for the one that a PROXY protocol header names, whether or not XDP runs. XDP is a filter in
-//! front of that.
+//! The operator's lists: allow and deny from the configuration, deny from `edge deny`. The daemon
+//! asks them itself ([`Lists::is_denied`]): for every client that it accepts, and for the one that
+//! a PROXY protocol header names, whether or not XDP runs. XDP is a filter in front of that.
 //!
-//! Each entry carries who wants it, so that a reload leaves run-time entries alone, a restart finds them again (in the kernel's tables, and
-//! after a reboot in the state directory), and an entry that left the configuration goes.
+//! Each entry carries who wants it, so that a reload leaves run-time entries alone, a restart finds
+//! them again (in the kernel's tables, and after a reboot in the state directory), and an entry
+//! that left the configuration goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -158,7 +159,8 @@ impl Lists {
         entry.is_some_and(|entry| entry.verdict == DENY)
     }
 
-    /// Denies a network until it is deleted, restarts of the daemon included. Host bits are ignored.
+    /// Denies a network until it is deleted, restarts of the daemon included. Host bits are
+    /// ignored.
     ///
     /// # Errors
     /// [`Error::ListFull`], [`Error::Map`], [`Error::State`]: nothing is changed then.
@@ -203,8 +205,8 @@ impl Lists {
     /// Takes back what [`add`](Self::add) did.
     ///
     /// # Errors
-    /// [`Error::NotDenied`] if the network as written (host bits aside) is not on the list; [`Error::Configured`] if it is
-    /// the configuration file that denies it.
+    /// [`Error::NotDenied`] if the network as written (host bits aside) is not on the list;
+    /// [`Error::Configured`] if it is the configuration file that denies it.
     pub fn delete(&self, network: IpNet) -> Result<(), Error> {
         let network = network.trunc();
         let _lock = self.lock()?;
@@ -297,7 +299,8 @@ impl Lists {
     /// Makes the lists what the file says, plus run-time entries, which are kept.
     ///
     /// # Errors
-    /// [`Error::ListFull`] before anything is changed; [`Error::Map`] if the kernel refuses, with its tables partly changed.
+    /// [`Error::ListFull`] before anything is changed; [`Error::Map`] if the kernel refuses, with
+    /// its tables partly changed.
     pub fn reload(&self, config: &config::Dataplane) -> Result<(), Error> {
         let _lock = self.lock()?;
         self.apply(config)
@@ -315,8 +318,8 @@ impl Lists {
         fits(&new, writer.capacity)
     }
 
-    /// Begins with what the kernel's tables hold, further run-time entries (of tables that are being replaced), what the state directory
-    /// holds, and the file; under the caller's lock.
+    /// Begins with what the kernel's tables hold, further run-time entries (of tables that are
+    /// being replaced), what the state directory holds, and the file; under the caller's lock.
     pub(super) fn start(&self, file: &config::Dataplane, runtime: &[IpNet]) -> Result<(), Error> {
         let mut writer = self.writer();
         let mut entries = match &writer.tables {
@@ -428,14 +431,15 @@ impl Writer {
 /// Makes the kernel's tables and configuration what the file says and `new` holds.
 fn follow(tables: &mut Tables, file: &config::Dataplane, new: &BTreeMap<IpNet, Entry>) -> Result<(), Error> {
     let old = tables.entries()?;
-    // Nothing may be looked up less while old entries are still to be found: filters for both first, for the new
-    // ones last.
+    // Nothing may be looked up less while old entries are still to be found: filters for both
+    // first, for the new ones last.
     let before = tables.config()?;
     let (both, both_lengths) = filters(file, &before, old.keys().chain(new.keys()));
     let now = tables.lengths()?;
     tables.set_lengths(&now, &both_lengths)?;
     tables.set_config(&both)?;
-    // What is allowed first and taken away last, so that no allowed client meets a half-written list.
+    // What is allowed first and taken away last, so that no allowed client meets a half-written
+    // list.
     let changed = |verdict| {
         let old = &old;
         new.iter()
@@ -537,7 +541,8 @@ fn base(file: &config::Dataplane, before: &Config) -> Config {
     }
 }
 
-/// What makes the program look these entries up: its configuration, and the prefix lengths by IPv4 bucket.
+/// What makes the program look these entries up: its configuration, and the prefix lengths by IPv4
+/// bucket.
 fn filters<'a>(
     file: &config::Dataplane,
     before: &Config,
@@ -582,7 +587,8 @@ mod tests {
         list.iter().map(|text| net(text)).collect()
     }
 
-    /// The program takes the longest match alone: every address must get "allow before deny" out of that.
+    /// The program takes the longest match alone: every address must get "allow before deny" out of
+    /// that.
     #[test]
     fn the_longest_match_says_allow_wherever_any_allow_entry_matches() {
         let allow = nets(&["10.0.0.0/8", "192.0.2.7/32", "2001:db8:1::/48", "203.0.113.0/25"]);
@@ -643,7 +649,8 @@ mod tests {
         }
     }
 
-    /// Denials must be changed one by one without XDP, too, and outlive a reboot where there is a place for them.
+    /// Denials must be changed one by one without XDP, too, and outlive a reboot where there is a
+    /// place for them.
     #[test]
     fn lists_without_xdp_change_and_outlive_the_process() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The elements of an array map (`BPF_F_MMAPABLE`, Linux 5.5) as memory of this process: what is written there the program reads, without a
-//! system call.
+//! The elements of an array map (`BPF_F_MMAPABLE`, Linux 5.5) as memory of this process: what is
+//! written there the program reads, without a system call.
 #![expect(unsafe_code, reason = "the kernel's memory is mapped here")]
 
 use std::ops::Deref;
@@ -13,13 +13,15 @@ use rustix::param::page_size;
 
 use super::error::Error;
 
-/// What an element may be: any bits are one, it is as large as the kernel lays elements out, and it may change while it is read.
+/// What an element may be: any bits are one, it is as large as the kernel lays elements out, and it
+/// may change while it is read.
 ///
 /// # Safety
 /// `repr(C)`, made of atomics alone, its size a multiple of 8.
 pub(super) unsafe trait Element {}
 
-// SAFETY: three words and three halves, all of them atomics, and one more half: 64 bytes (asserted there).
+// SAFETY: three words and three halves, all of them atomics, and one more half: 64 bytes (asserted
+// there).
 unsafe impl Element for Bucket {}
 // SAFETY: words, all of them atomics: 16 and 65,536 bytes (asserted there).
 unsafe impl Element for Front {}
@@ -78,8 +80,9 @@ impl<T: Element> Deref for Memory<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: as many elements as the map has, which begin at a page, and each 8-byte multiple of the size after the one before
-        // it, as the kernel lays arrays out. They are atomics, so who else writes them does no harm.
+        // SAFETY: as many elements as the map has, which begin at a page, and each 8-byte multiple
+        // of the size after the one before it, as the kernel lays arrays out. They are atomics, so
+        // who else writes them does no harm.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
     }
 }

@@ -39,7 +39,8 @@ impl Collector for Metrics {
             None,
             counter.metric_type(),
         )?;
-        // A kernel that does not answer leaves a gap in the series, which is what a scraper should see.
+        // A kernel that does not answer leaves a gap in the series, which is what a scraper should
+        // see.
         for count in self.counters.read().unwrap_or_default() {
             let labels = [("verdict", count.verdict.name()), ("reason", count.name)];
             ConstCounter::new(count.packets).encode(family.encode_family(&labels)?)?;

@@ -1,9 +1,10 @@
-//! The kernel half of the edge, seen from the daemon: loads the XDP program, attaches it, tells it ports, lists and
-//! penalties, reads its counters and samples. `node` starts it and hands it new configurations; it hands on nothing but metrics and log
-//! lines. All of aya is in here.
+//! The kernel half of the edge, seen from the daemon: loads the XDP program, attaches it, tells it
+//! ports, lists and penalties, reads its counters and samples. `node` starts it and hands it new
+//! configurations; it hands on nothing but metrics and log lines. All of aya is in here.
 //!
-//! What it leaves in the kernel outlives it: maps and links are pinned under one directory (`pins`), so that a daemon
-//! that is killed leaves its verdicts standing, and the next one takes them over without a gap.
+//! What it leaves in the kernel outlives it: maps and links are pinned under one directory
+//! (`pins`), so that a daemon that is killed leaves its verdicts standing, and the next one takes
+//! them over without a gap.
 
 mod attach;
 mod bare;
@@ -67,7 +68,8 @@ pub struct Dataplane {
     cookies: Cookies,
     events: Mutex<Option<Events>>,
     steering: Mutex<Steering>,
-    /// Keeps a second daemon away from our pins; `None` when nothing is pinned, or not any more ours.
+    /// Keeps a second daemon away from our pins; `None` when nothing is pinned, or not any more
+    /// ours.
     owner: Mutex<Option<Owner>>,
 }
 
@@ -154,13 +156,15 @@ impl Drop for Dataplane {
 }
 
 impl Dataplane {
-    /// Loads the program, takes over what an earlier daemon pinned (maps with their contents, links with their
-    /// interfaces), and attaches to every interface of `config`. Existing links get the new program atomically:
-    /// there is no packet that neither the old nor the new one judges. From then on a thread keeps to it: see [`Links`].
+    /// Loads the program, takes over what an earlier daemon pinned (maps with their contents, links
+    /// with their interfaces), and attaches to every interface of `config`. Existing links get the
+    /// new program atomically: there is no packet that neither the old nor the new one judges. From
+    /// then on a thread keeps to it: see [`Links`].
     ///
     /// # Errors
-    /// [`Error::Off`] if the mode is off; else what the kernel, the machine or the build lacks. Links that were
-    /// pinned before stay as they were. In mode `auto` an interface that refuses is no error, but [open](Links::missing).
+    /// [`Error::Off`] if the mode is off; else what the kernel, the machine or the build lacks.
+    /// Links that were pinned before stay as they were. In mode `auto` an interface that refuses is
+    /// no error, but [open](Links::missing).
     pub fn start(config: &config::Dataplane) -> Result<Self, Error> {
         if config.mode == config::XdpMode::Off {
             return Err(Error::Off);
@@ -188,8 +192,8 @@ impl Dataplane {
         Ok(this)
     }
 
-    /// Loads the program and fills its maps, but attaches and pins nothing: for tests and benches that run the program
-    /// on packets of their own (`BPF_PROG_TEST_RUN`).
+    /// Loads the program and fills its maps, but attaches and pins nothing: for tests and benches
+    /// that run the program on packets of their own (`BPF_PROG_TEST_RUN`).
     ///
     /// # Errors
     /// As for [`start`](Self::start).
@@ -239,7 +243,8 @@ impl Dataplane {
         })
     }
 
-    /// Whether the kernel's lists have room for what `config` says, beside the entries denied at run time; nothing is changed.
+    /// Whether the kernel's lists have room for what `config` says, beside the entries denied at
+    /// run time; nothing is changed.
     ///
     /// # Errors
     /// [`Error::ListFull`], or [`Error::Map`] if the kernel cannot be asked.
@@ -247,12 +252,12 @@ impl Dataplane {
         self.shared.lists.fits(config)
     }
 
-    /// Takes over what a reload may change: ports, lists, sample rate. Entries denied at run time stay. Interfaces,
-    /// mode, pin directory and capacity take a restart.
+    /// Takes over what a reload may change: ports, lists, sample rate. Entries denied at run time
+    /// stay. Interfaces, mode, pin directory and capacity take a restart.
     ///
     /// # Errors
-    /// [`Error::ListFull`] before anything is changed; [`Error::Map`] if the kernel refuses, with the lists partly
-    /// changed.
+    /// [`Error::ListFull`] before anything is changed; [`Error::Map`] if the kernel refuses, with
+    /// the lists partly changed.
     pub fn apply(&self, config: &config::Dataplane) -> Result<(), Error> {
         self.shared.lists.reload(config)
     }
@@ -267,8 +272,8 @@ impl Dataplane {
         &self.penalties
     }
 
-    /// Makes the program judge attempts by penalties and tokens, or stop it. It goes on as it was through reloads and
-    /// restarts; what is in the maps stays either way.
+    /// Makes the program judge attempts by penalties and tokens, or stop it. It goes on as it was
+    /// through reloads and restarts; what is in the maps stays either way.
     ///
     /// # Errors
     /// [`Error::Map`], [`Error::Pin`].
@@ -284,7 +289,8 @@ impl Dataplane {
         self.shared.lists.switch(LOCKDOWN_ON, on)
     }
 
-    /// Makes the program judge TCP segments that start no connection, because of a flood of them, or stop it.
+    /// Makes the program judge TCP segments that start no connection, because of a flood of them,
+    /// or stop it.
     ///
     /// # Errors
     /// [`Error::Map`], [`Error::Pin`].
@@ -310,18 +316,21 @@ impl Dataplane {
         self.steering().generation()
     }
 
-    /// Has the kernel give the datagrams of QUIC connections to the sockets of the workers that hold them: for each address the
-    /// sockets bound to it, by worker. They get those of connections with this daemon's ids at once, new connections
-    /// only after [`take_over`](Self::take_over).
+    /// Has the kernel give the datagrams of QUIC connections to the sockets of the workers that
+    /// hold them: for each address the sockets bound to it, by worker. They get those of
+    /// connections with this daemon's ids at once, new connections only after
+    /// [`take_over`](Self::take_over).
     ///
     /// # Errors
-    /// The kernel does not take the program, or there are too many sockets. The kernel's hash goes on as it was.
+    /// The kernel does not take the program, or there are too many sockets. The kernel's hash goes
+    /// on as it was.
     pub fn steer(&self, listening: &[(SocketAddr, Vec<&UdpSocket>)]) -> Result<(), Error> {
         let mut ebpf = self.shared.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
         self.steering().place(&mut ebpf, listening)
     }
 
-    /// New QUIC connections are this daemon's from now on, those of a daemon before stay where they are.
+    /// New QUIC connections are this daemon's from now on, those of a daemon before stay where they
+    /// are.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -331,7 +340,8 @@ impl Dataplane {
 
     /// Lets another daemon take over the pins: for one that only finishes what it has.
     pub fn release(&self) {
-        // Under the lock: the thread that watches either has done with the pins or leaves them alone.
+        // Under the lock: the thread that watches either has done with the pins or leaves them
+        // alone.
         let _lock = self.shared.pins.as_ref().and_then(|pins| pins.lock().ok());
         self.shared.released.store(true, Ordering::Release);
         self.penalties.release();
@@ -368,7 +378,8 @@ impl Dataplane {
         object::info(&self.shared.ebpf.lock().unwrap_or_else(PoisonError::into_inner)).map(|info| info.id())
     }
 
-    /// Instructions that the kernel's verifier looked at, of the million that it does at most. `None` before Linux 5.16.
+    /// Instructions that the kernel's verifier looked at, of the million that it does at most.
+    /// `None` before Linux 5.16.
     ///
     /// # Errors
     /// [`Error::Program`] if the kernel does not say.

@@ -1,7 +1,9 @@
-//! What the kernel says of interfaces and addresses (rtnetlink(7)): which interface has a name, what it is, which XDP program it has; and
-//! which addresses are this machine's. `links` and `homes` ask; nothing is changed by it.
+//! What the kernel says of interfaces and addresses (rtnetlink(7)): which interface has a name,
+//! what it is, which XDP program it has; and which addresses are this machine's. `links` and
+//! `homes` ask; nothing is changed by it.
 //!
-//! Messages are read from bytes without a library: two kinds of them, a few attributes each. Bytes that do not fit are skipped.
+//! Messages are read from bytes without a library: two kinds of them, a few attributes each. Bytes
+//! that do not fit are skipped.
 #![expect(unsafe_code, reason = "no library sets NETLINK_GET_STRICT_CHK")]
 
 use std::io;
@@ -43,8 +45,9 @@ const CHANGES: u32 = 0x1 | 0x10 | 0x100;
 /// linux/if_arp.h: the devices whose packets begin with an Ethernet header.
 const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
-/// Those whose packets begin with the IP header: PPP, raw IP, tunnels in IP and IPv6, and what has no header at all (TUN, WireGuard). Not
-/// GRE and SIT: the kernel hands XDP their packets with the outer headers in front.
+/// Those whose packets begin with the IP header: PPP, raw IP, tunnels in IP and IPv6, and what has
+/// no header at all (TUN, WireGuard). Not GRE and SIT: the kernel hands XDP their packets with the
+/// outer headers in front.
 const ARPHRD_BARE: [u16; 5] = [512, 519, 768, 769, 0xfffe];
 /// Bytes of one read; the kernel fills at most 32 KiB of a dump at once.
 const BUFFER: usize = 64 << 10;
@@ -113,8 +116,8 @@ impl Netlink {
         Ok(Self(socket))
     }
 
-    /// Waits until something has changed, or for a tick, and forgets what it was. So many changes that some were lost are a
-    /// change, too.
+    /// Waits until something has changed, or for a tick, and forgets what it was. So many changes
+    /// that some were lost are a change, too.
     pub(super) fn wait(&self) {
         let mut buffer = vec![0; BUFFER];
         if recv(&self.0, &mut *buffer, RecvFlags::empty()).is_ok() {
@@ -124,7 +127,8 @@ impl Netlink {
         }
     }
 
-    /// The interface of this name in the socket's network namespace, or of this other name of it; `None` if there is none.
+    /// The interface of this name in the socket's network namespace, or of this other name of it;
+    /// `None` if there is none.
     pub(super) fn link(&self, name: &str) -> io::Result<Option<Link>> {
         let mut request = vec![0; 16];
         attribute(&mut request, IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
@@ -140,8 +144,8 @@ impl Netlink {
         }
     }
 
-    /// Every address that is this machine's, as the kernel's own table has it: single ones mostly, but whole networks can be
-    /// made local, too (127.0.0.0/8 is).
+    /// Every address that is this machine's, as the kernel's own table has it: single ones mostly,
+    /// but whole networks can be made local, too (127.0.0.0/8 is).
     pub(super) fn locals(&self) -> io::Result<Vec<IpNet>> {
         let mut locals = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
@@ -266,7 +270,8 @@ fn link(body: &[u8]) -> Option<Link> {
     Some(link)
 }
 
-/// `struct rtmsg` and what follows: the network, if it is a local one. Kernels that do not filter dump other routes, too.
+/// `struct rtmsg` and what follows: the network, if it is a local one. Kernels that do not filter
+/// dump other routes, too.
 fn local(body: &[u8]) -> Option<IpNet> {
     let [family, length, _, _, table, _, _, kind, ..] = *body else {
         return None;
@@ -287,7 +292,8 @@ fn local(body: &[u8]) -> Option<IpNet> {
 mod tests {
     use super::*;
 
-    /// The kernel's answers of this machine: whatever it is, it has a loopback interface and its addresses.
+    /// The kernel's answers of this machine: whatever it is, it has a loopback interface and its
+    /// addresses.
     #[test]
     fn the_loopback_interface_and_its_addresses_are_found() {
         let netlink = Netlink::open().unwrap();

@@ -14,15 +14,18 @@ use super::tables::TABLES;
 /// Empty if the object had not been built when the daemon was.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edge.o"));
 
-/// Name of the program, in the object and in `bpftool prog`: one that takes packets of several buffers, so that it runs natively on
-/// interfaces with jumbo frames, and the same for kernels that know no such programs.
+/// Name of the program, in the object and in `bpftool prog`: one that takes packets of several
+/// buffers, so that it runs natively on interfaces with jumbo frames, and the same for kernels that
+/// know no such programs.
 const PROGRAM: &str = "edge";
 const LINEAR: &str = "edge_linear";
-/// The first kernel with programs for packets of several buffers, and with the helper that tells how long those are.
+/// The first kernel with programs for packets of several buffers, and with the helper that tells
+/// how long those are.
 const FRAGMENTS_SINCE: KernelVersion = KernelVersion::new(5, 18, 0);
 /// Name of the program's constant that says whether it is loaded as such a one.
 const FRAGMENTED: &str = "FRAGMENTED";
-/// Names of the program's constants that say how many elements the map of tokens' counts has, and that of penalties.
+/// Names of the program's constants that say how many elements the map of tokens' counts has, and
+/// that of penalties.
 const REPLAY_SETS: &str = "REPLAY_SETS";
 const PENALTY_BUCKETS: &str = "PENALTY_BUCKETS";
 
@@ -31,14 +34,14 @@ pub(super) const fn built() -> bool {
     !OBJECT.is_empty()
 }
 
-/// Creates the maps, or opens those pinned at `paths` (name and path), each list with room for `capacity` entries
-/// and that of penalties for `penalties`; counts of as many tokens.
+/// Creates the maps, or opens those pinned at `paths` (name and path), each list with room for
+/// `capacity` entries and that of penalties for `penalties`; counts of as many tokens.
 pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32, penalties: u32) -> Result<Ebpf, Error> {
     if !built() {
         return Err(Error::NoObject);
     }
-    // Kernels before 5.11 charge maps to the memory that a process may lock. Where that does not matter, or where we may
-    // not raise it, the load itself tells.
+    // Kernels before 5.11 charge maps to the memory that a process may lock. Where that does not
+    // matter, or where we may not raise it, the load itself tells.
     let unlimited = Rlimit {
         current: None,
         maximum: None,

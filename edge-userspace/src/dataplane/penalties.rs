@@ -1,9 +1,10 @@
-//! Penalties, keys and the clock in the kernel: what the gate feeds. `node` hands it the gate's changes (this room does not know the
-//! gate). Penalties are written through the [table]'s memory: no system call each.
+//! Penalties, keys and the clock in the kernel: what the gate feeds. `node` hands it the gate's
+//! changes (this room does not know the gate). Penalties are written through the table's memory:
+//! no system call each.
 //!
-//! The maps are the store: they are pinned, so penalties stay in force while no daemon runs, and the next one finds them. In a
-//! full table the weakest of six goes, as [`table`](super::table) says; a penalty that is written can therefore be gone later, never
-//! refused.
+//! The maps are the store: they are pinned, so penalties stay in force while no daemon runs, and
+//! the next one finds them. In a full table the weakest of six goes, as [`table`](super::table)
+//! says; a penalty that is written can therefore be gone later, never refused.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -54,7 +55,8 @@ struct Maps {
 /// Who is penalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Penalised {
-    /// A validated address: all of an IPv4 address, the /64 of an IPv6 one. A spoofed one here locks out its owner.
+    /// A validated address: all of an IPv4 address, the /64 of an IPv6 one. A spoofed one here
+    /// locks out its owner.
     Address(IpAddr),
     /// A client id, out of a token.
     Client(u64),
@@ -63,7 +65,8 @@ pub enum Penalised {
 /// How hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// So many attempts pass in a second. Of a QUIC connection each Initial counts, so some three of them.
+    /// So many attempts pass in a second. Of a QUIC connection each Initial counts, so some three
+    /// of them.
     Deferred(u16),
     /// None passes.
     Blocked,
@@ -91,7 +94,8 @@ pub struct Penalty {
     pub severity: Severity,
     /// How much longer, from the moment of the call. At least zero: over.
     pub remaining: Duration,
-    /// How long after it more than the budget passes, but not everything: whole seconds, 18 hours at most.
+    /// How long after it more than the budget passes, but not everything: whole seconds, 18 hours
+    /// at most.
     pub probation: Duration,
 }
 
@@ -149,12 +153,12 @@ impl Penalties {
         })
     }
 
-    /// Puts penalties in force, or replaces those there are; what is used up of a budget stays used up. A fraction of a microsecond each,
-    /// without a system call.
+    /// Puts penalties in force, or replaces those there are; what is used up of a budget stays used
+    /// up. A fraction of a microsecond each, without a system call.
     ///
     /// # Errors
-    /// [`Error::Map`] if an operator's penalty of an address cannot be announced: those before it are in force. Writing them again does
-    /// no harm.
+    /// [`Error::Map`] if an operator's penalty of an address cannot be announced: those before it
+    /// are in force. Writing them again does no harm.
     pub fn write(&self, penalties: &[Penalty]) -> Result<(), Error> {
         let now = monotonic();
         for piece in penalties.chunks(PIECE as usize) {
@@ -188,8 +192,8 @@ impl Penalties {
         }
     }
 
-    /// Every penalty in force and every hold, in no order; an IPv6 /64 by its first address. Counts them for the metrics. 10 ms for a
-    /// million, and the memory of the list.
+    /// Every penalty in force and every hold, in no order; an IPv6 /64 by its first address. Counts
+    /// them for the metrics. 10 ms for a million, and the memory of the list.
     pub fn list(&self) -> Vec<Penalty> {
         let mut all = Vec::new();
         self.count(|subject, penalty, now| {
@@ -200,8 +204,8 @@ impl Penalties {
         all
     }
 
-    /// Takes out what is over, and counts the others for the metrics: to be called every few seconds, and not on a thread that serves:
-    /// it reads the whole table, 100 ms for the largest.
+    /// Takes out what is over, and counts the others for the metrics: to be called every few
+    /// seconds, and not on a thread that serves: it reads the whole table, 100 ms for the largest.
     pub fn sweep(&self) {
         self.pieces(|table, piece| table.sweep(piece, monotonic()));
         self.count(|_, _, _| ());
@@ -251,7 +255,8 @@ impl Penalties {
         self.released.load(Ordering::Acquire)
     }
 
-    /// Penalties of addresses and of clients in force when they were last [swept](Self::sweep) or [listed](Self::list).
+    /// Penalties of addresses and of clients in force when they were last [swept](Self::sweep) or
+    /// [listed](Self::list).
     pub fn counted(&self) -> (u64, u64) {
         (
             self.addresses.load(Ordering::Relaxed),
@@ -264,16 +269,16 @@ impl Penalties {
         self.capacity
     }
 
-    /// Publishes the keys that tokens are checked with, by epoch modulo four. The new key must be here before any token is
-    /// minted under it.
+    /// Publishes the keys that tokens are checked with, by epoch modulo four. The new key must be
+    /// here before any token is minted under it.
     ///
     /// # Errors
     /// [`Error::Map`]; the others may have been published.
     pub fn set_keys(&self, keys: &[TokenKey; KEYS]) -> Result<(), Error> {
         let mut maps = self.maps();
         for (index, key) in (0..).zip(keys) {
-            // A reader between two words of an element meets a key that is neither: one token may be refused as if it
-            // had none. So only what changes is written.
+            // A reader between two words of an element meets a key that is neither: one token may
+            // be refused as if it had none. So only what changes is written.
             if maps.keys.get(&index, 0).map_err(Error::map(maps::KEYS))? != *key {
                 maps.keys.set(index, key, 0).map_err(Error::map(maps::KEYS))?;
             }
@@ -281,8 +286,8 @@ impl Penalties {
         Ok(())
     }
 
-    /// Tells the program the wall clock: nanoseconds to add to `CLOCK_MONOTONIC`, see [`clock_offset`]. To be called every
-    /// second or so.
+    /// Tells the program the wall clock: nanoseconds to add to `CLOCK_MONOTONIC`, see
+    /// [`clock_offset`]. To be called every second or so.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -290,8 +295,8 @@ impl Penalties {
         self.maps().clock.set(0, offset, 0).map_err(Error::map(maps::CLOCK))
     }
 
-    /// Tells the program what to do with QUIC Initials that prove nothing. A Retry token is minted with the key that the
-    /// id names, so [`set_keys`](Self::set_keys) comes first.
+    /// Tells the program what to do with QUIC Initials that prove nothing. A Retry token is minted
+    /// with the key that the id names, so [`set_keys`](Self::set_keys) comes first.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -300,8 +305,8 @@ impl Penalties {
         maps.lockdown.set(0, lockdown, 0).map_err(Error::map(maps::LOCKDOWN))
     }
 
-    /// Tells the program which daemons' connection ids are those of connections: a bit for each generation (see
-    /// [`cid::lives`](edge_common::cid::lives)).
+    /// Tells the program which daemons' connection ids are those of connections: a bit for each
+    /// generation (see [`cid::lives`](edge_common::cid::lives)).
     ///
     /// # Errors
     /// [`Error::Map`].

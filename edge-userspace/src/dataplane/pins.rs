@@ -5,9 +5,10 @@
 //!   v2/CONFIG COUNTERS V4 …     the maps of layout 2 (`edge_common::LAYOUT`)
 //!   links/4026531833-3-native   one per interface: network namespace, index, mode; its lock is the daemon's, for life
 //! ```
-//! Interface names are not in there: they may hold dots, which the BPF file system refuses, and they may be given to
-//! another interface. The maps' directory has the layout's version, so that an upgrade to another layout builds fresh maps
-//! beside the old ones and removes those when no interface uses them any more.
+//! Interface names are not in there: they may hold dots, which the BPF file system refuses, and
+//! they may be given to another interface. The maps' directory has the layout's version, so that an
+//! upgrade to another layout builds fresh maps beside the old ones and removes those when no
+//! interface uses them any more.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -246,8 +247,9 @@ impl Pins {
         }
     }
 
-    /// Decides map by map whether the pinned one can be used on. One of another size or shape (another capacity, a
-    /// development build) is replaced; run-time entries of lists and penalties move.
+    /// Decides map by map whether the pinned one can be used on. One of another size or shape
+    /// (another capacity, a development build) is replaced; run-time entries of lists and penalties
+    /// move.
     pub(super) fn salvage(&self, capacity: u32, penalties: u32) -> Result<Kept, Error> {
         let shapes = shapes(capacity, penalties);
         let mut kept = Kept {
@@ -311,7 +313,8 @@ impl Pins {
         Ok(())
     }
 
-    /// After the swap: replacements take their names, and maps of other layouts and names, which nothing uses any more, go.
+    /// After the swap: replacements take their names, and maps of other layouts and names, which
+    /// nothing uses any more, go.
     pub(super) fn settle(&self, kept: &Kept) -> Result<(), Error> {
         for name in &kept.replaced {
             let path = self.maps.join(name);
@@ -368,9 +371,10 @@ pub(super) fn namespace() -> Result<u64, Error> {
     fs::metadata(path).map(|file| file.ino()).map_err(Error::pin(path))
 }
 
-/// Removes everything that any edge daemon pinned under `root`: XDP ends on every interface at once, lists and counters
-/// are forgotten. Whatever a killed daemon left half done goes too; nothing there is no error. Says whether there was
-/// anything. `force`: under a running daemon, too, which then says that it is open.
+/// Removes everything that any edge daemon pinned under `root`: XDP ends on every interface at
+/// once, lists and counters are forgotten. Whatever a killed daemon left half done goes too;
+/// nothing there is no error. Says whether there was anything. `force`: under a running daemon,
+/// too, which then says that it is open.
 ///
 /// # Errors
 /// [`Error::InUse`] without `force` while a daemon runs; [`Error::Permission`], [`Error::Pin`].
@@ -408,7 +412,8 @@ pub fn detach(root: &Path, force: bool) -> Result<bool, Error> {
     match fs::remove_dir(root) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        // Something that is not ours lives there, or the operator mounted the file system right here.
+        // Something that is not ours lives there, or the operator mounted the file system right
+        // here.
         Err(error)
             if matches!(
                 error.kind(),

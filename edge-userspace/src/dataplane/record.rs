@@ -1,5 +1,6 @@
-//! Networks denied at run time, in a file of the state directory, so that they outlive a reboot, which empties the BPF file system. One
-//! line for each change, `+192.0.2.0/24` or `-192.0.2.0/24`; each start writes it anew. `lists` keeps it.
+//! Networks denied at run time, in a file of the state directory, so that they outlive a reboot,
+//! which empties the BPF file system. One line for each change, `+192.0.2.0/24` or `-192.0.2.0/24`;
+//! each start writes it anew. `lists` keeps it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -88,8 +89,8 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
     }
 }
 
-/// What the lines come to. A line without its end (the last one, of a machine that lost its power) says nothing: half of a prefix length
-/// would be another network.
+/// What the lines come to. A line without its end (the last one, of a machine that lost its power)
+/// says nothing: half of a prefix length would be another network.
 fn read(text: &str) -> Vec<IpNet> {
     let mut networks = BTreeSet::new();
     for line in text.split_inclusive('\n') {

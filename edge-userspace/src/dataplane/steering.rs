@@ -1,9 +1,9 @@
-//! The sockets of QUIC, for the program `steer`: `node` hands in those that the workers have bound; the kernel then gives each
-//! worker the datagrams of its own connections, whatever address they come from, and a daemon that is being replaced those
-//! of the connections that it still has.
+//! The sockets of QUIC, for the program `steer`: `node` hands in those that the workers have bound;
+//! the kernel then gives each worker the datagrams of its own connections, whatever address they
+//! come from, and a daemon that is being replaced those of the connections that it still has.
 //!
-//! The maps are pinned with the others, so that daemon after daemon uses the same. A socket that is closed leaves its slot by
-//! itself.
+//! The maps are pinned with the others, so that daemon after daemon uses the same. A socket that is
+//! closed leaves its slot by itself.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -83,7 +83,8 @@ impl Steering {
         self.generation
     }
 
-    /// Puts `sockets`, by worker and each bound to `address`, into this daemon's slots, and the program before them.
+    /// Puts `sockets`, by worker and each bound to `address`, into this daemon's slots, and the
+    /// program before them.
     pub(super) fn place(&mut self, ebpf: &mut Ebpf, listening: &[(SocketAddr, Vec<&UdpSocket>)]) -> Result<(), Error> {
         let addresses: Vec<_> = listening.iter().map(|(address, _)| listener(*address)).collect();
         let program = ebpf.program_mut(PROGRAM).ok_or(Error::Missing("program `steer`"))?;
@@ -107,7 +108,8 @@ impl Steering {
         Ok(())
     }
 
-    /// The number of an address: the one it has, or a free one, or that of an address that nobody listens on any more.
+    /// The number of an address: the one it has, or a free one, or that of an address that nobody
+    /// listens on any more.
     fn number(&mut self, wanted: Listener, addresses: &[Listener]) -> Result<u32, Error> {
         let mut known = Vec::new();
         for item in self.listeners.iter() {

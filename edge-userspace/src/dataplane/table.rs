@@ -1,5 +1,5 @@
-//! The writer of the [table](edge_common::table) of penalties: finds places, makes room, and knows which bits of the front are on for how many.
-//! `penalties` hands it penalties, under its lock.
+//! The writer of the [table](edge_common::table) of penalties: finds places, makes room, and knows
+//! which bits of the front are on for how many. `penalties` hands it penalties, under its lock.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, Range};
@@ -7,7 +7,8 @@ use std::ops::{Deref, Range};
 use edge_common::penalty::{self, HOLD, OPERATOR, SECOND};
 use edge_common::table::{BITS, Bucket, Front, Kind, Spread, Subject, WAYS};
 
-/// Buckets that are looked at for a way to make room by moving others: at two thirds full one or two are enough.
+/// Buckets that are looked at for a way to make room by moving others: at two thirds full one or
+/// two are enough.
 const SEARCHED: usize = 64;
 
 /// The table, and what its writer knows of it.
@@ -15,7 +16,8 @@ const SEARCHED: usize = 64;
 pub(super) struct Table<B, F> {
     buckets: B,
     front: F,
-    /// Penalties that each bit of the front stands for. One that is too many for a count is never turned off.
+    /// Penalties that each bit of the front stands for. One that is too many for a count is never
+    /// turned off.
     counts: Vec<u16>,
     seed: [u64; 2],
 }
@@ -51,8 +53,8 @@ impl<B: Deref<Target = [Bucket]>, F: Deref<Target = Front>> Table<B, F> {
         this
     }
 
-    /// Counts what each bit stands for, and mends what a writer that was killed has left: a penalty in both of its places, a bit that
-    /// stands for nobody.
+    /// Counts what each bit stands for, and mends what a writer that was killed has left: a penalty
+    /// in both of its places, a bit that stands for nobody.
     fn take_stock(&mut self) {
         for index in 0..self.count() {
             for way in 0..WAYS {
@@ -82,7 +84,8 @@ impl<B: Deref<Target = [Bucket]>, F: Deref<Target = Front>> Table<B, F> {
         u32::try_from(self.buckets.len()).unwrap_or(u32::MAX)
     }
 
-    /// Puts a penalty in force, or in the place of the one there is, whose window stays. Who had to go for it, for want of room.
+    /// Puts a penalty in force, or in the place of the one there is, whose window stays. Who had to
+    /// go for it, for want of room.
     pub(super) fn put(&mut self, subject: Subject, penalty: &penalty::Penalty, now: u64) -> Option<Subject> {
         if let Some(at) = self.find(subject) {
             self.write(at, subject, penalty);
@@ -122,8 +125,8 @@ impl<B: Deref<Target = [Bucket]>, F: Deref<Target = Front>> Table<B, F> {
         }
     }
 
-    /// Takes out of some of the buckets what is over at `now`, with its probation; and forgets who was run into, so that whoever gives up
-    /// makes room.
+    /// Takes out of some of the buckets what is over at `now`, with its probation; and forgets who
+    /// was run into, so that whoever gives up makes room.
     pub(super) fn sweep(&mut self, buckets: Range<u32>, now: u64) {
         for index in buckets {
             for way in 0..WAYS {
@@ -185,7 +188,8 @@ impl<B: Deref<Target = [Bucket]>, F: Deref<Target = Front>> Table<B, F> {
         ways.filter(move |at| self.is_free(*at, now))
     }
 
-    /// A free way: in the emptier of the two buckets, or else in one of them after others have moved. `None`: there is none near.
+    /// A free way: in the emptier of the two buckets, or else in one of them after others have
+    /// moved. `None`: there is none near.
     fn room(&mut self, [one, other]: [u32; 2], now: u64) -> Option<At> {
         let (here, there) = (self.free(one, now).count(), self.free(other, now).count());
         let emptier = if there > here { other } else { one };
@@ -241,8 +245,8 @@ impl<B: Deref<Target = [Bucket]>, F: Deref<Target = Front>> Table<B, F> {
         }
     }
 
-    /// Of the six penalties of two full buckets the one that is the least loss: one that nobody has run into lately, of the gate before an
-    /// operator's, which ends first.
+    /// Of the six penalties of two full buckets the one that is the least loss: one that nobody has
+    /// run into lately, of the gate before an operator's, which ends first.
     fn weakest(&self, places: [u32; 2], now: u64) -> At {
         let ways = places
             .into_iter()
@@ -370,7 +374,8 @@ mod tests {
         assert_eq!(seen, room * 5 / 4);
     }
 
-    /// A flood of new offenders would free those who are still at it; or operators' blocks would go first.
+    /// A flood of new offenders would free those who are still at it; or operators' blocks would go
+    /// first.
     #[test]
     fn a_full_table_forgets_who_has_given_up() {
         let room = 1_024;

@@ -1,5 +1,5 @@
-//! The maps that the daemon writes: the tables of list entries and the configuration. One home for the knowledge of
-//! which network lives in which table.
+//! The maps that the daemon writes: the tables of list entries and the configuration. One home for
+//! the knowledge of which network lives in which table.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -125,7 +125,8 @@ impl Tables {
         Ok(entries)
     }
 
-    /// Which prefix lengths the program looks for, one word for each bucket. A system call each: some 20 ms.
+    /// Which prefix lengths the program looks for, one word for each bucket. A system call each:
+    /// some 20 ms.
     pub(super) fn lengths(&self) -> Result<Vec<u64>, Error> {
         (0..V4_BUCKETS).map(|bucket| self.length(bucket)).collect()
     }
@@ -196,7 +197,8 @@ impl Tables {
         self.config.get(&0, 0).map_err(Error::map(maps::CONFIG))
     }
 
-    /// Replaces it. Word by word under the program's eyes: each bit changes at once, all of them do not.
+    /// Replaces it. Word by word under the program's eyes: each bit changes at once, all of them do
+    /// not.
     pub(super) fn set_config(&mut self, config: &Config) -> Result<(), Error> {
         self.config.set(0, config, 0).map_err(Error::map(maps::CONFIG))
     }

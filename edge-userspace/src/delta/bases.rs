@@ -1,5 +1,5 @@
-//! The near end's versions: of each resource, variant and, where content is not for everybody, holder of credentials the last
-//! one. In memory, within one bound of bytes; shared by all workers.
+//! The near end's versions: of each resource, variant and, where content is not for everybody,
+//! holder of credentials the last one. In memory, within one bound of bytes; shared by all workers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -125,7 +125,8 @@ impl Bases {
         self.metrics.holds(Store::Bases, bytes, entries);
     }
 
-    /// Forgets the version that a request with `headers` would find: it has turned out to be no good.
+    /// Forgets the version that a request with `headers` would find: it has turned out to be no
+    /// good.
     pub(super) fn forget(&self, place: &Place, headers: &HeaderMap) {
         let mut slots = self.lock();
         for id in place.apart.into_iter().chain([place.shared]) {
@@ -152,8 +153,8 @@ fn look(slots: &mut Lru<Digest, Slot>, id: Digest, headers: &HeaderMap) -> Optio
     }
 }
 
-/// The names in `Vary`, in order; `Accept-Encoding` aside, which never crosses the hop, and `*`, for which any variant is as
-/// good a guess as another. `None`: too many.
+/// The names in `Vary`, in order; `Accept-Encoding` aside, which never crosses the hop, and `*`,
+/// for which any variant is as good a guess as another. `None`: too many.
 fn varies(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     let mut names = Vec::new();
     for field in headers.get_all(header::VARY) {

@@ -1,5 +1,5 @@
-//! The name of a version: SHA-256 of a resource's content, and how fields say it. `codec` writes it into streams, both ends
-//! compare by it before they trust what was decoded.
+//! The name of a version: SHA-256 of a resource's content, and how fields say it. `codec` writes it
+//! into streams, both ends compare by it before they trust what was decoded.
 
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -54,8 +54,8 @@ impl Digest {
         self.value("sha-256=")
     }
 
-    /// The version that a request's `Available-Dictionary` names; `None` without the field, when it is there twice, or
-    /// when it is anything but 32 bytes.
+    /// The version that a request's `Available-Dictionary` names; `None` without the field, when it
+    /// is there twice, or when it is anything but 32 bytes.
     pub fn available(headers: &HeaderMap) -> Option<Self> {
         let mut fields = headers.get_all(AVAILABLE_DICTIONARY).iter();
         match (fields.next(), fields.next()) {
@@ -64,8 +64,8 @@ impl Digest {
         }
     }
 
-    /// The SHA-256 of a `Repr-Digest`, whatever other algorithms it lists. As in every dictionary the last of several
-    /// members with the same key counts (RFC 9651 section 3.2).
+    /// The SHA-256 of a `Repr-Digest`, whatever other algorithms it lists. As in every dictionary
+    /// the last of several members with the same key counts (RFC 9651 section 3.2).
     pub fn represented(headers: &HeaderMap) -> Option<Self> {
         let mut found = None;
         for field in headers.get_all(REPR_DIGEST) {
@@ -160,7 +160,8 @@ mod tests {
             .collect()
     }
 
-    /// The example of RFC 9842 section 2.2 and RFC 9530's form: another node or browser must read the same bytes.
+    /// The example of RFC 9842 section 2.2 and RFC 9530's form: another node or browser must read
+    /// the same bytes.
     #[test]
     fn as_the_standards_write_it() {
         let digest = Digest::of(b"{\"hello\": \"world\"}\n");

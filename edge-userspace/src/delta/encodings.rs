@@ -1,5 +1,6 @@
-//! The far end's encoder: makes what changed between two versions, once for all who ask at the same moment; and for those that are
-//! asked for again, better in the background, on a thread that yields to everything else.
+//! The far end's encoder: makes what changed between two versions, once for all who ask at the same
+//! moment; and for those that are asked for again, better in the background, on a thread that
+//! yields to everything else.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,7 +16,8 @@ use super::digest::Digest;
 use super::lru::Lru;
 use super::metrics::{Metrics, Store};
 
-/// Content that is encoded on the worker itself; more would keep its other requests waiting, and goes to a thread.
+/// Content that is encoded on the worker itself; more would keep its other requests waiting, and
+/// goes to a thread.
 const INLINE: usize = Prepared::MOST;
 /// Better encodings that may wait, and the largest content worth one: 3 s at 3 MB/s.
 const WAITING: usize = 32;
@@ -50,7 +52,8 @@ struct Ready {
 }
 
 impl Encodings {
-    /// Holds at most `bytes`: of encodings that are asked for again three quarters, the rest of versions that are referred to again.
+    /// Holds at most `bytes`: of encodings that are asked for again three quarters, the rest of
+    /// versions that are referred to again.
     ///
     /// # Errors
     /// There is no thread to be had.
@@ -73,8 +76,8 @@ impl Encodings {
         })
     }
 
-    /// `new` as what changed since `old`, or as plain zstd without one. `again`: this pair may well be asked for once more.
-    /// `None` when it cannot be encoded.
+    /// `new` as what changed since `old`, or as plain zstd without one. `again`: this pair may well
+    /// be asked for once more. `None` when it cannot be encoded.
     pub(super) async fn get(&self, old: Option<&Dictionary>, new: &Dictionary, again: bool) -> Option<Bytes> {
         let pair = (old.map(Dictionary::digest), new.digest());
         if again {
@@ -141,8 +144,8 @@ impl Encodings {
         }
     }
 
-    /// `old`, made ready, from the second time on that it is referred to: a page that changes on every request is, as long as
-    /// its changes are small.
+    /// `old`, made ready, from the second time on that it is referred to: a page that changes on
+    /// every request is, as long as its changes are small.
     fn prepared(&self, old: &Dictionary) -> Option<Arc<Prepared>> {
         let id = old.digest();
         let known = lock(&self.prepared).get(&id);
@@ -185,7 +188,8 @@ impl Shared {
 
 /// The background thread: ends with the encoder.
 fn work(queue: &Receiver<(Option<Dictionary>, Dictionary)>, shared: &Shared) {
-    // On Linux the nice value is a thread's own (sched(7)). Without the right to change it, it works at the usual priority.
+    // On Linux the nice value is a thread's own (sched(7)). Without the right to change it, it
+    // works at the usual priority.
     let _ = rustix::process::nice(19);
     while let Ok((old, new)) = queue.recv() {
         let pair = (old.as_ref().map(Dictionary::digest), new.digest());

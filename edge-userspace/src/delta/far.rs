@@ -1,5 +1,6 @@
-//! The far end: beside an origin, in front of the handler that asks it. Answers a near end's question by what changed since the
-//! version it has, by word that nothing did, or whole; everything else goes through as it is.
+//! The far end: beside an origin, in front of the handler that asks it. Answers a near end's
+//! question by what changed since the version it has, by word that nothing did, or whole;
+//! everything else goes through as it is.
 //!
 //! It is reached over mutual TLS only: a near end is believed who the client is.
 
@@ -35,8 +36,8 @@ const SHORT: usize = 200;
 const INLINE: usize = 1 << 20;
 /// Memory for what was seen last of each resource: about 250 bytes each.
 const SEEN: usize = 8 << 20;
-/// What changes on every request by less than this part of it is not kept: the version before serves as well, and both
-/// ends' stores stay free for others.
+/// What changes on every request by less than this part of it is not kept: the version before
+/// serves as well, and both ends' stores stay free for others.
 const SMALL: usize = 64;
 
 /// What all workers of a far end share.
@@ -72,8 +73,8 @@ enum Fetch {
 }
 
 impl Shared {
-    /// Refers to `versions`; holds `encodings` bytes of what is asked for again; passes content of more than `most` bytes on
-    /// as it comes.
+    /// Refers to `versions`; holds `encodings` bytes of what is asked for again; passes content of
+    /// more than `most` bytes on as it comes.
     ///
     /// # Errors
     /// There is no thread for the encoder.
@@ -287,7 +288,8 @@ fn shorter(best: (Coding, Bytes), coding: Coding, stream: Option<Bytes>) -> (Cod
     }
 }
 
-/// The near end has written who the client is, as every edge does; towards the origin the request is that client's.
+/// The near end has written who the client is, as every edge does; towards the origin the request
+/// is that client's.
 fn speak_for_client(request: &mut Request) {
     let headers = &request.head.headers;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -348,8 +350,9 @@ fn conditional(headers: &HeaderMap) -> bool {
     .any(|name| headers.contains_key(name))
 }
 
-/// Whether content may be gathered and coded: it has no coding of its own and is no endless stream. `no-transform` forbids
-/// nothing here: the near end undoes what is done (RFC 9110 section 7.7 is about what recipients get).
+/// Whether content may be gathered and coded: it has no coding of its own and is no endless stream.
+/// `no-transform` forbids nothing here: the near end undoes what is done (RFC 9110 section 7.7 is
+/// about what recipients get).
 fn gatherable(headers: &HeaderMap) -> bool {
     let coded = headers
         .get_all(header::CONTENT_ENCODING)

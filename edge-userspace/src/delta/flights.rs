@@ -1,5 +1,6 @@
-//! Requests for the same thing at the same moment: the first fetches, and where its answer may serve others too, those that
-//! came meanwhile get it. Whether it may is only known once it is there; who waited in vain fetches alone.
+//! Requests for the same thing at the same moment: the first fetches, and where its answer may
+//! serve others too, those that came meanwhile get it. Whether it may is only known once it is
+//! there; who waited in vain fetches alone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,7 +74,8 @@ impl<T: Clone> Flights<T> {
 }
 
 impl<T> Lead<T> {
-    /// The answer serves all whose `asked` fields are alike by `varies`, the answer's `Vary` as names and our own values.
+    /// The answer serves all whose `asked` fields are alike by `varies`, the answer's `Vary` as
+    /// names and our own values.
     pub(super) fn share(self, by: HeaderMap, answer: T) {
         self.land(Landed::Shared(Arc::new((by, answer))));
     }
@@ -100,7 +102,8 @@ impl<T> Drop for Lead<T> {
     }
 }
 
-/// The fields of `asked` that `Vary` in `given` names, with an empty list for those that are not there.
+/// The fields of `asked` that `Vary` in `given` names, with an empty list for those that are not
+/// there.
 pub(super) fn varying(asked: &HeaderMap, given: &HeaderMap) -> HeaderMap {
     let mut by = HeaderMap::new();
     for field in given.get_all(header::VARY) {

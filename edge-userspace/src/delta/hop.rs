@@ -1,5 +1,6 @@
-//! What near and far end say to each other beside RFC 9842: one field, `Edge-Delta`, in requests and answers. Pure. Neither end lets
-//! it through from or to others: a client that wrote it, or an origin that did, would speak in an end's place.
+//! What near and far end say to each other beside RFC 9842: one field, `Edge-Delta`, in requests
+//! and answers. Pure. Neither end lets it through from or to others: a client that wrote it, or an
+//! origin that did, would speak in an end's place.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -94,8 +95,8 @@ impl Ask {
         headers.insert(EDGE_DELTA, HeaderValue::from_static(ask));
     }
 
-    /// Takes it out of a request, which then asks an origin for content as it is. `None`: not a near end's question, and
-    /// nothing but the hop's own fields is changed.
+    /// Takes it out of a request, which then asks an origin for content as it is. `None`: not a
+    /// near end's question, and nothing but the hop's own fields is changed.
     pub(super) fn take(headers: &mut HeaderMap) -> Option<Self> {
         let ask = headers.remove(EDGE_DELTA);
         headers.remove(ORIGINS_DIGEST);
@@ -145,8 +146,8 @@ pub(super) fn failed(headers: &mut HeaderMap, reason: Reason) {
 }
 
 impl Told {
-    /// Takes it out of an answer's head, which is then the origin's again but for `Content-Length`. `Ok(None)`: not a far end's
-    /// answer to a question, but the origin's as it was.
+    /// Takes it out of an answer's head, which is then the origin's again but for `Content-Length`.
+    /// `Ok(None)`: not a far end's answer to a question, but the origin's as it was.
     ///
     /// # Errors
     /// The fields contradict each other: nothing of the answer can be used.

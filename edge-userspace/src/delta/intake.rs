@@ -1,5 +1,6 @@
-//! An origin's content on its way into the far end: gathered whole within a bound of bytes and of time, since what changed is only known at its
-//! end; or let go on as a stream where it is larger, slower, or has trailers.
+//! An origin's content on its way into the far end: gathered whole within a bound of bytes and of
+//! time, since what changed is only known at its end; or let go on as a stream where it is larger,
+//! slower, or has trailers.
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};

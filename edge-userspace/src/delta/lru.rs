@@ -1,4 +1,5 @@
-//! A map bounded by bytes, which forgets what was used least recently. `bases`, `versions` and `encodings` hold theirs in it.
+//! A map bounded by bytes, which forgets what was used least recently. `bases`, `versions` and
+//! `encodings` hold theirs in it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -46,8 +47,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Lru<K, V> {
         Some(entry.value.clone())
     }
 
-    /// Puts `value` of `weight` bytes in, in place of an older one, and gives back what had to go. A value that is too large
-    /// by itself is not taken.
+    /// Puts `value` of `weight` bytes in, in place of an older one, and gives back what had to go.
+    /// A value that is too large by itself is not taken.
     pub(super) fn put(&mut self, key: K, value: V, weight: usize) -> Vec<(K, V)> {
         self.remove(&key);
         let weight = weight.saturating_add(OVERHEAD);
@@ -90,7 +91,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Lru<K, V> {
 mod tests {
     use super::*;
 
-    /// A map that outgrew its bound would take the daemon with it; one that forgot what is in use would never hit.
+    /// A map that outgrew its bound would take the daemon with it; one that forgot what is in use
+    /// would never hit.
     #[test]
     fn bounded_and_recent_first() {
         let mut lru = Lru::new(10 * (100 + OVERHEAD));

@@ -1,5 +1,5 @@
-//! What the room counts, at either end. Bytes are counted twice, as the hop carried them and as content, so that their quotient
-//! is what differences save.
+//! What the room counts, at either end. Bytes are counted twice, as the hop carried them and as
+//! content, so that their quotient is what differences save.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use super::hop::Coding;
 pub(super) enum Outcome {
     /// The other end answered by this coding.
     Coded(Coding),
-    /// The origin's answer went by as it was: another status, a coding of its own, too large, streamed, with trailers.
+    /// The origin's answer went by as it was: another status, a coding of its own, too large,
+    /// streamed, with trailers.
     Passed,
     /// Near: the far end is away, and the origin answered.
     Direct,

@@ -1,6 +1,7 @@
-//! Who may share a version, by what request and response say (RFC 9111 sections 3, 3.5 and 5.2). Pure. A version that is kept is never served
-//! as an answer without the origin's word; it is only referred to. Even so, one client's content is never referred to in what
-//! another one gets: lengths would tell.
+//! Who may share a version, by what request and response say (RFC 9111 sections 3, 3.5 and 5.2).
+//! Pure. A version that is kept is never served as an answer without the origin's word; it is only
+//! referred to. Even so, one client's content is never referred to in what another one gets:
+//! lengths would tell.
 
 use std::time::Duration;
 
@@ -124,7 +125,8 @@ impl Terms {
             Keep::Shared
         } else if for_all && !shown.authorization && !self.no_cache && self.fresh.is_some_and(|fresh| !fresh.is_zero())
         {
-            // A cookie alone does not make a response private (RFC 9111 section 7.3), and assets come with cookies.
+            // A cookie alone does not make a response private (RFC 9111 section 7.3), and assets
+            // come with cookies.
             Keep::Shared
         } else if shown.any() {
             Keep::Apart
@@ -154,13 +156,15 @@ impl Terms {
             && self.fresh.is_some_and(|fresh| !fresh.is_zero())
     }
 
-    /// Whether content may be given to who shows `Authorization`, and may expect a page of their own (RFC 9111 section 3.5).
+    /// Whether content may be given to who shows `Authorization`, and may expect a page of their
+    /// own (RFC 9111 section 3.5).
     pub(super) fn for_authorized(&self) -> bool {
         self.public
     }
 
-    /// How long after it came content may be given when nobody can be asked (RFC 5861 section 4); `None`: never. What forbids
-    /// stale answers wins (RFC 9111 section 4.2.4), and it must be known for whom it is.
+    /// How long after it came content may be given when nobody can be asked (RFC 5861 section 4);
+    /// `None`: never. What forbids stale answers wins (RFC 9111 section 4.2.4), and it must be
+    /// known for whom it is.
     pub(super) fn stale_if_error(&self) -> Option<Duration> {
         let forbidden = self.private || self.no_store || self.no_cache || self.must_validate || self.sets_cookie;
         let unclear = self.varies_on_all || self.varies_by_sender;

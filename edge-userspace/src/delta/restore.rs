@@ -1,6 +1,6 @@
-//! The hop's content on its way back to the origin's: the coding undone as bytes arrive, the length and the digest compared. The
-//! last piece is held until the digest has proved right, so that what is wrong never looks complete to a client:
-//! its connection or stream is aborted instead.
+//! The hop's content on its way back to the origin's: the coding undone as bytes arrive, the length
+//! and the digest compared. The last piece is held until the digest has proved right, so that what
+//! is wrong never looks complete to a client: its connection or stream is aborted instead.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -40,8 +40,8 @@ pub(super) struct Restored {
 }
 
 impl Restored {
-    /// Undoes what `content` says of `inner`, with `decoder` where there is a coding. With `proved`, a copy is made and handed
-    /// over when all has proved right.
+    /// Undoes what `content` says of `inner`, with `decoder` where there is a coding. With
+    /// `proved`, a copy is made and handed over when all has proved right.
     pub(super) fn new(
         inner: Body,
         content: &Content,

@@ -1,6 +1,7 @@
-//! Versions that the far end can refer to, by their digests: in memory within one bound of bytes, and on disk within another, so
-//! that a restart keeps them. A file's name is the digest of what must be in it, so a torn or damaged one is found when
-//! it is read, and no index has to be kept in step.
+//! Versions that the far end can refer to, by their digests: in memory within one bound of bytes,
+//! and on disk within another, so that a restart keeps them. A file's name is the digest of what
+//! must be in it, so a torn or damaged one is found when it is read, and no index has to be kept in
+//! step.
 
 use std::fs;
 use std::io::Write;
@@ -19,7 +20,8 @@ use super::metrics::{Metrics, Store};
 /// Versions that may wait to be written; beyond, they stay in memory alone.
 const WAITING: usize = 64;
 
-/// A version's place: the zone it belongs to, so that no tenant's content serves another, and its digest.
+/// A version's place: the zone it belongs to, so that no tenant's content serves another, and its
+/// digest.
 type Key = (Arc<str>, Digest);
 
 /// The store; shared by all workers.
@@ -78,7 +80,8 @@ impl Versions {
         if lock(&self.memory).get(&key).is_some() {
             return;
         }
-        // A copy: what comes from a connection is often a piece of a much larger buffer, which it would keep alive.
+        // A copy: what comes from a connection is often a piece of a much larger buffer, which it
+        // would keep alive.
         let content = Bytes::copy_from_slice(version.content());
         {
             let mut memory = lock(&self.memory);
@@ -88,7 +91,8 @@ impl Versions {
             self.metrics.holds(Store::Versions, bytes, entries);
         }
         if let Some(disk) = self.disk.as_ref().filter(|_| !private) {
-            // A queue that is full means a disk that is slow: the version lives in memory alone then.
+            // A queue that is full means a disk that is slow: the version lives in memory alone
+            // then.
             let _ = disk.writer.try_send((key, content));
         }
     }
@@ -106,7 +110,8 @@ impl Versions {
             .is_some_and(|disk| lock(&disk.files).get(&(zone.clone(), digest)).is_some())
     }
 
-    /// Reads a version from disk and checks it; blocks. A file that is not what its name says is removed.
+    /// Reads a version from disk and checks it; blocks. A file that is not what its name says is
+    /// removed.
     pub(super) fn read(&self, zone: &Arc<str>, digest: Digest) -> Option<Dictionary> {
         let disk = self.disk.as_ref()?;
         let path = disk.path(zone, digest);
@@ -190,7 +195,8 @@ impl Disk {
     }
 }
 
-/// Zone names are letters, digits, `-`, `_` and `.`; the prefix keeps one of dots alone from meaning another directory.
+/// Zone names are letters, digits, `-`, `_` and `.`; the prefix keeps one of dots alone from
+/// meaning another directory.
 fn path(directory: &Path, zone: &str, digest: Digest) -> PathBuf {
     directory.join(zone_directory(zone)).join(digest.hex())
 }
@@ -224,7 +230,8 @@ fn write(queue: &Receiver<(Key, Bytes)>, directory: &Path, files: &Mutex<Lru<Key
     }
 }
 
-/// Under another name first: a file with a digest for a name is whole, but for what a crash of the machine does to it.
+/// Under another name first: a file with a digest for a name is whole, but for what a crash of the
+/// machine does to it.
 fn write_one(directory: &Path, zone: &str, digest: Digest, content: &[u8]) -> std::io::Result<()> {
     let whole = path(directory, zone, digest);
     let part = whole.with_extension("part");
@@ -260,8 +267,9 @@ mod tests {
         }
     }
 
-    /// A restart would otherwise cost every resource once whole; a damaged file must not become a wrong byte; one zone's
-    /// content must not serve another; what is private never reaches the disk.
+    /// A restart would otherwise cost every resource once whole; a damaged file must not become a
+    /// wrong byte; one zone's content must not serve another; what is private never reaches the
+    /// disk.
     #[test]
     fn survives_restart_and_damage() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! A node's part in its fleet: takes newer manifests, hears events, says what it has done, and issues events of its own. Holds no
-//! request up; ends no node. What it does to the node goes through [`Host`].
+//! A node's part in its fleet: takes newer manifests, hears events, says what it has done, and
+//! issues events of its own. Holds no request up; ends no node. What it does to the node goes
+//! through [`Host`].
 
 mod events;
 mod manifests;
@@ -45,13 +46,15 @@ const MOST_ANSWERS: u64 = 20;
 
 /// What a manifest and an event do to a node.
 pub trait Host: Send + Sync + 'static {
-    /// Prepares the files in `tree` as a reload does. Called on a thread that may block; changes nothing.
+    /// Prepares the files in `tree` as a reload does. Called on a thread that may block; changes
+    /// nothing.
     ///
     /// # Errors
     /// Why the node cannot, in words for the operator.
     fn prepare(&self, tree: &Path) -> Result<Install, String>;
 
-    /// Carries an event out, at once; short. `ours`: it was issued here, so that what means nothing is told.
+    /// Carries an event out, at once; short. `ours`: it was issued here, so that what means nothing
+    /// is told.
     ///
     /// # Errors
     /// Why not, in words for the operator.
@@ -238,8 +241,8 @@ impl Agent {
         }
     }
 
-    /// Whether clients may be sent here, as far as the fleet knows: there is a manifest, and it does not say that this node is
-    /// drained.
+    /// Whether clients may be sent here, as far as the fleet knows: there is a manifest, and it
+    /// does not say that this node is drained.
     pub fn is_ready(&self) -> bool {
         let held = self.held();
         held.is_some_and(|held| {
@@ -248,7 +251,8 @@ impl Agent {
         })
     }
 
-    /// Hears what was issued while this node was away, before it serves what it stored: within `patience`, or all of it is void.
+    /// Hears what was issued while this node was away, before it serves what it stored: within
+    /// `patience`, or all of it is void.
     pub async fn wake(&self, patience: Duration) {
         let heard = tokio::time::timeout(patience, async {
             let carrier = self.engine.connect().await?;

@@ -1,5 +1,6 @@
-//! What an engine does for a fleet: it keeps blobs and two logs, and passes messages on. Nothing of what it gives is believed.
-//! [`super::nats`] is one; [`super::memory`] is another, for tests and for a hostile engine.
+//! What an engine does for a fleet: it keeps blobs and two logs, and passes messages on. Nothing of
+//! what it gives is believed. [`super::nats`] is one; [`super::memory`] is another, for tests and
+//! for a hostile engine.
 
 use std::future::Future;
 use std::io;
@@ -9,7 +10,8 @@ use bytes::Bytes;
 
 use super::Digest;
 
-/// Bytes of a part of a blob at most, before it is compressed. NATS takes messages of 1 MiB by default.
+/// Bytes of a part of a blob at most, before it is compressed. NATS takes messages of 1 MiB by
+/// default.
 pub const PART: usize = 512 << 10;
 
 /// What an engine will give.
@@ -113,8 +115,8 @@ pub trait Carrier: Send + Sync {
     /// Makes messages of `channel` arrive.
     fn listen<'a>(&'a self, channel: &'a Channel) -> Pending<'a, ()>;
 
-    /// The next thing that arrives: entries of both logs, and messages of the channels listened to. Waits as long as it takes;
-    /// an error ends the connection.
+    /// The next thing that arrives: entries of both logs, and messages of the channels listened to.
+    /// Waits as long as it takes; an error ends the connection.
     fn arrival(&self) -> Pending<'_, Arrival>;
 }
 
@@ -193,7 +195,7 @@ fn pack(part: &[u8]) -> Bytes {
     [&[how], bytes].concat().into()
 }
 
-/// What [`pack`] packed: at most [`PART`] bytes.
+/// What `pack` packed: at most [`PART`] bytes.
 pub fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     match bytes.split_first()? {
         (&PLAIN, part) if part.len() <= PART => Some(part.to_vec()),

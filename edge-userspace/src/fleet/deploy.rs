@@ -1,5 +1,6 @@
-//! Deploying: a directory becomes blobs, an index and a head that deploy keys sign; nodes then say what became of it. Run by the
-//! command line, with the engine alone: no node has to be asked, and none can deploy.
+//! Deploying: a directory becomes blobs, an index and a head that deploy keys sign; nodes then say
+//! what became of it. Run by the command line, with the engine alone: no node has to be asked, and
+//! none can deploy.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,7 +168,8 @@ pub struct Draft {
     pub blobs: BTreeMap<Digest, Vec<u8>>,
 }
 
-/// Reads all files below `directory`: hidden ones and `fleet.toml` are left out, secrets are sealed.
+/// Reads all files below `directory`: hidden ones and `fleet.toml` are left out, secrets are
+/// sealed.
 ///
 /// # Errors
 /// As [`Error`] says.
@@ -243,7 +245,8 @@ fn wrapped(vault: &Vault, fleet: &Fleet, names: &[&str]) -> Result<BTreeMap<Stri
     nodes.map(wrap).collect()
 }
 
-/// Whether a file holds a private key in PEM (RFC 7468), whatever its name: it never leaves in the clear.
+/// Whether a file holds a private key in PEM (RFC 7468), whatever its name: it never leaves in the
+/// clear.
 fn is_private_key(bytes: &[u8]) -> bool {
     memchr::memmem::find(bytes, b"PRIVATE KEY-----").is_some()
 }
@@ -289,7 +292,8 @@ pub struct Deployer<'a> {
 pub struct Outcome {
     /// Its counter.
     pub counter: u64,
-    /// It is in force there: for each node, milliseconds since it was published, of which it prepared so many.
+    /// It is in force there: for each node, milliseconds since it was published, of which it
+    /// prepared so many.
     pub in_force: BTreeMap<String, (u64, u64)>,
     /// It is there, and waits for its turn.
     pub fetched: BTreeSet<String>,
@@ -349,7 +353,8 @@ impl<'a> Deployer<'a> {
         Ok(Index::parse(outline, &roster)?)
     }
 
-    /// Signs `draft` as the next manifest and publishes it: blobs first, then the head. Returns the head and when it was sent.
+    /// Signs `draft` as the next manifest and publishes it: blobs first, then the head. Returns the
+    /// head and when it was sent.
     ///
     /// # Errors
     /// As [`Error`] says; nodes have noticed nothing then.
@@ -444,8 +449,8 @@ impl<'a> Deployer<'a> {
         Ok(roll)
     }
 
-    /// An earlier manifest as a draft of the next one; `counter`: which, else the one before the newest. Nodes and operators are
-    /// today's: a rollback brings nobody back.
+    /// An earlier manifest as a draft of the next one; `counter`: which, else the one before the
+    /// newest. Nodes and operators are today's: a rollback brings nobody back.
     ///
     /// # Errors
     /// There is none, or the engine has lost what it names.
@@ -514,8 +519,8 @@ impl Outcome {
 /// Requests that canaries must have answered before they are judged by their failures.
 const ENOUGH: u64 = 100;
 
-/// Whether canaries did no worse than the others between two rolls: answered, refused nothing, and failed at most 1 % of requests
-/// more often. In words.
+/// Whether canaries did no worse than the others between two rolls: answered, refused nothing, and
+/// failed at most 1 % of requests more often. In words.
 ///
 /// # Errors
 /// Why not, in words.
@@ -634,7 +639,8 @@ mod tests {
         assert_eq!(nodes, [vec!["a", "b"], vec!["b"]]);
     }
 
-    /// A bad manifest would go on to every node, or a good one be taken back because of a handful of requests.
+    /// A bad manifest would go on to every node, or a good one be taken back because of a handful
+    /// of requests.
     #[test]
     fn canaries_are_judged_against_the_others() {
         let receipt = |requests, failures| Receipt {

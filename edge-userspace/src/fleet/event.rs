@@ -1,6 +1,6 @@
-//! Events: what happens to every node at once. Each is signed by the node that issues it, and carries that node's own number, so
-//! that what is missing is seen whatever the engine does. A node may purge, and penalise within bounds; what goes beyond needs an
-//! operator's order inside.
+//! Events: what happens to every node at once. Each is signed by the node that issues it, and
+//! carries that node's own number, so that what is missing is seen whatever the engine does. A node
+//! may purge, and penalise within bounds; what goes beyond needs an operator's order inside.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::base::clock::UnixTime;
 
 /// The longest penalty that a node may give by itself.
 pub const LONGEST: Duration = Duration::from_secs(3_600);
-/// The most penalties that one node may give within [`LONGEST`]; the kernel's table has room for those of many.
+/// The most penalties that one node may give within [`LONGEST`]; the kernel's table has room for
+/// those of many.
 pub const MOST_PENALTIES: usize = 1_024;
 /// Bytes of a URL, a prefix, a tag.
 const MOST_TEXT: usize = 4 << 10;
@@ -100,7 +101,8 @@ impl Action {
     }
 }
 
-/// An operator's word for an action. Of one key's orders only later ones are taken, so that none can be said again.
+/// An operator's word for an action. Of one key's orders only later ones are taken, so that none
+/// can be said again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
@@ -112,7 +114,8 @@ pub struct Order {
 }
 
 fn ordered(action: &Action, time: u64) -> Vec<u8> {
-    // Serialising what was parsed gives what was serialised: plain text, in the order of the declaration.
+    // Serialising what was parsed gives what was serialised: plain text, in the order of the
+    // declaration.
     let text = serde_json::to_vec(action).unwrap_or_default();
     [time.to_string().as_bytes(), b" ", &text].concat()
 }
@@ -144,7 +147,8 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
-    /// When the issuer began to count, in milliseconds since 1970; a later series replaces an earlier one.
+    /// When the issuer began to count, in milliseconds since 1970; a later series replaces an
+    /// earlier one.
     pub series: u64,
     /// The issuer's own number, from 1, without gaps.
     pub number: u64,
@@ -157,7 +161,8 @@ pub struct Event {
     pub order: Option<Order>,
 }
 
-/// An event that its issuer, a node of the fleet, has signed, and that it or an operator may say. Only [`open`] makes one.
+/// An event that its issuer, a node of the fleet, has signed, and that it or an operator may say.
+/// Only [`open`] makes one.
 #[derive(Clone, Debug)]
 pub struct Genuine {
     /// The issuer.

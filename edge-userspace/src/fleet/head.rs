@@ -1,5 +1,5 @@
-//! A manifest's head: the fleet, a counter, a time, and the digest and length of the index, under signatures of deploy keys. It
-//! is all that has to be trusted: everything else is found by digest.
+//! A manifest's head: the fleet, a counter, a time, and the digest and length of the index, under
+//! signatures of deploy keys. It is all that has to be trusted: everything else is found by digest.
 
 use std::fmt::Write as _;
 
@@ -139,7 +139,8 @@ impl Head {
     pub fn parse(bytes: &[u8]) -> Result<Self, Refused> {
         let parsed = (bytes.len() <= MOST).then(|| std::str::from_utf8(bytes).ok()).flatten();
         let head = parsed.and_then(Self::lines).ok_or(Refused::Malformed)?;
-        // Numbers with a sign or zeros in front, spaces, lines in between: all that is not written so.
+        // Numbers with a sign or zeros in front, spaces, lines in between: all that is not written
+        // so.
         (head.write() == bytes).then_some(head).ok_or(Refused::Malformed)
     }
 

@@ -1,5 +1,5 @@
-//! A manifest's index: the files that a node's configuration is made of, the nodes and who may speak for the fleet. A blob like
-//! any other, found by the digest in the head; its text is JSON.
+//! A manifest's index: the files that a node's configuration is made of, the nodes and who may
+//! speak for the fleet. A blob like any other, found by the digest in the head; its text is JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,8 +38,8 @@ pub struct Index {
     pub roster: Option<Named>,
 }
 
-/// An index's own blob: it is fetched at every deployment, so that nodes and operators, which seldom change and are many, are in
-/// another.
+/// An index's own blob: it is fetched at every deployment, so that nodes and operators, which
+/// seldom change and are many, are in another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outline {
@@ -285,7 +285,8 @@ impl Outline {
     }
 }
 
-/// Whether a path stays below the directory that it is relative to, on every file system: plain parts, none hidden.
+/// Whether a path stays below the directory that it is relative to, on every file system: plain
+/// parts, none hidden.
 fn is_path(path: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
@@ -352,7 +353,8 @@ mod tests {
         assert!(matches!(index.write(), Err(Unsound::Vault(_))));
     }
 
-    /// A node would be known by two keys, or one key be two nodes: each counts once when a purge is proven.
+    /// A node would be known by two keys, or one key be two nodes: each counts once when a purge is
+    /// proven.
     #[test]
     fn a_node_is_one_name_and_one_key() {
         let key = Identity::generate().unwrap();

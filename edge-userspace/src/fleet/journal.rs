@@ -1,5 +1,6 @@
-//! What a node has heard: how far it has read the engine's log, and which number of each issuer came last. It tells replays, and
-//! what is missing whatever the engine says. Pure but for [`Journal::open`] and [`Journal::write`].
+//! What a node has heard: how far it has read the engine's log, and which number of each issuer
+//! came last. It tells replays, and what is missing whatever the engine says. Pure but for
+//! [`Journal::open`] and [`Journal::write`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -62,7 +63,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads the file in `directory`. One that is not there, or damaged, is an empty journal: everything is a gap then.
+    /// Reads the file in `directory`. One that is not there, or damaged, is an empty journal:
+    /// everything is a gap then.
     ///
     /// # Errors
     /// It cannot be read.
@@ -107,7 +109,8 @@ impl Journal {
         Ok(())
     }
 
-    /// The next number of this node's own, on the disk when this returns: none is given twice, also after a crash.
+    /// The next number of this node's own, on the disk when this returns: none is given twice, also
+    /// after a crash.
     ///
     /// # Errors
     /// The disk; then there is none.
@@ -172,7 +175,8 @@ impl Journal {
         Ok(Taken { gap })
     }
 
-    /// An issuer has counted up to `mark`, as it says itself, and what is missing will not come. Whether anything is.
+    /// An issuer has counted up to `mark`, as it says itself, and what is missing will not come.
+    /// Whether anything is.
     pub fn give_up(&mut self, issuer: &str, mark: Mark) -> bool {
         if mark <= self.mark(issuer) || self.state.issuers.len() >= MOST_ISSUERS {
             return false;
@@ -181,7 +185,8 @@ impl Journal {
         self.reach(issuer, mark, false)
     }
 
-    /// Moves an issuer's mark, and remembers what was passed over. `with`: the event of that number is here.
+    /// Moves an issuer's mark, and remembers what was passed over. `with`: the event of that number
+    /// is here.
     fn reach(&mut self, issuer: &str, to: Mark, with: bool) -> bool {
         let known = self.state.issuers.entry(issuer.to_owned()).or_default();
         if known.mark.series != to.series {
@@ -226,7 +231,8 @@ impl Journal {
         let Action::Penalise { until, .. } = &event.action else {
             return Ok(());
         };
-        // By our own clock, whatever the issuer's says; one that goes ahead by less than half of it is believed.
+        // By our own clock, whatever the issuer's says; one that goes ahead by less than half of it
+        // is believed.
         if UnixTime::from_millis(*until) > now.after(event::LONGEST * 3 / 2) {
             return Err(Refused::Unordered);
         }
@@ -268,7 +274,8 @@ mod tests {
         Journal::open(directory, now()).unwrap()
     }
 
-    /// A purge that the engine withheld would leave the old page in the cache for good; a replay would undo what came later.
+    /// A purge that the engine withheld would leave the old page in the cache for good; a replay
+    /// would undo what came later.
     #[test]
     fn what_is_missing_is_seen_and_what_was_taken_is_not_taken_again() {
         let directory = tempfile::tempdir().unwrap();

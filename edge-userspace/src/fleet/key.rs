@@ -1,5 +1,6 @@
-//! Keys of a fleet: Ed25519 (RFC 8032) to sign with, X25519 to seal to. As text, so that they can be copied into files:
-//! `ed25519:` or `x25519:` and base64. A secret's file is one line for each key and nobody else's to read.
+//! Keys of a fleet: Ed25519 (RFC 8032) to sign with, X25519 to seal to. As text, so that they can
+//! be copied into files: `ed25519:` or `x25519:` and base64. A secret's file is one line for each
+//! key and nobody else's to read.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -58,7 +59,8 @@ impl Public {
             .is_ok()
     }
 
-    /// From 0 to 1, another for each key: nodes that do the same thing at different times take their turn from it.
+    /// From 0 to 1, another for each key: nodes that do the same thing at different times take
+    /// their turn from it.
     pub fn spread(&self) -> f32 {
         f32::from(self.0.first().copied().unwrap_or_default()) / 256.0
     }
@@ -305,7 +307,8 @@ fn write(path: &Path, lines: &[&str]) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    /// A key file that others read, or that is something else, would be used all the same; or a key would not come back.
+    /// A key file that others read, or that is something else, would be used all the same; or a key
+    /// would not come back.
     #[test]
     fn key_files_come_back_and_are_nobody_elses() {
         use std::os::unix::fs::PermissionsExt as _;

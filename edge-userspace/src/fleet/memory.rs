@@ -1,5 +1,5 @@
-//! An engine in memory, for tests and benches: a process's nodes share it. It can be told to be hostile: it withholds, replays,
-//! reorders, forges and forgets, as whoever runs a real one could.
+//! An engine in memory, for tests and benches: a process's nodes share it. It can be told to be
+//! hostile: it withholds, replays, reorders, forges and forgets, as whoever runs a real one could.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,7 +11,8 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use super::Digest;
 use super::carrier::{Arrival, Carrier, Channel, Engine, Error, Extent, Log, Pending};
 
-/// Arrivals that a connection holds; more are dropped, as a real engine drops those of a slow reader.
+/// Arrivals that a connection holds; more are dropped, as a real engine drops those of a slow
+/// reader.
 const HELD: usize = 4_096;
 
 /// What becomes of an entry on its way to one connection.

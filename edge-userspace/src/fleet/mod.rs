@@ -1,9 +1,11 @@
-//! A fleet: many nodes act as one, carried by an engine that can delay and nothing else. `node` injects what a manifest and an
-//! event do to it ([`agent::Host`]); the command line deploys ([`deploy`]).
+//! A fleet: many nodes act as one, carried by an engine that can delay and nothing else. `node`
+//! injects what a manifest and an event do to it ([`agent::Host`]); the command line deploys
+//! ([`deploy`]).
 //!
-//! What a node is, is a *manifest*: content-addressed blobs, an index that names them, and a head, which is a counter, a time and
-//! the index's digest under signatures of deploy keys ([`head`], [`index`], [`store`]). What happens to it are *events*: signed by the
-//! node that issued them and numbered by it ([`event`]), so that what is missing is seen ([`journal`]). Both travel through a
+//! What a node is, is a *manifest*: content-addressed blobs, an index that names them, and a head,
+//! which is a counter, a time and the index's digest under signatures of deploy keys ([`head`],
+//! [`index`], [`store`]). What happens to it are *events*: signed by the node that issued them and
+//! numbered by it ([`event`]), so that what is missing is seen ([`journal`]). Both travel through a
 //! [`carrier`]: NATS ([`nats`]), or memory, which can be told to be hostile ([`memory`]).
 
 pub mod agent;
@@ -25,7 +27,8 @@ pub mod store;
 
 pub use digest::Digest;
 
-/// Whether `name` can name a fleet or a node: 1 to 64 of `a` to `z`, digits and `-`. Names become parts of subjects and lines.
+/// Whether `name` can name a fleet or a node: 1 to 64 of `a` to `z`, digits and `-`. Names become
+/// parts of subjects and lines.
 pub fn is_name(name: &str) -> bool {
     let sound = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=64).contains(&name.len()) && name.bytes().all(sound)

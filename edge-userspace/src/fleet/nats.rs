@@ -1,9 +1,11 @@
-//! NATS with JetStream as a carrier: what of its protocol a fleet needs, and no more. Three streams keep blobs, heads and events;
-//! both logs are republished by the server with the numbers that it gave, so that no node needs a consumer of its own.
+//! NATS with JetStream as a carrier: what of its protocol a fleet needs, and no more. Three streams
+//! keep blobs, heads and events; both logs are republished by the server with the numbers that it
+//! gave, so that no node needs a consumer of its own.
 //!
-//! Why not the client of the project: it would switch on features of `bytes` and `tokio` (a clock for tests, among others) in the
-//! whole daemon, and it grows with what the server sends. This one holds what it says it holds: [`codec`] bounds every line and
-//! message, a connection has [`connection::HELD`] arrivals and as many requests.
+//! Why not the client of the project: it would switch on features of `bytes` and `tokio` (a clock
+//! for tests, among others) in the whole daemon, and it grows with what the server sends. This one
+//! holds what it says it holds: [`codec`] bounds every line and message, a connection has
+//! `connection::HELD` arrivals and as many requests.
 //!
 //! Served by 2.9 and later: <https://docs.nats.io/reference/reference-protocols>.
 

@@ -1,4 +1,5 @@
-//! What a node says it has done and holds, signed by it: the proof of a purge, the outcome of a deployment, the roll.
+//! What a node says it has done and holds, signed by it: the proof of a purge, the outcome of a
+//! deployment, the roll.
 
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +79,8 @@ mod tests {
     use crate::fleet::index::{Member, Standing};
     use crate::fleet::key::Identity;
 
-    /// A purge would be called proven by somebody who is not a node, or by a word that was said to another.
+    /// A purge would be called proven by somebody who is not a node, or by a word that was said to
+    /// another.
     #[test]
     fn a_receipt_is_a_nodes_and_for_one() {
         let (node, other) = (Identity::generate().unwrap(), Identity::generate().unwrap());

@@ -1,5 +1,6 @@
-//! Secrets for some nodes only: HPKE (RFC 9180) with X25519, HKDF-SHA256 and AES-256-GCM hands a key to each of them; files are
-//! sealed under that key by AES-256-GCM, bound to the fleet and to their path. The engine and other nodes see neither.
+//! Secrets for some nodes only: HPKE (RFC 9180) with X25519, HKDF-SHA256 and AES-256-GCM hands a
+//! key to each of them; files are sealed under that key by AES-256-GCM, bound to the fleet and to
+//! their path. The engine and other nodes see neither.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
@@ -61,8 +62,8 @@ impl Vault {
         Ok(LessSafeKey::new(key))
     }
 
-    /// `plain` for whoever has the key: a random nonce, then the sealed bytes. Fewer than 2^32 under one key, which lives for
-    /// one deployment.
+    /// `plain` for whoever has the key: a random nonce, then the sealed bytes. Fewer than 2^32
+    /// under one key, which lives for one deployment.
     ///
     /// # Errors
     /// The system has no random numbers.
@@ -104,7 +105,8 @@ fn bound(fleet: &str, path: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// A stolen node, or the engine, would read keys of zones that it does not serve, or give a zone the key of another.
+    /// A stolen node, or the engine, would read keys of zones that it does not serve, or give a
+    /// zone the key of another.
     #[test]
     fn secrets_open_for_their_nodes_at_their_place_alone() {
         let (ours, other) = (Identity::generate().unwrap(), Identity::generate().unwrap());

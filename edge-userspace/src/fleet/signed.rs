@@ -1,5 +1,5 @@
-//! What nodes say to each other: one line with who says it and the signature, then the text. What is said in one place means
-//! nothing in another: the signature covers the kind and the fleet.
+//! What nodes say to each other: one line with who says it and the signature, then the text. What
+//! is said in one place means nothing in another: the signature covers the kind and the fleet.
 
 use data_encoding::BASE64;
 

@@ -1,6 +1,6 @@
-//! A node's manifests on its disk: blobs by digest, and releases, which are directories of files with the head beside them. What
-//! is in force is what the link `current` names; it changes by a rename, so that a crash leaves the one or the other. Everything
-//! is synced before it is named.
+//! A node's manifests on its disk: blobs by digest, and releases, which are directories of files
+//! with the head beside them. What is in force is what the link `current` names; it changes by a
+//! rename, so that a crash leaves the one or the other. Everything is synced before it is named.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -103,7 +103,8 @@ impl Store {
     /// Opens the directory, making it if it is not there, and gives what is in force.
     ///
     /// # Errors
-    /// The disk. What is in force and cannot be believed is no error: it is as if there were nothing.
+    /// The disk. What is in force and cannot be believed is no error: it is as if there were
+    /// nothing.
     pub fn open(
         directory: &Path,
         trust: Trust,
@@ -215,8 +216,9 @@ impl Store {
         self.directory.join("releases").join(head.said().counter.to_string())
     }
 
-    /// Builds a release's directory from blobs that are all here, and returns the path of its files. Secrets that are not sealed
-    /// to this node are left out: the zones that name them are not for it.
+    /// Builds a release's directory from blobs that are all here, and returns the path of its
+    /// files. Secrets that are not sealed to this node are left out: the zones that name them are
+    /// not for it.
     ///
     /// # Errors
     /// A blob is missing or damaged, or the disk.
@@ -379,7 +381,8 @@ pub(super) mod tests {
         Store::open(directory, trust(signer), "a", identity.clone(), 1 << 20).unwrap()
     }
 
-    /// A node would start with half a manifest, one that nobody signed, or with keys that are not for it.
+    /// A node would start with half a manifest, one that nobody signed, or with keys that are not
+    /// for it.
     #[test]
     fn a_release_is_whole_and_comes_back_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,8 +1,10 @@
-//! What an admitted request still owes: limits by claims, which are asked when somebody has verified them, and what the response
-//! says that it cost. One per request, shared between the gate, which settles it when the response comes, and whoever
-//! verifies claims, who finds it among the request's extensions.
+//! What an admitted request still owes: limits by claims, which are asked when somebody has
+//! verified them, and what the response says that it cost. One per request, shared between the
+//! gate, which settles it when the response comes, and whoever verifies claims, who finds it among
+//! the request's extensions.
 //!
-//! A request whose claims nobody verifies is counted as its client: unverified claims are free to make up.
+//! A request whose claims nobody verifies is counted as its client: unverified claims are free to
+//! make up.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,7 +56,8 @@ pub struct Account {
     debts: Arc<Mutex<Vec<Debt>>>,
 }
 
-/// Among a response's extensions: a limit by a claim said no. The gate answers as for any other limit.
+/// Among a response's extensions: a limit by a claim said no. The gate answers as for any other
+/// limit.
 #[derive(Clone, Debug)]
 pub struct Exceeded(pub Box<Deferral>);
 
@@ -67,11 +70,13 @@ impl Account {
         }
     }
 
-    /// Asks the limits by claims, for a request whose claims are verified: `claim` gives the value of one by its name. To be
-    /// called once, before the request is served. A key that is not whole is counted as the client.
+    /// Asks the limits by claims, for a request whose claims are verified: `claim` gives the value
+    /// of one by its name. To be called once, before the request is served. A key that is not whole
+    /// is counted as the client.
     ///
     /// # Errors
-    /// A limit is reached: what to answer the request with, among the extensions of a response of any status.
+    /// A limit is reached: what to answer the request with, among the extensions of a response of
+    /// any status.
     pub fn claimed<'a>(&self, claim: impl Fn(&str) -> Option<&'a str>) -> Result<(), Exceeded> {
         let now = self.clock.now().mono;
         let mut debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,8 +112,9 @@ impl Account {
         Ok(())
     }
 
-    /// Charges what the response with these `headers` says that the request cost, and gives the limits of rules that were charged,
-    /// as they are now. `stored`: the answer came from the cache and cost the origin nothing.
+    /// Charges what the response with these `headers` says that the request cost, and gives the
+    /// limits of rules that were charged, as they are now. `stored`: the answer came from the cache
+    /// and cost the origin nothing.
     pub fn settle(&self, headers: &HeaderMap, stored: bool) -> Vec<Limit> {
         let now = self.clock.now().mono;
         let mut debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +154,8 @@ impl Debt {
     }
 }
 
-/// The cost that a response names: one field, of digits alone, or digits with a fraction, which counts as one more.
+/// The cost that a response names: one field, of digits alone, or digits with a fraction, which
+/// counts as one more.
 fn cost(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     let mut fields = headers.get_all(name).iter();
     let text = fields.next().filter(|_| fields.next().is_none())?.to_str().ok()?.trim();
@@ -169,7 +176,8 @@ fn cost(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// A query would cost nothing because of how the origin writes numbers, or a strange field would lock a customer out.
+    /// A query would cost nothing because of how the origin writes numbers, or a strange field
+    /// would lock a customer out.
     #[test]
     fn costs_as_origins_write_them() {
         let name = HeaderName::from_static("x-query-cost");

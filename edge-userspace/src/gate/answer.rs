@@ -1,5 +1,6 @@
-//! What a client is told: status, fields and content in a form it accepts. Fields follow RFC 9110 section 10.2.3
-//! (Retry-After), RFC 9457 (problem details) and draft-ietf-httpapi-ratelimit-headers-10 (RateLimit, RateLimit-Policy).
+//! What a client is told: status, fields and content in a form it accepts. Fields follow RFC 9110
+//! section 10.2.3 (Retry-After), RFC 9457 (problem details) and
+//! draft-ietf-httpapi-ratelimit-headers-10 (RateLimit, RateLimit-Policy).
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -71,7 +72,8 @@ struct Said<'a> {
     work: Option<(&'a str, u8)>,
 }
 
-/// The answer to a request that is told to wait: 429 where the client itself did too much, 503 where the zone is full.
+/// The answer to a request that is told to wait: 429 where the client itself did too much, 503
+/// where the zone is full.
 pub fn deferral(template: &Template, deferral: &Deferral, asked: Asked<'_>) -> Answer {
     let (status, problem, title) = match deferral.kind {
         Kind::Rate | Kind::Penalty => (StatusCode::TOO_MANY_REQUESTS, "quota-exceeded", "Too many requests"),
@@ -113,7 +115,8 @@ pub fn block(template: &Template, wait: Duration, token: Option<&Written>, asked
     answer(template, &said, asked)
 }
 
-/// Adds what an admitted request's response carries: the limit it is under, and the client's new token.
+/// Adds what an admitted request's response carries: the limit it is under, and the client's new
+/// token.
 pub fn admitted(headers: &mut HeaderMap, token: &Change, limit: Option<&Limit>, by_field: bool, terms: &Cookie) {
     if let Some(limit) = limit {
         rate_limit(headers, limit);
@@ -210,8 +213,9 @@ fn answer(template: &Template, said: &Said<'_>, asked: Asked<'_>) -> Answer {
     Answer { status, headers, body }
 }
 
-/// What lets a page of another origin read why its request was refused (Fetch standard, "HTTP responses" of the CORS protocol),
-/// and no token with it. A preflight gets the fields that it asks about, too.
+/// What lets a page of another origin read why its request was refused (Fetch standard, "HTTP
+/// responses" of the CORS protocol), and no token with it. A preflight gets the fields that it asks
+/// about, too.
 fn for_pages_of_others(headers: &mut HeaderMap, asked: Asked<'_>) {
     let Some(origin) = asked.headers.get(header::ORIGIN) else {
         return;
@@ -250,9 +254,11 @@ fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// A trailers-only response (gRPC over HTTP/2, "Responses"): the status is in the fields of the only HEADERS frame.
+/// A trailers-only response (gRPC over HTTP/2, "Responses"): the status is in the fields of the
+/// only HEADERS frame.
 fn grpc(headers: &mut HeaderMap, said: &Said<'_>) {
-    // UNAVAILABLE is what retry policies retry; RESOURCE_EXHAUSTED says that the caller itself is the cause.
+    // UNAVAILABLE is what retry policies retry; RESOURCE_EXHAUSTED says that the caller itself is
+    // the cause.
     let status = if said.status == StatusCode::TOO_MANY_REQUESTS {
         8
     } else {
@@ -326,7 +332,8 @@ fn rate_limit(headers: &mut HeaderMap, limit: &Limit) {
     }
 }
 
-/// The form the client prefers (RFC 9110 section 12.5.1). `*/*` alone is a tool or a sub-resource: text.
+/// The form the client prefers (RFC 9110 section 12.5.1). `*/*` alone is a tool or a sub-resource:
+/// text.
 fn form(headers: &HeaderMap) -> Form {
     let starts = |name: HeaderName, with: &str| {
         headers

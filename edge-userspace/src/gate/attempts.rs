@@ -1,6 +1,7 @@
-//! Who was told to wait, until when, and how often it came all the same: counted apart from the penalties that follow, so that
-//! a book full of penalties keeps no fresh offender from being counted. A count is worth more the further it has gone, and
-//! counts of one network make room for each other first: see [`Worth::owners`].
+//! Who was told to wait, until when, and how often it came all the same: counted apart from the
+//! penalties that follow, so that a book full of penalties keeps no fresh offender from being
+//! counted. A count is worth more the further it has gone, and counts of one network make room for
+//! each other first: see [`Worth::owners`].
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -53,8 +54,8 @@ impl Attempts {
         count.is_some_and(|count| !count.told.is_zero() && count.told <= now)
     }
 
-    /// `subject`, at an address of prefix `from`, is told to wait until `until`. A wait that follows another one's end begins
-    /// with no early attempts, unless the subject is `penalised`.
+    /// `subject`, at an address of prefix `from`, is told to wait until `until`. A wait that
+    /// follows another one's end begins with no early attempts, unless the subject is `penalised`.
     pub(super) fn tell(
         &self,
         now: Duration,
@@ -85,7 +86,8 @@ impl Attempts {
         });
     }
 
-    /// One early attempt more, beyond those that its token `carried` from other nodes; how many that makes.
+    /// One early attempt more, beyond those that its token `carried` from other nodes; how many
+    /// that makes.
     pub(super) fn early(&self, now: Duration, zone: u64, subject: Subject, from: IpAddr, carried: u8) -> u32 {
         self.0.update(
             (zone, subject),

@@ -1,7 +1,9 @@
-//! Token buckets per client, as GCRA: one number a client, the theoretical arrival time (ITU-T I.371; Brandur's "cells").
-//! A table of fixed size holds them. In a full set the bucket with the least debt is forgotten: a bucket that has refilled
-//! loses nothing, any other forgives its client less than each of the seven kept. So a flood of new addresses, one request
-//! each, forgets its own; to wash out one drained bucket it needs eight that are drained deeper, in a set it cannot aim at.
+//! Token buckets per client, as GCRA: one number a client, the theoretical arrival time (ITU-T
+//! I.371; Brandur's "cells"). A table of fixed size holds them. In a full set the bucket with the
+//! least debt is forgotten: a bucket that has refilled loses nothing, any other forgives its client
+//! less than each of the seven kept. So a flood of new addresses, one request each, forgets its
+//! own; to wash out one drained bucket it needs eight that are drained deeper, in a set it cannot
+//! aim at.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -33,8 +35,8 @@ impl Rate {
         }
     }
 
-    /// Requests left at once when the bucket runs `ahead` nanoseconds ahead of the steady rate and one more is taken, and until one
-    /// more is left.
+    /// Requests left at once when the bucket runs `ahead` nanoseconds ahead of the steady rate and
+    /// one more is taken, and until one more is left.
     fn left(self, ahead: u64) -> (u64, Duration) {
         let room = self.tolerance.saturating_sub(ahead);
         let more = Duration::from_nanos(self.interval - room % self.interval);
@@ -75,13 +77,14 @@ pub enum Taken {
 pub enum Start {
     /// With its burst.
     Full,
-    /// With this one request only: for a client that was an anonymous part of its address until now, where that address has
-    /// had its burst for new names.
+    /// With this one request only: for a client that was an anonymous part of its address until
+    /// now, where that address has had its burst for new names.
     Drained,
 }
 
-/// All buckets of a node: those of clients and addresses, and those of keys that requests name. Keys are free to make up, so
-/// they have a table of their own, in which whoever has most makes room.
+/// All buckets of a node: those of clients and addresses, and those of keys that requests name.
+/// Keys are free to make up, so they have a table of their own, in which whoever has most makes
+/// room.
 #[derive(Debug)]
 pub struct Buckets {
     clients: Table<u64, Arrival>,
@@ -221,7 +224,8 @@ impl Buckets {
         }
     }
 
-    /// Takes `n` requests that have been served already, at most a day's debt. What is left, and until when there is more.
+    /// Takes `n` requests that have been served already, at most a day's debt. What is left, and
+    /// until when there is more.
     pub fn charge(&self, now: Duration, take: Take, n: u64) -> (u64, Duration) {
         let at = nanos(now);
         let charge = |arrival: &mut Arrival| arrival.charge(at, take.rate, n);
@@ -239,7 +243,8 @@ impl Buckets {
         }
     }
 
-    /// Takes one request. Over any stretch of `t` seconds a bucket that is not forgotten gives at most `burst + rate * t`.
+    /// Takes one request. Over any stretch of `t` seconds a bucket that is not forgotten gives at
+    /// most `burst + rate * t`.
     pub fn take(&self, now: Duration, key: u64, rate: Rate, start: Start) -> Taken {
         let at = nanos(now);
         let fresh = || match start {
@@ -249,7 +254,8 @@ impl Buckets {
         self.clients.update(key, now, fresh, |arrival| arrival.take(at, rate))
     }
 
-    /// The rate at which whole bursts may be given: one each time a burst has been earned, and one at once.
+    /// The rate at which whole bursts may be given: one each time a burst has been earned, and one
+    /// at once.
     pub fn of_bursts(rate: Rate) -> Rate {
         Rate {
             interval: rate.tolerance.saturating_add(rate.interval),
@@ -271,8 +277,8 @@ impl Buckets {
         self.clients.find(key).is_some()
     }
 
-    /// Puts one more behind those who wait already and says how long that is, at `rate`; `None` beyond `longest`, and then
-    /// nothing is booked.
+    /// Puts one more behind those who wait already and says how long that is, at `rate`; `None`
+    /// beyond `longest`, and then nothing is booked.
     pub fn book(&self, now: Duration, key: u64, rate: Rate, longest: Duration) -> Option<Duration> {
         let at = nanos(now);
         self.clients.update(
@@ -353,7 +359,8 @@ mod tests {
         }
     }
 
-    /// A million addresses must neither grow the table nor free the one client that is over its limit.
+    /// A million addresses must neither grow the table nor free the one client that is over its
+    /// limit.
     #[test]
     fn a_flood_forgets_itself() {
         let rate = Rate::new(10, Duration::from_secs(60), 5);

@@ -1,6 +1,7 @@
-//! Who caused a request: the visitor, or a page of another site that its browser shows. What the browser says of it (Fetch
-//! Metadata, the W3C's `Sec-Fetch-*`; `Origin`, RFC 6454) decides two things: whether it may be held against the visitor's
-//! address, and whether our cookie would have come with it, so that its absence says something.
+//! Who caused a request: the visitor, or a page of another site that its browser shows. What the
+//! browser says of it (Fetch Metadata, the W3C's `Sec-Fetch-*`; `Origin`, RFC 6454) decides two
+//! things: whether it may be held against the visitor's address, and whether our cookie would have
+//! come with it, so that its absence says something.
 
 use http::header::{HeaderMap, HeaderName, ORIGIN, REFERER};
 use http::uri::Authority;
@@ -23,11 +24,13 @@ pub(super) struct Cause {
     pub(super) own: bool,
     /// It is what the visitor looks at: somebody followed a link, wherever that was.
     pub(super) document: bool,
-    /// Our cookie would have come with it, if the client had one: so one may be set without taking another's place.
+    /// Our cookie would have come with it, if the client had one: so one may be set without taking
+    /// another's place.
     pub(super) carries_cookies: bool,
 }
 
-/// What caused a request with these fields, to the host `host` of a zone whose cookie is `same_site`.
+/// What caused a request with these fields, to the host `host` of a zone whose cookie is
+/// `same_site`.
 pub(super) fn cause(method: &Method, headers: &HeaderMap, host: &str, same_site: SameSite) -> Cause {
     let says = |name: &HeaderName, what: &str| headers.get(name).is_some_and(|value| value == what);
     let preflight = is_preflight(method, headers);
@@ -52,15 +55,16 @@ pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(REQUESTED_METHOD)
 }
 
-/// Whether nobody is told to wait for a request: it cannot show a token, and something else depends on its answer. `pass` are
-/// the patterns of paths that the zone exempts.
+/// Whether nobody is told to wait for a request: it cannot show a token, and something else depends
+/// on its answer. `pass` are the patterns of paths that the zone exempts.
 pub(super) fn is_exempt(method: &Method, path: &Path<'_>, headers: &HeaderMap, pass: &[String]) -> bool {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     let passes = || !path.is_ambiguous() && pass.iter().any(|pattern| path.matches(pattern));
     is_preflight(method, headers) || reads && (is_challenge(path) || passes())
 }
 
-/// Whether `path` is that of an ACME challenge, whose last segment is base64url (RFC 8555 section 8.3).
+/// Whether `path` is that of an ACME challenge, whose last segment is base64url (RFC 8555 section
+/// 8.3).
 pub fn is_challenge(path: &Path<'_>) -> bool {
     let token = path.plain().and_then(|path| path.strip_prefix(CHALLENGES));
     token.is_some_and(|token| {
@@ -108,7 +112,8 @@ mod tests {
         (cause.own, cause.document, cause.carries_cookies)
     }
 
-    /// A page of another site would get its visitors struck; or a visitor's cookie would be overwritten by one that is worth less.
+    /// A page of another site would get its visitors struck; or a visitor's cookie would be
+    /// overwritten by one that is worth less.
     #[test]
     fn who_caused_it() {
         let (lax, none, strict) = (SameSite::Lax, SameSite::None, SameSite::Strict);
@@ -139,7 +144,8 @@ mod tests {
         assert_eq!(of(Method::POST, &same, lax), (true, true, true));
     }
 
-    /// A certificate could not be renewed while a zone waits; or anything could be had under the name of a challenge.
+    /// A certificate could not be renewed while a zone waits; or anything could be had under the
+    /// name of a challenge.
     #[test]
     fn what_nobody_waits_for() {
         let none = HeaderMap::new();

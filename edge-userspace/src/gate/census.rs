@@ -1,5 +1,6 @@
-//! How many wait, and since when, without a record of any one of them: counts by place, entered when a waiter is told to
-//! come back and taken out when it does. Who does not come back falls out with the generation it was expected in. 20 KiB.
+//! How many wait, and since when, without a record of any one of them: counts by place, entered
+//! when a waiter is told to come back and taken out when it does. Who does not come back falls out
+//! with the generation it was expected in. 20 KiB.
 
 const BINS: usize = 1_024;
 const GENERATIONS: u64 = 4;
@@ -78,7 +79,8 @@ impl Census {
         }
     }
 
-    /// Someone with `place` came, who was told to come at `due`; no effect if this census never knew it.
+    /// Someone with `place` came, who was told to come at `due`; no effect if this census never
+    /// knew it.
     pub(super) fn remove(&mut self, place: u64, due: u64) {
         let bin = self.bin(place);
         let epoch = due / self.period;
@@ -127,7 +129,8 @@ impl Census {
         usize::try_from(place.saturating_sub(self.base) >> self.width).map_or(BINS - 1, |bin| bin.min(BINS - 1))
     }
 
-    /// The bin of `place`, after making the bins reach it: empty ones at the front are given up, then widths doubled.
+    /// The bin of `place`, after making the bins reach it: empty ones at the front are given up,
+    /// then widths doubled.
     fn fit(&mut self, place: u64) -> usize {
         if self.total == 0 {
             self.base = place;
@@ -166,7 +169,8 @@ impl Census {
 mod tests {
     use super::*;
 
-    /// Places would be lost or counted twice when the queue grows long, and nobody's turn would be right.
+    /// Places would be lost or counted twice when the queue grows long, and nobody's turn would be
+    /// right.
     #[test]
     fn counts_survive_growth_and_absence() {
         let mut census = Census::new(10_000);

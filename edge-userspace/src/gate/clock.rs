@@ -1,8 +1,9 @@
-//! The two times the gate's cores are given: a steady one for all that is the node's own (limits, penalties, seats), the wall's
-//! for what other nodes must understand (tokens, places).
+//! The two times the gate's cores are given: a steady one for all that is the node's own (limits,
+//! penalties, seats), the wall's for what other nodes must understand (tokens, places).
 //!
-//! A wall clock that is wrong at the start and set right later jumps. That is noticed by the steady clock, said in the log, and
-//! remembered for as long as a token lives: what was written by the time before the jump is read by it, too.
+//! A wall clock that is wrong at the start and set right later jumps. That is noticed by the steady
+//! clock, said in the log, and remembered for as long as a token lives: what was written by the
+//! time before the jump is read by it, too.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use edge_common::token::SKEW;
 
-/// What the wall clock was ahead of the present one by, before it jumped; at most so many jumps are remembered.
+/// What the wall clock was ahead of the present one by, before it jumped; at most so many jumps are
+/// remembered.
 const JUMPS: usize = 2;
 /// For so long: no token lives longer.
 const MEMORY: Duration = Duration::from_secs(7 * 3_600);
@@ -22,7 +24,8 @@ pub struct Now {
     pub mono: Duration,
     /// Since the epoch; may step. Only what other nodes must understand is reckoned by it.
     pub unix: Duration,
-    /// Milliseconds by which the wall clock was ahead of what it says now, before it jumped lately; 0: it did not.
+    /// Milliseconds by which the wall clock was ahead of what it says now, before it jumped lately;
+    /// 0: it did not.
     pub ahead: [i64; JUMPS],
 }
 

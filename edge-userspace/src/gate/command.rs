@@ -147,8 +147,8 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
-/// Carries out the command at `now`, reading a token named `-` from `input` and answering on `out`. `false` if the token
-/// asked about is refused: the process should end with status 1.
+/// Carries out the command at `now`, reading a token named `-` from `input` and answering on `out`.
+/// `false` if the token asked about is refused: the process should end with status 1.
 ///
 /// # Errors
 /// As [`Error`] says.

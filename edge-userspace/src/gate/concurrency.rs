@@ -1,10 +1,11 @@
-//! Permits for requests in flight at a zone's origin. A permit is held until the origin has sent the response's content, or it
-//! is dropped.
+//! Permits for requests in flight at a zone's origin. A permit is held until the origin has sent
+//! the response's content, or it is dropped.
 //!
-//! Nobody holds so many that others find none: an address may take one more while it holds less than twice what is free, the
-//! network around it (IPv6 /48, IPv4 /24) while that holds less than four times as much (dynamic thresholds, Choudhury and
-//! Hahne 1998). So one address alone has two thirds of the permits, and a network four fifths; the next one finds two thirds
-//! of the rest, and so on. With one permit in all there is nothing to share.
+//! Nobody holds so many that others find none: an address may take one more while it holds less
+//! than twice what is free, the network around it (IPv6 /48, IPv4 /24) while that holds less than
+//! four times as much (dynamic thresholds, Choudhury and Hahne 1998). So one address alone has two
+//! thirds of the permits, and a network four fifths; the next one finds two thirds of the rest, and
+//! so on. With one permit in all there is nothing to share.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::prefixes;
 
-/// An address may take one more while it holds less than so many times what is free; and its network.
+/// An address may take one more while it holds less than so many times what is free; and its
+/// network.
 const OF_ADDRESS: usize = 2;
 const OF_NETWORK: usize = 4;
 
@@ -50,7 +52,8 @@ impl Pool {
         })
     }
 
-    /// A permit for a request from `prefix`, if there is one; the reserve is for those who `waited`.
+    /// A permit for a request from `prefix`, if there is one; the reserve is for those who
+    /// `waited`.
     pub fn take(self: &Arc<Self>, waited: bool, prefix: IpAddr) -> Option<Permit> {
         let limit = if waited { self.most } else { self.newcomers };
         let network = prefixes::site(prefix);
@@ -111,7 +114,8 @@ mod tests {
         pool.held().all
     }
 
-    /// An origin would get more than it can bear, newcomers would starve those who waited, or permits would leak away.
+    /// An origin would get more than it can bear, newcomers would starve those who waited, or
+    /// permits would leak away.
     #[test]
     fn bounded_reserved_returned() {
         let pool = Pool::new(8);
@@ -132,7 +136,8 @@ mod tests {
         );
     }
 
-    /// One address, or one network, would take all permits and keep them, by slow downloads or uploads.
+    /// One address, or one network, would take all permits and keep them, by slow downloads or
+    /// uploads.
     #[test]
     fn nobody_takes_all() {
         let pool = Pool::new(8);

@@ -1,4 +1,5 @@
-//! The token on its way in and out: the zone's cookie and the field `Edge-Wait`. Neither reaches an origin.
+//! The token on its way in and out: the zone's cookie and the field `Edge-Wait`. Neither reaches an
+//! origin.
 
 use std::time::Duration;
 
@@ -6,14 +7,16 @@ use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::gate::{Cookie, SameSite};
 
-/// The cookie's name where it is of one host; the prefix binds it to the host, to `Path=/` and to TLS (RFC 6265bis section
-/// 4.1.3.2).
+/// The cookie's name where it is of one host; the prefix binds it to the host, to `Path=/` and to
+/// TLS (RFC 6265bis section 4.1.3.2).
 pub const COOKIE_NAME: &str = "__Host-edge-wait";
-/// The cookie's name where the hosts of a domain share it; the prefix binds it to TLS (section 4.1.3.1).
+/// The cookie's name where the hosts of a domain share it; the prefix binds it to TLS (section
+/// 4.1.3.1).
 pub const SHARED_NAME: &str = "__Secure-edge-wait";
 /// The field's name, for clients without cookies.
 pub const FIELD: HeaderName = HeaderName::from_static("edge-wait");
-/// The cookie that the challenge page's script sets, and the field for clients without cookies: the answer to a challenge.
+/// The cookie that the challenge page's script sets, and the field for clients without cookies: the
+/// answer to a challenge.
 pub const WORK_COOKIE: &str = "__Host-edge-work";
 /// The field for it.
 pub const WORK_FIELD: HeaderName = HeaderName::from_static("edge-work");
@@ -22,8 +25,9 @@ const LONGEST: usize = 512;
 /// Tokens of one request that are looked at.
 const MOST: usize = 4;
 
-/// The tokens a request brought, the field's before those of cookies, at most four: which of them is good is seen when they are
-/// opened. A browser may hold several cookies of the name, and a program may send an empty or foreign field beside them.
+/// The tokens a request brought, the field's before those of cookies, at most four: which of them
+/// is good is seen when they are opened. A browser may hold several cookies of the name, and a
+/// program may send an empty or foreign field beside them.
 pub fn tokens(headers: &HeaderMap) -> Vec<&str> {
     let fields = headers.get_all(FIELD).iter().filter_map(|value| value.to_str().ok());
     let pairs = headers
@@ -90,7 +94,8 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// `Set-Cookie` for `token`, kept for `life`, as the zone's `terms` say; an empty token takes the cookie away.
+/// `Set-Cookie` for `token`, kept for `life`, as the zone's `terms` say; an empty token takes the
+/// cookie away.
 pub(super) fn set(token: &str, life: Duration, terms: &Cookie) -> Option<HeaderValue> {
     let seconds = life.as_secs();
     let (name, domain) = match &terms.domain {

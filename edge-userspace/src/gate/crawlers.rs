@@ -1,8 +1,9 @@
 //! Crawlers that sign their requests: HTTP Message Signatures (RFC 9421) as Web Bot Auth uses them
 //! (draft-meunier-web-bot-auth-architecture), with the keys that the zone's configuration names.
 //!
-//! A signature counts if it is Ed25519's, of a key that is known here, made for this host, tagged `web-bot-auth`, and in force. Whoever
-//! sees one can send it again until it expires, to this host alone. A wrong one costs a verification, so an address has few of them.
+//! A signature counts if it is Ed25519's, of a key that is known here, made for this host, tagged
+//! `web-bot-auth`, and in force. Whoever sees one can send it again until it expires, to this host
+//! alone. A wrong one costs a verification, so an address has few of them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -63,8 +64,8 @@ struct Jwk {
 }
 
 impl Directory {
-    /// Adds the keys of crawler `name`: JSON as in its directory (`/.well-known/http-message-signatures-directory`). Keys of other
-    /// kinds are passed over.
+    /// Adds the keys of crawler `name`: JSON as in its directory
+    /// (`/.well-known/http-message-signatures-directory`). Keys of other kinds are passed over.
     ///
     /// # Errors
     /// What an operator has to mend.
@@ -144,7 +145,8 @@ fn alone<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     fields.next().filter(|_| fields.next().is_none())?.to_str().ok()
 }
 
-/// The members of a dictionary (RFC 9651 section 3.2), each as it is written; commas within strings part nothing.
+/// The members of a dictionary (RFC 9651 section 3.2), each as it is written; commas within strings
+/// part nothing.
 fn members(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut quoted = false;
     let mut escaped = false;
@@ -166,7 +168,8 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Reads `("…" "…");created=…;keyid="…"` (RFC 9421 section 2.3); `None` if something is missing, twice, or of another use.
+    /// Reads `("…" "…");created=…;keyid="…"` (RFC 9421 section 2.3); `None` if something is
+    /// missing, twice, or of another use.
     fn parse(text: &'a str) -> Option<Self> {
         let (list, parameters) = text.strip_prefix('(')?.split_once(')')?;
         let quoted = |text: &'a str| {
@@ -212,7 +215,8 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// What was signed (RFC 9421 section 2.5); `None` if a component is not known here, or is not in the request.
+/// What was signed (RFC 9421 section 2.5); `None` if a component is not known here, or is not in
+/// the request.
 fn base(
     parameters: &Parameters<'_>,
     written: &str,

@@ -1,7 +1,8 @@
-//! The decision: who asks, whether it was told to wait, what the rules say, and what it is told. Pure but for the tables it
-//! is given; the same for every carrier of a token.
+//! The decision: who asks, whether it was told to wait, what the rules say, and what it is told.
+//! Pure but for the tables it is given; the same for every carrier of a token.
 //!
-//! Every event counts for what it proves and no more. `bearer` is for who holds the proof of a wait, `stranger` for all others.
+//! Every event counts for what it proves and no more. `bearer` is for who holds the proof of a
+//! wait, `stranger` for all others.
 
 mod bearer;
 mod stranger;
@@ -72,7 +73,8 @@ struct Bearing {
 }
 
 impl Judge {
-    /// Tables for so many `clients` and `keys`, `trials` of addresses at once, a `book` of penalties, and whoever writes tokens.
+    /// Tables for so many `clients` and `keys`, `trials` of addresses at once, a `book` of
+    /// penalties, and whoever writes tokens.
     pub fn new((clients, keys): (usize, usize), trials: usize, book: Arc<Book>, passes: Arc<dyn Passes>) -> Self {
         Self {
             buckets: Arc::new(Buckets::new(clients, keys)),
@@ -92,7 +94,8 @@ impl Judge {
         &*self.passes
     }
 
-    /// How long an operator's word keeps whoever is behind `address` from being served, whatever the zone.
+    /// How long an operator's word keeps whoever is behind `address` from being served, whatever
+    /// the zone.
     pub fn barred(&self, now: Now, address: IpAddr) -> Option<Duration> {
         match self.book.added(now.mono, Subject::Address(client_prefix(address)))? {
             (Level::Blocked, until) => Some(until.saturating_sub(now.mono)),
@@ -154,7 +157,8 @@ impl Case<'_> {
             return admit(Kind::None);
         }
         if self.zone.config.dry_run {
-            // Nothing may differ from a zone without a gate: no token, no penalty, no fields. Permits are held to be counted.
+            // Nothing may differ from a zone without a gate: no token, no penalty, no fields.
+            // Permits are held to be counted.
             return match self.ask(self.newcomer()) {
                 Ok(passed) => self.admit(Passed { limit: None, ..passed }, Change::Keep),
                 Err(_) => admit(Kind::None),
@@ -184,7 +188,8 @@ impl Case<'_> {
         tokens.filter_map(|text| self.judge.passes.open(self.now, self.attempt.address, text))
     }
 
-    /// Of the tokens that are good here the best: who was let in, who has a seat, whose wait is over, whose is not.
+    /// Of the tokens that are good here the best: who was let in, who has a seat, whose wait is
+    /// over, whose is not.
     fn best(&self, proof: Option<work::Proof<'_>>) -> Option<Best> {
         let Self { judge, now, zone, .. } = self;
         let proven = proof.and_then(|proof| {
@@ -214,7 +219,8 @@ impl Case<'_> {
         })
     }
 
-    /// An operator's word holds for all behind an address, whatever they prove, and for a client by each of its names.
+    /// An operator's word holds for all behind an address, whatever they prove, and for a client by
+    /// each of its names.
     fn by_operator(&self) -> Option<Verdict> {
         let Self {
             judge, now, attempt, ..
@@ -259,7 +265,8 @@ impl Case<'_> {
         policy::ask(&self.judge.buckets, self.now, self.zone, matching, (who, self.attempt))
     }
 
-    /// What cannot show a token and is not told to wait, but for limits on requests; nothing of it counts against anybody.
+    /// What cannot show a token and is not told to wait, but for limits on requests; nothing of it
+    /// counts against anybody.
     fn passes_by(&self) -> Verdict {
         let subject = Subject::Address(self.prefix);
         if let Some((Level::Blocked, until)) = self.judge.book.penalty(self.now.mono, self.zone.id, subject) {
@@ -272,13 +279,15 @@ impl Case<'_> {
         }
     }
 
-    /// The id for a client that has none yet: that of its connection's ticket, so that both say the same.
+    /// The id for a client that has none yet: that of its connection's ticket, so that both say the
+    /// same.
     fn fresh(&self) -> u64 {
         let named = self.attempt.named.map(|named| named.client);
         named.unwrap_or_else(|| self.judge.passes.client())
     }
 
-    /// `client` has proven itself by a wait that it kept: what is held against its address is eased at once if it is one more.
+    /// `client` has proven itself by a wait that it kept: what is held against its address is eased
+    /// at once if it is one more.
     fn seen(&self, client: u64) {
         let Self { judge, now, zone, .. } = self;
         let address = Subject::Address(self.prefix);
@@ -293,12 +302,14 @@ impl Case<'_> {
         self.judge.neighbours.company(self.now.mono, self.prefix, except)
     }
 
-    /// Whether what comes too early is held against whoever sent it: only what is its own doing, from an address that is its own.
+    /// Whether what comes too early is held against whoever sent it: only what is its own doing,
+    /// from an address that is its own.
     fn holds_against(&self) -> bool {
         self.attempt.validated && self.cause.own
     }
 
-    /// The rules said no. If it had been told to wait and the wait is not over, that counts. `name` is for who has none yet.
+    /// The rules said no. If it had been told to wait and the wait is not over, that counts. `name`
+    /// is for who has none yet.
     fn deferred(&self, subject: Subject, denied: Denied, name: u64, bearing: Option<Bearing>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
         if !denied.holds {
@@ -341,7 +352,8 @@ impl Case<'_> {
         (Decision::Defer(deferral), Outcome::Deferred, denied.kind)
     }
 
-    /// The token for a wait until `due`; `None` for who holds a better one, and for who is not counted.
+    /// The token for a wait until `due`; `None` for who holds a better one, and for who is not
+    /// counted.
     fn told_by(&self, due: u32, denied: &Denied, client: u64, bearing: Option<Bearing>) -> Option<Written> {
         let known = bearing.is_some_and(|bearing| bearing.known);
         if known || self.exempt || !(self.cause.own || self.cause.document) {
@@ -370,7 +382,8 @@ impl Case<'_> {
         }))
     }
 
-    /// Over QUIC the kernel keeps to the wait what shows the client's tokens, and nobody else behind the address.
+    /// Over QUIC the kernel keeps to the wait what shows the client's tokens, and nobody else
+    /// behind the address.
     fn hold(&self, wait: Duration) {
         let now = self.now.mono;
         if let (true, true, Some(named)) = (self.attempt.quic, self.holds_against(), self.attempt.named) {
@@ -378,8 +391,8 @@ impl Case<'_> {
         }
     }
 
-    /// Counts an attempt that should not have come. An address has the grace of all clients known behind it; one that stands
-    /// for nobody else has had it when its penalty begins.
+    /// Counts an attempt that should not have come. An address has the grace of all clients known
+    /// behind it; one that stands for nobody else has had it when its penalty begins.
     fn offend(&self, subject: Subject, pass: Option<&Pass>) -> Offence {
         let Self { judge, now, zone, .. } = self;
         let mut terms = zone.terms;
@@ -406,9 +419,10 @@ impl Case<'_> {
         }
     }
 
-    /// Counts an attempt within the address's own grace for the networks around it, and says if they have none left: an IPv6
-    /// /48 and an IPv4 /24 have in a minute that of 32 clients, a /56 that of 8, and as much more for each client that has proven
-    /// itself there. One address uses up no more of it than its own grace.
+    /// Counts an attempt within the address's own grace for the networks around it, and says if
+    /// they have none left: an IPv6 /48 and an IPv4 /24 have in a minute that of 32 clients, a /56
+    /// that of 8, and as much more for each client that has proven itself there. One address uses
+    /// up no more of it than its own grace.
     fn is_crowded(&self, grace: u32) -> bool {
         let Self { judge, now, zone, .. } = self;
         let mut crowded = false;
@@ -422,8 +436,8 @@ impl Case<'_> {
         crowded
     }
 
-    /// A strike: the penalty for the client, by each name that it has proven, and for its address, since a SYN names no client;
-    /// over QUIC a client with a name answers for itself alone.
+    /// A strike: the penalty for the client, by each name that it has proven, and for its address,
+    /// since a SYN names no client; over QUIC a client with a name answers for itself alone.
     fn struck(&self, subject: Subject, strike: Strike, bearing: Option<Bearing>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
         let named = self.attempt.named.map(|named| named.client);
@@ -452,8 +466,8 @@ impl Case<'_> {
         (Decision::Block { wait, token }, Outcome::Blocked, Kind::Penalty)
     }
 
-    /// The pass of a client that was struck: a wait is told for longer, and what it was given stays given; other nodes learn of
-    /// its strikes by it.
+    /// The pass of a client that was struck: a wait is told for longer, and what it was given stays
+    /// given; other nodes learn of its strikes by it.
     fn punished(&self, Bearing { pass, .. }: Bearing, wait: Duration, strikes: u8) -> Pass {
         if !pass.kind.is_wait() {
             return Pass { strikes, ..pass };
@@ -507,7 +521,8 @@ impl Case<'_> {
         })
     }
 
-    /// As a cookie only for a request that would have brought a cookie, if there was one: no token takes a better one's place.
+    /// As a cookie only for a request that would have brought a cookie, if there was one: no token
+    /// takes a better one's place.
     fn mint(&self, pass: &Pass) -> Written {
         Written {
             text: self.judge.passes.mint(self.now, self.attempt.address, pass),

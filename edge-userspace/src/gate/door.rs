@@ -1,5 +1,6 @@
-//! Who may shake hands from a penalised address: by the tickets in its ClientHello, before any cryptography is spent on it.
-//! `tls` asks; `penalty` and `neighbours` know. The kernel has let the SYN through, within the address's budget.
+//! Who may shake hands from a penalised address: by the tickets in its ClientHello, before any
+//! cryptography is spent on it. `tls` asks; `penalty` and `neighbours` know. The kernel has let the
+//! SYN through, within the address's budget.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -83,12 +84,14 @@ impl Door {
         }
     }
 
-    /// Whether `address` is under a penalty now. Costs a look into a table: every connection is asked about.
+    /// Whether `address` is under a penalty now. Costs a look into a table: every connection is
+    /// asked about.
     pub fn penalised(&self, address: IpAddr) -> Option<Penalised> {
         self.penalised_at(self.clock.now(), address)
     }
 
-    /// Whether an operator has blocked `address`: nothing that comes from there is answered, whatever it proves.
+    /// Whether an operator has blocked `address`: nothing that comes from there is answered,
+    /// whatever it proves.
     pub fn is_barred(&self, address: IpAddr) -> bool {
         self.book.any_added() && self.is_barred_at(self.clock.now(), address)
     }
@@ -98,7 +101,8 @@ impl Door {
         matches!(added, Some((Level::Blocked, _)))
     }
 
-    /// Whether one that came from there with these session tickets, whole as the ClientHello has them, may go on.
+    /// Whether one that came from there with these session tickets, whole as the ClientHello has
+    /// them, may go on.
     ///
     /// # Errors
     /// Why not: it is to be reset.
@@ -143,7 +147,8 @@ impl Door {
             if checked.maturity != Maturity::Mature {
                 continue;
             }
-            // A client is penalised with all its tickets: showing another one's beside its own is no way around.
+            // A client is penalised with all its tickets: showing another one's beside its own is
+            // no way around.
             let client = Subject::Client(checked.header.client);
             return match self.book.penalty(now.mono, NODE, client) {
                 Some(_) => Err(Refusal::Client),

@@ -1,6 +1,6 @@
-//! From the book to the kernel, off the request path: a bounded channel, one thread, batches. A change that finds the channel
-//! full is not waited for; the whole list is then fed, and, if it was a lift, what the kernel holds and the book does not is
-//! lifted: the book is the authority.
+//! From the book to the kernel, off the request path: a bounded channel, one thread, batches. A
+//! change that finds the channel full is not waited for; the whole list is then fed, and, if it was
+//! a lift, what the kernel holds and the book does not is lifted: the book is the authority.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,10 +22,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// The maps of the kernel, as the gate sees them. Called from one thread, never from a request.
 pub trait KernelFeed: Send {
-    /// Puts `changes`, each key once, in force. What remains of a penalty is `until - now`, both on the gate's steady clock.
+    /// Puts `changes`, each key once, in force. What remains of a penalty is `until - now`, both on
+    /// the gate's steady clock.
     ///
     /// # Errors
-    /// Whatever kept the maps from being written, in words for the log; the whole list is then fed again.
+    /// Whatever kept the maps from being written, in words for the log; the whole list is then fed
+    /// again.
     fn apply(&mut self, now: Duration, changes: &[PenaltyChange]) -> Result<(), FeedError>;
 
     /// Everybody whom the maps penalise now.
@@ -35,7 +37,8 @@ pub trait KernelFeed: Send {
     fn held(&mut self) -> Result<Vec<Subject>, FeedError>;
 }
 
-/// The kernel refused a batch: ours or the operator's fault (no map, no permission), never a peer's.
+/// The kernel refused a batch: ours or the operator's fault (no map, no permission), never a
+/// peer's.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel's penalty maps could not be brought up to date: {0}")]
 pub struct FeedError(#[source] pub std::io::Error);
@@ -137,7 +140,8 @@ impl Changes {
         receiver.try_iter().take(BATCH).map(|(_, change)| change).collect()
     }
 
-    /// Feeds `kernel` until the book's last holder is gone; for a thread of its own, which holds the book weakly.
+    /// Feeds `kernel` until the book's last holder is gone; for a thread of its own, which holds
+    /// the book weakly.
     pub fn run(self, clock: Clock, book: &std::sync::Weak<Book>, kernel: &mut dyn KernelFeed) {
         let receiver = self.receiver.into_inner().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -269,15 +273,16 @@ mod tests {
         thread.join().unwrap();
     }
 
-    /// Whom an operator forgave would stay locked out until the penalty ended by itself, or be locked out again by a change
-    /// that was on its way when the lift found no room.
+    /// Whom an operator forgave would stay locked out until the penalty ended by itself, or be
+    /// locked out again by a change that was on its way when the lift found no room.
     #[test]
     fn a_lift_that_found_no_room_is_made_up_for() {
         let (feed, changes) = channel(4);
         let book = Arc::new(Book::new(512, feed));
         let client = Subject::Client;
         let long = Duration::from_secs(900);
-        // Four on their way fill the channel; the lift of the first finds no room, nor do the others.
+        // Four on their way fill the channel; the lift of the first finds no room, nor do the
+        // others.
         for n in 0..700 {
             assert!(book.add(Duration::ZERO, client(n), Level::Blocked, long));
         }

@@ -1,5 +1,5 @@
-//! The gate as `node` builds it: zones with their state, replaced on reload, and the figures a tick brings up to date. Plain
-//! HTTP types only; `route::gated` stands between it and the handlers.
+//! The gate as `node` builds it: zones with their state, replaced on reload, and the figures a tick
+//! brings up to date. Plain HTTP types only; `route::gated` stands between it and the handlers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -43,11 +43,13 @@ pub struct Gate {
     ticked: AtomicU64,
 }
 
-/// The waiting pages of the zones that have a gate, and the keys of crawlers, by the zone's name: all of a gate that can fail.
+/// The waiting pages of the zones that have a gate, and the keys of crawlers, by the zone's name:
+/// all of a gate that can fail.
 #[derive(Debug, Default)]
 pub struct Pages(HashMap<Arc<str>, (Template, Directory)>);
 
-/// Reads the waiting pages that `zones` name. A zone whose page cannot be used is told among the faults.
+/// Reads the waiting pages that `zones` name. A zone whose page cannot be used is told among the
+/// faults.
 pub fn pages(zones: &[config::Zone], faults: &mut Faults) -> Pages {
     let mut pages = HashMap::new();
     for zone in zones {
@@ -134,8 +136,9 @@ impl Gate {
         (gate, changes)
     }
 
-    /// Replaces the zones by `zones` with their `pages`; queues, permits and buckets of what has not changed live on. A zone for
-    /// which `keeps` holds stays as it is; one without a page has no gate.
+    /// Replaces the zones by `zones` with their `pages`; queues, permits and buckets of what has
+    /// not changed live on. A zone for which `keeps` holds stays as it is; one without a page has
+    /// no gate.
     pub fn install(&self, zones: &[config::Zone], mut pages: Pages, keeps: impl Fn(&str) -> bool) {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.zones.load();
@@ -170,7 +173,8 @@ impl Gate {
         self.judge.decide(self.clock.now(), zone, attempt)
     }
 
-    /// What an admitted request owes, if it does: to be kept until the response is there, and among the request's extensions.
+    /// What an admitted request owes, if it does: to be kept until the response is there, and among
+    /// the request's extensions.
     pub fn account(&self, admission: &mut Admission) -> Option<Account> {
         let debts = std::mem::take(&mut admission.debts);
         if debts.is_empty() {
@@ -179,7 +183,8 @@ impl Gate {
         Some(Account::new(self.clock.clone(), self.judge.buckets.clone(), debts))
     }
 
-    /// How long an operator's word keeps whoever is behind `address` from being served, in whatever zone.
+    /// How long an operator's word keeps whoever is behind `address` from being served, in whatever
+    /// zone.
     pub fn barred(&self, address: IpAddr) -> Option<Duration> {
         if !self.judge.book.any_added() {
             return None;
@@ -192,7 +197,8 @@ impl Gate {
         u128::from(self.passes.client()) << 64 | u128::from(self.passes.client())
     }
 
-    /// What judges clients of penalised addresses at the ClientHello, by tickets that carry headers of `tokens`.
+    /// What judges clients of penalised addresses at the ClientHello, by tickets that carry headers
+    /// of `tokens`.
     pub fn door(&self, tokens: Arc<Tokens>) -> Door {
         let Judge { book, neighbours, .. } = &self.judge;
         Door::new(self.clock.clone(), book.clone(), neighbours.clone(), tokens)
@@ -236,7 +242,8 @@ impl Gate {
 }
 
 impl Gate {
-    /// Figures of the admissions that are remembered; a word in the log when there was no room for one.
+    /// Figures of the admissions that are remembered; a word in the log when there was no room for
+    /// one.
     fn used(&self, used: Used) {
         let Used {
             remembered,

@@ -1,10 +1,11 @@
-//! Who has been let in after a wait: so that a client which cannot show its token for once is known all the same, and one whose
-//! network changes need not wait again.
+//! Who has been let in after a wait: so that a client which cannot show its token for once is known
+//! all the same, and one whose network changes need not wait again.
 //!
-//! A client is known by the name that its TLS session or its connection has. Its address vouches for it where a browser sends
-//! no cookie though it holds one: coming back from another site (SameSite), or to another host of the zone. And its token,
-//! written for one prefix, is good in [`MOVES`] other sites (IPv6 /48, IPv4 /24), and in no more: shared among many networks, it
-//! is worth nothing in the next one.
+//! A client is known by the name that its TLS session or its connection has. Its address vouches
+//! for it where a browser sends no cookie though it holds one: coming back from another site
+//! (SameSite), or to another host of the zone. And its token, written for one prefix, is good in
+//! [`MOVES`] other sites (IPv6 /48, IPv4 /24), and in no more: shared among many networks, it is
+//! worth nothing in the next one.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -54,7 +55,8 @@ struct Moved {
 }
 
 impl Worth for Moved {
-    /// Who finds no room is not moved: a place that is given to whoever asks last would be given to everybody.
+    /// Who finds no room is not moved: a place that is given to whoever asks last would be given to
+    /// everybody.
     const KEEPS: bool = true;
 
     fn worth(&self, now: Duration) -> u64 {
@@ -78,8 +80,8 @@ impl Inside {
         }
     }
 
-    /// `client`, which has waited, is let in by `zone` until `until` at least. It comes from `prefix`, by a connection that has
-    /// this `name`.
+    /// `client`, which has waited, is let in by `zone` until `until` at least. It comes from
+    /// `prefix`, by a connection that has this `name`.
     pub(super) fn admit(
         &self,
         now: Duration,
@@ -114,8 +116,8 @@ impl Inside {
         known.filter(|known| known.until > now).map(|known| known.client)
     }
 
-    /// Whether the token of `client`, which ends at `until` and is not of this `prefix`, is good there: the first sites it is
-    /// shown in are remembered.
+    /// Whether the token of `client`, which ends at `until` and is not of this `prefix`, is good
+    /// there: the first sites it is shown in are remembered.
     pub(super) fn moves(&self, now: Duration, zone: u64, client: u64, prefix: IpAddr, until: Duration) -> bool {
         let (key, site) = (self.moved.hash((zone, client)), prefixes::site(prefix));
         let none = || Moved {

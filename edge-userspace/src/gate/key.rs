@@ -1,9 +1,10 @@
-//! What a rate rule counts by: the client, its address or its network, or what a request says (a field, a cookie, a claim, a segment of
-//! the path), alone or together.
+//! What a rate rule counts by: the client, its address or its network, or what a request says (a
+//! field, a cookie, a claim, a segment of the path), alone or together.
 //!
-//! What a request says costs nothing to say, so each key's bucket stands behind one of the address: whatever keys an address
-//! invents, it gets no more than the rate of `clients_per_address` of them, and what it asks beyond a key's rate is counted there, too. A
-//! request that does not say all parts of a key, or one of them twice, is counted as its client.
+//! What a request says costs nothing to say, so each key's bucket stands behind one of the address:
+//! whatever keys an address invents, it gets no more than the rate of `clients_per_address` of
+//! them, and what it asks beyond a key's rate is counted there, too. A request that does not say
+//! all parts of a key, or one of them twice, is counted as its client.
 
 use std::net::IpAddr;
 

@@ -1,10 +1,11 @@
-//! The cluster's secret and the keys it gives for each epoch. `token` asks for the key of a moment, `dataplane` gets the
-//! same keys for the map `KEYS`.
+//! The cluster's secret and the keys it gives for each epoch. `token` asks for the key of a moment,
+//! `dataplane` gets the same keys for the map `KEYS`.
 //!
-//! Time is cut into epochs of equal length, counted from 1970. The keys of an epoch are a pure function of the secret, the
-//! length and the epoch's number (HKDF-SHA256, RFC 5869), so nodes that share secret and length agree without a word
-//! between them. At any moment three epochs are in force: the current one, under which tokens are minted; the next, known
-//! before it is used, for nodes whose clocks are ahead; and the previous, until the last token under it has expired.
+//! Time is cut into epochs of equal length, counted from 1970. The keys of an epoch are a pure
+//! function of the secret, the length and the epoch's number (HKDF-SHA256, RFC 5869), so nodes that
+//! share secret and length agree without a word between them. At any moment three epochs are in
+//! force: the current one, under which tokens are minted; the next, known before it is used, for
+//! nodes whose clocks are ahead; and the previous, until the last token under it has expired.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -77,13 +78,14 @@ impl Error {
     }
 }
 
-/// What the nodes of a cluster share: at least 32 bytes that nobody else knows. Whoever has it can mint tokens for any
-/// client. Wiped from memory when dropped; has no `Debug`, so that no log can show it.
+/// What the nodes of a cluster share: at least 32 bytes that nobody else knows. Whoever has it can
+/// mint tokens for any client. Wiped from memory when dropped; has no `Debug`, so that no log can
+/// show it.
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// From bytes: what [`Secret::read`] does with a file's content. Line ends after a text are no part of it, so that a file
-    /// made by an editor and one made by a program agree.
+    /// From bytes: what [`Secret::read`] does with a file's content. Line ends after a text are no
+    /// part of it, so that a file made by an editor and one made by a program agree.
     ///
     /// # Errors
     /// What is wrong with them: fewer than 32, more than 4,096, or fewer than 8 different ones.
@@ -96,7 +98,8 @@ impl Secret {
         if bytes.len() > MOST {
             return Err("it has more than 4096 bytes");
         }
-        // 32 random bytes have about 30 different values, 64 random hexadecimal digits nearly always 14 or more.
+        // 32 random bytes have about 30 different values, 64 random hexadecimal digits nearly
+        // always 14 or more.
         let mut seen = [false; 256];
         for byte in bytes {
             seen[usize::from(*byte)] = true;
@@ -107,7 +110,8 @@ impl Secret {
         Ok(Self(Zeroizing::new(bytes.to_vec())))
     }
 
-    /// Reads the secret from `path`. A symbolic link is followed; the file must be closed to group and others.
+    /// Reads the secret from `path`. A symbolic link is followed; the file must be closed to group
+    /// and others.
     ///
     /// # Errors
     /// As [`Error`] says.
@@ -116,7 +120,8 @@ impl Secret {
             path: path.to_owned(),
             source,
         };
-        // Asked of the open file, so that it cannot be another one by then. A pipe would block without O_NONBLOCK.
+        // Asked of the open file, so that it cannot be another one by then. A pipe would block
+        // without O_NONBLOCK.
         let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
         let file = OpenOptions::new()
             .read(true)
@@ -128,7 +133,8 @@ impl Secret {
             return Err(Error::NotAFile { path: path.to_owned() });
         }
         let mode = metadata.mode() & 0o777;
-        // systemd closes the directory of a unit's credentials itself; their group bits are the mask of an access list.
+        // systemd closes the directory of a unit's credentials itself; their group bits are the
+        // mask of an access list.
         let credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|directory| path.starts_with(directory));
         let others = if credential { 0o007 } else { 0o077 };
         if mode & others != 0 {
@@ -156,8 +162,9 @@ impl Secret {
         Ok(Self(Zeroizing::new(bytes.to_vec())))
     }
 
-    /// Reads the secret of this state directory; on the first start makes both, the directory with mode 0700, the file
-    /// `cluster.secret` with 0600. Of two that start at once, one makes it and both read the same.
+    /// Reads the secret of this state directory; on the first start makes both, the directory with
+    /// mode 0700, the file `cluster.secret` with 0600. Of two that start at once, one makes it and
+    /// both read the same.
     ///
     /// # Errors
     /// As [`Error`] says.
@@ -178,7 +185,8 @@ impl Secret {
         Self::read(&path)
     }
 
-    /// Whether [`read_or_create`](Self::read_or_create) will read a secret, or can make one. Nothing is made.
+    /// Whether [`read_or_create`](Self::read_or_create) will read a secret, or can make one.
+    /// Nothing is made.
     ///
     /// # Errors
     /// As [`Error`] says.
@@ -226,19 +234,21 @@ impl Secret {
             .map_err(io)
     }
 
-    /// Eight hexadecimal digits that two nodes with the same secret share, for the log; nothing of the secret follows from
-    /// them (HKDF's outputs are independent).
+    /// Eight hexadecimal digits that two nodes with the same secret share, for the log; nothing of
+    /// the secret follows from them (HKDF's outputs are independent).
     pub fn fingerprint(&self) -> String {
         let bytes: Zeroizing<[u8; 4]> = expand(&self.extract(), &[b"fingerprint"]);
         data_encoding::HEXLOWER.encode(bytes.as_ref())
     }
 
-    /// A key for another use than tokens, the same on every node with this secret. `label` tells uses apart.
+    /// A key for another use than tokens, the same on every node with this secret. `label` tells
+    /// uses apart.
     pub fn derive(&self, label: &[u8]) -> Zeroizing<[u8; 16]> {
         expand(&self.extract(), &[b"other use ", label])
     }
 
-    /// HKDF-Extract (RFC 5869 section 2.2). `Prk` lives only while keys are derived: ring does not wipe it.
+    /// HKDF-Extract (RFC 5869 section 2.2). `Prk` lives only while keys are derived: ring does not
+    /// wipe it.
     fn extract(&self) -> Prk {
         Salt::new(HKDF_SHA256, b"edge wait token 1").extract(&self.0)
     }
@@ -252,7 +262,8 @@ impl KeyType for Length {
     }
 }
 
-/// HKDF-Expand (RFC 5869 section 2.3) to `N` bytes; the info is the parts one after the other, all of fixed length.
+/// HKDF-Expand (RFC 5869 section 2.3) to `N` bytes; the info is the parts one after the other, all
+/// of fixed length.
 #[expect(
     clippy::expect_used,
     reason = "fails only beyond 255 times 32 bytes, and every N is a constant far below"
@@ -267,9 +278,9 @@ fn expand<const N: usize>(prk: &Prk, info: &[&[u8]]) -> Zeroizing<[u8; N]> {
 
 /// The length of an epoch: 60 s to 24 h, the same on every node of a cluster.
 ///
-/// It bounds a token's life from above, since a key is kept for one epoch after its own; and it bounds how many tokens are
-/// sealed under one key, which random 96-bit nonces limit to 2^32 (NIST SP 800-38D section 8.3): 49,000 a second over a
-/// whole cluster at 24 h.
+/// It bounds a token's life from above, since a key is kept for one epoch after its own; and it
+/// bounds how many tokens are sealed under one key, which random 96-bit nonces limit to 2^32 (NIST
+/// SP 800-38D section 8.3): 49,000 a second over a whole cluster at 24 h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epochs {
     secs: u32,
@@ -290,7 +301,8 @@ impl Epochs {
         Duration::from_secs(u64::from(self.secs))
     }
 
-    /// A token that lives no longer than this is honoured to its end, whenever in an epoch it was minted.
+    /// A token that lives no longer than this is honoured to its end, whenever in an epoch it was
+    /// minted.
     pub fn longest_life(self) -> Duration {
         Duration::from_secs(u64::from(self.secs).saturating_sub(SKEW))
     }
@@ -300,8 +312,8 @@ impl Epochs {
         now.secs() / u64::from(self.secs)
     }
 
-    /// The last end a token under `epoch`'s key may carry: the key is kept until the tolerance after it is over, so that a
-    /// token is good to its end on every node.
+    /// The last end a token under `epoch`'s key may carry: the key is kept until the tolerance
+    /// after it is over, so that a token is good to its end on every node.
     pub fn last_expiry(self, epoch: u64) -> UnixTime {
         let retired = epoch.saturating_add(2).saturating_mul(u64::from(self.secs));
         UnixTime::from_secs(retired.saturating_sub(SKEW))
@@ -393,8 +405,9 @@ impl KeyRing {
     }
 }
 
-/// The elements of the map `KEYS`, by key id. Write all four: the one without a key retires an old one. An element changes
-/// only while its key is in no token's use, so a packet judged between two writes is judged rightly.
+/// The elements of the map `KEYS`, by key id. Write all four: the one without a key retires an old
+/// one. An element changes only while its key is in no token's use, so a packet judged between two
+/// writes is judged rightly.
 pub struct KernelKeys(pub [TokenKey; KEYS]);
 
 fn slot(epoch: u64) -> usize {
@@ -410,8 +423,9 @@ mod tests {
         Secret::new(b"an example of thirty-two bytes..").unwrap()
     }
 
-    /// Another derivation in a later release would cut a cluster in two while it is upgraded. The values are from Python's
-    /// hmac: PRK = HMAC(salt, secret), T(1) = HMAC(PRK, info | 01), info = label | length | epoch.
+    /// Another derivation in a later release would cut a cluster in two while it is upgraded. The
+    /// values are from Python's hmac: PRK = HMAC(salt, secret), T(1) = HMAC(PRK, info | 01), info =
+    /// label | length | epoch.
     #[test]
     fn derivation_is_pinned() {
         let ring = KeyRing::derive(&secret(), Epochs::DEFAULT, UnixTime::from_secs(21_600 * 80_000));
@@ -423,7 +437,8 @@ mod tests {
     const PINNED: (u64, u64) = (0x9ee4_f02d_30e8_0625, 0xe6b4_4571_c1a0_70ad);
     const PINNED_FINGERPRINT: &str = "a803f29b";
 
-    /// A token must outlive the change of an epoch, and a node whose clock is ahead must be understood.
+    /// A token must outlive the change of an epoch, and a node whose clock is ahead must be
+    /// understood.
     #[test]
     fn three_epochs_in_force() {
         let epochs = Epochs::new(Duration::from_secs(60)).unwrap();

@@ -1,12 +1,15 @@
-//! Room 2: the gate. Decides for each request whether it is admitted, told to wait, or refused because it came against what
-//! it was told; answers those that are not admitted; and tells the kernel, through `feed`, whom to drop.
+//! Room 2: the gate. Decides for each request whether it is admitted, told to wait, or refused
+//! because it came against what it was told; answers those that are not admitted; and tells the
+//! kernel, through `feed`, whom to drop.
 //!
-//! In the order in which a request meets them: `cookie` finds its token, `handler` its zone, `decide` what it is and what becomes of it (`verdict`), `pass` what
-//! the token says, `crawlers` who has signed it, `penalty` and `neighbours` what is held against its client and its address, `rule` and `policy` what
-//! matches and what that demands (`queue` with `census`, `concurrency`, `bucket` by `key`, `work`), `answer` and `page` (in the language of `texts`) what it is told; `account` what it owes when
-//! the response comes.
-//! `door` judges before any of this, at the ClientHello.
-//! Everything per client is in a `table` of fixed memory. The cores take the time as an argument (`clock`).
+//! In the order in which a request meets them: `cookie` finds its token, `handler` its zone,
+//! `decide` what it is and what becomes of it (`verdict`), `pass` what the token says, `crawlers`
+//! who has signed it, `penalty` and `neighbours` what is held against its client and its address,
+//! `rule` and `policy` what matches and what that demands (`queue` with `census`, `concurrency`,
+//! `bucket` by `key`, `work`), `answer` and `page` (in the language of `texts`) what it is told;
+//! `account` what it owes when the response comes. `door` judges before any of this, at the
+//! ClientHello. Everything per client is in a `table` of fixed memory. The cores take the time as
+//! an argument (`clock`).
 
 pub mod account;
 pub mod answer;

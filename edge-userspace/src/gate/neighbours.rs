@@ -1,10 +1,13 @@
-//! How many proven clients an address stood for lately: an address is not a client, and one with neighbours behind it is
-//! never blocked whole. Linear counting (Whang et al. 1990) in 64 bits, two generations, in a table of fixed size.
+//! How many proven clients an address stood for lately: an address is not a client, and one with
+//! neighbours behind it is never blocked whole. Linear counting (Whang et al. 1990) in 64 bits, two
+//! generations, in a table of fixed size.
 //!
-//! Clients that were told to wait and have not come back yet prove nothing: an abuser is told as often as it asks. They count
-//! during a trial, of which `penalty` says what it is worth: the first waits told behind an address. If one of them is kept, its client is proven and counts as such; if
-//! none is, the address has had its trial, and gets another only much later. Trials cost handshakes, so a node holds few at
-//! once, and only where somebody has been struck: a crowd of addresses costs it no more than that.
+//! Clients that were told to wait and have not come back yet prove nothing: an abuser is told as
+//! often as it asks. They count during a trial, of which `penalty` says what it is worth: the first
+//! waits told behind an address. If one of them is kept, its client is proven and counts as such;
+//! if none is, the address has had its trial, and gets another only much later. Trials cost
+//! handshakes, so a node holds few at once, and only where somebody has been struck: a crowd of
+//! addresses costs it no more than that.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -82,8 +85,9 @@ impl Seen {
 impl Worth for Seen {
     const KEEPS: bool = false;
 
-    /// The longer ago and the fewer clients, the sooner it is forgotten: the address loses its good name, nothing more. An
-    /// address that nobody has proven himself behind, however many were told to wait there, makes room for every other.
+    /// The longer ago and the fewer clients, the sooner it is forgotten: the address loses its good
+    /// name, nothing more. An address that nobody has proven himself behind, however many were told
+    /// to wait there, makes room for every other.
     fn worth(&self, now: Duration) -> u64 {
         match u64::from((self.now | self.before).count_ones()) {
             0 => u64::from(self.trial.is_some_and(|trial| now < trial.opened + TRIALS)),
@@ -113,7 +117,8 @@ impl Neighbours {
         new
     }
 
-    /// Whether `client` did not count under `key` before, and whether it has not been counted in this generation.
+    /// Whether `client` did not count under `key` before, and whether it has not been counted in
+    /// this generation.
     fn count_in(&self, now: Duration, key: IpAddr, client: u64) -> (bool, bool) {
         let generation = now.as_secs() / GENERATION.as_secs();
         let fresh = || Seen::new(generation);
@@ -160,8 +165,8 @@ impl Neighbours {
         }
     }
 
-    /// How many wait behind `prefix` in a trial, `except` that one; at most 64. Asking begins the trial, if the node has room
-    /// for one more: ask of a penalised address only.
+    /// How many wait behind `prefix` in a trial, `except` that one; at most 64. Asking begins the
+    /// trial, if the node has room for one more: ask of a penalised address only.
     pub fn waiting(&self, now: Duration, prefix: IpAddr, except: Option<u64>) -> u32 {
         let waiting = self.seen.amend(prefix, |seen| {
             let trial = seen.trial.as_mut().filter(|trial| now < trial.until)?;
@@ -175,8 +180,9 @@ impl Neighbours {
         waiting.flatten().unwrap_or(0)
     }
 
-    /// A place for a trial that lasts `until` then, where there is one. One site has at most a quarter of the node's, and one at
-    /// least, so that its addresses do not keep those of others from theirs.
+    /// A place for a trial that lasts `until` then, where there is one. One site has at most a
+    /// quarter of the node's, and one at least, so that its addresses do not keep those of others
+    /// from theirs.
     fn place(&self, now: Duration, site: u32, until: Duration) -> Option<usize> {
         let now = nanos(now);
         let held = |room: &&Room| room.until.load(Ordering::Relaxed) > now && room.site.load(Ordering::Relaxed) == site;
@@ -196,8 +202,8 @@ impl Neighbours {
         Some(place)
     }
 
-    /// How many clients proved themselves lately behind `prefix`, `except` that one: exact for few, an estimate up to
-    /// about 200.
+    /// How many clients proved themselves lately behind `prefix`, `except` that one: exact for few,
+    /// an estimate up to about 200.
     pub fn count(&self, now: Duration, prefix: IpAddr, except: Option<u64>) -> u32 {
         let Some(mut seen) = self.seen.find(prefix) else {
             return 0;
@@ -236,8 +242,8 @@ mod tests {
         );
     }
 
-    /// Those who were told to wait would be locked out with the one who does not; or who never waits would be spared for
-    /// ever, by the waits that it is told.
+    /// Those who were told to wait would be locked out with the one who does not; or who never
+    /// waits would be spared for ever, by the waits that it is told.
     #[test]
     fn one_trial_for_those_who_wait() {
         let neighbours = Neighbours::new(64, 2);
@@ -256,7 +262,8 @@ mod tests {
         assert_eq!((waiting(924), waiting(925)), (1, 0), "another trial");
     }
 
-    /// The addresses of one site would hold all trials of the node, and shared addresses elsewhere would be blocked whole.
+    /// The addresses of one site would hold all trials of the node, and shared addresses elsewhere
+    /// would be blocked whole.
     #[test]
     fn a_site_holds_a_quarter_of_the_trials() {
         let neighbours = Neighbours::new(1_024, 8);

@@ -1,5 +1,6 @@
-//! The waiting page: a template with placeholders, checked when it is loaded, filled in with escaped text. It retries by
-//! itself with a meta refresh; its script moves a bar, and works on a challenge if there is one.
+//! The waiting page: a template with placeholders, checked when it is loaded, filled in with
+//! escaped text. It retries by itself with a meta refresh; its script moves a bar, and works on a
+//! challenge if there is one.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -137,7 +138,8 @@ impl Template {
 
 impl Default for Template {
     fn default() -> Self {
-        // A test holds the built-in page to its syntax; an empty one would still carry the refresh in the header.
+        // A test holds the built-in page to its syntax; an empty one would still carry the refresh
+        // in the header.
         Self::parse(BUILT_IN).unwrap_or_else(|_| Self {
             pieces: Arc::from([Piece::Hole(Hole::Refresh)]),
             texts: Arc::default(),
@@ -227,7 +229,8 @@ mod tests {
         work: None,
     };
 
-    /// What a template shows could become markup, and a template that cannot work would be found by visitors.
+    /// What a template shows could become markup, and a template that cannot work would be found by
+    /// visitors.
     #[test]
     fn escaped_and_checked() {
         let page = Template::parse("{{refresh}}<p title=\"{{zone}}\">{{ message }} {{ahead}}</p>").unwrap();
@@ -244,7 +247,8 @@ mod tests {
         );
     }
 
-    /// A visitor would see a page that is not its language's, or one whose script has nothing to work on.
+    /// A visitor would see a page that is not its language's, or one whose script has nothing to
+    /// work on.
     #[test]
     fn texts_and_challenge() {
         let arabic = "[de]\n[ar]\ndirection = \"rtl\"\ntitle = \"<انتظر>\"\nahead = \"{minutes}/{ahead}\"\n";
@@ -266,7 +270,8 @@ mod tests {
         assert!(!Template::default().fill(WITH).contains("data-token"));
     }
 
-    /// The built-in page must work without scripts, for screen readers, and load nothing from elsewhere.
+    /// The built-in page must work without scripts, for screen readers, and load nothing from
+    /// elsewhere.
     #[test]
     fn built_in() {
         let text = Template::parse(BUILT_IN).unwrap().fill(WITH);

@@ -1,4 +1,5 @@
-//! What the gate writes into a token and reads from it. The token itself (keys, MAC, replay) is behind [`Passes`].
+//! What the gate writes into a token and reads from it. The token itself (keys, MAC, replay) is
+//! behind [`Passes`].
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,8 +19,9 @@ pub struct Pass {
     pub expires: u32,
     /// What it is good for.
     pub kind: Kind,
-    /// When the wait began, or the seat was taken: milliseconds since the epoch, 48 bits. In a waiting room the place. All
-    /// tokens of one wait have the same, however often the wait was told, and are one admission.
+    /// When the wait began, or the seat was taken: milliseconds since the epoch, 48 bits. In a
+    /// waiting room the place. All tokens of one wait have the same, however often the wait was
+    /// told, and are one admission.
     pub place: u64,
     /// Strikes at the time of writing, so that other nodes know them.
     pub strikes: u8,
@@ -30,7 +32,8 @@ pub struct Pass {
 /// What a pass is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A place in the waiting room: one admission after `not_before`, when the place's turn has come.
+    /// A place in the waiting room: one admission after `not_before`, when the place's turn has
+    /// come.
     Place,
     /// One admission after `not_before`, told by another rule than a queue.
     Wait,
@@ -40,8 +43,8 @@ pub enum Kind {
     Known,
     /// The same, and a seat among the waiting room's active visitors.
     Session,
-    /// A seat that nobody waited for, since the room was not full: it names the seat, which all that come from one address
-    /// without a token share, and proves nothing.
+    /// A seat that nobody waited for, since the room was not full: it names the seat, which all
+    /// that come from one address without a token share, and proves nothing.
     Seat,
 }
 
@@ -63,7 +66,8 @@ impl Kind {
 }
 
 impl Pass {
-    /// Place and kind in the one number that the token's `place` has room for: the kind in the upper 16 bits.
+    /// Place and kind in the one number that the token's `place` has room for: the kind in the
+    /// upper 16 bits.
     pub fn packed_place(&self) -> u64 {
         let kind = match self.kind {
             Kind::Place => 0,
@@ -92,13 +96,14 @@ impl Pass {
         Some((kind, place))
     }
 
-    /// What is spent when a wait ends: every token of one client for one wait, however often it was told and written, is one
-    /// admission.
+    /// What is spent when a wait ends: every token of one client for one wait, however often it was
+    /// told and written, is one admission.
     pub(super) fn admission(&self) -> u64 {
         mix(self.client ^ mix(self.zone ^ mix(self.place)))
     }
 
-    /// The same pass as it would have been written by a clock that is `ahead` milliseconds behind the one it was written by.
+    /// The same pass as it would have been written by a clock that is `ahead` milliseconds behind
+    /// the one it was written by.
     pub(super) fn moved(self, ahead: i64) -> Self {
         let second = |at: u32| {
             let moved = i64::from(at).saturating_sub(ahead / 1_000);
@@ -164,7 +169,8 @@ pub trait Passes: Send + Sync + 'static {
     /// The number of the zone `name`, the same on every node.
     fn zone(&self, name: &str) -> u64;
 
-    /// The token for `pass`, bound to the prefix of `address`; base64url, fit for a field value and a cookie.
+    /// The token for `pass`, bound to the prefix of `address`; base64url, fit for a field value and
+    /// a cookie.
     fn mint(&self, now: Now, address: IpAddr, pass: &Pass) -> String;
 
     /// What a token says, wherever it is bound to; `None` if it is not ours or too old.
@@ -188,7 +194,8 @@ pub(crate) mod fake {
     use super::*;
     use crate::base::peer::client_prefix;
 
-    /// Tokens in the clear, for tests of the decision: readable, bound, and spent like the real ones.
+    /// Tokens in the clear, for tests of the decision: readable, bound, and spent like the real
+    /// ones.
     #[derive(Default)]
     pub(crate) struct Plain(Mutex<HashSet<u64>>);
 

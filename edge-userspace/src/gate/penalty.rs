@@ -1,10 +1,12 @@
-//! Who was told to wait and came all the same: attempts within the grace (`attempts`), strikes beyond it, and the penalties
-//! they bring. The book is a table of fixed size. In a full set a record without a penalty goes first, then one of whoever has
-//! most there, and of those the penalty that ends soonest. What operators add is kept apart and never displaced.
+//! Who was told to wait and came all the same: attempts within the grace (`attempts`), strikes
+//! beyond it, and the penalties they bring. The book is a table of fixed size. In a full set a
+//! record without a penalty goes first, then one of whoever has most there, and of those the
+//! penalty that ends soonest. What operators add is kept apart and never displaced.
 //!
-//! Several penalties against one subject (of zones, of operators) are one step function: the hardest of all at each moment.
-//! Two ends say it, of blocking and of deferring. A strike only ever moves an end further away, and what the kernel is told is
-//! always the whole function as it stands, never the last strike alone. Only `vouch` and an operator's lift ease it.
+//! Several penalties against one subject (of zones, of operators) are one step function: the
+//! hardest of all at each moment. Two ends say it, of blocking and of deferring. A strike only ever
+//! moves an end further away, and what the kernel is told is always the whole function as it
+//! stands, never the last strike alone. Only `vouch` and an operator's lift ease it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,20 +20,25 @@ use super::feed::Feed;
 use super::prefixes;
 use super::table::{Table, Worth};
 
-/// SYNs per second that pass for a deferred address without neighbours, and more for each neighbour.
+/// SYNs per second that pass for a deferred address without neighbours, and more for each
+/// neighbour.
 const SYN_BUDGET: u16 = 4;
 const SYN_BUDGET_EACH: u16 = 4;
-/// Who comes back on time must not find the kernel's clock a tick behind, and lose a second to its own repeat.
+/// Who comes back on time must not find the kernel's clock a tick behind, and lose a second to its
+/// own repeat.
 const PUNCTUAL: Duration = Duration::from_millis(100);
 /// So many neighbours an address counts for in its trial.
 const TRIAL: u32 = 16;
-/// And so many newcomers per second it keeps then at least: about half of those whose SYN has passed.
+/// And so many newcomers per second it keeps then at least: about half of those whose SYN has
+/// passed.
 const TRIAL_SHARE: u32 = 32;
-/// Newcomers per second that a penalised address keeps, one more for each so many neighbours, and how many at once.
+/// Newcomers per second that a penalised address keeps, one more for each so many neighbours, and
+/// how many at once.
 const SHARE: Duration = Duration::from_secs(1);
 const SHARE_NEIGHBOURS: u32 = 2;
 const SHARE_BURST: u64 = 5;
-/// In place of a zone: what holds for the node, as the kernel has it. No zone's number but by a chance of 2^-64.
+/// In place of a zone: what holds for the node, as the kernel has it. No zone's number but by a
+/// chance of 2^-64.
 pub const NODE: u64 = 0;
 /// Penalties that operators may add.
 const OPERATORS: usize = 65_536;
@@ -78,7 +85,8 @@ pub struct PenaltyChange {
     pub until: Duration,
     /// SYNs per second that pass at level [`Level::Deferred`].
     pub syn_budget: u16,
-    /// How long behind its end the kernel still keeps to a larger budget. Nobody is told to wait then, nor listed.
+    /// How long behind its end the kernel still keeps to a larger budget. Nobody is told to wait
+    /// then, nor listed.
     pub probation: Duration,
 }
 
@@ -92,8 +100,9 @@ pub struct Company {
 }
 
 impl Company {
-    /// As many as count. Those who wait may be one and the same, and few are heard while one takes all turns: so in a trial
-    /// the address is taken for one of many from the start, however many wait, and for no more.
+    /// As many as count. Those who wait may be one and the same, and few are heard while one takes
+    /// all turns: so in a trial the address is taken for one of many from the start, however many
+    /// wait, and for no more.
     fn counted(self) -> u32 {
         self.proven.saturating_add(self.trial(TRIAL))
     }
@@ -192,7 +201,8 @@ struct Record {
 impl Worth for Record {
     const KEEPS: bool = false;
 
-    /// After the penalty, strikes that are not forgiven yet are worth more than nothing, and less than any penalty.
+    /// After the penalty, strikes that are not forgiven yet are worth more than nothing, and less
+    /// than any penalty.
     fn worth(&self, now: Duration) -> u64 {
         let forgiven = self.struck + Duration::from_secs(self.forgive.into());
         let remembered = u64::from(self.strikes > 0 && forgiven > now);
@@ -235,8 +245,8 @@ impl Record {
         self.syn_budget = syn_budget;
     }
 
-    /// The same as the kernel takes it: one level until one end. If deferring follows blocking, [`Book::turn`] tells the kernel
-    /// when that time comes; until then the probation covers it.
+    /// The same as the kernel takes it: one level until one end. If deferring follows blocking,
+    /// [`Book::turn`] tells the kernel when that time comes; until then the probation covers it.
     fn change(&self, now: Duration, key: Subject) -> Option<PenaltyChange> {
         let (level, until) = self.in_force(now)?;
         Some(PenaltyChange {
@@ -268,7 +278,8 @@ impl Book {
         }
     }
 
-    /// The penalty in force against `subject` in `zone`: the harder one of an operator's and the gate's own.
+    /// The penalty in force against `subject` in `zone`: the harder one of an operator's and the
+    /// gate's own.
     pub fn penalty(&self, now: Duration, zone: u64, subject: Subject) -> Option<(Level, Duration)> {
         let own = self.records.find((zone, subject));
         harder(self.added(now, subject), own.and_then(|record| record.in_force(now)))
@@ -338,9 +349,10 @@ impl Book {
         Offence::Strike(strike)
     }
 
-    /// Puts the penalty of a strike in force, beside what is in force already, and gives what is in force in `zone` then. An
-    /// address with `company`, or at its first strike, is deferred, not blocked: those told to wait beside the offender must be
-    /// able to come back. Without `feeds` it is in force in `zone` alone: the kernel is told nothing, since it does not see whom a
+    /// Puts the penalty of a strike in force, beside what is in force already, and gives what is in
+    /// force in `zone` then. An address with `company`, or at its first strike, is deferred, not
+    /// blocked: those told to wait beside the offender must be able to come back. Without `feeds`
+    /// it is in force in `zone` alone: the kernel is told nothing, since it does not see whom a
     /// trusted proxy speaks for.
     pub fn penalise(
         &self,
@@ -381,7 +393,8 @@ impl Book {
         harder(self.added(now, subject), own).unwrap_or((level, until))
     }
 
-    /// Tells the kernel all that is in force against `subject`, if that is not what it was `before`.
+    /// Tells the kernel all that is in force against `subject`, if that is not what it was
+    /// `before`.
     fn feed_changed(&self, now: Duration, subject: Subject, before: Option<PenaltyChange>) {
         let whole = self.whole(now, subject);
         if let Some(change) = whole.filter(|_| whole != before) {
@@ -419,7 +432,8 @@ impl Book {
         if level == Level::Deferred {
             return Some(change);
         }
-        // While an operator blocks, that is all there is to say; what goes on behind it is said when it ends (`turn`).
+        // While an operator blocks, that is all there is to say; what goes on behind it is said
+        // when it ends (`turn`).
         Some(PenaltyChange {
             origin: Origin::Operator,
             until,
@@ -451,8 +465,9 @@ impl Book {
         }
     }
 
-    /// Takes over what the kernel has `held` since a daemon before this one: as whose word it was, with its budget and probation. The
-    /// kernel is told nothing, since it has it already. A zone's own record is lost: there the subject begins anew.
+    /// Takes over what the kernel has `held` since a daemon before this one: as whose word it was,
+    /// with its budget and probation. The kernel is told nothing, since it has it already. A zone's
+    /// own record is lost: there the subject begins anew.
     pub fn adopt(&self, now: Duration, held: PenaltyChange) {
         let Some(level) = held.level.filter(|_| held.origin != Origin::Hold && held.until > now) else {
             return;
@@ -476,8 +491,8 @@ impl Book {
         });
     }
 
-    /// `client` is told to wait until `until`, and its QUIC tokens say who it is: until then the kernel drops what it begins. That
-    /// is no penalty: nothing is held against it, nor listed.
+    /// `client` is told to wait until `until`, and its QUIC tokens say who it is: until then the
+    /// kernel drops what it begins. That is no penalty: nothing is held against it, nor listed.
     pub fn hold(&self, now: Duration, client: u64, until: Duration) {
         let key = Subject::Client(client);
         // A penalty is longer, and stays.
@@ -493,8 +508,8 @@ impl Book {
         }
     }
 
-    /// There is more `company` behind `address` than when it was penalised: it is not blocked any more, and its budget grows.
-    /// What an operator added stays.
+    /// There is more `company` behind `address` than when it was penalised: it is not blocked any
+    /// more, and its budget grows. What an operator added stays.
     pub fn vouch(&self, now: Duration, zone: u64, address: IpAddr, company: Company) {
         let key = Subject::Address(address);
         let syn_budget = company.syn_budget();
@@ -512,7 +527,8 @@ impl Book {
         self.feed_changed(now, key, before);
     }
 
-    /// Whether one newcomer more of a penalised address is within its small share, which grows with its `company`.
+    /// Whether one newcomer more of a penalised address is within its small share, which grows with
+    /// its `company`.
     pub fn share(&self, now: Duration, zone: u64, address: IpAddr, company: Company) -> bool {
         let at = nanos(now);
         let step = company.share();
@@ -527,7 +543,8 @@ impl Book {
         within.unwrap_or(true)
     }
 
-    /// All penalties in force, each subject once: the operators', and of the zones' the hardest and longest.
+    /// All penalties in force, each subject once: the operators', and of the zones' the hardest and
+    /// longest.
     pub fn list(&self, now: Duration) -> Vec<PenaltyChange> {
         // A zone's record stands for the node's if that was displaced.
         let mut own: HashMap<Subject, (u64, Record)> = HashMap::new();
@@ -576,7 +593,8 @@ impl Book {
         true
     }
 
-    /// Lifts whatever is in force against `key`, strikes included, in all zones; `false` if nothing was.
+    /// Lifts whatever is in force against `key`, strikes included, in all zones; `false` if nothing
+    /// was.
     pub fn lift(&self, now: Duration, key: Subject) -> bool {
         let mut found = self.operators().remove(&key).is_some_and(|c| c.until > now);
         let keys = self

@@ -1,4 +1,5 @@
-//! Asks every rule that matches a request, and gives back what the earlier ones gave when a later one refuses.
+//! Asks every rule that matches a request, and gives back what the earlier ones gave when a later
+//! one refuses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,7 +39,8 @@ pub(super) struct Who {
     pub(super) prefix: IpAddr,
     /// Proven by a pass that was waited for.
     pub(super) client: Option<u64>,
-    /// A seat that its pass names, or that of the client that it is taken for; nothing is proven by it.
+    /// A seat that its pass names, or that of the client that it is taken for; nothing is proven by
+    /// it.
     pub(super) seat: Option<u64>,
     /// What a token for it will name.
     pub(super) name: u64,
@@ -46,11 +48,13 @@ pub(super) struct Who {
     pub(super) mature: bool,
     /// What its pass says of the waiting room.
     pub(super) claim: Claim,
-    /// It is let in as one that cannot show its token: a client behind its address has been, within bounds.
+    /// It is let in as one that cannot show its token: a client behind its address has been, within
+    /// bounds.
     pub(super) vouched: bool,
     /// Nobody is told to wait for such a request, but for a limit on requests.
     pub(super) exempt: bool,
-    /// It is counted among those who wait: another site cannot make a visitor's browser stand in line.
+    /// It is counted among those who wait: another site cannot make a visitor's browser stand in
+    /// line.
     pub(super) counts: bool,
     /// Other clients known behind its address.
     pub(super) neighbours: u32,
@@ -310,8 +314,8 @@ impl Asking<'_> {
         Ok(left)
     }
 
-    /// One request from what an address has for all keys that it names. It is not given back if the key has none left: who goes
-    /// on beyond a key's limit uses up its own.
+    /// One request from what an address has for all keys that it names. It is not given back if the
+    /// key has none left: who goes on beyond a key's limit uses up its own.
     fn all_keys(self, taken: &mut Vec<Take>) -> Result<(), Refused> {
         let Self { buckets, who, zone, .. } = self;
         let key = buckets.key((zone.id, &self.rule.name, who.prefix, "keys"));
@@ -348,7 +352,8 @@ impl Asking<'_> {
         }
     }
 
-    /// A key that waits for verified claims. A client whose own bucket is empty has asked too often without any.
+    /// A key that waits for verified claims. A client whose own bucket is empty has asked too often
+    /// without any.
     fn claims(self, values: Vec<Value>) -> Result<Claims, Refused> {
         let Self { buckets, who, zone, .. } = self;
         let client = match who.client {
@@ -381,13 +386,16 @@ impl Asking<'_> {
         turn.map(|turn| turn.max(wait))
     }
 
-    /// One request from the bucket of `who`. A proven client has its own, and shares its address's bucket, as wide as the clients
-    /// that the address may stand for, at `most`; who proves nothing shares the bucket of one client with its whole address.
+    /// One request from the bucket of `who`. A proven client has its own, and shares its address's
+    /// bucket, as wide as the clients that the address may stand for, at `most`; who proves nothing
+    /// shares the bucket of one client with its whole address.
     ///
-    /// Who has just waited needs a burst, or its page comes without images and scripts. But a new name is had for one wait, and
-    /// a burst for each would be many times the rate. So an address gets one such burst in the time in which a client earns one;
-    /// beyond that a new name starts with its one request. Clients known behind the address do not add to it, since an inventor
-    /// of names is known by each of them. In the long run it gains one client's rate at most, within what its address may have.
+    /// Who has just waited needs a burst, or its page comes without images and scripts. But a new
+    /// name is had for one wait, and a burst for each would be many times the rate. So an address
+    /// gets one such burst in the time in which a client earns one; beyond that a new name starts
+    /// with its one request. Clients known behind the address do not add to it, since an inventor
+    /// of names is known by each of them. In the long run it gains one client's rate at most,
+    /// within what its address may have.
     fn client(self, most: u32, taken: &mut Vec<Take>) -> Result<(u64, Duration), Refused> {
         let Self {
             buckets,
@@ -445,8 +453,8 @@ fn welcome(buckets: &Buckets, now: Now, zone: &ZoneGate, rule: &Rule, rate: Rate
     matches!(buckets.take(now.mono, key, bursts, Start::Full), Taken::Yes { .. })
 }
 
-/// The next free turn of an address's newcomers: each token is one admission, so tokens are given out no faster than the
-/// rate of the clients that the address is known to stand for.
+/// The next free turn of an address's newcomers: each token is one admission, so tokens are given
+/// out no faster than the rate of the clients that the address is known to stand for.
 pub(super) fn turn(
     buckets: &Buckets,
     now: Now,

@@ -1,6 +1,7 @@
-//! The networks around a client's prefix. An IPv4 address and an IPv6 /64 stand for a client; whoever has a site has 256 of
-//! them or 65,536, and whoever allocates has thousands of sites. What counts and what is remembered by a client's prefix is
-//! bounded by these networks, too, so that nobody gets more by coming from many places of one network.
+//! The networks around a client's prefix. An IPv4 address and an IPv6 /64 stand for a client;
+//! whoever has a site has 256 of them or 65,536, and whoever allocates has thousands of sites. What
+//! counts and what is remembered by a client's prefix is bounded by these networks, too, so that
+//! nobody gets more by coming from many places of one network.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,7 +12,8 @@ use super::pass::mix;
 pub(super) struct Network {
     /// Names it in tables that are keyed by addresses; no client's prefix is written so.
     pub(super) key: IpAddr,
-    /// How many clients' share its newcomers have together before anybody there has proven anything.
+    /// How many clients' share its newcomers have together before anybody there has proven
+    /// anything.
     pub(super) clients: u32,
 }
 
@@ -32,8 +34,8 @@ pub(super) fn site(prefix: IpAddr) -> u32 {
     number(network(prefix, if prefix.is_ipv4() { 24 } else { 48 }))
 }
 
-/// Whose entries make room for whose in a full table: the allocation that a prefix is of (IPv6 /29, the default allocation
-/// of a registry; IPv4 /16), and its site.
+/// Whose entries make room for whose in a full table: the allocation that a prefix is of (IPv6 /29,
+/// the default allocation of a registry; IPv4 /16), and its site.
 pub(super) fn owners(prefix: IpAddr) -> [u32; 2] {
     [
         number(network(prefix, if prefix.is_ipv4() { 16 } else { 29 })),
@@ -41,7 +43,8 @@ pub(super) fn owners(prefix: IpAddr) -> [u32; 2] {
     ]
 }
 
-/// The first `length` bits of an address, with the length in the lowest: a key that no /64 and no IPv4 address has.
+/// The first `length` bits of an address, with the length in the lowest: a key that no /64 and no
+/// IPv4 address has.
 fn network(prefix: IpAddr, length: u32) -> IpAddr {
     let (bits, family) = match prefix {
         IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 4),
@@ -51,7 +54,8 @@ fn network(prefix: IpAddr, length: u32) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(kept | family << 8 | u128::from(length)))
 }
 
-/// 32 bits of it, the same in each run and on each node. Who finds two networks of one number gains that they share.
+/// 32 bits of it, the same in each run and on each node. Who finds two networks of one number gains
+/// that they share.
 fn number(network: IpAddr) -> u32 {
     let bits = match network {
         IpAddr::V4(v4) => u128::from(u32::from(v4)),
@@ -70,7 +74,8 @@ mod tests {
         client_prefix(text.parse().unwrap())
     }
 
-    /// A site would count as many, or two sites as one; or a network would be taken for a client of its own.
+    /// A site would count as many, or two sites as one; or a network would be taken for a client of
+    /// its own.
     #[test]
     fn sites_and_networks() {
         for (one, other, same) in [

@@ -1,15 +1,18 @@
-//! The waiting room: so many visitors active, the others first come, first served. A waiter's place is its arrival, carried in
-//! its token; the node keeps counts (`census`), the seats of the active visitors, and, for as long as a wait lasts, when each
-//! waiter was told to come, so that asking again and again changes nothing.
+//! The waiting room: so many visitors active, the others first come, first served. A waiter's place
+//! is its arrival, carried in its token; the node keeps counts (`census`), the seats of the active
+//! visitors, and, for as long as a wait lasts, when each waiter was told to come, so that asking
+//! again and again changes nothing.
 //!
-//! A waiter may enter when fewer wait ahead of it than there is room: the horizon of places let in moves on as visitors
-//! leave. Exact on one node to the width of a bin (128 ms while the queue spans two minutes, growing with it). Nodes that
-//! share nothing but tokens each admit their own `active`, in the order of the places that came to them: a waiter who moves
-//! to another node keeps its place there, but may overtake those who wait only at the other.
+//! A waiter may enter when fewer wait ahead of it than there is room: the horizon of places let in
+//! moves on as visitors leave. Exact on one node to the width of a bin (128 ms while the queue
+//! spans two minutes, growing with it). Nodes that share nothing but tokens each admit their own
+//! `active`, in the order of the places that came to them: a waiter who moves to another node keeps
+//! its place there, but may overtake those who wait only at the other.
 //!
-//! There are never more seats than `active`. A seat is named by one number: that of the client who waited for it, or one that
-//! all share who come from one address and did not have to wait. A pass that names a seat which is not there (it ended, it is
-//! another node's, or it is from before a restart) goes by when the seat was taken: before everybody who came later.
+//! There are never more seats than `active`. A seat is named by one number: that of the client who
+//! waited for it, or one that all share who come from one address and did not have to wait. A pass
+//! that names a seat which is not there (it ended, it is another node's, or it is from before a
+//! restart) goes by when the seat was taken: before everybody who came later.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -19,8 +22,8 @@ use std::time::Duration;
 use super::census::Census;
 use super::clock::Now;
 
-/// Waiters whose wait is remembered, by one queue: 40 bytes each, as they come. One beyond is told all the same, and counted
-/// by what its token says.
+/// Waiters whose wait is remembered, by one queue: 40 bytes each, as they come. One beyond is told
+/// all the same, and counted by what its token says.
 const TOLD: usize = 65_536;
 
 /// How a queue works.
@@ -44,7 +47,8 @@ pub enum Claim {
     /// Nothing.
     #[default]
     None,
-    /// It has a place (milliseconds since the epoch) and was told to come at `due` (seconds since the epoch).
+    /// It has a place (milliseconds since the epoch) and was told to come at `due` (seconds since
+    /// the epoch).
     Place {
         /// Its place.
         place: u64,
@@ -63,7 +67,8 @@ pub enum Claim {
 pub struct Visitor {
     /// The client, or the seat, that its pass names.
     pub known: Option<u64>,
-    /// It has waited, here or under another rule: the seat it takes is its own. Otherwise it is its address's.
+    /// It has waited, here or under another rule: the seat it takes is its own. Otherwise it is its
+    /// address's.
     pub waited: bool,
     /// What a token for it will name.
     pub name: u64,
@@ -172,7 +177,8 @@ impl Queue {
         self.terms
     }
 
-    /// Lets `visitor` in or says when to come again. Asking again before that says the same again, and changes nothing.
+    /// Lets `visitor` in or says when to come again. Asking again before that says the same again,
+    /// and changes nothing.
     pub fn visit(&self, now: Now, visitor: Visitor) -> Turn {
         let (at, unix) = (millis(now.mono), now.unix_ms());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -244,7 +250,8 @@ impl Queue {
         let (began, epoch) = *state.began.get_or_insert((at, unix));
         let begins = at < began.saturating_add(2 * millis(self.terms.poll));
         match claim {
-            // They were inside, and are not new: for the first two polls they come before all that wait.
+            // They were inside, and are not new: for the first two polls they come before all that
+            // wait.
             Claim::Seat { since } => free > 0 && (ahead < free || begins && since < epoch),
             Claim::Place { .. } | Claim::None => {
                 if let Claim::Place { place, .. } = claim {
@@ -441,7 +448,8 @@ mod tests {
         matches!(turn, Turn::Enter { .. })
     }
 
-    /// Waiters hold nothing but (place, due); they come back when told. Gives the order in which they entered.
+    /// Waiters hold nothing but (place, due); they come back when told. Gives the order in which
+    /// they entered.
     fn play(queues: &[Queue], arrivals: &[(u64, u64, usize)], until: u64) -> Vec<u64> {
         let mut agenda: Vec<(u64, Visitor, usize)> = arrivals
             .iter()
@@ -466,7 +474,8 @@ mod tests {
         entered
     }
 
-    /// Somebody who came later would be served earlier, or the origin would get more than it can bear.
+    /// Somebody who came later would be served earlier, or the origin would get more than it can
+    /// bear.
     #[test]
     fn first_come_first_served_and_bounded() {
         let queue = Queue::new(TERMS);
@@ -477,7 +486,8 @@ mod tests {
         assert!(active <= 2);
     }
 
-    /// Two nodes that share only tokens: everybody gets in, and nobody is overtaken by more than one round of visits.
+    /// Two nodes that share only tokens: everybody gets in, and nobody is overtaken by more than
+    /// one round of visits.
     #[test]
     fn two_nodes_keep_places() {
         let nodes = [Queue::new(TERMS), Queue::new(TERMS)];
@@ -508,7 +518,8 @@ mod tests {
         assert!(enters(queue.visit(at(45_000), newcomer(100))));
     }
 
-    /// The switch that holds everybody must not throw out those inside, and one address without a cookie is one visitor.
+    /// The switch that holds everybody must not throw out those inside, and one address without a
+    /// cookie is one visitor.
     #[test]
     fn paused_and_one_seat_an_address() {
         let queue = Queue::new(TERMS);
@@ -531,7 +542,8 @@ mod tests {
         assert!(enters(paused.visit(at(0), session(77, START - 5_000))));
     }
 
-    /// Passes of sessions, however many somebody has, would be as many seats; or who is inside would be thrown out by a restart.
+    /// Passes of sessions, however many somebody has, would be as many seats; or who is inside
+    /// would be thrown out by a restart.
     #[test]
     fn sessions_are_bounded_and_come_first_after_a_restart() {
         let queue = Queue::new(TERMS);
@@ -545,7 +557,8 @@ mod tests {
             panic!("entered a full room");
         };
         assert_eq!(place, before + 7);
-        // After a restart somebody who waits is first; those who were inside are let in all the same.
+        // After a restart somebody who waits is first; those who were inside are let in all the
+        // same.
         let queue = Queue::new(TERMS);
         assert!(!enters(
             queue.visit(at(0), waiter(1, before + 5_000, (START / 1_000) as u32))
@@ -560,7 +573,8 @@ mod tests {
         assert!(!enters(queue.visit(at(20_001), newcomer(9))));
     }
 
-    /// Who asks again and again would stand in the way of all that came later, as many times as it asks.
+    /// Who asks again and again would stand in the way of all that came later, as many times as it
+    /// asks.
     #[test]
     fn asking_again_changes_nothing() {
         let queue = Queue::new(TERMS);
@@ -599,7 +613,8 @@ mod tests {
         assert_eq!(queue.lengths(at(15_000)).0, 2);
     }
 
-    /// One network would hold the whole room, or those of it who wait in vain would keep the seats empty for all.
+    /// One network would hold the whole room, or those of it who wait in vain would keep the seats
+    /// empty for all.
     #[test]
     fn a_site_has_its_share() {
         let queue = Queue::new(Terms {

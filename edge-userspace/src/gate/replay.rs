@@ -1,14 +1,18 @@
-//! Tokens that were used: each is admitted once. The decision asks before it lets a mature token in, and spends it when every
-//! rule has let it in; who is told to wait once more, a poll of a waiting room for one, spends nothing.
+//! Tokens that were used: each is admitted once. The decision asks before it lets a mature token
+//! in, and spends it when every rule has let it in; who is told to wait once more, a poll of a
+//! waiting room for one, spends nothing.
 //!
-//! A set of ids in two generations. An id belongs to the generation of its token's *end* on the steady clock, so a generation
-//! can go as one when the last end in it has passed; with generations at least as long as a token's life, two cover every
-//! token alive. Nothing is ever evicted before its end. When there is no room the answer is [`Refusal::Full`]: a client that
-//! waited keeps its place and is asked to come again, because a store that forgets would admit one token any number of times.
-//! Only tokens that are genuine and mature reach the store, so filling it costs an attacker a full wait for each id; and what
-//! one zone's attacker fills leaves a quarter to the other zones.
+//! A set of ids in two generations. An id belongs to the generation of its token's *end* on the
+//! steady clock, so a generation can go as one when the last end in it has passed; with generations
+//! at least as long as a token's life, two cover every token alive. Nothing is ever evicted before
+//! its end. When there is no room the answer is [`Refusal::Full`]: a client that waited keeps its
+//! place and is asked to come again, because a store that forgets would admit one token any number
+//! of times. Only tokens that are genuine and mature reach the store, so filling it costs an
+//! attacker a full wait for each id; and what one zone's attacker fills leaves a quarter to the
+//! other zones.
 //!
-//! What it does not know: uses on other nodes, and those before a restart. A token may be admitted once by each.
+//! What it does not know: uses on other nodes, and those before a restart. A token may be admitted
+//! once by each.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -65,8 +69,9 @@ struct Generation {
 }
 
 impl Generation {
-    /// Whether an id of `zone` fits. Three quarters are for whoever comes first, the rest is shared by the zones alike: no zone's
-    /// waits, however many, keep another zone's visitors from entering.
+    /// Whether an id of `zone` fits. Three quarters are for whoever comes first, the rest is shared
+    /// by the zones alike: no zone's waits, however many, keep another zone's visitors from
+    /// entering.
     fn has_room(&self, room: usize, zone: u64) -> bool {
         let (taken, own) = (self.ids.len(), self.zones.get(&zone).copied().unwrap_or(0));
         let zones = self.zones.len() + usize::from(own == 0);
@@ -74,7 +79,8 @@ impl Generation {
     }
 }
 
-/// The used tokens of this process, shared by its workers. Takes about 18 bytes an id, as they come.
+/// The used tokens of this process, shared by its workers. Takes about 18 bytes an id, as they
+/// come.
 #[derive(Debug)]
 pub struct Replay {
     shards: [Mutex<Shard>; SHARDS],
@@ -88,22 +94,25 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Room for `capacity` ids in each of the two generations. They are spread over shards by chance, so each shard has room
-    /// for four standard deviations more than its share; a full one refuses even if another is not.
+    /// Room for `capacity` ids in each of the two generations. They are spread over shards by
+    /// chance, so each shard has room for four standard deviations more than its share; a full one
+    /// refuses even if another is not.
     pub fn new(epochs: Epochs, capacity: usize) -> Self {
         let share = capacity.div_ceil(SHARDS).max(1);
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
-            // No token lives longer than two epochs, and none is taken after its end and the tolerance.
+            // No token lives longer than two epochs, and none is taken after its end and the
+            // tolerance.
             generation: epochs.length().as_secs() * 2 + SKEW + 1,
             room: share.saturating_add(share.isqrt().saturating_mul(4)),
             full: AtomicU64::new(0),
         }
     }
 
-    /// Uses up the admission `id` of `zone`, which several tokens may stand for, the last of which ends at `expires` (seconds
-    /// since 1970). `Ok` once. Constant time, apart from the growth of a set and the end of a generation.
+    /// Uses up the admission `id` of `zone`, which several tokens may stand for, the last of which
+    /// ends at `expires` (seconds since 1970). `Ok` once. Constant time, apart from the growth of a
+    /// set and the end of a generation.
     ///
     /// # Errors
     /// Why it must not be admitted.
@@ -118,7 +127,8 @@ impl Replay {
         let left = left
             .filter(|left| *left <= self.generation)
             .ok_or(Refusal::OutOfRange)?;
-        // By the steady clock: the wall's may step, and what was used stays used for as long as it would have been good.
+        // By the steady clock: the wall's may step, and what was used stays used for as long as it
+        // would have been good.
         let own = (now.mono.as_secs() + left) / self.generation;
         let generation = match own.checked_sub(shard.elder) {
             Some(0) => &mut shard.generations[0],
@@ -139,7 +149,8 @@ impl Replay {
         self.shard(id).holds(id)
     }
 
-    /// Drops generations that ended. Needs no call while tokens are spent; a timer may call it to give memory back.
+    /// Drops generations that ended. Needs no call while tokens are spent; a timer may call it to
+    /// give memory back.
     pub fn sweep(&self, now: Now) {
         for shard in &self.shards {
             self.advance(&mut shard.lock().unwrap_or_else(PoisonError::into_inner), now);
@@ -245,14 +256,16 @@ mod tests {
             for now in start..start + 120 + SKEW {
                 assert_eq!(replay.spend(at(now), 1, 7, end), Err(Refusal::Used), "{now}");
             }
-            // Nobody asks about an expired token; if it were, it is not taken for a new one that must be remembered.
+            // Nobody asks about an expired token; if it were, it is not taken for a new one that
+            // must be remembered.
             replay.sweep(at(start + 10_000));
             assert!(replay.fill().0 == 0);
             assert_eq!(replay.spend(at(start + 10_000), 1, 7, end), Err(Refusal::OutOfRange));
         }
     }
 
-    /// Two tokens of one wait, written at different times, are one admission even if a border lies between their ends.
+    /// Two tokens of one wait, written at different times, are one admission even if a border lies
+    /// between their ends.
     #[test]
     fn one_admission_with_two_ends() {
         for offset in 0..122 {
@@ -306,7 +319,8 @@ mod tests {
         assert_eq!(replay.spend(at(T), 1, 1, 0), Err(Refusal::OutOfRange));
     }
 
-    /// A clock that was ahead for a while would make the store refuse every wait until the clock gets there once more.
+    /// A clock that was ahead for a while would make the store refuse every wait until the clock
+    /// gets there once more.
     #[test]
     fn a_clock_that_steps_back() {
         let replay = Replay::new(epochs(), 4_096);

@@ -5,8 +5,9 @@ use http::{HeaderMap, Method};
 use crate::config::gate::{Field, Matches};
 use crate::zones::path::Path;
 
-/// Whether a request is one of `matches`: everything that is written must hold, and nothing that is excluded. A path that servers
-/// read differently is excluded by none: whoever writes it so would be spared by the reading that the origin does not take.
+/// Whether a request is one of `matches`: everything that is written must hold, and nothing that is
+/// excluded. A path that servers read differently is excluded by none: whoever writes it so would
+/// be spared by the reading that the origin does not take.
 pub(super) fn matches(
     matches: &Matches,
     method: &Method,

@@ -1,4 +1,5 @@
-//! Passes as they go over the wire: sealed `token`s, and `replay` to spend them once. `node` makes one for all zones.
+//! Passes as they go over the wire: sealed `token`s, and `replay` to spend them once. `node` makes
+//! one for all zones.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,9 +20,10 @@ pub struct Sealed {
     replay: Replay,
 }
 
-/// What a node makes its tokens with. Where `judges`, some zone has a gate: reads the cluster's secret, or makes the node's own
-/// at its first start. Where none has, only session tickets carry tokens: a secret that the cluster shares is read, so that
-/// its nodes resume each other's sessions; without one, no file is touched, and tickets end with the process.
+/// What a node makes its tokens with. Where `judges`, some zone has a gate: reads the cluster's
+/// secret, or makes the node's own at its first start. Where none has, only session tickets carry
+/// tokens: a secret that the cluster shares is read, so that its nodes resume each other's
+/// sessions; without one, no file is touched, and tickets end with the process.
 ///
 /// # Errors
 /// The secret cannot be used, with its place in the file.
@@ -70,7 +72,8 @@ impl Sealed {
         Self { tokens, replay }
     }
 
-    /// Moves to the keys of `now`; those for the kernel if that changed anything. Every few seconds.
+    /// Moves to the keys of `now`; those for the kernel if that changed anything. Every few
+    /// seconds.
     pub fn rotate(&self, now: Now) -> Option<KernelKeys> {
         self.replay.sweep(now);
         self.tokens.rotate(UnixTime::from(now.unix))
@@ -108,8 +111,9 @@ impl Passes for Sealed {
     fn open(&self, now: Now, address: IpAddr, text: &str) -> Option<Opened> {
         let token = token::from_text(text)?;
         let opened = self.open_at(now.unix, address, &token);
-        // What was written before the clock jumped is read by the clock of then: if it is void by the present one, or if the wait
-        // it tells looks longer by about as much as the clock has jumped.
+        // What was written before the clock jumped is read by the clock of then: if it is void by
+        // the present one, or if the wait it tells looks longer by about as much as the clock has
+        // jumped.
         let told = |ahead: i64| {
             let left = opened.map_or(Some(Duration::MAX), |opened| opened.early);
             left.is_some_and(|left| left > Duration::from_millis(ahead.unsigned_abs() / 2))
@@ -199,7 +203,8 @@ mod tests {
         Sealed::new(&config.gate, tokens(&config.gate, true, UnixTime::now()).unwrap())
     }
 
-    /// Waits kept while the clock was wrong would be void when it is right, for who came before it was and for who came after.
+    /// Waits kept while the clock was wrong would be void when it is right, for who came before it
+    /// was and for who came after.
     #[test]
     fn a_clock_that_jumped_voids_no_wait() {
         let directory = tempfile::tempdir().unwrap();
@@ -242,7 +247,8 @@ mod tests {
         }
     }
 
-    /// What the gate writes into a cookie it must read back on any node of the cluster, and know whence it comes.
+    /// What the gate writes into a cookie it must read back on any node of the cluster, and know
+    /// whence it comes.
     #[test]
     fn there_and_back_across_nodes() {
         let directory = tempfile::tempdir().unwrap();

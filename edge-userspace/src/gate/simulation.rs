@@ -1,4 +1,5 @@
-//! Whole crowds against the decision, with a fake clock, tokens in the clear and a model of the kernel's SYN budget.
+//! Whole crowds against the decision, with a fake clock, tokens in the clear and a model of the
+//! kernel's SYN budget.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -146,7 +147,8 @@ mod keys;
 const MANUAL: &str = "[[zone.gate.rule]]\nmanual = { wait = \"5s\" }\n";
 const RATE: &str = "[[zone.gate.rule]]\nrate = { requests = 60, per = \"1m\", burst = 10 }\n";
 
-/// A visitor would lock itself out with favicon, sub-resources, parallel connections and an impatient reload.
+/// A visitor would lock itself out with favicon, sub-resources, parallel connections and an
+/// impatient reload.
 #[test]
 fn a_browser_never_blocks_itself() {
     let world = world(&[MANUAL]);
@@ -170,7 +172,8 @@ fn a_browser_never_blocks_itself() {
     assert!(world.judge.book.list(at(5_200).mono).is_empty() && world.changes.pending().is_empty());
 }
 
-/// A client that does what it is told would not get its share; one that does not would not be stopped.
+/// A client that does what it is told would not get its share; one that does not would not be
+/// stopped.
 #[test]
 fn honest_passes_and_impatient_is_struck() {
     let world = world(&[RATE]);
@@ -182,11 +185,13 @@ fn honest_passes_and_impatient_is_struck() {
             Got::Blocked(_) => panic!("blocked at {ms}"),
         }
     }
-    // One per second, less what rounding up to whole seconds costs, plus two bursts (address, then client).
+    // One per second, less what rounding up to whole seconds costs, plus two bursts (address, then
+    // client).
     assert!((300..=620).contains(&served), "{served}");
     assert!(world.changes.pending().is_empty());
 
-    // The neighbour at this address waits with a token, while the impatient one retries at once and ignores its own.
+    // The neighbour at this address waits with a token, while the impatient one retries at once and
+    // ignores its own.
     let mut neighbour = None;
     let mut first_block = None;
     let mut told = 0;
@@ -216,7 +221,8 @@ fn honest_passes_and_impatient_is_struck() {
     );
 }
 
-/// A client that keeps its token and comes early is struck by name, whichever copy of the token it shows.
+/// A client that keeps its token and comes early is struck by name, whichever copy of the token it
+/// shows.
 #[test]
 fn early_with_a_token() {
     let world = world(&[MANUAL]);
@@ -249,8 +255,8 @@ fn early_with_a_token() {
     assert_eq!(keys, [true, false], "the client, and the address it comes from");
 }
 
-/// Over QUIC the kernel knows the client by its token: told to wait, it is kept to that there, and those who share its address
-/// notice nothing, not even when it strikes.
+/// Over QUIC the kernel knows the client by its token: told to wait, it is kept to that there, and
+/// those who share its address notice nothing, not even when it strikes.
 #[test]
 fn over_quic_a_client_answers_for_itself_alone() {
     let world = world(&[MANUAL]);
@@ -281,7 +287,8 @@ fn over_quic_a_client_answers_for_itself_alone() {
     assert!(matches!(go(50, 8, false), Decision::Defer(_)), "the neighbour");
 }
 
-/// One that keeps its session and no cookie would be taken for its address, and its neighbours for it.
+/// One that keeps its session and no cookie would be taken for its address, and its neighbours for
+/// it.
 #[test]
 fn early_with_a_session() {
     let world = world(&[MANUAL]);
@@ -303,7 +310,8 @@ fn early_with_a_session() {
             (Subject::Address(address(1)), Some(Level::Deferred))
         ]
     );
-    // Who has waited by a cookie is known by its session, too, and its cookie carries the same name.
+    // Who has waited by a cookie is known by its session, too, and its cookie carries the same
+    // name.
     let mut jar = None;
     let Got::Wait(wait) = visit_named(&world, 30, address(2), &mut jar, named(9)) else {
         panic!("admitted without a wait");
@@ -319,8 +327,8 @@ fn early_with_a_session() {
     );
 }
 
-/// A bearer's token would open twice, in another zone, or in as many networks as share it; or not in the next one that its
-/// bearer comes to.
+/// A bearer's token would open twice, in another zone, or in as many networks as share it; or not
+/// in the next one that its bearer comes to.
 #[test]
 fn once_and_bound() {
     let world = world(&[MANUAL, MANUAL]);
@@ -344,7 +352,8 @@ fn once_and_bound() {
         "nodes do not share what is spent"
     );
     assert!(!admitted(world.go(3_700_000, 0, address(1), Some(&token))), "expired");
-    // Dual stack, mobile and Wi-Fi, a pool of addresses: in after one wait, and still in; a botnet that shares it is not.
+    // Dual stack, mobile and Wi-Fi, a pool of addresses: in after one wait, and still in; a botnet
+    // that shares it is not.
     let world = self::world(&[MANUAL]);
     let homes: [IpAddr; 2] = [address(1), "2001:db8::1".parse().unwrap()];
     let mut jar = None;

@@ -1,5 +1,6 @@
-//! A table of fixed memory for state per client: sharded, set-associative, keyed by a secret hash. Whoever floods it with
-//! new keys replaces, in each set of eight, the entry whose loss harms least: [`Worth`] says which, `bucket` and `penalty` how.
+//! A table of fixed memory for state per client: sharded, set-associative, keyed by a secret hash.
+//! Whoever floods it with new keys replaces, in each set of eight, the entry whose loss harms
+//! least: [`Worth`] says which, `bucket` and `penalty` how.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,16 +14,17 @@ const SHARDS: usize = 64;
 
 /// What the loss of an entry would forgive.
 pub(super) trait Worth {
-    /// An entry is never replaced by one that is not worth more: the newcomer goes unrecorded instead. Where false, the
-    /// newcomer always gets the place of the set's least.
+    /// An entry is never replaced by one that is not worth more: the newcomer goes unrecorded
+    /// instead. Where false, the newcomer always gets the place of the set's least.
     const KEEPS: bool;
 
     /// 0: nothing is lost by forgetting it now.
     fn worth(&self, now: Duration) -> u64;
 
-    /// Whose it is ([`owners`](super::prefixes::owners)). In a full set of entries that are all worth something, whoever has
-    /// most of them makes room, the newcomer counted: first of an allocation's, then of a site's, then the one worth least. So
-    /// however many prefixes one allocation fills the table from, it displaces one of eight entries of others, and no second.
+    /// Whose it is ([`owners`](super::prefixes::owners)). In a full set of entries that are all
+    /// worth something, whoever has most of them makes room, the newcomer counted: first of an
+    /// allocation's, then of a site's, then the one worth least. So however many prefixes one
+    /// allocation fills the table from, it displaces one of eight entries of others, and no second.
     fn owners(&self) -> [u32; 2] {
         [0; 2]
     }
@@ -40,7 +42,8 @@ pub(super) struct Table<K, V> {
 type Shard<K, V> = Mutex<Box<[Option<(K, V)>]>>;
 
 impl<K: Copy + Eq + Hash, V: Copy + Worth> Table<K, V> {
-    /// Room for `entries`, rounded up to 512, 1024, 1536, …; all of it is allocated here and never more.
+    /// Room for `entries`, rounded up to 512, 1024, 1536, …; all of it is allocated here and never
+    /// more.
     pub(super) fn new(entries: usize) -> Self {
         let sets = entries.div_ceil(WAYS * SHARDS).max(1);
         let shards = (0..SHARDS)
@@ -141,7 +144,8 @@ impl<K: Copy + Eq + Hash, V: Copy + Worth> Table<K, V> {
     }
 }
 
-/// Which entry of a set makes room for `new`: a free place, then one that is worth nothing, then as [`Worth::owners`] says.
+/// Which entry of a set makes room for `new`: a free place, then one that is worth nothing, then as
+/// [`Worth::owners`] says.
 fn room<K, V: Worth>(set: &[Option<(K, V)>], new: &V, now: Duration) -> usize {
     let worth = |slot: &Option<(K, V)>| slot.as_ref().map(|(_, v)| v.worth(now));
     let least = set.iter().enumerate().min_by_key(|(_, slot)| worth(slot));

@@ -1,5 +1,6 @@
-//! What the waiting page says, in the languages of a zone's catalogue: a TOML file with a table for each language, by its tag
-//! (RFC 5646). What a table leaves out is said in English. The first table's language is for who asks for none that is there.
+//! What the waiting page says, in the languages of a zone's catalogue: a TOML file with a table for
+//! each language, by its tag (RFC 5646). What a table leaves out is said in English. The first
+//! table's language is for who asks for none that is there.
 
 use serde::Deserialize;
 
@@ -117,8 +118,8 @@ impl Catalogue {
         Ok(Self(order.into_iter().map(|(_, tag, texts)| (tag, texts)).collect()))
     }
 
-    /// The texts for a value of `Accept-Language` (RFC 9110 section 12.5.4), by lookup (RFC 4647 section 3.4): a range is shortened
-    /// from its end until a language of that tag is there.
+    /// The texts for a value of `Accept-Language` (RFC 9110 section 12.5.4), by lookup (RFC 4647
+    /// section 3.4): a range is shortened from its end until a language of that tag is there.
     pub(super) fn choose(&self, accepted: Option<&str>) -> (&str, &Texts) {
         let mut ranges: Vec<(f32, &str)> = accepted
             .unwrap_or_default()

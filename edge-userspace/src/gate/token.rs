@@ -1,5 +1,6 @@
-//! Wait tokens: minted for clients that are told to wait, opened when they come back. The policies hand in claims and get
-//! bytes; `tls` and `quic` use the same header in front of what their protocols seal.
+//! Wait tokens: minted for clients that are told to wait, opened when they come back. The policies
+//! hand in claims and get bytes; `tls` and `quic` use the same header in front of what their
+//! protocols seal.
 //!
 //! A token is 75 bytes, 100 characters as text:
 //!
@@ -10,16 +11,18 @@
 //! | 51..67 | tag | |
 //! | 67..75 | salt | random |
 //!
-//! The body in the clear: layout 1, strikes, early attempts, zone (u64), place (u64), integers little-endian.
+//! The body in the clear: layout 1, strikes, early attempts, zone (u64), place (u64), integers
+//! little-endian.
 //!
-//! A nonce must never come twice under one key. It has 96 bits: the header's nonce (4 bytes) and the salt (8), drawn from the
-//! kernel's generator for every token. Nodes that share the key need no agreement that way, and neither a restart nor a
-//! cloned virtual machine repeats a counter. [`Epochs`] bounds the tokens under a key so that two alike stay below one
-//! chance in 2^32. Were it to happen, it would show the XOR of two bodies and weaken their tags, while the header's MAC under
-//! its own key would still stand.
+//! A nonce must never come twice under one key. It has 96 bits: the header's nonce (4 bytes) and
+//! the salt (8), drawn from the kernel's generator for every token. Nodes that share the key need
+//! no agreement that way, and neither a restart nor a cloned virtual machine repeats a counter.
+//! [`Epochs`] bounds the tokens under a key so that two alike stay below one chance in 2^32. Were
+//! it to happen, it would show the XOR of two bodies and weaken their tags, while the header's MAC
+//! under its own key would still stand.
 //!
-//! A token is a bearer's: it is bound to an address prefix and, when asked with [`Tokens::open_for`], to carrier and zone;
-//! that it is used once is `replay`'s business.
+//! A token is a bearer's: it is bound to an address prefix and, when asked with
+//! [`Tokens::open_for`], to carrier and zone; that it is used once is `replay`'s business.
 
 mod retry;
 
@@ -40,7 +43,8 @@ use crate::base::clock::UnixTime;
 
 /// Bytes of a token.
 pub const LENGTH: usize = HEADER + BODY + TAG + SALT;
-/// Characters of a token as text: base64url (RFC 4648 section 5) without padding, and without a bit to spare.
+/// Characters of a token as text: base64url (RFC 4648 section 5) without padding, and without a bit
+/// to spare.
 pub const TEXT: usize = LENGTH / 3 * 4;
 /// Bytes of the salt, the second part of the body's nonce.
 pub const SALT: usize = NONCE_LEN - 4;
@@ -55,7 +59,8 @@ const _: () = {
     assert!(LENGTH.is_multiple_of(3));
 };
 
-/// A client, as far as we can tell: random, minted at its first contact, and in every token it is given.
+/// A client, as far as we can tell: random, minted at its first contact, and in every token it is
+/// given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
@@ -72,8 +77,8 @@ impl fmt::Display for ClientId {
     }
 }
 
-/// A zone's name as tokens carry it: the same on every node and in every release. Not secret, hence the public key; the
-/// names are the operator's, so nobody looks for two that collide.
+/// A zone's name as tokens carry it: the same on every node and in every release. Not secret, hence
+/// the public key; the names are the operator's, so nobody looks for two that collide.
 pub const fn zone_id(name: &str) -> u64 {
     siphash::bytes(Rounds::Two4, Key::new(b"edge zone name 1"), name.as_bytes())
 }
@@ -126,13 +131,16 @@ pub struct Claims {
     pub client: ClientId,
     /// [`zone_id`] of the zone that told it to wait.
     pub zone: u64,
-    /// When it may come back, seconds since 1970. It is let in up to [`SKEW`](header::SKEW) seconds before.
+    /// When it may come back, seconds since 1970. It is let in up to [`SKEW`](header::SKEW) seconds
+    /// before.
     pub not_before: u32,
-    /// When the token ends, seconds since 1970. [`Tokens::mint`] shortens what no key would outlive.
+    /// When the token ends, seconds since 1970. [`Tokens::mint`] shortens what no key would
+    /// outlive.
     pub expires: u32,
     /// What it is carried by.
     pub carrier: Carrier,
-    /// When the client came, milliseconds since 1970, with what the token is good for in the upper 16 bits.
+    /// When the client came, milliseconds since 1970, with what the token is good for in the upper
+    /// 16 bits.
     pub place: u64,
     /// Offences against earlier waits.
     pub strikes: u8,
@@ -157,7 +165,8 @@ pub enum Maturity {
 pub struct Opened {
     /// What it says.
     pub claims: Claims,
-    /// The header's MAC: one token's alone, and no client can choose it. Key of the replay protection, here and in the kernel.
+    /// The header's MAC: one token's alone, and no client can choose it. Key of the replay
+    /// protection, here and in the kernel.
     pub id: u64,
     /// Whether its time has come.
     pub maturity: Maturity,
@@ -195,7 +204,8 @@ pub enum Refusal {
     /// Its time is over.
     #[error("it has expired")]
     Expired,
-    /// Altered, made up, minted with another secret, or stolen by another address: a MAC cannot tell these apart.
+    /// Altered, made up, minted with another secret, or stolen by another address: a MAC cannot
+    /// tell these apart.
     #[error("it is forged, or was minted for another address or with another secret")]
     Forged,
     /// Genuine, of another carrier.
@@ -220,8 +230,9 @@ impl Refusal {
     }
 }
 
-/// Mints and opens tokens; one per process, shared by all rooms. Every operation is a pure function of secret, epoch length
-/// and `now` (and chance, when minting): the ring is only a memory of the present epoch's keys.
+/// Mints and opens tokens; one per process, shared by all rooms. Every operation is a pure function
+/// of secret, epoch length and `now` (and chance, when minting): the ring is only a memory of the
+/// present epoch's keys.
 pub struct Tokens {
     secret: Secret,
     epochs: Epochs,
@@ -259,13 +270,14 @@ impl Tokens {
         u32::try_from(self.epochs.at(now) % header::KEYS as u64).unwrap_or_default()
     }
 
-    /// The keys for the map `KEYS` as of the last [`Tokens::rotate`]; for the first write after a start.
+    /// The keys for the map `KEYS` as of the last [`Tokens::rotate`]; for the first write after a
+    /// start.
     pub fn kernel_keys(&self) -> KernelKeys {
         self.ring.load().kernel()
     }
 
-    /// Moves to the epoch of `now`; the new keys for the kernel if that changed anything. To be called every few seconds;
-    /// a call that comes late costs time, not correctness.
+    /// Moves to the epoch of `now`; the new keys for the kernel if that changed anything. To be
+    /// called every few seconds; a call that comes late costs time, not correctness.
     pub fn rotate(&self, now: UnixTime) -> Option<KernelKeys> {
         if self.ring.load().epoch() == self.epochs.at(now) {
             return None;
@@ -276,7 +288,8 @@ impl Tokens {
         Some(keys)
     }
 
-    /// Hands `then` the keys of `now`: those at hand, or, where `rotate` is late or a clock jumped, derived for this once.
+    /// Hands `then` the keys of `now`: those at hand, or, where `rotate` is late or a clock jumped,
+    /// derived for this once.
     fn with_ring<T>(&self, now: UnixTime, then: impl FnOnce(&KeyRing) -> T) -> T {
         let ring = self.ring.load();
         if ring.epoch() == self.epochs.at(now) {
@@ -286,8 +299,9 @@ impl Tokens {
         }
     }
 
-    /// A token with these claims for the client at `address`. Its end is at most what [`Epochs::last_expiry`] allows, which
-    /// [`Epochs::longest_life`] from now never passes; a longer wait must be told in pieces.
+    /// A token with these claims for the client at `address`. Its end is at most what
+    /// [`Epochs::last_expiry`] allows, which [`Epochs::longest_life`] from now never passes; a
+    /// longer wait must be told in pieces.
     pub fn mint(&self, now: UnixTime, address: IpAddr, claims: &Claims) -> Vec<u8> {
         let header = self.header(
             now,
@@ -308,8 +322,8 @@ impl Tokens {
         token
     }
 
-    /// Opens the token of a client at `address`, whatever carrier and zone it is of; whoever asks must compare them, or ask
-    /// [`Tokens::open_for`].
+    /// Opens the token of a client at `address`, whatever carrier and zone it is of; whoever asks
+    /// must compare them, or ask [`Tokens::open_for`].
     ///
     /// # Errors
     /// Why it is as good as none; never `WrongCarrier` or `WrongZone`.
@@ -320,8 +334,9 @@ impl Tokens {
         }
     }
 
-    /// Opens a token wherever it comes from, and says whether it is bound to `address`. Of another address the header's MAC says
-    /// nothing; the body's tag, which covers the header, proves as much.
+    /// Opens a token wherever it comes from, and says whether it is bound to `address`. Of another
+    /// address the header's MAC says nothing; the body's tag, which covers the header, proves as
+    /// much.
     ///
     /// # Errors
     /// As [`Tokens::open`], but not for an address.
@@ -395,8 +410,8 @@ impl Tokens {
         }
     }
 
-    /// A header alone, for carriers that seal bodies of their own. Times in seconds since 1970; the end is shortened as in
-    /// [`Tokens::mint`].
+    /// A header alone, for carriers that seal bodies of their own. Times in seconds since 1970; the
+    /// end is shortened as in [`Tokens::mint`].
     pub fn header(
         &self,
         now: UnixTime,
@@ -425,7 +440,8 @@ impl Tokens {
     /// Checks a header, as the kernel does and by the same code.
     ///
     /// # Errors
-    /// Why it is as good as none. Another carrier's header is `WrongCarrier` here, and no token in the kernel.
+    /// Why it is as good as none. Another carrier's header is `WrongCarrier` here, and no token in
+    /// the kernel.
     pub fn check(
         &self,
         now: UnixTime,
@@ -475,9 +491,10 @@ impl Tokens {
         })
     }
 
-    /// Seals `body` in place and appends the tag; the header is authenticated with it. `salt` must be random and kept beside:
-    /// on QUIC the first bytes of the library's own nonce. Only for a header minted at this `now`; under a key that is gone
-    /// the body is emptied, so that nothing goes out in the clear.
+    /// Seals `body` in place and appends the tag; the header is authenticated with it. `salt` must
+    /// be random and kept beside: on QUIC the first bytes of the library's own nonce. Only for a
+    /// header minted at this `now`; under a key that is gone the body is emptied, so that nothing
+    /// goes out in the clear.
     pub fn seal(&self, now: UnixTime, front: &[u8; HEADER], salt: [u8; SALT], body: &mut Vec<u8>) {
         let sealed = self.with_key(now, front, salt, |key, nonce| {
             key.body.seal_in_place_append_tag(nonce, Aad::from(front), body).ok()
@@ -487,8 +504,9 @@ impl Tokens {
         }
     }
 
-    /// Opens what [`Tokens::seal`] made, in place; `None` if a bit of it, of the header or of the salt was changed. Says
-    /// nothing about address or time: the header must have passed [`Tokens::check`].
+    /// Opens what [`Tokens::seal`] made, in place; `None` if a bit of it, of the header or of the
+    /// salt was changed. Says nothing about address or time: the header must have passed
+    /// [`Tokens::check`].
     pub fn unseal<'a>(
         &self,
         now: UnixTime,
@@ -525,7 +543,8 @@ pub fn to_text(token: &[u8]) -> String {
     data_encoding::BASE64URL_NOPAD.encode(token)
 }
 
-/// The token in a text; exactly [`TEXT`] characters of the alphabet, and nothing around them. One token has one text.
+/// The token in a text; exactly [`TEXT`] characters of the alphabet, and nothing around them. One
+/// token has one text.
 pub fn from_text(text: &str) -> Option<[u8; LENGTH]> {
     if text.len() != TEXT {
         return None;

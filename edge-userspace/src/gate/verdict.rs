@@ -18,11 +18,11 @@ use crate::zones::path::Path;
 pub struct Attempt<'a> {
     /// The client's address, whole.
     pub address: IpAddr,
-    /// The address is known to be the sender's: a TCP handshake is done, a QUIC path validated. Where false (0-RTT), no
-    /// penalty is written.
+    /// The address is known to be the sender's: a TCP handshake is done, a QUIC path validated.
+    /// Where false (0-RTT), no penalty is written.
     pub validated: bool,
-    /// A trusted proxy has named the address, which is not the connection's: what is held against it is this daemon's to
-    /// remember, and nothing for the kernel.
+    /// A trusted proxy has named the address, which is not the connection's: what is held against
+    /// it is this daemon's to remember, and nothing for the kernel.
     pub relayed: bool,
     /// The request is its connection's first.
     pub opens: bool,
@@ -34,14 +34,15 @@ pub struct Attempt<'a> {
     pub path: &'a Path<'a>,
     /// Fields.
     pub headers: &'a HeaderMap,
-    /// The tokens it brought, as text: one in a field or in a cookie, or several that a browser has kept.
+    /// The tokens it brought, as text: one in a field or in a cookie, or several that a browser has
+    /// kept.
     pub tokens: &'a [&'a str],
     /// The answer to a challenge that it brought: a token, `.`, and a number.
     pub work: Option<&'a str>,
     /// Who its connection is, where the connection's tickets say so.
     pub named: Option<Named>,
-    /// It came over QUIC, whose tokens name the client to the kernel before there is a connection: what is held against it
-    /// need not be held against its address.
+    /// It came over QUIC, whose tokens name the client to the kernel before there is a connection:
+    /// what is held against it need not be held against its address.
     pub quic: bool,
 }
 
@@ -50,8 +51,8 @@ pub struct Attempt<'a> {
 pub struct Named {
     /// The id in the ticket that it will come back with.
     pub client: u64,
-    /// It came with a ticket of that id, and the handshake showed that it is its own. It has been here before; that it has
-    /// waited is not said.
+    /// It came with a ticket of that id, and the handshake showed that it is its own. It has been
+    /// here before; that it has waited is not said.
     pub proven: bool,
 }
 
@@ -71,7 +72,8 @@ pub enum Decision {
     },
 }
 
-/// Proof that a request passed the gate: only this room makes one. A request without it is no handler's.
+/// Proof that a request passed the gate: only this room makes one. A request without it is no
+/// handler's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admitted(());
 
@@ -82,7 +84,8 @@ impl Admitted {
     }
 }
 
-/// A process without gates: no zone of its configuration has one, and a reload that brings one does not put it into force.
+/// A process without gates: no zone of its configuration has one, and a reload that brings one does
+/// not put it into force.
 #[derive(Clone, Copy, Debug)]
 pub struct Ungated(());
 

@@ -1,11 +1,14 @@
-//! Proof of work: instead of waiting, a client finds a number whose hash with its token begins with zero bits.
+//! Proof of work: instead of waiting, a client finds a number whose hash with its token begins with
+//! zero bits.
 //!
-//! The challenge is the token that it was told to wait with, so it is bound to zone, address and time as every token is, is one
-//! admission however often it is shown, and nothing is remembered of it until it is solved. An answer is `TOKEN.NUMBER`, in a cookie that the
-//! page's script sets or in the field `Edge-Work`; it is right if SHA-256 of it, as written, begins with at least as many zero bits as
-//! the token says. One hash tells, before the token is looked at.
+//! The challenge is the token that it was told to wait with, so it is bound to zone, address and
+//! time as every token is, is one admission however often it is shown, and nothing is remembered of
+//! it until it is solved. An answer is `TOKEN.NUMBER`, in a cookie that the page's script sets or
+//! in the field `Edge-Work`; it is right if SHA-256 of it, as written, begins with at least as many
+//! zero bits as the token says. One hash tells, before the token is looked at.
 //!
-//! How many bits it takes rises with what has been asked and not solved: of the address, of the networks around it, and of the zone.
+//! How many bits it takes rises with what has been asked and not solved: of the address, of the
+//! networks around it, and of the zone.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,7 +19,8 @@ use super::bucket::{Buckets, Rate, Take};
 use super::clock::nanos;
 use super::prefixes;
 
-/// An answer whose hash begins with fewer zero bits is no attempt at an answer: one of 256 that are made up passes.
+/// An answer whose hash begins with fewer zero bits is no attempt at an answer: one of 256 that are
+/// made up passes.
 pub(super) const LEAST: u8 = 8;
 /// Bits that a challenge takes at most: a minute or two of a phone.
 pub(super) const MOST: u8 = 26;
@@ -24,8 +28,8 @@ pub(super) const MOST: u8 = 26;
 const HARDEST: u8 = 6;
 /// Digits of a number: what a script can count exactly.
 const DIGITS: usize = 16;
-/// Challenges that are open without making the next ones harder, and how many an hour are forgotten: of an address, of a network
-/// around it (IPv6 /56 and /48, IPv4 /24), and of the zone.
+/// Challenges that are open without making the next ones harder, and how many an hour are
+/// forgotten: of an address, of a network around it (IPv6 /56 and /48, IPv4 /24), and of the zone.
 const ADDRESS: (u32, u32) = (8, 360);
 const NETWORK: (u32, u32) = (256, 11_520);
 const ZONE: (u32, u32) = (4_096, 368_640);
@@ -68,7 +72,8 @@ fn counts(buckets: &Buckets, zone: u64, prefix: IpAddr) -> Vec<Take> {
         .collect()
 }
 
-/// One challenge more is open: what it takes, if the rule says `bits`. Each doubling of what is open beyond the free ones is one bit more.
+/// One challenge more is open: what it takes, if the rule says `bits`. Each doubling of what is
+/// open beyond the free ones is one bit more.
 pub(super) fn demanded(buckets: &Buckets, now: Duration, zone: u64, prefix: IpAddr, bits: u8) -> u8 {
     let harder = counts(buckets, zone, prefix).into_iter().map(|take| {
         // As many are open beyond the free ones as are to be forgotten until one is free again.
@@ -114,7 +119,8 @@ pub(super) mod tests {
         }
     }
 
-    /// Whoever asks and does not solve would find it as easy as everybody else, or make it harder for everybody.
+    /// Whoever asks and does not solve would find it as easy as everybody else, or make it harder
+    /// for everybody.
     #[test]
     fn harder_for_who_asks_and_does_not_solve() {
         let buckets = Buckets::new(4_096, 0);
@@ -143,7 +149,8 @@ pub(super) mod tests {
         }
     }
 
-    /// A flood of wrong answers would cost the node more than telling them to wait. `cargo test --release -- --ignored` gives the figure.
+    /// A flood of wrong answers would cost the node more than telling them to wait. `cargo test
+    /// --release -- --ignored` gives the figure.
     #[test]
     #[ignore = "a measurement"]
     fn what_an_answer_costs() {

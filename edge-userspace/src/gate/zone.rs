@@ -69,7 +69,8 @@ impl Meter {
 }
 
 impl ZoneGate {
-    /// The gate of a zone with that name and those hosts; what waits and flows under `old` goes on where a policy has not changed.
+    /// The gate of a zone with that name and those hosts; what waits and flows under `old` goes on
+    /// where a policy has not changed.
     pub(super) fn new(
         (name, hosts): (&Arc<str>, &[HostPattern]),
         id: u64,
@@ -113,7 +114,8 @@ impl ZoneGate {
                 dry_run: rule.dry_run || config.dry_run,
             })
             .collect();
-        // What costs the client least to have passed in vain comes first, what is given back on refusal last.
+        // What costs the client least to have passed in vain comes first, what is given back on
+        // refusal last.
         rules.sort_by_key(|rule| rule.meter.kind() as usize);
         Self {
             name: name.clone(),

@@ -1,5 +1,6 @@
-//! The account of one exchange: closed when the response has been handed over or dropped, it counts the request and, where
-//! asked, writes its line to the access log (`tracing` target `edge::access`).
+//! The account of one exchange: closed when the response has been handed over or dropped, it counts
+//! the request and, where asked, writes its line to the access log (`tracing` target
+//! `edge::access`).
 //!
 //! The line has the path but never the query, which may hold secrets; no cookies, no authorization.
 

@@ -1,5 +1,6 @@
-//! Responses as they leave: the edge's own for failures, and the last touch on those of handlers. No `Server` field (it
-//! helps attackers more than anyone); `Date` is hyper's; `X-Request-Id` only on failures, for the user to quote.
+//! Responses as they leave: the edge's own for failures, and the last touch on those of handlers.
+//! No `Server` field (it helps attackers more than anyone); `Date` is hyper's; `X-Request-Id` only
+//! on failures, for the user to quote.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -12,8 +13,8 @@ use crate::base::id::RequestId;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What the client gets for a failure: JSON where it asks for that first, else a line of text. Nothing of the request is
-/// repeated in it.
+/// What the client gets for a failure: JSON where it asks for that first, else a line of text.
+/// Nothing of the request is repeated in it.
 pub(super) fn failure(reason: Reason, id: RequestId, json: bool) -> Response {
     let status = reason.status();
     let phrase = status.canonical_reason().unwrap_or("Error");
@@ -62,8 +63,9 @@ pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     place("json") < place("text/").min(place("*/*"))
 }
 
-/// Takes away content where there must be none (RFC 9110 sections 9.3.2, 15.3.5, 15.4.5), and keeps HEAD's
-/// `Content-Length`, which tells what GET would give. hyper does so for HTTP/1 but not for HTTP/2.
+/// Takes away content where there must be none (RFC 9110 sections 9.3.2, 15.3.5, 15.4.5), and keeps
+/// HEAD's `Content-Length`, which tells what GET would give. hyper does so for HTTP/1 but not for
+/// HTTP/2.
 pub(super) fn without_content(head: &mut response::Parts, body: Body, method: &Method) -> Body {
     let none = *method == Method::HEAD
         || head.status == StatusCode::NO_CONTENT

@@ -1,4 +1,5 @@
-//! A message's content as it streams by: one type for what hyper reads, what the edge makes and what rooms wrap.
+//! A message's content as it streams by: one type for what hyper reads, what the edge makes and
+//! what rooms wrap.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,10 +8,12 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-/// Content that broke off. Says who is at fault; the message is aborted, never ended as if it were whole.
+/// Content that broke off. Says who is at fault; the message is aborted, never ended as if it were
+/// whole.
 ///
-/// Errors of the libraries are no sources: hyper and h2 look for an HTTP/2 error code among them, and would tell one peer
-/// with the code of the other that it is too busy, or that it should use HTTP/1.1 (RFC 9113 section 7).
+/// Errors of the libraries are no sources: hyper and h2 look for an HTTP/2 error code among them,
+/// and would tell one peer with the code of the other that it is too busy, or that it should use
+/// HTTP/1.1 (RFC 9113 section 7).
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The client broke off, or its framing was wrong.

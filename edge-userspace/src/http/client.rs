@@ -1,8 +1,10 @@
-//! Whose a request is that a trusted proxy hands on (`[server] client_address`): the one place where a peer's address becomes the
-//! client's. `service` asks before the door; gate, limits, logs, lists and rules go by what comes out.
+//! Whose a request is that a trusted proxy hands on (`[server] client_address`): the one place
+//! where a peer's address becomes the client's. `service` asks before the door; gate, limits, logs,
+//! lists and rules go by what comes out.
 //!
-//! A field of addresses is read from its end, since each proxy appends what it has seen itself (RFC 7239 section 5.2): what stands
-//! in front of the first address that is not trusted may be the client's own invention, and is told to nobody.
+//! A field of addresses is read from its end, since each proxy appends what it has seen itself (RFC
+//! 7239 section 5.2): what stands in front of the first address that is not trusted may be the
+//! client's own invention, and is told to nobody.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +25,8 @@ struct Hop {
     secure: Option<bool>,
 }
 
-/// Who asks with `head`, that came from `peer`. From peers that are not trusted the field does not go on.
+/// Who asks with `head`, that came from `peer`. From peers that are not trusted the field does not
+/// go on.
 pub fn of(rule: &ClientAddress, peer: &Arc<Peer>, head: &mut request::Parts) -> Arc<Peer> {
     let Some((client, via)) = named(rule, peer.client.ip(), &head.headers) else {
         head.headers.remove(&rule.from);
@@ -40,8 +43,8 @@ pub fn of(rule: &ClientAddress, peer: &Arc<Peer>, head: &mut request::Parts) -> 
     })
 }
 
-/// The client that `peer` names in `headers`, and what it says of it; `None` if `peer` is not trusted. What names nobody is the
-/// nearest proxy's own.
+/// The client that `peer` names in `headers`, and what it says of it; `None` if `peer` is not
+/// trusted. What names nobody is the nearest proxy's own.
 pub fn named(rule: &ClientAddress, peer: IpAddr, headers: &HeaderMap) -> Option<(IpAddr, Via)> {
     if !rule.trusts(peer) {
         return None;
@@ -97,8 +100,8 @@ fn list(headers: &HeaderMap, rule: &ClientAddress) -> Vec<Hop> {
         .collect()
 }
 
-/// The elements of `Forwarded` (RFC 7239 section 4), over all its lines. One that cannot be read ends the search: whatever is in
-/// front of it is not believed.
+/// The elements of `Forwarded` (RFC 7239 section 4), over all its lines. One that cannot be read
+/// ends the search: whatever is in front of it is not believed.
 fn forwarded(headers: &HeaderMap) -> Vec<Hop> {
     let mut hops = Vec::new();
     for line in headers.get_all(http::header::FORWARDED) {
@@ -181,7 +184,8 @@ mod tests {
         Some((format!("{client} by {}", proxies.join(" ")), via.secure))
     }
 
-    /// A client that writes the field itself would be whoever it likes: banned for another, or never.
+    /// A client that writes the field itself would be whoever it likes: banned for another, or
+    /// never.
     #[test]
     fn only_what_trusted_proxies_have_seen_counts() {
         let rule = rule("x-forwarded-for", None);
@@ -211,7 +215,8 @@ mod tests {
         assert_eq!(none, ("10.0.0.1 by 10.0.0.1".to_owned(), None));
     }
 
-    /// An operator who counts proxies instead of naming them would get a proxy's address, or the client's invention.
+    /// An operator who counts proxies instead of naming them would get a proxy's address, or the
+    /// client's invention.
     #[test]
     fn depth_counts_from_the_end() {
         let two = [("x-forwarded-for", "1.1.1.1, 203.0.113.9, 198.51.100.2")];
@@ -241,7 +246,8 @@ mod tests {
         );
     }
 
-    /// What stands in quotes is one value: a client would otherwise end an element early and write the next itself.
+    /// What stands in quotes is one value: a client would otherwise end an element early and write
+    /// the next itself.
     #[test]
     fn forwarded_is_read_by_its_grammar() {
         let rule = rule("forwarded", None);

@@ -1,12 +1,13 @@
-//! Content codings that a request accepts (`Accept-Encoding`, RFC 9110 section 12.5.3). `delta` chooses a coding by it and checks
-//! what comes over the hop, `cache` tells variants apart by it and checks what origins answer. Pure.
+//! Content codings that a request accepts (`Accept-Encoding`, RFC 9110 section 12.5.3). `delta`
+//! chooses a coding by it and checks what comes over the hop, `cache` tells variants apart by it
+//! and checks what origins answer. Pure.
 
 use http::header::{self, HeaderMap};
 
 /// Codings of one field that are read; the rest is ignored.
 const MOST: usize = 64;
-/// Codings that a variant may be told apart by, in the order of [`Accepted::normal`]. A response in another coding that varies by
-/// `Accept-Encoding` has no normal form.
+/// Codings that a variant may be told apart by, in the order of [`Accepted::normal`]. A response in
+/// another coding that varies by `Accept-Encoding` has no normal form.
 const KNOWN: [&str; 8] = ["br", "compress", "dcb", "dcz", "deflate", "gzip", "identity", "zstd"];
 
 /// What one request says of codings: each with its weight in thousandths (RFC 9110 section 12.4.2).
@@ -49,20 +50,22 @@ impl Accepted {
         all.find(|(known, _)| known == coding).map(|(_, weight)| *weight)
     }
 
-    /// The weight of `coding`; 0: not acceptable. Without the field nothing but identity is, for who does not ask gets what
-    /// everybody can read.
+    /// The weight of `coding`; 0: not acceptable. Without the field nothing but identity is, for
+    /// who does not ask gets what everybody can read.
     pub fn weight(&self, coding: &str) -> u16 {
         match self.listed(coding) {
             Some(weight) => weight,
-            // A dictionary's coding is only for who names it: `*` cannot mean that the client has the dictionary.
+            // A dictionary's coding is only for who names it: `*` cannot mean that the client has
+            // the dictionary.
             None if matches!(coding, "dcz" | "dcb") => 0,
             None if coding == "identity" => self.listed("*").filter(|weight| *weight == 0).unwrap_or(1),
             None => self.listed("*").unwrap_or(0),
         }
     }
 
-    /// Whether the request takes a response with `fields`, as its `Content-Encoding` says. Without the field any coding is
-    /// acceptable (RFC 9110 section 12.5.3), but none that needs a dictionary.
+    /// Whether the request takes a response with `fields`, as its `Content-Encoding` says. Without
+    /// the field any coding is acceptable (RFC 9110 section 12.5.3), but none that needs a
+    /// dictionary.
     pub fn admits(&self, fields: &HeaderMap) -> bool {
         codings(fields).all(|coding| match coding.as_str() {
             "identity" => true,
@@ -71,8 +74,8 @@ impl Accepted {
         })
     }
 
-    /// The field in the form that tells variants apart: the known codings it accepts, whatever their spelling, order and
-    /// weights. `None`: there is no field.
+    /// The field in the form that tells variants apart: the known codings it accepts, whatever
+    /// their spelling, order and weights. `None`: there is no field.
     pub fn normal(&self) -> Option<Vec<u8>> {
         let accepted: Vec<&str> = KNOWN.into_iter().filter(|coding| self.weight(coding) > 0).collect();
         self.said.then(|| accepted.join(",").into_bytes())
@@ -131,7 +134,8 @@ mod tests {
         headers
     }
 
-    /// One spelling for each variant: otherwise browsers' orders and weights use up the variants of a URL.
+    /// One spelling for each variant: otherwise browsers' orders and weights use up the variants of
+    /// a URL.
     #[test]
     fn normal_forms() {
         let normal = |value: &str| String::from_utf8(accepted(value).normal().unwrap()).unwrap();

@@ -1,9 +1,10 @@
-//! HTTP/2 DATA frames on their way from a socket to the h2 crate: small ones of one stream that came together are joined, and
-//! empty ones left out. Where a DATA frame begins means nothing (RFC 9113 section 6.1), but the h2 crate keeps an entry for
-//! each that nobody has read yet, and ends the whole connection when there are too many of them, or after 100 empty ones. An
-//! honest peer that writes one frame for each message would lose the streams of all others to one reader that is slow.
-//! `guard` has it for clients, `origin` for servers. Flow control is not touched: what is joined counts as before, and what
-//! is left out counts as nothing.
+//! HTTP/2 DATA frames on their way from a socket to the h2 crate: small ones of one stream that
+//! came together are joined, and empty ones left out. Where a DATA frame begins means nothing (RFC
+//! 9113 section 6.1), but the h2 crate keeps an entry for each that nobody has read yet, and ends
+//! the whole connection when there are too many of them, or after 100 empty ones. An honest peer
+//! that writes one frame for each message would lose the streams of all others to one reader that
+//! is slow. `guard` has it for clients, `origin` for servers. Flow control is not touched: what is
+//! joined counts as before, and what is left out counts as nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -24,11 +25,13 @@ const MEANING: u8 = 0x1 | 0x8;
 const SMALL: usize = 256;
 /// No frame is made longer than every receiver takes (SETTINGS_MAX_FRAME_SIZE is at least this).
 const MOST: usize = 16_384;
-/// Empty frames that are left out at once, and one more for each pause: some milliseconds of work, and a hundredth of a
-/// processor. What comes beyond is a flood (CVE-2019-9518), and left to the h2 crate, which ends the connection.
+/// Empty frames that are left out at once, and one more for each pause: some milliseconds of work,
+/// and a hundredth of a processor. What comes beyond is a flood (CVE-2019-9518), and left to the h2
+/// crate, which ends the connection.
 const EMPTY_BURST: u32 = 100_000;
 const EMPTY_PAUSE: Duration = Duration::from_micros(100);
-/// Less room than this in a reader's buffer, and bytes are read aside, because they may have to be kept.
+/// Less room than this in a reader's buffer, and bytes are read aside, because they may have to be
+/// kept.
 const TIGHT: usize = 64;
 
 /// One direction of a connection.
@@ -39,7 +42,8 @@ pub struct DataFrames {
     /// The beginning of a frame's header that has come without its end.
     head: [u8; HEAD],
     kept: usize,
-    /// The newest stream that the peer has opened; `None`: it opens none. An empty frame of another stream is an error.
+    /// The newest stream that the peer has opened; `None`: it opens none. An empty frame of another
+    /// stream is an error.
     newest: Option<u32>,
     /// Bytes that are done with, for a reader that had no room for them.
     spill: Vec<u8>,
@@ -75,7 +79,8 @@ impl Empty {
     }
 }
 
-/// The last DATA frame that others may be joined to: where its header is, whose it is, and its length.
+/// The last DATA frame that others may be joined to: where its header is, whose it is, and its
+/// length.
 struct Run {
     at: usize,
     stream: [u8; 4],
@@ -177,7 +182,8 @@ impl DataFrames {
         self.head.get(..self.kept).unwrap_or_default()
     }
 
-    /// Joins and leaves out within `bytes`, which are what was kept and what has come since. The length of what remains.
+    /// Joins and leaves out within `bytes`, which are what was kept and what has come since. The
+    /// length of what remains.
     pub fn join(&mut self, bytes: &mut [u8]) -> usize {
         self.kept = 0;
         let (mut read, mut write) = (0, 0);

@@ -1,5 +1,5 @@
-//! A response's content on its way to hyper: counted, under the request's deadline, and with the account of the exchange,
-//! which is closed when hyper drops it. `service` makes it.
+//! A response's content on its way to hyper: counted, under the request's deadline, and with the
+//! account of the exchange, which is closed when hyper drops it. `service` makes it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,8 +18,8 @@ use super::holding::{Ahead, Holding};
 use super::trailers::Filter;
 use crate::base::ledger::Charge;
 
-/// Since when an HTTP/2 stream's client takes no more of it: a connection can be alive and one stream stuck. Milliseconds
-/// since the flow began; 0: it takes.
+/// Since when an HTTP/2 stream's client takes no more of it: a connection can be alive and one
+/// stream stuck. Milliseconds since the flow began; 0: it takes.
 #[derive(Debug)]
 pub(super) struct Flow {
     begun: Instant,
@@ -52,13 +52,13 @@ impl Flow {
     }
 }
 
-/// HTTP/2: content per DATA frame. With the frame's header it fills one TLS record exactly; a frame of 16,384 bytes would
-/// leave nine for a record of their own.
+/// HTTP/2: content per DATA frame. With the frame's header it fills one TLS record exactly; a frame
+/// of 16,384 bytes would leave nine for a record of their own.
 const FRAME: usize = 16_384 - 9;
 /// HTTP/1.1 and 3: content handed over at once.
 pub(super) const PIECE: usize = 64 << 10;
-/// While the client's address holds as much as it may, it is seen after this time whether it still does, then after twice as long,
-/// and so on: thousands of responses may wait.
+/// While the client's address holds as much as it may, it is seen after this time whether it still
+/// does, then after twice as long, and so on: thousands of responses may wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const LOOK_SELDOM: Duration = Duration::from_millis(1_280);
 
@@ -83,7 +83,8 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Content of the exchange that `account` is kept of; cut off when `deadline` passes. Its trailers pass `filter`.
+    /// Content of the exchange that `account` is kept of; cut off when `deadline` passes. Its
+    /// trailers pass `filter`.
     pub(super) fn new(
         inner: Body,
         account: Account,
@@ -111,7 +112,8 @@ impl Delivery {
         }
     }
 
-    /// Ready when more may be handed over: not while the client's address holds what it may, and this connection some of it.
+    /// Ready when more may be handed over: not while the client's address holds what it may, and
+    /// this connection some of it.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(holding) = &self.holding else {
             return Poll::Ready(());

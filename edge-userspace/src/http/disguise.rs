@@ -1,11 +1,11 @@
-//! Requests that ask some origins for something else than they say: for another method, or another path. No key of a cache
-//! covers these fields, so that the answer to one such request, stored, would be everybody's. `cache` and `delta` keep away from
-//! them; origins still get them. Pure.
+//! Requests that ask some origins for something else than they say: for another method, or another
+//! path. No key of a cache covers these fields, so that the answer to one such request, stored,
+//! would be everybody's. `cache` and `delta` keep away from them; origins still get them. Pure.
 
 use http::HeaderMap;
 
-/// Known to frameworks and servers: other methods (Symfony, Laravel, Rails, Google's APIs), other targets (IIS's URL Rewrite,
-/// Symfony, Zend), other hosts.
+/// Known to frameworks and servers: other methods (Symfony, Laravel, Rails, Google's APIs), other
+/// targets (IIS's URL Rewrite, Symfony, Zend), other hosts.
 const FIELDS: [&str; 7] = [
     "x-http-method-override",
     "x-http-method",

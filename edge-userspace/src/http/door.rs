@@ -1,6 +1,7 @@
-//! The door: whatever comes, by a client in any version of HTTP or by a worker, becomes one [`Head`] here, or is refused. The rooms
-//! to the right take nothing else, so that no rule has to be written for each way in. What the edge adds is added after the door,
-//! and nothing that came can take it away.
+//! The door: whatever comes, by a client in any version of HTTP or by a worker, becomes one
+//! [`Head`] here, or is refused. The rooms to the right take nothing else, so that no rule has to
+//! be written for each way in. What the edge adds is added after the door, and nothing that came
+//! can take it away.
 
 mod authority;
 
@@ -19,11 +20,14 @@ use crate::zones::path::Path;
 use crate::zones::{Zone, Zones};
 
 /// A request's head in normal form. There is none that has not passed the door:
-/// - its target is in origin form, and begins with `/`, but for `OPTIONS *`; an extended CONNECT has a path as well;
-/// - no field is of a connection (`Connection` and what it names, `TE`, `Upgrade`, `Expect`, ...): what of them is still meant is said
-///   by the methods here;
-/// - no field looks like one of framing; `Cookie` is one line; `Host` is at most one, in the form of `exchange.host`;
-/// - what the zone does not pass on is gone (`[zone.requests]`), and its path has one reading if the zone goes by paths.
+/// - its target is in origin form, and begins with `/`, but for `OPTIONS *`; an extended CONNECT
+///   has a path as well;
+/// - no field is of a connection (`Connection` and what it names, `TE`, `Upgrade`, `Expect`, ...):
+///   what of them is still meant is said by the methods here;
+/// - no field looks like one of framing; `Cookie` is one line; `Host` is at most one, in the form
+///   of `exchange.host`;
+/// - what the zone does not pass on is gone (`[zone.requests]`), and its path has one reading if
+///   the zone goes by paths.
 #[derive(Clone, Debug)]
 pub struct Head {
     parts: request::Parts,
@@ -85,7 +89,8 @@ impl Head {
 
 #[cfg(test)]
 impl From<request::Parts> for Head {
-    /// What the door makes of a head that names no host and is of no zone, for tests of the rooms behind it.
+    /// What the door makes of a head that names no host and is of no zone, for tests of the rooms
+    /// behind it.
     fn from(parts: request::Parts) -> Self {
         let mut head = Self {
             parts,
@@ -106,7 +111,8 @@ pub struct Host {
     pub zone: Arc<Zone>,
 }
 
-/// A connection's last host: nearly always the next request's as well, which saves parsing, a lookup and an allocation.
+/// A connection's last host: nearly always the next request's as well, which saves parsing, a
+/// lookup and an allocation.
 #[derive(Debug, Default)]
 pub struct Recent {
     raw: Vec<u8>,
@@ -149,9 +155,9 @@ pub fn client(
     Ok((head, host))
 }
 
-/// Lets in what a worker asks of `authority`: of `zone`, by its rules and routes (`routed`), or of its servers without. A target in
-/// any form; trailers are for others to judge. One that `upgrades` repeats its client's wish for another protocol, and may be an
-/// extended CONNECT.
+/// Lets in what a worker asks of `authority`: of `zone`, by its rules and routes (`routed`), or of
+/// its servers without. A target in any form; trailers are for others to judge. One that `upgrades`
+/// repeats its client's wish for another protocol, and may be an extended CONNECT.
 ///
 /// # Errors
 /// It cannot be sent.
@@ -174,7 +180,8 @@ pub fn guest(
     let host = HeaderValue::from_str(&authority.text).map_err(|_| malformed("host against the grammar"))?;
     head.headers.insert(HOST, host);
     target(&mut head, upgrades)?;
-    // A guest has no connection: it cannot switch protocols, and its content is there when it is asked for.
+    // A guest has no connection: it cannot switch protocols, and its content is there when it is
+    // asked for.
     let trailers = fields::has(&head.headers, TE, "trailers");
     head.headers.remove(EXPECT);
     connection(&mut head)?;
@@ -194,7 +201,8 @@ fn plain(headers: &HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
-/// CONNECT would make us a proxy for whoever asks; TRACE would show a script what only the browser should see.
+/// CONNECT would make us a proxy for whoever asks; TRACE would show a script what only the browser
+/// should see.
 fn method(method: &Method, extended: bool) -> Result<(), Failure> {
     if *method == Method::TRACE || *method == Method::CONNECT && !extended {
         return Err(Failure::new(Reason::Method, "CONNECT or TRACE"));
@@ -233,8 +241,8 @@ fn host(head: &request::Parts, peer: &Peer, zones: &Arc<Zones>, recent: &mut Rec
     let unknown = || Failure::new(Reason::UnknownHost, "no zone for the host");
     let zone = zones.find(&name).ok_or_else(unknown)?.clone();
     if let Some(handshake) = &peer.handshake {
-        // The certificate shown was that of the name's zone, or of the default zone (RFC 9110 section 7.4). By name: a
-        // reload makes new zones.
+        // The certificate shown was that of the name's zone, or of the default zone (RFC 9110
+        // section 7.4). By name: a reload makes new zones.
         let shown = zones.find(handshake.server_name.as_deref().unwrap_or_default());
         if shown.is_none_or(|shown| shown.name != zone.name) {
             return Err(Failure::new(
@@ -268,8 +276,9 @@ fn named(head: &request::Parts, secure: bool) -> Result<&[u8], Failure> {
         (Some(target), Some(field)) if target.eq_ignore_ascii_case(field) => Ok(target),
         (Some(target), Some(field)) => {
             let [ours, other] = [target, field].map(|raw| Authority::read(raw, secure));
-            // An absolute target is the host, whatever the field says (RFC 9112 section 3.2.2); which has to be a host all the same.
-            // `:authority` and `Host` have to be one (RFC 9113 section 8.3.1): whoever believes the other one would route it elsewhere.
+            // An absolute target is the host, whatever the field says (RFC 9112 section 3.2.2);
+            // which has to be a host all the same. `:authority` and `Host` have to be one (RFC 9113
+            // section 8.3.1): whoever believes the other one would route it elsewhere.
             let absolute = head.version <= Version::HTTP_11;
             match other {
                 Some(_) if absolute => Ok(target),
@@ -299,7 +308,8 @@ fn one_host(headers: &mut HeaderMap, authority: &str) {
 fn target(head: &mut request::Parts, extended: bool) -> Result<(), Failure> {
     let written = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
     let absolute = head.uri.authority().is_some() || head.uri.scheme().is_some();
-    // An empty path is `/` (RFC 9110 section 4.2.3), where it can be empty: in an absolute target, not in `:path`.
+    // An empty path is `/` (RFC 9110 section 4.2.3), where it can be empty: in an absolute target,
+    // not in `:path`.
     let bare = written.starts_with('?') && absolute && head.version <= Version::HTTP_11;
     if !(bare || written.starts_with('/') || written == "*" && head.method == Method::OPTIONS) {
         return Err(malformed("target in a form that does not fit the method"));
@@ -351,7 +361,8 @@ fn connection(head: &mut Head) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes out what `zone` does not pass on, and refuses what its rules and routes could be walked around by.
+/// Takes out what `zone` does not pass on, and refuses what its rules and routes could be walked
+/// around by.
 fn for_zone(head: &mut Head, zone: &Zone, routed: bool) -> Result<(), Failure> {
     let mut dropped: Vec<HeaderName> = Vec::new();
     for name in head.headers.keys() {

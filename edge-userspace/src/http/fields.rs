@@ -1,4 +1,5 @@
-//! Facts about fields that several rooms need: lists, what is of one connection, who has passed a message on. Pure.
+//! Facts about fields that several rooms need: lists, what is of one connection, who has passed a
+//! message on. Pure.
 
 use http::header::{self, AsHeaderName, HeaderMap, HeaderName, HeaderValue};
 
@@ -8,7 +9,8 @@ pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 /// Our name in `Via` and `CDN-Loop` (RFC 9110 section 7.6.3, RFC 8586).
 pub const PSEUDONYM: &str = "edge";
 
-/// Fields of one connection (RFC 9110 section 7.6.1), and credentials for a proxy, which are for us, who ask for none.
+/// Fields of one connection (RFC 9110 section 7.6.1), and credentials for a proxy, which are for
+/// us, who ask for none.
 pub const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
@@ -21,8 +23,9 @@ pub const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Fields that a `Connection` option cannot name: they are meant for the last recipient (the section forbids such options), and a
-/// sender must not be able to strip what was decided by them, or set.
+/// Fields that a `Connection` option cannot name: they are meant for the last recipient (the
+/// section forbids such options), and a sender must not be able to strip what was decided by them,
+/// or set.
 const END_TO_END: [HeaderName; 13] = [
     header::HOST,
     header::AUTHORIZATION,
@@ -39,8 +42,8 @@ const END_TO_END: [HeaderName; 13] = [
     CDN_LOOP,
 ];
 
-/// The members of the lists in all lines of a field (RFC 9110 section 5.6.1): trimmed, none empty. A comma within quotes is part of
-/// its member.
+/// The members of the lists in all lines of a field (RFC 9110 section 5.6.1): trimmed, none empty.
+/// A comma within quotes is part of its member.
 pub fn list(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &[u8]> {
     headers.get_all(name).iter().flat_map(members)
 }
@@ -77,8 +80,8 @@ pub fn passes(headers: &HeaderMap) -> usize {
     list(headers, CDN_LOOP).filter(|member| id(member)).count()
 }
 
-/// Removes what is for one connection only, and what `Connection` names besides (RFC 9110 section 7.6.1), of a request or a response.
-/// What is added afterwards cannot be named any more.
+/// Removes what is for one connection only, and what `Connection` names besides (RFC 9110 section
+/// 7.6.1), of a request or a response. What is added afterwards cannot be named any more.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = list(headers, header::CONNECTION)
@@ -94,8 +97,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether `name` is a field of framing but for `_` in place of `-`: servers that take one for the other would see another end of
-/// the message than everybody else (RFC 9112 section 11.2).
+/// Whether `name` is a field of framing but for `_` in place of `-`: servers that take one for the
+/// other would see another end of the message than everybody else (RFC 9112 section 11.2).
 pub fn looks_like_framing(name: &str) -> bool {
     let like = |known: &str| {
         name.len() == known.len()
@@ -108,7 +111,8 @@ pub fn looks_like_framing(name: &str) -> bool {
     like("content-length") || like("transfer-encoding")
 }
 
-/// HTTP/2 and HTTP/3 let clients send a cookie in crumbs, which are one field (RFC 9113 section 8.2.3, RFC 9114 section 4.2.1).
+/// HTTP/2 and HTTP/3 let clients send a cookie in crumbs, which are one field (RFC 9113 section
+/// 8.2.3, RFC 9114 section 4.2.1).
 pub fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
@@ -136,7 +140,8 @@ mod tests {
             .collect()
     }
 
-    /// A member that one reader sees and the next one does not decides what is cached, counted or passed on.
+    /// A member that one reader sees and the next one does not decides what is cached, counted or
+    /// passed on.
     #[test]
     fn lists_are_read_over_lines_and_around_quotes() {
         let headers = fields(&[("x", "a, ,b ,"), ("x", "\"c,d\";p=\"\\\",\\\\\", e"), ("x", "\"f,g")]);
@@ -155,8 +160,8 @@ mod tests {
         assert_eq!(passes(&headers), 2);
     }
 
-    /// What a client calls a matter of its connection must not reach one reader and miss another; what is nobody's to drop
-    /// must stay.
+    /// What a client calls a matter of its connection must not reach one reader and miss another;
+    /// what is nobody's to drop must stay.
     #[test]
     fn what_is_of_the_connection_goes() {
         let mut headers = fields(&[

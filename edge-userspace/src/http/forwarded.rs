@@ -1,5 +1,6 @@
-//! Who asked, by which name and how, as fields for those behind the edge. The edge is the trust boundary: what clients claim
-//! is dropped, and written anew from the connection. Origins and workers are told the same.
+//! Who asked, by which name and how, as fields for those behind the edge. The edge is the trust
+//! boundary: what clients claim is dropped, and written anew from the connection. Origins and
+//! workers are told the same.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -17,7 +18,8 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Drops `Forwarded`, `X-Forwarded-*`, `X-Real-Ip`, `X-Request-Id` and `Client-Cert` as they came, and writes what is true.
+/// Drops `Forwarded`, `X-Forwarded-*`, `X-Real-Ip`, `X-Request-Id` and `Client-Cert` as they came,
+/// and writes what is true.
 pub fn rewrite(headers: &mut HeaderMap, exchange: &Exchange) {
     let mut claims: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
@@ -45,8 +47,8 @@ pub enum Written {
     BySender,
 }
 
-/// Whether `name` is a field whose value an origin gets from here, whatever the client wrote, and what decides it. `None`: the
-/// client's.
+/// Whether `name` is a field whose value an origin gets from here, whatever the client wrote, and
+/// what decides it. `None`: the client's.
 pub fn written(name: &HeaderName) -> Option<Written> {
     let text = name.as_str();
     if *name == http::header::HOST || text == "x-forwarded-proto" || text == "x-forwarded-host" {
@@ -60,8 +62,9 @@ pub fn written(name: &HeaderName) -> Option<Written> {
     (ours || spelt_with_underscore(text)).then_some(Written::BySender)
 }
 
-/// Who asked, by which name and how: RFC 7239, and the fields that came before it. One buffer for all values. Proxies that the
-/// operator trusts are named after the client, the nearest last, as each would have appended what it saw.
+/// Who asked, by which name and how: RFC 7239, and the fields that came before it. One buffer for
+/// all values. Proxies that the operator trusts are named after the client, the nearest last, as
+/// each would have appended what it saw.
 fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
     let proto = exchange.peer.scheme();
     let ip = exchange.peer.client.ip();
@@ -131,8 +134,9 @@ fn element(text: &mut BytesMut, ip: IpAddr) -> std::ops::Range<usize> {
     start..end
 }
 
-/// Whether a field is one that we set, but for underscores in place of hyphens: CGI and its successors give both the same
-/// variable (RFC 3875 section 4.1.18), so that a client could speak in our place.
+/// Whether a field is one that we set, but for underscores in place of hyphens: CGI and its
+/// successors give both the same variable (RFC 3875 section 4.1.18), so that a client could speak
+/// in our place.
 fn spelt_with_underscore(name: &str) -> bool {
     name.contains('_') && {
         let name = name.replace('_', "-");

@@ -1,11 +1,13 @@
-//! Where an HTTP/1 message begins and ends, read more strictly than hyper reads it, so that nothing two parsers could read
-//! in two ways is ever forwarded (request smuggling). Pure: bytes in, verdict out, in pieces of any size. `guard` feeds it
-//! with what comes from the socket before hyper sees it.
+//! Where an HTTP/1 message begins and ends, read more strictly than hyper reads it, so that nothing
+//! two parsers could read in two ways is ever forwarded (request smuggling). Pure: bytes in,
+//! verdict out, in pieces of any size. `guard` feeds it with what comes from the socket before
+//! hyper sees it.
 //!
-//! hyper and httparse refuse on their own: characters that are no token in methods and field names, whitespace around
-//! names, control characters in values, line folding. They accept, and this does not: bare LF as a line end, `Content-Length`
-//! beside `Transfer-Encoding`, equal lengths twice, transfer codings beside `chunked`, lengths with leading zeros beyond
-//! reason, fragments, space in chunk lines, any or no Host, and trailer fields that change the framing.
+//! hyper and httparse refuse on their own: characters that are no token in methods and field names,
+//! whitespace around names, control characters in values, line folding. They accept, and this does
+//! not: bare LF as a line end, `Content-Length` beside `Transfer-Encoding`, equal lengths twice,
+//! transfer codings beside `chunked`, lengths with leading zeros beyond reason, fragments, space in
+//! chunk lines, any or no Host, and trailer fields that change the framing.
 
 mod head;
 
@@ -65,8 +67,9 @@ impl Refusal {
 pub enum Verdict {
     /// All of it may pass.
     Pass,
-    /// Bytes up to the offset may pass; those from there on belong to a message whose reading depends on the answer to the
-    /// one before (an upgrade). To be fed again after [`Framing::resume`], or passed as they are when it was accepted.
+    /// Bytes up to the offset may pass; those from there on belong to a message whose reading
+    /// depends on the answer to the one before (an upgrade). To be fed again after
+    /// [`Framing::resume`], or passed as they are when it was accepted.
     Hold(usize),
     /// Bytes up to the offset may pass; the one at the offset shows the message to be ambiguous.
     Refuse {
@@ -243,7 +246,8 @@ impl Framing {
         };
     }
 
-    /// Takes lines of a head until it ends or the bytes do. How many bytes were taken, or where and why not.
+    /// Takes lines of a head until it ends or the bytes do. How many bytes were taken, or where and
+    /// why not.
     fn head(&mut self, bytes: &[u8]) -> Result<usize, (usize, Refusal)> {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -279,7 +283,8 @@ impl Framing {
             };
             at += end + 1;
             match outcome {
-                // The LF is what must not pass: without it hyper never sees the line, or the head, as complete.
+                // The LF is what must not pass: without it hyper never sees the line, or the head,
+                // as complete.
                 Err(why) => return Err((at - 1, why)),
                 Ok(None) => {}
                 Ok(Some(facts)) => {

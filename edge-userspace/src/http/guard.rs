@@ -1,5 +1,6 @@
-//! The socket as hyper sees it: incoming bytes pass the [`Framing`] first, outgoing ones tell [`Life`] whether the client
-//! takes them. `server` puts it between a connection of `tls` and hyper; after an upgrade it goes on as the tunnel's socket.
+//! The socket as hyper sees it: incoming bytes pass the [`Framing`] first, outgoing ones tell
+//! [`Life`] whether the client takes them. `server` puts it between a connection of `tls` and
+//! hyper; after an upgrade it goes on as the tunnel's socket.
 
 use std::io;
 use std::pin::Pin;
@@ -17,14 +18,17 @@ use super::metrics::Metrics;
 use crate::tls::Io;
 use crate::tls::limits::Permit;
 
-/// What hyper is given in place of an ambiguous head: NUL is an error in any part of one, and the empty line makes hyper
-/// look. hyper itself then answers 400 after the answers to earlier requests, and closes.
+/// What hyper is given in place of an ambiguous head: NUL is an error in any part of one, and the
+/// empty line makes hyper look. hyper itself then answers 400 after the answers to earlier
+/// requests, and closes.
 const POISON: &[u8] = b"\0\r\n\r\n";
-/// Input read and thrown away so that the last answer arrives: in all, and in one turn, for the thread has others to serve.
+/// Input read and thrown away so that the last answer arrives: in all, and in one turn, for the
+/// thread has others to serve.
 const DRAIN: usize = 256 << 20;
 const DRAIN_TURN: usize = 256 << 10;
 
-/// The socket itself, shared by the guard and the driver, which run in one task: the lock is never waited for.
+/// The socket itself, shared by the guard and the driver, which run in one task: the lock is never
+/// waited for.
 #[derive(Clone)]
 pub(super) struct Shared(Arc<Mutex<Io>>);
 
@@ -42,8 +46,9 @@ impl Shared {
 }
 
 impl Shared {
-    /// Ends a connection that nobody drives any more: over TLS by close_notify, so that the client knows that nothing was cut off
-    /// (RFC 8446 section 6.1). A client that takes nothing is not waited for.
+    /// Ends a connection that nobody drives any more: over TLS by close_notify, so that the client
+    /// knows that nothing was cut off (RFC 8446 section 6.1). A client that takes nothing is not
+    /// waited for.
     pub(super) async fn close(&self) {
         let closed = std::future::poll_fn(|cx| Pin::new(&mut *self.io()).poll_shutdown(cx));
         let _ = tokio::time::timeout(GOODBYE, closed).await;
@@ -96,7 +101,8 @@ struct Requests {
     given: usize,
 }
 
-/// The HTTP/2 client preface and the header of the SETTINGS frame that must follow it (RFC 9113 section 3.4).
+/// The HTTP/2 client preface and the header of the SETTINGS frame that must follow it (RFC 9113
+/// section 3.4).
 const PREFACE: usize = heads::PREFACE + 9;
 
 impl Requests {
@@ -125,7 +131,8 @@ impl Guard {
         Self::new(io, permit, life, holding, metrics, Input::Judged(Framing::new(limit)))
     }
 
-    /// For HTTP/2, with fields of up to `limit` bytes. The preface counts as a head that is being read.
+    /// For HTTP/2, with fields of up to `limit` bytes. The preface counts as a head that is being
+    /// read.
     pub(super) fn http2(
         io: Io,
         permit: Permit,
@@ -258,7 +265,8 @@ impl AsyncRead for Guard {
                 return Poll::Ready(Ok(()));
             }
             Input::Poisoned(given) => {
-                // Never an end of file: hyper would take it for a client that left, and drop the request under way.
+                // Never an end of file: hyper would take it for a client that left, and drop the
+                // request under way.
                 if *given >= POISON.len() {
                     return Poll::Pending;
                 }
@@ -286,7 +294,8 @@ impl AsyncRead for Guard {
         let before = buf.filled().len();
         ready!(Pin::new(&mut *this.io.io()).poll_read(cx, buf))?;
         if buf.filled().len() == before {
-            // hyper would take the end of the client's direction for the end of the client, and drop the request under way.
+            // hyper would take the end of the client's direction for the end of the client, and
+            // drop the request under way.
             let rests = matches!(&this.input, Input::Judged(framing) if framing.at_rest());
             if rests && this.life.outlives_input(cx.waker()) {
                 return Poll::Pending;
@@ -314,7 +323,8 @@ impl Guard {
     /// The first `bytes` of `bufs` are written, or sealed to be.
     fn written(&mut self, bufs: &[io::IoSlice<'_>], bytes: usize) {
         let content = match &mut self.output {
-            // Heads and chunk lines count too: it is one response after the other, and then nothing is left.
+            // Heads and chunk lines count too: it is one response after the other, and then nothing
+            // is left.
             None => bytes as u64,
             Some(frames) => {
                 let mut left = bytes;
@@ -387,9 +397,10 @@ impl AsyncWrite for Guard {
         self.io.poll_flush(cx, &self.life)
     }
 
-    /// Ends the outgoing side; if input was left unread, reads on until the client ends its own, within bounds of bytes and time
-    /// ([`DRAIN`], [`Life::lingers`]; RFC 9112 section 9.6): closing a socket with unread input resets it, and the reset can
-    /// overtake the answer. Many clients write all of their content before they read.
+    /// Ends the outgoing side; if input was left unread, reads on until the client ends its own,
+    /// within bounds of bytes and time ([`DRAIN`], [`Life::lingers`]; RFC 9112 section 9.6):
+    /// closing a socket with unread input resets it, and the reset can overtake the answer. Many
+    /// clients write all of their content before they read.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.closed {

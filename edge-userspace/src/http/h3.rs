@@ -1,5 +1,6 @@
-//! Serves QUIC connections by HTTP/3 (RFC 9114): the h3 crate between the connection and the service, and what ends a
-//! connection that is overdue. `quic` hands connections over by [`Serve`](crate::quic::Serve).
+//! Serves QUIC connections by HTTP/3 (RFC 9114): the h3 crate between the connection and the
+//! service, and what ends a connection that is overdue. `quic` hands connections over by
+//! [`Serve`](crate::quic::Serve).
 
 mod body;
 pub mod guard;
@@ -143,7 +144,8 @@ impl Session {
         }
     }
 
-    /// GOAWAY: what has been taken is answered, what comes later is rejected (RFC 9114 section 5.2).
+    /// GOAWAY: what has been taken is answered, what comes later is rejected (RFC 9114 section
+    /// 5.2).
     async fn end(&mut self) -> Result<(), Option<&'static str>> {
         if std::mem::replace(&mut self.ending, true) {
             return Ok(());
@@ -192,7 +194,8 @@ enum Broken {
 }
 
 impl Exchange {
-    /// Reads the head whatever the client wants of the answer, since a broken one ends the connection.
+    /// Reads the head whatever the client wants of the answer, since a broken one ends the
+    /// connection.
     async fn run(self, resolver: Resolver, stopped: Option<wire::Stopped>, settled: Option<wire::Settled>) {
         // A head in the making lies in h3 until it is whole, and each stream may have one.
         let most = self.limits.header_bytes as u64;
@@ -203,8 +206,8 @@ impl Exchange {
         drop(making);
         let (request, mut stream) = match resolved {
             Ok(Ok(resolved)) => resolved,
-            // h3 has ended the stream, or the connection, with the code that RFC 9114 asks for. Time spent on streams that
-            // come to nothing counts towards the connection's resets.
+            // h3 has ended the stream, or the connection, with the code that RFC 9114 asks for.
+            // Time spent on streams that come to nothing counts towards the connection's resets.
             Ok(Err(_)) | Err(_) => return self.wasted(),
         };
         let (head, ()) = request.into_parts();
@@ -225,7 +228,8 @@ impl Exchange {
             self.service.shared.metrics.early(held);
         }
         let answer = async {
-            // What must not be done twice is not done for a copy (RFC 8470 section 3): the client has to be there.
+            // What must not be done twice is not done for a copy (RFC 8470 section 3): the client
+            // has to be there.
             if held && self.service.peer.proven().await.is_err() {
                 return self.wasted();
             }
@@ -266,8 +270,8 @@ impl Exchange {
         self.patient(stream.send_response(response)).await.is_ok()
     }
 
-    /// Waits, behind the request, for the last acknowledgement. A client that gives none for as long as a piece may take is gone: its
-    /// connection ends, and what is held for it.
+    /// Waits, behind the request, for the last acknowledgement. A client that gives none for as
+    /// long as a piece may take is gone: its connection ends, and what is held for it.
     fn settle(&self, turn: Turn, settled: Option<wire::Settled>) {
         let Some(settled) = settled else { return };
         let (patience, metrics) = (self.limits.write_timeout, self.service.shared.metrics.clone());
@@ -279,7 +283,8 @@ impl Exchange {
         });
     }
 
-    /// Hands the response over, piece by piece, at the client's pace. How many bytes of content it had.
+    /// Hands the response over, piece by piece, at the client's pace. How many bytes of content it
+    /// had.
     async fn deliver(&self, sending: &mut Sending, response: http::Response<Delivery>) -> Result<usize, Broken> {
         let (mut head, mut body) = response.into_parts();
         let mut sent = 0_usize;
@@ -308,8 +313,9 @@ impl Exchange {
         Ok(sent)
     }
 
-    /// Waits for the client, but not for longer than a piece may take. quinn takes a piece as what was sent before is acknowledged
-    /// ([`Window`]), so that this is the time without acknowledgements.
+    /// Waits for the client, but not for longer than a piece may take. quinn takes a piece as what
+    /// was sent before is acknowledged ([`Window`]), so that this is the time without
+    /// acknowledgements.
     async fn patient<T>(&self, write: impl Future<Output = Result<T, h3::error::StreamError>>) -> Result<T, Broken> {
         match tokio::time::timeout(self.limits.write_timeout, write).await {
             Ok(Ok(done)) => Ok(done),

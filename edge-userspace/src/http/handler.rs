@@ -1,4 +1,5 @@
-//! The one interface of rooms 6 to 10: a request in, a response or a failure out. `node` nests the rooms by it.
+//! The one interface of rooms 6 to 10: a request in, a response or a failure out. `node` nests the
+//! rooms by it.
 
 use std::fmt;
 use std::future::Future;
@@ -13,11 +14,13 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response, Failure>> + S
 
 /// A room that answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers `request`. Dropping the future cancels the request; its effects at the origin may stand.
+    /// Answers `request`. Dropping the future cancels the request; its effects at the origin may
+    /// stand.
     fn handle(&self, request: Request) -> Answer<'_>;
 }
 
-/// What answers clients' requests as they come through the door: a gate in front of a [`Handler`], or what serves nobody's content.
+/// What answers clients' requests as they come through the door: a gate in front of a [`Handler`],
+/// or what serves nobody's content.
 pub trait Front: Send + Sync + 'static {
     /// Answers `request`, as [`Handler::handle`] does.
     fn answer(&self, request: Unjudged) -> Answer<'_>;
@@ -38,17 +41,20 @@ pub enum Fault {
     Edge,
 }
 
-/// Why a request got no response of its zone. A closed set: it is a metrics label and the access log's `failure` field.
+/// Why a request got no response of its zone. A closed set: it is a metrics label and the access
+/// log's `failure` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Framing or host could be read in two ways (RFC 9112 sections 3.2, 6.3; RFC 9113 section 8.1.1).
+    /// Framing or host could be read in two ways (RFC 9112 sections 3.2, 6.3; RFC 9113 section
+    /// 8.1.1).
     Malformed,
     /// No zone for the host.
     UnknownHost,
     /// The host is not one the TLS connection's certificate was chosen for (RFC 9110 section 7.4).
     Misdirected,
-    /// The connection was let in under a policy that its zone has no longer, or its certificate has expired.
+    /// The connection was let in under a policy that its zone has no longer, or its certificate has
+    /// expired.
     Outdated,
     /// The operator's lists deny the client's address.
     Denied,
@@ -68,7 +74,8 @@ pub enum Reason {
     NotFound,
     /// No origin server could be reached: refused, unreachable, TLS failed, or all unhealthy.
     OriginUnreachable,
-    /// The origin's response was not HTTP that can be forwarded, or broke off before its head ended.
+    /// The origin's response was not HTTP that can be forwarded, or broke off before its head
+    /// ended.
     OriginMalformed,
     /// The origin took longer than the limit.
     OriginTimeout,
@@ -156,7 +163,8 @@ impl Reason {
         }
     }
 
-    /// Whether the connection ends with this answer, because what follows on it cannot be trusted or read.
+    /// Whether the connection ends with this answer, because what follows on it cannot be trusted
+    /// or read.
     pub fn closes(self) -> bool {
         matches!(
             self,
@@ -164,7 +172,8 @@ impl Reason {
         )
     }
 
-    /// Whether that is so over HTTP/2 and HTTP/3 too, where other streams go on after the rest: by GOAWAY.
+    /// Whether that is so over HTTP/2 and HTTP/3 too, where other streams go on after the rest: by
+    /// GOAWAY.
     pub fn ends(self) -> bool {
         self == Self::Outdated
     }
@@ -175,7 +184,8 @@ impl Reason {
 pub struct Failure {
     /// Why.
     pub reason: Reason,
-    /// For the operator's log: what happened, from our own words and the library's error, never bytes of a peer.
+    /// For the operator's log: what happened, from our own words and the library's error, never
+    /// bytes of a peer.
     pub detail: String,
     /// How many attempts at an origin were made.
     pub attempts: u8,

@@ -1,5 +1,6 @@
-//! HTTP/2 frames on their way to the h2 crate: each request's fields are looked at before h2 sees them, and a request with a malformed
-//! one becomes a request that h2 refuses alone (see `hpack`). Content is not held back or copied. Pure; `guard` calls it.
+//! HTTP/2 frames on their way to the h2 crate: each request's fields are looked at before h2 sees
+//! them, and a request with a malformed one becomes a request that h2 refuses alone (see `hpack`).
+//! Content is not held back or copied. Pure; `guard` calls it.
 
 use super::hpack;
 
@@ -49,8 +50,9 @@ struct Block<'a> {
 }
 
 impl Heads {
-    /// For a client whose fields may have `header_bytes`, from its preface on. A field section is at most 30/8 times as long as what it
-    /// says (RFC 7541 appendix B); padding and fronts come on top.
+    /// For a client whose fields may have `header_bytes`, from its preface on. A field section is
+    /// at most 30/8 times as long as what it says (RFC 7541 appendix B); padding and fronts come on
+    /// top.
     pub fn new(header_bytes: usize) -> Self {
         Self {
             passing: PREFACE,
@@ -60,8 +62,8 @@ impl Heads {
         }
     }
 
-    /// Takes the next bytes: how many of them go on at once, as they are. What is behind them goes on by `out`, in so far as it
-    /// goes on at all.
+    /// Takes the next bytes: how many of them go on at once, as they are. What is behind them goes
+    /// on by `out`, in so far as it goes on at all.
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         if self.off {
             return bytes.len();

@@ -1,29 +1,36 @@
-//! What one connection holds of responses that its client has not taken, on the ledger. `delivery` says what it hands over, `guard`
-//! what of it was written; in between it lies in hyper's buffers. Over HTTP/3 it lies in quinn's, and `h3::window` counts.
+//! What one connection holds of responses that its client has not taken, on the ledger. `delivery`
+//! says what it hands over, `guard` what of it was written; in between it lies in hyper's buffers.
+//! Over HTTP/3 it lies in quinn's, and `h3::window` counts.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::ledger::{Charge, Holder, Kind};
 
-/// What each connection is charged for itself: TLS, hyper's or quinn's state and buffers, and [`FREE`].
+/// What each connection is charged for itself: TLS, hyper's or quinn's state and buffers, and
+/// [`FREE`].
 pub(super) const CONNECTION: u64 = 32 << 10;
-/// Handed over and not written, that much costs nothing more: ordinary answers never touch the shared accounts.
+/// Handed over and not written, that much costs nothing more: ordinary answers never touch the
+/// shared accounts.
 pub(super) const FREE: u64 = 16 << 10;
 /// Charged in steps of this.
 const GRAIN: u64 = 32 << 10;
 /// A request under way, beside its head: tasks, timers, the line for the log.
 pub(super) const REQUEST: u64 = 8 << 10;
-/// Copies of a head that may exist at once: the client's, the cache's, the one that is kept to ask once more.
+/// Copies of a head that may exist at once: the client's, the cache's, the one that is kept to ask
+/// once more.
 pub(super) const HEADS: u64 = 3;
-/// Read ahead of a client for one response that streams: pieces on their way through the rooms, and what the origin's connection has
-/// read. The room `origin` may say more ([`ReadAhead`](super::message::ReadAhead)).
+/// Read ahead of a client for one response that streams: pieces on their way through the rooms, and
+/// what the origin's connection has read. The room `origin` may say more
+/// ([`ReadAhead`](super::message::ReadAhead)).
 pub(super) const AHEAD: u64 = 128 << 10;
 
-/// Content of one request that has come and that nobody has read yet: of longer content, what its flow-control window lets come.
+/// Content of one request that has come and that nobody has read yet: of longer content, what its
+/// flow-control window lets come.
 pub(super) const UPLOAD: u64 = 128 << 10;
 
-/// What is read ahead of one response: charged once it has more than one piece, so that what comes at once costs nothing.
+/// What is read ahead of one response: charged once it has more than one piece, so that what comes
+/// at once costs nothing.
 #[derive(Debug)]
 pub(super) struct Ahead {
     charge: Charge,
@@ -44,7 +51,8 @@ impl Ahead {
     /// A piece has come.
     pub(super) fn piece(&mut self) {
         self.pieces = self.pieces.saturating_add(1);
-        // It is there already: what does not fit is charged all the same, so that no more is asked for.
+        // It is there already: what does not fit is charged all the same, so that no more is asked
+        // for.
         if self.pieces == 2 && !self.charge.set(self.most) {
             self.charge.move_to(self.most);
         }
@@ -79,7 +87,8 @@ impl Holding {
         &self.holder
     }
 
-    /// Whether `more` bytes may be handed over. One piece may always, so that whoever takes what there is gets on.
+    /// Whether `more` bytes may be handed over. One piece may always, so that whoever takes what
+    /// there is gets on.
     pub(super) fn admits(&self, more: u64) -> bool {
         let after = self.out.load(Relaxed).saturating_add(more);
         after <= FREE || after == more || after <= self.charged.load(Relaxed).saturating_add(FREE) || {
@@ -120,7 +129,8 @@ fn beyond(out: u64) -> u64 {
     }
 }
 
-/// Counts the content in what is written on an HTTP/2 connection: the payloads of DATA frames (RFC 9113 section 4.1).
+/// Counts the content in what is written on an HTTP/2 connection: the payloads of DATA frames (RFC
+/// 9113 section 4.1).
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     header: [u8; 9],
@@ -167,7 +177,8 @@ mod tests {
     use super::*;
     use crate::base::ledger::Ledger;
 
-    /// Frames that were miscounted would let a connection hold more than it is charged for, or stand still for ever.
+    /// Frames that were miscounted would let a connection hold more than it is charged for, or
+    /// stand still for ever.
     #[test]
     fn frames() {
         let frame = |kind: u8, length: usize| {
@@ -190,7 +201,8 @@ mod tests {
         }
     }
 
-    /// A client that takes nothing is charged for what lies there, and no more is handed over than its address may have.
+    /// A client that takes nothing is charged for what lies there, and no more is handed over than
+    /// its address may have.
     #[test]
     fn back_pressure() {
         let ledger = Ledger::new(1 << 30, CONNECTION * 2 + (64 << 10));
@@ -217,7 +229,8 @@ mod tests {
         assert_eq!(ledger.figures().kinds, [0; Kind::ALL.len()]);
     }
 
-    /// The figures of docs/limits.md are what the constants come to: whoever changes one sees what it multiplies to.
+    /// The figures of docs/limits.md are what the constants come to: whoever changes one sees what
+    /// it multiplies to.
     #[test]
     fn the_sums_that_are_told() {
         let text = "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]\nname = \"z\"\nhosts = [\"z.example\"]\n\

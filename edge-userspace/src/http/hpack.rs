@@ -1,16 +1,19 @@
-//! What of HPACK (RFC 7541) can be read without its dynamic table: the literals of a header block, and whether they are sound. The h2
-//! crate takes one malformed field for an error of the connection, where RFC 9113 section 8.1.1 asks for one of the stream: [`mended`]
-//! makes of such a block one that h2 refuses alone. Pure.
+//! What of HPACK (RFC 7541) can be read without its dynamic table: the literals of a header block,
+//! and whether they are sound. The h2 crate takes one malformed field for an error of the
+//! connection, where RFC 9113 section 8.1.1 asks for one of the stream: [`mended`] makes of such a
+//! block one that h2 refuses alone. Pure.
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::base::varint::prefixed;
 
-/// A field that no request of HTTP/2 may have (RFC 9113 section 8.2.2), as a literal that enters no table: h2 resets the stream.
+/// A field that no request of HTTP/2 may have (RFC 9113 section 8.2.2), as a literal that enters no
+/// table: h2 resets the stream.
 const REFUSED: &[u8] = b"\x00\x0aconnection\x01x";
 
-/// `block` in a form that h2 refuses by an error of its stream, if it has a malformed field; the tables of both sides stay alike. `None`:
-/// all its literals are sound, or it cannot be read, which is an error of the connection.
+/// `block` in a form that h2 refuses by an error of its stream, if it has a malformed field; the
+/// tables of both sides stay alike. `None`: all its literals are sound, or it cannot be read, which
+/// is an error of the connection.
 pub(super) fn mended(block: &[u8]) -> Option<Vec<u8>> {
     let mut rest = block;
     let mut mended = None::<Vec<u8>>;
@@ -40,7 +43,8 @@ pub(super) fn mended(block: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// A string literal, not coded; in place of an unsound one, letters: an entry of the table is as long as the client takes it to be.
+/// A string literal, not coded; in place of an unsound one, letters: an entry of the table is as
+/// long as the client takes it to be.
 fn string(out: &mut Vec<u8>, sound: Option<&Vec<u8>>, length: usize) {
     let length = length.max(1);
     let most = 0x7f;
@@ -76,7 +80,8 @@ struct Field<'a> {
     after: &'a [u8],
 }
 
-/// Reads the field line, or the change of the table's size, that `bytes` begins with (RFC 7541 section 6).
+/// Reads the field line, or the change of the table's size, that `bytes` begins with (RFC 7541
+/// section 6).
 fn field(bytes: &[u8]) -> Option<Field<'_>> {
     let first = *bytes.first()?;
     let plain = |index, after| Field {
@@ -112,7 +117,8 @@ fn field(bytes: &[u8]) -> Option<Field<'_>> {
     })
 }
 
-/// An integer in the last `bits` bits of the first byte, and more where it is long (RFC 7541 section 5.1).
+/// An integer in the last `bits` bits of the first byte, and more where it is long (RFC 7541
+/// section 5.1).
 fn integer(bytes: &[u8], bits: u32) -> Option<(u64, &[u8])> {
     prefixed(bytes, bits, 28)
 }
@@ -160,8 +166,8 @@ fn value_is_sound(field: &Field<'_>, value: &[u8]) -> bool {
     }
 }
 
-/// Bits of each byte's code (RFC 7541 appendix B). The codes are canonical: shorter ones first, among equals in the bytes' order; the
-/// end of a string is the last of those of 30 bits.
+/// Bits of each byte's code (RFC 7541 appendix B). The codes are canonical: shorter ones first,
+/// among equals in the bytes' order; the end of a string is the last of those of 30 bits.
 const LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28,
     28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12,
@@ -176,7 +182,8 @@ const LENGTHS: [u8; 256] = [
 /// Bits of the longest code.
 const LONGEST: usize = 30;
 
-/// The codes in the order of their length: how many there are of each, and the bytes that they stand for.
+/// The codes in the order of their length: how many there are of each, and the bytes that they
+/// stand for.
 struct Codes {
     counts: [u16; LONGEST + 1],
     bytes: [u8; 256],
@@ -280,7 +287,8 @@ mod tests {
         }
     }
 
-    /// One bad field of a client's would end all requests that a front in front of us has on its connection.
+    /// One bad field of a client's would end all requests that a front in front of us has on its
+    /// connection.
     #[test]
     fn malformed_fields_are_the_streams() {
         let refused = |more: &[u8], instead: &[u8]| {

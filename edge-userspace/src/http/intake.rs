@@ -1,5 +1,6 @@
-//! A request's content on its way from hyper to the handler: counted, bounded, and never stalled for longer than the limit
-//! while the response stands still too. `service` puts it around hyper's body.
+//! A request's content on its way from hyper to the handler: counted, bounded, and never stalled
+//! for longer than the limit while the response stands still too. `service` puts it around hyper's
+//! body.
 
 use std::future::Future;
 use std::io;
@@ -46,7 +47,8 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// A piece of the response goes out. The client of a two-way stream may listen for as long as it is told something.
+    /// A piece of the response goes out. The client of a two-way stream may listen for as long as
+    /// it is told something.
     pub(super) fn answers(&self) {
         if !self.done() {
             let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -95,8 +97,8 @@ pub(super) struct Intake {
     meter: Arc<Meter>,
     most: u64,
     stall: Duration,
-    /// Made when the client first keeps us waiting; moved lazily, since moving a timer at each piece would cost more than
-    /// the piece.
+    /// Made when the client first keeps us waiting; moved lazily, since moving a timer at each
+    /// piece would cost more than the piece.
     timer: Option<Pin<Box<Sleep>>>,
     waiting_since: Option<Instant>,
     /// What is left when nobody reads any more is read on and dropped.
@@ -134,7 +136,8 @@ impl Intake {
         }
     }
 
-    /// Waits, for `patience` at most, for the first byte of content or its end. False: it has ended, and there was none.
+    /// Waits, for `patience` at most, for the first byte of content or its end. False: it has
+    /// ended, and there was none.
     pub(super) async fn begins(&mut self, patience: Duration) -> bool {
         let first = std::future::poll_fn(|cx| {
             loop {
@@ -216,8 +219,8 @@ impl Intake {
     }
 }
 
-/// Whether content broke off because its framing was wrong (hyper's chunk decoder or the guard said so), rather than because
-/// the client left.
+/// Whether content broke off because its framing was wrong (hyper's chunk decoder or the guard said
+/// so), rather than because the client left.
 fn ambiguous(error: &BodyError) -> bool {
     let error = match error {
         BodyError::Framing(_) => return true,

@@ -1,7 +1,8 @@
-//! Content that nobody reads any more while its client still sends it: read on and dropped, within bounds, so that the answer given
-//! early arrives. Over HTTP/2 and 3 a stream that is let go of tells the client to stop (RST_STREAM with NO_ERROR, STOP_SENDING) in
-//! the same packet as the answer, and many clients then throw the answer away; over HTTP/1.1 `guard` does the same with the
-//! connection. `intake` and `service` hand it over.
+//! Content that nobody reads any more while its client still sends it: read on and dropped, within
+//! bounds, so that the answer given early arrives. Over HTTP/2 and 3 a stream that is let go of
+//! tells the client to stop (RST_STREAM with NO_ERROR, STOP_SENDING) in the same packet as the
+//! answer, and many clients then throw the answer away; over HTTP/1.1 `guard` does the same with
+//! the connection. `intake` and `service` hand it over.
 
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ const BOUNDS: Bounds = Bounds {
     quiet: LINGER_QUIET,
 };
 
-/// Reads `body` to its end, in a task of its own, or to its bounds: 256 MiB, [`LINGER`], [`LINGER_QUIET`] without a byte. Then the
-/// stream is let go of. Holds one piece at a time.
+/// Reads `body` to its end, in a task of its own, or to its bounds: 256 MiB, [`LINGER`],
+/// [`LINGER_QUIET`] without a byte. Then the stream is let go of. Holds one piece at a time.
 pub(super) fn drain(body: Body) {
     // Outside a runtime there is no connection either.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {

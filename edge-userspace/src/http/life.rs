@@ -1,6 +1,7 @@
-//! One connection's vital signs: what it waits for and since when. The guard around the socket and the service write them,
-//! the driver in `server` reads them and ends connections that are overdue. Times are milliseconds since the accept; writing
-//! one is a store, and there is one timer per connection, moved only when a nearer deadline appears.
+//! One connection's vital signs: what it waits for and since when. The guard around the socket and
+//! the service write them, the driver in `server` reads them and ends connections that are overdue.
+//! Times are milliseconds since the accept; writing one is a store, and there is one timer per
+//! connection, moved only when a nearer deadline appears.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -9,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 
-/// How long a connection may go on reading what it will not answer, so that its last answer is not lost to a reset: in all, and
-/// since the last byte came (RFC 9112 section 9.6). It keeps its place among the client's connections meanwhile, and no memory.
+/// How long a connection may go on reading what it will not answer, so that its last answer is not
+/// lost to a reset: in all, and since the last byte came (RFC 9112 section 9.6). It keeps its place
+/// among the client's connections meanwhile, and no memory.
 pub(super) const LINGER: Duration = Duration::from_secs(30);
 pub(super) const LINGER_QUIET: Duration = Duration::from_secs(5);
-/// How long a client that has ended its own direction is served on while nothing of the answer can be written. One that is gone
-/// altogether looks the same until then.
+/// How long a client that has ended its own direction is served on while nothing of the answer can
+/// be written. One that is gone altogether looks the same until then.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
 /// How long an HTTP/2 client may take to leave after GOAWAY.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
@@ -39,7 +41,8 @@ pub(super) struct Life {
     linger: AtomicU64,
     /// When the last byte was drained.
     drained: AtomicU64,
-    /// Since when the client sends no more, though it waits for an answer; moved by what is written. 0: it may.
+    /// Since when the client sends no more, though it waits for an answer; moved by what is
+    /// written. 0: it may.
     half: AtomicU64,
     /// Content of a request is still to come (HTTP/1).
     content: AtomicBool,
@@ -183,8 +186,8 @@ impl Life {
         }
     }
 
-    /// The client has ended its direction between two messages (close_notify, RFC 8446 section 6.1; FIN). Whether requests are
-    /// still to be answered; then `waker` is woken after the last one.
+    /// The client has ended its direction between two messages (close_notify, RFC 8446 section 6.1;
+    /// FIN). Whether requests are still to be answered; then `waker` is woken after the last one.
     pub(super) fn outlives_input(&self, waker: &Waker) -> bool {
         // Kept first: the last answer may end between the two.
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
@@ -242,8 +245,9 @@ impl Life {
         self.unread.load(Relaxed)
     }
 
-    /// More requests given up early than `most`: the client has us work for nothing (CVE-2023-44487). The h2 crate bounds
-    /// those given up before they are accepted, which this server does at once.
+    /// More requests given up early than `most`: the client has us work for nothing
+    /// (CVE-2023-44487). The h2 crate bounds those given up before they are accepted, which this
+    /// server does at once.
     pub(super) fn stormy(&self, most: usize) -> bool {
         self.resets.load(Relaxed) > most
     }
@@ -274,7 +278,8 @@ impl Life {
         }
     }
 
-    /// The nearest deadline as things are; none while requests are served and the client takes what it is sent.
+    /// The nearest deadline as things are; none while requests are served and the client takes what
+    /// it is sent.
     pub(super) fn deadline(&self, limits: &Limits, farewell: bool) -> Option<(Instant, Overdue)> {
         let at = |since: u64, after: Duration, what| {
             (since > 0).then(|| (self.epoch + Duration::from_millis(since) + after, what))

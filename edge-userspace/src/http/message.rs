@@ -1,4 +1,5 @@
-//! One request and one response for HTTP/1.1, HTTP/2 and HTTP/3: what every handler to the right takes and gives.
+//! One request and one response for HTTP/1.1, HTTP/2 and HTTP/3: what every handler to the right
+//! takes and gives.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,11 +14,12 @@ use crate::base::peer::Peer;
 use crate::gate::verdict::Admitted;
 use crate::zones::Zone;
 
-/// A request that has passed the door: unambiguous framing, a head in normal form, one host, a zone that serves it. Behind the gate,
-/// or in front of it as [`Unjudged`].
+/// A request that has passed the door: unambiguous framing, a head in normal form, one host, a zone
+/// that serves it. Behind the gate, or in front of it as [`Unjudged`].
 #[derive(Debug)]
 pub struct Request {
-    /// Method, target, version and fields. The host is in `exchange.host`. hyper's `OnUpgrade` is among the extensions.
+    /// Method, target, version and fields. The host is in `exchange.host`. hyper's `OnUpgrade` is
+    /// among the extensions.
     pub head: Head,
     /// The content, streamed.
     pub body: Body,
@@ -34,15 +36,15 @@ pub struct Exchange {
     pub peer: Arc<Peer>,
     /// The zone that serves it.
     pub zone: Arc<Zone>,
-    /// The authority asked for, in one spelling: host, and port if it is not the scheme's own, lower case; empty for a default zone
-    /// asked without a host.
+    /// The authority asked for, in one spelling: host, and port if it is not the scheme's own,
+    /// lower case; empty for a default zone asked without a host.
     pub host: Arc<str>,
     /// When its head had been read.
     pub started: Instant,
 }
 
-/// A client's request that no gate has judged. Handlers do not take it: who opens it must show that it is let in, which only the room
-/// `gate` can say.
+/// A client's request that no gate has judged. Handlers do not take it: who opens it must show that
+/// it is let in, which only the room `gate` can say.
 #[derive(Debug)]
 pub struct Unjudged(Request);
 
@@ -74,8 +76,8 @@ pub struct Response {
     pub report: Report,
 }
 
-/// Among a response's extensions: a name of its content. Responses of one name have the same bytes, so that what was made of
-/// them once need not be made again. The cache gives names.
+/// Among a response's extensions: a name of its content. Responses of one name have the same bytes,
+/// so that what was made of them once need not be made again. The cache gives names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentName(pub u128);
 
@@ -83,12 +85,13 @@ pub struct ContentName(pub u128);
 #[derive(Clone, Debug)]
 pub struct Payer(pub Arc<Holder>);
 
-/// Among a response's extensions: how many bytes of its content may have been read ahead of the client, if the origin's connection reads
-/// on by itself (HTTP/2, whose streams have windows).
+/// Among a response's extensions: how many bytes of its content may have been read ahead of the
+/// client, if the origin's connection reads on by itself (HTTP/2, whose streams have windows).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadAhead(pub u64);
 
-/// Among a response's extensions: the client's connection ends in good order behind it (`Connection: close`, GOAWAY).
+/// Among a response's extensions: the client's connection ends in good order behind it
+/// (`Connection: close`, GOAWAY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseAfter;
 

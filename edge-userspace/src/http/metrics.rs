@@ -1,5 +1,5 @@
-//! What the room counts. Labels are closed enums and configured zone names. Handles are fetched once per zone, so that a
-//! request takes no lock on a family.
+//! What the room counts. Labels are closed enums and configured zone names. Handles are fetched
+//! once per zone, so that a request takes no lock on a family.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -202,7 +202,8 @@ impl Metrics {
         }
     }
 
-    /// Requests of all zones since the start, and those that were answered by a status of 500 or more.
+    /// Requests of all zones since the start, and those that were answered by a status of 500 or
+    /// more.
     pub fn answered(&self) -> (u64, u64) {
         let zones = self.0.zones.load();
         let classes = zones.values().flat_map(|zone| &zone.requests);

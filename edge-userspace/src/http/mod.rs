@@ -1,4 +1,5 @@
-//! Room 5: HTTP. Takes connections from `tls`, lets each request in by the door, asks what is to its right, and logs the end.
+//! Room 5: HTTP. Takes connections from `tls`, lets each request in by the door, asks what is to
+//! its right, and logs the end.
 
 mod access;
 mod answer;

@@ -1,4 +1,5 @@
-//! What plain listeners answer: the same place over TLS. A [`Front`], so that plain requests pass the same door as all others.
+//! What plain listeners answer: the same place over TLS. A [`Front`], so that plain requests pass
+//! the same door as all others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
@@ -14,8 +15,9 @@ use crate::gate::cause::is_challenge;
 use crate::tls::challenge::Challenges;
 use crate::zones;
 
-/// Redirects hosts that zones name; all others get 421, since a redirect to whatever the client wrote would be an open one.
-/// 308 for every method: it keeps method and content (RFC 9110 section 15.4.9), and every client of this decade knows it.
+/// Redirects hosts that zones name; all others get 421, since a redirect to whatever the client
+/// wrote would be an open one. 308 for every method: it keeps method and content (RFC 9110 section
+/// 15.4.9), and every client of this decade knows it.
 #[derive(Debug)]
 pub struct Redirect {
     zones: zones::Current,
@@ -56,9 +58,10 @@ impl Front for Redirect {
     }
 }
 
-/// What plain listeners answer: redirects, but for the challenges of ACME servers (RFC 8555 section 8.3), which go on to the
-/// zone as they are. A server that validates follows a redirect to a TLS listener, and gets no further if the zone requires
-/// client certificates, or has no certificate yet.
+/// What plain listeners answer: redirects, but for the challenges of ACME servers (RFC 8555 section
+/// 8.3), which go on to the zone as they are. A server that validates follows a redirect to a TLS
+/// listener, and gets no further if the zone requires client certificates, or has no certificate
+/// yet.
 pub struct Plain {
     redirect: Arc<Redirect>,
     challenges: Arc<Challenges>,

@@ -1,5 +1,6 @@
-//! Serves connections: hyper between the guarded socket and the service, a driver that ends what is overdue, and what all
-//! workers share. `tls` hands connections over by [`Serve`]; requests go to the worker's handler.
+//! Serves connections: hyper between the guarded socket and the service, a driver that ends what is
+//! overdue, and what all workers share. `tls` hands connections over by [`Serve`]; requests go to
+//! the worker's handler.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -34,12 +35,15 @@ use crate::dataplane::Lists;
 use crate::tls::{Connection, Protocol, Serve};
 use crate::zones;
 
-/// hyper's HTTP/1 parser keeps room for that many fields on the stack; another number costs an allocation per request.
+/// hyper's HTTP/1 parser keeps room for that many fields on the stack; another number costs an
+/// allocation per request.
 const FIELDS_ON_STACK: usize = 100;
-/// HTTP/1: bytes buffered each way. As much as rustls seals at once, and what back-pressure lets a fast origin get ahead.
+/// HTTP/1: bytes buffered each way. As much as rustls seals at once, and what back-pressure lets a
+/// fast origin get ahead.
 const BUFFER: usize = 64 << 10;
-/// HTTP/2: unread content per stream, 12 Mbit/s at 80 ms. A connection may have that for each of its streams (16 MiB with
-/// the default of 128 streams), so that uploads that nobody reads on take nothing from the others (RFC 9113 section 5.2).
+/// HTTP/2: unread content per stream, 12 Mbit/s at 80 ms. A connection may have that for each of
+/// its streams (16 MiB with the default of 128 streams), so that uploads that nobody reads on take
+/// nothing from the others (RFC 9113 section 5.2).
 const STREAM_WINDOW: u32 = 128 << 10;
 /// HTTP/2: content handed over but not sent, per stream.
 pub(super) const SEND_BUFFER: usize = 128 << 10;
@@ -88,13 +92,15 @@ impl Settings {
 }
 
 impl Shared {
-    /// Requests of all zones since the start, and those that were answered by a status of 500 or more.
+    /// Requests of all zones since the start, and those that were answered by a status of 500 or
+    /// more.
     pub fn answered(&self) -> (u64, u64) {
         self.metrics.answered()
     }
 
-    /// One per process. Zones come from `zones`, which is swapped by others; what connections hold is charged to `ledger`. `http3`: the
-    /// UDP ports on which HTTP/3 is served, which clients are told of.
+    /// One per process. Zones come from `zones`, which is swapped by others; what connections hold
+    /// is charged to `ledger`. `http3`: the UDP ports on which HTTP/3 is served, which clients are
+    /// told of.
     pub fn new(
         config: &Config,
         http3: &[u16],
@@ -112,14 +118,15 @@ impl Shared {
         })
     }
 
-    /// Holds clients whom trusted proxies name to the operator's `lists`; those who connect themselves are before.
+    /// Holds clients whom trusted proxies name to the operator's `lists`; those who connect
+    /// themselves are before.
     pub fn keep_to(&self, lists: Arc<Lists>) {
         // Once, by the assembly.
         let _ = self.lists.set(lists);
     }
 
-    /// Other limits from the next request on; what a connection was set up with (buffers, streams, timeouts of the
-    /// connection itself) holds from the next connection on.
+    /// Other limits from the next request on; what a connection was set up with (buffers, streams,
+    /// timeouts of the connection itself) holds from the next connection on.
     pub fn reload(&self, config: &Config, http3: &[u16]) {
         self.settings.store(Settings::new(config, http3));
     }
@@ -133,7 +140,8 @@ impl Shared {
     }
 }
 
-/// One for each port where HTTP/3 is spoken: the value names the port that clients reach, which may be mapped to it.
+/// One for each port where HTTP/3 is spoken: the value names the port that clients reach, which may
+/// be mapped to it.
 fn alternatives(http3: &[u16], outside: Option<u16>) -> Box<[(u16, HeaderValue)]> {
     if outside == Some(0) {
         return Box::default();
@@ -221,7 +229,8 @@ impl Serve for Server {
                 let next = spawner.next.clone();
                 let service = service_fn(move |request: hyper::Request<_>| {
                     let flow = Flow::new();
-                    // hyper calls the executor right after this, with the stream that this call belongs to.
+                    // hyper calls the executor right after this, with the stream that this call
+                    // belongs to.
                     *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(flow.clone());
                     service.call(request.map(Body::Client), Some(flow))
                 });
@@ -246,7 +255,8 @@ impl Serve for Server {
 
 fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // Timeouts are the driver's. `pipeline_flush` stays off: with it hyper 1.12 buffers a response without bound.
+    // Timeouts are the driver's. `pipeline_flush` stays off: with it hyper 1.12 buffers a response
+    // without bound.
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(None)
@@ -276,7 +286,8 @@ fn http2_builder(limits: &Limits, spawner: Spawner) -> http2::Builder<Spawner> {
     builder
 }
 
-/// What all streams of a connection may hold together, within what a window can say (RFC 9113 section 6.9.1).
+/// What all streams of a connection may hold together, within what a window can say (RFC 9113
+/// section 6.9.1).
 fn connection_window(streams: u32) -> u32 {
     STREAM_WINDOW
         .saturating_mul(streams)
@@ -317,8 +328,9 @@ where
     }
 }
 
-/// Runs a connection to its end, or to the end of its time. With `gather`, what one turn of the connection writes leaves at
-/// its end: the h2 crate would flush after each DATA frame. True: it was ended for its time, and the client is there to be told.
+/// Runs a connection to its end, or to the end of its time. With `gather`, what one turn of the
+/// connection writes leaves at its end: the h2 crate would flush after each DATA frame. True: it
+/// was ended for its time, and the client is there to be told.
 async fn drive(
     connection: impl Graceful,
     (life, holder): (&Life, &Holder),
@@ -388,8 +400,8 @@ async fn drive(
 }
 
 pin_project! {
-    /// One timer for all deadlines of a connection. It is moved forward only when a nearer deadline appears; one that moves
-    /// away, as with each request, is noticed when the old one passes.
+    /// One timer for all deadlines of a connection. It is moved forward only when a nearer deadline
+    /// appears; one that moves away, as with each request, is noticed when the old one passes.
     struct Timer {
         #[pin]
         sleep: Sleep,
@@ -399,7 +411,8 @@ pin_project! {
 }
 
 impl Timer {
-    /// Looks again after `recheck` when there is no deadline; the shortest time in which an unseen one could pass.
+    /// Looks again after `recheck` when there is no deadline; the shortest time in which an unseen
+    /// one could pass.
     fn new(recheck: Duration) -> Self {
         Self {
             sleep: tokio::time::sleep(recheck),
@@ -463,7 +476,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
 }
 
 pin_project! {
-    /// A stream that is reset (by dropping it) when its client takes nothing of it for too long, while the connection lives.
+    /// A stream that is reset (by dropping it) when its client takes nothing of it for too long,
+    /// while the connection lives.
     struct Watched<F> {
         #[pin]
         stream: F,

@@ -1,5 +1,5 @@
-//! One connection's requests: lets each in by the door, asks the handler, shapes the answer, keeps the account. `server` gives it
-//! to hyper.
+//! One connection's requests: lets each in by the door, asks the handler, shapes the answer, keeps
+//! the account. `server` gives it to hyper.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,8 +28,8 @@ use crate::base::id::RequestId;
 use crate::base::ledger::{self, Charge, Kind};
 use crate::base::peer::Peer;
 
-/// How long a request whose method has no content is held back until it is known whether this one has: its end comes with the head,
-/// or right after it.
+/// How long a request whose method has no content is held back until it is known whether this one
+/// has: its end comes with the head, or right after it.
 const USUAL_END: Duration = Duration::from_secs(1);
 /// And one that nearly always has content, which may also wait for the answer before it sends any.
 const UNUSUAL_END: Duration = Duration::from_millis(20);
@@ -94,9 +94,10 @@ impl Content {
         }
     }
 
-    /// Whether some of it is left that nobody will read, as `meter` saw it when the head of the answer was there. A handler that
-    /// still reads may make the answer of it, if it is a success; after another one the rest is nobody's. Content of known length
-    /// that lies in hyper's buffer already does not count: hyper passes over it and goes on.
+    /// Whether some of it is left that nobody will read, as `meter` saw it when the head of the
+    /// answer was there. A handler that still reads may make the answer of it, if it is a success;
+    /// after another one the rest is nobody's. Content of known length that lies in hyper's buffer
+    /// already does not count: hyper passes over it and goes on.
     fn left(self, meter: Option<&Meter>, status: StatusCode, life: &Life) -> bool {
         let read = meter.is_some_and(|meter| meter.done() || !meter.dropped() && status.is_success());
         self.any && !read && (life.content_to_come() || !self.measured)
@@ -104,7 +105,8 @@ impl Content {
 }
 
 impl Service {
-    /// Answers one request. What must happen even if the future is never polled happens before it is returned.
+    /// Answers one request. What must happen even if the future is never polled happens before it
+    /// is returned.
     pub(super) fn call(
         self: &Arc<Self>,
         request: http::Request<Body>,
@@ -239,7 +241,8 @@ impl Service {
         Ok((head, host, zone))
     }
 
-    /// On whose account a request of `peer` is: of its connection, or of the client that it is handed on for.
+    /// On whose account a request of `peer` is: of its connection, or of the client that it is
+    /// handed on for.
     fn holder(&self, peer: &Peer) -> Arc<ledger::Holder> {
         match peer.via {
             None => self.holding.holder().clone(),
@@ -247,9 +250,10 @@ impl Service {
         }
     }
 
-    /// Puts the request on the ledger, and limits around its content, and finds out whether there is any: a head need not be the end
-    /// of a request that has none (HTTP/2 and HTTP/3 may end it by an empty DATA frame, HTTP/1.1 by an empty chunk). Content that
-    /// announces more than the limit is refused before a byte of it is read, and before 100-continue invites it.
+    /// Puts the request on the ledger, and limits around its content, and finds out whether there
+    /// is any: a head need not be the end of a request that has none (HTTP/2 and HTTP/3 may end it
+    /// by an empty DATA frame, HTTP/1.1 by an empty chunk). Content that announces more than the
+    /// limit is refused before a byte of it is read, and before 100-continue invites it.
     async fn intake(
         &self,
         (head, body): (&Head, Body),
@@ -377,7 +381,8 @@ impl Service {
         }
         let mut closes = opening.last || head.extensions.remove::<CloseAfter>().is_some();
         if self.wire == Wire::H1 {
-            // What a client sends after CONNECT is not HTTP, whatever it was told (RFC 9110 section 9.3.6).
+            // What a client sends after CONNECT is not HTTP, whatever it was told (RFC 9110 section
+            // 9.3.6).
             let tunnel = opening.head_only == Method::CONNECT;
             if (left || tunnel) && !upgraded {
                 self.life.leave_unread();
@@ -390,8 +395,8 @@ impl Service {
                 Wire::H2 | Wire::H3 => self.life.finish(),
             }
         }
-        // Which other ways lead to this host is the edge's to say, not that of an origin, which stands at another port and speaks
-        // for another listener (RFC 7838 section 2.1).
+        // Which other ways lead to this host is the edge's to say, not that of an origin, which
+        // stands at another port and speaks for another listener (RFC 7838 section 2.1).
         let alternative = opening.settings.alternative(self.peer.local.port());
         match alternative.filter(|_| self.wire != Wire::H3 && self.peer.handshake.is_some()) {
             Some(alternative) => drop(head.headers.insert(ALT_SVC, alternative.clone())),

@@ -1,6 +1,7 @@
-//! Which trailers go on: one filter for requests and responses, for every version and for guests. A trailer is read after all that
-//! was decided by the head, and many servers merge the two; so only fields go on that are known to stand there, and never those
-//! that frame, route, authenticate or claim anything (RFC 9110 section 6.5.1).
+//! Which trailers go on: one filter for requests and responses, for every version and for guests. A
+//! trailer is read after all that was decided by the head, and many servers merge the two; so only
+//! fields go on that are known to stand there, and never those that frame, route, authenticate or
+//! claim anything (RFC 9110 section 6.5.1).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use super::body::{Body, BodyError};
 use super::fields::HOP_BY_HOP;
 use crate::config::requests::Requests;
 
-/// Never trailers, whatever a zone says: framing and routing, control data, authentication, what the content is, where it is from.
+/// Never trailers, whatever a zone says: framing and routing, control data, authentication, what
+/// the content is, where it is from.
 const NEVER: &[&str] = &[
     "accept-encoding",
     "access-control-allow-credentials",
@@ -191,7 +193,8 @@ mod tests {
         "content-type",
     ];
 
-    /// An origin that merges trailers would believe a client's claims; a client would take a cookie that no head announced.
+    /// An origin that merges trailers would believe a client's claims; a client would take a cookie
+    /// that no head announced.
     #[test]
     fn nothing_that_decides_is_a_trailer() {
         let requests = Arc::new(Requests::default());

@@ -1,5 +1,5 @@
-//! WebSocket handshakes (RFC 6455 section 4): the key and its answer, for the hop whose other side speaks HTTP/2 and for workers that
-//! accept or open a connection themselves ([`Inside`]).
+//! WebSocket handshakes (RFC 6455 section 4): the key and its answer, for the hop whose other side
+//! speaks HTTP/2 and for workers that accept or open a connection themselves ([`Inside`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,8 +11,8 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Bytes between a worker and who joins it to its server, each way.
 const BETWEEN: usize = 16 << 10;
 
-/// Among the extensions of a request that a worker makes: if the server agrees to a WebSocket, the worker is its other side. Who agrees
-/// takes the end of the way to the worker, once.
+/// Among the extensions of a request that a worker makes: if the server agrees to a WebSocket, the
+/// worker is its other side. Who agrees takes the end of the way to the worker, once.
 #[derive(Clone, Debug)]
 pub struct Inside(Arc<Mutex<Option<DuplexStream>>>);
 

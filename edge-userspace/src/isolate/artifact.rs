@@ -1,5 +1,6 @@
-//! Compiled code on disk: found by the content it was compiled from and by what this engine can run, and guarded by a MAC with
-//! a key that only this node has. Running changed code would be running an attacker's.
+//! Compiled code on disk: found by the content it was compiled from and by what this engine can
+//! run, and guarded by a MAC with a key that only this node has. Running changed code would be
+//! running an attacker's.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -45,7 +46,8 @@ pub(super) struct Artifacts {
     fingerprint: [u8; 32],
 }
 
-/// Compiled code whose MAC is right. What is mapped is the file that was checked, whatever its name leads to by now.
+/// Compiled code whose MAC is right. What is mapped is the file that was checked, whatever its name
+/// leads to by now.
 pub(super) struct Sound(File);
 
 impl Sound {

@@ -1,5 +1,6 @@
-//! What a guest's run costs: processor time measured around every poll of it, a limit that the epoch enforces in between, and
-//! the turns by which guests of one zone that compute for long share a thread with everybody else.
+//! What a guest's run costs: processor time measured around every poll of it, a limit that the
+//! epoch enforces in between, and the turns by which guests of one zone that compute for long share
+//! a thread with everybody else.
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -44,7 +45,8 @@ impl Start {
     }
 }
 
-/// One request's account. Shared by its store, whose epoch asks it, and by the task that runs the guest.
+/// One request's account. Shared by its store, whose epoch asks it, and by the task that runs the
+/// guest.
 #[derive(Debug)]
 pub struct Meter {
     budget: u64,
@@ -64,7 +66,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// With `cpu` to spend. Of the guests that share `turns`, so many as it has permits run for longer than one tick at once.
+    /// With `cpu` to spend. Of the guests that share `turns`, so many as it has permits run for
+    /// longer than one tick at once.
     pub(super) fn new(cpu: Duration, turns: Arc<Semaphore>) -> Arc<Self> {
         Arc::new(Self {
             budget: nanos(cpu),
@@ -90,7 +93,8 @@ impl Meter {
         self.memory.load(Relaxed)
     }
 
-    /// The guest has an open socket, and something happened for it: its processor time is counted anew, once a second.
+    /// The guest has an open socket, and something happened for it: its processor time is counted
+    /// anew, once a second.
     pub(super) fn renew(&self) {
         let (now, before) = (monotonic(), self.renewed.load(Relaxed));
         if now.saturating_sub(before) >= RENEWAL {
@@ -117,7 +121,8 @@ impl Meter {
         self.memory.fetch_max(bytes, Relaxed);
     }
 
-    /// The epoch ticked while the guest ran: it goes on when others had their turn, or is over its budget.
+    /// The epoch ticked while the guest ran: it goes on when others had their turn, or is over its
+    /// budget.
     pub(super) fn tick(self: &Arc<Self>) -> wasmtime::Result<UpdateDeadline> {
         let running = thread_time().saturating_sub(self.began.load(Relaxed));
         let all = self.spent.load(Relaxed).saturating_add(running);
@@ -125,8 +130,8 @@ impl Meter {
             return Err(Ended::Cpu.into());
         }
         if all < nanos(TICK) {
-            // The tick came soon after it began. Sent behind the others now, it would be overtaken by guests that came later and
-            // take no longer.
+            // The tick came soon after it began. Sent behind the others now, it would be overtaken
+            // by guests that came later and take no longer.
             return Ok(UpdateDeadline::Continue(1));
         }
         self.interrupted.store(true, Relaxed);
@@ -147,8 +152,8 @@ impl Meter {
         ))
     }
 
-    /// For the host's own long work in a guest's name, between two pieces of it: others get their turn, or the guest is over its
-    /// budget. Cheap before a tick is over.
+    /// For the host's own long work in a guest's name, between two pieces of it: others get their
+    /// turn, or the guest is over its budget. Cheap before a tick is over.
     ///
     /// # Errors
     /// [`Ended::Cpu`].
@@ -179,11 +184,13 @@ impl Meter {
         }
     }
 
-    /// Does `work`, which cannot be cut into pieces, on another thread, and pays for its processor time. Of one zone as much at once as
-    /// it has turns, of all as much as the machine has processors; who comes first is first.
+    /// Does `work`, which cannot be cut into pieces, on another thread, and pays for its processor
+    /// time. Of one zone as much at once as it has turns, of all as much as the machine has
+    /// processors; who comes first is first.
     ///
     /// # Errors
-    /// [`Ended::Cpu`]: it cost more than was left. [`Ended::Internal`]: it panicked, or the node stops.
+    /// [`Ended::Cpu`]: it cost more than was left. [`Ended::Internal`]: it panicked, or the node
+    /// stops.
     pub(super) async fn elsewhere<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce() -> T + Send + 'static,
@@ -221,7 +228,8 @@ impl Meter {
         let spent = thread_time().saturating_sub(self.began.load(Relaxed));
         self.spent.fetch_add(spent, Relaxed);
         if !self.interrupted.load(Relaxed) {
-            // It waits for another, perhaps for one of its own zone: the turn must not wait with it.
+            // It waits for another, perhaps for one of its own zone: the turn must not wait with
+            // it.
             self.turn().take();
         }
     }
@@ -278,7 +286,8 @@ pub(super) fn thread_time() -> u64 {
 mod tests {
     use super::*;
 
-    /// A guest that needs half a tick would be overtaken by those that came later, or one that computes for long keep the thread.
+    /// A guest that needs half a tick would be overtaken by those that came later, or one that
+    /// computes for long keep the thread.
     #[test]
     fn only_who_has_run_for_a_tick_yields() {
         let meter = Meter::new(Duration::from_millis(50), Arc::new(Semaphore::new(1)));

@@ -1,5 +1,5 @@
-//! Clocks as guests see them: to the millisecond. What a guest could measure more finely, it could use to read caches and
-//! branch predictors of others (Spectre, and what came after it).
+//! Clocks as guests see them: to the millisecond. What a guest could measure more finely, it could
+//! use to read caches and branch predictors of others (Spectre, and what came after it).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

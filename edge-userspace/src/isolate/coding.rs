@@ -1,6 +1,7 @@
-//! Content codings undone as content passes (RFC 9110 section 8.4): what a guest fetches is decoded where it looks at it, and goes on as
-//! it came where it does not. Output comes in pieces of bounded size, whatever the input says, so that a bomb costs its reader
-//! what the reader takes. Held for one stream: [`Coding::window`] bytes and the input at hand.
+//! Content codings undone as content passes (RFC 9110 section 8.4): what a guest fetches is decoded
+//! where it looks at it, and goes on as it came where it does not. Output comes in pieces of
+//! bounded size, whatever the input says, so that a bomb costs its reader what the reader takes.
+//! Held for one stream: [`Coding::window`] bytes and the input at hand.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, ErrorKind, Read};
@@ -55,7 +56,8 @@ impl Coding {
         }
     }
 
-    /// Whether content that begins with `bytes` can be of this coding: by its mark, where it has one, else by undoing the beginning.
+    /// Whether content that begins with `bytes` can be of this coding: by its mark, where it has
+    /// one, else by undoing the beginning.
     pub(super) fn begins(self, bytes: &[u8]) -> bool {
         match self {
             Self::Gzip => bytes.starts_with(&[0x1f, 0x8b]),
@@ -75,8 +77,9 @@ fn is_zlib(bytes: &[u8]) -> bool {
     matches!(bytes, [a, b, ..] if a & 0x8f == 8 && u16::from_be_bytes([*a, *b]) % 31 == 0)
 }
 
-/// The codings of a message in the order in which they were applied. Empty if there are none; `None` if one is not known: then the
-/// content stays as it is (Fetch standard, "handle content codings").
+/// The codings of a message in the order in which they were applied. Empty if there are none;
+/// `None` if one is not known: then the content stays as it is (Fetch standard, "handle content
+/// codings").
 pub(super) fn codings(headers: &HeaderMap) -> Option<Vec<Coding>> {
     let mut found = Vec::new();
     for line in headers.get_all(header::CONTENT_ENCODING) {
@@ -309,7 +312,8 @@ mod tests {
         Body::boxed(http_body_util::StreamBody::new(futures_util::stream::iter(pieces)))
     }
 
-    /// A worker would read compressed bytes where it expects a page, or half of one where pieces are small.
+    /// A worker would read compressed bytes where it expects a page, or half of one where pieces
+    /// are small.
     #[tokio::test]
     async fn codings_are_undone_in_pieces_of_any_size() {
         let text: Vec<u8> = (0..200_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
@@ -354,7 +358,8 @@ mod tests {
         }
     }
 
-    /// A page that a worker changed would be sent as compressed, or one that it compressed itself as plain.
+    /// A page that a worker changed would be sent as compressed, or one that it compressed itself
+    /// as plain.
     #[test]
     fn what_is_coded_is_told_from_what_is_not() {
         for coding in ALL {

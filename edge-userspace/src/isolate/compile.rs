@@ -1,5 +1,6 @@
-//! Compiling a worker in a process of its own: hostile code is given to a large compiler there, under limits, without capabilities,
-//! files and sockets, and, where the node is root, as nobody. Asked by `deploy`; the other side is `edge worker-compile`.
+//! Compiling a worker in a process of its own: hostile code is given to a large compiler there,
+//! under limits, without capabilities, files and sockets, and, where the node is root, as nobody.
+//! Asked by `deploy`; the other side is `edge worker-compile`.
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -121,8 +122,8 @@ fn bounded(from: impl Read, most: u64) -> Vec<u8> {
     bytes
 }
 
-/// `edge worker-compile`: reads a worker from standard input and writes its compiled code to standard output, under limits
-/// that are set before a byte is read.
+/// `edge worker-compile`: reads a worker from standard input and writes its compiled code to
+/// standard output, under limits that are set before a byte is read.
 ///
 /// # Errors
 /// The reason, for the daemon that asked.
@@ -159,7 +160,8 @@ fn confine(seconds: u64, memory: u64, files: u64) -> Result<(), Box<dyn std::err
         )
     };
     limit(Resource::Cpu, seconds)?;
-    // Not the address space: the pool reserves more than there is memory. What can be written counts.
+    // Not the address space: the pool reserves more than there is memory. What can be written
+    // counts.
     limit(Resource::Data, memory)?;
     limit(Resource::Fsize, files)?;
     limit(Resource::Core, 0)?;
@@ -182,7 +184,8 @@ fn confine(seconds: u64, memory: u64, files: u64) -> Result<(), Box<dyn std::err
         set_thread_res_gid(group, group, group)?;
         set_thread_res_uid(user, user, user)?;
     }
-    // What the daemon may do by capabilities (its unit file hands some on), this process may not, whoever its user is.
+    // What the daemon may do by capabilities (its unit file hands some on), this process may not,
+    // whoever its user is.
     rustix::thread::clear_ambient_capability_set()?;
     let none = rustix::thread::CapabilitySet::empty();
     rustix::thread::set_capabilities(
@@ -197,8 +200,9 @@ fn confine(seconds: u64, memory: u64, files: u64) -> Result<(), Box<dyn std::err
     Ok(())
 }
 
-/// Leaves this process the system calls that computing needs, and refuses the others with EPERM: it opens no file, where the daemon's
-/// user could read the zones' keys, and no socket, and starts no program.
+/// Leaves this process the system calls that computing needs, and refuses the others with EPERM: it
+/// opens no file, where the daemon's user could read the zones' keys, and no socket, and starts no
+/// program.
 fn filter() -> Result<(), Box<dyn std::error::Error>> {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
     let rules = CALLS.iter().map(|call| (*call, Vec::new())).collect();
@@ -208,7 +212,8 @@ fn filter() -> Result<(), Box<dyn std::error::Error>> {
     Ok(seccompiler::apply_filter_all_threads(&program)?)
 }
 
-/// What reading the order, compiling, running a script's top-level code, and writing the result need.
+/// What reading the order, compiling, running a script's top-level code, and writing the result
+/// need.
 const CALLS: &[libc::c_long] = &[
     // Pipes, and files without a name.
     libc::SYS_close,

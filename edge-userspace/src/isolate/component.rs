@@ -1,4 +1,5 @@
-//! Programs that are components: anything that exports `wasi:http/incoming-handler` 0.2. `load` makes them, `handler` runs them.
+//! Programs that are components: anything that exports `wasi:http/incoming-handler` 0.2. `load`
+//! makes them, `handler` runs them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,11 +31,11 @@ use super::wasi;
 use crate::config::isolate::Worker;
 use crate::http::body::{Body, BodyError};
 
-/// Bytes of the fields of one message that a guest makes, with what they cost in memory. A guest has at most [`HANDLES`] of them: 8 MiB
-/// of the host's memory for a request, on its account.
+/// Bytes of the fields of one message that a guest makes, with what they cost in memory. A guest
+/// has at most [`HANDLES`] of them: 8 MiB of the host's memory for a request, on its account.
 const FIELDS: usize = 16 << 10;
-/// Bytes that the host keeps for one handle, at most: [`FIELDS`], or half of a [`CHUNK`], for a body with a chunk has two. All handles of
-/// a guest: 16 MiB.
+/// Bytes that the host keeps for one handle, at most: [`FIELDS`], or half of a [`CHUNK`], for a
+/// body with a chunk has two. All handles of a guest: 16 MiB.
 const HANDLE: usize = 32 << 10;
 /// Bytes of random data in one call.
 const RANDOM: u64 = 64 << 10;
@@ -120,7 +121,8 @@ impl Host {
         &mut self.table
     }
 
-    /// Charges what the host keeps for handles. When the account is full, the guest gets no more of them: its next call fails.
+    /// Charges what the host keeps for handles. When the account is full, the guest gets no more of
+    /// them: its next call fails.
     fn charge_handles(&mut self) {
         let count = self.table.iter_mut().count();
         let account = self.base.account();
@@ -168,7 +170,8 @@ impl WasiHttpView for Host {
     }
 }
 
-/// What components may import: WASI 0.2 without files, network and environment, and the interfaces of [`wasi`].
+/// What components may import: WASI 0.2 without files, network and environment, and the interfaces
+/// of [`wasi`].
 pub(super) fn linker(engine: &Engine) -> Result<Linker<Host>, Error> {
     let mut linker = Linker::new(engine.wasm());
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)

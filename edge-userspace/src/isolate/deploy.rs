@@ -1,5 +1,5 @@
-//! From a file to what answers: compile once, check, link, activate; on any mistake the old one keeps serving. Requests under
-//! way end on the version they began with.
+//! From a file to what answers: compile once, check, link, activate; on any mistake the old one
+//! keeps serving. Requests under way end on the version they began with.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -114,8 +114,9 @@ fn faulty(faults: &mut Faults, zone: &config::Zone, place: &Place, error: Option
 pub(super) type Known = HashMap<Digest, Weak<Mapped<Component>>>;
 
 impl Isolates {
-    /// Compiles and links the workers that the file names, in a directory of its own that goes afterwards. What cannot be used
-    /// is told among the faults. Blocks, for as long as compiling takes.
+    /// Compiles and links the workers that the file names, in a directory of its own that goes
+    /// afterwards. What cannot be used is told among the faults. Blocks, for as long as compiling
+    /// takes.
     pub fn try_files(config: &config::Config, faults: &mut Faults) {
         let scratch = Scratch::new();
         let trial = scratch.as_ref().map_err(ToString::to_string).and_then(|scratch| {
@@ -145,9 +146,10 @@ impl Isolates {
         }
     }
 
-    /// Checks what `zones` want: opens their stores, reads, compiles and links their workers. Blocks, for as long as compiling
-    /// what is new takes. What was deployed before and cannot be loaded any more is logged; its zone has no worker then. A
-    /// zone whose file is not a worker, or whose store cannot be opened, is told among the faults. Nothing that answers now is
+    /// Checks what `zones` want: opens their stores, reads, compiles and links their workers.
+    /// Blocks, for as long as compiling what is new takes. What was deployed before and cannot be
+    /// loaded any more is logged; its zone has no worker then. A zone whose file is not a worker,
+    /// or whose store cannot be opened, is told among the faults. Nothing that answers now is
     /// changed.
     pub fn plan(&self, zones: &[config::Zone], faults: &mut Faults) -> Plan {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -207,7 +209,8 @@ impl Isolates {
         Ok((vault, limits.clone()))
     }
 
-    /// Puts `plan` into force. A zone for which `keeps` holds stays as it is; one for which `out` holds has no worker.
+    /// Puts `plan` into force. A zone for which `keeps` holds stays as it is; one for which `out`
+    /// holds has no worker.
     pub fn install(&self, mut plan: Plan, keeps: impl Fn(&str) -> bool, out: impl Fn(&str) -> bool) {
         plan.tenants.retain(|zone, _| !out(zone));
         for (zone, tenant) in self.tenants.load().iter().filter(|(zone, _)| keeps(zone)) {
@@ -236,8 +239,8 @@ impl Isolates {
         self.prune();
     }
 
-    /// Compiles and links `bytes` as [`Isolates::deploy`] would, and leaves everything as it is. What earlier checks compiled goes.
-    /// Blocks.
+    /// Compiles and links `bytes` as [`Isolates::deploy`] would, and leaves everything as it is.
+    /// What earlier checks compiled goes. Blocks.
     ///
     /// # Errors
     /// [`Error::Refused`] and [`Error::Compile`], with the reason.

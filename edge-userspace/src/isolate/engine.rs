@@ -1,5 +1,6 @@
-//! The one engine of a node: how code is compiled and where instances live. Made by `node` and, with room for no instance, by
-//! the process that compiles. All workers of all zones, whatever their language, share it.
+//! The one engine of a node: how code is compiled and where instances live. Made by `node` and,
+//! with room for no instance, by the process that compiles. All workers of all zones, whatever
+//! their language, share it.
 
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
@@ -30,14 +31,15 @@ const WASM_STACK: usize = 3 << 20;
 /// Bytes of the stack that guest and host functions share; the host's part is what is left of it.
 const HOST_STACK: usize = 4 << 20;
 
-/// Bytes of a memory slot that are cleared by hand rather than given back to the kernel: a page fault costs more than
-/// clearing the page that it would bring.
+/// Bytes of a memory slot that are cleared by hand rather than given back to the kernel: a page
+/// fault costs more than clearing the page that it would bring.
 const KEEP_RESIDENT: usize = 1 << 20;
 
 /// Slots that stay warm when they are not in use; each may keep [`KEEP_RESIDENT`].
 const WARM_SLOTS: u32 = 64;
 
-/// Core modules, memories and tables of one component. componentize-js makes the most: 9 modules, 1 memory, 4 tables.
+/// Core modules, memories and tables of one component. componentize-js makes the most: 9 modules, 1
+/// memory, 4 tables.
 const MODULES_PER_WORKER: u32 = 16;
 const MEMORIES_PER_WORKER: u32 = 2;
 const TABLES_PER_WORKER: u32 = 8;
@@ -63,7 +65,8 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine with room for `instances` at once. Reserves their address space and starts the thread that ticks.
+    /// An engine with room for `instances` at once. Reserves their address space and starts the
+    /// thread that ticks.
     ///
     /// # Errors
     /// The address space cannot be had, or the thread not be started.
@@ -102,8 +105,9 @@ impl Engine {
         }
     }
 
-    /// Names what this engine can run: code compiled under another name must be compiled again. Changes with wasmtime's
-    /// version, its settings, the processor, and the engine of JavaScript: a script's image is a heap of that engine.
+    /// Names what this engine can run: code compiled under another name must be compiled again.
+    /// Changes with wasmtime's version, its settings, the processor, and the engine of JavaScript:
+    /// a script's image is a heap of that engine.
     pub fn fingerprint(&self) -> [u8; 32] {
         fingerprint(&self.wasm, super::js::built())
     }
@@ -141,8 +145,9 @@ pub(super) struct Mapped<C> {
 
 /// What can give its memory back while nobody runs it.
 pub(super) trait Rest: Send + Sync {
-    /// Gives its pages back to the kernel's cache of the file. The kernel maps a file in large pieces, and all of it by the few
-    /// pages that loading reads, so that thousands of zones hold code that nobody runs.
+    /// Gives its pages back to the kernel's cache of the file. The kernel maps a file in large
+    /// pieces, and all of it by the few pages that loading reads, so that thousands of zones hold
+    /// code that nobody runs.
     fn rest(&self);
 }
 
@@ -166,9 +171,10 @@ impl<C> Mapped<C> {
     #[expect(unsafe_code, reason = "madvise can change what memory holds")]
     fn drop_pages(&self) {
         let at = std::ptr::with_exposed_provenance_mut(self.at);
-        // SAFETY: `map` and `map_module`, which alone make a `Mapped`, map a file privately, and the mapping lives as long as
-        // `code`. Nobody writes to it: wasmtime takes no code with relocations, and changes protections only. So every page
-        // that is dropped comes back from the file as it was, also while it is executed.
+        // SAFETY: `map` and `map_module`, which alone make a `Mapped`, map a file privately, and
+        // the mapping lives as long as `code`. Nobody writes to it: wasmtime takes no code with
+        // relocations, and changes protections only. So every page that is dropped comes back from
+        // the file as it was, also while it is executed.
         let dropped = unsafe { rustix::mm::madvise(at, self.length, rustix::mm::Advice::LinuxDontNeed) };
         // It would have saved memory, no more.
         let _ = dropped;
@@ -190,8 +196,9 @@ pub(super) fn map(engine: &Engine, code: &Sound) -> Result<Mapped<Component>, Er
         unsafe_code,
         reason = "wasmtime trusts compiled code; `Sound` is code that this node wrote"
     )]
-    // SAFETY: a `Sound` is a file whose MAC, with a key that only this node has, covers all its bytes, and wasmtime's compiler
-    // in a process of this node wrote them. The directory is closed to other users, so nobody changes the mapped file.
+    // SAFETY: a `Sound` is a file whose MAC, with a key that only this node has, covers all its
+    // bytes, and wasmtime's compiler in a process of this node wrote them. The directory is closed
+    // to other users, so nobody changes the mapped file.
     let mapped = unsafe { Component::deserialize_file(&engine.wasm, code.path()) };
     let mapped = mapped.map_err(|e| Error::Refused(format!("{e:#}")))?;
     let image = mapped.image_range();
@@ -223,8 +230,8 @@ pub(super) fn handed(engine: &Engine, code: &[u8]) -> Result<Module, Error> {
         unsafe_code,
         reason = "wasmtime trusts compiled code; this came from the daemon, which checked it"
     )]
-    // SAFETY: the daemon reads it from a `Sound` and writes it to the standard input of a process that it started itself, before
-    // anything of a tenant.
+    // SAFETY: the daemon reads it from a `Sound` and writes it to the standard input of a process
+    // that it started itself, before anything of a tenant.
     let module = unsafe { Module::deserialize(&engine.wasm, code) };
     module.map_err(|e| Error::Engine(format!("{e:#}")))
 }
@@ -241,7 +248,8 @@ impl Ticker {
             seen = begun;
             if idle >= IDLE_TICKS {
                 self.asleep.store(true, Ordering::SeqCst);
-                // A guest that began before the store above is seen here; one that begins later wakes us.
+                // A guest that began before the store above is seen here; one that begins later
+                // wakes us.
                 let at_rest = engine_is_idle(&engine);
                 drop(engine);
                 // The wait ends by itself now and then, for a node that is gone.
@@ -258,7 +266,8 @@ impl Ticker {
     }
 }
 
-/// Whether no instance lives that a longer tick would let run on: one that began long ago may still loop.
+/// Whether no instance lives that a longer tick would let run on: one that began long ago may still
+/// loop.
 fn engine_is_idle(engine: &wasmtime::Engine) -> bool {
     engine
         .pooling_allocator_metrics()
@@ -294,7 +303,8 @@ pub(super) fn settings(instances: u32) -> Config {
         .async_stack_size(HOST_STACK)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
-        // A trap's reason is all that is said of it: no guest's frames, and no tables for them in each zone's code.
+        // A trap's reason is all that is said of it: no guest's frames, and no tables for them in
+        // each zone's code.
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
@@ -320,11 +330,13 @@ mod tests {
         assert_ne!(fingerprint(&engine, b"one"), fingerprint(&engine, b"two"));
     }
 
-    /// Thousands of zones would hold the memory of code that nobody runs; or code that gave it back would not run again.
+    /// Thousands of zones would hold the memory of code that nobody runs; or code that gave it back
+    /// would not run again.
     #[test]
     fn code_at_rest_holds_no_memory_and_runs_again() {
         let engine = Engine::new(4).unwrap();
-        // (memory 1) (data (i32.const 8) "*") (func (export "f") (result i32) (i32.load8_u (i32.const 8)))
+        // (memory 1) (data (i32.const 8) "*") (func (export "f") (result i32) (i32.load8_u
+        // (i32.const 8)))
         let wasm = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x05\x03\x01\0\x01\x07\x05\x01\x01f\0\0\
               \x0a\x09\x01\x07\0\x41\x08\x2d\0\0\x0b\x0b\x07\x01\0\x41\x08\x0b\x01*";
         let state = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What goes wrong: with the room ([`Error`], told to the operator) and with one request's guest ([`Ended`], counted by zone
-//! and told to its log).
+//! What goes wrong: with the room ([`Error`], told to the operator) and with one request's guest
+//! ([`Ended`], counted by zone and told to its log).
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! What one request's guest may use: its meter, its zone's settings and log, and whom it may ask. Made by `handler`, held by
-//! the guest's store.
+//! What one request's guest may use: its meter, its zone's settings and log, and whom it may ask.
+//! Made by `handler`, held by the guest's store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -111,7 +111,8 @@ impl Lineage {
     pub(super) fn root(headers: &HeaderMap, subrequests: u32) -> Self {
         let passed: Arc<[HeaderValue]> = headers.get_all(CDN_LOOP).iter().cloned().collect();
         let passes = u32::try_from(fields::passes(headers)).unwrap_or(u32::MAX);
-        // A tree that goes on over several nodes, or round the world to this one, must not grow by a power each time.
+        // A tree that goes on over several nodes, or round the world to this one, must not grow by
+        // a power each time.
         let left = subrequests.checked_shr(passes.saturating_mul(3)).unwrap_or(0);
         Self {
             depth: passes,
@@ -130,11 +131,13 @@ impl Lineage {
 }
 
 impl Grant {
-    /// Sends a request on the guest's behalf: to its zone's origin, another zone, or a server elsewhere, where it may. The
-    /// target is absolute. The response streams; dropping the future or the response's body cancels.
+    /// Sends a request on the guest's behalf: to its zone's origin, another zone, or a server
+    /// elsewhere, where it may. The target is absolute. The response streams; dropping the future
+    /// or the response's body cancels.
     ///
     /// # Errors
-    /// As [`Refused`] says. A zone or an origin of a zone that fails is a response, as a client would see it.
+    /// As [`Refused`] says. A zone or an origin of a zone that fails is a response, as a client
+    /// would see it.
     pub async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Refused> {
         let began = Instant::now();
         let outcome = self.dispatch(request, began).await;

@@ -1,5 +1,5 @@
-//! A request to a zone's worker: a slot, a meter, the program's run under its deadline, and the response as it streams. The
-//! same for all kinds of programs, and for sub-requests.
+//! A request to a zone's worker: a slot, a meter, the program's run under its deadline, and the
+//! response as it streams. The same for all kinds of programs, and for sub-requests.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -51,7 +51,8 @@ impl Isolated {
         }
     }
 
-    /// Says, once, who answers sub-requests to other zones: what stands behind the gate, and leads back here.
+    /// Says, once, who answers sub-requests to other zones: what stands behind the gate, and leads
+    /// back here.
     pub fn join(&self, router: Weak<dyn Handler>) {
         // The second time would be a defect of the assembly; the first one stands.
         let _ = self.router.set(router);
@@ -147,8 +148,8 @@ impl Isolated {
                 ended
             }
             Err(_) => {
-                // The run is over, and its end marked, or it will be within this poll of its task. A panic of the task was reported
-                // by the hook.
+                // The run is over, and its end marked, or it will be within this poll of its task.
+                // A panic of the task was reported by the hook.
                 let _ = task.await;
                 end.get().unwrap_or_else(|| {
                     tenant.counts.failed(Ended::NoResponse);
@@ -195,7 +196,8 @@ fn for_guest(mut head: Head, body: Body, url: &Url) -> (Arc<Head>, Body) {
     if let Some(target) = target::of(url) {
         head.uri = target;
     }
-    // What has no meaning (RFC 9110 sections 9.3.1, 9.3.2) is no guest's: its requests of these methods cannot have content.
+    // What has no meaning (RFC 9110 sections 9.3.1, 9.3.2) is no guest's: its requests of these
+    // methods cannot have content.
     let body = match head.method {
         Method::GET | Method::HEAD => Body::Empty,
         _ => body,
@@ -203,7 +205,8 @@ fn for_guest(mut head: Head, body: Body, url: &Url) -> (Arc<Head>, Body) {
     (Arc::new(head), body)
 }
 
-/// What becomes of a run: its end is marked, then what is left of it is settled when the thread has nothing else to do.
+/// What becomes of a run: its end is marked, then what is left of it is settled when the thread has
+/// nothing else to do.
 async fn run_to_the_end(running: Running, run: Tied<Run>, places: Arc<Semaphore>, deadline: tokio::time::Instant) {
     let mut run = Metered::new(running.grant.meter.clone(), run);
     let mut deadline = deadline;
@@ -235,7 +238,8 @@ async fn run_to_the_end(running: Running, run: Tied<Run>, places: Arc<Semaphore>
     grant.tenant.counts.spent(spent);
 }
 
-/// A request as it came, for the zone's origin, if the worker fails and has said that it then passes (`passThroughOnException`).
+/// A request as it came, for the zone's origin, if the worker fails and has said that it then
+/// passes (`passThroughOnException`).
 struct Again {
     head: Arc<Head>,
     body: Bytes,
@@ -401,8 +405,9 @@ fn respond(
     })
 }
 
-/// `Content-Length` is what the content's length is, or absent: a guest may have copied it from a response whose content it changed
-/// (RFC 9110 section 8.6). Where no content follows it tells what a GET would give, and stays if it is a number.
+/// `Content-Length` is what the content's length is, or absent: a guest may have copied it from a
+/// response whose content it changed (RFC 9110 section 8.6). Where no content follows it tells what
+/// a GET would give, and stays if it is a number.
 fn tell_length(headers: &mut HeaderMap, due: Option<u64>, none: bool) {
     let Some(said) = headers.get(header::CONTENT_LENGTH) else {
         return;
@@ -421,8 +426,8 @@ fn tell_length(headers: &mut HeaderMap, due: Option<u64>, none: bool) {
     }
 }
 
-/// A response's content as the guest makes it. Dropped before its end, it tells the guest's run that the client has gone; at its end
-/// the guest may go on alone, within its limits.
+/// A response's content as the guest makes it. Dropped before its end, it tells the guest's run
+/// that the client has gone; at its end the guest may go on alone, within its limits.
 struct Streaming {
     body: Body,
     client: Client,
@@ -459,7 +464,8 @@ impl http_body::Body for Streaming {
                 Some(Ok(frame))
             }
             Some(Err(error)) => Some(Err(error)),
-            // All that was promised has come: what the guest fails at behind it is not the response's.
+            // All that was promised has come: what the guest fails at behind it is not the
+            // response's.
             None if self.due == Some(0) => {
                 self.client.satisfied();
                 None

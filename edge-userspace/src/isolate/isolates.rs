@@ -1,5 +1,5 @@
-//! The room as a whole: the engine, the tenants, what is deployed and what it was compiled to. Made by `node`, shared by all
-//! worker threads; asked by the control commands.
+//! The room as a whole: the engine, the tenants, what is deployed and what it was compiled to. Made
+//! by `node`, shared by all worker threads; asked by the control commands.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -43,8 +43,8 @@ pub struct Isolates {
 }
 
 impl Isolates {
-    /// For the zones of `config` that have a worker; `ledger` counts their memory. What they stored and deployed is opened by
-    /// [`Isolates::plan`].
+    /// For the zones of `config` that have a worker; `ledger` counts their memory. What they stored
+    /// and deployed is opened by [`Isolates::plan`].
     ///
     /// # Errors
     /// The engine or the state directory cannot be had.

@@ -1,5 +1,5 @@
-//! What a zone's workers store: one database file per zone, so that no key of one zone can name a value of another. Calls
-//! block; `wasi` makes them on threads that may.
+//! What a zone's workers store: one database file per zone, so that no key of one zone can name a
+//! value of another. Calls block; `wasi` makes them on threads that may.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +13,8 @@ use crate::base::clock::UnixTime;
 use crate::config::isolate::Keyvalue;
 
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
-/// Of values that end or have something stored about them: when they end, milliseconds since 1970 (0: never), and that.
+/// Of values that end or have something stored about them: when they end, milliseconds since 1970
+/// (0: never), and that.
 const ABOUT: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("about");
 /// Values that end, by when.
 const ENDS: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ends");
@@ -112,8 +113,9 @@ failed!(
 );
 
 impl Vault {
-    /// Opens or makes the database at `path`. One that another process has is opened later, by the first call that finds it free: a
-    /// daemon that drains keeps it for its last requests, and its successor serves meanwhile.
+    /// Opens or makes the database at `path`. One that another process has is opened later, by the
+    /// first call that finds it free: a daemon that drains keeps it for its last requests, and its
+    /// successor serves meanwhile.
     ///
     /// # Errors
     /// [`Error::Store`]: it is damaged, or the disk is full.
@@ -229,7 +231,8 @@ impl Vault {
         Ok((keys, None))
     }
 
-    /// At most `most` keys that begin with `prefix`, in order, behind `after`; and the last of them if there are more.
+    /// At most `most` keys that begin with `prefix`, in order, behind `after`; and the last of them
+    /// if there are more.
     pub(super) fn list(
         &self,
         prefix: &str,
@@ -285,8 +288,8 @@ impl Vault {
         self.change(|tables| keys.iter().try_for_each(|key| tables.remove(key)))
     }
 
-    /// Adds `delta` to the number at `key` (8 bytes, little endian), wrapping, and gives the sum. None there counts as 0. Its end, and
-    /// what is stored about it, stay.
+    /// Adds `delta` to the number at `key` (8 bytes, little endian), wrapping, and gives the sum.
+    /// None there counts as 0. Its end, and what is stored about it, stay.
     pub(super) fn increment(&self, key: &str, delta: u64) -> Result<u64, Refusal> {
         self.change(|tables| {
             let (until, about) = match tables.about.get(key)? {
@@ -487,7 +490,8 @@ mod tests {
         Vault::open(&directory.join("a.redb"), "a", limits).unwrap()
     }
 
-    /// A successor beside a daemon that drains had the zone out of service for good, because of a file that is free a second later.
+    /// A successor beside a daemon that drains had the zone out of service for good, because of a
+    /// file that is free a second later.
     #[test]
     fn what_another_daemon_has_is_opened_when_it_is_free() {
         let directory = tempfile::tempdir().unwrap();
@@ -542,7 +546,8 @@ mod tests {
         );
     }
 
-    /// Sessions and rate counters would never end, or what ended would count against the quota for ever.
+    /// Sessions and rate counters would never end, or what ended would count against the quota for
+    /// ever.
     #[test]
     fn values_end_and_free_their_room() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! What workers say, line by line: into the edge's log with zone and request, and into a ring that `edge worker logs` reads.
-//! Bounded per line, request, second and zone: a tenant's flood drowns nobody.
+//! What workers say, line by line: into the edge's log with zone and request, and into a ring that
+//! `edge worker logs` reads. Bounded per line, request, second and zone: a tenant's flood drowns
+//! nobody.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -98,7 +99,8 @@ impl Log {
         true
     }
 
-    /// Writes why a request failed, whatever lines were written before it: at most [`REASONS`] a second.
+    /// Writes why a request failed, whatever lines were written before it: at most [`REASONS`] a
+    /// second.
     pub(super) fn always(&self, zone: &str, id: RequestId, text: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let left = state.left;
@@ -118,7 +120,8 @@ impl Log {
         state.drop_line(id);
     }
 
-    /// The lines behind number `after` that are still there; at the end how many were dropped since the last one, if any were.
+    /// The lines behind number `after` that are still there; at the end how many were dropped since
+    /// the last one, if any were.
     pub(super) fn read(&self, zone: &str, after: u64) -> Vec<Line> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.tell_dropped(zone);
@@ -190,7 +193,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// One tenant's flood would drown the log of all, or an escape sequence rewrite the operator's terminal.
+    /// One tenant's flood would drown the log of all, or an escape sequence rewrite the operator's
+    /// terminal.
     #[test]
     fn bounded_and_harmless() {
         let log = Log::new();
@@ -213,7 +217,8 @@ mod tests {
         assert!(bytes <= RING_BYTES, "{bytes}");
     }
 
-    /// Why a request failed would be lost when it matters: in a second in which the worker wrote more than it may.
+    /// Why a request failed would be lost when it matters: in a second in which the worker wrote
+    /// more than it may.
     #[test]
     fn reasons_are_not_among_the_lines_and_bounded_themselves() {
         let log = Log::new();

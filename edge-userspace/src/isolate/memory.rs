@@ -1,9 +1,12 @@
-//! Memory of guests: linear memories, and what the host keeps for them (content read whole, values of a store, codecs, handles). Each
-//! instance has an [`Account`] with the zone's `memory` as its bound; all accounts draw on the node's [`Memory`], `[isolate] memory` bytes,
-//! which the ledger counts as `guests`. `store` and `js::traffic` charge; whoever makes an instance opens its account.
+//! Memory of guests: linear memories, and what the host keeps for them (content read whole, values
+//! of a store, codecs, handles). Each instance has an [`Account`] with the zone's `memory` as its
+//! bound; all accounts draw on the node's [`Memory`], `[isolate] memory` bytes, which the ledger
+//! counts as `guests`. `store` and `js::traffic` charge; whoever makes an instance opens its
+//! account.
 //!
-//! Of the node's bytes a zone gets more only while more are free than it holds: one zone that takes all it can has half of them, two
-//! have a third each, and there is always room for who comes next. A node whose one zone has a worker gives it all.
+//! Of the node's bytes a zone gets more only while more are free than it holds: one zone that takes
+//! all it can has half of them, two have a third each, and there is always room for who comes next.
+//! A node whose one zone has a worker gives it all.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,7 +32,8 @@ struct State {
     ledger: Option<Common>,
 }
 
-/// What one instance holds, itself and by the host. What it took from the node is given back when it is dropped.
+/// What one instance holds, itself and by the host. What it took from the node is given back when
+/// it is dropped.
 #[derive(Debug)]
 pub(super) struct Account {
     of: Option<(Arc<Memory>, Arc<str>)>,
@@ -126,8 +130,8 @@ impl Account {
     /// Takes `bytes` more, until [`Account::release`].
     ///
     /// # Errors
-    /// [`Ended::Memory`]: it is more than the zone allows one instance. [`Ended::Overload`]: it is more than the zone's share of what
-    /// the node has now.
+    /// [`Ended::Memory`]: it is more than the zone allows one instance. [`Ended::Overload`]: it is
+    /// more than the zone's share of what the node has now.
     pub(super) fn take(&self, bytes: usize) -> Result<(), Ended> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.most);
@@ -161,7 +165,8 @@ impl Account {
         false
     }
 
-    /// Gives `bytes` back to the account. What it took from the node it keeps, up to twice a lump beyond what it uses.
+    /// Gives `bytes` back to the account. What it took from the node it keeps, up to twice a lump
+    /// beyond what it uses.
     pub(super) fn release(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let used = self.used.fetch_sub(bytes, Relaxed).saturating_sub(bytes);
@@ -212,7 +217,8 @@ mod tests {
         (memory, ledger)
     }
 
-    /// One tenant would take the node's memory by adding up what each request may have, and others' requests fail.
+    /// One tenant would take the node's memory by adding up what each request may have, and others'
+    /// requests fail.
     #[test]
     fn a_zone_that_takes_all_leaves_room_for_the_others() {
         let (memory, ledger) = memory(64 << 20, 10);

@@ -1,9 +1,10 @@
-//! Room 7: third-party code per zone, in WebAssembly, many tenants in one process. `node` gives it requests by
-//! [`handler::Isolated`]; what a worker asks of servers it hands to the room `origin`, what it asks of other zones to their
-//! own handlers. docs/workers.md is for operators and for those who write workers.
+//! Room 7: third-party code per zone, in WebAssembly, many tenants in one process. `node` gives it
+//! requests by [`handler::Isolated`]; what a worker asks of servers it hands to the room `origin`,
+//! what it asks of other zones to their own handlers. docs/workers.md is for operators and for
+//! those who write workers.
 //!
-//! A program ([`program`]) of any kind runs under the same limits ([`budget`], [`store`], `slots`), with the same view of the
-//! world ([`grant`]), and ends for the same reasons ([`error`]).
+//! A program ([`program`]) of any kind runs under the same limits ([`budget`], [`store`], `slots`),
+//! with the same view of the world ([`grant`]), and ends for the same reasons ([`error`]).
 
 mod artifact;
 pub mod budget;

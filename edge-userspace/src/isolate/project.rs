@@ -1,4 +1,5 @@
-//! `edge worker new`: the files of a new worker's project. They build with the language's usual tools.
+//! `edge worker new`: the files of a new worker's project. They build with the language's usual
+//! tools.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! Instances that wait for a request: used ones of zones that reuse them, and new ones, made behind a response so that the next
-//! client does not wait for that. Of the node's pool, they have what slots leave ([`Place`]).
+//! Instances that wait for a request: used ones of zones that reuse them, and new ones, made behind
+//! a response so that the next client does not wait for that. Of the node's pool, they have what
+//! slots leave ([`Place`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,8 +57,8 @@ impl<I> Ready<I> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An instance for a request that came at `now` to a zone whose worker is `worker`, if one waits. Those of a configuration
-    /// before it go.
+    /// An instance for a request that came at `now` to a zone whose worker is `worker`, if one
+    /// waits. Those of a configuration before it go.
     pub(super) fn take(&self, worker: &Arc<Worker>, now: Instant) -> Option<I> {
         let mut state = self.state();
         let before = state.asked.replace(now);
@@ -107,7 +108,8 @@ mod tests {
         config.zones[0].worker.clone().unwrap()
     }
 
-    /// A zone asked once a minute would pay for two instances each time, or a busy one never find one.
+    /// A zone asked once a minute would pay for two instances each time, or a busy one never find
+    /// one.
     #[test]
     fn new_ones_are_made_for_who_is_asked_often() {
         let (ready, worker, began) = (Ready::<u8>::default(), worker(), Instant::now());
@@ -119,7 +121,8 @@ mod tests {
         assert!(!ready.wants_new());
     }
 
-    /// Settings that were withdrawn would be there for one more request; or many zones would fill the pool with what waits.
+    /// Settings that were withdrawn would be there for one more request; or many zones would fill
+    /// the pool with what waits.
     #[test]
     fn what_waits_is_of_the_zone_as_it_is_and_is_bounded() {
         let (ready, worker, now) = (Ready::default(), worker(), Instant::now());

@@ -1,5 +1,6 @@
-//! Workers that run by themselves: once a minute, what `[zone.worker] schedule` says is due. The first thread of the node keeps the time
-//! (`node::threads`); a run is as one of a request, with a slot, a meter, a deadline and a log, and no client.
+//! Workers that run by themselves: once a minute, what `[zone.worker] schedule` says is due. The
+//! first thread of the node keeps the time (`node::threads`); a run is as one of a request, with a
+//! slot, a meter, a deadline and a log, and no client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -42,8 +43,8 @@ fn minute(seconds: u64) -> Option<Minute> {
 }
 
 impl Isolated {
-    /// Begins what is due, at the beginning of each minute, until it is dropped. A minute that the clock skips, or that passes while
-    /// the node is down, is not made up for.
+    /// Begins what is due, at the beginning of each minute, until it is dropped. A minute that the
+    /// clock skips, or that passes while the node is down, is not made up for.
     pub async fn keep_time(&self) {
         let mut last = now() / MINUTE;
         loop {

@@ -1,6 +1,7 @@
-//! How many guests run at once on the node, by zone. A zone gets a slot only while more are free than it holds: one zone that takes
-//! all it can has half of them, two have a third each, and there is always one for who comes next. Nobody is sent away for those
-//! that hang in another zone. A node whose one zone has a worker gives it all.
+//! How many guests run at once on the node, by zone. A zone gets a slot only while more are free
+//! than it holds: one zone that takes all it can has half of them, two have a third each, and there
+//! is always one for who comes next. Nobody is sent away for those that hang in another zone. A
+//! node whose one zone has a worker gives it all.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

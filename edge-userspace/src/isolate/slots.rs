@@ -1,5 +1,6 @@
-//! How many requests run at once: of a zone, and of the node. A request that another worker made never waits, and finds slots
-//! that no client's request can take: so nesting cannot wait for itself.
+//! How many requests run at once: of a zone, and of the node. A request that another worker made
+//! never waits, and finds slots that no client's request can take: so nesting cannot wait for
+//! itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -26,7 +27,8 @@ pub(super) struct Slots {
 pub(super) type Slot = OwnedSemaphorePermit;
 
 impl Slots {
-    /// `outer` for all, `nested` more for sub-requests; so many clients' requests as `outer` wait at most.
+    /// `outer` for all, `nested` more for sub-requests; so many clients' requests as `outer` wait
+    /// at most.
     pub(super) fn new(outer: usize, nested: usize) -> Self {
         Self {
             outer: Arc::new(Semaphore::new(outer)),

@@ -1,5 +1,5 @@
-//! A guest's store: what of it every kind of worker has in common. A kind's own data holds a [`Base`] and is opened by
-//! [`open`], so that no kind can forget a limit.
+//! A guest's store: what of it every kind of worker has in common. A kind's own data holds a
+//! [`Base`] and is opened by [`open`], so that no kind can forget a limit.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use super::error::Ended;
 use super::memory::Account;
 use crate::config::isolate::Limits;
 
-/// Bytes that a guest may pass to the host in one call: the largest value it may store, a write, a list of fields.
+/// Bytes that a guest may pass to the host in one call: the largest value it may store, a write, a
+/// list of fields.
 const HOSTCALL_BYTES: usize = 2 << 20;
 /// Handles of components, and of host resources, that one guest may hold.
 pub(super) const HANDLES: usize = 512;

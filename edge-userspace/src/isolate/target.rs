@@ -1,12 +1,13 @@
-//! The URL of a request to a worker. A path that the worker reads in one way and its origin in another would walk around what the
-//! worker guards, so both are told one. Pure.
+//! The URL of a request to a worker. A path that the worker reads in one way and its origin in
+//! another would walk around what the worker guards, so both are told one. Pure.
 
 use http::Uri;
 use http::uri::PathAndQuery;
 use url::{Position, Url};
 
-/// The URL of a request for `target` of `host`, in the form that the URL standard writes it (section 4.5): dot segments resolved,
-/// what cannot stand in a URL percent-encoded. `None`: it has none.
+/// The URL of a request for `target` of `host`, in the form that the URL standard writes it
+/// (section 4.5): dot segments resolved, what cannot stand in a URL percent-encoded. `None`: it has
+/// none.
 pub(super) fn url(scheme: &str, target: &Uri, host: &str) -> Option<Url> {
     let target = target.path_and_query().map_or("/", PathAndQuery::as_str);
     // `*` of OPTIONS.

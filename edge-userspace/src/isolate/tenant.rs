@@ -1,4 +1,5 @@
-//! A zone as this room knows it, over reloads: its active program, its slots, its log, what it stores, its figures.
+//! A zone as this room knows it, over reloads: its active program, its slots, its log, what it
+//! stores, its figures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -124,7 +125,8 @@ impl Tenant {
     /// A value that the zone's workers stored, or an operator, if there is one. Blocks.
     ///
     /// # Errors
-    /// In words for the operator, as of the calls below: the zone has no store, or the store's own reason.
+    /// In words for the operator, as of the calls below: the zone has no store, or the store's own
+    /// reason.
     pub fn stored(&self, key: &str) -> Result<Option<Entry>, String> {
         let found = self.opened()?.items(&[key.to_owned()]).map_err(|e| e.to_string())?;
         Ok(found.into_iter().flatten().next().map(|item| Entry {
@@ -134,7 +136,8 @@ impl Tenant {
         }))
     }
 
-    /// At most 1,000 keys behind `after`, in order, each with its end and what is stored about it; and where to go on. Blocks.
+    /// At most 1,000 keys behind `after`, in order, each with its end and what is stored about it;
+    /// and where to go on. Blocks.
     ///
     /// # Errors
     /// As of [`Tenant::stored`].
@@ -172,7 +175,8 @@ impl Tenant {
 }
 
 impl Grant {
-    /// Says why the guest's run came to a bad end. Not counted among the lines it may write: this is what the log is read for.
+    /// Says why the guest's run came to a bad end. Not counted among the lines it may write: this
+    /// is what the log is read for.
     pub fn reason(&self, text: &str) {
         let tenant = &self.tenant;
         for line in text.lines().filter(|line| !line.is_empty()) {

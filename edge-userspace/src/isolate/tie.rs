@@ -1,6 +1,7 @@
-//! What ties a guest's run to its client, and lets it go: work that was given to `waitUntil`, or that a component does after its
-//! response's end, is done whoever leaves; everything else ends with the client. The response's body, and the handler before there is
-//! one, hold the client's end (`Client`); the run is polled within `Tied`.
+//! What ties a guest's run to its client, and lets it go: work that was given to `waitUntil`, or
+//! that a component does after its response's end, is done whoever leaves; everything else ends
+//! with the client. The response's body, and the handler before there is one, hold the client's end
+//! (`Client`); the run is polled within `Tied`.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -49,7 +50,8 @@ impl Tie {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when nobody waits for the response any more: whether the client has gone before it had all of it.
+    /// Returns when nobody waits for the response any more: whether the client has gone before it
+    /// had all of it.
     pub(super) async fn left(&self) -> bool {
         let mut told = std::pin::pin!(self.left.notified());
         // Registered before it is looked at: what happens in between is not missed.
@@ -65,7 +67,8 @@ impl Tie {
     }
 }
 
-/// The client's end; dropped when nobody waits for the response any more, or all of it has been taken.
+/// The client's end; dropped when nobody waits for the response any more, or all of it has been
+/// taken.
 #[derive(Debug)]
 pub(super) struct Client(pub(super) Arc<Tie>);
 
@@ -134,7 +137,8 @@ impl Drop for Counted {
     }
 }
 
-/// Returns when no guest runs on this thread any more: what they do behind their responses is done, or cut by their `wall`.
+/// Returns when no guest runs on this thread any more: what they do behind their responses is done,
+/// or cut by their `wall`.
 pub async fn at_rest() {
     while RUNS.get() > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -145,8 +149,8 @@ pub async fn at_rest() {
 mod tests {
     use super::*;
 
-    /// A log line behind a response would be lost with the client; or clients that leave would fill a zone's slots with work that
-    /// nobody wants.
+    /// A log line behind a response would be lost with the client; or clients that leave would fill
+    /// a zone's slots with work that nobody wants.
     #[tokio::test]
     async fn what_is_kept_goes_on_and_the_rest_ends_with_its_client() {
         for kept in [true, false] {

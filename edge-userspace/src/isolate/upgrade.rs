@@ -1,8 +1,10 @@
-//! A client's wish for another protocol (RFC 9110 section 7.8; RFC 8441), which a guest may pass on or grant. It passes it on by sending
-//! the request with the fields that came: the server agrees or not, and the tunnel is between client and server. It grants it, if it is a
-//! WebSocket, by being the other side itself. `handler` lets a response be a tunnel's only if one of the two agreed.
+//! A client's wish for another protocol (RFC 9110 section 7.8; RFC 8441), which a guest may pass on
+//! or grant. It passes it on by sending the request with the fields that came: the server agrees or
+//! not, and the tunnel is between client and server. It grants it, if it is a WebSocket, by being
+//! the other side itself. `handler` lets a response be a tunnel's only if one of the two agreed.
 //!
-//! Whatever the version, a guest sees a WebSocket's wish as HTTP/1.1 has it: GET with `Upgrade` and a key, answered by 101.
+//! Whatever the version, a guest sees a WebSocket's wish as HTTP/1.1 has it: GET with `Upgrade` and
+//! a key, answered by 101.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -28,7 +30,8 @@ enum Wish {
 struct Asked {
     on: OnUpgrade,
     wish: Wish,
-    /// The `Sec-WebSocket-Key` that the guest is shown: the client's, or one of ours in place of extended CONNECT.
+    /// The `Sec-WebSocket-Key` that the guest is shown: the client's, or one of ours in place of
+    /// extended CONNECT.
     key: Option<HeaderValue>,
 }
 
@@ -131,8 +134,9 @@ impl Upgrade {
         self.switch(Switched::Server(protocol));
     }
 
-    /// Grants the client's wish for a WebSocket: the guest is its other side. `head` becomes the response; the connection is there when
-    /// that has been sent. `None`: the client asked for none, or in a way that is against the grammar (RFC 6455 section 4.2.1).
+    /// Grants the client's wish for a WebSocket: the guest is its other side. `head` becomes the
+    /// response; the connection is there when that has been sent. `None`: the client asked for
+    /// none, or in a way that is against the grammar (RFC 6455 section 4.2.1).
     pub(super) fn accept(&self, head: &mut response::Parts) -> Option<OnUpgrade> {
         let Asked { on, wish, key } = self.asked.as_ref().filter(|asked| asked.wish.is_websocket())?;
         if matches!(wish, Wish::Field(_)) {

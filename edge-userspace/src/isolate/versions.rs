@@ -49,7 +49,8 @@ impl Versions {
         serde_json::from_slice(&text).map_err(|e| artifact::failed(&path, "is damaged")(e.into()))
     }
 
-    /// Writes them, with `new` as a further file, and removes the files of versions that are not among them.
+    /// Writes them, with `new` as a further file, and removes the files of versions that are not
+    /// among them.
     pub(super) fn write(&self, directory: &Path, new: Option<&[u8]>) -> Result<(), Error> {
         artifact::directory(directory)?;
         if let Some(bytes) = new {

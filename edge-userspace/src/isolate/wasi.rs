@@ -1,4 +1,5 @@
-//! What workers may import beside wasi:http: settings, stored values, log lines, by the standard's interfaces (wit/).
+//! What workers may import beside wasi:http: settings, stored values, log lines, by the standard's
+//! interfaces (wit/).
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Who may ask for what: the access list, looked up by the client's certificate, and the judgement on each query. Pure: `now`,
-//! keys and queries come in.
+//! Who may ask for what: the access list, looked up by the client's certificate, and the judgement
+//! on each query. Pure: `now`, keys and queries come in.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -23,7 +23,8 @@ pub(super) struct Access {
     clients: HashMap<Identity, Arc<Client>>,
 }
 
-/// A client on the list. Its bucket is shared by its connections, and outlives a reload that leaves its rate as it is.
+/// A client on the list. Its bucket is shared by its connections, and outlives a reload that leaves
+/// its rate as it is.
 #[derive(Debug)]
 pub(super) struct Client {
     /// In logs and metrics.
@@ -130,8 +131,8 @@ impl Access {
         }
     }
 
-    /// The client with this certificate (DER; its signature and dates are checked before). By its key first, then by its DNS
-    /// names in their order.
+    /// The client with this certificate (DER; its signature and dates are checked before). By its
+    /// key first, then by its DNS names in their order.
     pub(super) fn client(&self, certificate: &[u8]) -> Option<&Arc<Client>> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let hash = digest::digest(&digest::SHA256, certificate.tbs_certificate.subject_pki.raw);
@@ -189,7 +190,8 @@ impl Grant {
 }
 
 impl Client {
-    /// What the client may do with `key`, if anything is granted on it at all; less what the key's kind does not have.
+    /// What the client may do with `key`, if anything is granted on it at all; less what the key's
+    /// kind does not have.
     pub(super) fn ops(&self, key: &Key) -> Option<Ops> {
         let mut grants = self.grants.iter().filter(|grant| grant.covers(key)).peekable();
         grants.peek()?;
@@ -354,7 +356,8 @@ mod tests {
         );
     }
 
-    /// One edge gone wild must not use up the keys' time for the others; a reload must not give it a new budget.
+    /// One edge gone wild must not use up the keys' time for the others; a reload must not give it
+    /// a new budget.
     #[test]
     fn rates() {
         let now = Instant::now();

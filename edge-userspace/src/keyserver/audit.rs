@@ -1,5 +1,6 @@
-//! A line for each refusal: who, from where, which op, which key, why. No secrets; so many lines a second for each client
-//! and no more, and the rest counted, so that a flood of refusals fills no disk.
+//! A line for each refusal: who, from where, which op, which key, why. No secrets; so many lines a
+//! second for each client and no more, and the rest counted, so that a flood of refusals fills no
+//! disk.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -66,8 +66,8 @@ pub fn command() -> clap::Command {
     KeyServer::command()
 }
 
-/// Reads the arguments and does what they say. Exit status 0: done; 1: failed, with the reason on standard error; 2: the
-/// arguments were wrong.
+/// Reads the arguments and does what they say. Exit status 0: done; 1: failed, with the reason on
+/// standard error; 2: the arguments were wrong.
 pub fn main() -> ExitCode {
     let done = match KeyServer::parse().command {
         Command::Run(arguments) => {

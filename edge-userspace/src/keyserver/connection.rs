@@ -1,8 +1,10 @@
-//! One connection of a client that is let in: reads queries, does the quick ones itself, hands RSA to its lane, and writes
-//! replies in whatever order they are ready, many in one write. `serve` hands it over; it ends by itself.
+//! One connection of a client that is let in: reads queries, does the quick ones itself, hands RSA
+//! to its lane, and writes replies in whatever order they are ready, many in one write. `serve`
+//! hands it over; it ends by itself.
 //!
-//! One task reads, works and writes, so that a client that takes no replies is not read from either, and a turn of the loop
-//! costs one read and one write for all the queries that arrived together.
+//! One task reads, works and writes, so that a client that takes no replies is not read from
+//! either, and a turn of the loop costs one read and one write for all the queries that arrived
+//! together.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
@@ -27,7 +29,8 @@ const TURN: usize = 16;
 const AHEAD: usize = 16 << 10;
 /// Malformed queries after which the connection ends.
 const MALFORMED: u32 = 16;
-/// While draining: how long nothing must have come before the connection ends. What was sent before the notice arrived is served.
+/// While draining: how long nothing must have come before the connection ends. What was sent before
+/// the notice arrived is served.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// Why a connection ended; a closed set, for the metrics.
@@ -109,7 +112,8 @@ impl Connection {
             .await;
         self.shared.lane.forget(self.number);
         if !matches!(end, End::Broken | End::Slow) {
-            // What was said stays said: close_notify goes behind it. A client that is gone already does not mind.
+            // What was said stays said: close_notify goes behind it. A client that is gone already
+            // does not mind.
             let _ = tokio::time::timeout(Duration::from_secs(1), io.shutdown()).await;
         }
         end
@@ -225,7 +229,8 @@ impl Connection {
         }
     }
 
-    /// Does what `input` holds, as much as one turn does. Gives the bytes used, and whether the connection ends.
+    /// Does what `input` holds, as much as one turn does. Gives the bytes used, and whether the
+    /// connection ends.
     fn turn(&mut self, input: &[u8], state: &mut State) -> (usize, Option<End>) {
         let now = Instant::now();
         let mut used = 0;

@@ -1,5 +1,6 @@
-//! The admin endpoint: `/metrics`, `/healthz`, `/readyz` for GET, one request a connection, bounded on every side. The edge's
-//! own (room `admin`) stands on an HTTP library that the key server does without: three fixed answers need no more than this.
+//! The admin endpoint: `/metrics`, `/healthz`, `/readyz` for GET, one request a connection, bounded
+//! on every side. The edge's own (room `admin`) stands on an HTTP library that the key server does
+//! without: three fixed answers need no more than this.
 
 use std::collections::VecDeque;
 use std::io;
@@ -166,7 +167,8 @@ fn answer(head: &[u8], registry: &Registry, unready: Option<&'static str>) -> (&
     }
 }
 
-/// Whether a Host is an address or localhost: a name that an attacker's DNS points here (rebinding) is refused.
+/// Whether a Host is an address or localhost: a name that an attacker's DNS points here (rebinding)
+/// is refused.
 fn local(host: &str) -> bool {
     if host.is_empty() {
         return true;

@@ -1,5 +1,6 @@
-//! Ephemeral keys of a connection: made for `kx-sign-tls12` and `kx-start`, used once by `kx-finish`, forgotten after a time,
-//! the oldest first when there are too many. Pure: `now` comes in.
+//! Ephemeral keys of a connection: made for `kx-sign-tls12` and `kx-start`, used once by
+//! `kx-finish`, forgotten after a time, the oldest first when there are too many. Pure: `now` comes
+//! in.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -34,7 +35,8 @@ impl Ephemeral {
         Ok((Self { group, private }, share))
     }
 
-    /// The secret shared with `peer`; `None` if that is of another group, off the curve, or of small order.
+    /// The secret shared with `peer`; `None` if that is of another group, off the curve, or of
+    /// small order.
     pub(super) fn agree(self, peer: &Share) -> Option<Secret> {
         if peer.group() != self.group {
             return None;

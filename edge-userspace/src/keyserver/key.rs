@@ -1,5 +1,6 @@
-//! One private key: what it is, what it may be called, and what it does. Made by `store` from a file, used by `serve` and the
-//! lanes. The library wipes its memory when the last reference goes; a key behind PKCS#11 never was in it.
+//! One private key: what it is, what it may be called, and what it does. Made by `store` from a
+//! file, used by `serve` and the lanes. The library wipes its memory when the last reference goes;
+//! a key behind PKCS#11 never was in it.
 
 use std::fmt;
 use std::path::Path;
@@ -113,7 +114,8 @@ impl Key {
         })
     }
 
-    /// The key in a token that a `*.pkcs11` file's text speaks of; paths in it are relative to `directory`.
+    /// The key in a token that a `*.pkcs11` file's text speaks of; paths in it are relative to
+    /// `directory`.
     ///
     /// # Errors
     /// Why it cannot be used, with the mend.
@@ -197,8 +199,9 @@ impl Key {
         }
     }
 
-    /// A secret that follows from an RSA key alone, wherever it is kept, for [`premaster::stand_in`](super::premaster::stand_in): what the
-    /// private operation makes of a block that nobody gets signed or decrypted, for it is neither a digest nor sound.
+    /// A secret that follows from an RSA key alone, wherever it is kept, for
+    /// [`premaster::stand_in`](super::premaster::stand_in): what the private operation makes of a
+    /// block that nobody gets signed or decrypted, for it is neither a digest nor sound.
     ///
     /// # Errors
     /// As [`Key::raw`].

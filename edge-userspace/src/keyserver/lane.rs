@@ -1,5 +1,6 @@
-//! The RSA lane: operations that take as long as twenty others wait here for threads of their own, so that quick ones, which
-//! connections do themselves, never wait for them. Connections take turns, whatever each has waiting; all is bounded.
+//! The RSA lane: operations that take as long as twenty others wait here for threads of their own,
+//! so that quick ones, which connections do themselves, never wait for them. Connections take
+//! turns, whatever each has waiting; all is bounded.
 
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

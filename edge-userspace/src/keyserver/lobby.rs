@@ -1,5 +1,6 @@
-//! Connections that have not shown who they are: few, few of one address, and when there is no room the oldest goes. They take no
-//! place of clients, so that whoever merely reaches the port keeps no edge out. `serve` lets each in, and out again when it is known.
+//! Connections that have not shown who they are: few, few of one address, and when there is no room
+//! the oldest goes. They take no place of clients, so that whoever merely reaches the port keeps no
+//! edge out. `serve` lets each in, and out again when it is known.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -7,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Connections under their handshake at once. An edge shows its certificate in two round trips: with fewer newcomers than this in that
-/// time it is let in. Each holds some 20 KiB: 5 MiB in all.
+/// Connections under their handshake at once. An edge shows its certificate in two round trips:
+/// with fewer newcomers than this in that time it is let in. Each holds some 20 KiB: 5 MiB in all.
 const MOST: usize = 256;
 /// Of one IPv4 address or IPv6 /64: an edge's workers connect at once when it starts.
 const OF_ADDRESS: usize = 64;
@@ -45,7 +46,8 @@ impl Lobby {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets one in from a client `prefix`, for whom the oldest may have to go: of the same prefix, if there are many of it.
+    /// Lets one in from a client `prefix`, for whom the oldest may have to go: of the same prefix,
+    /// if there are many of it.
     pub(super) fn enter(self: &Arc<Self>, prefix: IpAddr) -> Guest {
         let (stay, told) = oneshot::channel();
         let mut waiting = self.waiting();

@@ -1,4 +1,5 @@
-//! What the key server counts. Labels are closed enums and names from the configuration's own list of ops.
+//! What the key server counts. Labels are closed enums and names from the configuration's own list
+//! of ops.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

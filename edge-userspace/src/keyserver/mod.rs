@@ -1,9 +1,11 @@
-//! The key server: the only process that holds private keys. An edge asks it, over mutual TLS, for what a handshake needs of
-//! a key; it checks whether this edge may, builds the signed structure itself, and answers.
+//! The key server: the only process that holds private keys. An edge asks it, over mutual TLS, for
+//! what a handshake needs of a key; it checks whether this edge may, builds the signed structure
+//! itself, and answers.
 //!
-//! A query meets `rules` (who is let in), `connection` (frames), `access` (may it?), `task` (what is asked), `store` and
-//! `key` (with which key), `lane` (RSA waits its turn). `run` assembles them. Without the feature `keyserver` only [`wire`] is
-//! here, which the edge's side of the protocol stands on.
+//! A query meets `rules` (who is let in), `connection` (frames), `access` (may it?), `task` (what
+//! is asked), `store` and `key` (with which key), `lane` (RSA waits its turn). `run` assembles
+//! them. Without the feature `keyserver` only [`wire`] is here, which the edge's side of the
+//! protocol stands on.
 
 #[cfg(feature = "keyserver")]
 mod access;

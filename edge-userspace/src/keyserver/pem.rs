@@ -1,4 +1,5 @@
-//! Private keys out of PEM (RFC 7468), without leaving a copy behind: every buffer between the file and the library is wiped.
+//! Private keys out of PEM (RFC 7468), without leaving a copy behind: every buffer between the file
+//! and the library is wiped.
 
 use data_encoding::BASE64;
 use zeroize::Zeroizing;

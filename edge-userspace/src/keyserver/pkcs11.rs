@@ -1,7 +1,9 @@
-//! A private key that stays in a token (HSM, smart card, SoftHSM) behind PKCS#11: found by what a `*.pkcs11` file in the key
-//! directory says, and used by the threads of the slow lane, for a token may take its time. Made by `key`.
+//! A private key that stays in a token (HSM, smart card, SoftHSM) behind PKCS#11: found by what a
+//! `*.pkcs11` file in the key directory says, and used by the threads of the slow lane, for a token
+//! may take its time. Made by `key`.
 //!
-//! The token is asked for the bare operation and never for a hash of its own: the mechanisms are those that every token has.
+//! The token is asked for the bare operation and never for a hash of its own: the mechanisms are
+//! those that every token has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -125,8 +127,8 @@ impl fmt::Debug for TokenKey {
 /// A module is initialised once in a process, and stays.
 static MODULES: Mutex<BTreeMap<PathBuf, Pkcs11>> = Mutex::new(BTreeMap::new());
 
-/// SHA-256 of the tokens and PINs that did not go together: tokens lock themselves after a few wrong PINs, so none is tried
-/// again in the life of the process.
+/// SHA-256 of the tokens and PINs that did not go together: tokens lock themselves after a few
+/// wrong PINs, so none is tried again in the life of the process.
 static REFUSED: Mutex<BTreeSet<Vec<u8>>> = Mutex::new(BTreeSet::new());
 
 fn module(path: &Path) -> Result<Pkcs11, TokenError> {
@@ -176,7 +178,8 @@ pub(super) struct Found {
 }
 
 impl TokenKey {
-    /// The key that `text` speaks of; paths in it are relative to `directory`. Signs once, to see that it can.
+    /// The key that `text` speaks of; paths in it are relative to `directory`. Signs once, to see
+    /// that it can.
     ///
     /// # Errors
     /// Why it cannot be used, with the mend. A token that is away may come back: to be tried again.
@@ -309,7 +312,8 @@ impl TokenKey {
         self.modulus.as_ref().map(Vec::len)
     }
 
-    /// As [`super::rsa::Decryptor::raw`]: the token knows nothing of padding, so its answer tells nothing of it.
+    /// As [`super::rsa::Decryptor::raw`]: the token knows nothing of padding, so its answer tells
+    /// nothing of it.
     ///
     /// # Errors
     /// The token does not answer, or has no mechanism CKM_RSA_X_509.
@@ -324,7 +328,8 @@ impl TokenKey {
         if block.len() > modulus.len() {
             return Err(TokenError::Kind);
         }
-        // Some modules leave leading zeros out. A block that is sound begins with one zero, so this tells nothing of the rest.
+        // Some modules leave leading zeros out. A block that is sound begins with one zero, so this
+        // tells nothing of the rest.
         let mut whole = Zeroizing::new(vec![0; modulus.len()]);
         if let Some(end) = whole.get_mut(modulus.len() - block.len()..) {
             end.copy_from_slice(&block);
@@ -386,7 +391,8 @@ const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const SEQUENCE: u8 = 0x30;
 
-/// Reads the public key that belongs to `private`: by its id, or by what the operator wrote where it has none.
+/// Reads the public key that belongs to `private`: by its id, or by what the operator wrote where
+/// it has none.
 fn public(session: &Session, private: ObjectHandle, find: &[Attribute]) -> Result<Public, TokenError> {
     let mut key_type = None;
     let mut by = find.to_vec();
@@ -567,7 +573,8 @@ fn prepare(scheme: Scheme, message: &[u8]) -> (Mechanism<'static>, Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// A client would refuse every signature of a module whose numbers begin with zeros or with a high bit.
+    /// A client would refuse every signature of a module whose numbers begin with zeros or with a
+    /// high bit.
     #[test]
     fn numbers_in_der() {
         let mut raw = [0; 64];

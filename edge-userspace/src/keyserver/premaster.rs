@@ -1,6 +1,7 @@
-//! Static RSA key exchange (RFC 5246 section 7.4.7.1): the premaster secret out of a decrypted block, and the master secret from
-//! it. Whether the padding was good decides which of two secrets is taken, by masks: no branch, no index, no error and no length
-//! depends on it, so that nobody learns it (Bleichenbacher 1998; RFC 7457 section 2.5).
+//! Static RSA key exchange (RFC 5246 section 7.4.7.1): the premaster secret out of a decrypted
+//! block, and the master secret from it. Whether the padding was good decides which of two secrets
+//! is taken, by masks: no branch, no index, no error and no length depends on it, so that nobody
+//! learns it (Bleichenbacher 1998; RFC 7457 section 2.5).
 
 use aws_lc_rs::{hmac, tls_prf};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -13,8 +14,8 @@ pub(super) const SECRET: usize = 48;
 /// A secret of a handshake.
 pub(super) type Secret = Zeroizing<[u8; SECRET]>;
 
-/// The premaster in `block` if its padding is that of PKCS#1 v1.5 around 48 bytes that begin with `version`; the `stand_in`
-/// otherwise. `block` is as long as the modulus, at least 256 bytes.
+/// The premaster in `block` if its padding is that of PKCS#1 v1.5 around 48 bytes that begin with
+/// `version`; the `stand_in` otherwise. `block` is as long as the modulus, at least 256 bytes.
 pub(super) fn select(block: &[u8], version: u16, stand_in: &Secret) -> Secret {
     let mut chosen: Secret = stand_in.clone();
     // The block's length is the modulus's, which everybody knows.
@@ -41,9 +42,10 @@ pub(super) fn select(block: &[u8], version: u16, stand_in: &Secret) -> Secret {
     chosen
 }
 
-/// What stands in for the premaster of a block that is not sound. As a premaster it begins with `version`, and it is the same whenever
-/// the same `ciphertext` comes, at every server that has the key: asking twice, or two servers, tells nothing. To whoever has not the
-/// `secret`, which follows from the private key alone, it is random.
+/// What stands in for the premaster of a block that is not sound. As a premaster it begins with
+/// `version`, and it is the same whenever the same `ciphertext` comes, at every server that has the
+/// key: asking twice, or two servers, tells nothing. To whoever has not the `secret`, which follows
+/// from the private key alone, it is random.
 pub(super) fn stand_in(secret: &[u8; 32], version: u16, ciphertext: &[u8]) -> Secret {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let [high, low] = version.to_be_bytes();
@@ -65,7 +67,8 @@ pub(super) fn stand_in(secret: &[u8; 32], version: u16, ciphertext: &[u8]) -> Se
     stand_in
 }
 
-/// The master secret (RFC 5246 section 8.1, RFC 7627 section 4). `None` if the library fails, which no input makes it.
+/// The master secret (RFC 5246 section 8.1, RFC 7627 section 4). `None` if the library fails, which
+/// no input makes it.
 pub(super) fn master(premaster: &Secret, seed: &Seed) -> Option<Secret> {
     let (label, prf, first, second): (&[u8], _, &[u8], &[u8]) = match seed {
         Seed::Randoms { prf, client, server } => (b"master secret", *prf, client, server),
@@ -119,7 +122,8 @@ mod tests {
         block
     }
 
-    /// A padding that is taken though it is wrong, or refused though it is right, breaks handshakes or leaks the key.
+    /// A padding that is taken though it is wrong, or refused though it is right, breaks handshakes
+    /// or leaks the key.
     #[test]
     fn only_sound_padding_gives_the_premaster() {
         let random = Zeroizing::new([0xee; SECRET]);
@@ -140,7 +144,8 @@ mod tests {
         assert_eq!(select(&[], VERSION, &random), random);
     }
 
-    /// A stand-in that differs from a premaster in anything tells whether the padding was good (Bleichenbacher 1998).
+    /// A stand-in that differs from a premaster in anything tells whether the padding was good
+    /// (Bleichenbacher 1998).
     #[test]
     fn stand_ins_are_like_premasters() {
         let (one, other) = ([1; 32], [2; 32]);
@@ -218,7 +223,8 @@ mod tests {
             let expected = prf(algorithm, premaster.as_slice(), label, bytes);
             assert_eq!(master(&premaster, &seed).unwrap()[..], expected, "{seed:?}");
         }
-        // P_SHA256's test vector that the TLS working group passed round ("Test vectors for TLS 1.2 PRF", 2009).
+        // P_SHA256's test vector that the TLS working group passed round ("Test vectors for TLS 1.2
+        // PRF", 2009).
         let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
         let secret = hex("9bbe436ba940f017b17652849a71db35");
         let seed = hex("a0ba9f936cda311827a6f796ffd5198c");

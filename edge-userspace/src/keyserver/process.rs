@@ -1,5 +1,6 @@
-//! The process that holds keys, closed to others: no core dumps, no debugger, no swap, no privileges, few system calls. Each
-//! step is taken as early as it can be: `run` calls them in this order.
+//! The process that holds keys, closed to others: no core dumps, no debugger, no swap, no
+//! privileges, few system calls. Each step is taken as early as it can be: `run` calls them in this
+//! order.
 
 use std::fs;
 use std::io;
@@ -18,9 +19,11 @@ use crate::config::keyserver::{Config, LockMemory, User};
 /// Descriptors for what is no client connection.
 const SPARE: u64 = 128;
 
-/// No core dumps, and no other process of the same user may look into the memory (ptrace(2), /proc/PID/mem).
+/// No core dumps, and no other process of the same user may look into the memory (ptrace(2),
+/// /proc/PID/mem).
 pub(super) fn seal() -> anyhow::Result<()> {
-    // Read once and kept, for the metrics: /proc/self/auxv is root's when the process is not dumpable.
+    // Read once and kept, for the metrics: /proc/self/auxv is root's when the process is not
+    // dumpable.
     let _ = (rustix::param::page_size(), rustix::param::clock_ticks_per_second());
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core dumps (PR_SET_DUMPABLE)")?;
     let none = Rlimit {
@@ -30,7 +33,8 @@ pub(super) fn seal() -> anyhow::Result<()> {
     setrlimit(Resource::Core, none).context("cannot forbid core dumps (RLIMIT_CORE)")
 }
 
-/// Raises the descriptor limit to what the configured connections need, as far as allowed. Gives a warning where it is not.
+/// Raises the descriptor limit to what the configured connections need, as far as allowed. Gives a
+/// warning where it is not.
 pub(super) fn descriptors(config: &Config) -> Option<String> {
     let wanted = (config.limits.connections as u64).saturating_add(SPARE);
     let now = getrlimit(Resource::Nofile);
@@ -55,7 +59,8 @@ pub(super) fn descriptors(config: &Config) -> Option<String> {
     ))
 }
 
-/// Keeps all memory, that to come included, out of swap. Gives a warning where that is not allowed and not demanded.
+/// Keeps all memory, that to come included, out of swap. Gives a warning where that is not allowed
+/// and not demanded.
 pub(super) fn lock_memory(how: LockMemory) -> anyhow::Result<Option<String>> {
     if how == LockMemory::Off {
         return Ok(None);
@@ -122,8 +127,8 @@ fn passwd(text: &str, name: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Leaves all threads the system calls that serving needs, and refuses the others with EPERM: no new process or thread, no
-/// program, no socket but Unix ones, no tracing, no mounts.
+/// Leaves all threads the system calls that serving needs, and refuses the others with EPERM: no
+/// new process or thread, no program, no socket but Unix ones, no tracing, no mounts.
 pub(super) fn filter() -> anyhow::Result<()> {
     let unix_only = SeccompRule::new(vec![SeccompCondition::new(
         0,
@@ -203,7 +208,8 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_sched_yield,
     libc::SYS_sigaltstack,
     libc::SYS_tgkill,
-    // Modules of PKCS#11 that keep their tokens in files (SoftHSM): they lock them, and write on login.
+    // Modules of PKCS#11 that keep their tokens in files (SoftHSM): they lock them, and write on
+    // login.
     #[cfg(feature = "pkcs11")]
     libc::SYS_fdatasync,
     #[cfg(feature = "pkcs11")]

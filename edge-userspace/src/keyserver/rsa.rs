@@ -1,7 +1,8 @@
-//! The RSA private operation itself, on ciphertexts: what no safe interface offers, for all of them check padding themselves and
-//! say so. AWS-LC's is blinded, of constant time in the key and the result, and verified against faults (its
-//! `rsa_default_private_transform`); the padding is judged in `premaster`, where nobody can see the outcome. The `rsa` crate
-//! is not of constant time (RUSTSEC-2023-0071, "Marvin").
+//! The RSA private operation itself, on ciphertexts: what no safe interface offers, for all of them
+//! check padding themselves and say so. AWS-LC's is blinded, of constant time in the key and the
+//! result, and verified against faults (its `rsa_default_private_transform`); the padding is judged
+//! in `premaster`, where nobody can see the outcome. The `rsa` crate is not of constant time
+//! (RUSTSEC-2023-0071, "Marvin").
 
 #![expect(unsafe_code, reason = "AWS-LC's raw RSA has no safe interface")]
 
@@ -19,9 +20,9 @@ use super::pem::Form;
 #[derive(Debug)]
 pub(super) struct Decryptor(NonNull<RSA>);
 
-// SAFETY: an RSA object has no ties to a thread, and AWS-LC guards what it changes during private operations (blinding,
-// Montgomery forms) by locks of its own: "an RSA may be used concurrently" (openssl/rsa.h). No function that mutates it is
-// called here after its making.
+// SAFETY: an RSA object has no ties to a thread, and AWS-LC guards what it changes during private
+// operations (blinding, Montgomery forms) by locks of its own: "an RSA may be used concurrently"
+// (openssl/rsa.h). No function that mutates it is called here after its making.
 unsafe impl Send for Decryptor {}
 // SAFETY: as above.
 unsafe impl Sync for Decryptor {}
@@ -51,8 +52,9 @@ impl Decryptor {
         usize::try_from(unsafe { RSA_size(self.0.as_ptr()) }).unwrap_or(0)
     }
 
-    /// `ciphertext` to the private exponent, modulo the modulus, as long as the modulus, leading zeros included. `None` if it is
-    /// not as long as the modulus, or no number between 1 and the modulus less 1, which its sender knows.
+    /// `ciphertext` to the private exponent, modulo the modulus, as long as the modulus, leading
+    /// zeros included. `None` if it is not as long as the modulus, or no number between 1 and the
+    /// modulus less 1, which its sender knows.
     pub(super) fn raw(&self, ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let length = self.bytes();
         if ciphertext.len() != length {
@@ -60,8 +62,9 @@ impl Decryptor {
         }
         let mut block = Zeroizing::new(vec![0; length]);
         let mut written = 0;
-        // SAFETY: `block` has room for `length` bytes, which is RSA_size as the function demands, and `written` is a size_t to
-        // write to; the input is a slice that is only read, and does not overlap.
+        // SAFETY: `block` has room for `length` bytes, which is RSA_size as the function demands,
+        // and `written` is a size_t to write to; the input is a slice that is only read, and does
+        // not overlap.
         let done = unsafe {
             RSA_decrypt(
                 self.0.as_ptr(),
@@ -88,8 +91,9 @@ fn pkcs8(der: &[u8]) -> *mut RSA {
         data: std::ptr::null(),
         len: 0,
     };
-    // SAFETY: `bytes` borrows `der`, which outlives it; the parser only reads. What it returns is null or a reference that is
-    // given back below; EVP_PKEY_get1_RSA returns null or a reference of its own.
+    // SAFETY: `bytes` borrows `der`, which outlives it; the parser only reads. What it returns is
+    // null or a reference that is given back below; EVP_PKEY_get1_RSA returns null or a reference
+    // of its own.
     unsafe {
         CBS_init(&raw mut bytes, der.as_ptr(), der.len());
         let key = EVP_parse_private_key(&raw mut bytes);
@@ -110,7 +114,8 @@ impl Decryptor {
     pub(super) fn encrypt(&self, block: &[u8]) -> Vec<u8> {
         let mut out = vec![0; self.bytes()];
         let mut written = 0;
-        // SAFETY: `out` has room for RSA_size bytes, as the function demands; the input is a slice that is only read.
+        // SAFETY: `out` has room for RSA_size bytes, as the function demands; the input is a slice
+        // that is only read.
         let done = unsafe {
             aws_lc_sys::RSA_encrypt(
                 self.0.as_ptr(),

@@ -1,5 +1,6 @@
-//! What a reload replaces whole: the server's own certificate, whose certificates are trusted and which are revoked, and the
-//! access list. A connection is judged by these at its start, and again whenever they change.
+//! What a reload replaces whole: the server's own certificate, whose certificates are trusted and
+//! which are revoked, and the access list. A connection is judged by these at its start, and again
+//! whenever they change.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use crate::config::{Mistake, Mistakes, Place};
 pub(super) struct Rules {
     /// Rises with each reload.
     pub(super) version: u64,
-    /// TLS 1.3, client certificates demanded, one ALPN protocol, no tickets: every connection is a full handshake, so that a
-    /// certificate revoked meanwhile does not come back.
+    /// TLS 1.3, client certificates demanded, one ALPN protocol, no tickets: every connection is a
+    /// full handshake, so that a certificate revoked meanwhile does not come back.
     pub(super) tls: Arc<ServerConfig>,
     verifier: Arc<dyn ClientCertVerifier>,
     access: Access,

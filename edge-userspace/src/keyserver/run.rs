@@ -1,5 +1,5 @@
-//! The key server's assembly: the process is closed first, then the rooms' parts are built in the order in which a query meets
-//! them; signals reload and drain.
+//! The key server's assembly: the process is closed first, then the rooms' parts are built in the
+//! order in which a query meets them; signals reload and drain.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

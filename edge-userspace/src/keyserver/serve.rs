@@ -1,5 +1,6 @@
-//! From an accepted socket to a client that is let in: the lobby first, then the TLS handshake under a deadline, ALPN, the access
-//! list, and a place among the connections. What passes becomes a [`Connection`]; what does not leaves a line in the audit.
+//! From an accepted socket to a client that is let in: the lobby first, then the TLS handshake
+//! under a deadline, ALPN, the access list, and a place among the connections. What passes becomes
+//! a [`Connection`]; what does not leaves a line in the audit.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

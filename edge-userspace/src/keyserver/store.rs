@@ -1,5 +1,6 @@
-//! The directory of keys as an immutable snapshot, replaced whole when the directory changes. A file that cannot be read keeps
-//! the key that was read from it before; what is gone from the directory is gone from the snapshot.
+//! The directory of keys as an immutable snapshot, replaced whole when the directory changes. A
+//! file that cannot be read keeps the key that was read from it before; what is gone from the
+//! directory is gone from the snapshot.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::fs::{self, Metadata};

@@ -1,4 +1,5 @@
-//! From a query that is allowed to its answer: what is quick is done at once, what needs the key becomes a [`Task`].
+//! From a query that is allowed to its answer: what is quick is done at once, what needs the key
+//! becomes a [`Task`].
 
 #[cfg(test)]
 mod tests;
@@ -135,8 +136,8 @@ impl Task {
     }
 }
 
-/// The premaster or master secret of a static-RSA handshake. The same work is done, and an answer of the same form given,
-/// whatever is inside `encrypted`.
+/// The premaster or master secret of a static-RSA handshake. The same work is done, and an answer
+/// of the same form given, whatever is inside `encrypted`.
 fn decrypt(key: &Key, version: u16, encrypted: &Ciphertext, seed: Option<&Seed>) -> Result<Answer, ErrorCode> {
     let modulus = key.modulus().ok_or(ErrorCode::Mismatch)?;
     // Known to who sent it, and to everybody who saw the certificate.

@@ -1,9 +1,10 @@
-//! The keyless protocol as bytes: what an edge asks a key server and what it answers. Both ends are built from this one
-//! definition; it does no I/O and no cryptography but the hash that names a key. docs/keyless.md draws every byte.
+//! The keyless protocol as bytes: what an edge asks a key server and what it answers. Both ends are
+//! built from this one definition; it does no I/O and no cryptography but the hash that names a
+//! key. docs/keyless.md draws every byte.
 //!
-//! The asking side hands in a [`Query`], the answering side a [`Reply`]; each is decoded from the front of a buffer that grows.
-//! Over TLS 1.3 with client certificates and ALPN [`ALPN`], any number of queries may be under way, and replies come in any
-//! order. All integers are big-endian.
+//! The asking side hands in a [`Query`], the answering side a [`Reply`]; each is decoded from the
+//! front of a buffer that grows. Over TLS 1.3 with client certificates and ALPN [`ALPN`], any
+//! number of queries may be under way, and replies come in any order. All integers are big-endian.
 
 mod answer;
 mod read;
@@ -19,7 +20,8 @@ pub use request::{Query, Request, Seed};
 pub use signed::{split_tls12, split_tls13, tls12, tls13};
 pub use value::{Ciphertext, Group, KeyId, KeyKind, Op, Ops, Prf, Random, Scheme, Share, Transcript};
 
-/// The protocol's name in the TLS handshake (RFC 7301); a change that old peers do not understand changes it.
+/// The protocol's name in the TLS handshake (RFC 7301); a change that old peers do not understand
+/// changes it.
 pub const ALPN: &[u8] = b"edge-keyless/1";
 /// Bytes of the length in front of each frame, which does not count itself.
 pub const LENGTH: usize = 4;
@@ -27,7 +29,8 @@ pub const LENGTH: usize = 4;
 pub const MAX_QUERY: usize = 1_024;
 /// The largest length of a reply's frame.
 pub const MAX_REPLY: usize = 65_536;
-/// The most keys in one answer to `list`; what is left is asked for with the last key as the cursor.
+/// The most keys in one answer to `list`; what is left is asked for with the last key as the
+/// cursor.
 pub const PAGE: usize = 60;
 /// The largest public key in an answer to `list`, in bytes of DER.
 pub const MAX_SPKI: usize = 1_024;
@@ -43,7 +46,8 @@ pub struct Decoded<T> {
     pub content: Result<T, Malformed>,
 }
 
-/// Why the frames of a connection cannot be told apart any more; the connection ends. The peer is at fault.
+/// Why the frames of a connection cannot be told apart any more; the connection ends. The peer is
+/// at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of {length} bytes, where {least} to {most} are allowed")]
 pub struct Broken {

@@ -20,8 +20,8 @@ pub(super) fn start(config: &Config, certificates: &Store, registry: &mut Regist
     Acme::new(config.acme.clone(), challenges, metrics::Metrics::register(registry))
 }
 
-/// Looks at the zones of the configuration in force until the node drains. An order under way then is given up; the authority lets
-/// it expire.
+/// Looks at the zones of the configuration in force until the node drains. An order under way then
+/// is given up; the authority lets it expire.
 pub(super) async fn tend(node: Arc<Node>, mut acme: Acme) {
     let mut shutdown = node.shutdown.clone();
     let drain = shutdown.reached(Phase::Draining);

@@ -1,4 +1,5 @@
-//! The place of content coding in the node: dictionaries and coded assets are shared by all workers.
+//! The place of content coding in the node: dictionaries and coded assets are shared by all
+//! workers.
 
 use std::sync::Arc;
 use std::time::Duration;

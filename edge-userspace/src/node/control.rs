@@ -15,7 +15,8 @@ use crate::base::shutdown::Phase;
 use crate::config::{LockdownMode, XdpMode};
 use crate::dataplane::{self, Added};
 
-/// For as long connections of a network that is cut are looked for: handshakes that had begun end one way or the other by then.
+/// For as long connections of a network that is cut are looked for: handshakes that had begun end
+/// one way or the other by then.
 const CUT_SECONDS: u32 = 60;
 
 impl Node {

@@ -1,4 +1,5 @@
-//! The near end of this node: its far ends as zones of their own, which the room `origin` connects to like to any server.
+//! The near end of this node: its far ends as zones of their own, which the room `origin` connects
+//! to like to any server.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ pub(super) fn start(config: &Config, registry: &mut Registry) -> Arc<Shared> {
     near::Shared::new(delta.memory, delta.object_bytes, Metrics::near(registry))
 }
 
-/// The zones of `config`, and behind them one for each far end. For the fleet alone: no host leads to a far end.
+/// The zones of `config`, and behind them one for each far end. For the fleet alone: no host leads
+/// to a far end.
 pub(super) fn with_far_ends(config: &Config) -> Zones {
     let mut zones = config.zones.clone();
     zones.extend(config.far_ends.iter().map(|end| {
@@ -28,8 +30,9 @@ pub(super) fn with_far_ends(config: &Config) -> Zones {
     Zones::new(&zones)
 }
 
-/// Hands the `found` faults of the fleet on to `faults`: a far end that cannot be connected to stops the zones that it is for,
-/// and the node if it is for none. Returns the names of those far ends, as [`with_far_ends`] has them.
+/// Hands the `found` faults of the fleet on to `faults`: a far end that cannot be connected to
+/// stops the zones that it is for, and the node if it is for none. Returns the names of those far
+/// ends, as [`with_far_ends`] has them.
 pub(super) fn attribute(config: &Config, found: Faults, faults: &mut Faults) -> BTreeSet<String> {
     let mut lost = BTreeSet::new();
     for (zone, mistakes) in found.of_zones() {

@@ -1,4 +1,5 @@
-//! The far end as a process: `edge far-end`. Near ends come in over mutual TLS, meet the room `delta`, and behind it the origins.
+//! The far end as a process: `edge far-end`. Near ends come in over mutual TLS, meet the room
+//! `delta`, and behind it the origins.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -236,7 +237,8 @@ impl End {
         Ok(())
     }
 
-    /// SIGHUP: swaps zones, origins, certificates, limits and logs; on any mistake everything stays as it was.
+    /// SIGHUP: swaps zones, origins, certificates, limits and logs; on any mistake everything stays
+    /// as it was.
     fn reload(&self) {
         process::notify_reloading();
         match self.try_reload() {

@@ -1,5 +1,6 @@
-//! The gate's penalties into the kernel's maps: the two rooms do not know each other, so the words of one become the words of
-//! the other here. The gate's feeding thread calls it, `dataplane` does the writing.
+//! The gate's penalties into the kernel's maps: the two rooms do not know each other, so the words
+//! of one become the words of the other here. The gate's feeding thread calls it, `dataplane` does
+//! the writing.
 
 use std::io;
 use std::sync::Arc;
@@ -48,7 +49,8 @@ fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Pen
                 continue;
             }
         };
-        // What has ended while it waited to be fed ends here, too: it replaces one that would go on.
+        // What has ended while it waited to be fed ends here, too: it replaces one that would go
+        // on.
         written.push(Penalty {
             who,
             origin: match change.origin {
@@ -133,7 +135,8 @@ mod tests {
         assert!(translate(Duration::from_secs(20), &changes).0[0].remaining.is_zero());
     }
 
-    /// A restart would make an operator's word of the gate's, a stranger of a shared address, or a penalty of a wait.
+    /// A restart would make an operator's word of the gate's, a stranger of a shared address, or a
+    /// penalty of a wait.
     #[test]
     fn what_was_written_is_heard_as_it_was_meant() {
         let now = Duration::from_secs(5);

@@ -34,7 +34,8 @@ pub(super) struct Membership {
     wait: Duration,
 }
 
-/// What the agent acts on: the node, once there is one. What happens before it serves is done when it is.
+/// What the agent acts on: the node, once there is one. What happens before it serves is done when
+/// it is.
 #[derive(Default)]
 struct Seat(Mutex<Early>);
 
@@ -171,7 +172,8 @@ impl Seat {
 impl Host for Seat {
     fn prepare(&self, tree: &Path) -> Result<Install, String> {
         let node = self.node().ok_or("the node is about to start or to end")?;
-        // One change at a time: a reload in between would put the manifest before this one into force again.
+        // One change at a time: a reload in between would put the manifest before this one into
+        // force again.
         let turn = node.changes.clone().blocking_lock_owned();
         let config = node
             .overrides
@@ -223,8 +225,8 @@ struct Asked {
 }
 
 impl Node {
-    /// Carries an event out. What means nothing here (a purge of a zone that this node does not have) holds already, unless it
-    /// was issued here: then somebody has mistyped.
+    /// Carries an event out. What means nothing here (a purge of a zone that this node does not
+    /// have) holds already, unless it was issued here: then somebody has mistyped.
     fn apply(&self, action: &Action, ours: bool) -> Result<(), String> {
         let done = match action {
             Action::PurgeUrl(url) => self.purge(&Purged::Url { url: url.clone() }),

@@ -1,5 +1,5 @@
-//! The gate of this node: its zones, tokens and book, what operators ask of it, and the tick that keeps keys and gauges
-//! current.
+//! The gate of this node: its zones, tokens and book, what operators ask of it, and the tick that
+//! keeps keys and gauges current.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,8 @@ impl Gates {
         let kernel = dataplane.map(|dataplane| dataplane.penalties().clone());
         if !wanted(config) {
             if let Some(dataplane) = dataplane {
-                // What a daemon before had penalised is not judged any more, not in a lockdown either.
+                // What a daemon before had penalised is not judged any more, not in a lockdown
+                // either.
                 dataplane.switch_gate(false)?;
                 dataplane.penalties().clear();
                 dataplane.penalties().set_keys(&tokens.kernel_keys().0)?;
@@ -136,8 +137,8 @@ impl Gates {
     }
 }
 
-/// The time, and the keys of tokens: all of them each second, so that a write that failed is made up for, and the kernel does not lack a key for
-/// a whole epoch. Only what has changed is written.
+/// The time, and the keys of tokens: all of them each second, so that a write that failed is made
+/// up for, and the kernel does not lack a key for a whole epoch. Only what has changed is written.
 fn tell(kernel: &Penalties, keys: &KernelKeys) {
     let told = [kernel.set_keys(&keys.0), kernel.set_clock(dataplane::clock_offset())];
     for error in told.into_iter().filter_map(Result::err) {
@@ -170,7 +171,8 @@ pub(super) async fn tick(node: Arc<Node>) {
         count = count.wrapping_add(1);
         if let Some(kernel) = gates.kernel.as_ref().filter(|_| count.is_multiple_of(SWEPT_EVERY)) {
             let kernel = kernel.clone();
-            // Not here: it reads the whole table. One at a time, since the next one is seconds away.
+            // Not here: it reads the whole table. One at a time, since the next one is seconds
+            // away.
             tokio::task::spawn_blocking(move || kernel.sweep());
         }
     }

@@ -1,5 +1,5 @@
-//! The workers of this node: the room `isolate` with what operators ask of it. None where no zone has a worker: then no address
-//! space is reserved.
+//! The workers of this node: the room `isolate` with what operators ask of it. None where no zone
+//! has a worker: then no address space is reserved.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

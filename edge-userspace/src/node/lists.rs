@@ -1,5 +1,6 @@
-//! The operator's lists on their way into the kernel. A reload has checked that they have room; if the kernel refuses a write
-//! all the same, it is tried again, at once and then each second, until what the file says is in force.
+//! The operator's lists on their way into the kernel. A reload has checked that they have room; if
+//! the kernel refuses a write all the same, it is tried again, at once and then each second, until
+//! what the file says is in force.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -85,7 +86,8 @@ mod tests {
 
     use super::*;
 
-    /// A network that the file denies would be let in for good, because the kernel was short of memory for a moment.
+    /// A network that the file denies would be let in for good, because the kernel was short of
+    /// memory for a moment.
     #[test]
     fn what_the_kernel_refuses_is_tried_again() {
         let text = "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]\nname = \"a\"\nhosts = [\"a\"]\n[zone.origin]\n\

@@ -1,7 +1,9 @@
-//! Carries out the lockdown, of both protocols by one switch: counts the attempts that prove nothing, here and in the kernel, asks
-//! `quic::lockdown` what to make of them, and tells the kernel and the front door. QUIC attempts get a Retry then, TCP SYNs a SYN cookie.
+//! Carries out the lockdown, of both protocols by one switch: counts the attempts that prove
+//! nothing, here and in the kernel, asks `quic::lockdown` what to make of them, and tells the
+//! kernel and the front door. QUIC attempts get a Retry then, TCP SYNs a SYN cookie.
 //!
-//! A SYN proves something when its connection is accepted: what lacks is what spoofed floods have too much of.
+//! A SYN proves something when its connection is accepted: what lacks is what spoofed floods have
+//! too much of.
 
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,7 +61,8 @@ struct State {
 struct Tcp {
     /// By the configuration.
     wanted: bool,
-    /// SYNs that were answered or let through less connections that were accepted, at the first count.
+    /// SYNs that were answered or let through less connections that were accepted, at the first
+    /// count.
     first: Option<i128>,
     /// The most that there were more of them since.
     unproven: u64,
@@ -107,7 +110,8 @@ fn by_rate(settings: &Quic) -> Quic {
     }
 }
 
-/// Segments to our listeners that carried no good cookie, as the kernel counts them (`SyncookiesFailed`).
+/// Segments to our listeners that carried no good cookie, as the kernel counts them
+/// (`SyncookiesFailed`).
 fn refused_acks() -> u64 {
     let table = fs::read_to_string("/proc/thread-self/net/netstat").unwrap_or_default();
     counter(&table, "TcpExt:", "SyncookiesFailed").unwrap_or_default()
@@ -121,8 +125,8 @@ fn counter(table: &str, kind: &str, name: &str) -> Option<u64> {
     values.split_whitespace().nth(at)?.parse().ok()
 }
 
-/// What connection ids are made with: from the node's secret where that lasts, else what the daemon before made them with, so
-/// that its connections go on while it drains.
+/// What connection ids are made with: from the node's secret where that lasts, else what the daemon
+/// before made them with, so that its connections go on while it drains.
 pub(super) fn ids(tokens: &Tokens, lasts: bool, dataplane: Option<&Dataplane>) -> Result<IdKey, dataplane::Error> {
     if !lasts && let Some(dataplane) = dataplane {
         let told = dataplane.penalties().lockdown()?;
@@ -276,7 +280,8 @@ impl Lockdowns {
     }
 }
 
-/// Has the program answer SYNs while the lockdown is `on`, and puts the system's settings back some time after.
+/// Has the program answer SYNs while the lockdown is `on`, and puts the system's settings back some
+/// time after.
 fn tcp(tcp: &mut Tcp, on: bool, dataplane: &Dataplane) -> Result<(), dataplane::Error> {
     let cookies = dataplane.cookies();
     if on && tcp.wanted {
@@ -312,7 +317,8 @@ fn tcp(tcp: &mut Tcp, on: bool, dataplane: &Dataplane) -> Result<(), dataplane::
     Ok(())
 }
 
-/// The generations of daemons that have connections: this one, and those `before` it while they drain.
+/// The generations of daemons that have connections: this one, and those `before` it while they
+/// drain.
 const fn alive(generation: u16, before: u64, draining: bool) -> u64 {
     let own = 1 << (generation % GENERATIONS);
     match draining {
@@ -395,7 +401,8 @@ mod tests {
         assert!(counter(&here, "TcpExt:", "SyncookiesFailed").is_some());
     }
 
-    /// Connections of a daemon that drains would end in a lockdown, or ids of one that is gone open it.
+    /// Connections of a daemon that drains would end in a lockdown, or ids of one that is gone open
+    /// it.
     #[test]
     fn daemons_before_this_one_live_while_they_drain() {
         assert_eq!(alive(5, 1 << 4, true), 0b11_0000);

@@ -1,4 +1,5 @@
-//! The process among others: descriptor limit, and the service manager's notifications (sd_notify(3)).
+//! The process among others: descriptor limit, and the service manager's notifications
+//! (sd_notify(3)).
 
 use std::time::Duration;
 
@@ -10,13 +11,16 @@ use crate::config::Config;
 /// Descriptors for what is not a client connection: listeners, maps, files, log.
 const SPARE: u64 = 512;
 
-/// No core dumps: private keys, session keys and the cluster's secret are in memory. Without workers, no other process of the same
-/// user may look into it either (ptrace(2), /proc/PID/mem); with them it may, for wasmtime reads its own page map, which is root's
-/// alone in a process that is closed. Gives a warning for what was refused.
+/// No core dumps: private keys, session keys and the cluster's secret are in memory. Without
+/// workers, no other process of the same user may look into it either (ptrace(2), /proc/PID/mem);
+/// with them it may, for wasmtime reads its own page map, which is root's alone in a process that
+/// is closed. Gives a warning for what was refused.
 pub(super) fn seal(workers: bool) -> Option<std::io::Error> {
-    // Read once and kept, for the metrics: /proc/self/auxv is root's when the process is not dumpable.
+    // Read once and kept, for the metrics: /proc/self/auxv is root's when the process is not
+    // dumpable.
     let _ = (rustix::param::page_size(), rustix::param::clock_ticks_per_second());
-    // Where dumps are piped to a program, the limit does not hold: then they have none of the memory.
+    // Where dumps are piped to a program, the limit does not hold: then they have none of the
+    // memory.
     let filtered = std::fs::write("/proc/self/coredump_filter", "0");
     let limited = setrlimit(
         Resource::Core,
@@ -33,7 +37,8 @@ pub(super) fn seal(workers: bool) -> Option<std::io::Error> {
     refused.or(filtered.err().filter(|_| workers))
 }
 
-/// Raises the descriptor limit to what the configured connections need, one towards the origin for each, as far as allowed.
+/// Raises the descriptor limit to what the configured connections need, one towards the origin for
+/// each, as far as allowed.
 pub(super) fn prepare(config: &Config) {
     let wanted = (config.limits.connections as u64)
         .saturating_mul(2)
@@ -45,7 +50,8 @@ pub(super) fn prepare(config: &Config) {
     }
     let most = now.maximum.unwrap_or(u64::MAX);
     let mut granted = wanted.min(most);
-    // With CAP_SYS_RESOURCE the hard limit moves too; without, the attempt fails and the hard limit is the end.
+    // With CAP_SYS_RESOURCE the hard limit moves too; without, the attempt fails and the hard limit
+    // is the end.
     if setrlimit(
         Resource::Nofile,
         Rlimit {

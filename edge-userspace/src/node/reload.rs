@@ -1,6 +1,7 @@
-//! The life of a configuration: [`gather`] and [`Node::prepare`] read, compile and check everything that it asks for and change
-//! nothing; [`Node::install`] puts what was prepared into force and cannot fail. A start is bind, prepare and install; a reload
-//! is the same without bind; `edge check` prepares, and throws away what it got.
+//! The life of a configuration: [`gather`] and [`Node::prepare`] read, compile and check everything
+//! that it asks for and change nothing; [`Node::install`] puts what was prepared into force and
+//! cannot fail. A start is bind, prepare and install; a reload is the same without bind; `edge
+//! check` prepares, and throws away what it got.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,8 +49,8 @@ pub(super) struct Before<'a> {
     pub(super) key_servers: &'a KeyServers,
 }
 
-/// What a configuration names, read and compiled, with the zones settled: which are new, which stay as they were, and which
-/// are out.
+/// What a configuration names, read and compiled, with the zones settled: which are new, which stay
+/// as they were, and which are out.
 pub(super) struct Gathered {
     pub(super) state: State,
     pub(super) loaded: Loaded,
@@ -70,7 +71,8 @@ pub(super) struct Prepared {
 /// Reads all that `config` names, for `rooms`. Nothing in force is changed.
 ///
 /// # Errors
-/// Every mistake there is, of all rooms: those of the node, and those of zones that may not stand aside.
+/// Every mistake there is, of all rooms: those of the node, and those of zones that may not stand
+/// aside.
 pub(super) fn gather(mut config: Config, rooms: &Rooms<'_>) -> Result<Gathered, Mistakes> {
     let mut faults = std::mem::take(&mut config.faults);
     let key_servers = rooms.before.as_ref().map(|before| before.key_servers);
@@ -98,7 +100,8 @@ pub(super) fn gather(mut config: Config, rooms: &Rooms<'_>) -> Result<Gathered, 
     })
 }
 
-/// What a start needs beside the files that zones name: the secret, and directories that it will write to. Nothing is made.
+/// What a start needs beside the files that zones name: the secret, and directories that it will
+/// write to. Nothing is made.
 ///
 /// # Errors
 /// The mistakes.
@@ -111,8 +114,8 @@ fn grounds(config: &Config) -> Vec<Mistake> {
     mistakes
 }
 
-/// Checks what a start would check before it binds or attaches anything, and gives the warnings. A mistake of one zone is an
-/// error here, whatever `zones_fail` says.
+/// Checks what a start would check before it binds or attaches anything, and gives the warnings. A
+/// mistake of one zone is an error here, whatever `zones_fail` says.
 ///
 /// # Errors
 /// The mistakes, all of them.
@@ -203,7 +206,8 @@ impl Node {
     /// # Errors
     /// Every mistake that was found.
     pub(super) fn prepare(&self, mut new: Config) -> Result<Prepared, Mistakes> {
-        // What exists stays: the kernel judges the ports that are open, whatever ports the file names.
+        // What exists stays: the kernel judges the ports that are open, whatever ports the file
+        // names.
         let ports = self.open.ports();
         new.dataplane.tcp_ports = ports.tcp;
         new.dataplane.udp_ports = ports.udp;
@@ -243,7 +247,8 @@ impl Node {
         Ok(Prepared { gathered, tls, quic })
     }
 
-    /// Puts `prepared` into force. What cannot be written into the kernel now is tried again, and told.
+    /// Puts `prepared` into force. What cannot be written into the kernel now is tried again, and
+    /// told.
     pub(super) fn install(&self, prepared: Prepared) {
         let Prepared {
             mut gathered,
@@ -311,8 +316,8 @@ impl Node {
             .collect()
     }
 
-    /// Loads certificates and keys anew, of the configuration in force: a renewal takes effect without a reload. A zone whose
-    /// files cannot be used keeps what it has.
+    /// Loads certificates and keys anew, of the configuration in force: a renewal takes effect
+    /// without a reload. A zone whose files cannot be used keeps what it has.
     pub(super) fn renew(&self) {
         // Who changes all reads certificates and keys anew, too.
         let Ok(_turn) = self.changes.clone().try_lock_owned() else {

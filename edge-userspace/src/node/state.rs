@@ -1,5 +1,5 @@
-//! The configuration in force, and how its zones do: in service, kept as they were before a reload that could not prepare
-//! them, or out of service because nothing serves them yet.
+//! The configuration in force, and how its zones do: in service, kept as they were before a reload
+//! that could not prepare them, or out of service because nothing serves them yet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +24,11 @@ struct Failed {
 }
 
 impl State {
-    /// What is in force once `config` with these `faults` is, and `before` was. A zone that cannot be prepared stands alone:
-    /// at a start, and if it is new, it is out of service; if the file says of it what it said before (a key went away, say),
-    /// it stays as it is. A reload that changes a zone in service into one that cannot be prepared is refused whole: what is
-    /// served together was meant to change together.
+    /// What is in force once `config` with these `faults` is, and `before` was. A zone that cannot
+    /// be prepared stands alone: at a start, and if it is new, it is out of service; if the file
+    /// says of it what it said before (a key went away, say), it stays as it is. A reload that
+    /// changes a zone in service into one that cannot be prepared is refused whole: what is served
+    /// together was meant to change together.
     ///
     /// # Errors
     /// The mistakes, if the configuration cannot be put into force.

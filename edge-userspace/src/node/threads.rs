@@ -1,5 +1,6 @@
-//! The threads that serve: each with its own single-threaded runtime, its own sockets on the same addresses (`SO_REUSEPORT`), and its
-//! own handlers, so that a request stays on the thread it arrived on.
+//! The threads that serve: each with its own single-threaded runtime, its own sockets on the same
+//! addresses (`SO_REUSEPORT`), and its own handlers, so that a request stays on the thread it
+//! arrived on.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -111,8 +112,8 @@ pub(super) struct Worker {
 }
 
 impl Sockets {
-    /// One socket per worker and address. A socket handed over by the service manager serves in place of the address it
-    /// is bound to, shared by all workers.
+    /// One socket per worker and address. A socket handed over by the service manager serves in
+    /// place of the address it is bound to, shared by all workers.
     pub(super) fn bind(config: &Config) -> anyhow::Result<Self> {
         let mut given = given()?;
         let mut workers: Vec<Bound> = (0..config.server.workers).map(|_| Bound::default()).collect();
@@ -227,7 +228,8 @@ fn work(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_park(idle::idle)
-        // A guest that computes takes a tick of a millisecond each time: sockets must be looked at in between.
+        // A guest that computes takes a tick of a millisecond each time: sockets must be looked at
+        // in between.
         .event_interval(if guests { 4 } else { 61 })
         .build()?;
     runtime.block_on(async {

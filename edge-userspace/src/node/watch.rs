@@ -1,5 +1,6 @@
-//! Watches the files of certificates and keys, so that whoever renews them (an ACME client, a person) need not tell the daemon.
-//! By looking: files are replaced by renames, behind symbolic links, and on mounts that send no events.
+//! Watches the files of certificates and keys, so that whoever renews them (an ACME client, a
+//! person) need not tell the daemon. By looking: files are replaced by renames, behind symbolic
+//! links, and on mounts that send no events.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -11,13 +12,14 @@ use super::Node;
 use crate::base::shutdown::Phase;
 use crate::config::{Config, Key, Zone};
 
-/// Between two looks. A change is acted on at the second look that finds the same, so that a certificate and its key, which are
-/// written one after the other, are read together.
+/// Between two looks. A change is acted on at the second look that finds the same, so that a
+/// certificate and its key, which are written one after the other, are read together.
 const EVERY: Duration = Duration::from_secs(3);
 /// Looks between two warnings of certificates that soon expire: half a day.
 const WARNED_EVERY: u32 = 14_400;
 
-/// What tells one content of a file from the next, without reading it: device, inode, length, and the time of its last change.
+/// What tells one content of a file from the next, without reading it: device, inode, length, and
+/// the time of its last change.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// The files that are watched, as they were when last read.
@@ -63,7 +65,8 @@ impl Watched {
         seen.read = read;
     }
 
-    /// The files that have changed since they were read, and not since the last look; they count as read.
+    /// The files that have changed since they were read, and not since the last look; they count as
+    /// read.
     fn changed(&self) -> Vec<PathBuf> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<PathBuf, Stamp> = seen.read.keys().map(|file| (file.clone(), stamp(file))).collect();
@@ -100,7 +103,8 @@ pub(super) async fn tend(node: Arc<Node>) {
         if !changed.is_empty() {
             let out = |file: &PathBuf| node.of_zone_out(file);
             if changed.iter().any(out) {
-                // What it lacked has come, perhaps: everything else of the zone has to be prepared, too.
+                // What it lacked has come, perhaps: everything else of the zone has to be prepared,
+                // too.
                 node.reload();
             } else {
                 node.renew();

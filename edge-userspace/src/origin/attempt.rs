@@ -1,4 +1,5 @@
-//! One try at one server: sends the head, waits for the answer's, and says of a failure what it means.
+//! One try at one server: sends the head, waits for the answer's, and says of a failure what it
+//! means.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -16,7 +17,8 @@ use super::pool::{CheckoutError, Lease};
 use super::upload::{Progress, Upload};
 use crate::http::handler::{Failure, Reason};
 
-/// How long content is held back for the origin's 100 (Continue) (RFC 9110 section 10.1.1 forbids to wait for ever).
+/// How long content is held back for the origin's 100 (Continue) (RFC 9110 section 10.1.1 forbids
+/// to wait for ever).
 const CONTINUE: Duration = Duration::from_secs(1);
 
 /// A failed try.
@@ -100,8 +102,9 @@ impl Failed {
         if let Some(h2) = h2 {
             let reason = h2.reason();
             let why = reason.as_ref().map_or("connection lost", h2::Reason::description);
-            // A refused stream was not processed, nor one beyond the last that GOAWAY names: the h2 crate ends only those by
-            // its error, and lets the others go on (RFC 9113 sections 6.8 and 8.7).
+            // A refused stream was not processed, nor one beyond the last that GOAWAY names: the h2
+            // crate ends only those by its error, and lets the others go on (RFC 9113 sections 6.8
+            // and 8.7).
             let refused = h2.is_remote() && (h2.reason() == Some(h2::Reason::REFUSED_STREAM) || h2.is_go_away());
             let again = if refused {
                 Again::Unprocessed
@@ -125,7 +128,8 @@ impl Failed {
     }
 }
 
-/// Sends `head`, and the content of `progress`, on `lease`, and gives the response once its head is there.
+/// Sends `head`, and the content of `progress`, on `lease`, and gives the response once its head is
+/// there.
 ///
 /// # Errors
 /// [`Failed`], with the head when none of the request was sent.
@@ -138,8 +142,9 @@ pub(super) async fn send(
     let waits = head.headers.contains_key(http::header::EXPECT);
     let mut request = Request::from_parts(head, Upload::new(progress));
     match progress {
-        // Passed through, so that the origin may refuse before the client sends: hyper's server side says 100 to the
-        // client when its content is first asked for, and that waits for the origin's 100.
+        // Passed through, so that the origin may refuse before the client sends: hyper's server
+        // side says 100 to the client when its content is first asked for, and that waits for the
+        // origin's 100.
         Some(progress) if waits && !lease.is_h2() => {
             progress.gate();
             let gate = progress.clone();
@@ -183,8 +188,8 @@ pub(super) async fn send(
     lease.keep_timer(timer);
     match outcome {
         Some(Ok(response)) => {
-            // An answer in place of the 100: a good one wants the content all the same (an echo, a stream); any other has
-            // been given without it, and the content stays with the client.
+            // An answer in place of the 100: a good one wants the content all the same (an echo, a
+            // stream); any other has been given without it, and the content stays with the client.
             if let Some(progress) = progress
                 && response.status().is_success()
             {

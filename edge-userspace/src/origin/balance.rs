@@ -1,4 +1,5 @@
-//! Which server next: smooth weighted round robin, or the least loaded. Pure; `exchange` asks, one balancer per worker.
+//! Which server next: smooth weighted round robin, or the least loaded. Pure; `exchange` asks, one
+//! balancer per worker.
 
 use crate::config::Balance;
 
@@ -7,10 +8,11 @@ use crate::config::Balance;
 pub(super) enum Standing {
     /// Nothing speaks against it.
     Up,
-    /// It failed requests lately (passive check). A guess, so it is still tried when no server is `Up`.
+    /// It failed requests lately (passive check). A guess, so it is still tried when no server is
+    /// `Up`.
     Suspect,
-    /// Its active checks fail. Never chosen: the operator asked for the check, and a server that starts up again is
-    /// spared the traffic.
+    /// Its active checks fail. Never chosen: the operator asked for the check, and a server that
+    /// starts up again is spared the traffic.
     Down,
 }
 
@@ -33,7 +35,8 @@ pub(super) struct Balancer {
 }
 
 impl Balancer {
-    /// A balancer for `servers` servers; `first` moves the start, so that workers do not all begin with one server.
+    /// A balancer for `servers` servers; `first` moves the start, so that workers do not all begin
+    /// with one server.
     pub(super) fn new(policy: Balance, servers: usize, first: usize) -> Self {
         let mut credit = vec![0; servers];
         if let Some(start) = first.checked_rem(servers).and_then(|at| credit.get_mut(at)) {
@@ -42,8 +45,9 @@ impl Balancer {
         Self { policy, credit }
     }
 
-    /// The next server that is not in `tried`; among those `Up`, else among the `Suspect`; `None` when none may be asked.
-    /// Of each the turn is kept among the servers in question only, so one that comes back is not flooded.
+    /// The next server that is not in `tried`; among those `Up`, else among the `Suspect`; `None`
+    /// when none may be asked. Of each the turn is kept among the servers in question only, so one
+    /// that comes back is not flooded.
     pub(super) fn choose<S: Candidate>(&mut self, servers: &[S], tried: &[usize]) -> Option<usize> {
         if let [only] = servers {
             return (tried.is_empty() && only.standing() != Standing::Down).then_some(0);
@@ -72,8 +76,8 @@ impl Balancer {
                 .map(|(_, server)| (server.load(), server.weight()))
                 .reduce(|a, b| if lighter(b, a) { b } else { a }),
         };
-        // Among servers equally good the weights decide by turn (nginx's smooth weighted round robin, commit 52327e0):
-        // each gains its weight, the richest is chosen and pays the sum.
+        // Among servers equally good the weights decide by turn (nginx's smooth weighted round
+        // robin, commit 52327e0): each gains its weight, the richest is chosen and pays the sum.
         let mut total = 0;
         let mut best: Option<(usize, i64)> = None;
         for (at, (server, credit)) in servers.iter().zip(&mut self.credit).enumerate() {
@@ -95,7 +99,8 @@ impl Balancer {
     }
 }
 
-/// Whether `a` has fewer requests for its weight than `b`: load a / weight a < load b / weight b, without the division.
+/// Whether `a` has fewer requests for its weight than `b`: load a / weight a < load b / weight b,
+/// without the division.
 fn lighter(a: (usize, u32), b: (usize, u32)) -> bool {
     (a.0 as u128) * u128::from(b.1) < (b.0 as u128) * u128::from(a.1)
 }

@@ -1,5 +1,6 @@
-//! How many requests a zone may send its servers once more: a share of all requests, so that servers which fail because there is
-//! too much for them do not get a multiple of it. Pure; shared by all workers. `exchange` asks.
+//! How many requests a zone may send its servers once more: a share of all requests, so that
+//! servers which fail because there is too much for them do not get a multiple of it. Pure; shared
+//! by all workers. `exchange` asks.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -29,7 +30,8 @@ impl Budget {
         }
     }
 
-    /// A request has begun. While nothing is tried again this is a load, as the workers share the line.
+    /// A request has begun. While nothing is tried again this is a load, as the workers share the
+    /// line.
     pub(super) fn request(&self) {
         self.add(self.percent);
     }

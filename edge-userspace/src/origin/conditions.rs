@@ -1,5 +1,5 @@
-//! Which part of a resource a request wants, and whether at all: conditions (RFC 9110 section 13) and ranges (section 14).
-//! Pure.
+//! Which part of a resource a request wants, and whether at all: conditions (RFC 9110 section 13)
+//! and ranges (section 14). Pure.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,8 +9,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 /// What tells one version of a file from another.
 #[derive(Clone, Debug)]
 pub(super) struct Validators {
-    /// Strong, of modification time in nanoseconds and size, so that ranges can be resumed. A file that is written in place
-    /// twice within a tick of the file system's clock, to the same size, is not told apart; replace files by renaming.
+    /// Strong, of modification time in nanoseconds and size, so that ranges can be resumed. A file
+    /// that is written in place twice within a tick of the file system's clock, to the same size,
+    /// is not told apart; replace files by renaming.
     pub(super) etag: HeaderValue,
     pub(super) last_modified: HeaderValue,
     /// Whole seconds, as HTTP's dates are.
@@ -97,8 +98,8 @@ fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
 }
 
-/// A range of a version that is gone would be mixed with this one's (RFC 9110 section 13.1.5). A date is a strong
-/// validator only when it is old enough, so it is compared exactly.
+/// A range of a version that is gone would be mixed with this one's (RFC 9110 section 13.1.5). A
+/// date is a strong validator only when it is old enough, so it is compared exactly.
 fn if_range(headers: &HeaderMap, validators: &Validators) -> bool {
     match headers.get(header::IF_RANGE) {
         None => true,
@@ -107,7 +108,8 @@ fn if_range(headers: &HeaderMap, validators: &Validators) -> bool {
     }
 }
 
-/// One range; several get the whole, as RFC 9110 section 14.2 allows, and so does what is not understood.
+/// One range; several get the whole, as RFC 9110 section 14.2 allows, and so does what is not
+/// understood.
 fn part(range: &[u8], size: u64) -> Verdict {
     let Some((first, last)) = std::str::from_utf8(range).ok().and_then(|range| {
         let range = range

@@ -1,5 +1,5 @@
-//! From a server's address to a socket that HTTP can be spoken on: an address of its name, TLS. Asked by `pool` and `watch`;
-//! shared by all workers, so that TLS sessions are learnt once.
+//! From a server's address to a socket that HTTP can be spoken on: an address of its name, TLS.
+//! Asked by `pool` and `watch`; shared by all workers, so that TLS sessions are learnt once.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,13 +28,15 @@ use crate::tls::{certificates, trust};
 /// The head start of each address over the next (RFC 8305 section 5, "Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Why there is no connection. The words are ours: certificates and names of the peer stay out of them.
+/// Why there is no connection. The words are ours: certificates and names of the peer stay out of
+/// them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     /// The operator or the network: the name has no address.
     #[error("the name does not resolve")]
     Resolve,
-    /// The operator or the owner of the name: it has none but addresses that this upstream must not be asked at.
+    /// The operator or the owner of the name: it has none but addresses that this upstream must not
+    /// be asked at.
     #[error("the name has private addresses only")]
     Private,
     /// The origin: nothing listens.
@@ -111,7 +113,8 @@ impl ConnectError {
 /// Connects to the servers of one upstream.
 #[derive(Debug)]
 pub(super) struct Connector {
-    /// Offering what the configuration allows, and HTTP/1.1 alone (for upgrades); `None` without TLS servers.
+    /// Offering what the configuration allows, and HTTP/1.1 alone (for upgrades); `None` without
+    /// TLS servers.
     tls: Option<[Arc<ClientConfig>; 2]>,
     server_name: Option<ServerName<'static>>,
     http: OriginHttp,
@@ -270,8 +273,8 @@ fn client_config(
     Arc::new(config)
 }
 
-/// The system's roots, read once. Those that cannot be read are left out, with a warning: a handshake that needs them says
-/// that the issuer is not trusted.
+/// The system's roots, read once. Those that cannot be read are left out, with a warning: a
+/// handshake that needs them says that the issuer is not trusted.
 fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     ROOTS
@@ -287,8 +290,8 @@ fn system_roots() -> Arc<RootCertStore> {
         .clone()
 }
 
-/// Whether `address` is one of the public Internet, by the registries of special purpose addresses (RFC 6890, RFC 8190), those
-/// that carry an IPv4 address judged by it as well.
+/// Whether `address` is one of the public Internet, by the registries of special purpose addresses
+/// (RFC 6890, RFC 8190), those that carry an IPv4 address judged by it as well.
 pub(super) fn public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
@@ -343,8 +346,8 @@ async fn dial(peer: SocketAddr) -> io::Result<Dialled> {
     })
 }
 
-/// Tries `addresses` in turn, each with a head start over the next; the first connection wins (RFC 8305 section 5). `names`
-/// learns which failed.
+/// Tries `addresses` in turn, each with a head start over the next; the first connection wins (RFC
+/// 8305 section 5). `names` learns which failed.
 async fn race(addresses: &[SocketAddr], names: &Names) -> io::Result<Dialled> {
     if let [only] = addresses {
         return dial(*only).await;
@@ -364,7 +367,8 @@ async fn race(addresses: &[SocketAddr], names: &Names) -> io::Result<Dialled> {
             biased;
             outcome = dials.next() => match outcome {
                 Some(Ok(dialled)) => {
-                    // Those that had a head start and did not use it are passed over for a while, too.
+                    // Those that had a head start and did not use it are passed over for a while,
+                    // too.
                     let tried = addresses.len() - waiting.len();
                     let slower = addresses.iter().take(tried).take_while(|address| **address != dialled.peer);
                     slower.for_each(|address| names.failed(*address));

@@ -1,4 +1,5 @@
-//! HTTP on a connected socket: hyper's client connections as the room sets them up, and the tasks that drive them.
+//! HTTP on a connected socket: hyper's client connections as the room sets them up, and the tasks
+//! that drive them.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,23 +24,25 @@ use super::timer::Timer;
 use super::upload::Upload;
 use crate::http::data_frames::DataFrames;
 
-/// A response head and what was read behind it may fill that much: the bound on an origin's head, and the largest single
-/// read of its content. hyper's own bound of 100 fields comes on top.
+/// A response head and what was read behind it may fill that much: the bound on an origin's head,
+/// and the largest single read of its content. hyper's own bound of 100 fields comes on top.
 const READ_BUFFER: usize = 128 << 10;
 
 /// Streams of one HTTP/2 connection at once; further requests get a further connection.
 pub(super) const STREAMS: usize = 100;
-/// HTTP/2: what an origin may send ahead of a client that reads slowly, per stream: 100 Mbit/s over the round trip that was
-/// seen when connecting, within these bounds.
+/// HTTP/2: what an origin may send ahead of a client that reads slowly, per stream: 100 Mbit/s over
+/// the round trip that was seen when connecting, within these bounds.
 const STREAM_WINDOW: (u64, u64) = (256 << 10, 1 << 20);
 const BYTES_A_SECOND: u64 = 12_500_000;
-/// The connection's window is more than all its streams' together, so that clients that do not read take nothing from those
-/// that do (RFC 9113 section 5.2). What is held for them is the streams' windows: 25 MiB (100 MiB over a long way) if each of
-/// 100 clients stands still. Half of this is what the h2 crate allows for the bookkeeping of small DATA frames that nobody has
-/// read yet and that came too far apart to be joined.
+/// The connection's window is more than all its streams' together, so that clients that do not read
+/// take nothing from those that do (RFC 9113 section 5.2). What is held for them is the streams'
+/// windows: 25 MiB (100 MiB over a long way) if each of 100 clients stands still. Half of this is
+/// what the h2 crate allows for the bookkeeping of small DATA frames that nobody has read yet and
+/// that came too far apart to be joined.
 const CONNECTION_WINDOW: u32 = 128 << 20;
 const _: () = assert!(CONNECTION_WINDOW as u64 >= STREAM_WINDOW.1 * STREAMS as u64);
-/// Unless the peer has said how many streams it takes, the h2 crate is told this, which nobody says.
+/// Unless the peer has said how many streams it takes, the h2 crate is told this, which nobody
+/// says.
 const UNSAID: usize = 0x7fff_fffe;
 
 /// A silent HTTP/2 connection with requests under way is asked for a sign of life.
@@ -61,8 +64,8 @@ pub(super) struct Wear {
 }
 
 impl Wear {
-    /// Of a connection to `peer` that begins now. Ages differ by up to a tenth, so that connections that were opened together
-    /// do not end together.
+    /// Of a connection to `peer` that begins now. Ages differ by up to a tenth, so that connections
+    /// that were opened together do not end together.
     pub(super) fn new(peer: SocketAddr, age: Option<Duration>, most: Option<usize>) -> Self {
         let opened = Instant::now();
         Self {
@@ -73,7 +76,8 @@ impl Wear {
         }
     }
 
-    /// Whether a connection that had `served` requests takes another, with addresses that are still `valid`.
+    /// Whether a connection that had `served` requests takes another, with addresses that are still
+    /// `valid`.
     pub(super) fn takes(&self, served: usize, now: Instant, valid: &Valid) -> bool {
         served < self.most && self.until.is_none_or(|until| now < until) && valid.has(self.peer)
     }
@@ -182,8 +186,8 @@ pub(super) async fn open_h2(
     Ok(H2 { sender, shared })
 }
 
-/// Runs hyper's tasks of one connection. The one that reads learns of the peer's SETTINGS, and hyper tells nobody: until they
-/// have come, each turn of a task has the driver look.
+/// Runs hyper's tasks of one connection. The one that reads learns of the peer's SETTINGS, and
+/// hyper tells nobody: until they have come, each turn of a task has the driver look.
 #[derive(Clone)]
 struct Executor(Arc<Shared>);
 

@@ -1,6 +1,6 @@
-//! Requests on their way to an origin before their client's handshake is over (RFC 8470): told apart by `Early-Data`, and asked
-//! again once it is over where the origin does not want them so early. `exchange` calls it; nothing else comes that early which may not be
-//! repeated.
+//! Requests on their way to an origin before their client's handshake is over (RFC 8470): told
+//! apart by `Early-Data`, and asked again once it is over where the origin does not want them so
+//! early. `exchange` calls it; nothing else comes that early which may not be repeated.
 
 use http::header::{HeaderName, HeaderValue};
 use http::{StatusCode, request};
@@ -14,7 +14,8 @@ const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
 /// How early a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Early {
-    /// Not at all, or somebody in front of us has said that it is: who got it as early data has to ask again.
+    /// Not at all, or somebody in front of us has said that it is: who got it as early data has to
+    /// ask again.
     No,
     /// It says so, by us.
     Marked,
@@ -108,7 +109,8 @@ mod tests {
         assert!(!late.headers.contains_key(EARLY_DATA) && !early.is_refused(StatusCode::TOO_EARLY));
     }
 
-    /// The mark of somebody in front of us stays, and so does the origin's answer to it (RFC 8470 section 5.2).
+    /// The mark of somebody in front of us stays, and so does the origin's answer to it (RFC 8470
+    /// section 5.2).
     #[tokio::test]
     async fn what_another_one_has_marked_is_its_own() {
         let (_proof, peer) = peer();

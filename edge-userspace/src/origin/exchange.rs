@@ -1,5 +1,5 @@
-//! One request's life: chooses a server, gets a connection, sends, and hands the answer to the client; once more elsewhere
-//! when that cannot do harm.
+//! One request's life: chooses a server, gets a connection, sends, and hands the answer to the
+//! client; once more elsewhere when that cannot do harm.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -69,7 +69,8 @@ impl Local {
     }
 }
 
-/// Further tries of a request that servers said they had not looked at, beside `retries`: it costs them next to nothing.
+/// Further tries of a request that servers said they had not looked at, beside `retries`: it costs
+/// them next to nothing.
 const UNPROCESSED: u8 = 2;
 
 /// What stays the same over the tries of one request.
@@ -229,7 +230,8 @@ impl Tries {
             Again::Perhaps if kind.idempotent => back,
             Again::Older | Again::Perhaps | Again::No => None,
         };
-        // An idle connection that the origin has just closed says nothing about the origin: ask it again, on a new one.
+        // An idle connection that the origin has just closed says nothing about the origin: ask it
+        // again, on a new one.
         let stale = kind.reused && self.wish.fresh.is_none();
         let excused = failed.again == Again::Older || stale && failed.again != Again::No;
         if failed.servers_fault && !excused {
@@ -375,8 +377,8 @@ impl Course<'_> {
         Ok(Response { head, body, report })
     }
 
-    /// Looks once for content that came together with the head. Short answers then need no box, and the connection is
-    /// free before the client has read a byte.
+    /// Looks once for content that came together with the head. Short answers then need no box, and
+    /// the connection is free before the client has read a byte.
     async fn content(&self, incoming: &mut Incoming, lease: Lease) -> Content {
         let progress = self.progress.as_ref();
         if incoming.is_end_stream() {

@@ -1,5 +1,6 @@
-//! Static files: a zone's directory as its origin. Paths are resolved by the kernel beneath the directory (openat2), so
-//! neither `..` nor a symbolic link leads out; reading happens off the event loop, a bounded chunk at a time.
+//! Static files: a zone's directory as its origin. Paths are resolved by the kernel beneath the
+//! directory (openat2), so neither `..` nor a symbolic link leads out; reading happens off the
+//! event loop, a bounded chunk at a time.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -24,10 +25,12 @@ use crate::http::body::{Body, BodyError};
 use crate::http::handler::{Failure, Reason};
 use crate::http::message::Response;
 
-/// Read at once; of each response twice as much is held at most (one chunk on its way, one read ahead).
+/// Read at once; of each response twice as much is held at most (one chunk on its way, one read
+/// ahead).
 const CHUNK: u64 = 64 << 10;
 
-/// Names that start with a dot are hidden, but for this one (RFC 8615), which certificates are issued by.
+/// Names that start with a dot are hidden, but for this one (RFC 8615), which certificates are
+/// issued by.
 const WELL_KNOWN: &str = ".well-known";
 
 /// What was found under a path.
@@ -79,8 +82,8 @@ pub(super) async fn serve(directory: &Path, head: &request::Parts) -> Result<Res
     }
 }
 
-/// The path relative to the directory, decoded once (RFC 3986 section 2.1); `None` for what cannot be a file of ours. An
-/// empty file name stands for the index.
+/// The path relative to the directory, decoded once (RFC 3986 section 2.1); `None` for what cannot
+/// be a file of ours. An empty file name stands for the index.
 fn resolve(path: &str) -> Option<String> {
     let mut relative = String::with_capacity(path.len());
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
@@ -169,15 +172,16 @@ fn find(root: &Path, path: &str, reads: bool) -> io::Result<Found> {
     })
 }
 
-/// Exactly `n` bytes from `at`; a file that has become shorter is an error, as its length has been told.
+/// Exactly `n` bytes from `at`; a file that has become shorter is an error, as its length has been
+/// told.
 fn read(file: &File, at: u64, n: u64) -> io::Result<Bytes> {
     let mut buffer = vec![0; usize::try_from(n).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut buffer, at)?;
     Ok(buffer.into())
 }
 
-/// 308 to the path with its slash, so that relative links of the index work. Built from the segments: a path such as
-/// `//other.example` would name another host.
+/// 308 to the path with its slash, so that relative links of the index work. Built from the
+/// segments: a path such as `//other.example` would name another host.
 fn redirect(head: &request::Parts) -> Option<Response> {
     let mut location = String::new();
     for segment in head.uri.path().split('/').filter(|segment| !segment.is_empty()) {

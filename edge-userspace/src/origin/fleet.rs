@@ -1,5 +1,6 @@
-//! All servers of all zones, as all workers share them: health, load, names, TLS. Built from a zones snapshot, swapped whole
-//! on reload; a group whose configuration did not change is carried over with all it knows.
+//! All servers of all zones, as all workers share them: health, load, names, TLS. Built from a
+//! zones snapshot, swapped whole on reload; a group whose configuration did not change is carried
+//! over with all it knows.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -137,8 +138,9 @@ impl Fleet {
         faults.or(plan)
     }
 
-    /// Checks and builds the fleet of `zones`; what did not change is taken over. Reads the files that are named. A zone whose
-    /// roots or identity cannot be used is left out, and told among the faults.
+    /// Checks and builds the fleet of `zones`; what did not change is taken over. Reads the files
+    /// that are named. A zone whose roots or identity cannot be used is left out, and told among
+    /// the faults.
     pub fn gather(&self, zones: &Zones, faults: &mut Faults) -> Plan {
         let old = self.snapshot.load();
         let mut next = Snapshot::default();
@@ -177,7 +179,8 @@ impl Fleet {
         Plan(next)
     }
 
-    /// Leaves out of `plan` the zones for which `without` holds; those for which `keeps` holds have in it what they have now.
+    /// Leaves out of `plan` the zones for which `without` holds; those for which `keeps` holds have
+    /// in it what they have now.
     pub fn settle(&self, plan: &mut Plan, keeps: impl Fn(&str) -> bool, without: impl Fn(&str) -> bool) {
         let Plan(next) = plan;
         let settled = |zone: &str| keeps(zone) || without(zone);
@@ -245,8 +248,9 @@ impl Fleet {
         self.snapshot.load()
     }
 
-    /// The group of a request's zone, which may be that of before a reload; `None`: of before the one before that. Nothing is
-    /// made here: what connections need (roots, certificates) is read when a configuration is prepared, never by a worker.
+    /// The group of a request's zone, which may be that of before a reload; `None`: of before the
+    /// one before that. Nothing is made here: what connections need (roots, certificates) is read
+    /// when a configuration is prepared, never by a worker.
     pub(super) fn find(&self, zone: &Zone, upstream: &Arc<Upstream>) -> Option<Arc<Group>> {
         let snapshot = self.snapshot.load();
         let now = snapshot.groups.get(&zone.name).map(Vec::as_slice).unwrap_or_default();

@@ -1,8 +1,10 @@
-//! A request's head on its way to an origin. Pure. `prepare` does once what no server changes, `for_h1` and `for_h2` what
-//! the connection's version asks for; both may be done again on a head they have made.
+//! A request's head on its way to an origin. Pure. `prepare` does once what no server changes,
+//! `for_h1` and `for_h2` what the connection's version asks for; both may be done again on a head
+//! they have made.
 //!
-//! The edge is the trust boundary: `Forwarded`, `X-Forwarded-*`, `X-Real-Ip` and `X-Request-Id` of clients are dropped and
-//! written anew from the connection. `Via` and `CDN-Loop` are lists of who passed a message on, and are added to.
+//! The edge is the trust boundary: `Forwarded`, `X-Forwarded-*`, `X-Real-Ip` and `X-Request-Id` of
+//! clients are dropped and written anew from the connection. `Via` and `CDN-Loop` are lists of who
+//! passed a message on, and are added to.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
@@ -14,7 +16,8 @@ use crate::http::fields::{self, CDN_LOOP, PSEUDONYM};
 use crate::http::forwarded;
 use crate::http::message::Exchange;
 
-/// So often may a request have passed an edge before it is refused: chained nodes are legitimate, a loop is endless.
+/// So often may a request have passed an edge before it is refused: chained nodes are legitimate, a
+/// loop is endless.
 const MOST_PASSES: usize = 4;
 
 /// The request has passed too many edges (RFC 8586 section 2): 508.
@@ -52,8 +55,8 @@ impl Length {
     }
 }
 
-/// Makes a head in normal form ours: all that does not depend on the server or on the version spoken to it. What of the connection
-/// is `meant` for the next one is said again.
+/// Makes a head in normal form ours: all that does not depend on the server or on the version
+/// spoken to it. What of the connection is `meant` for the next one is said again.
 ///
 /// # Errors
 /// [`Looped`] when the request has passed too many edges.
@@ -71,7 +74,8 @@ pub(super) fn prepare(head: &mut request::Parts, meant: &Meant, exchange: &Excha
         headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
     }
     headers.append(CDN_LOOP, HeaderValue::from_static(PSEUDONYM));
-    // A server that is no part of the zone learns of the visitor what a worker tells it (RFC 7239 section 8.3).
+    // A server that is no part of the zone learns of the visitor what a worker tells it (RFC 7239
+    // section 8.3).
     if !matches!(&exchange.zone.origin, Origin::Servers(upstream) if !upstream.names_visitor) {
         headers.append(header::VIA, via(head.version));
         forwarded::rewrite(headers, exchange);
@@ -89,21 +93,23 @@ pub(super) fn via(version: Version) -> HeaderValue {
     })
 }
 
-/// The `Host` to send: the client's, unless the zone wants the server's own or the client named none.
+/// The `Host` to send: the client's, unless the zone wants the server's own or the client named
+/// none.
 pub(super) fn host(headers: &HeaderMap, exchange: &Exchange, own: &HeaderValue, preserve: bool) -> HeaderValue {
     if !preserve || exchange.host.is_empty() {
         return own.clone();
     }
-    // What the client wrote spares an allocation, where it is what the request was routed and cached by. In other letters it
-    // would be the same host to us, and perhaps another one to the origin.
+    // What the client wrote spares an allocation, where it is what the request was routed and
+    // cached by. In other letters it would be the same host to us, and perhaps another one to the
+    // origin.
     match headers.get(header::HOST) {
         Some(host) if host.as_bytes() == exchange.host.as_bytes() => host.clone(),
         _ => HeaderValue::from_str(&exchange.host).unwrap_or_else(|_| own.clone()),
     }
 }
 
-/// For an HTTP/1.1 connection: target in origin form, `Host`, and framing decided by the content alone (RFC 9112
-/// sections 3.2.1 and 6), so that nothing the client wrote about it survives.
+/// For an HTTP/1.1 connection: target in origin form, `Host`, and framing decided by the content
+/// alone (RFC 9112 sections 3.2.1 and 6), so that nothing the client wrote about it survives.
 pub(super) fn for_h1(head: &mut request::Parts, target: &Target<'_>, length: Length) {
     head.version = Version::HTTP_11;
     if head.uri.authority().is_some() {
@@ -126,7 +132,8 @@ pub(super) fn for_h1(head: &mut request::Parts, target: &Target<'_>, length: Len
     }
 }
 
-/// For an HTTP/2 connection: pseudo-fields by an absolute target, no `Host` (RFC 9113 section 8.3.1), nothing of HTTP/1.1.
+/// For an HTTP/2 connection: pseudo-fields by an absolute target, no `Host` (RFC 9113 section
+/// 8.3.1), nothing of HTTP/1.1.
 pub(super) fn for_h2(head: &mut request::Parts, target: &Target<'_>, length: Length) {
     head.version = Version::HTTP_2;
     let mut parts = http::uri::Parts::default();
@@ -139,7 +146,8 @@ pub(super) fn for_h2(head: &mut request::Parts, target: &Target<'_>, length: Len
     }
     head.headers.remove(header::CONNECTION);
     head.headers.remove(header::TRANSFER_ENCODING);
-    // The gate for 100 (Continue) is HTTP/1.1's; on HTTP/2 a refusal resets the stream, and costs no connection.
+    // The gate for 100 (Continue) is HTTP/1.1's; on HTTP/2 a refusal resets the stream, and costs
+    // no connection.
     head.headers.remove(header::EXPECT);
     match length {
         Length::Streamed => drop(head.headers.remove(header::CONTENT_LENGTH)),

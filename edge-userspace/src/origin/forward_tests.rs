@@ -48,7 +48,8 @@ fn target(host: &'static str) -> Target<'static> {
     }
 }
 
-/// An origin would take a stranger for the client whose certificate it names, or not learn whose was verified.
+/// An origin would take a stranger for the client whose certificate it names, or not learn whose
+/// was verified.
 #[test]
 fn only_a_verified_certificate_is_told() {
     use crate::base::peer::{Handshake, Identity};
@@ -133,7 +134,8 @@ fn forwarded_of_ipv6() {
     assert_eq!(values(&head, "x-forwarded-for"), ["2001:db8::7"]);
 }
 
-/// What the client means for the origin besides, an origin must be told in the fields of our connection with it.
+/// What the client means for the origin besides, an origin must be told in the fields of our
+/// connection with it.
 #[test]
 fn what_is_meant_is_said_again() {
     let meant = Meant {
@@ -242,14 +244,16 @@ fn host_is_the_routed_one() {
         let head = head("GET", "/", fields);
         host(&head.headers, &exchange("192.0.2.1:1", routed), &own, preserve)
     };
-    // In the letters that it was routed and cached by: what an origin makes of others would be stored for all.
+    // In the letters that it was routed and cached by: what an origin makes of others would be
+    // stored for all.
     assert_eq!(with(&[("host", "A.example")], "a.example", true), "a.example");
     assert_eq!(with(&[("host", "other")], "a.example", true), "a.example");
     assert_eq!(with(&[], "", true), "own:8080");
     assert_eq!(with(&[("host", "a.example")], "a.example", false), "own:8080");
 }
 
-/// An origin would take a balancer for the visitor, or believe what the visitor wrote into the field.
+/// An origin would take a balancer for the visitor, or believe what the visitor wrote into the
+/// field.
 #[test]
 fn proxies_are_named_after_the_client() {
     use crate::base::peer::Via;

@@ -1,5 +1,6 @@
-//! What is known of one server's health: active checks by thresholds, passive ones by failures in a row. No I/O and no
-//! clock: `watch` and `exchange` report, times are milliseconds since the fleet began. Shared by all workers.
+//! What is known of one server's health: active checks by thresholds, passive ones by failures in a
+//! row. No I/O and no clock: `watch` and `exchange` report, times are milliseconds since the fleet
+//! began. Shared by all workers.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -60,7 +61,8 @@ pub(super) struct Checks {
 }
 
 impl Health {
-    /// Presumed healthy. `thresholds`: (good, bad) active checks in a row; `passive`: failures in a row and cooldown.
+    /// Presumed healthy. `thresholds`: (good, bad) active checks in a row; `passive`: failures in a
+    /// row and cooldown.
     pub(super) fn new(thresholds: (u32, u32), passive: Option<(u32, Duration)>) -> Self {
         Self {
             down: AtomicBool::new(false),
@@ -95,8 +97,8 @@ impl Health {
         }
     }
 
-    /// Called when a request has chosen this server. After a cooldown the first one to come is the trial: it extends the
-    /// cooldown for all others until its outcome is known.
+    /// Called when a request has chosen this server. After a cooldown the first one to come is the
+    /// trial: it extends the cooldown for all others until its outcome is known.
     pub(super) fn chosen(&self, now: impl FnOnce() -> u64) {
         let until = self.out_until.load(Ordering::Relaxed);
         if until == 0 {
@@ -107,7 +109,8 @@ impl Health {
             && let Some((_, cooldown)) = self.passive
         {
             let again = now.saturating_add(cooldown);
-            // Lost races are other workers' trials; each worker may let one through, which is few enough.
+            // Lost races are other workers' trials; each worker may let one through, which is few
+            // enough.
             let _ = self
                 .out_until
                 .compare_exchange(until, again, Ordering::Relaxed, Ordering::Relaxed);

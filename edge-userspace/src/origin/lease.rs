@@ -1,4 +1,5 @@
-//! A connection as one request holds it: sends on it, and either gives it back or closes it by letting go.
+//! A connection as one request holds it: sends on it, and either gives it back or closes it by
+//! letting go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +18,8 @@ use super::pool::Pool;
 use super::timer::Timer;
 use super::upload::Upload;
 
-/// A peer that has not sent its SETTINGS after so long is taken to allow what RFC 9113 section 6.5.2 recommends.
+/// A peer that has not sent its SETTINGS after so long is taken to allow what RFC 9113 section
+/// 6.5.2 recommends.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// An established HTTP/2 connection, shared by requests of one worker.
@@ -77,12 +79,14 @@ impl Shared {
         self.limit.swap(limit, Ordering::Relaxed) != limit
     }
 
-    /// Whether others may come, though the peer has not yet said how many: its SETTINGS are on their way.
+    /// Whether others may come, though the peer has not yet said how many: its SETTINGS are on
+    /// their way.
     pub(super) fn young(&self, now: Instant) -> bool {
         !self.settled() && now.saturating_duration_since(self.wear.opened) < SETTLE
     }
 
-    /// Room for one more stream. Until the peer's SETTINGS have come there is one, so that no burst is refused.
+    /// Room for one more stream. Until the peer's SETTINGS have come there is one, so that no burst
+    /// is refused.
     pub(super) fn room(&self, now: Instant) -> bool {
         let limit = match self.limit.load(Ordering::Relaxed) {
             0 if self.young(now) => 1,
@@ -190,8 +194,8 @@ impl Lease {
         }
     }
 
-    /// Sends `request`. The future does not borrow the lease, which has to outlive it: without its sender an HTTP/1.1
-    /// connection would end.
+    /// Sends `request`. The future does not borrow the lease, which has to outlive it: without its
+    /// sender an HTTP/1.1 connection would end.
     pub(super) fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent> + Send + use<> {
         use futures_util::future::Either;
         match &mut self.kind {
@@ -200,7 +204,8 @@ impl Lease {
         }
     }
 
-    /// Whether the peer takes extended CONNECT; on a young connection its SETTINGS are waited for, a second at most.
+    /// Whether the peer takes extended CONNECT; on a young connection its SETTINGS are waited for,
+    /// a second at most.
     pub(super) async fn takes_extended_connect(&self) -> bool {
         let Kind::H2(_, stream, _) = &self.kind else {
             return false;
@@ -235,8 +240,9 @@ impl Lease {
         }
     }
 
-    /// The exchange is over: an HTTP/1.1 connection goes back if hyper has found the end of both messages (it then waits
-    /// for the next request; not so after `Connection: close` or on HTTP/1.0).
+    /// The exchange is over: an HTTP/1.1 connection goes back if hyper has found the end of both
+    /// messages (it then waits for the next request; not so after `Connection: close` or on
+    /// HTTP/1.0).
     pub(super) fn give_back(self) {
         drop(self.load);
         if let Kind::H1(h1, pool) = self.kind
@@ -246,7 +252,8 @@ impl Lease {
         }
     }
 
-    /// The exchange broke off: an HTTP/1.1 connection is closed, an HTTP/2 stream reset, by hyper, as its parts are dropped.
+    /// The exchange broke off: an HTTP/1.1 connection is closed, an HTTP/2 stream reset, by hyper,
+    /// as its parts are dropped.
     pub(super) fn discard(self) {
         drop(self);
     }

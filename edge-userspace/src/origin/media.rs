@@ -1,7 +1,8 @@
-//! Media types of files by the end of their names (RFC 9110 section 8.3), as IANA has them registered. `files` asks. Pure.
+//! Media types of files by the end of their names (RFC 9110 section 8.3), as IANA has them
+//! registered. `files` asks. Pure.
 //!
-//! The table is that of `mime_guess`; in front of it stands what that one has otherwise than the registry, or as browsers do not take
-//! it: types that were registered later, and scripts.
+//! The table is that of `mime_guess`; in front of it stands what that one has otherwise than the
+//! registry, or as browsers do not take it: types that were registered later, and scripts.
 
 use std::borrow::Cow;
 
@@ -75,7 +76,8 @@ fn table(extension: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    /// A wrong type is a video without subtitles, a script that is not run, a download instead of a page.
+    /// A wrong type is a video without subtitles, a script that is not run, a download instead of a
+    /// page.
     #[test]
     fn registered() {
         for (name, kind) in [

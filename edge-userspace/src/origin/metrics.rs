@@ -1,4 +1,5 @@
-//! What the room counts. Handles that a request touches are looked up once per zone or server, when the fleet is built.
+//! What the room counts. Handles that a request touches are looked up once per zone or server, when
+//! the fleet is built.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

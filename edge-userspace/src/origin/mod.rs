@@ -1,8 +1,9 @@
-//! Room 10: origins. Takes requests from the rooms to its left and answers them from the zone's servers or its directory:
-//! `exchange` leads one request through `balance`, `pool`, `connect`, `forward` and back; `files` serves directories.
+//! Room 10: origins. Takes requests from the rooms to its left and answers them from the zone's
+//! servers or its directory: `exchange` leads one request through `balance`, `pool`, `connect`,
+//! `forward` and back; `files` serves directories.
 //!
-//! Each worker has an [`Origin`] of its own, with its own connections; all share one [`Fleet`], which knows the servers'
-//! health and load.
+//! Each worker has an [`Origin`] of its own, with its own connections; all share one [`Fleet`],
+//! which knows the servers' health and load.
 
 mod attempt;
 mod balance;
@@ -44,7 +45,8 @@ use crate::zones::Zone;
 use exchange::Local;
 use fleet::Snapshot;
 
-/// The room's handler, of one worker. Must be used on that worker's runtime: the connections live there.
+/// The room's handler, of one worker. Must be used on that worker's runtime: the connections live
+/// there.
 pub struct Origin {
     fleet: Arc<Fleet>,
     known: Mutex<Known>,
@@ -52,7 +54,8 @@ pub struct Origin {
     worker: usize,
 }
 
-/// The zones that this worker has served, by the address of their configuration, which is held so that it stays theirs.
+/// The zones that this worker has served, by the address of their configuration, which is held so
+/// that it stays theirs.
 struct Known {
     snapshot: Arc<Snapshot>,
     locals: HashMap<usize, (Arc<Upstream>, Arc<Local>)>,
@@ -73,7 +76,8 @@ impl Origin {
         }
     }
 
-    /// This worker's view of a zone's servers. After a reload those in force no more are dropped, with their connections.
+    /// This worker's view of a zone's servers. After a reload those in force no more are dropped,
+    /// with their connections.
     fn local(&self, zone: &Zone, upstream: &Arc<Upstream>) -> Result<Arc<Local>, Failure> {
         let key = Arc::as_ptr(upstream).addr();
         let mut dropped = Vec::new();

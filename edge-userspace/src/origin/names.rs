@@ -1,5 +1,6 @@
-//! The addresses of one server's name, as all workers know them: asked for while they are used, dealt in turns, left for a
-//! while after a failure, and given up when answers no longer have them. `pool` and `connect` ask.
+//! The addresses of one server's name, as all workers know them: asked for while they are used,
+//! dealt in turns, left for a while after a failure, and given up when answers no longer have them.
+//! `pool` and `connect` ask.
 //!
 //! The resolver tells no TTL, so that a short one is assumed.
 
@@ -14,11 +15,12 @@ use super::connect::{ConnectError, public};
 use super::fleet::Server;
 use crate::config::value::OriginAddress;
 
-/// How long addresses are used before the name is asked again, and how long they serve when it then has no answer.
+/// How long addresses are used before the name is asked again, and how long they serve when it then
+/// has no answer.
 const FRESH: Duration = Duration::from_secs(10);
 const STALE: Duration = Duration::from_secs(600);
-/// An address that was in no answer for this long is given up: two answers, so that a resolver that gives some of many
-/// addresses at a time does not end connections at each.
+/// An address that was in no answer for this long is given up: two answers, so that a resolver that
+/// gives some of many addresses at a time does not end connections at each.
 const LOST: Duration = Duration::from_secs(20);
 /// How long an address that could not be connected to is passed over.
 const SHUNNED: Duration = Duration::from_secs(10);
@@ -109,8 +111,8 @@ impl Names {
             return usable.then(|| known.latest.clone()).ok_or(ConnectError::Resolve);
         }
         if self.public_only {
-            // Judged here, between the one answer of the resolver and the connections to what it named: a name that is
-            // asked twice can be answered twice (DNS rebinding).
+            // Judged here, between the one answer of the resolver and the connections to what it
+            // named: a name that is asked twice can be answered twice (DNS rebinding).
             found.retain(|address| public(address.ip()));
             if found.is_empty() {
                 return Err(ConnectError::Private);
@@ -143,8 +145,8 @@ impl Names {
         }
     }
 
-    /// The address that the next request is for, if the name has several: each in turn, and those that failed lately only
-    /// if all did.
+    /// The address that the next request is for, if the name has several: each in turn, and those
+    /// that failed lately only if all did.
     pub(super) fn turn(&self, now: Instant) -> Option<SocketAddr> {
         let known = self.lock();
         if known.latest.len() < 2 {
@@ -180,8 +182,8 @@ impl Names {
         Valid(Some(valid.map(|address| address.at).collect()))
     }
 
-    /// Has the name asked again if that is due, without waiting for it: connections that are used over and over would never
-    /// ask.
+    /// Has the name asked again if that is due, without waiting for it: connections that are used
+    /// over and over would never ask.
     pub(super) fn refresh(server: &Arc<Server>, now: Instant) {
         let names = &server.names;
         let due = names.lock().at.is_some_and(|at| now.duration_since(at) >= FRESH);
@@ -211,8 +213,8 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// `addresses` in the order in which they are tried: `first`, then the families in turn (RFC 8305 section 4), each in the
-/// resolver's order.
+/// `addresses` in the order in which they are tried: `first`, then the families in turn (RFC 8305
+/// section 4), each in the resolver's order.
 pub(super) fn ordered(addresses: &[SocketAddr], first: Option<SocketAddr>) -> Vec<SocketAddr> {
     let first = first
         .filter(|first| addresses.contains(first))
@@ -264,7 +266,8 @@ mod tests {
         assert_eq!(names.turn(now), None, "the resolver's order, then");
     }
 
-    /// Connections would stay at a machine that was given up, or be ended by a resolver that gives some addresses at a time.
+    /// Connections would stay at a machine that was given up, or be ended by a resolver that gives
+    /// some addresses at a time.
     #[test]
     fn lost_addresses_are_given_up() {
         let names = Names::new(false);

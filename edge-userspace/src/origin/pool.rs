@@ -1,6 +1,7 @@
-//! Connections to one server, of one worker: idle HTTP/1.1 ones, newest first, and shared HTTP/2 ones. Bounded; who finds
-//! the bound reached waits in line. Each serves for a time and a number of requests, and only while the server's name has its
-//! address; a name with several addresses has them all used in turn.
+//! Connections to one server, of one worker: idle HTTP/1.1 ones, newest first, and shared HTTP/2
+//! ones. Bounded; who finds the bound reached waits in line. Each serves for a time and a number of
+//! requests, and only while the server's name has its address; a name with several addresses has
+//! them all used in turn.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -218,8 +219,8 @@ impl Pool {
         }
     }
 
-    /// What is at hand: a stream of an HTTP/2 connection, or the newest idle HTTP/1.1 connection; with `turn`, to that
-    /// address.
+    /// What is at hand: a stream of an HTTP/2 connection, or the newest idle HTTP/1.1 connection;
+    /// with `turn`, to that address.
     fn idle(&self, wish: Wish, look: &Look, turn: Option<SocketAddr>) -> Option<Lease> {
         let mut dead = Vec::new();
         let mut worn = Vec::new();
@@ -241,8 +242,8 @@ impl Pool {
         while let Some(before) = at.checked_sub(1) {
             at = before;
             let h1 = state.idle.get(at)?;
-            // Those too old for the wish are probably as stale as the one that proved so, and hold the slots that a new one
-            // needs.
+            // Those too old for the wish are probably as stale as the one that proved so, and hold
+            // the slots that a new one needs.
             if !wish.takes(&h1.wear) || !h1.usable(look.now, limit, &look.valid) {
                 dead.push(state.idle.remove(at));
             } else if turn.is_none_or(|turn| turn == h1.wear.peer) {
@@ -403,7 +404,8 @@ impl Pool {
         self.again.notify_waiters();
     }
 
-    /// Closes idle connections in time, also when no request comes any more. One task while there is anything to close.
+    /// Closes idle connections in time, also when no request comes any more. One task while there
+    /// is anything to close.
     fn sweep_later(&self) {
         if std::mem::replace(&mut self.lock().sweeping, true) {
             return;

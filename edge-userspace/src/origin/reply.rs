@@ -1,4 +1,5 @@
-//! A response's head on its way to the client. Pure. The origin is not trusted: what could be read in two ways is refused.
+//! A response's head on its way to the client. Pure. The origin is not trusted: what could be read
+//! in two ways is refused.
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Version, response};
@@ -6,8 +7,8 @@ use http::{Method, StatusCode, Version, response};
 use super::forward::via;
 use crate::http::fields;
 
-/// Makes an origin's head ours: nothing hop-by-hop, framing that can be read in one way only, `Via`. `method` is the
-/// request's.
+/// Makes an origin's head ours: nothing hop-by-hop, framing that can be read in one way only,
+/// `Via`. `method` is the request's.
 ///
 /// # Errors
 /// Why the head cannot be forwarded.
@@ -19,11 +20,13 @@ pub(super) fn clean(head: &mut response::Parts, method: &Method) -> Result<(), &
     let bodiless = *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
-        // hyper undoes chunked and nothing else; a coding below it would reach the client undeclared.
+        // hyper undoes chunked and nothing else; a coding below it would reach the client
+        // undeclared.
         if !bodiless && (!coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") || codings.next().is_some()) {
             return Err("a transfer coding other than chunked");
         }
-        // Transfer-Encoding overrides Content-Length, which must not be forwarded then (RFC 9112 section 6.3).
+        // Transfer-Encoding overrides Content-Length, which must not be forwarded then (RFC 9112
+        // section 6.3).
         head.headers.remove(header::CONTENT_LENGTH);
     }
     content_length(head)?;

@@ -1,5 +1,5 @@
-//! A response's content on its way from the origin to the client. It knows when a connection may serve again, and stops an upload
-//! that nobody waits for any more.
+//! A response's content on its way from the origin to the client. It knows when a connection may
+//! serve again, and stops an upload that nobody waits for any more.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,12 +16,14 @@ use super::timer::Timer;
 use super::upload::Progress;
 use crate::http::body::BodyError;
 
-/// Ends an exchange: gives the connection back if it may serve again, and stops an upload that goes on.
+/// Ends an exchange: gives the connection back if it may serve again, and stops an upload that goes
+/// on.
 pub(super) fn finish(lease: Lease, upload: Option<&Arc<Progress>>) {
     match upload {
         Some(progress) if !progress.ended() => {
-            // The origin answered in full before it had read everything. On HTTP/1.1 the rest would have to be sent
-            // before the connection is free; ending it is cheaper for all (RFC 9112 section 9.5).
+            // The origin answered in full before it had read everything. On HTTP/1.1 the rest would
+            // have to be sent before the connection is free; ending it is cheaper for all (RFC 9112
+            // section 9.5).
             progress.stop();
             lease.discard();
         }
@@ -43,7 +45,8 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// `first` and then `incoming`, which may pause no longer than `timeout` while the client waits and sends nothing itself.
+    /// `first` and then `incoming`, which may pause no longer than `timeout` while the client waits
+    /// and sends nothing itself.
     pub(super) fn new(
         incoming: Incoming,
         first: Option<Frame<Bytes>>,
@@ -118,7 +121,8 @@ impl http_body::Body for Download {
                 loop {
                     let (since, then) = *this.waiting.get_or_insert_with(|| (Instant::now(), sent()));
                     ready!(this.timer.poll_passed(cx, since + this.timeout));
-                    // A server that listens for as long as it is told something (a stream both ways) does not stall.
+                    // A server that listens for as long as it is told something (a stream both
+                    // ways) does not stall.
                     if sent() == then {
                         break;
                     }

@@ -1,5 +1,6 @@
-//! A deadline that is moved far more often than it passes: one `Sleep`, set anew only when it fires too early. A pooled
-//! connection keeps its timer from request to request, so that the usual request touches no timer wheel at all.
+//! A deadline that is moved far more often than it passes: one `Sleep`, set anew only when it fires
+//! too early. A pooled connection keeps its timer from request to request, so that the usual
+//! request touches no timer wheel at all.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +13,8 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Ready when `deadline` has passed; otherwise the task will be woken by then (and perhaps earlier, for nothing).
+    /// Ready when `deadline` has passed; otherwise the task will be woken by then (and perhaps
+    /// earlier, for nothing).
     pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = self
             .0
@@ -39,7 +41,8 @@ mod tests {
         std::future::poll_fn(|cx| timer.poll_passed(cx, deadline)).await;
     }
 
-    /// A timer that keeps an old deadline would cut off a healthy transfer, or never cut off a dead one.
+    /// A timer that keeps an old deadline would cut off a healthy transfer, or never cut off a dead
+    /// one.
     #[tokio::test]
     async fn moves_both_ways() {
         let start = Instant::now();

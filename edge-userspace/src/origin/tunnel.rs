@@ -1,4 +1,5 @@
-//! Two upgraded connections joined: bytes both ways through bounded buffers, until both have ended or neither says anything.
+//! Two upgraded connections joined: bytes both ways through bounded buffers, until both have ended
+//! or neither says anything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -67,7 +68,8 @@ where
     let (b_read, b_write) = tokio::io::split(b);
     let [to_b, to_a] = counts;
     let both = async {
-        // An error of either direction ends both: half a tunnel would wait for an answer that cannot come.
+        // An error of either direction ends both: half a tunnel would wait for an answer that
+        // cannot come.
         let _ = tokio::try_join!(
             pump(a_read, b_write, to_b, begin, &active),
             pump(b_read, a_write, to_a, begin, &active),

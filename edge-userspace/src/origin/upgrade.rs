@@ -1,5 +1,6 @@
-//! Upgrades: a client's HTTP/1.1 `Upgrade` (RFC 9110 section 7.8) or HTTP/2 extended CONNECT (RFC 8441), or a worker's WebSocket, asked
-//! of an origin in the version it speaks; then both connections are joined by `tunnel`.
+//! Upgrades: a client's HTTP/1.1 `Upgrade` (RFC 9110 section 7.8) or HTTP/2 extended CONNECT (RFC
+//! 8441), or a worker's WebSocket, asked of an origin in the version it speaks; then both
+//! connections are joined by `tunnel`.
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Version, request, response};
@@ -39,9 +40,9 @@ pub(super) enum Handshake {
 }
 
 impl Ask {
-    /// Takes what `head` asks for out of it. `None` for an ordinary request, and for an `Upgrade` that is not `allowed`,
-    /// comes with content, or asks for `h2c`, which would smuggle requests past us: it is served without (RFC 9110 section
-    /// 7.8 lets a server ignore it).
+    /// Takes what `head` asks for out of it. `None` for an ordinary request, and for an `Upgrade`
+    /// that is not `allowed`, comes with content, or asks for `h2c`, which would smuggle requests
+    /// past us: it is served without (RFC 9110 section 7.8 lets a server ignore it).
     ///
     /// # Errors
     /// A CONNECT that is not allowed, or not an extended one.
@@ -208,7 +209,8 @@ fn success_is_wrong(status: StatusCode) -> Result<bool, &'static str> {
     }
 }
 
-/// Joins the client of `ask` and the origin once both have switched. Keeps `lease`, so that the connection counts.
+/// Joins the client of `ask` and the origin once both have switched. Keeps `lease`, so that the
+/// connection counts.
 pub(super) fn join(ask: &Ask, on_origin: OnUpgrade, lease: Lease, group: &Group) {
     let (metrics, idle) = (group.metrics.clone(), group.upstream.body_timeout);
     match ask {

@@ -1,6 +1,6 @@
-//! A request's content on its way to an origin: what hyper's client reads from us. As long as the origin may say that it has not
-//! looked at the request, the beginning is kept, so that the request can be sent once more. `exchange` makes it, `attempt`
-//! sends it.
+//! A request's content on its way to an origin: what hyper's client reads from us. As long as the
+//! origin may say that it has not looked at the request, the beginning is kept, so that the request
+//! can be sent once more. `exchange` makes it, `attempt` sends it.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -22,11 +22,12 @@ const TOO_LARGE: u8 = 3;
 const STALLED: u8 = 4;
 const GONE: u8 = 5;
 
-/// Content kept for another attempt, of each request that has no answer yet: at most this, or none of it.
+/// Content kept for another attempt, of each request that has no answer yet: at most this, or none
+/// of it.
 const KEPT: usize = 64 << 10;
 
-/// The content broke off. For the origin that is a request given up, whatever the client's connection called it (RFC 9113
-/// section 7): hyper takes the code of the reset from the source.
+/// The content broke off. For the origin that is a request given up, whatever the client's
+/// connection called it (RFC 9113 section 7): hyper takes the code of the reset from the source.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's content broke off")]
 pub(super) struct Broken(#[source] h2::Error);
@@ -37,7 +38,8 @@ impl Broken {
     }
 }
 
-/// Content, and what both sides of a request know of it. All on one worker: the atomics only make it `Sync`.
+/// Content, and what both sides of a request know of it. All on one worker: the atomics only make
+/// it `Sync`.
 #[derive(Debug)]
 pub(super) struct Progress {
     content: Mutex<Content>,
@@ -52,7 +54,8 @@ pub(super) struct Progress {
 #[derive(Debug)]
 struct Content {
     body: Body,
-    /// The beginning, all that was taken from `body`; `None` once that is too much, or the origin has answered.
+    /// The beginning, all that was taken from `body`; `None` once that is too much, or the origin
+    /// has answered.
     kept: Option<Kept>,
     /// Pieces of `kept` that the present attempt has been given.
     given: usize,
@@ -113,7 +116,8 @@ impl Progress {
         self.failure().is_none() && (self.untouched() || self.content().kept.is_some())
     }
 
-    /// No other attempt will be made: what was kept for one is let go of, but for what has not been sent yet.
+    /// No other attempt will be made: what was kept for one is let go of, but for what has not been
+    /// sent yet.
     pub(super) fn settle(&self) {
         let mut content = self.content();
         if content
@@ -323,7 +327,8 @@ mod tests {
         String::from_utf8(upload.collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
-    /// A request that was not processed would come to the next server without its content, or with half of it.
+    /// A request that was not processed would come to the next server without its content, or with
+    /// half of it.
     #[tokio::test]
     async fn content_is_sent_again_from_its_beginning() {
         for trailers in [false, true] {
@@ -364,7 +369,8 @@ mod tests {
         assert_eq!(text(upload).await, "two");
     }
 
-    /// The origin would be told what the client's connection said, as if it were about its own (RFC 9113 section 7).
+    /// The origin would be told what the client's connection said, as if it were about its own (RFC
+    /// 9113 section 7).
     #[tokio::test]
     async fn a_broken_upload_is_cancelled() {
         let error: Result<Frame<Bytes>, BodyError> = Err(BodyError::TooLarge);

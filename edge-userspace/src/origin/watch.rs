@@ -1,5 +1,5 @@
-//! Active health checks: one task per server that has them, on the control runtime, each on a connection of its own, as
-//! the traffic's would be made.
+//! Active health checks: one task per server that has them, on the control runtime, each on a
+//! connection of its own, as the traffic's would be made.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -1,4 +1,5 @@
-//! From an attempt to a connection that can be served, under one deadline. `front` calls it for each `Incoming`.
+//! From an attempt to a connection that can be served, under one deadline. `front` calls it for
+//! each `Incoming`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ pub(super) struct Attempt {
     pub(super) keyless: bool,
     /// Where it came to.
     pub(super) listener: SocketAddr,
-    /// Its place among the connections; `None`: it gets one from `limiter` when its address is proven.
+    /// Its place among the connections; `None`: it gets one from `limiter` when its address is
+    /// proven.
     pub(super) permit: Option<Permit>,
     pub(super) limiter: Arc<Limiter>,
     /// The client has shown by a token who it is.
@@ -148,11 +150,12 @@ impl Rest {
     }
 }
 
-/// How long an address may take to prove itself: two round trips of a client far away, and a lost packet. Until then a
-/// handshake holds one of the few places for such addresses.
+/// How long an address may take to prove itself: two round trips of a client far away, and a lost
+/// packet. Until then a handshake holds one of the few places for such addresses.
 const PROOF: Duration = Duration::from_secs(3);
 
-/// Shakes hands within `limit` with a client whose attempt was let in, or as far as it takes to serve its early data.
+/// Shakes hands within `limit` with a client whose attempt was let in, or as far as it takes to
+/// serve its early data.
 pub(super) async fn accept(attempt: Attempt, limit: Duration) -> Result<Met, Closed> {
     let accepted = Instant::now();
     let opening = attempt.opening.clone();
@@ -240,7 +243,8 @@ async fn shake(attempt: Attempt, accepted: Instant, until: Instant) -> Result<Me
     };
     let (resumed, certificate, standing) = match (opening.settled(), &rest) {
         (Some(settled), _) => (settled.resumed, settled.certificate.clone(), settled.standing.clone()),
-        // rustls takes early data in a session that is resumed, and in no zone that asks for certificates.
+        // rustls takes early data in a session that is resumed, and in no zone that asks for
+        // certificates.
         (None, Some(_)) => (true, None, opening.standing(chosen, None)),
         (None, None) => return Err(Closed::Timeout),
     };

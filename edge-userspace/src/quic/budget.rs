@@ -1,7 +1,8 @@
-//! What may be sent to an address that has proven nothing: three times the bytes that came from it (RFC 9000 section 8.1). quinn
-//! counts too, but as long as a byte is left it sends a whole datagram more. `tap` counts what comes and asks before it sends;
-//! `session` opens a [`Budget`] for a connection of such an address and closes it when a packet under Handshake keys was
-//! opened. What is beyond the budget is held, not dropped: quinn waits as it does for a full socket.
+//! What may be sent to an address that has proven nothing: three times the bytes that came from it
+//! (RFC 9000 section 8.1). quinn counts too, but as long as a byte is left it sends a whole
+//! datagram more. `tap` counts what comes and asks before it sends; `session` opens a [`Budget`]
+//! for a connection of such an address and closes it when a packet under Handshake keys was opened.
+//! What is beyond the budget is held, not dropped: quinn waits as it does for a full socket.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,8 +18,9 @@ use super::initial::{self, Cid, LEAST};
 
 /// RFC 9000 section 8.1.
 const TIMES: u64 = 3;
-/// Addresses whose bytes are known before a connection of theirs is accepted, per socket: half of them are younger than the
-/// other half. A flood that pushes one out leaves it with the bytes of one datagram. 8,192 entries of 48 bytes.
+/// Addresses whose bytes are known before a connection of theirs is accepted, per socket: half of
+/// them are younger than the other half. A flood that pushes one out leaves it with the bytes of
+/// one datagram. 8,192 entries of 48 bytes.
 const MOST: usize = 8_192;
 /// How long an attempt may take from the socket to [`Budgets::open`], at least.
 const LIFE: Duration = Duration::from_secs(3);
@@ -53,7 +55,8 @@ struct Account {
 #[derive(Debug)]
 struct Held {
     number: usize,
-    /// Our connection id, which its packets with long headers have as their source; `None` before quinn has chosen it.
+    /// Our connection id, which its packets with long headers have as their source; `None` before
+    /// quinn has chosen it.
     id: Option<Cid>,
     /// Bytes of the present transmit that have been sent.
     sent: usize,
@@ -140,12 +143,14 @@ impl Budgets {
         }
     }
 
-    /// What of `transmit` may be sent now; `None`: all of it, for it is of no connection that is bounded.
+    /// What of `transmit` may be sent now; `None`: all of it, for it is of no connection that is
+    /// bounded.
     pub(super) fn bound(&self, transmit: &Transmit<'_>) -> Option<Bounded> {
         if self.open.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        // Before the address is proven, the session gives quinn no keys for packets with short headers.
+        // Before the address is proven, the session gives quinn no keys for packets with short
+        // headers.
         let id = initial::long_source(transmit.contents)?;
         let mut books = self.books();
         let account = books.accounts.get_mut(&transmit.destination)?;
@@ -312,7 +317,8 @@ mod tests {
         Some(bounded.part.len())
     }
 
-    /// Whoever spoofs an address would have this node send its owner more than three times what he sent himself.
+    /// Whoever spoofs an address would have this node send its owner more than three times what he
+    /// sent himself.
     #[test]
     fn three_times_what_came_and_not_a_datagram_more() {
         let budgets = Arc::new(Budgets::default());
@@ -344,7 +350,8 @@ mod tests {
         assert_eq!(budgets.open.load(Ordering::Relaxed), 0);
     }
 
-    /// A connection that lives behind the same address and port would stall when somebody else's attempt is spoofed from there.
+    /// A connection that lives behind the same address and port would stall when somebody else's
+    /// attempt is spoofed from there.
     #[test]
     fn other_connections_of_the_address_are_not_bounded() {
         let budgets = Arc::new(Budgets::default());

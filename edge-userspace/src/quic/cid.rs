@@ -1,5 +1,6 @@
-//! The connection ids that this daemon gives out ([`edge_common::cid`]): the kernel reads from them whose a datagram is, whatever
-//! address it comes from. `front` gives each worker's endpoint a generator; `node` publishes the key.
+//! The connection ids that this daemon gives out ([`edge_common::cid`]): the kernel reads from them
+//! whose a datagram is, whatever address it comes from. `front` gives each worker's endpoint a
+//! generator; `node` publishes the key.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use zeroize::Zeroize as _;
 
 use crate::gate::token::{ClientId, Tokens};
 
-/// What the ids of a node are made with: the same in every daemon that follows another, or the connections of the one before
-/// could not be told from a stranger's packets.
+/// What the ids of a node are made with: the same in every daemon that follows another, or the
+/// connections of the one before could not be told from a stranger's packets.
 #[derive(Clone)]
 pub struct IdKey(Key);
 
@@ -98,8 +99,8 @@ impl ConnectionIdGenerator for Generator {
         ConnectionId::new(&cid::encode(self.key.0, nonce, self.route).to_le_bytes())
     }
 
-    /// Another worker's or daemon's id passes: its connection may be gone, and its client wants to hear of that. Whether it does is
-    /// [`Resets`](super::reset::Resets)' matter.
+    /// Another worker's or daemon's id passes: its connection may be gone, and its client wants to
+    /// hear of that. Whether it does is [`Resets`](super::reset::Resets)' matter.
     fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
         let bytes = <[u8; LENGTH]>::try_from(&**id).map_err(|_| InvalidCid)?;
         cid::decode(self.key.0, u64::from_le_bytes(bytes))
@@ -127,8 +128,8 @@ mod tests {
         IdKey::of(&tokens)
     }
 
-    /// A datagram that the kernel gives to another worker is a connection lost; and after a restart the client of one that
-    /// is gone must hear of it, while nobody else can end a connection.
+    /// A datagram that the kernel gives to another worker is a connection lost; and after a restart
+    /// the client of one that is gone must hear of it, while nobody else can end a connection.
     #[test]
     fn ids_name_their_worker_and_outlive_the_daemon() {
         let one = key(b"an example of thirty-two bytes..");

@@ -1,5 +1,5 @@
-//! The UDP front door: what all workers share and the accept loop each of them runs. `node` makes one and gives it the
-//! sockets; connections go to what implements [`Serve`].
+//! The UDP front door: what all workers share and the accept loop each of them runs. `node` makes
+//! one and gives it the sockets; connections go to what implements [`Serve`].
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -50,8 +50,9 @@ pub struct Front {
     locked_down: AtomicBool,
     /// Attempts so far that proved nothing.
     unproven: AtomicU64,
-    /// Handshakes with addresses that have proven nothing: beyond their bound an attempt gets a Retry first, so that a spoofed
-    /// flood costs a packet each and holds no memory (RFC 9000 section 8.1.2).
+    /// Handshakes with addresses that have proven nothing: beyond their bound an attempt gets a
+    /// Retry first, so that a spoofed flood costs a packet each and holds no memory (RFC 9000
+    /// section 8.1.2).
     strangers: Arc<Strangers>,
 }
 
@@ -62,7 +63,8 @@ pub struct Place {
     pub generation: u16,
     /// Counts the workers.
     pub worker: usize,
-    /// The kernel gives each worker the datagrams of its own connections, and none of a daemon before that still has them.
+    /// The kernel gives each worker the datagrams of its own connections, and none of a daemon
+    /// before that still has them.
     pub steered: bool,
 }
 
@@ -111,8 +113,9 @@ impl Settings {
     }
 }
 
-/// What a client remembers of a session's connection and relies on in early data: these values must not have become smaller when
-/// the session is taken up again (RFC 9000 section 7.4.1, RFC 9114 section 7.2.4.2).
+/// What a client remembers of a session's connection and relies on in early data: these values must
+/// not have become smaller when the session is taken up again (RFC 9000 section 7.4.1, RFC 9114
+/// section 7.2.4.2).
 fn promised(config: &Config) -> (u32, usize) {
     (config.limits.streams_per_connection, config.limits.header_bytes)
 }
@@ -124,7 +127,8 @@ fn keyless(tcp: &tls::Front) -> bool {
 }
 
 impl Front {
-    /// Sets up from a configuration; certificates, tickets and limits are those of `tcp`, the other front door.
+    /// Sets up from a configuration; certificates, tickets and limits are those of `tcp`, the other
+    /// front door.
     ///
     /// # Errors
     /// rustls cannot be set up for QUIC.
@@ -168,7 +172,8 @@ impl Front {
         &self.metrics
     }
 
-    /// Everything of `config` that can fail, for connections to come; `planned` is what `tcp` will have in force then.
+    /// Everything of `config` that can fail, for connections to come; `planned` is what `tcp` will
+    /// have in force then.
     ///
     /// # Errors
     /// rustls cannot be set up.
@@ -192,8 +197,8 @@ impl Front {
         self.keep.store(plan.keep, Ordering::Relaxed);
     }
 
-    /// Serves `socket` (from [`super::socket::bind`]) within the worker's runtime until draining; returns when every
-    /// connection taken here has ended or the process is to stop.
+    /// Serves `socket` (from [`super::socket::bind`]) within the worker's runtime until draining;
+    /// returns when every connection taken here has ended or the process is to stop.
     ///
     /// # Errors
     /// The socket cannot be registered with the runtime.
@@ -248,7 +253,8 @@ impl Front {
                 _ = sweeps.tick() => door.finds.kept.sweep(Instant::now()),
             }
         }
-        // From here on, an attempt gets a stateless reset at most, which no client takes for an answer: it repeats the attempt.
+        // From here on, an attempt gets a stateless reset at most, which no client takes for an
+        // answer: it repeats the attempt.
         endpoint.set_server_config(None);
         drop(alive);
         tokio::select! {
@@ -265,7 +271,8 @@ impl Front {
     fn take<S: Serve>(self: &Arc<Self>, incoming: Incoming, door: &Door, serve: &S, alive: &mpsc::Sender<()>) {
         self.metrics.incoming.inc();
         let remote = incoming.remote_address();
-        // Before anything is answered, kept or computed. A token says who comes; an operator's word holds for who it is, too.
+        // Before anything is answered, kept or computed. A token says who comes; an operator's word
+        // holds for who it is, too.
         if self.gate.as_ref().is_some_and(|gate| gate.is_barred(remote.ip())) {
             self.metrics.refused_operator.inc();
             return incoming.ignore();
@@ -299,7 +306,8 @@ impl Front {
             let budget = door.finds.budgets.open(remote);
             (None, Some(Unproven { place, budget }))
         };
-        // quinn says that the address is valid, not by which token: what the hint says has to be genuine itself.
+        // quinn says that the address is valid, not by which token: what the hint says has to be
+        // genuine itself.
         let client = incoming
             .remote_address_validated()
             .then(|| door.finds.hints.take(remote, &incoming.orig_dst_cid()))

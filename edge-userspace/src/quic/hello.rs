@@ -1,5 +1,5 @@
-//! The ClientHello as QUIC brings it: without records. How long it is, and which server it asks for; the rest is rustls's.
-//! `session` asks, before there is a session.
+//! The ClientHello as QUIC brings it: without records. How long it is, and which server it asks
+//! for; the rest is rustls's. `session` asks, before there is a session.
 
 use std::sync::Arc;
 
@@ -50,7 +50,8 @@ pub fn length(stream: &[u8]) -> Result<Option<usize>, TransportError> {
     Ok((stream.len() >= length).then_some(length))
 }
 
-/// The server name in a whole ClientHello, as the certificates are found by; `None` where there is none.
+/// The server name in a whole ClientHello, as the certificates are found by; `None` where there is
+/// none.
 ///
 /// # Errors
 /// rustls cannot read it.
@@ -90,7 +91,8 @@ pub fn server_name(message: &[u8]) -> Result<Option<Arc<str>>, TransportError> {
     Err(alert(AlertDescription::DecodeError, "not a ClientHello"))
 }
 
-/// Whether a whole ClientHello offers early data (RFC 8446 section 4.2.10). One that cannot be read does not.
+/// Whether a whole ClientHello offers early data (RFC 8446 section 4.2.10). One that cannot be read
+/// does not.
 pub fn offers_early_data(message: &[u8]) -> bool {
     extensions(message).is_some_and(|mut rest| {
         while let Some((kind, after)) = rest.split_first_chunk::<2>() {
@@ -150,7 +152,8 @@ mod tests {
         message
     }
 
-    /// The wrong certificate, or none, for a hello that comes in two packets or is longer than a record.
+    /// The wrong certificate, or none, for a hello that comes in two packets or is longer than a
+    /// record.
     #[test]
     fn the_name_is_found_once_all_is_there() {
         for protocols in [1, 2_000] {

@@ -1,12 +1,13 @@
-//! Connection ids of an endpoint, of which the next one can be said beforehand: `prepare` signs a ClientHello's answer for an id, and
-//! quinn must then give the connection that very id.
+//! Connection ids of an endpoint, of which the next one can be said beforehand: `prepare` signs a
+//! ClientHello's answer for an id, and quinn must then give the connection that very id.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid};
 
-/// Connection ids of an endpoint and of the shadows of its attempts: the next one can be said beforehand.
+/// Connection ids of an endpoint and of the shadows of its attempts: the next one can be said
+/// beforehand.
 #[derive(Clone)]
 pub(super) struct Ids(Arc<Mutex<Line>>);
 
@@ -25,7 +26,8 @@ impl Ids {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `accept`, the connection of which gets `id`. Nothing else may ask for ids meanwhile: they are of one thread.
+    /// Does `accept`, the connection of which gets `id`. Nothing else may ask for ids meanwhile:
+    /// they are of one thread.
     pub(super) fn with<R>(&self, id: Option<ConnectionId>, accept: impl FnOnce() -> R) -> R {
         self.lock().next = id;
         let result = accept();

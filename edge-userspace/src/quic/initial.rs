@@ -1,11 +1,12 @@
-//! The cleartext front of QUIC Initial packets (RFC 9000 section 17.2.2): who asks, and with which token. Pure; `tap` hands in
-//! datagrams as they come.
+//! The cleartext front of QUIC Initial packets (RFC 9000 section 17.2.2): who asks, and with which
+//! token. Pure; `tap` hands in datagrams as they come.
 
 use crate::base::varint::varint;
 
 /// The longest connection id of QUIC version 1.
 pub const MAX_CID: usize = 20;
-/// Below this a datagram with an Initial packet of a client is not to be taken (RFC 9000 section 14.1).
+/// Below this a datagram with an Initial packet of a client is not to be taken (RFC 9000 section
+/// 14.1).
 pub const LEAST: usize = 1200;
 
 /// A connection id of at most [`MAX_CID`] bytes.
@@ -35,7 +36,8 @@ impl Cid {
 /// What the front of a datagram says when it begins with an Initial packet of QUIC version 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Initial<'a> {
-    /// Destination connection id: chosen by the client, or by us after a Retry and after our first answer.
+    /// Destination connection id: chosen by the client, or by us after a Retry and after our first
+    /// answer.
     pub destination: Cid,
     /// Source connection id.
     pub source: Cid,
@@ -44,8 +46,8 @@ pub struct Initial<'a> {
 }
 
 impl<'a> Initial<'a> {
-    /// Reads the front of `datagram`; `None` if it is anything else, or too short for a client's Initial. The fixed bit is not
-    /// looked at: clients may grease it (RFC 9287).
+    /// Reads the front of `datagram`; `None` if it is anything else, or too short for a client's
+    /// Initial. The fixed bit is not looked at: clients may grease it (RFC 9287).
     pub fn read(datagram: &'a [u8]) -> Option<Self> {
         if datagram.len() < LEAST {
             return None;
@@ -67,8 +69,8 @@ impl<'a> Initial<'a> {
     }
 }
 
-/// The source connection id of the packet with a long header that `datagram` begins with (RFC 9000 section 17.2); `None` for one
-/// with a short header, or an id longer than [`MAX_CID`].
+/// The source connection id of the packet with a long header that `datagram` begins with (RFC 9000
+/// section 17.2); `None` for one with a short header, or an id longer than [`MAX_CID`].
 pub fn long_source(datagram: &[u8]) -> Option<Cid> {
     let (&[first, ..], rest) = datagram.split_first_chunk::<5>()?;
     if first & 0x80 == 0 {
@@ -78,7 +80,8 @@ pub fn long_source(datagram: &[u8]) -> Option<Cid> {
     Some(cid(rest)?.0)
 }
 
-/// What is the same in the long headers of all versions (RFC 8999 section 5.1): ids have up to 255 bytes.
+/// What is the same in the long headers of all versions (RFC 8999 section 5.1): ids have up to 255
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invariant<'a> {
     /// Version; 0 is Version Negotiation.
@@ -109,9 +112,10 @@ impl<'a> Invariant<'a> {
         })
     }
 
-    /// The Version Negotiation packet that answers it (RFC 9000 section 17.2.1), where that is not quinn's matter: an id is longer
-    /// than those of the version that is spoken, which quinn does not read. `datagram` is as long as the one that it is read from:
-    /// short ones get no answer (section 6.1). `random` is in its first byte. Never longer than the datagram.
+    /// The Version Negotiation packet that answers it (RFC 9000 section 17.2.1), where that is not
+    /// quinn's matter: an id is longer than those of the version that is spoken, which quinn does
+    /// not read. `datagram` is as long as the one that it is read from: short ones get no answer
+    /// (section 6.1). `random` is in its first byte. Never longer than the datagram.
     pub fn negotiate(&self, datagram: usize, random: u8) -> Option<Vec<u8>> {
         let long = self.destination.len() > MAX_CID || self.source.len() > MAX_CID;
         if datagram < LEAST || self.version <= 1 || !long {
@@ -122,7 +126,8 @@ impl<'a> Invariant<'a> {
             answer.push(u8::try_from(id.len()).ok()?);
             answer.extend(id);
         }
-        // A reserved version, so that clients do not grow stiff (RFC 9000 section 6.3), and the one spoken.
+        // A reserved version, so that clients do not grow stiff (RFC 9000 section 6.3), and the one
+        // spoken.
         let reserved: u32 = if self.version == 0x0a1a_2a3a {
             0x0a1a_2a4a
         } else {

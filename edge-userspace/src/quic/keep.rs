@@ -1,6 +1,7 @@
-//! Initial packets as they came, for handshakes that are prepared before quinn knows of them: quinn does not show the packets
-//! of an attempt. `tap` hands datagrams in where a zone's key is elsewhere; `front` claims an attempt's when it has decided to
-//! accept it, before anything else was spent on them.
+//! Initial packets as they came, for handshakes that are prepared before quinn knows of them: quinn
+//! does not show the packets of an attempt. `tap` hands datagrams in where a zone's key is
+//! elsewhere; `front` claims an attempt's when it has decided to accept it, before anything else
+//! was spent on them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,8 +15,8 @@ use super::initial::{Cid, Initial};
 
 /// Bytes kept per socket that nobody has claimed yet; half of them are younger than the other half.
 const MOST: usize = 8 << 20;
-/// Datagrams of one attempt, and bytes of them: a ClientHello of the longest kind that browsers send has two, and comes twice
-/// when an answer is late.
+/// Datagrams of one attempt, and bytes of them: a ClientHello of the longest kind that browsers
+/// send has two, and comes twice when an answer is late.
 const ATTEMPT: usize = 24;
 const ATTEMPT_BYTES: usize = 32 << 10;
 /// How long an attempt may take from the socket to [`Kept::claim`], at least.
@@ -39,7 +40,8 @@ struct Generations {
 #[derive(Debug, Default)]
 struct Generation {
     attempts: HashMap<Key, Vec<Bytes>>,
-    /// Destination ids of attempts that bring a Retry token, by their original ids: quinn tells those alone.
+    /// Destination ids of attempts that bring a Retry token, by their original ids: quinn tells
+    /// those alone.
     retried: HashMap<Key, Cid>,
     bytes: usize,
 }
@@ -60,8 +62,8 @@ impl Kept {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps `datagram`, which begins with `initial` and came `from`. `original` opens a Retry token: the destination id that the
-    /// attempt began with.
+    /// Keeps `datagram`, which begins with `initial` and came `from`. `original` opens a Retry
+    /// token: the destination id that the attempt began with.
     pub fn see(
         &self,
         now: Instant,
@@ -91,8 +93,9 @@ impl Kept {
         }
     }
 
-    /// The packets of the attempt that quinn knows by its address and original destination id; `None` if there are none. One
-    /// that is `retried` has others than the packet that got the Retry, and another id on them.
+    /// The packets of the attempt that quinn knows by its address and original destination id;
+    /// `None` if there are none. One that is `retried` has others than the packet that got the
+    /// Retry, and another id on them.
     pub fn claim(self: &Arc<Self>, from: SocketAddr, original: &[u8], retried: bool) -> Option<Claim> {
         let original = Cid::new(original)?;
         let mut kept = self.lock();
@@ -189,8 +192,8 @@ mod tests {
         assert_eq!(kept.count().1, 0);
     }
 
-    /// Behind a Retry the packets have another id than the attempt. Who took a neighbour's for its own would wait for a ClientHello
-    /// until the handshake's time is over.
+    /// Behind a Retry the packets have another id than the attempt. Who took a neighbour's for its
+    /// own would wait for a ClientHello until the handshake's time is over.
     #[test]
     fn attempts_behind_a_retry_are_told_apart_however_many_share_a_port() {
         let kept = Arc::new(Kept::default());

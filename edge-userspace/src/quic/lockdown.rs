@@ -1,6 +1,7 @@
-//! When a node locks down: attempts that prove nothing are then answered with a Retry, in the kernel where XDP runs, else by
-//! `front`, so that a flood from spoofed addresses costs a packet each (RFC 9000 section 8.1.2). Pure; `node` hands in the
-//! count of such attempts several times a second and carries out what comes of it.
+//! When a node locks down: attempts that prove nothing are then answered with a Retry, in the
+//! kernel where XDP runs, else by `front`, so that a flood from spoofed addresses costs a packet
+//! each (RFC 9000 section 8.1.2). Pure; `node` hands in the count of such attempts several times a
+//! second and carries out what comes of it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -67,8 +68,8 @@ impl Lockdown {
         self.rate
     }
 
-    /// `total` attempts without proof have come by `now`, on any steady clock; a smaller total than before begins anew.
-    /// To be called several times a second.
+    /// `total` attempts without proof have come by `now`, on any steady clock; a smaller total than
+    /// before begins anew. To be called several times a second.
     pub fn count(&mut self, now: Duration, total: u64) {
         if self.counts.back().is_some_and(|(_, last)| *last > total) {
             self.counts.clear();
@@ -127,7 +128,8 @@ mod tests {
         Lockdown::new(settings, false)
     }
 
-    /// Runs for `seconds` at `rate` attempts a second, four counts a second; when it changed, in milliseconds from the start.
+    /// Runs for `seconds` at `rate` attempts a second, four counts a second; when it changed, in
+    /// milliseconds from the start.
     fn run(lockdown: &mut Lockdown, clock: &mut (u64, u64), seconds: u64, rate: u64) -> Option<u64> {
         let was = lockdown.is_on();
         let mut changed = None;
@@ -142,7 +144,8 @@ mod tests {
         changed
     }
 
-    /// Late, the flood takes the node down; too easily, every client pays a round trip; ended at the first lull, it flaps.
+    /// Late, the flood takes the node down; too easily, every client pays a round trip; ended at
+    /// the first lull, it flaps.
     #[test]
     fn a_flood_locks_down_at_once_and_calm_must_last() {
         let (mut lockdown, mut clock) = (lockdown(), (5_000, 77));
@@ -173,7 +176,8 @@ mod tests {
         assert_eq!(run(&mut lockdown, &mut clock, 1, 50_000), Some(250));
     }
 
-    /// A daemon that starts within a flood must not open the door first; counters that begin anew are no flood.
+    /// A daemon that starts within a flood must not open the door first; counters that begin anew
+    /// are no flood.
     #[test]
     fn a_lockdown_outlives_the_daemon_and_counters_may_begin_anew() {
         let mut settings = lockdown().settings;

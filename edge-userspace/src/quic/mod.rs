@@ -1,5 +1,6 @@
-//! Room 4: QUIC. One endpoint per worker and address; bounds the number of clients, shakes hands by SNI, and hands each
-//! connection with its [`Peer`] to what serves it: `http`, by the trait [`Serve`].
+//! Room 4: QUIC. One endpoint per worker and address; bounds the number of clients, shakes hands by
+//! SNI, and hands each connection with its [`Peer`] to what serves it: `http`, by the trait
+//! [`Serve`].
 
 mod accept;
 mod budget;
@@ -39,7 +40,8 @@ use crate::tls::limits::Permit;
 pub struct Connection {
     /// Its streams.
     pub quic: quinn::Connection,
-    /// Who is at the other end, as of the handshake; the address may change by migration (RFC 9000 section 9).
+    /// Who is at the other end, as of the handshake; the address may change by migration (RFC 9000
+    /// section 9).
     pub peer: Arc<Peer>,
     /// Its place among the connections; to be dropped with `quic`, not before.
     pub permit: Permit,

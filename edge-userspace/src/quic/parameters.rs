@@ -1,4 +1,5 @@
-//! Encoded transport parameters (RFC 9000 section 18): the one that has to be known before quinn has a connection.
+//! Encoded transport parameters (RFC 9000 section 18): the one that has to be known before quinn
+//! has a connection.
 
 use quinn_proto::ConnectionId;
 

@@ -1,8 +1,9 @@
-//! Handshakes of zones whose keys are elsewhere: the ClientHello is answered before quinn accepts the attempt, because quinn
-//! answers within `accept`, where nobody can wait. The attempt's packets (`keep`) show the ClientHello (`shadow`), rustls answers
-//! it on a stack that can be put aside (`tls::keyless`), and `session` plays the answer back; [`Ids`] makes quinn use the connection id that
-//! was signed. `accept` calls it for attempts that are to be accepted. One whose address is not proven gets a Retry first: key servers
-//! never sign for whoever may not be there.
+//! Handshakes of zones whose keys are elsewhere: the ClientHello is answered before quinn accepts
+//! the attempt, because quinn answers within `accept`, where nobody can wait. The attempt's packets
+//! (`keep`) show the ClientHello (`shadow`), rustls answers it on a stack that can be put aside
+//! (`tls::keyless`), and `session` plays the answer back; [`Ids`] makes quinn use the connection id
+//! that was signed. `accept` calls it for attempts that are to be accepted. One whose address is
+//! not proven gets a Retry first: key servers never sign for whoever may not be there.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,7 +33,8 @@ pub(super) enum Advice {
 }
 
 impl Preparation {
-    /// Answers the ClientHello of `incoming`, whose packets are `claim`, if the zone's key is elsewhere.
+    /// Answers the ClientHello of `incoming`, whose packets are `claim`, if the zone's key is
+    /// elsewhere.
     pub(super) async fn run(
         &self,
         incoming: &Incoming,

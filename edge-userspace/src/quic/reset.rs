@@ -1,6 +1,7 @@
-//! Stateless reset tokens (RFC 9000 section 10.3.2): with one, whoever answers for a connection that is lost ends it, and so could
-//! everybody else. An endpoint must not tell the token of a connection that another one holds (section 21.11). So the key is of
-//! this node and this listener, and an endpoint knows only the tokens of ids that name itself, or a daemon that is gone: for
+//! Stateless reset tokens (RFC 9000 section 10.3.2): with one, whoever answers for a connection
+//! that is lost ends it, and so could everybody else. An endpoint must not tell the token of a
+//! connection that another one holds (section 21.11). So the key is of this node and this listener,
+//! and an endpoint knows only the tokens of ids that name itself, or a daemon that is gone: for
 //! every other id it gives random bytes. `settings` puts it into each endpoint's configuration.
 
 use std::fmt;
@@ -21,7 +22,8 @@ pub(super) struct Resets {
     key: hmac::Key,
     ids: IdKey,
     own: Route,
-    /// The kernel gives this endpoint no datagram of a connection that a daemon before it still holds.
+    /// The kernel gives this endpoint no datagram of a connection that a daemon before it still
+    /// holds.
     steered: bool,
 }
 
@@ -64,8 +66,8 @@ impl Resets {
     }
 }
 
-/// What tells this host from others with the same secret; the same after a restart. A host that says nothing of itself shares its
-/// keys with others like it.
+/// What tells this host from others with the same secret; the same after a restart. A host that
+/// says nothing of itself shares its keys with others like it.
 fn this_host() -> [Vec<u8>; 2] {
     let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
     let name = rustix::system::uname().nodename().to_bytes().to_vec();
@@ -109,8 +111,8 @@ mod tests {
         out
     }
 
-    /// Who has seen one packet of a connection could end it with a datagram to another socket of the node; and a client whose
-    /// connection is lost in a restart would wait for it in vain.
+    /// Who has seen one packet of a connection could end it with a datagram to another socket of
+    /// the node; and a client whose connection is lost in a restart would wait for it in vain.
     #[test]
     fn only_the_endpoint_that_holds_an_id_tells_its_token() {
         let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();

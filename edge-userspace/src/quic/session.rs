@@ -1,8 +1,10 @@
-//! One connection's TLS, from the ClientHello on: quinn asks for a session before it knows whom the client wants; this one
-//! chooses zone and certificate when the ClientHello is there, and only then makes rustls's. `front` makes an [`Opening`] for
-//! each attempt; `accept` reads from it how the handshake went. A zone's key that is elsewhere is asked for beforehand
-//! (`prepare`), and what rustls then wrote is played back here; where that could not be, and for a second ClientHello, the
-//! question is asked from here, and the answer leaves with the client's next packet: quinn looks for bytes to send only then.
+//! One connection's TLS, from the ClientHello on: quinn asks for a session before it knows whom the
+//! client wants; this one chooses zone and certificate when the ClientHello is there, and only then
+//! makes rustls's. `front` makes an [`Opening`] for each attempt; `accept` reads from it how the
+//! handshake went. A zone's key that is elsewhere is asked for beforehand (`prepare`), and what
+//! rustls then wrote is played back here; where that could not be, and for a second ClientHello,
+//! the question is asked from here, and the answer leaves with the client's next packet: quinn
+//! looks for bytes to send only then.
 
 use std::any::Any;
 use std::io::Cursor;
@@ -116,7 +118,8 @@ pub(super) struct Prepared {
 }
 
 impl Opening {
-    /// For an attempt of `client`, who comes from `address`; `unproven`: which quinn has not found valid.
+    /// For an attempt of `client`, who comes from `address`; `unproven`: which quinn has not found
+    /// valid.
     pub(super) fn new(terms: Arc<Terms>, address: IpAddr, client: ClientId, unproven: Option<Unproven>) -> Arc<Self> {
         let (stranger, budget) =
             unproven.map_or((None, None), |Unproven { place, budget }| (Some(place), Some(budget)));
@@ -141,7 +144,8 @@ impl Opening {
         self.stranger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the client has shown that it receives what is sent to its address (RFC 9000 section 8.1).
+    /// Whether the client has shown that it receives what is sent to its address (RFC 9000 section
+    /// 8.1).
     pub(super) fn is_proven(&self) -> bool {
         self.stranger().is_none()
     }
@@ -231,7 +235,8 @@ impl Opening {
         }))
     }
 
-    /// What the connection is let in with; `session`: after its handshake, where that was waited for.
+    /// What the connection is let in with; `session`: after its handshake, where that was waited
+    /// for.
     pub(super) fn standing(&self, chosen: &Chosen, session: Option<&rustls::CommonState>) -> Arc<dyn Standing> {
         let name = chosen.server_name.clone();
         Shown::of(&self.terms.certificates, name, &chosen.entry, session)
@@ -330,7 +335,8 @@ impl ServerConfig for Crypto {
             None => (State::Hello(Vec::new()), Vec::new()),
             Some(prepared) => match prepared.outcome {
                 Err(error) => (State::Failed(error), Vec::new()),
-                // The client has to find the id that it sees on packets in what was signed (RFC 9000 section 7.3).
+                // The client has to find the id that it sees on packets in what was signed (RFC
+                // 9000 section 7.3).
                 Ok(_) if parameters::source(&encoded) != Some(prepared.source) => (
                     State::Failed(hello::error(TransportErrorCode::INTERNAL_ERROR, "")),
                     Vec::new(),
@@ -365,8 +371,8 @@ struct Tls {
     /// The front of a second ClientHello.
     part: Vec<u8>,
     next: Option<Secrets>,
-    /// Keys for packets with short headers that quinn is to have once the address is proven: until then each packet says by its
-    /// header whose it is (`budget`).
+    /// Keys for packets with short headers that quinn is to have once the address is proven: until
+    /// then each packet says by its header whose it is (`budget`).
     later: Option<Keys>,
     /// Keys for Handshake packets are out: from here on nothing is signed any more.
     keyed: bool,
@@ -548,7 +554,8 @@ impl Session for Tls {
     }
 
     fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
-        // quinn asks once, when the session has read the ClientHello: rustls has keys where it takes the early data.
+        // quinn asks once, when the session has read the ClientHello: rustls has keys where it
+        // takes the early data.
         let keys = self.session()?.zero_rtt_keys()?;
         self.opening.took_early.store(true, Ordering::Relaxed);
         self.opening.early.notify_one();
@@ -608,7 +615,8 @@ impl Session for Tls {
             KeyChange::Handshake { keys } => {
                 self.keyed = true;
                 if let Some(chosen) = self.opening.chosen() {
-                    // Before the first ticket: that is written when the client's Finished has been read.
+                    // Before the first ticket: that is written when the client's Finished has been
+                    // read.
                     chosen.ticketer.settle(session);
                 }
                 let mut keys = boxed(keys);
@@ -651,7 +659,8 @@ impl Session for Tls {
     }
 }
 
-/// Opens Handshake packets: whoever seals one has read what was sent to its address (RFC 9000 section 8.1).
+/// Opens Handshake packets: whoever seals one has read what was sent to its address (RFC 9000
+/// section 8.1).
 struct Proving {
     key: Box<dyn PacketKey>,
     opening: Arc<Opening>,

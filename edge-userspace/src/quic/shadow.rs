@@ -1,6 +1,7 @@
-//! What quinn would make of an attempt, before it does: an endpoint without a socket is fed the attempt's Initial packets, and
-//! shows the ClientHello in them and the transport parameters that go with it. One for each attempt, thrown away after it;
-//! nothing that it would send is sent. `prepare` runs it for attempts that are to be accepted.
+//! What quinn would make of an attempt, before it does: an endpoint without a socket is fed the
+//! attempt's Initial packets, and shows the ClientHello in them and the transport parameters that
+//! go with it. One for each attempt, thrown away after it; nothing that it would send is sent.
+//! `prepare` runs it for attempts that are to be accepted.
 
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
@@ -52,8 +53,9 @@ struct Seen {
 }
 
 impl Shadow {
-    /// For the attempt that quinn knows by `from`, `original` and whether it was `retried`, and came to `to`. `endpoint` and `config` are those of the
-    /// real one, or the transport parameters would be others; `stock` reads Initial packets.
+    /// For the attempt that quinn knows by `from`, `original` and whether it was `retried`, and
+    /// came to `to`. `endpoint` and `config` are those of the real one, or the transport parameters
+    /// would be others; `stock` reads Initial packets.
     pub fn new(
         endpoint: Arc<EndpointConfig>,
         config: &quinn_proto::ServerConfig,
@@ -85,7 +87,8 @@ impl Shadow {
         }
     }
 
-    /// Looks at one more datagram; the ClientHello once it is whole. A datagram of another attempt does nothing.
+    /// Looks at one more datagram; the ClientHello once it is whole. A datagram of another attempt
+    /// does nothing.
     ///
     /// # Errors
     /// Where a ClientHello should be is something else.

@@ -1,5 +1,6 @@
-//! UDP sockets for QUIC: one per worker and address by SO_REUSEPORT, with buffers that hold a burst of handshakes. In
-//! place of quinn's own, `Datagrams` tells an address that the kernel refuses from an offload that it has not.
+//! UDP sockets for QUIC: one per worker and address by SO_REUSEPORT, with buffers that hold a burst
+//! of handshakes. In place of quinn's own, `Datagrams` tells an address that the kernel refuses
+//! from an offload that it has not.
 
 use std::fmt;
 use std::future::Future;
@@ -20,11 +21,12 @@ use tokio::io::Interest;
 
 use super::Error;
 
-/// Bytes asked for in each direction. A worker that is busy for 10 ms at 1 Gbit/s has 1.2 MB waiting, which the kernel
-/// accounts for at about twice its size.
+/// Bytes asked for in each direction. A worker that is busy for 10 ms at 1 Gbit/s has 1.2 MB
+/// waiting, which the kernel accounts for at about twice its size.
 const BUFFER: usize = 4 << 20;
 
-/// Binds `address`. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side.
+/// Binds `address`. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by
+/// side.
 ///
 /// # Errors
 /// The address is taken by a socket without SO_REUSEPORT, not ours, or privileged.
@@ -51,13 +53,15 @@ fn enlarge(socket: &Socket) {
     let _ = socket.set_send_buffer_size(BUFFER);
 }
 
-/// Transmits in a row that went out in pieces after the kernel had refused them whole: then it has no offload.
+/// Transmits in a row that went out in pieces after the kernel had refused them whole: then it has
+/// no offload.
 const REFUSALS: u32 = 3;
 
-/// A UDP socket of the worker's runtime. The library takes EINVAL and EIO for "this kernel has neither segmentation offload nor
-/// ECN" and does without from then on, although an address may be at fault that nobody can answer: a port 0, a broadcast
-/// address that a packet was sent to. Here an error ends nothing: what is refused whole is tried in pieces, and only when the
-/// pieces go out several times in a row is offload given up.
+/// A UDP socket of the worker's runtime. The library takes EINVAL and EIO for "this kernel has
+/// neither segmentation offload nor ECN" and does without from then on, although an address may be
+/// at fault that nobody can answer: a port 0, a broadcast address that a packet was sent to. Here
+/// an error ends nothing: what is refused whole is tried in pieces, and only when the pieces go out
+/// several times in a row is offload given up.
 pub(super) struct Datagrams {
     io: tokio::net::UdpSocket,
     /// The library's; replaced by a fresh one when it has drawn its conclusions.
@@ -243,7 +247,8 @@ mod tests {
         }
     }
 
-    /// One spoofed datagram would make every download on the worker cost several times the processor time until a restart.
+    /// One spoofed datagram would make every download on the worker cost several times the
+    /// processor time until a restart.
     #[tokio::test]
     async fn an_address_that_cannot_be_answered_ends_no_offload() {
         let socket = Datagrams::new(bind("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();

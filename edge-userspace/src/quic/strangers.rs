@@ -1,6 +1,7 @@
-//! How many handshakes there may be with addresses that have proven nothing, on the whole node and for each client prefix. Places
-//! among connections are for addresses that are proven ([`Limiter`](crate::tls::limits::Limiter)): whoever sends Initial packets in
-//! another's name takes none of his. `front` asks for each attempt that brings no token.
+//! How many handshakes there may be with addresses that have proven nothing, on the whole node and
+//! for each client prefix. Places among connections are for addresses that are proven
+//! ([`Limiter`](crate::tls::limits::Limiter)): whoever sends Initial packets in another's name
+//! takes none of his. `front` asks for each attempt that brings no token.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::peer::client_prefix;
 
-/// Handshakes with unproven addresses on the node at once, whatever the number of workers and listeners: further ones get a
-/// Retry. Each holds some 40 KiB until its deadline: 40 MiB in all.
+/// Handshakes with unproven addresses on the node at once, whatever the number of workers and
+/// listeners: further ones get a Retry. Each holds some 40 KiB until its deadline: 40 MiB in all.
 const MOST: usize = 1_024;
 /// Of one IPv4 address or IPv6 /64: enough for a browser that opens several connections at once.
 const FEW: usize = 8;
@@ -75,7 +76,8 @@ impl Drop for Stranger {
 mod tests {
     use super::*;
 
-    /// Spoofed attempts would hold the node's memory, or cost every client behind the abused address a place.
+    /// Spoofed attempts would hold the node's memory, or cost every client behind the abused
+    /// address a place.
     #[test]
     fn few_of_an_address_and_not_too_many_of_all() {
         let strangers = Arc::new(Strangers::default());

@@ -1,7 +1,8 @@
-//! A socket that looks at Initial packets on their way to quinn, because quinn shows neither a connection attempt's token nor
-//! its bytes. What it notes is what somebody sent: it counts only for an attempt whose address quinn found valid, and when the
-//! token's MAC is, which whoever takes it has to check. It keeps from quinn what nobody could answer, answers itself what quinn
-//! cannot read, and holds back what an unproven address must not get (`budget`).
+//! A socket that looks at Initial packets on their way to quinn, because quinn shows neither a
+//! connection attempt's token nor its bytes. What it notes is what somebody sent: it counts only
+//! for an attempt whose address quinn found valid, and when the token's MAC is, which whoever takes
+//! it has to check. It keeps from quinn what nobody could answer, answers itself what quinn cannot
+//! read, and holds back what an unproven address must not get (`budget`).
 
 use std::collections::HashMap;
 use std::io;
@@ -27,12 +28,14 @@ const MOST: usize = 8192;
 /// How long an attempt may take from the socket to [`Hints::take`].
 const LIFE: Duration = Duration::from_secs(10);
 
-/// Headers of the tokens that attempts brought, by the attempt's address and destination connection id.
+/// Headers of the tokens that attempts brought, by the attempt's address and destination connection
+/// id.
 #[derive(Debug, Default)]
 pub(super) struct Hints(Mutex<Generations>);
 
-/// Two halves: when the younger is full or old it becomes the elder, and what was the elder is forgotten. Whoever floods
-/// costs real clients their hint, which makes them newcomers, and nothing more.
+/// Two halves: when the younger is full or old it becomes the elder, and what was the elder is
+/// forgotten. Whoever floods costs real clients their hint, which makes them newcomers, and nothing
+/// more.
 #[derive(Debug)]
 struct Generations {
     young: HashMap<(SocketAddr, Cid), [u8; HEADER]>,
@@ -67,8 +70,9 @@ impl Hints {
         hints.young.insert((from, initial.destination), *front);
     }
 
-    /// The header of the attempt's token, as it came: another packet of the same sender may have brought another one than that
-    /// which quinn has found valid, and one that got a Retry comes back with its hint.
+    /// The header of the attempt's token, as it came: another packet of the same sender may have
+    /// brought another one than that which quinn has found valid, and one that got a Retry comes
+    /// back with its hint.
     pub(super) fn take(&self, from: SocketAddr, destination: &[u8]) -> Option<[u8; HEADER]> {
         let key = (from, Cid::new(destination)?);
         let mut hints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +112,8 @@ impl Finds {
 pub(super) struct Tap {
     inner: Arc<dyn AsyncUdpSocket>,
     finds: Finds,
-    /// The connection that was told last to wait for its budget: it asks its poller next, on this thread.
+    /// The connection that was told last to wait for its budget: it asks its poller next, on this
+    /// thread.
     held: Mutex<Option<(SocketAddr, Cid)>>,
 }
 
@@ -276,7 +281,8 @@ mod tests {
         hints.see(now, from, &Initial::read(datagram).unwrap());
     }
 
-    /// An answer to what is no host ends segmentation offload in the library, or goes to a whole network.
+    /// An answer to what is no host ends segmentation offload in the library, or goes to a whole
+    /// network.
     #[test]
     fn what_nobody_can_answer_is_passed_over() {
         let meta = |from: &str, to: Option<&str>| RecvMeta {
@@ -303,7 +309,8 @@ mod tests {
         }
     }
 
-    /// A neighbour behind the same address and port must not be taken for the client, nor a flood fill the memory.
+    /// A neighbour behind the same address and port must not be taken for the client, nor a flood
+    /// fill the memory.
     #[test]
     fn hints_are_one_attempts_and_bounded() {
         let hints = Hints::default();

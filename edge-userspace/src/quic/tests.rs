@@ -1,5 +1,5 @@
-//! Whole QUIC handshakes against an endpoint of ours: keys that are here and elsewhere, names that are nobody's, clients that
-//! come back, leave, or ask for another key exchange.
+//! Whole QUIC handshakes against an endpoint of ours: keys that are here and elsewhere, names that
+//! are nobody's, clients that come back, leave, or ask for another key exchange.
 
 mod unproven;
 
@@ -387,8 +387,8 @@ async fn early_data_is_taken_once() {
     world.level().await;
 }
 
-/// A client that comes early relies on the limits that it was told when it got its ticket (RFC 9000 section 7.4.1): with lower ones its
-/// connection would end for what it was allowed.
+/// A client that comes early relies on the limits that it was told when it got its ticket (RFC 9000
+/// section 7.4.1): with lower ones its connection would end for what it was allowed.
 #[tokio::test]
 async fn sessions_end_with_the_limits_that_came_with_them() {
     let mut world = World::start().await;
@@ -451,7 +451,8 @@ impl quinn_proto::TokenStore for Pocket {
     }
 }
 
-/// Whoever writes another's id into a token would go by that name, and its penalties would be the other's.
+/// Whoever writes another's id into a token would go by that name, and its penalties would be the
+/// other's.
 #[tokio::test]
 async fn who_forges_a_token_is_a_stranger() {
     let mut world = World::start().await;
@@ -502,7 +503,8 @@ async fn a_name_of_nobody_gets_its_alert() {
     }
 }
 
-/// Clients would wait one after the other for a key server that is far away, or those that get a Retry never come in.
+/// Clients would wait one after the other for a key server that is far away, or those that get a
+/// Retry never come in.
 #[tokio::test]
 async fn handshakes_wait_together() {
     let mut world = World::start().await;

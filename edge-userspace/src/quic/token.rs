@@ -1,5 +1,5 @@
-//! The tokens of QUIC (RFC 9000 section 8.1) in forms that the XDP program can check: quinn's own contents, sealed by the
-//! gate's keys, so that every node with the same secret takes them.
+//! The tokens of QUIC (RFC 9000 section 8.1) in forms that the XDP program can check: quinn's own
+//! contents, sealed by the gate's keys, so that every node with the same secret takes them.
 //!
 //! | first byte | token | form |
 //! |---|---|---|
@@ -7,8 +7,8 @@
 //! | A8 | Retry minted in XDP | [`edge_common::retry`]; its last 16 bytes are what quinn takes for its nonce |
 //! | A9 | Retry of quinn's | a header (32), quinn's content sealed, quinn's nonce (16) |
 //!
-//! quinn compares addresses and times after opening; what is wrong with a NEW_TOKEN makes it as good as none
-//! (section 8.1.3).
+//! quinn compares addresses and times after opening; what is wrong with a NEW_TOKEN makes it as
+//! good as none (section 8.1.3).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -50,7 +50,8 @@ impl TokenKey {
         Arc::new(Self { tokens, client })
     }
 
-    /// The destination connection id of the packet that a Retry token was the answer to; `None` for any other token.
+    /// The destination connection id of the packet that a Retry token was the answer to; `None` for
+    /// any other token.
     pub(super) fn original(&self, token: &[u8]) -> Option<Cid> {
         let kind = token.first()?;
         if !matches!(*kind, retry::MAGIC | retry::SEALED_MAGIC) {
@@ -74,7 +75,8 @@ impl std::fmt::Debug for TokenKey {
 }
 
 impl HandshakeTokenKey for TokenKey {
-    /// `random_bytes`: quinn's nonce. A key per token is its idea; ours is per epoch, and the nonce salts it.
+    /// `random_bytes`: quinn's nonce. A key per token is its idea; ours is per epoch, and the nonce
+    /// salts it.
     fn aead_from_hkdf(&self, random_bytes: &[u8]) -> Box<dyn AeadKey> {
         let mut nonce = [0; NONCE];
         for (to, from) in nonce.iter_mut().zip(random_bytes) {
@@ -207,13 +209,14 @@ fn content(data: &[u8]) -> Option<(u8, IpAddr)> {
     matches!(kind, RETRY | VALIDATION).then_some((kind, address))
 }
 
-/// Remembers NEW_TOKENs that were used, so that each is taken once (RFC 9000 section 8.1.4). False positives make a token as
-/// good as none, now and then.
+/// Remembers NEW_TOKENs that were used, so that each is taken once (RFC 9000 section 8.1.4). False
+/// positives make a token as good as none, now and then.
 #[derive(Default)]
 pub(super) struct SpentTokens(quinn_proto::BloomTokenLog);
 
 impl TokenLog for SpentTokens {
-    /// Only the part of quinn's nonce counts that the seal covers: whoever changed the rest would have a token more.
+    /// Only the part of quinn's nonce counts that the seal covers: whoever changed the rest would
+    /// have a token more.
     fn check_and_insert(
         &self,
         nonce: u128,
@@ -264,7 +267,8 @@ mod tests {
         Some(content.to_vec())
     }
 
-    /// A client whose token fails is a stranger again; one whose altered token passes is whoever it likes.
+    /// A client whose token fails is a stranger again; one whose altered token passes is whoever it
+    /// likes.
     #[test]
     fn contents_come_back_and_no_bit_can_be_changed() {
         let tokens = tokens();
@@ -287,7 +291,8 @@ mod tests {
         }
     }
 
-    /// A client that comes to another node of the cluster would be a stranger; or any node in the world would know it.
+    /// A client that comes to another node of the cluster would be a stranger; or any node in the
+    /// world would know it.
     #[test]
     fn nodes_with_one_secret_know_each_others_clients() {
         let [secret, other] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

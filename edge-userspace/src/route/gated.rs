@@ -1,5 +1,5 @@
-//! The gate in front of a handler: takes requests from `http` as they come through the door, asks the gate, hands admitted ones on
-//! without their token and answers the others itself.
+//! The gate in front of a handler: takes requests from `http` as they come through the door, asks
+//! the gate, hands admitted ones on without their token and answers the others itself.
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
@@ -44,7 +44,8 @@ impl Gated {
     }
 
     async fn judged(&self, zone: &ZoneGate, asked: Unjudged) -> Result<Response, Failure> {
-        // No copy may use up a client's token, count for it or against it: the client has to be there.
+        // No copy may use up a client's token, count for it or against it: the client has to be
+        // there.
         let peer = asked.request().exchange.peer.clone();
         let proven = peer.proven().await;
         proven.map_err(|gone| Failure::new(Reason::ClientGone, gone.to_string()))?;
@@ -136,7 +137,8 @@ impl Gated {
         self.next.handle(request).await
     }
 
-    /// An answer of the gate's own; the connection ends after it, unless it is a trusted proxy's, with other clients' requests on it.
+    /// An answer of the gate's own; the connection ends after it, unless it is a trusted proxy's,
+    /// with other clients' requests on it.
     fn told(&self, asker: &Asker, cookie: &Cookie, say: impl FnOnce(Asked<'_>) -> answer::Answer) -> Response {
         let said = say(Asked {
             method: &asker.method,
@@ -221,7 +223,8 @@ impl Front for Open {
     }
 }
 
-/// Content that holds permits until the origin has sent all of it, or it is dropped: not until the client has taken it.
+/// Content that holds permits until the origin has sent all of it, or it is dropped: not until the
+/// client has taken it.
 struct Held {
     body: Body,
     permits: Vec<Permit>,
@@ -265,8 +268,9 @@ impl http_body::Body for Held {
     }
 }
 
-/// Which connections have had a request: a direct-mapped cache of 512 KiB. A connection that lost its place to another counts
-/// once more; none is ever taken for an older one but by a 64-bit collision.
+/// Which connections have had a request: a direct-mapped cache of 512 KiB. A connection that lost
+/// its place to another counts once more; none is ever taken for an older one but by a 64-bit
+/// collision.
 struct Connections {
     seen: Box<[AtomicU64]>,
     hasher: RandomState,

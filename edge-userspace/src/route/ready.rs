@@ -1,5 +1,6 @@
-//! Zones that are out of service: what their configuration names could not be used when the node started, or when they were
-//! added. Requests for them are refused before any of their handlers sees one, also those that workers make of them.
+//! Zones that are out of service: what their configuration names could not be used when the node
+//! started, or when they were added. Requests for them are refused before any of their handlers
+//! sees one, also those that workers make of them.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! A request's way within its zone: to the zone's worker, its files, or its origin. Stands behind the gate, on every node: routes
-//! hold whether a zone has a worker or not. Requests that workers make of other zones begin here.
+//! A request's way within its zone: to the zone's worker, its files, or its origin. Stands behind
+//! the gate, on every node: routes hold whether a zone has a worker or not. Requests that workers
+//! make of other zones begin here.
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ pub struct Routed {
 }
 
 impl Routed {
-    /// Requests for workers go to `worker`, all others to `origin`. Without one, what is a worker's fails as if none were deployed.
+    /// Requests for workers go to `worker`, all others to `origin`. Without one, what is a worker's
+    /// fails as if none were deployed.
     pub fn new(worker: Option<Arc<dyn Handler>>, origin: Arc<dyn Handler>) -> Self {
         Self { worker, origin }
     }

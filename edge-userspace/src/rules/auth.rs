@@ -1,5 +1,5 @@
-//! Checks names and passwords (RFC 7617) against hashes that are slow on purpose: on other threads, few at a time, and once
-//! for the same credentials in a while.
+//! Checks names and passwords (RFC 7617) against hashes that are slow on purpose: on other threads,
+//! few at a time, and once for the same credentials in a while.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 use crate::config::rule::{Basic, Scheme};
 use crate::http::handler::{Failure, Reason};
 
-/// Hashes under way at once, of the node. Each may take 100 ms of a processor and, with argon2, 64 MiB.
+/// Hashes under way at once, of the node. Each may take 100 ms of a processor and, with argon2, 64
+/// MiB.
 const AT_ONCE: usize = 2;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,8 +32,8 @@ const WRONG: Duration = Duration::from_secs(10);
 /// Bytes of `Authorization`.
 const LONGEST: usize = 1_024;
 
-/// Verdicts on credentials, of the whole node. A verdict is kept under a MAC of the hash and the password by a key of this
-/// process, so that neither stands in memory.
+/// Verdicts on credentials, of the whole node. A verdict is kept under a MAC of the hash and the
+/// password by a key of this process, so that neither stands in memory.
 pub(super) struct Doorman {
     key: hmac::Key,
     known: Mutex<HashMap<[u8; 32], (Instant, bool)>>,
@@ -163,7 +164,8 @@ mod tests {
     use super::*;
     use crate::config::rule;
 
-    /// The password of each is `secret`: by OpenSSL, and by the reference implementations of bcrypt and argon2.
+    /// The password of each is `secret`: by OpenSSL, and by the reference implementations of bcrypt
+    /// and argon2.
     const FILE: &str = "sha256:$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA\n\
         sha512:$6$saltsalt$TVLlQcbpFVof5W3Yz4DTP6gRstiNuHwwTt6GLc1E5n0U0aDehy0S5knV8wiOQSpT0Y77vwPZN.Pq.H91p5hVO1\n\
         bcrypt:$2b$05$N.7qj1zKdpOwq0KnV42ynucNy8xf7Y6B3DPMItu8.EIm4L9FV8ZBq\n\

@@ -1,7 +1,8 @@
 //! From the facts of a request to what the rules make of it. Pure.
 //!
-//! Every rule that fits is applied, in the file's order; conditions are those of the request as it came, so that a rule does
-//! not depend on what another one has rewritten. The first rule that answers ends it, as does `last = true`.
+//! Every rule that fits is applied, in the file's order; conditions are those of the request as it
+//! came, so that a rule does not depend on what another one has rewritten. The first rule that
+//! answers ends it, as does `last = true`.
 
 use std::sync::Arc;
 
@@ -131,7 +132,8 @@ impl<'r> Made<'r> {
         facts: &Facts<'r>,
         shown: &dyn Fn(&'r Arc<Basic>) -> Shown<'r>,
     ) -> bool {
-        // Before a password is asked for: a preflight never has credentials (Fetch standard, "CORS-preflight fetch").
+        // Before a password is asked for: a preflight never has credentials (Fetch standard,
+        // "CORS-preflight fetch").
         if let Some(cors) = &rule.act.cors
             && let Some(preflight) = readable(cors, facts, &mut self.response)
         {
@@ -216,22 +218,24 @@ impl<'r> Made<'r> {
             target.push('?');
             target.push_str(&query.replace('#', "%23"));
         }
-        // What cannot stand in a target (a cookie's value with a space in it, say) leaves the request as it was.
+        // What cannot stand in a target (a cookie's value with a space in it, say) leaves the
+        // request as it was.
         if let Ok(target) = PathAndQuery::try_from(target) {
             self.target = Some(target);
         }
     }
 }
 
-/// `path` with one `/` in front: `//host` would be another host to whoever resolves it (RFC 3986 section 4.2), and browsers
-/// read a backslash there as a slash.
+/// `path` with one `/` in front: `//host` would be another host to whoever resolves it (RFC 3986
+/// section 4.2), and browsers read a backslash there as a slash.
 fn one_slash(path: &str) -> String {
     format!("/{}", path.trim_start_matches(['/', '\\']))
 }
 
 fn changes(fields: &Fields, filled: impl Fn(&Template, Escape) -> String, into: &mut Vec<Change>) {
     into.extend(fields.remove.iter().cloned().map(Change::Remove));
-    // A value that cannot stand in a field (a cookie's with control characters in it, say) is as good as an empty one.
+    // A value that cannot stand in a field (a cookie's with control characters in it, say) is as
+    // good as an empty one.
     let value = |template| {
         HeaderValue::try_from(filled(template, Escape::Not))
             .ok()
@@ -261,8 +265,9 @@ fn security(tls: bool) -> impl Iterator<Item = Change> {
     .map(|(name, value, _)| Change::Default(name, HeaderValue::from_static(value)))
 }
 
-/// The fields that let the page's origin read the response, and the answer if the request is a preflight. An origin that may
-/// not read gets no field, and its preflight the answer of whoever comes after.
+/// The fields that let the page's origin read the response, and the answer if the request is a
+/// preflight. An origin that may not read gets no field, and its preflight the answer of whoever
+/// comes after.
 fn readable(cors: &Cors, facts: &Facts<'_>, response: &mut Vec<Change>) -> Option<Given> {
     if !cors.any {
         response.push(Change::Add(VARY, HeaderValue::from_static("origin")));

@@ -1,4 +1,5 @@
-//! `edge check --explain`: which rules of a configuration fit an invented request, and what comes out.
+//! `edge check --explain`: which rules of a configuration fit an invented request, and what comes
+//! out.
 
 use std::fmt::Write as _;
 

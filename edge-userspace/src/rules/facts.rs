@@ -1,4 +1,5 @@
-//! What rules can ask of a request. Borrowed from it: nothing is copied for a rule that does not fit.
+//! What rules can ask of a request. Borrowed from it: nothing is copied for a rule that does not
+//! fit.
 
 use std::net::IpAddr;
 
@@ -56,7 +57,8 @@ impl<'a> Facts<'a> {
             .filter_map(move |(known, value)| (known == name).then_some(value))
     }
 
-    /// The values of a parameter of the query, as the client wrote them; a parameter without `=` has an empty one.
+    /// The values of a parameter of the query, as the client wrote them; a parameter without `=`
+    /// has an empty one.
     pub(super) fn parameters(&self, name: &str) -> impl Iterator<Item = &'a str> {
         self.query.split('&').filter_map(move |pair| {
             let (known, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -1,5 +1,5 @@
-//! The rules in front of a handler: takes requests that passed the gate, hands on what the rules leave of them, and answers
-//! the others itself.
+//! The rules in front of a handler: takes requests that passed the gate, hands on what the rules
+//! leave of them, and answers the others itself.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -85,7 +85,8 @@ impl Ruled {
         Ok(response)
     }
 
-    /// Changes the request as the rules say; the answer if they give one, and the changes of the response.
+    /// Changes the request as the rules say; the answer if they give one, and the changes of the
+    /// response.
     fn apply(&self, rules: &Rules, request: &mut Request) -> Outcome {
         let made = {
             let path = request.head.path();

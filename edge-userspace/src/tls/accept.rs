@@ -1,5 +1,6 @@
-//! From an accepted socket to a connection that can be served: PROXY header, first look, ClientHello, handshake. All of it
-//! under one deadline. `front` calls it; the ClientHello is seen before any cryptography is spent on it.
+//! From an accepted socket to a connection that can be served: PROXY header, first look,
+//! ClientHello, handshake. All of it under one deadline. `front` calls it; the ClientHello is seen
+//! before any cryptography is spent on it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -73,7 +74,8 @@ pub enum Closed {
     /// The client's: too slow.
     #[error("no handshake within the limit")]
     Timeout,
-    /// The client's, mostly: no common version, cipher or protocol, a bad message, or an alert it sent.
+    /// The client's, mostly: no common version, cipher or protocol, a bad message, or an alert it
+    /// sent.
     #[error("{0}")]
     Handshake(#[source] rustls::Error),
     /// The client's: plain HTTP or garbage on a TLS port.
@@ -88,13 +90,15 @@ pub enum Closed {
     /// The proxy's or the operator's.
     #[error("{0}")]
     ProxyHeader(#[source] proxy_protocol::Malformed),
-    /// The client's: its address is under a penalty, and it has no ticket that says it is another one's.
+    /// The client's: its address is under a penalty, and it has no ticket that says it is another
+    /// one's.
     #[error("from a penalised address: {}", .0.label())]
     Penalised(Refusal),
     /// A limit of ours.
     #[error("too many connections from one address")]
     Crowded,
-    /// The client's: the operator's deny list covers the address that the PROXY protocol header names.
+    /// The client's: the operator's deny list covers the address that the PROXY protocol header
+    /// names.
     #[error("from a denied address")]
     Denied,
     /// Nobody's: an ACME server has seen the certificate that it asked for.
@@ -162,7 +166,8 @@ pub(super) struct Terms {
     pub(super) near_end: bool,
 }
 
-/// Makes a connection of `stream`; on `Crowded`, `Denied` and `Penalised` the stream comes back, to be reset.
+/// Makes a connection of `stream`; on `Crowded`, `Denied` and `Penalised` the stream comes back, to
+/// be reset.
 pub(super) async fn accept(
     stream: TcpStream,
     remote: SocketAddr,
@@ -406,8 +411,9 @@ impl Io {
         }
     }
 
-    /// Seals bytes without sending them: several writes, and several streams' answers, then leave in one system call. 0 when
-    /// there is no room, or no rustls: to be written in the ordinary way then.
+    /// Seals bytes without sending them: several writes, and several streams' answers, then leave
+    /// in one system call. 0 when there is no room, or no rustls: to be written in the ordinary way
+    /// then.
     ///
     /// # Errors
     /// rustls's, for a session that has ended.

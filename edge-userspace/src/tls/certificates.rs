@@ -1,6 +1,6 @@
-//! Certificates by server name: loaded from the zones' PEM files, checked as far as files alone allow, and held as one
-//! snapshot that a reload swaps whole. A certificate's key is a file, whose bytes are zeroized once rustls has them and never
-//! printed, or a route to key servers.
+//! Certificates by server name: loaded from the zones' PEM files, checked as far as files alone
+//! allow, and held as one snapshot that a reload swaps whole. A certificate's key is a file, whose
+//! bytes are zeroized once rustls has them and never printed, or a route to key servers.
 
 use std::collections::HashMap;
 use std::io;
@@ -62,7 +62,8 @@ pub struct Entry {
     /// Serves clients that know no key exchange but RSA's, where the zone lets them in.
     #[cfg(feature = "legacy-rsa")]
     pub legacy: Option<Legacy>,
-    /// rustls's configuration of its own, where the one for all zones does not do; set before the snapshot is used.
+    /// rustls's configuration of its own, where the one for all zones does not do; set before the
+    /// snapshot is used.
     pub config: OnceLock<Arc<ServerConfig>>,
 }
 
@@ -75,7 +76,8 @@ pub struct Loaded {
     entries: HashMap<Arc<str>, Arc<Entry>>,
     /// What the routes in it lead to.
     pub key_servers: KeyServers,
-    /// Expired or soon to be, not covering a host, readable by all, with an extension that is not honoured.
+    /// Expired or soon to be, not covering a host, readable by all, with an extension that is not
+    /// honoured.
     pub warnings: Vec<Mistake>,
 }
 
@@ -89,9 +91,10 @@ pub struct Store {
     challenges: Arc<Challenges>,
 }
 
-/// Loads the certificates of all zones that name one, and the way to the keys that are elsewhere: key servers that are as
-/// they were in `before` stay connected. A zone whose certificate cannot be used is left out, and told among the faults; so
-/// is a key server, with the zones whose keys it has.
+/// Loads the certificates of all zones that name one, and the way to the keys that are elsewhere:
+/// key servers that are as they were in `before` stay connected. A zone whose certificate cannot be
+/// used is left out, and told among the faults; so is a key server, with the zones whose keys it
+/// has.
 pub fn gather(config: &Config, before: Option<&KeyServers>, faults: &mut Faults) -> Loaded {
     let mut loaded = Loaded::default();
     let (key_servers, failed) = KeyServers::load(&config.key_servers, before, &mut loaded.warnings);
@@ -141,8 +144,9 @@ pub fn load(config: &Config, before: Option<&KeyServers>) -> Result<Loaded, Mist
 }
 
 impl Loaded {
-    /// Makes the snapshot for `zones`. Those for which `keeps` holds have what they had in `before`; the hosts of a zone
-    /// without a certificate are refused, and no other zone's certificate is shown for them.
+    /// Makes the snapshot for `zones`. Those for which `keeps` holds have what they had in
+    /// `before`; the hosts of a zone without a certificate are refused, and no other zone's
+    /// certificate is shown for them.
     pub fn settle(&mut self, zones: &[config::Zone], before: Option<&Snapshot>, keeps: impl Fn(&str) -> bool) {
         let mut snapshot = Snapshot::default();
         for zone in zones {
@@ -274,8 +278,8 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
     Ok(entry)
 }
 
-/// Shown until an authority has issued the zone's certificate: self-signed, so that every client refuses it. The zone is up
-/// meanwhile, for challenges and for the certificate that comes.
+/// Shown until an authority has issued the zone's certificate: self-signed, so that every client
+/// refuses it. The zone is up meanwhile, for challenges and for the certificate that comes.
 fn stand_in(zone: &config::Zone, mistake: &Mistake, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedKey>, Mistake> {
     let ours = |words: String| {
         zone.place
@@ -323,7 +327,8 @@ fn legacy(files: &Certificate, entry: &Entry, place: &Place) -> Result<Legacy, M
     })
 }
 
-/// The key's name is all that the certificate says of it; whether its servers have it is seen when they answer.
+/// The key's name is all that the certificate says of it; whether its servers have it is seen when
+/// they answer.
 fn route(
     zone: &config::Zone,
     files: &Certificate,
@@ -345,8 +350,8 @@ fn route(
 }
 
 impl Snapshot {
-    /// The certificate for a server name (lower case, no trailing dot): the exact name's, the wildcard's one label up, else
-    /// the default zone's, which clients without a name get too.
+    /// The certificate for a server name (lower case, no trailing dot): the exact name's, the
+    /// wildcard's one label up, else the default zone's, which clients without a name get too.
     pub fn find(&self, name: Option<&str>) -> Option<&Arc<Entry>> {
         name.and_then(|name| {
             self.exact
@@ -400,7 +405,8 @@ impl Entry {
 }
 
 impl Entry {
-    /// The first certificate by which the client takes a signature, in a suite of its own; else the first, so that it is told.
+    /// The first certificate by which the client takes a signature, in a suite of its own; else the
+    /// first, so that it is told.
     fn for_client(&self, hello: &ClientHello<'_>) -> &Arc<CertifiedKey> {
         let fits = |key: &&Arc<CertifiedKey>| {
             let suites = hello.cipher_suites();
@@ -474,8 +480,8 @@ fn certified(
 ) -> Result<Arc<CertifiedKey>, Mistake> {
     let chain = chain(files)?;
     let mut key = key(file, place, warnings)?;
-    // By AWS-LC: it signs by RSA in less time than ring, and wipes its copy of the key. By reference, so that these bytes can be
-    // wiped too.
+    // By AWS-LC: it signs by RSA in less time than ring, and wipes its copy of the key. By
+    // reference, so that these bytes can be wiped too.
     let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key);
     key.zeroize();
     // rustls's words name the defect, never the bytes.
@@ -503,7 +509,8 @@ pub(crate) fn is_pair(files: &Certificate) -> bool {
     }
 }
 
-/// Seconds since 1970 from which and until which a certificate holds; `None` when it cannot be read.
+/// Seconds since 1970 from which and until which a certificate holds; `None` when it cannot be
+/// read.
 pub(crate) fn period(certificate: &[u8]) -> Option<(i64, i64)> {
     validity::period(certificate)
 }

@@ -1,6 +1,7 @@
-//! What ACME servers ask this node to prove that it has a host: answers by token over plain HTTP (RFC 8555 section 8.3), which
-//! `http` gives, and by a certificate in a handshake (RFC 8737), which [`accept`](super::accept) gives. The room `acme` puts both here
-//! for as long as an order is under way.
+//! What ACME servers ask this node to prove that it has a host: answers by token over plain HTTP
+//! (RFC 8555 section 8.3), which `http` gives, and by a certificate in a handshake (RFC 8737),
+//! which [`accept`](super::accept) gives. The room `acme` puts both here for as long as an order is
+//! under way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,13 +83,15 @@ impl Challenges {
     }
 }
 
-/// Whether a client offers the challenge's protocol and no other: no one else does (RFC 8737 section 3).
+/// Whether a client offers the challenge's protocol and no other: no one else does (RFC 8737
+/// section 3).
 pub(super) fn is_asked(hello: &ClientHello<'_>) -> bool {
     let mut protocols = hello.alpn().into_iter().flatten();
     protocols.next() == Some(PROTOCOL) && protocols.next().is_none()
 }
 
-/// Shakes hands as the challenge of the host asks; the connection is of no other use. Whether there was such a challenge.
+/// Shakes hands as the challenge of the host asks; the connection is of no other use. Whether there
+/// was such a challenge.
 pub(super) async fn shake(start: StartHandshake<TcpStream>, challenges: &Challenges) -> bool {
     let host = start.client_hello().server_name().map(str::to_owned);
     let Some(config) = host.and_then(|host| challenges.of(&host)) else {
@@ -100,14 +103,16 @@ pub(super) async fn shake(start: StartHandshake<TcpStream>, challenges: &Challen
     true
 }
 
-/// With the self-signed certificate of RFC 8737 section 3: for the host alone, with the digest in a critical extension.
+/// With the self-signed certificate of RFC 8737 section 3: for the host alone, with the digest in a
+/// critical extension.
 fn config(host: &str, digest: &[u8; 32]) -> Result<ServerConfig, Unmade> {
     let key = rcgen::KeyPair::generate()?;
     let mut params = rcgen::CertificateParams::new(vec![host.to_owned()])?;
     params.custom_extensions = vec![rcgen::CustomExtension::new_acme_identifier(digest)];
     let certificate = params.self_signed(&key)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    // rustls would look into the certificate, and refuse it for the critical extension that makes it what it is.
+    // rustls would look into the certificate, and refuse it for the critical extension that makes
+    // it what it is.
     let signer = rustls::crypto::ring::sign::any_supported_type(&key)?;
     let shown = CertifiedKey::new(vec![certificate.der().clone()], signer);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -135,7 +140,8 @@ mod tests {
         assert_eq!(challenges.answer("a.test", "tok"), None);
     }
 
-    /// A validating server (RFC 8737 section 3) looks for one name and the critical extension with the digest.
+    /// A validating server (RFC 8737 section 3) looks for one name and the critical extension with
+    /// the digest.
     #[test]
     fn the_certificate_is_as_validators_want_it() {
         let challenges = Challenges::default();

@@ -1,6 +1,7 @@
-//! Finds the session tickets in a ClientHello: the identities of its pre-shared keys (TLS 1.3, RFC 8446 section 4.2.11) and
-//! its session ticket (TLS 1.2, RFC 5077 section 3.2); and what a client offers that rustls does not listen to. `hello` hands in
-//! the message; nothing is believed but lengths.
+//! Finds the session tickets in a ClientHello: the identities of its pre-shared keys (TLS 1.3, RFC
+//! 8446 section 4.2.11) and its session ticket (TLS 1.2, RFC 5077 section 3.2); and what a client
+//! offers that rustls does not listen to. `hello` hands in the message; nothing is believed but
+//! lengths.
 
 use std::iter;
 use std::net::IpAddr;
@@ -73,11 +74,14 @@ impl<'a> Tickets<'a> {
 /// What a client offers, as far as it decides who serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer<'a> {
-    /// The version that TLS 1.2 negotiates by, and that an encrypted premaster repeats (RFC 5246 section 7.4.7.1).
+    /// The version that TLS 1.2 negotiates by, and that an encrypted premaster repeats (RFC 5246
+    /// section 7.4.7.1).
     pub version: u16,
-    /// It says by an extension which versions it speaks: then `version` is not looked at (RFC 8446 section 4.2.1).
+    /// It says by an extension which versions it speaks: then `version` is not looked at (RFC 8446
+    /// section 4.2.1).
     pub versions: bool,
-    /// The server name (RFC 6066 section 3), as it stands there: a host name. Addresses, which are no server names, are none.
+    /// The server name (RFC 6066 section 3), as it stands there: a host name. Addresses, which are
+    /// no server names, are none.
     pub server_name: Option<&'a str>,
     suites: &'a [[u8; 2]],
 }
@@ -186,7 +190,8 @@ fn vector<'a>(rest: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
     take(rest, length)
 }
 
-/// The handshake messages in a stream of plaintext records, put together. `None`: more bytes are needed.
+/// The handshake messages in a stream of plaintext records, put together. `None`: more bytes are
+/// needed.
 ///
 /// # Errors
 /// A record of another type, an empty one, or one that is too long (RFC 8446 section 5.1).

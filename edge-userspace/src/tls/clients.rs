@@ -1,4 +1,5 @@
-//! Certificates of clients, for zones that ask for them: who may present which, and whom a session stands for.
+//! Certificates of clients, for zones that ask for them: who may present which, and whom a session
+//! stands for.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -84,8 +85,8 @@ fn revoked(
     Ok(lists)
 }
 
-/// Whom the finished handshake is with. A resumed session brings the certificate of the one it resumes: it is checked
-/// again, since it may have expired, or the zone's CAs may be others now.
+/// Whom the finished handshake is with. A resumed session brings the certificate of the one it
+/// resumes: it is checked again, since it may have expired, or the zone's CAs may be others now.
 ///
 /// # Errors
 /// It does not hold any more, or there is none and the zone requires one.

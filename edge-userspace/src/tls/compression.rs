@@ -1,5 +1,6 @@
-//! Certificate compression (RFC 8879): a chain of two RSA certificates shrinks by a third, and over QUIC the first flight then fits what may
-//! be sent to an address that has proven nothing. rustls keeps what was compressed; `settings` gives it these.
+//! Certificate compression (RFC 8879): a chain of two RSA certificates shrinks by a third, and over
+//! QUIC the first flight then fits what may be sent to an address that has proven nothing. rustls
+//! keeps what was compressed; `settings` gives it these.
 
 use std::io::Write as _;
 

@@ -1,5 +1,6 @@
-//! Handshakes that wait for a key server: how many there may be in all, and whose share is whose. `keyless` asks before
-//! anything is signed; the answer is a place that lives as long as the handshake.
+//! Handshakes that wait for a key server: how many there may be in all, and whose share is whose.
+//! `keyless` asks before anything is signed; the answer is a place that lives as long as the
+//! handshake.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -91,8 +92,8 @@ impl Flights {
 
     /// A place for a handshake of `zone` by `client`.
     ///
-    /// Up to half of all, a zone may have what it needs; beyond, no more than its equal part, so that one zone's flood leaves
-    /// room for the others.
+    /// Up to half of all, a zone may have what it needs; beyond, no more than its equal part, so
+    /// that one zone's flood leaves room for the others.
     ///
     /// # Errors
     /// Which bound is reached; counted.

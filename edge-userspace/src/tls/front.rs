@@ -1,5 +1,6 @@
-//! The front door: what all workers share (settings, certificates, limits, counters) and the accept loop each of them runs.
-//! `node` makes one and gives it the sockets; connections go to what implements [`Serve`].
+//! The front door: what all workers share (settings, certificates, limits, counters) and the accept
+//! loop each of them runs. `node` makes one and gives it the sockets; connections go to what
+//! implements [`Serve`].
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -124,8 +125,9 @@ fn plan(
 }
 
 impl Front {
-    /// Sets up from a configuration and the certificates loaded for it. Session tickets are made with `tokens`; whom the operator's
-    /// `lists` deny is reset at once, and clients of penalised addresses are judged by `door`.
+    /// Sets up from a configuration and the certificates loaded for it. Session tickets are made
+    /// with `tokens`; whom the operator's `lists` deny is reset at once, and clients of penalised
+    /// addresses are judged by `door`.
     ///
     /// # Errors
     /// rustls cannot be set up.
@@ -163,8 +165,8 @@ impl Front {
         Ok(this)
     }
 
-    /// Everything of `config` that can fail, for connections to come; [`install`](Self::install) puts it into force. Listeners
-    /// are not changed by it.
+    /// Everything of `config` that can fail, for connections to come; [`install`](Self::install)
+    /// puts it into force. Listeners are not changed by it.
     ///
     /// # Errors
     /// rustls cannot be set up.
@@ -172,8 +174,8 @@ impl Front {
         plan(config, loaded, &self.certificates, (&self.tokens, &self.sealing))
     }
 
-    /// Puts `plan` into force for connections to come; those that exist are judged by their zone's new policy at their next
-    /// request.
+    /// Puts `plan` into force for connections to come; those that exist are judged by their zone's
+    /// new policy at their next request.
     pub fn install(&self, plan: Plan) {
         self.metrics.expire(plan.snapshot.ends());
         self.certificates.swap(plan.snapshot);
@@ -195,7 +197,8 @@ impl Front {
         Ok(())
     }
 
-    /// rustls's configuration for new connections, for whoever speaks TLS over something else than TCP.
+    /// rustls's configuration for new connections, for whoever speaks TLS over something else than
+    /// TCP.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.settings.load().tls.clone()
     }
@@ -235,8 +238,8 @@ impl Front {
         &self.keyless
     }
 
-    /// The control thread's part until the process stops: gives back memory that handshakes do not need any more, replaces ticket keys, and tells
-    /// the operator of keys that no key server has.
+    /// The control thread's part until the process stops: gives back memory that handshakes do not
+    /// need any more, replaces ticket keys, and tells the operator of keys that no key server has.
     pub async fn tend(self: Arc<Self>, mut shutdown: Shutdown) {
         let sweeps = async {
             loop {
@@ -280,9 +283,9 @@ impl Front {
         self.limiter.connections()
     }
 
-    /// Accepts on `listener` (from [`listener::bind`] or [`listener::adopt`]) within the worker's runtime until draining,
-    /// then takes what waits in the backlog, closes the socket, and returns when every connection taken here has ended or
-    /// the process is to stop.
+    /// Accepts on `listener` (from [`listener::bind`] or [`listener::adopt`]) within the worker's
+    /// runtime until draining, then takes what waits in the backlog, closes the socket, and returns
+    /// when every connection taken here has ended or the process is to stop.
     ///
     /// # Errors
     /// The socket cannot be registered with the runtime.
@@ -357,7 +360,8 @@ impl Front {
         };
         let (serve, alive, metrics) = (serve.clone(), alive.clone(), self.metrics.clone());
         tokio::spawn(async move {
-            // Boxed apart: the handshake's state is large and short-lived, the connection's task is long-lived.
+            // Boxed apart: the handshake's state is large and short-lived, the connection's task is
+            // long-lived.
             match Box::pin(accept::accept(stream, remote, permit, terms)).await {
                 Ok(connection) => {
                     if let Some(handshake) = &connection.peer.handshake {

@@ -1,5 +1,6 @@
-//! Reads a ClientHello: as rustls understands it, and its bytes, for what rustls does not tell. `accept` calls it before any
-//! cryptography is spent, and shows the gate the tickets of a client that comes from a penalised address.
+//! Reads a ClientHello: as rustls understands it, and its bytes, for what rustls does not tell.
+//! `accept` calls it before any cryptography is spent, and shows the gate the tickets of a client
+//! that comes from a penalised address.
 
 use std::io;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::gate::door::{Door, Entry, Penalised, Refusal};
 
 /// The longest message that rustls takes.
 const LONGEST: usize = 0xffff;
-/// Bytes of a ClientHello with its records: a client that cuts it into very small ones is refused before.
+/// Bytes of a ClientHello with its records: a client that cuts it into very small ones is refused
+/// before.
 const LIMIT: usize = LONGEST + 1024;
 /// Bytes read at once, at most.
 const PIECE: usize = 4096;
@@ -31,7 +33,8 @@ const UNRECOGNIZED_NAME: u8 = 112;
 
 /// A ClientHello.
 pub(super) struct Hello {
-    /// As rustls understands it, with all that came behind it; or why it does not want it, where another might.
+    /// As rustls understands it, with all that came behind it; or why it does not want it, where
+    /// another might.
     pub(super) accepted: Result<Accepted, (Error, AcceptedAlert)>,
     /// All that was read, as records.
     pub(super) bytes: Vec<u8>,
@@ -40,7 +43,8 @@ pub(super) struct Hello {
 /// Reads the ClientHello of `stream`, and nothing after it. It is the caller's to bound the time.
 ///
 /// # Errors
-/// It is none, or of no use to anybody, or too long (the alert has been sent), or the connection broke.
+/// It is none, or of no use to anybody, or too long (the alert has been sent), or the connection
+/// broke.
 pub(super) async fn read(stream: &mut TcpStream) -> Result<Hello, Closed> {
     let mut acceptor = Acceptor::default();
     let mut bytes = Vec::with_capacity(2_048);
@@ -70,8 +74,8 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Hello, Closed> {
                         bytes,
                     });
                 }
-                // Without the extension, clients of TLS 1.2 take SHA-1 (RFC 5246 section 7.4.1.4.1), which rustls does not sign
-                // with. Nothing is signed with static RSA.
+                // Without the extension, clients of TLS 1.2 take SHA-1 (RFC 5246 section
+                // 7.4.1.4.1), which rustls does not sign with. Nothing is signed with static RSA.
                 Err(refused @ (Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired), _)) => {
                     return Ok(Hello {
                         accepted: Err(refused),
@@ -126,12 +130,14 @@ fn too_long(bytes: &[u8]) -> bool {
     }
 }
 
-/// Ends a connection whose first bytes are neither a handshake record nor text (RFC 8446 section 5).
+/// Ends a connection whose first bytes are neither a handshake record nor text (RFC 8446 section
+/// 5).
 pub(super) async fn not_tls(stream: &mut TcpStream) -> Closed {
     dismiss(stream, UNEXPECTED_MESSAGE, Closed::NotTls).await
 }
 
-/// Ends a connection to a name that no zone has. rustls would say access_denied; this is what RFC 6066 section 3 asks for.
+/// Ends a connection to a name that no zone has. rustls would say access_denied; this is what RFC
+/// 6066 section 3 asks for.
 pub(super) async fn no_name(stream: &mut TcpStream) -> Closed {
     dismiss(stream, UNRECOGNIZED_NAME, Closed::NoCertificate).await
 }
@@ -157,14 +163,14 @@ pub(super) async fn refuse(stream: &mut TcpStream, bytes: &[u8], (error, mut ale
     Closed::Handshake(error)
 }
 
-/// Whether a hello is of TLS 1.1 or before, and of nothing else: rustls misses an extension first that those do not have. Such a
-/// client is told that it is the version (RFC 8446 appendix D.2).
+/// Whether a hello is of TLS 1.1 or before, and of nothing else: rustls misses an extension first
+/// that those do not have. Such a client is told that it is the version (RFC 8446 appendix D.2).
 fn too_old(message: &[u8]) -> bool {
     client_hello::Offer::find(message).is_ok_and(|offer| offer.version < 0x0303 && !offer.versions)
 }
 
-/// Ends the connection so that the client reads what was sent last: what it still sends is read for a moment, or the kernel's reset
-/// would overtake the alert.
+/// Ends the connection so that the client reads what was sent last: what it still sends is read for
+/// a moment, or the kernel's reset would overtake the alert.
 pub(super) async fn leave(stream: &mut TcpStream) {
     if stream.shutdown().await.is_err() {
         return;
@@ -193,8 +199,8 @@ impl Hello {
         client_hello::reassemble(&self.bytes).ok().flatten().unwrap_or_default()
     }
 
-    /// All that was read, as records, with what they offer a zone that has an RSA key, if this is nothing but static RSA; `ours`
-    /// are the suites of rustls.
+    /// All that was read, as records, with what they offer a zone that has an RSA key, if this is
+    /// nothing but static RSA; `ours` are the suites of rustls.
     #[cfg(feature = "legacy-rsa")]
     pub(super) fn static_rsa(&self, ours: &[rustls::SupportedCipherSuite]) -> Option<OldHello> {
         // Nearly everybody: no need to look at the bytes again.
@@ -230,7 +236,8 @@ mod tests {
 
     use super::*;
 
-    /// A hello of a body of this many bytes, in records of at most `size`; of TLS 1.3 with what rustls wants, or of this older version.
+    /// A hello of a body of this many bytes, in records of at most `size`; of TLS 1.3 with what
+    /// rustls wants, or of this older version.
     fn hello(total: usize, size: usize, version: [u8; 2]) -> Vec<u8> {
         let extension = |kind: u16, body: &[u8]| {
             let length = u16::try_from(body.len()).unwrap();
@@ -282,7 +289,8 @@ mod tests {
         (read, client.await.unwrap())
     }
 
-    /// Clients with post-quantum shares or long lists would see a connection that merely ends, now and then.
+    /// Clients with post-quantum shares or long lists would see a connection that merely ends, now
+    /// and then.
     #[tokio::test]
     async fn hellos_of_every_length_are_taken_or_told() {
         for total in [

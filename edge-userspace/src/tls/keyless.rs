@@ -1,7 +1,8 @@
-//! Handshakes of zones whose keys are elsewhere: rustls runs suspended (`suspend`), its questions are answered by the zone's
-//! key servers (`remote`), and the finished or half-finished session is handed to tokio-rustls. `accept` calls it once the
-//! ClientHello is there. Before the first question, the handshake needs a place among those that wait (`flights`): who
-//! resumes a session asks nothing and needs none.
+//! Handshakes of zones whose keys are elsewhere: rustls runs suspended (`suspend`), its questions
+//! are answered by the zone's key servers (`remote`), and the finished or half-finished session is
+//! handed to tokio-rustls. `accept` calls it once the ClientHello is there. Before the first
+//! question, the handshake needs a place among those that wait (`flights`): who resumes a session
+//! asks nothing and needs none.
 
 #[cfg(test)]
 pub(crate) mod server;
@@ -33,9 +34,11 @@ use crate::config;
 #[cfg(feature = "legacy-rsa")]
 use crate::keyserver::wire;
 
-/// A fatal alert `internal_error` in the clear (RFC 8446 section 6): nothing that the client has seen is encrypted yet.
+/// A fatal alert `internal_error` in the clear (RFC 8446 section 6): nothing that the client has
+/// seen is encrypted yet.
 const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
-/// More stacks than handshakes that wait: those that resume, or have not asked yet, need one for a moment.
+/// More stacks than handshakes that wait: those that resume, or have not asked yet, need one for a
+/// moment.
 const SPARE_STACKS: usize = 64;
 /// Bytes read at once while a handshake is not yet tokio-rustls's.
 const PIECE: usize = 4096;
@@ -99,8 +102,9 @@ impl Keyless {
         (made, free, self.flights.waiting())
     }
 
-    /// Runs `code`, which may use the zone's remote key, and answers its questions, all of which have one place and one
-    /// deadline: pass the same `seat` as long as nobody else is waited for. Dropped, it leaves nothing behind.
+    /// Runs `code`, which may use the zone's remote key, and answers its questions, all of which
+    /// have one place and one deadline: pass the same `seat` as long as nobody else is waited for.
+    /// Dropped, it leaves nothing behind.
     ///
     /// # Errors
     /// No stack. Whatever else goes wrong, `code` is told by rustls's error.
@@ -128,7 +132,8 @@ impl Keyless {
         }
     }
 
-    /// Asks one question for a handshake that waits by itself, under the same bounds: a place as long as it waits, and a deadline.
+    /// Asks one question for a handshake that waits by itself, under the same bounds: a place as
+    /// long as it waits, and a deadline.
     ///
     /// # Errors
     /// No place, or why there is no answer.
@@ -157,8 +162,8 @@ impl Keyless {
         Ok(deadline)
     }
 
-    /// Shakes hands with a client whose ClientHello is `accepted`; `config` is the zone's own. `settle` sees the session once the
-    /// ClientHello has been answered.
+    /// Shakes hands with a client whose ClientHello is `accepted`; `config` is the zone's own.
+    /// `settle` sees the session once the ClientHello has been answered.
     ///
     /// # Errors
     /// The client's fault, the connection's, or a refusal; the client has its alert.
@@ -185,7 +190,8 @@ impl Keyless {
         let mut again = asks_again(&session, whose);
         while again {
             send(&mut session, &mut io).await?;
-            // Now the client is waited for: another may have the place, and the key servers' time does not run.
+            // Now the client is waited for: another may have the place, and the key servers' time
+            // does not run.
             seat = Seat::default();
             let mut piece = [0; PIECE];
             let n = io.read(&mut piece).await?;
@@ -215,16 +221,19 @@ impl Keyless {
                     return Err(refuse(&mut io, error, None).await);
                 }
             }
-            // After the second ClientHello our flight waits to be written, and was the last to need the key.
+            // After the second ClientHello our flight waits to be written, and was the last to need
+            // the key.
             again = asks_again(&session, whose) && !session.wants_write();
         }
-        // The rest is the client's turn, or its alone: no key is needed for it, and nobody waits for a key server.
+        // The rest is the client's turn, or its alone: no key is needed for it, and nobody waits
+        // for a key server.
         drop(seat);
         Ok(TlsAcceptor::from(config).accept_with(io, |new| *new = *session).await?)
     }
 }
 
-/// A handshake's place among those that wait, and the time its answers have; taken with its first question.
+/// A handshake's place among those that wait, and the time its answers have; taken with its first
+/// question.
 #[derive(Debug, Default)]
 pub struct Seat(Option<(flights::Place, Instant)>);
 
@@ -248,7 +257,8 @@ async fn send<S: AsyncWrite + Unpin>(session: &mut ServerConnection, io: &mut S)
     Ok(())
 }
 
-/// Says goodbye to a client: by rustls's alert where the client is at fault, by `internal_error` where we are.
+/// Says goodbye to a client: by rustls's alert where the client is at fault, by `internal_error`
+/// where we are.
 async fn refuse<S: AsyncWrite + Unpin>(io: &mut S, error: rustls::Error, alert: Option<AcceptedAlert>) -> Closed {
     let refusal = Refusal::behind(&error);
     let mut bytes = Vec::new();

@@ -1,10 +1,12 @@
-//! Clients that know no key exchange but RSA's, on zones that let them in (feature `legacy-rsa`): a handshake of TLS 1.2 by
-//! BoringSSL, for rustls has no static RSA. `accept` hands over the ClientHello as it came and the socket behind it; the premaster
-//! is decrypted by the zone's key (`key`), here or at its key servers. There is no forward secrecy: whoever gets the key
-//! later reads what was recorded before.
+//! Clients that know no key exchange but RSA's, on zones that let them in (feature `legacy-rsa`): a
+//! handshake of TLS 1.2 by BoringSSL, for rustls has no static RSA. `accept` hands over the
+//! ClientHello as it came and the socket behind it; the premaster is decrypted by the zone's key
+//! (`key`), here or at its key servers. There is no forward secrecy: whoever gets the key later
+//! reads what was recorded before.
 //!
-//! Every handshake is a full one: no tickets, no session cache. Only HTTP/1.1 is offered, for HTTP/2 forbids these suites (RFC 9113
-//! section 9.2.2). Versions below 1.2 are refused, renegotiation too.
+//! Every handshake is a full one: no tickets, no session cache. Only HTTP/1.1 is offered, for
+//! HTTP/2 forbids these suites (RFC 9113 section 9.2.2). Versions below 1.2 are refused,
+//! renegotiation too.
 
 mod key;
 mod replay;
@@ -54,7 +56,8 @@ impl fmt::Debug for Legacy {
 }
 
 impl Legacy {
-    /// For the certificate `chain`, leaf first, with its RSA `key`; without one, its key servers are asked in each handshake.
+    /// For the certificate `chain`, leaf first, with its RSA `key`; without one, its key servers
+    /// are asked in each handshake.
     ///
     /// # Errors
     /// BoringSSL cannot read the chain or the key, or has no memory.
@@ -89,8 +92,8 @@ impl Legacy {
         })
     }
 
-    /// Shakes hands with a client whose ClientHello has been read; `asks` where the key is elsewhere. It is
-    /// the caller's to bound the time. Dropped, it leaves nothing behind.
+    /// Shakes hands with a client whose ClientHello has been read; `asks` where the key is
+    /// elsewhere. It is the caller's to bound the time. Dropped, it leaves nothing behind.
     ///
     /// # Errors
     /// The client's fault, the connection's, or a refusal; the client has its alert.
@@ -115,7 +118,8 @@ impl Legacy {
     }
 }
 
-/// Says goodbye. BoringSSL has sent its own alert, unless it was the key that failed: of that it says nothing.
+/// Says goodbye. BoringSSL has sent its own alert, unless it was the key that failed: of that it
+/// says nothing.
 async fn refuse(error: HandshakeError<Replay>, ended: Option<Ended>) -> Closed {
     let (alert, closed) = match ended {
         Some(Ended::Refused(refusal)) => (Some(INTERNAL_ERROR), Closed::KeyServer(refusal)),

@@ -1,5 +1,5 @@
-//! How many connections there may be, in all and per client. `front` asks before any cryptography; the answer is a permit
-//! that lives inside the connection. Shared by all workers.
+//! How many connections there may be, in all and per client. `front` asks before any cryptography;
+//! the answer is a permit that lives inside the connection. Shared by all workers.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -52,7 +52,8 @@ impl Limiter {
         })
     }
 
-    /// Has connections of these networks counted among all, and not by address: they are of proxies, which name their clients.
+    /// Has connections of these networks counted among all, and not by address: they are of
+    /// proxies, which name their clients.
     pub fn trust(&self, networks: Vec<IpNet>) {
         self.trusted.store(Arc::new(networks));
     }

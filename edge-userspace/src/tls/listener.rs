@@ -1,5 +1,5 @@
-//! Listening sockets: made or adopted, and an accept that survives a full descriptor table. One per worker and address by
-//! SO_REUSEPORT, so that the kernel spreads connections without a lock.
+//! Listening sockets: made or adopted, and an accept that survives a full descriptor table. One per
+//! worker and address by SO_REUSEPORT, so that the kernel spreads connections without a lock.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,7 +16,8 @@ const BACKLOG: i32 = 4096;
 /// How long to wait when descriptors or memory ran out: connections closing meanwhile free some.
 const BACKOFF: Duration = Duration::from_millis(50);
 
-/// Binds `address`. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side.
+/// Binds `address`. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by
+/// side.
 ///
 /// # Errors
 /// The address is taken by a socket without SO_REUSEPORT, not ours, or privileged.
@@ -101,7 +102,8 @@ fn of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Closes at once and sends a reset, so that no TIME_WAIT or FIN exchange is spent on a client that is refused.
+/// Closes at once and sends a reset, so that no TIME_WAIT or FIN exchange is spent on a client that
+/// is refused.
 pub(super) fn reset(stream: TcpStream) {
     // Failing that, a plain close will do.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));

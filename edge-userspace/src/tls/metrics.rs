@@ -69,7 +69,8 @@ struct OfZone {
 }
 
 impl Metrics {
-    /// Tells until when each zone's certificate holds, in seconds since 1970; of zones that are not named any more, nothing.
+    /// Tells until when each zone's certificate holds, in seconds since 1970; of zones that are not
+    /// named any more, nothing.
     pub fn expire<'a>(&self, ends: impl Iterator<Item = (&'a Arc<str>, i64)>) {
         self.certificates.clear();
         for (zone, until) in ends {

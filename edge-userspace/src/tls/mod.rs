@@ -1,5 +1,6 @@
-//! Room 3: TLS over TCP. Listens, bounds the number of clients, reads PROXY protocol headers, shakes hands by SNI with keys that
-//! are here or at key servers, and hands each connection with its [`Peer`](crate::base::peer::Peer) to what serves it: `http`, by the trait [`Serve`].
+//! Room 3: TLS over TCP. Listens, bounds the number of clients, reads PROXY protocol headers,
+//! shakes hands by SNI with keys that are here or at key servers, and hands each connection with
+//! its [`Peer`](crate::base::peer::Peer) to what serves it: `http`, by the trait [`Serve`].
 
 pub mod accept;
 pub mod certificates;
@@ -35,7 +36,8 @@ pub use front::{Front, Serve, Socket};
 use std::io;
 use std::net::SocketAddr;
 
-/// What keeps the room from working. The operator's mistakes in certificates are [`Mistake`](crate::config::Mistake)s.
+/// What keeps the room from working. The operator's mistakes in certificates are
+/// [`Mistake`](crate::config::Mistake)s.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operator's: the address is taken, not ours, or a privileged port.

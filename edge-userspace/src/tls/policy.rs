@@ -1,6 +1,7 @@
-//! What a zone asks of its clients' certificates, as one object for each zone and reload: tickets are bound to it, and connections
-//! keep what they have shown, so that a reload binds those that exist too. `certificates` makes a [`Policy`] for each entry,
-//! `tickets` seals with it, `accept` and `quic` give each connection its [`Shown`], and `http` asks that before each request.
+//! What a zone asks of its clients' certificates, as one object for each zone and reload: tickets
+//! are bound to it, and connections keep what they have shown, so that a reload binds those that
+//! exist too. `certificates` makes a [`Policy`] for each entry, `tickets` seals with it, `accept`
+//! and `quic` give each connection its [`Shown`], and `http` asks that before each request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,8 +44,8 @@ impl Policy {
         }
     }
 
-    /// Of a zone whose clients' certificates `verifier` judges; `parts` are all that it was made of, so that another policy has
-    /// another name.
+    /// Of a zone whose clients' certificates `verifier` judges; `parts` are all that it was made
+    /// of, so that another policy has another name.
     pub fn asking(zone: &str, verifier: Arc<dyn ClientCertVerifier>, parts: &[&[u8]]) -> Self {
         let mandatory = [u8::from(verifier.client_auth_mandatory())];
         let all = [&[&mandatory[..]], parts].concat();
@@ -105,8 +106,8 @@ impl fmt::Debug for Shown {
 }
 
 impl Shown {
-    /// For a connection to `server_name` that was let in by `entry`, of a `session` whose handshake is over; `None`: which has shown
-    /// no certificate.
+    /// For a connection to `server_name` that was let in by `entry`, of a `session` whose handshake
+    /// is over; `None`: which has shown no certificate.
     pub fn of(
         store: &Arc<Store>,
         server_name: Option<Arc<str>>,
@@ -229,8 +230,9 @@ mod tests {
         }
     }
 
-    /// A zone that asks for certificates from now on would serve for ever whoever is connected; one whose authority is replaced
-    /// would serve those whom it does not trust any more, or lock out whoever has a certificate of both.
+    /// A zone that asks for certificates from now on would serve for ever whoever is connected; one
+    /// whose authority is replaced would serve those whom it does not trust any more, or lock out
+    /// whoever has a certificate of both.
     #[test]
     fn a_reload_binds_connections_that_exist() {
         let (old, new) = (Authority::new(), Authority::new());
@@ -271,7 +273,8 @@ mod tests {
         assert!(!one.holds());
     }
 
-    /// A ticket of a zone without certificates would open one that requires them, or of one authority's the other's.
+    /// A ticket of a zone without certificates would open one that requires them, or of one
+    /// authority's the other's.
     #[test]
     fn policies_have_names_of_their_own() {
         let (one, other) = (Authority::new(), Authority::new());

@@ -1,6 +1,7 @@
-//! The PROXY protocol, v1 and v2 (haproxy's `proxy-protocol.txt`), strictly and without reading past the header. The core
-//! takes bytes; `read` feeds it from a socket. Trusting a header from the wrong peer lets a client choose its address, so
-//! `front` calls this only for the peers the operator named.
+//! The PROXY protocol, v1 and v2 (haproxy's `proxy-protocol.txt`), strictly and without reading
+//! past the header. The core takes bytes; `read` feeds it from a socket. Trusting a header from the
+//! wrong peer lets a client choose its address, so `front` calls this only for the peers the
+//! operator named.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,7 +12,8 @@ use tokio::net::TcpStream;
 
 /// Longest v1 line, CRLF included (section 2.1).
 const V1_LONGEST: usize = 107;
-/// Longest v2 header taken, type-length-values included: the 536 bytes every IPv4 host must take in one piece.
+/// Longest v2 header taken, type-length-values included: the 536 bytes every IPv4 host must take in
+/// one piece.
 const V2_LONGEST: usize = 536;
 const V2_FIXED: usize = 16;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -26,7 +28,8 @@ pub enum Header {
         /// Where it connected to.
         local: SocketAddr,
     },
-    /// The proxy speaks for itself (a health check), or does not know: the socket's own addresses count.
+    /// The proxy speaks for itself (a health check), or does not know: the socket's own addresses
+    /// count.
     Local,
 }
 

@@ -1,7 +1,9 @@
-//! The keys that seal session tickets: random, in memory alone, replaced several times a ticket's life and wiped when the last ticket
-//! under them has ended. No file of the node opens a ticket, so that whoever gets the node's secret, or all its disk, reads no
-//! recorded connection (RFC 9325 section 3.3, RFC 5077 section 5.5). Each node has its own, and each start begins anew: a client
-//! that comes to another node, or after a restart, shakes hands in full. `tickets` asks it; `front` has it tidied up.
+//! The keys that seal session tickets: random, in memory alone, replaced several times a ticket's
+//! life and wiped when the last ticket under them has ended. No file of the node opens a ticket, so
+//! that whoever gets the node's secret, or all its disk, reads no recorded connection (RFC 9325
+//! section 3.3, RFC 5077 section 5.5). Each node has its own, and each start begins anew: a client
+//! that comes to another node, or after a restart, shakes hands in full. `tickets` asks it; `front`
+//! has it tidied up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -75,7 +77,8 @@ impl Sealing {
         *self.life() = life;
     }
 
-    /// Replaces a key that has sealed long enough, and wipes those whose last ticket has ended. To be called every few seconds.
+    /// Replaces a key that has sealed long enough, and wipes those whose last ticket has ended. To
+    /// be called every few seconds.
     pub fn tidy(&self, now: Instant) {
         let life = self.life();
         let keys = self.keys.load();
@@ -93,9 +96,10 @@ impl Sealing {
         self.keys.store(Arc::new(keys));
     }
 
-    /// `plain` sealed, with name and nonce in front; `bound` is what whoever opens it has to say too. `None` without randomness: no
-    /// ticket. The nonces are random: two alike under one key have a chance below one in 2^32 as long as a key seals fewer than
-    /// 2^32 tickets (NIST SP 800-38D section 8.3), 390,000 a second over three hours.
+    /// `plain` sealed, with name and nonce in front; `bound` is what whoever opens it has to say
+    /// too. `None` without randomness: no ticket. The nonces are random: two alike under one key
+    /// have a chance below one in 2^32 as long as a key seals fewer than 2^32 tickets (NIST SP
+    /// 800-38D section 8.3), 390,000 a second over three hours.
     pub(super) fn seal(&self, plain: &[u8], bound: &[u8]) -> Option<Vec<u8>> {
         let keys = self.keys.load();
         let key = keys.first()?;
@@ -136,7 +140,8 @@ mod tests {
 
     const LIFE: Duration = Duration::from_secs(6 * 3_600);
 
-    /// A key that is kept too long opens what was recorded long ago; one that goes too early sends clients through full handshakes.
+    /// A key that is kept too long opens what was recorded long ago; one that goes too early sends
+    /// clients through full handshakes.
     #[test]
     fn keys_are_replaced_and_wiped() {
         let start = Instant::now();

@@ -1,7 +1,8 @@
-//! Sessions that this node keeps and gives out once, for zones that take early data: rustls takes it in no others, because that is
-//! what tells a copy of a client's first flight (RFC 8446 section 8.1). A session is taken when it is asked for, whatever comes of
-//! it. What is kept is sealed as tickets are ([`Ticketer`]): bound to the client's address prefix, with its id and an end.
-//! `quic` equips connections by [`Tickets::equip_once`](super::tickets::Tickets::equip_once).
+//! Sessions that this node keeps and gives out once, for zones that take early data: rustls takes
+//! it in no others, because that is what tells a copy of a client's first flight (RFC 8446 section
+//! 8.1). A session is taken when it is asked for, whatever comes of it. What is kept is sealed as
+//! tickets are ([`Ticketer`]): bound to the client's address prefix, with its id and an end. `quic`
+//! equips connections by [`Tickets::equip_once`](super::tickets::Tickets::equip_once).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,8 +12,8 @@ use rustls::server::{ProducesTickets, StoresServerSessions};
 
 use super::tickets::Ticketer;
 
-/// Bytes kept at most, names included; half of them are younger than the other half. A session without a certificate of the
-/// client's takes some 300.
+/// Bytes kept at most, names included; half of them are younger than the other half. A session
+/// without a certificate of the client's takes some 300.
 const MOST: usize = 16 << 20;
 /// What a session takes beside its bytes, about.
 const BESIDE: usize = 128;
@@ -21,7 +22,8 @@ const BESIDE: usize = 128;
 #[derive(Debug, Default)]
 pub struct Sessions(Mutex<Generations>);
 
-/// When the younger half is full it becomes the elder, and what was the elder is forgotten: its clients shake hands in full.
+/// When the younger half is full it becomes the elder, and what was the elder is forgotten: its
+/// clients shake hands in full.
 #[derive(Default)]
 struct Generations {
     young: HashMap<Box<[u8]>, Box<[u8]>>,

@@ -1,5 +1,5 @@
-//! From the checked configuration to rustls's: versions, ciphers, ALPN, tickets. `front` holds the result and swaps it on
-//! reload.
+//! From the checked configuration to rustls's: versions, ciphers, ALPN, tickets. `front` holds the
+//! result and swaps it on reload.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -15,15 +15,16 @@ use super::compression;
 use super::remote::exchange;
 use crate::config::{self, Mistakes, Place, TlsVersion};
 
-/// HTTP/2 before HTTP/1.1; a client that offers neither is refused (RFC 7301 section 3.2), one that offers nothing gets
-/// HTTP/1.1.
+/// HTTP/2 before HTTP/1.1; a client that offers neither is refused (RFC 7301 section 3.2), one that
+/// offers nothing gets HTTP/1.1.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// rustls's configuration for all zones that need none of their own; `tickets` adds a ticketer for each connection.
+/// rustls's configuration for all zones that need none of their own; `tickets` adds a ticketer for
+/// each connection.
 ///
 /// # Errors
-/// The authority of near ends cannot be read. rustls finds versions and ciphers that do not fit; cannot happen with the
-/// values here.
+/// The authority of near ends cannot be read. rustls finds versions and ciphers that do not fit;
+/// cannot happen with the values here.
 pub fn server(tls: &config::Tls, certificates: Arc<Store>) -> Result<Arc<ServerConfig>, Error> {
     let Some((file, place)) = &tls.near_ends else {
         return build(
@@ -36,7 +37,8 @@ pub fn server(tls: &config::Tls, certificates: Arc<Store>) -> Result<Arc<ServerC
     let verifier = near_ends(file, place, LOCAL.clone())?;
     let mut config = Arc::unwrap_or_clone(build(tls.min_version, &LOCAL, verifier, certificates)?);
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // Connections last; each new one shows its certificate again, so that one taken back is refused at once.
+    // Connections last; each new one shows its certificate again, so that one taken back is refused
+    // at once.
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
@@ -53,7 +55,8 @@ pub fn special(tls: &config::Tls, entry: &Arc<Entry>) -> Result<Arc<ServerConfig
     build(oldest, provider, clients, entry.clone())
 }
 
-/// AWS-LC's cryptography but for ChaCha20, with the post-quantum hybrids that today's browsers prefer in front of its groups.
+/// AWS-LC's cryptography but for ChaCha20, with the post-quantum hybrids that today's browsers
+/// prefer in front of its groups.
 static LOCAL: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     use aws_lc_rs::kx_group::{SECP256R1, SECP256R1MLKEM768, SECP384R1, X25519, X25519MLKEM768};
     let mut provider = provider();
@@ -69,7 +72,8 @@ static REMOTE: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
 });
 
 fn provider() -> CryptoProvider {
-    // Against ring's, X25519 takes half the time and AES-128-GCM two thirds; P-256 takes the same, ChaCha20 a third more.
+    // Against ring's, X25519 takes half the time and AES-128-GCM two thirds; P-256 takes the same,
+    // ChaCha20 a third more.
     let mut provider = aws_lc_rs::default_provider();
     for suite in &mut provider.cipher_suites {
         let of_ring = ring::ALL_CIPHER_SUITES.iter().find(|one| one.suite() == suite.suite());
@@ -77,8 +81,9 @@ fn provider() -> CryptoProvider {
             *suite = *of_ring;
         }
     }
-    // AES-128 before AES-256: as strong against every known attack, a third less work per byte, and forward secrecy bounds
-    // what a quantum computer of the far future would gain. Clients without AES instructions are rare enough by now.
+    // AES-128 before AES-256: as strong against every known attack, a third less work per byte, and
+    // forward secrecy bounds what a quantum computer of the far future would gain. Clients without
+    // AES instructions are rare enough by now.
     provider
         .cipher_suites
         .sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("AES_128"));
@@ -104,7 +109,8 @@ fn build(
     config.cert_compressors = compression::ALL.to_vec();
     // Tickets alone: nothing held here per client.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    // One connection per client is the rule with HTTP/2; each further ticket is a seal and a record per handshake.
+    // One connection per client is the rule with HTTP/2; each further ticket is a seal and a record
+    // per handshake.
     config.send_tls13_tickets = 1;
     // 0-RTT data could be replayed (RFC 8446 section 8).
     config.max_early_data_size = 0;

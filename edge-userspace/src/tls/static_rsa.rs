@@ -1,9 +1,11 @@
-//! What there is to know of static RSA (RFC 5246 section 7.4.7.1) without a library that speaks it: which clients have no other key
-//! exchange, which `hello` asks before any cryptography, and the form of an encrypted premaster, which `legacy` needs.
+//! What there is to know of static RSA (RFC 5246 section 7.4.7.1) without a library that speaks it:
+//! which clients have no other key exchange, which `hello` asks before any cryptography, and the
+//! form of an encrypted premaster, which `legacy` needs.
 
 use rustls::{CipherSuite, SignatureAlgorithm, SupportedCipherSuite};
 
-/// The suites of static RSA that are spoken, the preferred first: those with AES, authenticated encryption before CBC.
+/// The suites of static RSA that are spoken, the preferred first: those with AES, authenticated
+/// encryption before CBC.
 pub(super) const SUITES: [CipherSuite; 4] = [
     CipherSuite::TLS_RSA_WITH_AES_128_GCM_SHA256,
     CipherSuite::TLS_RSA_WITH_AES_256_GCM_SHA384,
@@ -17,9 +19,10 @@ pub(super) const NAMES: &str = "AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA:A
 /// Bytes of a premaster secret.
 pub(super) const PREMASTER: usize = 48;
 
-/// Whether a client that offers `offered` to a zone with an RSA key shares a static-RSA suite with us and nothing better: none
-/// of `ours`, the suites of rustls. A suite that neither side of this house speaks (of RC4, DHE, ECDHE with CBC) does not count,
-/// so that whoever rustls can serve, rustls serves.
+/// Whether a client that offers `offered` to a zone with an RSA key shares a static-RSA suite with
+/// us and nothing better: none of `ours`, the suites of rustls. A suite that neither side of this
+/// house speaks (of RC4, DHE, ECDHE with CBC) does not count, so that whoever rustls can serve,
+/// rustls serves.
 pub(super) fn only(offered: impl Iterator<Item = CipherSuite> + Clone, ours: &[SupportedCipherSuite]) -> bool {
     let better = |suite: CipherSuite| {
         ours.iter()
@@ -28,8 +31,8 @@ pub(super) fn only(offered: impl Iterator<Item = CipherSuite> + Clone, ours: &[S
     offered.clone().any(|suite| SUITES.contains(&suite)) && !offered.clone().any(better)
 }
 
-/// Fills `block` as PKCS#1 v1.5 would have it (RFC 8017 section 7.2.1): 0, 2, at least eight bytes that are not 0, 0, the
-/// premaster. Gives the block's length; `None` if there is no room.
+/// Fills `block` as PKCS#1 v1.5 would have it (RFC 8017 section 7.2.1): 0, 2, at least eight bytes
+/// that are not 0, 0, the premaster. Gives the block's length; `None` if there is no room.
 pub(super) fn wrap(premaster: &[u8], block: &mut [u8]) -> Option<usize> {
     let length = block.len();
     let (padding, message) = block.split_at_mut_checked(length.checked_sub(premaster.len())?)?;
@@ -68,7 +71,8 @@ mod tests {
         }
     }
 
-    /// What old devices offer, with their signalling values, GREASE and suites that nobody speaks any more.
+    /// What old devices offer, with their signalling values, GREASE and suites that nobody speaks
+    /// any more.
     #[test]
     fn old_devices_are_known() {
         for code in [0x009c, 0x009d, 0x002f, 0x0035] {
@@ -82,7 +86,8 @@ mod tests {
         assert!(!judged(&[]));
     }
 
-    /// Suites that are chosen by, but not spoken or in another order, would be refused by one of the two.
+    /// Suites that are chosen by, but not spoken or in another order, would be refused by one of
+    /// the two.
     #[test]
     fn names_are_the_suites() {
         let names: Vec<String> = SUITES
@@ -93,7 +98,8 @@ mod tests {
         assert_eq!(names.join(":"), NAMES);
     }
 
-    /// A block that BoringSSL does not take for sound gets a random premaster: no old device would get in.
+    /// A block that BoringSSL does not take for sound gets a random premaster: no old device would
+    /// get in.
     #[test]
     fn the_padding_is_sound() {
         let secret = [7; PREMASTER];

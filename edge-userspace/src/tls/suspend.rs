@@ -1,8 +1,10 @@
-//! rustls code that can wait: it runs on a stack of its own, and where it needs an answer from a key server, the stack is put
-//! aside until async code has fetched it. `keyless` starts tasks and answers their questions; `remote`'s signer and key
-//! exchange ask them, from the depth of rustls's calls, which know nothing of waiting.
+//! rustls code that can wait: it runs on a stack of its own, and where it needs an answer from a
+//! key server, the stack is put aside until async code has fetched it. `keyless` starts tasks and
+//! answers their questions; `remote`'s signer and key exchange ask them, from the depth of rustls's
+//! calls, which know nothing of waiting.
 //!
-//! Everything unsafe of the room is here: finding the coroutine one is in, and moving a task that is put aside with its future.
+//! Everything unsafe of the room is here: finding the coroutine one is in, and moving a task that
+//! is put aside with its future.
 #![expect(
     unsafe_code,
     reason = "the coroutine in control is found by a thread-local pointer: rustls's traits pass nothing along"
@@ -49,7 +51,8 @@ pub enum Step<R> {
     Done(R),
 }
 
-/// Code on a stack of its own. Dropped before its end, it is resumed with refusals until it ends: nothing on its stack leaks.
+/// Code on a stack of its own. Dropped before its end, it is resumed with refusals until it ends:
+/// nothing on its stack leaks.
 pub struct Task<R: Send + 'static> {
     /// `None` once done.
     coroutine: Option<Running<R>>,
@@ -58,8 +61,9 @@ pub struct Task<R: Send + 'static> {
     stacks: Arc<Stacks>,
 }
 
-// SAFETY: the coroutine, and with it whatever lies on its stack, is touched only by `resume` and `drop`, and both look first
-// whether they are on the thread that made it; elsewhere they leave it alone for good. The other fields are `Send`.
+// SAFETY: the coroutine, and with it whatever lies on its stack, is touched only by `resume` and
+// `drop`, and both look first whether they are on the thread that made it; elsewhere they leave it
+// alone for good. The other fields are `Send`.
 unsafe impl<R: Send> Send for Task<R> {}
 
 impl<R: Send + 'static> Task<R> {
@@ -87,8 +91,8 @@ impl<R: Send + 'static> Task<R> {
         })
     }
 
-    /// Runs until the next question or the end. The first answer is not looked at. `None` when the task is over, or belongs to
-    /// another thread.
+    /// Runs until the next question or the end. The first answer is not looked at. `None` when the
+    /// task is over, or belongs to another thread.
     ///
     /// # Panics
     /// When the code inside does.
@@ -116,7 +120,8 @@ impl<R: Send + 'static> Task<R> {
 impl<R: Send + 'static> Drop for Task<R> {
     fn drop(&mut self) {
         if self.coroutine.is_some() && self.home != thread::current().id() {
-            // Workers keep their futures to the end, so this does not happen; a leak is what is left that is safe.
+            // Workers keep their futures to the end, so this does not happen; a leak is what is
+            // left that is safe.
             std::mem::forget(self.coroutine.take());
             self.stacks.lost();
             tracing::error!("a handshake was dropped by another thread than its own; its stack is lost");
@@ -130,7 +135,8 @@ impl<R: Send + 'static> Drop for Task<R> {
             }
             return;
         }
-        // Refused, rustls fails and returns: quicker than unwinding, and its destructors run as after any error.
+        // Refused, rustls fails and returns: quicker than unwinding, and its destructors run as
+        // after any error.
         while let Some(coroutine) = &self.coroutine {
             if coroutine.done() {
                 // A panic has unwound its stack.
@@ -167,8 +173,9 @@ pub fn ask(question: Question) -> Answer {
     if current.is_null() {
         return Err(Refusal::Outside);
     }
-    // SAFETY: not null, so this thread is between `enter` and the moment control returned to `resume`: the scene lies in a
-    // frame below this one, on the stack this runs on, and that frame ends after this one.
+    // SAFETY: not null, so this thread is between `enter` and the moment control returned to
+    // `resume`: the scene lies in a frame below this one, on the stack this runs on, and that frame
+    // ends after this one.
     let scene = unsafe { &*current };
     let answer = scene.yielder.suspend(Box::new(question));
     // Others may have run on this thread meanwhile, and `resume` has cleared the pointer.
@@ -188,7 +195,8 @@ pub fn notes<T>(look: impl FnOnce(&mut Notes) -> T) -> Option<T> {
     Some(look(&mut notes))
 }
 
-/// Stacks, each with its guard page, shared by all workers: used again while there is use for them, given back when not.
+/// Stacks, each with its guard page, shared by all workers: used again while there is use for them,
+/// given back when not.
 #[derive(Debug)]
 pub struct Stacks {
     most: AtomicUsize,
@@ -267,7 +275,8 @@ impl Stacks {
         self.gauge.dec();
     }
 
-    /// Gives back the memory of those that nobody needed since the last call; to be called every few seconds.
+    /// Gives back the memory of those that nobody needed since the last call; to be called every
+    /// few seconds.
     pub fn sweep(&self) {
         let mut free = self.lock();
         let spare = free.least.min(free.stacks.len());
@@ -297,7 +306,8 @@ mod tests {
         Task::new(stacks, Notes::default(), code).unwrap()
     }
 
-    /// A task that never ran, ran to its end, or died of a panic gives its stack back or forgets it; never leaks the count.
+    /// A task that never ran, ran to its end, or died of a panic gives its stack back or forgets
+    /// it; never leaks the count.
     #[test]
     fn stacks_come_back() {
         let stacks = stacks();

@@ -1,6 +1,7 @@
-//! Session tickets that say who comes: in front of the sealed session stands the header of a wait token
-//! (`edge_common::token`), so that a client is known by the ticket in its ClientHello. `front` makes a [`Ticketer`] for each
-//! connection, rustls asks it, `hello` shows the tickets of penalised addresses to the gate.
+//! Session tickets that say who comes: in front of the sealed session stands the header of a wait
+//! token (`edge_common::token`), so that a client is known by the ticket in its ClientHello.
+//! `front` makes a [`Ticketer`] for each connection, rustls asks it, `hello` shows the tickets of
+//! penalised addresses to the gate.
 //!
 //! | bytes | |
 //! |---|---|
@@ -8,11 +9,13 @@
 //! | 32..48 | which key, nonce ([`Sealing`]) |
 //! | 48.. | rustls's session, AES-256-GCM with the header and the zone's policy as associated data; 16 bytes of tag at the end |
 //!
-//! The header's keys are the tokens': any node with the secret knows a client by it. The sealing keys are the node's alone, and last
-//! a few hours: no file opens a ticket. A ticket is bound to its zone and to what the zone asks of clients' certificates ([`Policy`]):
-//! where that has changed, or does not let the session's certificate in any more, there is no session, and the client shows its
-//! certificate in a full handshake. A ticket is bound to an address prefix, too, unless `[tls] ticket_roaming` says otherwise. A
-//! client that changes its network gets another id: nobody follows it from one network to the next by it (RFC 8446 appendix C.4).
+//! The header's keys are the tokens': any node with the secret knows a client by it. The sealing
+//! keys are the node's alone, and last a few hours: no file opens a ticket. A ticket is bound to
+//! its zone and to what the zone asks of clients' certificates ([`Policy`]): where that has
+//! changed, or does not let the session's certificate in any more, there is no session, and the
+//! client shows its certificate in a full handshake. A ticket is bound to an address prefix, too,
+//! unless `[tls] ticket_roaming` says otherwise. A client that changes its network gets another id:
+//! nobody follows it from one network to the next by it (RFC 8446 appendix C.4).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -44,8 +47,8 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    /// Tickets that are good for `life`, or as long as the tokens' keys are kept where that is shorter; `roams`: from whatever
-    /// address they come.
+    /// Tickets that are good for `life`, or as long as the tokens' keys are kept where that is
+    /// shorter; `roams`: from whatever address they come.
     pub(super) fn new(tokens: Arc<Tokens>, sealing: Arc<Sealing>, life: Duration, roams: bool) -> Self {
         let life = life.min(tokens.epochs().longest_life()).min(LONGEST);
         Self {
@@ -61,7 +64,8 @@ impl Tickets {
         self.life
     }
 
-    /// `config` for one connection of the client at `address` to a zone with this `policy`, and the ticketer in it.
+    /// `config` for one connection of the client at `address` to a zone with this `policy`, and the
+    /// ticketer in it.
     pub fn equip(&self, config: &ServerConfig, address: IpAddr, policy: &Policy) -> (Arc<ServerConfig>, Arc<Ticketer>) {
         self.equip_for(config, address, ClientId::fresh(), policy)
     }
@@ -80,8 +84,9 @@ impl Tickets {
         (Arc::new(config), ticketer)
     }
 
-    /// The same for a connection of QUIC in a zone that takes early data: its tickets name sessions that are kept in `sessions` and
-    /// given out once, on this node, until it is restarted, and to the address they were made for.
+    /// The same for a connection of QUIC in a zone that takes early data: its tickets name sessions
+    /// that are kept in `sessions` and given out once, on this node, until it is restarted, and to
+    /// the address they were made for.
     pub fn equip_once(
         &self,
         config: &ServerConfig,
@@ -94,7 +99,8 @@ impl Tickets {
         let mut config = config.clone();
         config.ticketer = Arc::new(NoTickets);
         config.session_storage = Keeper::new(sessions.clone(), ticketer.clone());
-        // RFC 9001 section 4.6.1: over QUIC there is no other value; flow control bounds what comes.
+        // RFC 9001 section 4.6.1: over QUIC there is no other value; flow control bounds what
+        // comes.
         config.max_early_data_size = u32::MAX;
         (Arc::new(config), ticketer)
     }
@@ -129,8 +135,9 @@ pub struct Ticketer {
 }
 
 impl Ticketer {
-    /// To be called when rustls has processed the ClientHello: a client that brought a ticket and does not resume its session
-    /// has not shown that the ticket is its own, and must not get another with the same id.
+    /// To be called when rustls has processed the ClientHello: a client that brought a ticket and
+    /// does not resume its session has not shown that the ticket is its own, and must not get
+    /// another with the same id.
     pub fn settle(&self, connection: &CommonState) {
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         self.resumed
@@ -138,8 +145,8 @@ impl Ticketer {
         self.settled.store(true, Ordering::Release);
     }
 
-    /// The client's id in the tickets of this connection, and whether it brought it (and the handshake, once it is done,
-    /// has proven it).
+    /// The client's id in the tickets of this connection, and whether it brought it (and the
+    /// handshake, once it is done, has proven it).
     pub fn client(&self) -> (ClientId, bool) {
         // TLS 1.2 writes the ticket of a resumed session before `settle`, that of a new one after.
         let brought = !self.settled.load(Ordering::Acquire) || self.resumed.load(Ordering::Acquire);
@@ -178,7 +185,8 @@ impl Ticketer {
         sound.then_some((client, plain))
     }
 
-    /// Whether the zone lets in now whom the session was made with: a certificate may have expired since.
+    /// Whether the zone lets in now whom the session was made with: a certificate may have expired
+    /// since.
     fn lets_in(&self, session: &[u8]) -> bool {
         if self.policy.clients().is_none() {
             return true;
@@ -188,8 +196,9 @@ impl Ticketer {
     }
 }
 
-/// The client's certificates in a session as rustls writes it (its `ServerSessionValue`); none: it has shown none. `None` if that
-/// has another form: then there is no session, and the client shakes hands in full.
+/// The client's certificates in a session as rustls writes it (its `ServerSessionValue`); none: it
+/// has shown none. `None` if that has another form: then there is no session, and the client shakes
+/// hands in full.
 fn chain(session: &[u8]) -> Option<Vec<CertificateDer<'_>>> {
     fn counted<const N: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         let (length, rest) = bytes.split_first_chunk::<N>()?;
@@ -244,7 +253,8 @@ impl ProducesTickets for Ticketer {
         if let Some(client) = client
             && !self.settled.load(Ordering::Acquire)
         {
-            // The first of several that open is the one rustls tries first; another one would not be believed.
+            // The first of several that open is the one rustls tries first; another one would not
+            // be believed.
             let _ = self.presented.set(client);
         }
         Some(plain)

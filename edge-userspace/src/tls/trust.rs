@@ -1,6 +1,7 @@
-//! Which certificate of a server is believed: one that an authority of the list has signed, or one that is itself in the list.
-//! Where the daemon is the client (`origin`), this stands in for rustls's own verifier, which knows authorities only and
-//! refuses the certificate that `openssl req -x509` makes (CA:TRUE) when a server shows it.
+//! Which certificate of a server is believed: one that an authority of the list has signed, or one
+//! that is itself in the list. Where the daemon is the client (`origin`), this stands in for
+//! rustls's own verifier, which knows authorities only and refuses the certificate that `openssl
+//! req -x509` makes (CA:TRUE) when a server shows it.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
-/// A verifier of servers' certificates: those that `roots` have signed, and those that are among `listed`, for their names
-/// and time alone.
+/// A verifier of servers' certificates: those that `roots` have signed, and those that are among
+/// `listed`, for their names and time alone.
 pub fn servers(roots: Arc<RootCertStore>, listed: Vec<CertificateDer<'static>>) -> Arc<dyn ServerCertVerifier> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
@@ -29,7 +30,8 @@ pub fn servers(roots: Arc<RootCertStore>, listed: Vec<CertificateDer<'static>>) 
     })
 }
 
-/// Whether `error` says that a server showed the certificate of an authority which is not in the list itself.
+/// Whether `error` says that a server showed the certificate of an authority which is not in the
+/// list itself.
 pub fn is_authority(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(OtherError(error)) if error.downcast_ref::<Authority>().is_some())
 }
@@ -129,7 +131,8 @@ mod tests {
         UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 31_557_600))
     }
 
-    /// The certificate that most guides make would be refused, or be good for any name, for ever, or for everybody.
+    /// The certificate that most guides make would be refused, or be good for any name, for ever,
+    /// or for everybody.
     #[test]
     fn a_listed_certificate_is_good_for_its_name_and_time() {
         let (listed, other) = (own("origin.test"), own("origin.test"));

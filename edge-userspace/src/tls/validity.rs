@@ -1,11 +1,13 @@
-//! A certificate's period of validity, from just enough DER (RFC 5280 section 4.1): webpki checks it only together with a
-//! chain. For the operator's warnings; a certificate that is read wrongly here is still served.
+//! A certificate's period of validity, from just enough DER (RFC 5280 section 4.1): webpki checks
+//! it only together with a chain. For the operator's warnings; a certificate that is read wrongly
+//! here is still served.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::oid;
 use x509_parser::prelude::FromDer;
 
-/// Seconds since 1970 from which and until which the certificate holds; `None` when it cannot be read.
+/// Seconds since 1970 from which and until which the certificate holds; `None` when it cannot be
+/// read.
 pub(super) fn period(certificate: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate, _) = element(certificate)?;
     let (_, mut fields, _) = element(certificate)?;
@@ -23,8 +25,8 @@ pub(super) fn period(certificate: &[u8]) -> Option<(i64, i64)> {
     Some((time(from_tag, from)?, time(until_tag, until)?))
 }
 
-/// Whether the certificate demands a stapled OCSP response: the TLS feature `status_request` or `status_request_v2` (RFC 7633
-/// section 4).
+/// Whether the certificate demands a stapled OCSP response: the TLS feature `status_request` or
+/// `status_request_v2` (RFC 7633 section 4).
 pub(super) fn must_staple(certificate: &[u8]) -> bool {
     const FEATURE: x509_parser::der_parser::oid::Oid<'_> = oid!(1.3.6.1.5.5.7.1.24);
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
@@ -50,7 +52,8 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, contents, rest))
 }
 
-/// `UTCTime` (two digits of the year, 1950 to 2049) or `GeneralizedTime`, both in the forms RFC 5280 allows.
+/// `UTCTime` (two digits of the year, 1950 to 2049) or `GeneralizedTime`, both in the forms RFC
+/// 5280 allows.
 fn time(tag: u8, text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (year, rest) = text.split_at_checked(if tag == 0x17 { 2 } else { 4 })?;

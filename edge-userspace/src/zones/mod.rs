@@ -1,5 +1,5 @@
-//! Host to zone: an immutable snapshot, swapped whole on reload. `tls` asks it by SNI, `http` by authority, `route` for a
-//! request's way.
+//! Host to zone: an immutable snapshot, swapped whole on reload. `tls` asks it by SNI, `http` by
+//! authority, `route` for a request's way.
 
 pub mod path;
 
@@ -50,7 +50,8 @@ pub struct Zone {
     pub worker: Option<Arc<Worker>>,
     /// Which requests go where, by patterns of paths; the first that matches.
     pub routes: Vec<(Box<str>, Way)>,
-    /// Servers elsewhere that the worker may ask, each with the zone as the room `origin` is to see it then.
+    /// Servers elsewhere that the worker may ask, each with the zone as the room `origin` is to see
+    /// it then.
     pub elsewhere: Vec<(OriginAddress, Arc<Zone>)>,
     /// It could not be prepared: its requests are answered 503.
     pub out: bool,
@@ -89,7 +90,8 @@ impl Zone {
             elsewhere: Vec::new(),
             out: false,
         };
-        // What is kept of the zone's own origin must not answer for another, nor may its far end be asked for it.
+        // What is kept of the zone's own origin must not answer for another, nor may its far end be
+        // asked for it.
         let with = |origin| {
             Arc::new(Self {
                 origin,
@@ -204,8 +206,9 @@ impl Zones {
         this
     }
 
-    /// The zone of `host` (lower case, no port, no trailing dot, address literals without brackets): the exact name, else
-    /// the wildcard one label up, else the default zone, which an empty host names too.
+    /// The zone of `host` (lower case, no port, no trailing dot, address literals without
+    /// brackets): the exact name, else the wildcard one label up, else the default zone, which an
+    /// empty host names too.
     pub fn find(&self, host: &str) -> Option<&Arc<Zone>> {
         self.named(host).or(self.default.as_ref())
     }

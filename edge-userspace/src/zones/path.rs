@@ -1,17 +1,20 @@
-//! A request's path as rules and routes are compared with it: not what the client wrote, but what an origin may come to read.
+//! A request's path as rules and routes are compared with it: not what the client wrote, but what
+//! an origin may come to read.
 
 use std::borrow::Cow;
 
 use crate::base::glob;
 
-/// A path in the forms that an origin may read it in. The only thing that a pattern is compared with: a rule that is compared with
-/// what the client wrote is walked around by writing it differently.
+/// A path in the forms that an origin may read it in. The only thing that a pattern is compared
+/// with: a rule that is compared with what the client wrote is walked around by writing it
+/// differently.
 #[derive(Clone, Debug)]
 pub struct Path<'a> {
-    /// As every server reads it (RFC 3986 section 6.2.2): `%41` is `A`, as is every other printable character but `/`; no `.`, `..`
-    /// and empty segments.
+    /// As every server reads it (RFC 3986 section 6.2.2): `%41` is `A`, as is every other printable
+    /// character but `/`; no `.`, `..` and empty segments.
     plain: Cow<'a, str>,
-    /// As some do besides: `%2F` and `\` are slashes, `;` begins a segment's parameters. Empty if they come to nothing else.
+    /// As some do besides: `%2F` and `\` are slashes, `;` begins a segment's parameters. Empty if
+    /// they come to nothing else.
     others: Vec<String>,
 }
 
@@ -56,7 +59,8 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Whether the path is one of `pattern` in any reading: without `*` a prefix; with it the whole path, each `*` any characters.
+    /// Whether the path is one of `pattern` in any reading: without `*` a prefix; with it the whole
+    /// path, each `*` any characters.
     pub fn matches(&self, pattern: &str) -> bool {
         let mut others = self.others.iter();
         fits(pattern, &self.plain) || others.any(|other| fits(pattern, other))
@@ -91,8 +95,8 @@ fn fits(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// Percent-encoding of printable characters undone, but for `/` and `%`; what stays encoded in capitals, and what cannot stand in a
-/// URL encoded (RFC 3986 sections 2.1, 6.2.2).
+/// Percent-encoding of printable characters undone, but for `/` and `%`; what stays encoded in
+/// capitals, and what cannot stand in a URL encoded (RFC 3986 sections 2.1, 6.2.2).
 fn decoded(path: &str) -> String {
     let mut decoded = String::with_capacity(path.len());
     let bytes = path.as_bytes();
@@ -227,8 +231,8 @@ mod tests {
         }
     }
 
-    /// What one server reads as a folder's file and the next one as a name with a slash in it would pass the rule of the one and be
-    /// served by the other.
+    /// What one server reads as a folder's file and the next one as a name with a slash in it would
+    /// pass the rule of the one and be served by the other.
     #[test]
     fn every_reading_counts() {
         for path in [

@@ -42,7 +42,8 @@ fn listen() -> (Lines, tracing::subscriber::DefaultGuard) {
     (lines, tracing::subscriber::set_default(subscriber))
 }
 
-/// An operator cannot see who asked for what, how long it took, and who failed; or secrets end up in the log.
+/// An operator cannot see who asked for what, how long it took, and who failed; or secrets end up
+/// in the log.
 #[tokio::test]
 async fn one_line_per_request() {
     let (lines, _guard) = listen();

@@ -1,5 +1,6 @@
-//! One request in the clothes of every version, and of a worker: the same head comes out of the door, or the same refusal. Requests are
-//! made by a generator from what has been misread before; the seed of a failure is in its message.
+//! One request in the clothes of every version, and of a worker: the same head comes out of the
+//! door, or the same refusal. Requests are made by a generator from what has been misread before;
+//! the seed of a failure is in its message.
 
 use std::time::Duration;
 
@@ -145,7 +146,8 @@ enum Outcome {
     Refused(u16),
 }
 
-/// A head as the rooms behind the door are told it, whatever version it came in. Lengths are the content's, which is told apart.
+/// A head as the rooms behind the door are told it, whatever version it came in. Lengths are the
+/// content's, which is told apart.
 pub(crate) fn describe(head: &Head) -> String {
     let apart = [http::header::HOST, http::header::CONTENT_LENGTH];
     let mut lines: Vec<_> = head.headers.iter().filter(|(name, _)| !apart.contains(name)).collect();

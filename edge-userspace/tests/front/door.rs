@@ -41,8 +41,8 @@ fn is_reset(result: std::io::Result<(u64, bool)>) -> bool {
     result.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }
 
-/// A neighbour with a session ticket would be locked out with the abuser at its address; or an abuser could go on costing
-/// handshakes, by the tickets of its own.
+/// A neighbour with a session ticket would be locked out with the abuser at its address; or an
+/// abuser could go on costing handshakes, by the tickets of its own.
 #[tokio::test]
 async fn resumed_clients_pass_and_others_are_reset() {
     let edge = Edge::start("");
@@ -85,8 +85,8 @@ async fn resumed_clients_pass_and_others_are_reset() {
     edge.drain().await;
 }
 
-/// Each refused attempt would cost a signature and a key exchange. A recorded ClientHello is sent, so that the client's own
-/// cryptography is not measured.
+/// Each refused attempt would cost a signature and a key exchange. A recorded ClientHello is sent,
+/// so that the client's own cryptography is not measured.
 #[tokio::test]
 async fn what_is_reset_costs_no_cryptography() {
     let edge = Edge::start("");

@@ -1,4 +1,5 @@
-//! Answers that are given before the client has sent everything, or after it has ended its own direction: they arrive.
+//! Answers that are given before the client has sent everything, or after it has ended its own
+//! direction: they arrive.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use crate::harness::{Edge, exchange, read, response};
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// Writes all of `bytes` of content before it reads, in pieces with a `pause` between them, as many clients do.
+/// Writes all of `bytes` of content before it reads, in pieces with a `pause` between them, as many
+/// clients do.
 async fn upload(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     path: &str,
@@ -63,7 +65,8 @@ async fn answers_before_the_content() {
     }
 }
 
-/// A client that ends its direction after its request has asked for the answer all the same (RFC 8446 section 6.1).
+/// A client that ends its direction after its request has asked for the answer all the same (RFC
+/// 8446 section 6.1).
 #[tokio::test]
 async fn half_closed() {
     let edge = Edge::start("");
@@ -87,7 +90,8 @@ async fn half_closed() {
     assert!(read(&mut plain, SOON).await.0, "the connection stays");
 }
 
-/// What follows a CONNECT that was refused is whatever the client wanted to say through the tunnel, not a request.
+/// What follows a CONNECT that was refused is whatever the client wanted to say through the tunnel,
+/// not a request.
 #[tokio::test]
 async fn refused_connect() {
     let edge = Edge::start("");
@@ -98,7 +102,8 @@ async fn refused_connect() {
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
 }
 
-/// Over HTTP/2 the client is not told to stop in the same breath as it is answered: many throw the answer away then.
+/// Over HTTP/2 the client is not told to stop in the same breath as it is answered: many throw the
+/// answer away then.
 #[tokio::test]
 async fn no_reset_with_the_answer() {
     use crate::http2::{field, frame, frames, raw};

@@ -188,7 +188,8 @@ impl Edge {
         text
     }
 
-    /// Waits for `line` among the metrics: counters move when the edge is done, not when the client is.
+    /// Waits for `line` among the metrics: counters move when the edge is done, not when the client
+    /// is.
     pub(crate) async fn counts(&self, line: &str) {
         for _ in 0..200 {
             if self.metrics().contains(line) {
@@ -247,7 +248,8 @@ impl Edge {
     }
 }
 
-/// Sends `bytes`, then reads until the edge closes or `wait` is over. Whether it closed, and what it sent.
+/// Sends `bytes`, then reads until the edge closes or `wait` is over. Whether it closed, and what
+/// it sent.
 pub(crate) async fn exchange(
     stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin),
     bytes: &[u8],

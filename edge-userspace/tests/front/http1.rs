@@ -183,7 +183,8 @@ async fn continues() {
     assert!(closed && answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
 
-/// HTTP/1.0 and HEAD clients hang, waiting for content that never comes or an end that is not marked.
+/// HTTP/1.0 and HEAD clients hang, waiting for content that never comes or an end that is not
+/// marked.
 #[tokio::test]
 async fn old_versions_and_head() {
     let edge = Edge::start("");

@@ -156,8 +156,8 @@ async fn extended_connect() {
     assert_eq!(&echo, b"ping");
 }
 
-/// Fields that mean something to HTTP/1.1 are carried into an origin's HTTP/1.1 connection (request smuggling by
-/// downgrade), or a host is named twice.
+/// Fields that mean something to HTTP/1.1 are carried into an origin's HTTP/1.1 connection (request
+/// smuggling by downgrade), or a host is named twice.
 #[tokio::test]
 async fn refuses_what_would_smuggle() {
     let edge = Edge::start("");
@@ -194,7 +194,8 @@ async fn refuses_what_would_smuggle() {
     }
 }
 
-/// Uploads that nobody reads would take the window of the client's connection, and its other uploads stand still.
+/// Uploads that nobody reads would take the window of the client's connection, and its other
+/// uploads stand still.
 #[tokio::test]
 async fn stalled_uploads_stop_no_others() {
     let edge = Edge::start("");
@@ -218,7 +219,8 @@ async fn stalled_uploads_stop_no_others() {
     stalled.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// An upload in small pieces that is not read at once, or one with empty pieces, would end the connection with all its streams.
+/// An upload in small pieces that is not read at once, or one with empty pieces, would end the
+/// connection with all its streams.
 #[tokio::test]
 async fn small_and_empty_pieces_end_nothing() {
     let edge = Edge::start("");

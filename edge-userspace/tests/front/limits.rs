@@ -180,8 +180,8 @@ async fn stalled_content() {
     assert!(response(&mut stream).await.ends_with("10 bytes, 0 trailers"));
 }
 
-/// gRPC watches, chats and telemetry would end while their server speaks, because their client listens. In every version, and a
-/// zone may have its own limit.
+/// gRPC watches, chats and telemetry would end while their server speaks, because their client
+/// listens. In every version, and a zone may have its own limit.
 #[tokio::test]
 async fn a_client_that_listens_is_not_stalled() {
     let edge = Edge::start("[limits]\nbody_timeout = \"300ms\"\n");
@@ -201,7 +201,8 @@ async fn a_client_that_listens_is_not_stalled() {
     assert!(closed && answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
-/// Clients would be led to the origin's port on the edge's host, or to HTTP/3 where it is not spoken (RFC 7838 section 2.1).
+/// Clients would be led to the origin's port on the edge's host, or to HTTP/3 where it is not
+/// spoken (RFC 7838 section 2.1).
 #[tokio::test]
 async fn alternatives_of_origins_stay_there() {
     let edge = Edge::start("");
@@ -263,8 +264,8 @@ async fn untaken_responses() {
     assert!(plain.read(&mut byte).await.is_ok());
 }
 
-/// One address that takes nothing would have the edge hold content without end; and once it is at its bound, it must not shut out who
-/// shares the address with it for ever.
+/// One address that takes nothing would have the edge hold content without end; and once it is at
+/// its bound, it must not shut out who shares the address with it for ever.
 #[tokio::test]
 async fn memory() {
     let edge = Edge::start("[limits]\nmemory_per_address = \"4MiB\"\n");

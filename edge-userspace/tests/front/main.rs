@@ -1,4 +1,5 @@
-//! The front of the edge on loopback: sockets, TLS, HTTP/1.1, HTTP/2 and HTTP/3, with an echo handler in place of the rooms behind.
+//! The front of the edge on loopback: sockets, TLS, HTTP/1.1, HTTP/2 and HTTP/3, with an echo
+//! handler in place of the rooms behind.
 
 #![expect(
     clippy::unwrap_used,

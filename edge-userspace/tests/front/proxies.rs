@@ -1,4 +1,5 @@
-//! Requests that a trusted proxy hands on: who is asked for, what a proxy may say, and what is never held against it.
+//! Requests that a trusted proxy hands on: who is asked for, what a proxy may say, and what is
+//! never held against it.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ async fn ask(edge: &Edge, fields: &str) -> String {
     response(&mut stream).await
 }
 
-/// Behind a balancer every visitor would be one client: gate, limits and logs would punish all for one.
+/// Behind a balancer every visitor would be one client: gate, limits and logs would punish all for
+/// one.
 #[tokio::test]
 async fn the_client_is_whom_a_trusted_proxy_names() {
     let edge = Edge::start(TRUSTING);
@@ -41,7 +43,8 @@ async fn the_client_is_whom_a_trusted_proxy_names() {
     assert!(said.contains("client=127.0.0.1 "), "{said}");
 }
 
-/// Whom the operator denies would come in by the proxy all the same; or the proxy would be denied for one of its clients.
+/// Whom the operator denies would come in by the proxy all the same; or the proxy would be denied
+/// for one of its clients.
 #[tokio::test]
 async fn lists_hold_for_whom_a_proxy_names() {
     let edge = Edge::start(&format!("{TRUSTING}[dataplane]\ndeny = [\"203.0.113.0/24\"]\n"));

@@ -1,5 +1,5 @@
-//! Requests that two parsers read in two ways, over a real socket: each gets 400 and the end of the connection, whole or in
-//! pieces, and nothing behind it is served.
+//! Requests that two parsers read in two ways, over a real socket: each gets 400 and the end of the
+//! connection, whole or in pieces, and nothing behind it is served.
 
 use std::time::Duration;
 
@@ -122,7 +122,8 @@ fn vectors() -> Vec<String> {
     all
 }
 
-/// Content that is wrong: the request has begun, so its answer is 400 and nothing behind it is served.
+/// Content that is wrong: the request has begun, so its answer is 400 and nothing behind it is
+/// served.
 fn chunks() -> Vec<String> {
     [
         "5\nhello\r\n0\r\n\r\n",

@@ -29,7 +29,8 @@ async fn certificate_by_name() {
         assert!(answer.contains(&format!("host={host}")), "{answer}");
         assert!(answer.contains("target=/p?q tls=TLSv1.3"), "{answer}");
     }
-    // No name (an address), and an unknown one: the default zone's certificate, which covers neither.
+    // No name (an address), and an unknown one: the default zone's certificate, which covers
+    // neither.
     for name in ["127.0.0.1", "other.example"] {
         let error = edge.tls_with(name, edge.client(&[])).await.unwrap_err().to_string();
         assert!(
@@ -39,7 +40,8 @@ async fn certificate_by_name() {
     }
 }
 
-/// Without a default zone an unknown name has no certificate; the client is told which of its words was wrong.
+/// Without a default zone an unknown name has no certificate; the client is told which of its words
+/// was wrong.
 #[tokio::test]
 async fn unrecognized_name() {
     let edge = Edge::start("");

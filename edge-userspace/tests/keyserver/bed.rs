@@ -1,4 +1,5 @@
-//! A key server with its certificates and keys in a directory that goes with it, and clients that speak its protocol.
+//! A key server with its certificates and keys in a directory that goes with it, and clients that
+//! speak its protocol.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -100,7 +101,8 @@ pub(crate) fn key(kind: &'static rcgen::SignatureAlgorithm) -> (String, KeyId) {
 }
 
 impl Bed {
-    /// Starts a server with these keys (file, PEM) and this text behind the parts of its configuration that every test has.
+    /// Starts a server with these keys (file, PEM) and this text behind the parts of its
+    /// configuration that every test has.
     pub(crate) fn start(keys: &[(&str, &str)], text: &str) -> Self {
         Self::start_with(keys, text, None)
     }

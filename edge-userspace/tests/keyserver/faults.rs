@@ -27,8 +27,8 @@ async fn rsa_key(client: &mut Client, p256: KeyId) -> KeyId {
     }
 }
 
-/// RSA takes twenty times as long as ECDSA: a client that floods with it must not stop the handshakes of the others, and
-/// what it cannot get it is told at once.
+/// RSA takes twenty times as long as ECDSA: a client that floods with it must not stop the
+/// handshakes of the others, and what it cannot get it is told at once.
 #[test]
 fn rsa_does_not_starve_ecdsa() {
     let (pem, p256) = key(&PKCS_ECDSA_P256_SHA256);
@@ -96,7 +96,8 @@ fn half_closed() {
     });
 }
 
-/// Clients that take no replies, say nothing, never finish a handshake, or come in crowds: bounded in number, time and memory.
+/// Clients that take no replies, say nothing, never finish a handshake, or come in crowds: bounded
+/// in number, time and memory.
 #[test]
 fn slow_silent_and_many() {
     let (pem, p256) = key(&PKCS_ECDSA_P256_SHA256);
@@ -116,7 +117,8 @@ fn slow_silent_and_many() {
         for _ in 0..80 {
             silent.push(TcpStream::connect(bed.address).await.unwrap());
         }
-        // They are more than there are places for, and take none: whoever shows a certificate gets in.
+        // They are more than there are places for, and take none: whoever shows a certificate gets
+        // in.
         drop(bed.connect().await);
         bed.wait("handshakes to end", || {
             bed.metric("edge_keyserver_connections_closed_total{reason=\"handshake\"}") >= 40.0

@@ -24,7 +24,8 @@ async fn signs(client: &mut Client, key: KeyId) -> bool {
     }
 }
 
-/// Rotating a key costs no connection: the new one works when its file is there, the old one ends when it is gone.
+/// Rotating a key costs no connection: the new one works when its file is there, the old one ends
+/// when it is gone.
 #[test]
 fn keys_are_rotated_while_running() {
     let (old, old_id) = key(&PKCS_ECDSA_P256_SHA256);
@@ -52,8 +53,8 @@ fn keys_are_rotated_while_running() {
     });
 }
 
-/// A client taken off the list, or revoked, is out at the reload, in the middle of its connection; a mistake in the file
-/// throws nobody out.
+/// A client taken off the list, or revoked, is out at the reload, in the middle of its connection;
+/// a mistake in the file throws nobody out.
 #[test]
 fn reload() {
     let (pem, id) = key(&PKCS_ECDSA_P256_SHA256);
@@ -102,7 +103,8 @@ fn reload() {
     assert!(revoked() == 2.0);
 }
 
-/// SIGTERM loses nothing that was asked before: everything is answered, edges are told to go elsewhere, then the process ends.
+/// SIGTERM loses nothing that was asked before: everything is answered, edges are told to go
+/// elsewhere, then the process ends.
 #[test]
 fn drain() {
     let mut bed = Bed::start(&[("rsa.pem", &rsa())], ALL);
@@ -135,7 +137,8 @@ fn drain() {
     assert!(bed.ended().success());
 }
 
-/// The process is closed: no core, no debugger, no privileges, no system call beyond what serving needs.
+/// The process is closed: no core, no debugger, no privileges, no system call beyond what serving
+/// needs.
 #[test]
 fn sealed() {
     let (pem, _) = key(&PKCS_ECDSA_P256_SHA256);

@@ -1,4 +1,5 @@
-//! The key server from outside: the real process, over TCP and TLS, with certificates of a test authority.
+//! The key server from outside: the real process, over TCP and TLS, with certificates of a test
+//! authority.
 #![cfg(feature = "keyserver")]
 #![expect(
     clippy::unwrap_used,

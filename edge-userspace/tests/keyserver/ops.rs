@@ -92,8 +92,8 @@ pub(crate) async fn every_signature(client: &mut Client, keys: &[KeyInfo]) {
     }
 }
 
-/// Every kind of key, in every form of file, with every scheme: what comes back is a signature over what RFC 8446 section
-/// 4.4.3 and RFC 8422 section 5.4 say, and over nothing else.
+/// Every kind of key, in every form of file, with every scheme: what comes back is a signature over
+/// what RFC 8446 section 4.4.3 and RFC 8422 section 5.4 say, and over nothing else.
 #[test]
 fn signatures() {
     let directory = tempfile::tempdir().unwrap();
@@ -250,7 +250,8 @@ pub(crate) async fn premasters(client: &mut Client, key: KeyId, encrypted: &Ciph
     }
 }
 
-/// Old devices: the master secret that a client derives by itself is the one that the key server gives.
+/// Old devices: the master secret that a client derives by itself is the one that the key server
+/// gives.
 #[test]
 fn static_rsa() {
     let bed = Bed::start(&[("rsa.pem", &rsa())], ALL);

@@ -106,7 +106,8 @@ fn give(path: &Path) {
     }
 }
 
-/// Every op that needs a private key, with every kind of key, none of which is in the process: by label and by id.
+/// Every op that needs a private key, with every kind of key, none of which is in the process: by
+/// label and by id.
 #[test]
 fn every_op() {
     let curves = [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384].map(key);
@@ -144,8 +145,9 @@ fn every_op() {
     assert!(!bed.log().contains("a token failed"), "{}", bed.log());
 }
 
-/// A wrong PIN is tried once, not for every key and at every look: tokens lock themselves after a few. With the right one the keys
-/// come without a restart. A key that is not there yet is looked for until it is.
+/// A wrong PIN is tried once, not for every key and at every look: tokens lock themselves after a
+/// few. With the right one the keys come without a restart. A key that is not there yet is looked
+/// for until it is.
 #[test]
 fn mistakes() {
     let (pem, id) = key(&PKCS_ECDSA_P256_SHA256);

@@ -1,4 +1,5 @@
-//! Who is not let in, and what those who are let in do not get. Each leaves a line in the audit, and no key in it.
+//! Who is not let in, and what those who are let in do not get. Each leaves a line in the audit,
+//! and no key in it.
 
 use std::io;
 use std::sync::Arc;
@@ -139,7 +140,8 @@ fn beyond_the_grant() {
     }
 }
 
-/// Bytes that mean nothing are answered while they can be told apart, and end the connection where they cannot.
+/// Bytes that mean nothing are answered while they can be told apart, and end the connection where
+/// they cannot.
 #[test]
 fn malformed_frames() {
     let (pem, id) = key(&PKCS_ECDSA_P256_SHA256);

@@ -1,4 +1,5 @@
-//! A device made by hand, as far as its Finished: it says what no library would, and sees the bytes that come back.
+//! A device made by hand, as far as its Finished: it says what no library would, and sees the bytes
+//! that come back.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

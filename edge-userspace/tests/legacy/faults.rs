@@ -1,4 +1,5 @@
-//! Key servers that die or are silent, devices that go away: every handshake ends in time by a clean alert, and leaves nothing.
+//! Key servers that die or are silent, devices that go away: every handshake ends in time by a
+//! clean alert, and leaves nothing.
 
 use std::time::{Duration, Instant};
 

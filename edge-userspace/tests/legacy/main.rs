@@ -1,6 +1,7 @@
-//! Devices that know no key exchange but RSA's (feature `legacy-rsa`): the real edge and the real key server, by OpenSSL and by
-//! a client made by hand that sends what OpenSSL would not. If this fails, old devices stay outside, modern clients lose
-//! forward secrecy, or somebody learns from the edge how a premaster was padded.
+//! Devices that know no key exchange but RSA's (feature `legacy-rsa`): the real edge and the real
+//! key server, by OpenSSL and by a client made by hand that sends what OpenSSL would not. If this
+//! fails, old devices stay outside, modern clients lose forward secrecy, or somebody learns from
+//! the edge how a premaster was padded.
 #![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
@@ -20,7 +21,8 @@ use world::{HERE, OLD, STRICT, World};
 
 const SUITES: [&str; 4] = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA"];
 
-/// The key is at the key server alone, or in a file: an old device gets its page by every suite, over HTTP/1.1.
+/// The key is at the key server alone, or in a file: an old device gets its page by every suite,
+/// over HTTP/1.1.
 #[test]
 fn old_devices_get_in() {
     let world = World::start();

@@ -1,5 +1,6 @@
-//! Whoever could tell a sound padding from another decrypts recorded sessions by asking (Bleichenbacher 1998): neither what comes
-//! back nor when may depend on it, with a key here or elsewhere.
+//! Whoever could tell a sound padding from another decrypts recorded sessions by asking
+//! (Bleichenbacher 1998): neither what comes back nor when may depend on it, with a key here or
+//! elsewhere.
 
 use std::time::Instant;
 
@@ -51,7 +52,8 @@ fn welch(mut samples: [Vec<f64>; 2]) -> f64 {
     (a.0 - b.0) / (a.1 + b.1).sqrt()
 }
 
-/// From the device's side, over loopback: the time from the premaster to the alert. The key server's own test looks closer.
+/// From the device's side, over loopback: the time from the premaster to the alert. The key
+/// server's own test looks closer.
 #[test]
 fn time_tells_nothing() {
     let world = World::start();

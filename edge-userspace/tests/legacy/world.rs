@@ -1,4 +1,5 @@
-//! An edge with zones that let old devices in and one that does not, and the key server that has the keys.
+//! An edge with zones that let old devices in and one that does not, and the key server that has
+//! the keys.
 
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpListener};

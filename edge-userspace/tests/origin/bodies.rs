@@ -265,7 +265,8 @@ async fn continue_is_the_origins_choice() {
     );
     assert_eq!(made.load(Ordering::Relaxed), 0, "refused before it was sent");
 
-    // Answers without a 100, and then wants the content: an echo must not wait for what it is to echo.
+    // Answers without a 100, and then wants the content: an echo must not wait for what it is to
+    // echo.
     let echo = Server::raw(|mut socket| async move {
         read_head(&mut socket).await;
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";

@@ -1,4 +1,5 @@
-//! The room `origin`, driven through its handler against origins in this process: some behave, some do not.
+//! The room `origin`, driven through its handler against origins in this process: some behave, some
+//! do not.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 

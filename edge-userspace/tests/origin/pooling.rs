@@ -59,7 +59,8 @@ async fn the_origins_view() {
 /// An origin closes idle connections whenever it likes; the client must not notice.
 #[tokio::test]
 async fn stale_idle_connection_is_replaced() {
-    // Answers once, then closes as soon as the next request arrives: the race that closed detection cannot win.
+    // Answers once, then closes as soon as the next request arrives: the race that closed detection
+    // cannot win.
     let server = Server::raw(|mut socket| async move {
         read_head(&mut socket).await;
         socket

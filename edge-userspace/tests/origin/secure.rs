@@ -63,7 +63,8 @@ async fn with(certificate: CertificateDer<'static>, key: &rcgen::KeyPair, alpn: 
     .await
 }
 
-/// The certificate that most guides make, which is an authority's by its own account, would be refused however it is trusted.
+/// The certificate that most guides make, which is an authority's by its own account, would be
+/// refused however it is trusted.
 #[tokio::test]
 async fn a_certificate_that_is_trusted_itself() {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -172,7 +173,8 @@ async fn roots_that_cannot_be_read() {
     assert_eq!(tls.bed.text("/").await.0, 200);
 }
 
-/// A server that takes some requests over HTTP/1.1 alone (client certificates by path, for one) would fail them for good.
+/// A server that takes some requests over HTTP/1.1 alone (client certificates by path, for one)
+/// would fail them for good.
 #[tokio::test]
 async fn http_1_1_required() {
     let key = rcgen::KeyPair::generate().unwrap();

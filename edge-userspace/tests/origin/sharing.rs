@@ -1,4 +1,5 @@
-//! What shares an HTTP/2 connection to an origin: one client's slowness, one refusal, one burst must not be the others'.
+//! What shares an HTTP/2 connection to an origin: one client's slowness, one refusal, one burst
+//! must not be the others'.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,7 +81,8 @@ async fn readers_that_stand_still_stop_nobody() {
     assert!(whole.len() > 3 << 20);
 }
 
-/// A slow reader of an event stream would end the streams of all others; so would a server that flushes without content.
+/// A slow reader of an event stream would end the streams of all others; so would a server that
+/// flushes without content.
 #[tokio::test]
 async fn small_and_empty_frames_end_nothing() {
     for piece in ["data: t\n\n", ""] {
@@ -137,7 +139,8 @@ async fn frames(socket: &mut TcpStream, seen: &mut Vec<(u8, u8)>, until: impl Fn
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-/// An origin that restarts would cost requests that nobody has looked at; the second must have all of the first's content.
+/// An origin that restarts would cost requests that nobody has looked at; the second must have all
+/// of the first's content.
 #[tokio::test]
 async fn what_was_not_processed_is_sent_again() {
     for (refuse, more) in [false, true]
@@ -188,7 +191,8 @@ async fn echo(mut body: h2::RecvStream, mut respond: h2::server::SendResponse<By
     send.send_data(all.into(), true).unwrap();
 }
 
-/// What a server has taken may have been done: with content beyond what is kept, or after an answer, nothing is sent twice.
+/// What a server has taken may have been done: with content beyond what is kept, or after an
+/// answer, nothing is sent twice.
 #[tokio::test]
 async fn what_may_have_been_processed_is_not() {
     let server = Server::raw(|mut socket| async move {
@@ -207,7 +211,8 @@ async fn what_may_have_been_processed_is_not() {
     assert_eq!(server.connections(), 1);
 }
 
-/// A server that takes few streams at once would refuse most of what comes while its SETTINGS are on their way.
+/// A server that takes few streams at once would refuse most of what comes while its SETTINGS are
+/// on their way.
 #[tokio::test]
 async fn no_burst_before_settings() {
     let most = Arc::new(AtomicUsize::new(0));
@@ -251,7 +256,8 @@ async fn no_burst_before_settings() {
     assert_eq!(server.connections(), 1);
 }
 
-/// Browsers and gRPC clients would act on a code that is about the edge's connection, not theirs (RFC 9113 section 7).
+/// Browsers and gRPC clients would act on a code that is about the edge's connection, not theirs
+/// (RFC 9113 section 7).
 #[tokio::test]
 async fn codes_of_the_origin_stay_there() {
     let server = Server::raw(|socket| async move {
@@ -307,8 +313,8 @@ async fn a_moving_upload_keeps_the_response() {
     }
 }
 
-/// Long-lived connections would never follow a change of the origin's name, and no load balancer in front of it could move
-/// them.
+/// Long-lived connections would never follow a change of the origin's name, and no load balancer in
+/// front of it could move them.
 #[tokio::test]
 async fn connections_serve_for_a_time() {
     for http in ["1.1", "2"] {

@@ -57,7 +57,8 @@ async fn bad_gateway_of_the_origin_is_passed_on() {
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
-/// What is not HTTP, or could be read in two ways, is not forwarded, and nothing of it reaches the client.
+/// What is not HTTP, or could be read in two ways, is not forwarded, and nothing of it reaches the
+/// client.
 #[tokio::test]
 async fn garbage() {
     let endless: &'static str = Box::leak(format!("HTTP/1.1 200 OK\r\nx: {}", "a".repeat(300 << 10)).into_boxed_str());
@@ -81,7 +82,8 @@ async fn garbage() {
     }
 }
 
-/// White space in front of a colon is the proxy's to take away (RFC 9112 section 5.1): such servers are there, and worked.
+/// White space in front of a colon is the proxy's to take away (RFC 9112 section 5.1): such servers
+/// are there, and worked.
 #[tokio::test]
 async fn space_before_the_colon() {
     let answer = "HTTP/1.1 200 OK\r\nX-Foo : bar\r\nX-Bar\t: foo\r\nContent-Length : 2\r\n\r\nhi";
@@ -94,7 +96,8 @@ async fn space_before_the_colon() {
     assert_eq!(text(response).await, (200, "hi".into()));
 }
 
-/// A server that cannot serve would go on getting its share, and its clients the error, beside one that can.
+/// A server that cannot serve would go on getting its share, and its clients the error, beside one
+/// that can.
 #[tokio::test]
 async fn unavailable_servers() {
     let says = |status: u16, text: &'static str| {
@@ -114,7 +117,8 @@ async fn unavailable_servers() {
     }
     assert_eq!(asked.load(Ordering::SeqCst), 3, "then it is left alone");
     assert!(!bed.fleet.status()[0].servers[0].healthy);
-    // What may not be done twice gets the answer there was; so does everything where the zone wants it so.
+    // What may not be done twice gets the answer there was; so does everything where the zone wants
+    // it so.
     let passive = "[zone.origin.passive]\nfailures = 0";
     let bed = two(bad.address, good.address, passive);
     let mut seen = Vec::new();

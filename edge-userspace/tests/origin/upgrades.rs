@@ -1,5 +1,5 @@
-//! WebSocket and other upgrades, in every combination of versions. The client is hyper's, against a server whose service
-//! is the room, because only hyper makes what an upgrade needs.
+//! WebSocket and other upgrades, in every combination of versions. The client is hyper's, against a
+//! server whose service is the room, because only hyper makes what an upgrade needs.
 
 use std::convert::Infallible;
 use std::sync::Arc;

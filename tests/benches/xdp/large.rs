@@ -1,5 +1,6 @@
-//! Tables as large as they get: ten million penalties, and a deny list of a million networks, as a country or two have. Each packet comes
-//! from another address, in an order without a pattern, so that no table is in the processor's caches.
+//! Tables as large as they get: ten million penalties, and a deny list of a million networks, as a
+//! country or two have. Each packet comes from another address, in an order without a pattern, so
+//! that no table is in the processor's caches.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -44,7 +45,8 @@ impl Sizes {
     }
 }
 
-/// The cases `syn_penalised_10m` and `deny_country`. Each fills its table first, which takes seconds.
+/// The cases `syn_penalised_10m` and `deny_country`. Each fills its table first, which takes
+/// seconds.
 pub(crate) fn runs(base: &config::Dataplane, sizes: &Sizes) -> Outcome<BTreeMap<&'static str, Vec<u32>>> {
     Ok(BTreeMap::from([
         ("syn_penalised_10m", penalised(base, sizes)?),
@@ -88,9 +90,11 @@ fn country(base: &config::Dataplane, sizes: &Sizes) -> Outcome<Vec<u32>> {
     })
 }
 
-/// The first `n` of these are `n` addresses, in as many /24 networks while there are any left, and none that no packet comes from.
+/// The first `n` of these are `n` addresses, in as many /24 networks while there are any left, and
+/// none that no packet comes from.
 fn client(n: u32) -> Ipv4Addr {
-    // 2^24 networks, of whose first bytes 1 to 100 are used; an odd number goes through all of them.
+    // 2^24 networks, of whose first bytes 1 to 100 are used; an odd number goes through all of
+    // them.
     let networks = 100 << 16;
     let network = u64::from(n % networks) * 9_999_991 % u64::from(networks);
     let network = (1 << 16) + u32::try_from(network).unwrap_or_default();

@@ -1,9 +1,10 @@
-//! Nanoseconds a packet costs in XDP: ours against the least that any program costs, and against Debian's xdp-filter with
-//! a denied address; the gate's verdicts with penalties and tokens. By `BPF_PROG_TEST_RUN`, cases interleaved in rounds so that a slow moment hits all of them, medians
+//! Nanoseconds a packet costs in XDP: ours against the least that any program costs, and against
+//! Debian's xdp-filter with a denied address; the gate's verdicts with penalties and tokens. By
+//! `BPF_PROG_TEST_RUN`, cases interleaved in rounds so that a slow moment hits all of them, medians
 //! of the rounds. Run it by `cargo xtask bench xdp`; needs root.
 //!
-//! Everything happens in network and mount namespaces of this process's own: nothing of the host's is touched, and
-//! nothing is left behind, however it ends.
+//! Everything happens in network and mount namespaces of this process's own: nothing of the host's
+//! is touched, and nothing is left behind, however it ends.
 
 mod large;
 mod peer;
@@ -50,8 +51,8 @@ const BUDGET: Penalty = Penalty {
 /// On no list, deferred without a budget.
 const DEFERRED: [u8; 4] = [100, 64, 9, 11];
 const PENALISED_CLIENT: u64 = 0x0bad_c11e_0000_0001;
-/// Random addresses that are penalised. Debian's xdp-filter denies as many of them as its map holds, which is 10,000; one
-/// whose map was made larger denies all.
+/// Random addresses that are penalised. Debian's xdp-filter denies as many of them as its map
+/// holds, which is 10,000; one whose map was made larger denies all.
 const MANY: usize = 200_000;
 /// Initials with each token, after its first one: fewer than are dropped as copies.
 const COPIES: u32 = 20;
@@ -237,7 +238,8 @@ fn main() -> Outcome<()> {
     report(&cases, &runs, &others, quick, output)
 }
 
-/// A Handshake packet with a connection id that nobody has given out, in a lockdown, as [`retries`] has set it.
+/// A Handshake packet with a connection id that nobody has given out, in a lockdown, as [`retries`]
+/// has set it.
 fn foreign(programs: &[Program], locked: &Dataplane, rounds: u32, repeat: u32) -> Outcome<Vec<u32>> {
     let ours = programs.get(6).ok_or("no such program")?;
     locked.switch_lockdown(true)?;
@@ -260,7 +262,8 @@ fn foreign(programs: &[Program], locked: &Dataplane, rounds: u32, repeat: u32) -
     Ok(runs)
 }
 
-/// As [`retries`], of SYN cookies: to a listener of this process, on an address of this namespace's.
+/// As [`retries`], of SYN cookies: to a listener of this process, on an address of this
+/// namespace's.
 fn cookies(programs: &[Program], locked: &Dataplane, count: u32) -> Outcome<Vec<u32>> {
     let of = |index: usize| programs.get(index).ok_or("no such program");
     let (ours, bare) = (of(6)?, of(0)?);
@@ -293,8 +296,8 @@ fn cookies(programs: &[Program], locked: &Dataplane, count: u32) -> Outcome<Vec<
     Ok(runs)
 }
 
-/// A Retry takes the place of the packet that it answers, so that each is a kernel run of its own; what such a run of bare DROP
-/// takes with the same packet, right after it, is taken off.
+/// A Retry takes the place of the packet that it answers, so that each is a kernel run of its own;
+/// what such a run of bare DROP takes with the same packet, right after it, is taken off.
 fn retries(programs: &[Program], locked: &Dataplane, count: u32) -> Outcome<Vec<u32>> {
     let of = |index: usize| programs.get(index).ok_or("no such program");
     let (ours, bare) = (of(6)?, of(0)?);
@@ -319,8 +322,9 @@ fn retries(programs: &[Program], locked: &Dataplane, count: u32) -> Outcome<Vec<
     Ok(runs)
 }
 
-/// The cases of many addresses: each packet from another one, in an order without a pattern, once. That is a kernel run for
-/// each, and what it reports includes reading the clock and waking up caches; `bare_drop_alone` says how much that is.
+/// The cases of many addresses: each packet from another one, in an order without a pattern, once.
+/// That is a kernel run for each, and what it reports includes reading the clock and waking up
+/// caches; `bare_drop_alone` says how much that is.
 fn spread_runs(
     programs: &[Program],
     roomy: &Program,
@@ -356,8 +360,8 @@ fn spread_runs(
     Ok(runs)
 }
 
-/// A valid token passes so often and no oftener, so each packet has another one, which a program in front writes there. What that
-/// takes with nothing but PASS behind it is taken off.
+/// A valid token passes so often and no oftener, so each packet has another one, which a program in
+/// front writes there. What that takes with nothing but PASS behind it is taken off.
 fn tokens(
     programs: &[Program],
     mint: impl Fn(u32) -> [u8; PIECE],
@@ -380,7 +384,8 @@ fn tokens(
         ours.set(&pieces)?;
         nothing.set(&pieces)?;
         for (name, repeat) in [("token_valid_first", all), ("token_valid", all * COPIES)] {
-            // What stands between two runs leaves cold caches, which many packets make up for, but not so few.
+            // What stands between two runs leaves cold caches, which many packets make up for, but
+            // not so few.
             nothing.run(packet, all)?;
             let run = ours.run(packet, repeat)?;
             let way = nothing.run(packet, repeat)?;
@@ -397,7 +402,8 @@ fn tokens(
     Ok(runs)
 }
 
-/// Random client addresses outside of the cases' own and the lists' networks, the same in every run.
+/// Random client addresses outside of the cases' own and the lists' networks, the same in every
+/// run.
 fn many() -> Vec<[u8; 4]> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut all = BTreeSet::new();
@@ -503,15 +509,16 @@ fn report(
 
 /// Namespaces of our own, with a BPF file system in them for xdp-filter.
 fn isolate() -> Outcome<()> {
-    // SAFETY: this process has one thread so far, and neither namespace changes its memory or its open files.
+    // SAFETY: this process has one thread so far, and neither namespace changes its memory or its
+    // open files.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None)?;
     Ok(())
 }
 
-/// 10,000 IPv4 networks, lengths mixed as in public block lists (mostly addresses and /24, some larger), as many
-/// IPv6 ones as such lists have (few), and those that the cases hit.
+/// 10,000 IPv4 networks, lengths mixed as in public block lists (mostly addresses and /24, some
+/// larger), as many IPv6 ones as such lists have (few), and those that the cases hit.
 fn config() -> config::Dataplane {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = || {

@@ -22,9 +22,9 @@ const DISPATCHER: &str = "xdp-dispatcher.o";
 const ENTRIES: u32 = 10_000;
 const ROOMY: u32 = 262_144;
 
-/// Debian's xdp-filter on an interface of its own, with `ADDRESS` denied. The peer that counts is the fastest one for the
-/// job: its program for addresses only, alone on the interface. By default it runs all features, behind libxdp's
-/// dispatcher.
+/// Debian's xdp-filter on an interface of its own, with `ADDRESS` denied. The peer that counts is
+/// the fastest one for the job: its program for addresses only, alone on the interface. By default
+/// it runs all features, behind libxdp's dispatcher.
 pub(crate) fn attach(interface: &str, features: &str, dispatched: bool) -> Outcome<Program> {
     load(interface, features, dispatched, None)
 }
@@ -35,8 +35,9 @@ pub(crate) fn deny(addresses: &[[u8; 4]]) -> Outcome<usize> {
     Ok(spread(Path::new(DENIED), ADDRESS, addresses, size)?)
 }
 
-/// The same program with room for `ROOMY` addresses, with these denied: its object says its size, which is compiled in, in one
-/// place, and libxdp loads objects from where it is told to. It hides the pins of those before it.
+/// The same program with room for `ROOMY` addresses, with these denied: its object says its size,
+/// which is compiled in, in one place, and libxdp loads objects from where it is told to. It hides
+/// the pins of those before it.
 pub(crate) fn roomy(addresses: &[[u8; 4]]) -> Outcome<Program> {
     let original = OBJECTS
         .into_iter()

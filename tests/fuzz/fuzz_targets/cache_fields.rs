@@ -1,6 +1,7 @@
-//! Fields that decide what is stored and what is sent: directives of requests and responses, targeted ones (a structured
-//! field), ranges, and weights of codings. Whatever they hold, reading them ends, and ranges lie within the content.
-//! `cd tests/fuzz && cargo +nightly fuzz run cache_fields`.
+//! Fields that decide what is stored and what is sent: directives of requests and responses,
+//! targeted ones (a structured field), ranges, and weights of codings. Whatever they hold, reading
+//! them ends, and ranges lie within the content. `cd tests/fuzz && cargo +nightly fuzz run
+//! cache_fields`.
 #![no_main]
 
 use edge::cache::directives::{Directives, FOREVER, Wishes};

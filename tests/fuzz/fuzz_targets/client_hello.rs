@@ -1,5 +1,5 @@
-//! The tickets in a ClientHello and what it offers, from records: whatever comes, what is found lies within it, and however the
-//! bytes were cut into records, the same message is found.
+//! The tickets in a ClientHello and what it offers, from records: whatever comes, what is found
+//! lies within it, and however the bytes were cut into records, the same message is found.
 #![no_main]
 
 use edge::tls::client_hello::{Offer, Tickets, reassemble};

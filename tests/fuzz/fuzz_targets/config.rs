@@ -1,5 +1,6 @@
-//! The configuration: whatever an operator writes ends in a configuration or in mistakes that can be shown, never in a
-//! panic, which a reload would turn into an outage. `cd tests/fuzz && cargo +nightly fuzz run config`.
+//! The configuration: whatever an operator writes ends in a configuration or in mistakes that can
+//! be shown, never in a panic, which a reload would turn into an outage. `cd tests/fuzz && cargo
+//! +nightly fuzz run config`.
 #![no_main]
 
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! HTTP/2 DATA frames that are joined and left out: content and all other frames must stay what they were, however the bytes were
-//! split on their way. `cd tests/fuzz && cargo +nightly fuzz run data_frames`.
+//! HTTP/2 DATA frames that are joined and left out: content and all other frames must stay what
+//! they were, however the bytes were split on their way. `cd tests/fuzz && cargo +nightly fuzz run
+//! data_frames`.
 //!
 //! Input: three lengths of pieces, and the stream.
 #![no_main]
@@ -12,7 +13,8 @@ const HEAD: usize = 9;
 /// Kind, flags, stream, payload, and how much of it has not come.
 type Frame = (u8, u8, [u8; 4], Vec<u8>, usize);
 
-/// The frames of `bytes`, with plain DATA frames of one stream as one and without empty ones; and what is no frame yet.
+/// The frames of `bytes`, with plain DATA frames of one stream as one and without empty ones; and
+/// what is no frame yet.
 fn meaning(mut bytes: &[u8]) -> (Vec<Frame>, &[u8]) {
     let mut frames: Vec<Frame> = Vec::new();
     while let Some((&[a, b, c, kind, flags, s, t, u, v], rest)) = bytes.split_first_chunk::<HEAD>() {

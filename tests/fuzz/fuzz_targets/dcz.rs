@@ -1,6 +1,6 @@
-//! Differences: whatever a far end or a network sends, decoding ends in content within the bound or in an error, in the same way
-//! however it is cut; and content that passes the checksum of a changed stream is the content that was encoded.
-//! `cd tests/fuzz && cargo +nightly fuzz run dcz`.
+//! Differences: whatever a far end or a network sends, decoding ends in content within the bound or
+//! in an error, in the same way however it is cut; and content that passes the checksum of a
+//! changed stream is the content that was encoded. `cd tests/fuzz && cargo +nightly fuzz run dcz`.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -37,7 +37,8 @@ fuzz_target!(|input: &[u8]| {
     };
     let dcz = |stream: &[u8], step| decode(Decoder::dcz(&OLD, LIMIT).expect("suitable"), stream, step);
 
-    // As a stream, as what is behind a genuine header, and as plain zstd: in pieces and at once alike.
+    // As a stream, as what is behind a genuine header, and as plain zstd: in pieces and at once
+    // alike.
     let headed = [&STREAM[..dcz::HEADER], input].concat();
     for stream in [input, &headed] {
         assert_eq!(

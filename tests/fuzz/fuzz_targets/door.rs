@@ -1,4 +1,5 @@
-//! Requests at the door, in the versions of HTTP: a head comes out in normal form, and the same one, or none does.
+//! Requests at the door, in the versions of HTTP: a head comes out in normal form, and the same
+//! one, or none does.
 #![no_main]
 
 use std::path::Path;

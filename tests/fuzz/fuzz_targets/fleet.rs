@@ -1,5 +1,6 @@
-//! What a fleet's engine sends, hostile or not: heads, indexes, events, receipts, parts of blobs, and NATS itself. Whatever comes ends
-//! in a refusal or in what can be written again; nothing is believed that was not signed. `cd tests/fuzz && cargo +nightly fuzz run fleet`.
+//! What a fleet's engine sends, hostile or not: heads, indexes, events, receipts, parts of blobs,
+//! and NATS itself. Whatever comes ends in a refusal or in what can be written again; nothing is
+//! believed that was not signed. `cd tests/fuzz && cargo +nightly fuzz run fleet`.
 #![no_main]
 
 use std::sync::LazyLock;

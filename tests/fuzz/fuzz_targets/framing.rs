@@ -1,7 +1,9 @@
-//! HTTP/1 framing: where bytes were split on their way must not matter. What is judged one way whole and another way in
-//! pieces is what request smuggling is made of. `cd tests/fuzz && cargo +nightly fuzz run framing`.
+//! HTTP/1 framing: where bytes were split on their way must not matter. What is judged one way
+//! whole and another way in pieces is what request smuggling is made of. `cd tests/fuzz && cargo
+//! +nightly fuzz run framing`.
 //!
-//! Input: whether heads are limited tightly and what upgrades are answered, how long the pieces are, and the stream.
+//! Input: whether heads are limited tightly and what upgrades are answered, how long the pieces
+//! are, and the stream.
 #![no_main]
 
 use edge::http::framing::{Framing, Refusal, Verdict};
@@ -40,7 +42,8 @@ fn judge(stream: &[u8], pieces: &[u8], limit: usize, upgrades: bool) -> (Said, [
                     in_head,
                 } => {
                     assert!(offset < end - at, "refused beyond the piece");
-                    // A trailer line beyond the limit is refused where the piece begins: no byte of it is needed.
+                    // A trailer line beyond the limit is refused where the piece begins: no byte of
+                    // it is needed.
                     let place = if why == Refusal::Trailer { 0 } else { at + offset };
                     said.push((place, Verdict::Refuse { at: 0, why, in_head }));
                     break 'stream;

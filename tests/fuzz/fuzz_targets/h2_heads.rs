@@ -1,4 +1,5 @@
-//! What a client of HTTP/2 sends, as it is looked at before the h2 crate sees it: whole or in pieces, the same goes on.
+//! What a client of HTTP/2 sends, as it is looked at before the h2 crate sees it: whole or in
+//! pieces, the same goes on.
 #![no_main]
 
 use edge::http::heads::{Heads, PREFACE};

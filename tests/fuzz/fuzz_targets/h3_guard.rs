@@ -1,5 +1,6 @@
-//! What a client of HTTP/3 sends, as the guard in front of the h3 crate sees it: whole or in pieces, the verdict is the same, and so
-//! is what h3 gets. Nothing that h3 gets is longer than the guard's bounds.
+//! What a client of HTTP/3 sends, as the guard in front of the h3 crate sees it: whole or in
+//! pieces, the verdict is the same, and so is what h3 gets. Nothing that h3 gets is longer than the
+//! guard's bounds.
 #![no_main]
 
 use bytes::Bytes;
@@ -9,7 +10,8 @@ use libfuzzer_sys::fuzz_target;
 /// `limits.header_bytes`.
 const HEADER_BYTES: usize = 1 << 10;
 
-/// What h3 gets of a request stream, with DATA frames taken off: how content is cut is not a matter of the verdict.
+/// What h3 gets of a request stream, with DATA frames taken off: how content is cut is not a matter
+/// of the verdict.
 fn request(data: &[u8], size: usize) -> Result<Vec<u8>, Broken> {
     let mut frames = Frames::new(HEADER_BYTES);
     let (mut out, mut content) = (Vec::new(), false);

@@ -1,5 +1,6 @@
-//! Queries to the key server: whatever an edge sends ends in queries or refusals within the bounds, what is read encodes to the
-//! same bytes, and bytes in pieces read as bytes at once. `cd tests/fuzz && cargo +nightly fuzz run keyless_request`.
+//! Queries to the key server: whatever an edge sends ends in queries or refusals within the bounds,
+//! what is read encodes to the same bytes, and bytes in pieces read as bytes at once. `cd
+//! tests/fuzz && cargo +nightly fuzz run keyless_request`.
 #![no_main]
 
 use edge::keyserver::wire::{LENGTH, MAX_QUERY, Query, Request, split_tls12, tls12};

@@ -1,5 +1,6 @@
-//! Replies of the key server: whatever it sends ends in replies or refusals within the bounds, and what is read says the same
-//! when it is written again. `cd tests/fuzz && cargo +nightly fuzz run keyless_response`.
+//! Replies of the key server: whatever it sends ends in replies or refusals within the bounds, and
+//! what is read says the same when it is written again. `cd tests/fuzz && cargo +nightly fuzz run
+//! keyless_response`.
 #![no_main]
 
 use edge::keyserver::wire::{Answer, LENGTH, MAX_REPLY, MAX_SPKI, PAGE, Reply};

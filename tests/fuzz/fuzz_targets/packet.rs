@@ -1,7 +1,8 @@
-//! The packet parser of the XDP program, built for the host from the program's own files: whatever the frame and whichever
-//! ports are ours, it reads no byte outside the frame (run it with ASan, as cargo-fuzz does) and what it says about the
-//! frame is true of it. The gate's own file needs aya; the parts of it that read packets are walked here in its order.
-//! `cd tests/fuzz && cargo +nightly fuzz run packet`.
+//! The packet parser of the XDP program, built for the host from the program's own files: whatever
+//! the frame and whichever ports are ours, it reads no byte outside the frame (run it with ASan, as
+//! cargo-fuzz does) and what it says about the frame is true of it. The gate's own file needs aya;
+//! the parts of it that read packets are walked here in its order. `cd tests/fuzz && cargo +nightly
+//! fuzz run packet`.
 //!
 //! Input: how many ports are ours, the ports, an offset for the token parser alone, and the frame.
 #![no_main]
@@ -85,8 +86,8 @@ fn initial(frame: &Frame, bytes: &[u8], offset: usize) {
     }
 }
 
-/// A VLAN tag changes where a frame's parts stand and not what it is, though the parser reads a frame without one on a way of
-/// its own.
+/// A VLAN tag changes where a frame's parts stand and not what it is, though the parser reads a
+/// frame without one on a way of its own.
 fn tagged(bytes: &[u8], packet: &Packet, config: &Config) {
     const TAG: [u8; 4] = [0x81, 0, 0, 1];
     let Some((addresses, rest)) = bytes.split_at_checked(12) else {
@@ -122,7 +123,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((&[high, low], rest)) = rest.split_first_chunk() else {
         return;
     };
-    // A buffer of exactly the frame's length, so that the byte before it and the one behind it are poisoned.
+    // A buffer of exactly the frame's length, so that the byte before it and the one behind it are
+    // poisoned.
     let bytes = rest.to_vec().into_boxed_slice();
     let start = bytes.as_ptr().addr();
     bytes.as_ptr().expose_provenance();

@@ -1,5 +1,6 @@
-//! PROXY protocol headers: whatever a peer sends in front of TLS ends in a header or a refusal, and what is accepted says
-//! the same when it is written the other way. `cd tests/fuzz && cargo +nightly fuzz run proxy_protocol`.
+//! PROXY protocol headers: whatever a peer sends in front of TLS ends in a header or a refusal, and
+//! what is accepted says the same when it is written the other way. `cd tests/fuzz && cargo
+//! +nightly fuzz run proxy_protocol`.
 #![no_main]
 
 use std::net::IpAddr;

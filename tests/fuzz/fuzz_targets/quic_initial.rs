@@ -1,6 +1,7 @@
-//! Initial packets on their way to a prepared handshake: the front as the tap reads it, what is kept, and the throw-away endpoint that
-//! looks for the ClientHello. The first byte chooses whether the rest is a datagram as it is, or frames in packets that are
-//! sealed as a client would, so that the fuzzer gets behind the cryptography.
+//! Initial packets on their way to a prepared handshake: the front as the tap reads it, what is
+//! kept, and the throw-away endpoint that looks for the ClientHello. The first byte chooses whether
+//! the rest is a datagram as it is, or frames in packets that are sealed as a client would, so that
+//! the fuzzer gets behind the cryptography.
 #![no_main]
 
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! QUIC tokens as the daemon opens them: whatever comes, no token opens that was not minted, and quinn gets content of its own kind.
+//! QUIC tokens as the daemon opens them: whatever comes, no token opens that was not minted, and
+//! quinn gets content of its own kind.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
@@ -29,7 +30,8 @@ fuzz_target!(|data: &[u8]| {
             "a token that nobody minted"
         );
     }
-    // As quinn's content of a token of ours, one byte of which is changed: the first of the input says which.
+    // As quinn's content of a token of ours, one byte of which is changed: the first of the input
+    // says which.
     let Some((&at, content)) = data.split_first() else {
         return;
     };

@@ -1,6 +1,7 @@
-//! What a worker's script hands to the host as text: a URL and how it is changed, the head of a request, a source map and a line
-//! of a stack trace. Whatever it is, the parts of a URL lie one behind the other within it, fields come back as they were, and a map
-//! changes the place in a line and nothing else.
+//! What a worker's script hands to the host as text: a URL and how it is changed, the head of a
+//! request, a source map and a line of a stack trace. Whatever it is, the parts of a URL lie one
+//! behind the other within it, fields come back as they were, and a map changes the place in a line
+//! and nothing else.
 #![no_main]
 
 use edge::isolate::js::address::{self, Address};
@@ -12,7 +13,8 @@ fn sound(address: &Address) {
     let length = address.href.len();
     let parts = address.parts.map(|at| usize::try_from(at).expect("an offset"));
     assert!(parts.is_sorted() && parts.iter().all(|at| *at <= length), "{address:?}");
-    // What the prelude asks again with. It need not be the same: the crate normalises some paths of `file:` twice.
+    // What the prelude asks again with. It need not be the same: the crate normalises some paths of
+    // `file:` twice.
     assert!(address::parse(&address.href, None).is_some(), "{address:?}");
 }
 

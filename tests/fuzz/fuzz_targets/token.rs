@@ -1,5 +1,6 @@
-//! Wait tokens: whatever bytes and text a client sends, opening them ends in a refusal, and changing a genuine token in any
-//! way makes it one. `cd tests/fuzz && cargo +nightly fuzz run token`.
+//! Wait tokens: whatever bytes and text a client sends, opening them ends in a refusal, and
+//! changing a genuine token in any way makes it one. `cd tests/fuzz && cargo +nightly fuzz run
+//! token`.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};

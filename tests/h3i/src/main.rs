@@ -1,7 +1,9 @@
-//! Requests over HTTP/3 by h3i (quiche), right ones and malformed ones, each with what RFC 9114 or RFC 9204 asks a server to do.
+//! Requests over HTTP/3 by h3i (quiche), right ones and malformed ones, each with what RFC 9114 or
+//! RFC 9204 asks a server to do.
 //!
-//! `edge-h3i ADDRESS HOST` needs a server that answers `GET /` with 200 and sends back what is posted to `/echo`. Prints a line for
-//! each case and fails if any is not met. `cargo xtask conform h3i` starts the server.
+//! `edge-h3i ADDRESS HOST` needs a server that answers `GET /` with 200 and sends back what is
+//! posted to `/echo`. Prints a line for each case and fails if any is not met. `cargo xtask conform
+//! h3i` starts the server.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -92,7 +94,8 @@ fn main() -> ExitCode {
             .with_host_port(format!("{host}:443"))
             .with_connect_to(address.clone())
             .with_idle_timeout(3_000)
-            // The certificate's authority is the bench's own; who signs what is another client's matter.
+            // The certificate's authority is the bench's own; who signs what is another client's
+            // matter.
             .verify_peer(false);
         let verdict = match sync_client::connect(config, case.actions, None) {
             Err(error) => Err(format!("no connection: {error:?}")),

@@ -1,10 +1,11 @@
 //! The origin of the demo and of some tests: a small HTTP/1.1 server that shows what reached it.
 //!
-//! `demo-origin ADDRESS` serves until it is ended:
-//! `/` a page; `/inspect` method, path and headers (JSON if asked for); `/bytes/N` N bytes; `/slow/MS` an answer after MS
-//! milliseconds; `/echo` the request's body, streamed; `/status/CODE` that status; `/changing/N` a page of about N bytes whose
-//! fields change on every request; `/prices/N` JSON with N records, three in ten of which change; `/release/N` a page with
-//! release N of a script, `/release.N.js`, which may be kept for ten minutes; `/healthz`.
+//! `demo-origin ADDRESS` serves until it is ended: `/` a page; `/inspect` method, path and headers
+//! (JSON if asked for); `/bytes/N` N bytes; `/slow/MS` an answer after MS milliseconds; `/echo` the
+//! request's body, streamed; `/status/CODE` that status; `/changing/N` a page of about N bytes
+//! whose fields change on every request; `/prices/N` JSON with N records, three in ten of which
+//! change; `/release/N` a page with release N of a script, `/release.N.js`, which may be kept for
+//! ten minutes; `/healthz`.
 #![deny(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -30,7 +31,8 @@ use tokio::net::TcpListener;
 const PAGE: &str = include_str!("demo-origin.html");
 /// One chunk of `/bytes/N`.
 const CHUNK: Bytes = Bytes::from_static(&[b'e'; 16 * 1024]);
-/// The longest `/slow` and the largest `/bytes`: an origin in a demo is no place to hold the edge hostage.
+/// The longest `/slow` and the largest `/bytes`: an origin in a demo is no place to hold the edge
+/// hostage.
 const LONGEST: u64 = 60_000;
 const LARGEST: u64 = 16 << 30;
 const LARGEST_PAGE: usize = 8 << 20;

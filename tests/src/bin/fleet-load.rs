@@ -1,6 +1,7 @@
-//! Simulated nodes of a fleet for `cargo xtask bench fleet`: the daemon's own agent, a thousand times, on nodes that serve nobody.
-//! `fleet-load ENGINE FILES STATE COUNT` adds that many nodes to FILES/fleet.toml, prints `joined`, and then, four times a second, a
-//! line of JSON: the lowest counter that one of them holds, what all have fetched, and how many are connected.
+//! Simulated nodes of a fleet for `cargo xtask bench fleet`: the daemon's own agent, a thousand
+//! times, on nodes that serve nobody. `fleet-load ENGINE FILES STATE COUNT` adds that many nodes to
+//! FILES/fleet.toml, prints `joined`, and then, four times a second, a line of JSON: the lowest
+//! counter that one of them holds, what all have fetched, and how many are connected.
 #![deny(unsafe_code)]
 
 use std::fmt::Write as _;

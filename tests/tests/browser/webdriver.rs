@@ -1,5 +1,6 @@
-//! A real browser on a lead: headless Chromium in the client's namespace, driven through chromedriver by the few commands
-//! of WebDriver (W3C) that the tests need. Nothing of it is left when it is dropped.
+//! A real browser on a lead: headless Chromium in the client's namespace, driven through
+//! chromedriver by the few commands of WebDriver (W3C) that the tests need. Nothing of it is left
+//! when it is dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -30,8 +31,9 @@ pub(crate) struct Browser<'a> {
 }
 
 impl<'a> Browser<'a> {
-    /// Starts it in `client` with its files in `directory`, where the certificates are that it trusts (`*.pem`); `host` leads to `address`. Says
-    /// why and answers nothing where there is no Chromium.
+    /// Starts it in `client` with its files in `directory`, where the certificates are that it
+    /// trusts (`*.pem`); `host` leads to `address`. Says why and answers nothing where there is no
+    /// Chromium.
     pub(crate) fn start(client: &'a Netns, directory: &Path, host: &str, address: &str) -> Option<Self> {
         let only_tcp = ["--disable-quic".to_owned()];
         Self::start_with(client, directory, &only_tcp, &[host], address)
@@ -72,7 +74,8 @@ impl<'a> Browser<'a> {
             .filter(|path| path.extension().is_some_and(|extension| extension == "pem"))
             .filter_map(|path| public_key(&path))
             .collect();
-        // Trust in these certificates, not indifference to errors: behind those a browser keeps no dictionaries.
+        // Trust in these certificates, not indifference to errors: behind those a browser keeps no
+        // dictionaries.
         if !keys.is_empty() {
             arguments.push(format!("--ignore-certificate-errors-spki-list={}", keys.join(",")));
         }
@@ -82,7 +85,8 @@ impl<'a> Browser<'a> {
             "--disable-gpu",
             "--disable-dev-shm-usage",
             "--disable-background-networking",
-            // Dictionaries are kept only behind public roots otherwise (RFC 9842 leaves that to browsers).
+            // Dictionaries are kept only behind public roots otherwise (RFC 9842 leaves that to
+            // browsers).
             "--disable-features=CompressionDictionaryTransportRequireKnownRootCert",
             "--disable-breakpad",
             "--disable-component-update",
@@ -123,8 +127,8 @@ impl<'a> Browser<'a> {
         self.command("POST", "/goog/cdp/execute", &body).unwrap()
     }
 
-    /// Responses that came over the network since the last call, by the browser's own log: address, and each field of the head
-    /// as it crossed.
+    /// Responses that came over the network since the last call, by the browser's own log: address,
+    /// and each field of the head as it crossed.
     pub(crate) fn responses(&self) -> Vec<(String, Value)> {
         let log = self
             .command("POST", "/se/log", &json!({"type": "performance"}))

@@ -21,7 +21,8 @@ pub(crate) fn binaries() -> PathBuf {
         .to_owned()
 }
 
-/// Brings the binaries of all packages up to date: the test runner alone does not build those of others.
+/// Brings the binaries of all packages up to date: the test runner alone does not build those of
+/// others.
 pub(crate) fn build() {
     let mut build = process::cargo();
     build

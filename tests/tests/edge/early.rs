@@ -1,5 +1,6 @@
-//! 0-RTT end to end: a client of quinn's and h3's, a way on which its handshake can be held up, and an origin that writes down what
-//! it is asked. If this fails, an order is placed twice by somebody who only listened, or early data saves nobody a turn.
+//! 0-RTT end to end: a client of quinn's and h3's, a way on which its handshake can be held up, and
+//! an origin that writes down what it is asked. If this fails, an order is placed twice by somebody
+//! who only listened, or early data saves nobody a turn.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -68,7 +69,8 @@ fn origin() -> (SocketAddr, Asked) {
     (address, asked)
 }
 
-/// Between a client and the edge: keeps what the client sends, and can hold up the end of its handshake.
+/// Between a client and the edge: keeps what the client sends, and can hold up the end of its
+/// handshake.
 #[derive(Clone)]
 struct Way {
     address: SocketAddr,
@@ -133,8 +135,8 @@ impl Way {
     }
 }
 
-/// Whether a client's datagram has anything that only somebody can send who has the edge's answer: Handshake or 1-RTT packets
-/// (RFC 9000 section 17).
+/// Whether a client's datagram has anything that only somebody can send who has the edge's answer:
+/// Handshake or 1-RTT packets (RFC 9000 section 17).
 fn proves(mut datagram: &[u8]) -> bool {
     while let Some(first) = datagram.first() {
         let kind = first >> 4 & 3;
@@ -312,8 +314,9 @@ fn entry(what: &str, early: bool) -> (String, bool) {
     (what.to_owned(), early)
 }
 
-/// Safe requests are answered at once and say what they are; all others wait for the client to show that it is there, and so does
-/// what the origin does not want so early. What somebody sends again is not served.
+/// Safe requests are answered at once and say what they are; all others wait for the client to show
+/// that it is there, and so does what the origin does not want so early. What somebody sends again
+/// is not served.
 #[test]
 fn safe_requests_come_early_and_once() {
     let world = World::start();

@@ -1,5 +1,6 @@
-//! HTTP/3 against other hands than quinn's and h3's: aioquic's, and those of clients that break the protocol. If this fails,
-//! somebody's clients cannot talk to us, or a broken one is not told what it did wrong.
+//! HTTP/3 against other hands than quinn's and h3's: aioquic's, and those of clients that break the
+//! protocol. If this fails, somebody's clients cannot talk to us, or a broken one is not told what
+//! it did wrong.
 
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ fn aioquic(world: &World, address: &str, paths: &[&str]) -> Option<Vec<String>> 
     Some(text.lines().map(str::to_owned).collect())
 }
 
-/// Another implementation of QUIC and HTTP/3 gets its pages, over both families, and by the kernel's Retry.
+/// Another implementation of QUIC and HTTP/3 gets its pages, over both families, and by the
+/// kernel's Retry.
 #[test]
 fn aioquic_gets_its_pages() {
     let Some(world) = World::start() else { return };

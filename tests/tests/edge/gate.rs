@@ -21,8 +21,8 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(line).map(|(_, value)| value.trim())
 }
 
-/// A client that waits as it was told is served without a line of code of its own; its token opens the gate once, and the
-/// connection of who was told to wait ends.
+/// A client that waits as it was told is served without a line of code of its own; its token opens
+/// the gate once, and the connection of who was told to wait ends.
 #[test]
 fn a_client_that_waits_is_served_once() {
     let Some(world) = World::start() else { return };
@@ -74,8 +74,9 @@ fn drops(world: &World) -> u64 {
     count.and_then(|count| count.parse().ok()).unwrap()
 }
 
-/// A client that does not wait ends in the kernel: its connections are not even refused, and no crash of the daemon helps
-/// it, until its time is over or an operator lifts the penalty. Its neighbour at another address is served all the while.
+/// A client that does not wait ends in the kernel: its connections are not even refused, and no
+/// crash of the daemon helps it, until its time is over or an operator lifts the penalty. Its
+/// neighbour at another address is served all the while.
 #[test]
 fn a_client_that_does_not_wait_is_dropped_by_the_kernel() {
     let Some(mut world) = World::gated(THIRTY_A_MINUTE) else {
@@ -110,8 +111,9 @@ fn a_client_that_does_not_wait_is_dropped_by_the_kernel() {
     assert!(!world.control("penalty", &["list"]).contains(CLIENT[0]));
 }
 
-/// A crash in the middle of a storm: not one of the blocked client's attempts gets in while there is no daemon, nor while the
-/// next one starts; and who waits is served as soon as it has waited, by the token of the daemon that crashed.
+/// A crash in the middle of a storm: not one of the blocked client's attempts gets in while there
+/// is no daemon, nor while the next one starts; and who waits is served as soon as it has waited,
+/// by the token of the daemon that crashed.
 #[test]
 fn a_crash_under_storm_lets_nobody_in_and_keeps_nobody_out() {
     let Some(mut world) = World::gated(THIRTY_A_MINUTE) else {
@@ -226,7 +228,8 @@ fn one_limit_of_a_key_over_all_versions() {
     assert_eq!((over_quic("one"), over_quic("two")), (429, 200));
 }
 
-/// A program that answers its challenge would wait like one that cannot, or the origin would see the answer.
+/// A program that answers its challenge would wait like one that cannot, or the origin would see
+/// the answer.
 #[test]
 fn a_program_solves_its_challenge() {
     let Some(world) = World::gated("[[zone.gate.rule]]\nchallenge = { bits = 12, wait = \"10m\" }") else {

@@ -1,4 +1,5 @@
-//! HTTP/3 end to end with a client of its own kind (quinn and h3). If this fails, browsers that follow `Alt-Svc` get errors.
+//! HTTP/3 end to end with a client of its own kind (quinn and h3). If this fails, browsers that
+//! follow `Alt-Svc` get errors.
 
 use std::fs;
 use std::future::poll_fn;
@@ -173,7 +174,8 @@ fn malformed_heads_and_lengths_end_their_stream() {
     });
 }
 
-/// Without GOAWAY a client would take the end for a network error and repeat what may not be repeated.
+/// Without GOAWAY a client would take the end for a network error and repeat what may not be
+/// repeated.
 #[test]
 fn draining_says_goaway_and_lets_the_client_leave() {
     let Some(mut world) = World::start() else { return };

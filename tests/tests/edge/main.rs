@@ -1,4 +1,5 @@
-//! The daemon with its XDP program in a small world of its own: what an operator relies on when things go wrong.
+//! The daemon with its XDP program in a small world of its own: what an operator relies on when
+//! things go wrong.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 

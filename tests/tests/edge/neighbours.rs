@@ -1,4 +1,5 @@
-//! An address is not a client: those who share one with an abuser, with real TLS clients and the kernel between.
+//! An address is not a client: those who share one with an abuser, with real TLS clients and the
+//! kernel between.
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
@@ -118,7 +119,8 @@ fn fifty_good_clients_beside_an_abuser() {
     assert!(ratio >= 0.9, "{storm} of {quiet}");
 }
 
-/// Who waited, and holds a token and a session, is let in at once; a stranger behind the same address is reset.
+/// Who waited, and holds a token and a session, is let in at once; a stranger behind the same
+/// address is reset.
 #[test]
 fn a_neighbour_with_a_mature_token_gets_in() {
     let Some(world) = World::gated(TWENTY_A_MINUTE) else {
@@ -135,8 +137,9 @@ fn a_neighbour_with_a_mature_token_gets_in() {
             panic!("served beyond the rate");
         };
         let due = Instant::now() + wait;
-        // Until the wait is over, and a little longer: the address is penalised when the neighbour comes back. Four at once, to ask
-        // for more handshakes than its newcomers have even on a slow machine.
+        // Until the wait is over, and a little longer: the address is penalised when the neighbour
+        // comes back. Four at once, to ask for more handshakes than its newcomers have even on a
+        // slow machine.
         let (shared, strangers) = (Rc::new((*trust).clone()), Rc::new(Cell::new(0)));
         let others = [(); 4].map(|()| {
             let (shared, strangers) = (Rc::clone(&shared), Rc::clone(&strangers));

@@ -1,5 +1,6 @@
-//! QUIC where things move: clients to other addresses, daemons to their successors, the node into a lockdown, and the gate's
-//! word into the kernel. If this fails, users lose connections, or a crowd behind one address pays for one of them.
+//! QUIC where things move: clients to other addresses, daemons to their successors, the node into a
+//! lockdown, and the gate's word into the kernel. If this fails, users lose connections, or a crowd
+//! behind one address pays for one of them.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -43,8 +44,8 @@ fn counted(world: &World) -> String {
     metrics.lines().filter(counted).collect::<Vec<_>>().join("\n")
 }
 
-/// A telephone that leaves the house keeps its connections: packets from another port or address still reach the worker that
-/// has them. By the hash of the addresses half of them would not.
+/// A telephone that leaves the house keeps its connections: packets from another port or address
+/// still reach the worker that has them. By the hash of the addresses half of them would not.
 #[test]
 fn connections_survive_another_address() {
     let Some(world) = World::start() else { return };
@@ -66,7 +67,8 @@ fn connections_survive_another_address() {
 
 const CLIENTS: usize = 200;
 const ENDPOINTS: usize = 10;
-/// Large enough that a client takes some seconds of it piece by piece, and must go on saying that it wants more.
+/// Large enough that a client takes some seconds of it piece by piece, and must go on saying that
+/// it wants more.
 const LARGE: usize = 768 << 10;
 
 /// One download that stretches over the restart; how much came.
@@ -87,7 +89,8 @@ async fn download(mut client: Client) -> Result<usize, h3::error::StreamError> {
     Ok(came)
 }
 
-/// An upgrade ends no connection: the daemon that goes finishes what its clients ask for, its successor takes who is new.
+/// An upgrade ends no connection: the daemon that goes finishes what its clients ask for, its
+/// successor takes who is new.
 #[test]
 fn a_restart_loses_no_connection() {
     let Some(mut world) = World::start() else { return };
@@ -222,7 +225,8 @@ fn a_flood_locks_the_node_down() {
     );
 }
 
-/// Who was told to wait and comes at once ends in the kernel, by its token; who shares its address does not notice.
+/// Who was told to wait and comes at once ends in the kernel, by its token; who shares its address
+/// does not notice.
 #[test]
 fn over_quic_a_wait_is_one_clients_alone() {
     let Some(world) = World::gated("[[zone.gate.rule]]\nmanual = { wait = \"5s\" }") else {

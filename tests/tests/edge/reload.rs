@@ -1,4 +1,5 @@
-//! SIGHUP and SIGTERM, on a daemon with clients. If this fails, operators cannot change or stop an edge without hurting them.
+//! SIGHUP and SIGTERM, on a daemon with clients. If this fails, operators cannot change or stop an
+//! edge without hurting them.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -81,8 +82,8 @@ fn a_reload_swaps_lists_and_refuses_mistakes_under_an_open_connection() {
     assert!(ask(&mut connection).starts_with("HTTP/1.1 308"));
 }
 
-/// A file that was refused drops clients all the same; or listeners that it names, and that nobody opened, are what XDP judges
-/// from then on.
+/// A file that was refused drops clients all the same; or listeners that it names, and that nobody
+/// opened, are what XDP judges from then on.
 #[test]
 fn the_kernel_keeps_to_what_is_in_force_and_open() {
     let Some(world) = World::start() else { return };

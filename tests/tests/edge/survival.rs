@@ -1,4 +1,5 @@
-//! The daemon is killed. If this fails, an attacker who crashes it is no longer kept out, or its crash takes others with it.
+//! The daemon is killed. If this fails, an attacker who crashes it is no longer kept out, or its
+//! crash takes others with it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -37,7 +38,8 @@ fn a_killed_daemon_leaves_the_deny_list_and_nothing_else() {
         world.connect(EDGE[1], 443).unwrap_err().kind(),
         ErrorKind::ConnectionRefused
     );
-    // Other programs of the host go on, with what was open and with what is new, even for the denied.
+    // Other programs of the host go on, with what was open and with what is new, even for the
+    // denied.
     exchange(&mut bystander, &mut accepted);
     let mut fresh = world.connect(EDGE[0], BYSTANDER).unwrap();
     exchange(&mut fresh, &mut listener.accept().unwrap().0);

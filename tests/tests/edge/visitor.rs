@@ -1,5 +1,5 @@
-//! A client as a browser is one, in few lines: honours `Retry-After`, keeps its cookie, resumes its TLS sessions, and uses a
-//! connection more than once.
+//! A client as a browser is one, in few lines: honours `Retry-After`, keeps its cookie, resumes its
+//! TLS sessions, and uses a connection more than once.
 
 use std::io;
 use std::net::SocketAddr;

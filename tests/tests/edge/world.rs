@@ -1,4 +1,5 @@
-//! A client and an edge, each in its own network namespace, and the daemon between a veth pair and a zone of files.
+//! A client and an edge, each in its own network namespace, and the daemon between a veth pair and
+//! a zone of files.
 
 use std::fs;
 use std::io;
@@ -18,7 +19,8 @@ use edge_testbed::process::{self, Process};
 use crate::checkout;
 
 pub(crate) const HOST: &str = "site.example.test";
-/// Its gate admits twenty requests a minute of a client, one at a time, unless a test wants another.
+/// Its gate admits twenty requests a minute of a client, one at a time, unless a test wants
+/// another.
 pub(crate) const LIMITED: &str = "limited.example.test";
 pub(crate) const EDGE: [&str; 2] = ["10.77.0.1", "fd77::1"];
 pub(crate) const CLIENT: [&str; 2] = ["10.77.0.2", "fd77::2"];
@@ -47,7 +49,8 @@ impl World {
         Self::gated(TWENTY_A_MINUTE)
     }
 
-    /// The same with another gate in front of the limited zone: the keys of `[zone.gate]`, then its rules.
+    /// The same with another gate in front of the limited zone: the keys of `[zone.gate]`, then its
+    /// rules.
     pub(crate) fn gated(gate: &str) -> Option<Self> {
         Self::configured(gate, "")
     }
@@ -125,8 +128,8 @@ impl World {
         run(&mut curl(&self.client, self.directory.path(), address, HOST))
     }
 
-    /// One request of a client to the limited zone, on a connection of its own, with its cookies in `jar`; the answer's
-    /// head, or nothing where no connection came about.
+    /// One request of a client to the limited zone, on a connection of its own, with its cookies in
+    /// `jar`; the answer's head, or nothing where no connection came about.
     pub(crate) fn ask_limited(&self, jar: &Path) -> Option<String> {
         self.ask_limited_at(EDGE[0], jar)
     }
@@ -145,7 +148,8 @@ impl World {
             .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The head of the answer to one request with more `arguments` for curl, on a connection of its own.
+    /// The head of the answer to one request with more `arguments` for curl, on a connection of its
+    /// own.
     pub(crate) fn ask_limited_with(&self, arguments: &[&str]) -> String {
         let mut curl = curl(&self.client, self.directory.path(), EDGE[0], LIMITED);
         let output = run(curl.args(["--no-fail", "--include"]).args(arguments));
@@ -183,8 +187,8 @@ impl World {
     }
 }
 
-/// One end of a veth pair takes what the other end's program answers (XDP_TX) only if it has a program, too. This one knows no
-/// port, and passes everything.
+/// One end of a veth pair takes what the other end's program answers (XDP_TX) only if it has a
+/// program, too. This one knows no port, and passes everything.
 fn receiver(client: &Netns, pins: &Path) -> Dataplane {
     let config = config::Dataplane {
         interfaces: vec!["client0".to_owned()],

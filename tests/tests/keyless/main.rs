@@ -1,5 +1,6 @@
-//! Handshakes whose private keys exist only in the key server's process, by the clients that people use. If this fails, a zone
-//! with keys elsewhere is unreachable for some of them, or its keys are not where the operator thinks.
+//! Handshakes whose private keys exist only in the key server's process, by the clients that people
+//! use. If this fails, a zone with keys elsewhere is unreachable for some of them, or its keys are
+//! not where the operator thinks.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -57,7 +58,8 @@ fn clients_of_every_kind_get_in() {
     assert_met(&said, "TLSv1.3");
 }
 
-/// The browser that most people have; it comes with the post-quantum hybrid, and gets it. An older one gets in as well.
+/// The browser that most people have; it comes with the post-quantum hybrid, and gets it. An older
+/// one gets in as well.
 #[test]
 fn a_browser_gets_in() {
     let Some(world) = World::start() else { return };
@@ -78,7 +80,8 @@ fn a_browser_gets_in() {
     }
 }
 
-/// An outage of the key server is told to newcomers in time, and not noticed by those who come back.
+/// An outage of the key server is told to newcomers in time, and not noticed by those who come
+/// back.
 #[test]
 fn an_outage() {
     let Some(mut world) = World::start() else { return };
@@ -155,7 +158,8 @@ fn a_key_moves_by_a_reload() {
     assert!(world.curl(P256, &[]).status.success(), "the old configuration goes on");
 }
 
-/// A zone for known clients only: whoever has no certificate, or one of somebody else, stays outside.
+/// A zone for known clients only: whoever has no certificate, or one of somebody else, stays
+/// outside.
 #[test]
 fn clients_with_certificates() {
     let Some(world) = World::start() else { return };
@@ -177,7 +181,8 @@ fn clients_with_certificates() {
     });
 }
 
-/// HTTP/3 to keys of every kind; an outage ends handshakes by an alert, and is not noticed by who comes back.
+/// HTTP/3 to keys of every kind; an outage ends handshakes by an alert, and is not noticed by who
+/// comes back.
 #[test]
 fn over_quic() {
     let Some(mut world) = World::start() else { return };

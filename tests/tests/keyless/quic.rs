@@ -1,4 +1,5 @@
-//! HTTP/3 to zones whose keys are elsewhere: quinn's client, which shows with which code a connection was closed.
+//! HTTP/3 to zones whose keys are elsewhere: quinn's client, which shows with which code a
+//! connection was closed.
 
 use std::fs;
 use std::net::SocketAddr;

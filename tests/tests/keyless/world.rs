@@ -1,4 +1,5 @@
-//! An edge, a key server and clients in one network namespace; the keys of the zones are below the key server's directory alone.
+//! An edge, a key server and clients in one network namespace; the keys of the zones are below the
+//! key server's directory alone.
 
 use std::fs;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
-//! What the gate's tests share: a program with its maps that is attached to nothing, packets for it, tokens in them.
+//! What the gate's tests share: a program with its maps that is attached to nothing, packets for
+//! it, tokens in them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -133,8 +134,8 @@ impl Bench {
             .collect()
     }
 
-    /// Runs one packet, and reads its reason off the counters: exactly one must have moved, by one, and it must belong
-    /// to the verdict.
+    /// Runs one packet, and reads its reason off the counters: exactly one must have moved, by one,
+    /// and it must belong to the verdict.
     pub(crate) fn judge(&self, packet: &[u8]) -> Expect {
         let before = self.counters();
         let verdict = self.program.run(packet, 1).unwrap().verdict;

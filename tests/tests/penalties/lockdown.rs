@@ -1,5 +1,5 @@
-//! Lockdown: the program answers Initials that prove nothing with a Retry of its own. If this fails, a spoofed flood reaches
-//! the daemon, or clients throw the answers away and nobody gets in.
+//! Lockdown: the program answers Initials that prove nothing with a Retry of its own. If this
+//! fails, a spoofed flood reaches the daemon, or clients throw the answers away and nobody gets in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -164,7 +164,8 @@ impl Random {
     }
 }
 
-/// Any client, in any wrapping, must be able to use the answer: headers, checksums, tag, ids, and a token that then passes.
+/// Any client, in any wrapping, must be able to use the answer: headers, checksums, tag, ids, and a
+/// token that then passes.
 #[test]
 fn every_initial_gets_a_retry_that_a_client_accepts() {
     if !root() {
@@ -341,8 +342,8 @@ fn what_proves_something_passes_and_what_cannot_be_answered_is_dropped() {
     ]);
 }
 
-/// One id, which a single handshake gives, would open the lockdown for a flood, in its own form or with another route in it; and
-/// ids of a daemon that is gone for as long as the key lives.
+/// One id, which a single handshake gives, would open the lockdown for a flood, in its own form or
+/// with another route in it; and ids of a daemon that is gone for as long as the key lives.
 #[test]
 fn an_id_passes_as_often_as_a_handshake_needs_it() {
     if !root() {
@@ -436,7 +437,8 @@ fn a_penalty_that_is_written_again_keeps_what_is_used_up() {
     assert!((4..=due).contains(&passed), "{passed}, due {due}");
 }
 
-/// A penalised address must not get new tokens for the asking, nor lose its budget to packets that are only answered.
+/// A penalised address must not get new tokens for the asking, nor lose its budget to packets that
+/// are only answered.
 #[test]
 fn penalties_hold_in_lockdown() {
     if !root() {

@@ -1,5 +1,5 @@
-//! The gate in the kernel: penalties and tokens, packet in, verdict and reason out, by `BPF_PROG_TEST_RUN`. Needs root
-//! (CAP_BPF and CAP_SYS_ADMIN); attaches nothing.
+//! The gate in the kernel: penalties and tokens, packet in, verdict and reason out, by
+//! `BPF_PROG_TEST_RUN`. Needs root (CAP_BPF and CAP_SYS_ADMIN); attaches nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
@@ -130,7 +130,8 @@ fn every_verdict(wrap: impl Fn(Frame) -> Frame, here: &str, there: &str) {
     bench.all(none(ATTEMPT));
 }
 
-/// Behind a translator (RFC 6052) all of IPv4 is one /64: one offender would be everybody's penalty.
+/// Behind a translator (RFC 6052) all of IPv4 is one /64: one offender would be everybody's
+/// penalty.
 #[test]
 fn a_translated_address_is_the_ipv4_address() {
     if !root() {
@@ -276,7 +277,8 @@ fn lists_win_established_stays_and_off_is_off() {
     );
 }
 
-/// A form of header that hides the token would have the client judged by its address, or let an early one in.
+/// A form of header that hides the token would have the client judged by its address, or let an
+/// early one in.
 #[test]
 fn tokens_are_found_in_every_form_of_header() {
     if !root() {
@@ -314,7 +316,8 @@ fn tokens_are_found_in_every_form_of_header() {
         beyond[at..at + 2].copy_from_slice(&length.to_be_bytes());
         assert_eq!(bench.judge(&from(here).udp(443, &beyond).bytes()), MALFORMED);
     }
-    // Cut anywhere, the program answers, and finds no token in a frame that is shorter than it says.
+    // Cut anywhere, the program answers, and finds no token in a frame that is shorter than it
+    // says.
     let whole = from(here)
         .udp(443, &quic_token(V1, &[1; 8], &[2; 8], &fresh(), 2))
         .bytes();
@@ -481,8 +484,8 @@ fn processors_share_a_budget() {
             }
         });
         let passed = bench.counters()[&BUDGETED] - before;
-        // The second's budget at once, what became due meanwhile, and a tick; windows are kept in units of 256 ns, which is a
-        // sixtieth of what one attempt of this budget costs.
+        // The second's budget at once, what became due meanwhile, and a tick; windows are kept in
+        // units of 256 ns, which is a sixtieth of what one attempt of this budget costs.
         let milliseconds = 1000 + u64::try_from(start.elapsed().as_millis()).unwrap() + 11;
         let most = u64::from(budget) * milliseconds * 61 / 60 / 1000;
         assert!(

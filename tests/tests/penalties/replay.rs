@@ -16,7 +16,8 @@ use crate::bench::{
     header, initial, keys, minted, retried,
 };
 
-/// One client's Initials with this token, one after the other, until one is refused; how many passed.
+/// One client's Initials with this token, one after the other, until one is refused; how many
+/// passed.
 fn until_refused(bench: &Bench, address: &str, token: &[u8], passes: Expect) -> u64 {
     let packet = from(address).udp(443, &initial(token)).bytes();
     for n in 0..1_000 {
@@ -33,8 +34,8 @@ fn is_a_burst(passed: u64) {
     assert!((BURST..BURST + 5).contains(&passed), "{passed}");
 }
 
-/// One token, obtained once, would be as many handshakes as its holder likes; and a neighbour, or the client's next
-/// token, must not pay for it.
+/// One token, obtained once, would be as many handshakes as its holder likes; and a neighbour, or
+/// the client's next token, must not pay for it.
 #[test]
 fn a_token_is_good_for_one_connection_and_not_for_a_flood() {
     if !root() {
@@ -62,7 +63,8 @@ fn a_token_is_good_for_one_connection_and_not_for_a_flood() {
         for other in [next, neighbour] {
             is_a_burst(until_refused(&bench, here, &minted(other, here, &key), TOKEN));
         }
-        // What is refused for another reason still is, and SYNs and Initials without a token are nobody's copies.
+        // What is refused for another reason still is, and SYNs and Initials without a token are
+        // nobody's copies.
         let mallorys = minted(
             Header {
                 client: MALLORY,
@@ -81,7 +83,8 @@ fn a_token_is_good_for_one_connection_and_not_for_a_flood() {
     }
 }
 
-/// A client whose path lost everything could never finish its handshake; a flood would pass after a pause.
+/// A client whose path lost everything could never finish its handshake; a flood would pass after a
+/// pause.
 #[test]
 fn one_more_passes_each_second() {
     if !root() {
@@ -121,8 +124,8 @@ fn copies_do_not_take_from_the_address_s_budget() {
     }
 }
 
-/// Whoever happens to share a cache line with floods would be refused for them, or a flood would be freed by whoever comes
-/// beside it.
+/// Whoever happens to share a cache line with floods would be refused for them, or a flood would be
+/// freed by whoever comes beside it.
 #[test]
 fn a_full_line_forgets_the_smallest_count_and_refuses_nobody() {
     if !root() {
@@ -204,8 +207,8 @@ fn a_pinned_map_of_another_type_is_replaced_alone() {
     edge::dataplane::detach(pins.path(), false).unwrap();
 }
 
-/// A botnet of as many tokens as it likes must neither grow the map nor wash out the count of a token that is being
-/// replayed, nor be refused itself for want of room.
+/// A botnet of as many tokens as it likes must neither grow the map nor wash out the count of a
+/// token that is being replayed, nor be refused itself for want of room.
 #[test]
 fn two_hundred_times_what_fits_washes_out_no_count_in_use() {
     if !root() {
@@ -236,6 +239,7 @@ fn two_hundred_times_what_fits_washes_out_no_count_in_use() {
         }
     }
     let asked = rounds * (CAPACITY * 10).div_ceil(64);
-    // A copy passes each second, and the test takes some; none of the others has displaced its count.
+    // A copy passes each second, and the test takes some; none of the others has displaced its
+    // count.
     assert!(still * 10 > asked * 9, "{still} of {asked} copies were refused");
 }

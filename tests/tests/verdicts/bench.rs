@@ -92,8 +92,8 @@ impl Bench {
             .collect()
     }
 
-    /// Runs one packet, and reads its reason off the counters: exactly one must have moved, by one, and it must belong
-    /// to the verdict.
+    /// Runs one packet, and reads its reason off the counters: exactly one must have moved, by one,
+    /// and it must belong to the verdict.
     pub(crate) fn judge(&mut self, packet: &[u8]) -> Expect {
         let verdict = self.program.run(packet, 1).unwrap().verdict;
         let after = self.counters();

@@ -394,7 +394,8 @@ fn fragments_that_start_a_connection_never_come_together() {
     ]);
 }
 
-/// Whatever the length, the program gives a verdict and counts it, and never lets a denied client's attempt through.
+/// Whatever the length, the program gives a verdict and counts it, and never lets a denied client's
+/// attempt through.
 #[test]
 fn a_packet_cut_anywhere_gets_a_counted_verdict() {
     if !root() {
@@ -430,7 +431,8 @@ fn a_packet_cut_anywhere_gets_a_counted_verdict() {
     }
 }
 
-/// A cheap stand-in for the fuzzer: every single-byte change of real packets gets one counted verdict.
+/// A cheap stand-in for the fuzzer: every single-byte change of real packets gets one counted
+/// verdict.
 #[test]
 fn a_packet_changed_anywhere_gets_a_counted_verdict() {
     if !root() {

@@ -1,5 +1,5 @@
-//! Packet in, verdict and reason out: the XDP program on fixtures, by `BPF_PROG_TEST_RUN`. Needs root (CAP_BPF and
-//! CAP_SYS_ADMIN); attaches and pins nothing.
+//! Packet in, verdict and reason out: the XDP program on fixtures, by `BPF_PROG_TEST_RUN`. Needs
+//! root (CAP_BPF and CAP_SYS_ADMIN); attaches and pins nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
@@ -13,7 +13,8 @@ use edge_testbed::privilege::root;
 
 use bench::{ALLOWED, ATTEMPT, BAD, BAD6, Bench, CLEAN, CLEAN6, DENIED, ESTABLISHED, NOT_OURS, TAG, config, from};
 
-/// Older verifiers look at more, and refuse what takes more than a million; and each start takes as long as this does.
+/// Older verifiers look at more, and refuse what takes more than a million; and each start takes as
+/// long as this does.
 #[test]
 fn the_verifier_has_little_to_look_at() {
     if !root() {

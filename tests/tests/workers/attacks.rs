@@ -1,4 +1,5 @@
-//! A hostile tenant. What it does ends with an error for its own request, is counted, and is felt by nobody else.
+//! A hostile tenant. What it does ends with an error for its own request, is counted, and is felt
+//! by nobody else.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -36,7 +37,8 @@ fn every_bomb_ends_its_own_request_alone() {
         assert_eq!(world.failures("attacks", reason), before + 1.0, "{path} is counted");
         assert_eq!(world.get("greeter", "/ann").status, 200, "the neighbour of {path}");
     }
-    // Behind the head of a response there is no other status: it breaks off, and does not look whole.
+    // Behind the head of a response there is no other status: it breaks off, and does not look
+    // whole.
     for (path, reason) in [("/never", "wall"), ("/trap-late", "trap"), ("/flood", "output")] {
         let before = world.failures("attacks", reason);
         let answer = world.get("attacks", path);
@@ -119,8 +121,8 @@ fn a_tenant_sees_nothing_of_others_and_little_of_the_host() {
         "{clock}"
     );
 
-    // The admin endpoint, by a name that leads to this host, and other zones that were not named. An address that the
-    // operator wrote is meant.
+    // The admin endpoint, by a name that leads to this host, and other zones that were not named.
+    // An address that the operator wrote is meant.
     assert_eq!(
         world.get("attacks", "/nested?localhost:9180/status").body,
         "ErrorCode::DestinationUnavailable"
@@ -140,7 +142,8 @@ fn a_tenant_sees_nothing_of_others_and_little_of_the_host() {
         assert_eq!(answer, "ErrorCode::HttpRequestDenied", "{elsewhere}");
     }
 
-    // Only where the operator allows it does a request meet what another left; never for longer than allowed.
+    // Only where the operator allows it does a request meet what another left; never for longer
+    // than allowed.
     let calls = |zone| (0..5).map(|_| world.get(zone, "/calls").body).collect::<Vec<_>>();
     assert_eq!(calls("attacks"), ["1"; 5]);
     let ready = world.metric("edge_isolate_requests_total{zone=\"attacks\",start=\"ready\"}");
@@ -179,11 +182,13 @@ fn neighbours_of_spinners_keep_their_pace() {
     sorted.sort_by(f64::total_cmp);
     let (middle, high) = (sorted[100], sorted[190]);
     assert!(world.failures("mirror", "cpu") >= 1.0);
-    // Each spinner that is ahead takes a tick of a millisecond; a machine that is busy otherwise takes what it takes.
+    // Each spinner that is ahead takes a tick of a millisecond; a machine that is busy otherwise
+    // takes what it takes.
     assert!(middle < 0.05 && high < 0.25, "{middle} {high}");
 }
 
-/// One tenant that does all at once that it may do singly would take the node's memory, and its neighbours' requests would fail or wait.
+/// One tenant that does all at once that it may do singly would take the node's memory, and its
+/// neighbours' requests would fail or wait.
 #[test]
 fn one_tenant_attacks_in_every_way_at_once() {
     const WAYS: &str = "{memory,host,hang,spin,recursion,regexp,json,sort,digest,derive,sign,encrypt,legacy,timers,log,answer,promises,\
@@ -253,7 +258,8 @@ fn one_tenant_attacks_in_every_way_at_once() {
     }
     // As in the test above: a machine that is busy otherwise takes what it takes.
     assert!(slow[75] < 0.1 && slow[142] < 0.6, "{} {}", slow[75], slow[142]);
-    // Half of the guests' memory is the most that one zone has beside others; the rest is the allocator's, logs and connections.
+    // Half of the guests' memory is the most that one zone has beside others; the rest is the
+    // allocator's, logs and connections.
     assert!(grown < GUESTS / 2 + 128, "{grown} MiB");
     assert_eq!(world.get("greeter", "/").status, 200);
 }

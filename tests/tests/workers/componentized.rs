@@ -1,5 +1,6 @@
-//! A component of componentize-js on a running node: JavaScript with an engine of its own. `cargo xtask test --componentize-js` builds
-//! it of tests/workers/scripts/platform.js, in a project of `edge worker new`.
+//! A component of componentize-js on a running node: JavaScript with an engine of its own. `cargo
+//! xtask test --componentize-js` builds it of tests/workers/scripts/platform.js, in a project of
+//! `edge worker new`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,10 +11,12 @@ use edge_testbed::process;
 use crate::checkout;
 use crate::world::{World, run};
 
-/// A component that is a hundred times as large as others, compiled by a compiler that was built without optimisation.
+/// A component that is a hundred times as large as others, compiled by a compiler that was built
+/// without optimisation.
 const COMPILE: Duration = Duration::from_secs(900);
 
-/// Code that needs the whole web platform could not be deployed, would meet a limit that is meant for others, or not be kept to its own.
+/// Code that needs the whole web platform could not be deployed, would meet a limit that is meant
+/// for others, or not be kept to its own.
 #[test]
 #[ignore = "`cargo xtask test --componentize-js` builds the component"]
 fn a_component_of_componentize_js_serves() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::world::{World, run, worker};
 
-/// An operator could not trust a deployment: what is broken must not replace what works, and what is changed behind the
-/// node's back must not run.
+/// An operator could not trust a deployment: what is broken must not replace what works, and what
+/// is changed behind the node's back must not run.
 #[test]
 fn deployed_rolled_back_and_never_replaced_by_what_is_broken() {
     let Some(mut world) = World::start() else { return };
@@ -55,7 +55,8 @@ fn deployed_rolled_back_and_never_replaced_by_what_is_broken() {
     let logs = world.control(&["logs", "greeter"]).unwrap();
     assert!(logs.contains("greeter: greets ann"), "{logs}");
 
-    // After a restart the same version answers from the code that was kept, and what was stored is there.
+    // After a restart the same version answers from the code that was kept, and what was stored is
+    // there.
     world.restart(|_| {});
     assert_eq!(world.get("greeter", "/ann").body, "good day, ann, visit 4\n");
     let list = world.control(&["list", "greeter"]).unwrap();
@@ -85,7 +86,8 @@ fn deployed_rolled_back_and_never_replaced_by_what_is_broken() {
     assert_eq!(world.get("mirror", "/").status, 200);
 }
 
-/// Two zones' workers in one process: the one asks the other, and its own origin for everything else.
+/// Two zones' workers in one process: the one asks the other, and its own origin for everything
+/// else.
 #[test]
 fn one_zone_asks_another_and_its_own_origin() {
     let Some(world) = World::start() else { return };
@@ -113,7 +115,8 @@ fn one_zone_asks_another_and_its_own_origin() {
         .find(|line| line.contains("edge::worker") && line.contains(id));
     assert!(told.is_some_and(|line| line.contains("greets bob")), "{log}");
 
-    // A client that goes takes its guest with it: in HTTP/2, for one of HTTP/1.1 may have closed its own side alone, and listen.
+    // A client that goes takes its guest with it: in HTTP/2, for one of HTTP/1.1 may have closed
+    // its own side alone, and listen.
     let before = world.metric("edge_isolate_active{zone=\"reused\"}");
     let gone = world.ask("reused", "/hang", &["--http2", "--max-time", "0.5"]);
     assert_eq!(gone.status, 0);

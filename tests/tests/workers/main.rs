@@ -1,4 +1,5 @@
-//! Zones' workers on a running node: deploying them, what they can do, and what a hostile one cannot.
+//! Zones' workers on a running node: deploying them, what they can do, and what a hostile one
+//! cannot.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 

@@ -1,4 +1,5 @@
-//! Workers in JavaScript on a running node: deployed as a file, asked by a worker in Rust, refused and rolled back like any other.
+//! Workers in JavaScript on a running node: deployed as a file, asked by a worker in Rust, refused
+//! and rolled back like any other.
 
 use std::fs;
 use std::path::PathBuf;
@@ -59,7 +60,8 @@ fn a_script_is_deployed_and_asked_by_a_component() {
         .find(|line| line.contains("edge::worker") && line.contains(id));
     assert!(told.is_some_and(|line| line.contains("greets bob")), "{log}");
 
-    // Errors, with the script's lines, are in the zone's log; the client gets a 500 and no word of them.
+    // Errors, with the script's lines, are in the zone's log; the client gets a 500 and no word of
+    // them.
     fs::write(&broken, "export default {\n  fetch() {\n    missing();\n  }\n}").unwrap();
     deploy(&world, "greeter", &broken).unwrap();
     let answer = world.get("greeter", "/");

@@ -1,5 +1,5 @@
-//! A daemon in a network namespace of its own, without XDP: a zone in front of its origin, one that greets, a hostile one with a
-//! mirror of itself, and its victim.
+//! A daemon in a network namespace of its own, without XDP: a zone in front of its origin, one that
+//! greets, a hostile one with a mirror of itself, and its victim.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,9 @@
-//! `cargo xtask bench attack`: one node with default limits under attackers of one address, beside twenty good clients of other zones
-//! and another address. What counts is the most memory that the node took, and what the good clients noticed.
+//! `cargo xtask bench attack`: one node with default limits under attackers of one address, beside
+//! twenty good clients of other zones and another address. What counts is the most memory that the
+//! node took, and what the good clients noticed.
 //!
-//! Each attack runs by itself on a node that is started anew, then all of them together; nginx with its defaults stands in the node's
-//! place for those of its protocols.
+//! Each attack runs by itself on a node that is started anew, then all of them together; nginx with
+//! its defaults stands in the node's place for those of its protocols.
 
 mod world;
 
@@ -61,10 +62,12 @@ const ATTACKS: [Attack; 19] = [
 /// What one address may add to the node's memory.
 const GOAL_MB: f64 = 256.0;
 
-/// Memory of a node with default limits, and what good clients notice, under attacks of one address.
+/// Memory of a node with default limits, and what good clients notice, under attacks of one
+/// address.
 ///
-/// Slow readers and writers, huge, endless and small frames, ranges, uploads, trailers and heads, over HTTP/1.1, 2 and 3 and a far end;
-/// each by itself, then all together. Writes target/bench/attack.json.
+/// Slow readers and writers, huge, endless and small frames, ranges, uploads, trailers and heads,
+/// over HTTP/1.1, 2 and 3 and a far end; each by itself, then all together. Writes
+/// target/bench/attack.json.
 #[derive(clap::Args)]
 pub(crate) struct BenchAttack {
     /// Three seconds each instead of twelve: for a smoke test

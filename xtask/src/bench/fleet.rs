@@ -1,5 +1,6 @@
-//! `cargo xtask bench fleet`: real nodes, and simulated ones that run the daemon's own agent, on one engine on loopback. How long a
-//! deployment, a purge with its proof and a penalty take until they hold on every node, and a new node with a thousand zones.
+//! `cargo xtask bench fleet`: real nodes, and simulated ones that run the daemon's own agent, on
+//! one engine on loopback. How long a deployment, a purge with its proof and a penalty take until
+//! they hold on every node, and a new node with a thousand zones.
 
 use std::collections::BTreeMap;
 use std::fs;

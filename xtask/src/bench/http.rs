@@ -1,7 +1,9 @@
-//! `cargo xtask bench http`: the edge and nginx as HTTPS reverse proxies before the same origin, taking turns.
+//! `cargo xtask bench http`: the edge and nginx as HTTPS reverse proxies before the same origin,
+//! taking turns.
 //!
-//! Both are one worker on one core; the load generator and the origin share another. What counts is requests per
-//! CPU-second of the proxy's own processes: it does not depend on how fast the client is.
+//! Both are one worker on one core; the load generator and the origin share another. What counts is
+//! requests per CPU-second of the proxy's own processes: it does not depend on how fast the client
+//! is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,8 +51,8 @@ const CASES: &[Case] = &[
 
 /// Requests per CPU-second of an HTTPS reverse proxy, against nginx.
 ///
-/// 1 KB and 100 KB answers from the same origin over HTTP/1.1 and HTTP/2, TLS 1.3 with the same ECDSA P-256
-/// certificate; the proxies take turns in one run. Writes target/bench/http.json.
+/// 1 KB and 100 KB answers from the same origin over HTTP/1.1 and HTTP/2, TLS 1.3 with the same
+/// ECDSA P-256 certificate; the proxies take turns in one run. Writes target/bench/http.json.
 #[derive(clap::Args)]
 pub(crate) struct BenchHttp {
     /// Three short pairs instead of seven long ones: under a minute, for a smoke test
@@ -197,7 +199,8 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
 }
 
 fn compare(case: &Case, edge: Target, nginx: Target, effort: &Effort, core: usize) -> Result<Outcome> {
-    // The same number of requests for both, so that each window takes about the time that was asked for.
+    // The same number of requests for both, so that each window takes about the time that was asked
+    // for.
     let mut rate = f64::INFINITY;
     for target in [edge, nginx] {
         let few = if case.bytes > 10_000 { 400 } else { 4000 };

@@ -1,8 +1,9 @@
-//! `cargo xtask bench isolate`: zones' workers in the edge against workerd, which runs JavaScript in V8 isolates, on this machine in
-//! one run.
+//! `cargo xtask bench isolate`: zones' workers in the edge against workerd, which runs JavaScript
+//! in V8 isolates, on this machine in one run.
 //!
-//! Both terminate TLS on the same core with the same certificate; h2load has another. What counts is CPU time of the server's
-//! process per request. The edge's own JavaScript engine runs the same script as workerd. [`plot`] draws the figures.
+//! Both terminate TLS on the same core with the same certificate; h2load has another. What counts
+//! is CPU time of the server's process per request. The edge's own JavaScript engine runs the same
+//! script as workerd. [`plot`] draws the figures.
 
 mod plot;
 
@@ -35,8 +36,8 @@ const ZONES: usize = 5_000;
 
 /// CPU per request and latency of zones' workers, against workerd.
 ///
-/// Hello, a 10 KB JSON transform, and a request within a request; memory of many zones; a zone beside one that spins. Writes
-/// target/bench/isolate.json and isolate.svg.
+/// Hello, a 10 KB JSON transform, and a request within a request; memory of many zones; a zone
+/// beside one that spins. Writes target/bench/isolate.json and isolate.svg.
 #[derive(clap::Args)]
 pub(crate) struct BenchIsolate {
     /// Short windows and 50 zones instead of 5,000: a smoke test
@@ -48,7 +49,8 @@ pub(crate) struct BenchIsolate {
     /// Take the unoptimised build: shows that the bench works, never how fast edge is
     #[arg(long)]
     pub(super) dev: bool,
-    /// Another script for the edge's own JavaScript engine than the peer's; it must answer `/`, `/json` and `/sub` alike
+    /// Another script for the edge's own JavaScript engine than the peer's; it must answer `/`,
+    /// `/json` and `/sub` alike
     #[arg(long, value_name = "FILE")]
     pub(super) script: Option<PathBuf>,
 }
@@ -217,9 +219,10 @@ impl Bench<'_> {
         if self.options.quick { requests / 10 } else { requests }
     }
 
-    /// Medians of windows that take turns. Processor time is counted while every server does as much as it can; latencies at one rate for
-    /// all, which the slowest of them could serve twice over: at its limit a server shows how long the queue is that the load
-    /// keeps, and nothing of its own.
+    /// Medians of windows that take turns. Processor time is counted while every server does as
+    /// much as it can; latencies at one rate for all, which the slowest of them could serve twice
+    /// over: at its limit a server shows how long the queue is that the load keeps, and nothing of
+    /// its own.
     fn compare(&self, edge: &Server, peer: &Server, path: &str, post: Option<&str>) -> Result<Compared> {
         let servers = [
             (edge, "one.example"),
@@ -420,7 +423,8 @@ impl Bench<'_> {
                 Ok((format!("z{n}"), format!("file = \"{}\"\n", file.display())))
             })
             .collect();
-        // Compiled by a first start, so that the second finds code and no compiler has touched its memory.
+        // Compiled by a first start, so that the second finds code and no compiler has touched its
+        // memory.
         let zones = zones?;
         drop(self.edge("many", &zones)?);
         let one = self.edge("many", zones.get(..1).unwrap_or_default())?;

@@ -1,8 +1,9 @@
-//! `cargo xtask bench keyless`: what a handshake costs with a key that is elsewhere, against the same edge with a local key and
-//! nginx with a local key; how much longer it takes; and how the edge bears ten thousand that wait.
+//! `cargo xtask bench keyless`: what a handshake costs with a key that is elsewhere, against the
+//! same edge with a local key and nginx with a local key; how much longer it takes; and how the
+//! edge bears ten thousand that wait.
 //!
-//! edge and nginx are one worker on one core each in their turn; load, key server and relays share the other. What counts is
-//! handshakes per CPU-second of the process that terminates TLS.
+//! edge and nginx are one worker on one core each in their turn; load, key server and relays share
+//! the other. What counts is handshakes per CPU-second of the process that terminates TLS.
 
 pub(in crate::bench) mod load;
 pub(in crate::bench) mod world;
@@ -21,9 +22,10 @@ use crate::workspace::{self, Profile};
 
 /// Handshakes per CPU-second with keys at a key server, against local keys and nginx.
 ///
-/// TLS 1.3 and 1.2, ECDSA P-256 and RSA-2048, full and resumed, contenders alternating; added latency at three distances of
-/// the key server; ten thousand handshakes at once while it takes a second; the key server's signatures per CPU-second
-/// against `openssl speed`. Writes target/bench/keyless.json.
+/// TLS 1.3 and 1.2, ECDSA P-256 and RSA-2048, full and resumed, contenders alternating; added
+/// latency at three distances of the key server; ten thousand handshakes at once while it takes a
+/// second; the key server's signatures per CPU-second against `openssl speed`. Writes
+/// target/bench/keyless.json.
 #[derive(clap::Args)]
 pub(crate) struct BenchKeyless {
     /// Short windows, fewer of them, and a thousand handshakes at once: for a smoke test
@@ -75,7 +77,8 @@ struct Report {
     hs_per_cpu_s: Rates,
     /// p50 keyless minus p50 local minus the round trip as it was measured.
     added_latency_ms_p50: Latencies,
-    /// The same minus the round trip as it was asked for: what the relay is late counts against the edge.
+    /// The same minus the round trip as it was asked for: what the relay is late counts against the
+    /// edge.
     added_latency_nominal_ms_p50: Latencies,
     /// How much longer a ping of the key server takes through the relay than without it, p50.
     round_trip_ms_p50: Latencies,

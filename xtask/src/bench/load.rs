@@ -158,7 +158,8 @@ impl Report {
             Ok(part.trim().parse()?)
         };
         let traffic = line("traffic: ")?;
-        // `traffic: 1.01MB (1059200) total, 33.20KB (34000) headers (space savings 0.00%), 1000.00KB (1024000) data`
+        // `traffic: 1.01MB (1059200) total, 33.20KB (34000) headers (space savings 0.00%),
+        // 1000.00KB (1024000) data`
         let data = traffic
             .rsplit('(')
             .next()

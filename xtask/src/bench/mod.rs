@@ -23,7 +23,8 @@ use anyhow::Result;
 pub(crate) enum Bench {
     /// Memory under attacks of one address, and what good clients notice, against nginx
     Attack(attack::BenchAttack),
-    /// What differences between versions save, by content and on a thin link, against nginx with gzip
+    /// What differences between versions save, by content and on a thin link, against nginx with
+    /// gzip
     Delta(delta::BenchDelta),
     /// Deployments, purges with their proof and penalties on 1,000 nodes
     Fleet(fleet::BenchFleet),
@@ -35,9 +36,11 @@ pub(crate) enum Bench {
     Soak(soak::BenchSoak),
     /// Handshakes per CPU-second with keys at a key server, against local keys and nginx
     Keyless(keyless::BenchKeyless),
-    /// Handshakes, requests and content over HTTP/3, beside HTTP/2 and Caddy; a flood of spoofed Initials
+    /// Handshakes, requests and content over HTTP/3, beside HTTP/2 and Caddy; a flood of spoofed
+    /// Initials
     Quic(quic::BenchQuic),
-    /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against nginx
+    /// Goodput beside clients that retry without waiting, and the cost of rejecting them, against
+    /// nginx
     Storm(storm::BenchStorm),
     /// Nanoseconds per packet of the XDP program, against xdp-filter
     Xdp(xdp::BenchXdp),

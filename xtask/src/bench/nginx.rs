@@ -1,5 +1,5 @@
-//! nginx from Debian, as the origin of both proxies and as the proxy to compare with; started here, in the foreground,
-//! with a configuration and a prefix of its own.
+//! nginx from Debian, as the origin of both proxies and as the proxy to compare with; started here,
+//! in the foreground, with a configuration and a prefix of its own.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -35,8 +35,9 @@ pub(super) fn origin(prefix: &Path, address: SocketAddr, root: &Path, core: usiz
     start(prefix, &http, address, core)
 }
 
-/// A reverse proxy in nginx's best reasonable shape: TLS 1.3 only, kept connections to the origin, buffers that hold the
-/// largest answer so that nothing is written to disk, one line of JSON per request to a log file as edge writes it.
+/// A reverse proxy in nginx's best reasonable shape: TLS 1.3 only, kept connections to the origin,
+/// buffers that hold the largest answer so that nothing is written to disk, one line of JSON per
+/// request to a log file as edge writes it.
 pub(super) fn proxy(setting: &Setting<'_>) -> Result<Process> {
     let Setting {
         prefix,
@@ -96,7 +97,8 @@ pub(super) fn start(prefix: &Path, http: &str, address: SocketAddr, core: usize)
     Ok(process)
 }
 
-/// Starts nginx by `command`, which runs what is added to it, with one worker and this content of `http`.
+/// Starts nginx by `command`, which runs what is added to it, with one worker and this content of
+/// `http`.
 pub(super) fn spawn(mut command: Command, prefix: &Path, http: &str) -> Result<Process> {
     let nginx = workspace::need("nginx", workspace::SETUP_BENCH)?;
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

@@ -1,5 +1,5 @@
-//! `cargo xtask bench soak`: a million requests to good and bad workers; the edge's memory must stand at the end where it stood
-//! after the first tenth.
+//! `cargo xtask bench soak`: a million requests to good and bad workers; the edge's memory must
+//! stand at the end where it stood after the first tenth.
 
 use std::fs;
 use std::time::Duration;
@@ -35,7 +35,8 @@ const GROWTH: f64 = 0.05;
 
 /// A million requests to good and bad workers, and the memory they leave behind.
 ///
-/// Fails where the edge has grown by more than 5 % since the first tenth. Writes target/bench/soak.json.
+/// Fails where the edge has grown by more than 5 % since the first tenth. Writes
+/// target/bench/soak.json.
 #[derive(clap::Args)]
 pub(crate) struct BenchSoak {
     /// Requests in all

@@ -1,5 +1,6 @@
-//! `cargo xtask bench storm`: what well-behaved clients keep while others retry without waiting, and what a rejected retry
-//! costs. [`world`] makes the namespaces and measures a window, [`target`] the three servers, [`plot`] the picture.
+//! `cargo xtask bench storm`: what well-behaved clients keep while others retry without waiting,
+//! and what a rejected retry costs. [`world`] makes the namespaces and measures a window,
+//! [`target`] the three servers, [`plot`] the picture.
 
 mod plot;
 mod spoofed;
@@ -36,12 +37,14 @@ const HOW: &[&str] = &[
 
 /// What well-behaved clients keep while others retry without waiting, against nginx.
 ///
-/// HTTPS clients at a fixed rate, first alone, then beside clients that were told to wait and retry at once, then with a
-/// flood of SYNs from those clients' addresses. edge with a rate rule and XDP, nginx with limit_req, and nginx behind
-/// nftables with a meter of the SYNs of each address take turns. Reports goodput and p99 of the well-behaved, and the
-/// CPU seconds of a million rejected retries. Then SYNs of nobody, as fast as this machine sends: SYN cookies of edge's XDP program,
-/// of the kernel, and nftables' synproxy. Needs root and two cores; all load stays inside network namespaces of its
-/// own, which end with it. Writes target/bench/storm.json and storm.svg. Takes about eight minutes.
+/// HTTPS clients at a fixed rate, first alone, then beside clients that were told to wait and retry
+/// at once, then with a flood of SYNs from those clients' addresses. edge with a rate rule and XDP,
+/// nginx with limit_req, and nginx behind nftables with a meter of the SYNs of each address take
+/// turns. Reports goodput and p99 of the well-behaved, and the CPU seconds of a million rejected
+/// retries. Then SYNs of nobody, as fast as this machine sends: SYN cookies of edge's XDP program,
+/// of the kernel, and nftables' synproxy. Needs root and two cores; all load stays inside network
+/// namespaces of its own, which end with it. Writes target/bench/storm.json and storm.svg. Takes
+/// about eight minutes.
 #[derive(clap::Args)]
 pub(crate) struct BenchStorm {
     /// One short round instead of five: under a minute once built, for a smoke test

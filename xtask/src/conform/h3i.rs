@@ -1,5 +1,6 @@
-//! `cargo xtask conform h3i`: requests and malformed frames by h3i, a client of quiche's authors, each with what RFC 9114 or RFC 9204
-//! asks a server to do. The client is a package of its own (`tests/h3i`), so that nothing else builds BoringSSL.
+//! `cargo xtask conform h3i`: requests and malformed frames by h3i, a client of quiche's authors,
+//! each with what RFC 9114 or RFC 9204 asks a server to do. The client is a package of its own
+//! (`tests/h3i`), so that nothing else builds BoringSSL.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,10 +14,11 @@ use edge_testbed::process::{self, Process, free_address};
 
 use crate::workspace::{self, Profile};
 
-/// HTTP/3, by h3i: requests as they should be, and malformed ones, each with the code that the RFC asks for.
+/// HTTP/3, by h3i: requests as they should be, and malformed ones, each with the code that the RFC
+/// asks for.
 ///
-/// Starts an edge on loopback before the demo's origin. Building the client for the first time takes some minutes: it
-/// brings BoringSSL.
+/// Starts an edge on loopback before the demo's origin. Building the client for the first time
+/// takes some minutes: it brings BoringSSL.
 #[derive(clap::Args)]
 pub(crate) struct H3i {
     /// Use the binaries that were built before, without `setup` and building

@@ -1,7 +1,9 @@
-//! `cargo xtask conform`: programs that look for mistakes in servers of a protocol, run against the edge.
+//! `cargo xtask conform`: programs that look for mistakes in servers of a protocol, run against the
+//! edge.
 //!
-//! Each starts an edge of its own in a namespace, prints what was found and fails if any of it is a fault of ours. They are not
-//! tests: they take minutes, and install programs that nothing else needs.
+//! Each starts an edge of its own in a namespace, prints what was found and fails if any of it is a
+//! fault of ours. They are not tests: they take minutes, and install programs that nothing else
+//! needs.
 
 mod h3i;
 mod testssl;
@@ -35,9 +37,11 @@ pub(crate) struct Conform {
 /// One of them.
 #[derive(clap::Subcommand)]
 enum Program {
-    /// HTTP/3, by h3i: requests as they should be, and malformed ones, each with the code that the RFC asks for
+    /// HTTP/3, by h3i: requests as they should be, and malformed ones, each with the code that the
+    /// RFC asks for
     H3i(h3i::H3i),
-    /// TLS, by testssl.sh: zones with local keys, with keys at the key server, and the key server itself
+    /// TLS, by testssl.sh: zones with local keys, with keys at the key server, and the key server
+    /// itself
     Testssl(testssl::Testssl),
     /// JavaScript of workers, by the web-platform-tests of a checkout
     Wpt(wpt::Wpt),

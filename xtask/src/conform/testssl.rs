@@ -1,4 +1,5 @@
-//! `cargo xtask conform testssl`: testssl.sh on an edge with the default configuration, and on the key server.
+//! `cargo xtask conform testssl`: testssl.sh on an edge with the default configuration, and on the
+//! key server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +15,12 @@ use serde::Deserialize;
 
 use crate::workspace::{self, Profile};
 
-/// TLS, by testssl.sh: zones with local keys, with keys at the key server, and the key server itself.
+/// TLS, by testssl.sh: zones with local keys, with keys at the key server, and the key server
+/// itself.
 ///
-/// Everything in the configuration that has a default has it. Fails on each finding worse than LOW, and on each check that
-/// could not be done, unless its reason is in the list of what is no fault of the edge's. Some minutes for each target.
+/// Everything in the configuration that has a default has it. Fails on each finding worse than LOW,
+/// and on each check that could not be done, unless its reason is in the list of what is no fault
+/// of the edge's. Some minutes for each target.
 #[derive(clap::Args)]
 pub(crate) struct Testssl {
     /// Use the binaries that were built before, without `setup` and building
@@ -42,7 +45,8 @@ const KEYSERVER: &str = "127.0.0.1:9443";
 const START: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// What testssl.sh finds and what is no fault of the edge's, by its id of the finding, with the reason.
+/// What testssl.sh finds and what is no fault of the edge's, by its id of the finding, with the
+/// reason.
 pub(super) const EXPLAINED: &[(&str, &str)] = &[
     (
         "engine_problem",

@@ -1,6 +1,7 @@
-//! `cargo xtask conform wpt`: the web-platform-tests (https://github.com/web-platform-tests/wpt) on workers in JavaScript, from a checkout of
-//! the suite. Each file that is meant for any scope (`*.any.js`) is evaluated in a request of its own, by a worker that `edge dev` serves;
-//! files that ask the suite's server find none.
+//! `cargo xtask conform wpt`: the web-platform-tests (<https://github.com/web-platform-tests/wpt>) on
+//! workers in JavaScript, from a checkout of the suite. Each file that is meant for any scope
+//! (`*.any.js`) is evaluated in a request of its own, by a worker that `edge dev` serves; files
+//! that ask the suite's server find none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +16,8 @@ use serde_json::json;
 
 use crate::workspace::{self, Profile};
 
-/// JavaScript of workers, by the web-platform-tests: totals by directory, and each subtest that fails.
+/// JavaScript of workers, by the web-platform-tests: totals by directory, and each subtest that
+/// fails.
 #[derive(clap::Args)]
 pub(crate) struct Wpt {
     /// A checkout of the suite
@@ -44,7 +46,8 @@ struct Said {
     /// 0: the harness itself came to a good end.
     harness: u32,
     said: Option<String>,
-    /// Name, status (0 passed, 1 failed, 2 timed out, 3 not run, 4 not wanted here) and words of each subtest.
+    /// Name, status (0 passed, 1 failed, 2 timed out, 3 not run, 4 not wanted here) and words of
+    /// each subtest.
     tests: Vec<(String, u32, Option<String>)>,
 }
 
@@ -159,8 +162,8 @@ fn one(wpt: &Wpt, file: &Path, harness: &Path, scratch: &Path, port: u16, total:
     Ok(())
 }
 
-/// What the worker is to run: the harness, the scripts that the file names (`// META: script=`), and the file; with what lies in
-/// `resources` beside it.
+/// What the worker is to run: the harness, the scripts that the file names (`// META: script=`),
+/// and the file; with what lies in `resources` beside it.
 fn order(wpt: &Wpt, file: &Path, harness: &Path) -> Result<String> {
     let text = read(file)?;
     let beside = file.parent().context("a file has a directory")?;

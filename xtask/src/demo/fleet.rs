@@ -1,5 +1,5 @@
-//! `cargo xtask run --fleet`: two nodes, an engine, and a manifest that is in force on both. Everything is on loopback; root is not
-//! needed.
+//! `cargo xtask run --fleet`: two nodes, an engine, and a manifest that is in force on both.
+//! Everything is on loopback; root is not needed.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! What a demo holds outside its own process, and how the next one removes it after a crash.
 //!
-//! A lock file says whether a demo runs; a list of process ids says what it started; names of namespaces and pin
-//! directories carry the owner's pid.
+//! A lock file says whether a demo runs; a list of process ids says what it started; names of
+//! namespaces and pin directories carry the owner's pid.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -12,7 +12,8 @@ use anyhow::{Context, Result, bail};
 use edge_testbed::{netns, pins};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The right to run the one demo of this checkout; given back when dropped, or by the kernel after a crash.
+/// The right to run the one demo of this checkout; given back when dropped, or by the kernel after
+/// a crash.
 pub(super) struct Claim {
     _lock: File,
     processes: PathBuf,
@@ -27,7 +28,8 @@ impl Claim {
             .write(true)
             .open(directory.join("lock"))
             .with_context(|| format!("opening the lock in {}", directory.display()))?;
-        // A child that another thread is just starting holds our descriptors between fork and exec: that passes.
+        // A child that another thread is just starting holds our descriptors between fork and exec:
+        // that passes.
         let mut patience = 20;
         loop {
             match lock.try_lock() {
@@ -66,7 +68,8 @@ impl Claim {
         Ok(writeln!(file, "{pid} {}", executable.display())?)
     }
 
-    /// Ends what is on the list and still is the program it was: the pid may long belong to somebody else.
+    /// Ends what is on the list and still is the program it was: the pid may long belong to
+    /// somebody else.
     fn end_processes(&self) {
         let list = fs::read_to_string(&self.processes).unwrap_or_default();
         for (pid, executable) in list.lines().filter_map(|line| line.split_once(' ')) {
@@ -136,7 +139,8 @@ mod tests {
             claim.record(ours.id(), &sleep).unwrap();
             // The same pid, but another program than the one that was started under it.
             claim.record(stranger.id(), Path::new("/usr/bin/edge")).unwrap();
-            // Collect it as soon as it ends: nobody does that for a child of a crashed demo but init.
+            // Collect it as soon as it ends: nobody does that for a child of a crashed demo but
+            // init.
             let waiter = std::thread::spawn(move || ours.wait().unwrap());
             claim.end_processes();
             assert!(!waiter.join().unwrap().success());

@@ -1,6 +1,7 @@
 //! Finds the paths that code outside tests uses: files of a crate in, imports out.
 //!
-//! Works on tokens, so that comments, strings and formatting never matter and the insides of macros are seen as well.
+//! Works on tokens, so that comments, strings and formatting never matter and the insides of macros
+//! are seen as well.
 
 use std::fmt;
 use std::fs;
@@ -37,7 +38,8 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Every path of this file that starts at the crate's root, above its own module, or at one of `libraries`.
+    /// Every path of this file that starts at the crate's root, above its own module, or at one of
+    /// `libraries`.
     pub(super) fn imports(&self, libraries: &[&str]) -> Result<Vec<Import>> {
         let mut scan = Scan {
             module: self.module.clone(),
@@ -302,7 +304,8 @@ impl Scan<'_> {
     }
 }
 
-/// `#[…]` or `#![…]` at the start: what is inside, how many tokens, and whether it speaks of the enclosing module.
+/// `#[…]` or `#![…]` at the start: what is inside, how many tokens, and whether it speaks of the
+/// enclosing module.
 fn attribute(tokens: &[TokenTree]) -> Option<(Vec<TokenTree>, usize, bool)> {
     if !is_punct(tokens.first()?, '#') {
         return None;

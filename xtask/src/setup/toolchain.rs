@@ -1,5 +1,6 @@
-//! The toolchain that builds eBPF: a rustc that comes with the source of `core` (the target has no ready one), and a
-//! bpf-linker whose LLVM reads what this rustc writes. What was found is kept in `target/tools/ebpf-toolchain.json`.
+//! The toolchain that builds eBPF: a rustc that comes with the source of `core` (the target has no
+//! ready one), and a bpf-linker whose LLVM reads what this rustc writes. What was found is kept in
+//! `target/tools/ebpf-toolchain.json`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ const OLDEST: (u32, u32) = (1, 95);
 /// LLVM versions that this bpf-linker can be built against.
 const LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 
-/// Debian's and Ubuntu's Rust: compiler, source, clippy; the first with a version that is new enough is taken.
+/// Debian's and Ubuntu's Rust: compiler, source, clippy; the first with a version that is new
+/// enough is taken.
 const DISTRIBUTED: &[(&str, &str, &str)] = &[
     ("rustc", "rust-src", "rust-clippy"),
     ("rustc-web", "rust-web-src", "rust-web-clippy"),
@@ -138,7 +140,8 @@ fn record() -> Result<PathBuf> {
     Ok(workspace::output("tools")?.join("ebpf-toolchain.json"))
 }
 
-/// The best compiler on this machine: rustup's toolchains as rustup lists them, then the distribution's.
+/// The best compiler on this machine: rustup's toolchains as rustup lists them, then the
+/// distribution's.
 fn compiler() -> Option<Compiler> {
     rustup()
         .into_iter()
@@ -227,7 +230,8 @@ fn install_compiler() -> Result<Compiler> {
     )
 }
 
-/// A bpf-linker that reads what the compiler writes: ours, or the user's own if it says which LLVM it has.
+/// A bpf-linker that reads what the compiler writes: ours, or the user's own if it says which LLVM
+/// it has.
 fn linker(compiler: &Compiler) -> Option<PathBuf> {
     workspace::tool("bpf-linker").filter(|path| linker_llvm(path).is_some_and(|llvm| llvm >= compiler.llvm))
 }
@@ -292,7 +296,8 @@ fn llvm(oldest: u32) -> Result<(u32, PathBuf)> {
     };
     if packages::available() {
         packages::refresh()?;
-        // Development files of LLVM need those of the libraries that it was built with, and packages forget to say so.
+        // Development files of LLVM need those of the libraries that it was built with, and
+        // packages forget to say so.
         let version =
             (oldest..=*LLVM.end()).find(|version| packages::candidate(&format!("llvm-{version}-dev")).is_some());
         if let Some(version) = version {

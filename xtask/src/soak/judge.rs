@@ -11,7 +11,8 @@ use super::faults::Kind;
 /// After a fault's end: reconnecting, cool-downs, and answers to what was asked in its last moment.
 const GRACE_MS: u64 = 5_000;
 
-/// Visitors of this zone do not wait as told: their connections are ended and their attempts dropped, as they should be.
+/// Visitors of this zone do not wait as told: their connections are ended and their attempts
+/// dropped, as they should be.
 const GATED: &str = "gated";
 
 /// What a visitor met, as the load prints it.

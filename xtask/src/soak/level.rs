@@ -33,7 +33,8 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// Allocators keep some of what a crowd took, and pools of connections to origins some descriptors.
+    /// Allocators keep some of what a crowd took, and pools of connections to origins some
+    /// descriptors.
     pub(super) const STANDARD: Self = Self {
         resident_share: 0.15,
         resident_mb: 16.0,

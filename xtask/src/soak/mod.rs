@@ -1,8 +1,9 @@
-//! `cargo xtask soak`: the whole edge under load in every version of HTTP while its surroundings fail, and an oracle that knows every
-//! byte of every answer.
+//! `cargo xtask soak`: the whole edge under load in every version of HTTP while its surroundings
+//! fail, and an oracle that knows every byte of every answer.
 //!
-//! [`world`] is what runs, [`faults`] what is done to it, [`judge`] which failures of visitors a fault explains, and [`level`]
-//! what the daemon holds when nobody asks anything. The load and the oracle are `soak-load`, a program of the test bed.
+//! [`world`] is what runs, [`faults`] what is done to it, [`judge`] which failures of visitors a
+//! fault explains, and [`level`] what the daemon holds when nobody asks anything. The load and the
+//! oracle are `soak-load`, a program of the test bed.
 
 mod faults;
 mod judge;
@@ -35,8 +36,8 @@ const TAIL: Duration = Duration::from_secs(12);
 
 /// Load everything while roles, links, disks and keys fail, and check every byte of every answer.
 ///
-/// Needs root. Writes target/soak/report.json. Fails if one answer was wrong, if one failed that no fault explains, or if memory,
-/// descriptors, threads or maps do not come back to their level.
+/// Needs root. Writes target/soak/report.json. Fails if one answer was wrong, if one failed that no
+/// fault explains, or if memory, descriptors, threads or maps do not come back to their level.
 #[derive(clap::Args)]
 pub(crate) struct Soak {
     /// How long faults go on

@@ -1,5 +1,5 @@
-//! What runs: clients and an edge in namespaces of their own, XDP between them, and on the edge's side a key server, a far end, an
-//! origin, and a small disk for the node's state and cache.
+//! What runs: clients and an edge in namespaces of their own, XDP between them, and on the edge's
+//! side a key server, a far end, an origin, and a small disk for the node's state and cache.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -208,7 +208,8 @@ impl World {
         self.edge.as_ref().map_or(0, Process::id)
     }
 
-    /// Visitors at the edge for that long, of all zones or of some; those of the gated zone have an address of their own.
+    /// Visitors at the edge for that long, of all zones or of some; those of the gated zone have an
+    /// address of their own.
     pub(super) fn visitors(&self, name: &str, count: u32, zones: &str, lasts: Duration, seed: u64) -> Result<Visitors> {
         let all = "plain,keys,cached,delta,script,rust,files,gated";
         let wanted = if zones.is_empty() { all } else { zones };

@@ -1,8 +1,10 @@
-//! How much memory this machine, or the control group that the process runs in, gives to it. Read at start and reload.
+//! How much memory this machine, or the control group that the process runs in, gives to it. Read
+//! at start and reload.
 
 use std::path::{Path, PathBuf};
 
-/// Of the machine's memory or of the control group's limit, whichever is less; bytes. `None`: neither can be read.
+/// Of the machine's memory or of the control group's limit, whichever is less; bytes. `None`:
+/// neither can be read.
 pub fn memory() -> Option<u64> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(total);
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

@@ -65,7 +65,8 @@ fn shares() {
     assert_eq!(ledger.0.zone_count.load(Relaxed), 0);
 }
 
-/// Who is denied and cut goes on over the connection that it has; or a neighbour in its /64 is cut with it.
+/// Who is denied and cut goes on over the connection that it has; or a neighbour in its /64 is cut
+/// with it.
 #[test]
 fn those_of_a_denied_network_are_cut() {
     let ledger = Ledger::new(100 * MIB, 10 * MIB);

@@ -1,4 +1,5 @@
-//! Content on its way: every reader gets every byte, or an error; never a part that looks like the whole.
+//! Content on its way: every reader gets every byte, or an error; never a part that looks like the
+//! whole.
 
 use super::super::store::Room;
 use super::*;
@@ -95,8 +96,8 @@ async fn streams() {
     assert!(matches!(task.await.unwrap(), Outcome::Whole(_)));
 }
 
-/// Content in tiny pieces takes the room that it takes, and not that of the buffers it was read into: an origin of events must not
-/// fill the memory with a few bytes.
+/// Content in tiny pieces takes the room that it takes, and not that of the buffers it was read
+/// into: an origin of events must not fill the memory with a few bytes.
 #[tokio::test]
 async fn tiny_pieces() {
     let buffer = Bytes::from(vec![b'x'; 64 << 10]);

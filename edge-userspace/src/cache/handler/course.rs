@@ -46,7 +46,8 @@ impl Course {
         self.head.method == Method::HEAD
     }
 
-    /// A request for a part, or with conditions: when nothing is stored, its answer says nothing about the whole.
+    /// A request for a part, or with conditions: when nothing is stored, its answer says nothing
+    /// about the whole.
     pub(super) fn is_partial(&self) -> bool {
         [
             header::RANGE,
@@ -59,8 +60,8 @@ impl Course {
         .any(|name| self.head.headers.contains_key(name))
     }
 
-    /// A request with credentials: unless it turns out otherwise, its answer is nobody else's (RFC 9111 section 3.5), so that
-    /// neither it nor others gain by waiting.
+    /// A request with credentials: unless it turns out otherwise, its answer is nobody else's (RFC
+    /// 9111 section 3.5), so that neither it nor others gain by waiting.
     pub(super) fn is_personal(&self) -> bool {
         self.head.headers.contains_key(header::AUTHORIZATION)
     }

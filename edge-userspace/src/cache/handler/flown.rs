@@ -1,5 +1,5 @@
-//! A request that goes to the origin, and what becomes of the answer: stored as it streams, or at once; a confirmation of what
-//! is stored; or a failure that what is stored stands in for.
+//! A request that goes to the origin, and what becomes of the answer: stored as it streams, or at
+//! once; a confirmation of what is stored; or a failure that what is stored stands in for.
 
 use std::sync::Arc;
 
@@ -25,7 +25,8 @@ use crate::http::message::{Report, Response};
 pub(super) enum Aim {
     /// The client's own request.
     Plain,
-    /// The whole response, whatever part of it or conditions the client named: what was stored has turned out to be another.
+    /// The whole response, whatever part of it or conditions the client named: what was stored has
+    /// turned out to be another.
     Whole,
     /// Whether what is stored is still right.
     Confirm(Box<(Variant, Bytes)>),
@@ -100,7 +101,8 @@ impl Inner {
         }
         let stored = match stored {
             Some((variant, _)) if status == StatusCode::NOT_MODIFIED && !variant.confirmed(&response.head.headers) => {
-                // Another response than the stored one is what has not changed (RFC 9111 section 4.3.4).
+                // Another response than the stored one is what has not changed (RFC 9111 section
+                // 4.3.4).
                 drop((response, trip));
                 self.shared.store.drop_variant(&course.key, variant.body).await;
                 return Box::pin(self.fly(course, pilot, Aim::Whole, forward)).await;
@@ -160,7 +162,8 @@ impl Inner {
         let others = fields.get("cache-status").cloned();
         let cookies = cookies(&fields);
         resource::strip(&mut fields, &worth.directives);
-        // Otherwise each answer from the store would get the date of its own (RFC 9110 section 6.6.1).
+        // Otherwise each answer from the store would get the date of its own (RFC 9110 section
+        // 6.6.1).
         if !fields.contains_key(header::DATE)
             && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(came.into()))
         {
@@ -323,7 +326,8 @@ impl Inner {
             if updated.worth.lifetime > updated.worth.age && !updated.worth.directives.no_cache {
                 landing = Landing::Stored;
             } else {
-                // It is to be confirmed each time: nobody gains by waiting for another's confirmation.
+                // It is to be confirmed each time: nobody gains by waiting for another's
+                // confirmation.
                 self.shared.refuse(&course.key, came, serve::REFUSAL);
             }
             self.shared.store.refresh(&course.key, updated.clone()).await;
@@ -420,8 +424,8 @@ struct Flown {
 }
 
 impl Shared {
-    /// The name of a new response's content: that of `before`, if that has the same bytes, so that what was made of them (codings
-    /// for clients) need not be made again.
+    /// The name of a new response's content: that of `before`, if that has the same bytes, so that
+    /// what was made of them (codings for clients) need not be made again.
     async fn name(&self, variant: &Variant, bytes: &Bytes, before: Option<&Variant>) -> BodyId {
         match before {
             Some(before)

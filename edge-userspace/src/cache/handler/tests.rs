@@ -220,7 +220,8 @@ async fn stores_and_answers() {
     }
 }
 
-/// RFC 9111 section 4.3: an unchanged resource costs no content, a changed one replaces what was stored.
+/// RFC 9111 section 4.3: an unchanged resource costs no content, a changed one replaces what was
+/// stored.
 #[tokio::test]
 async fn validates() {
     let bed = bed("", 0, |n, head| match n {
@@ -268,7 +269,8 @@ async fn a_crowd_is_one_request() {
     }
 }
 
-/// What is not for everybody is fetched by everybody at once: the fiftieth does not wait for forty-nine others.
+/// What is not for everybody is fetched by everybody at once: the fiftieth does not wait for
+/// forty-nine others.
 #[tokio::test]
 async fn nobody_waits_in_line_for_what_is_private() {
     let bed = Arc::new(bed("", 100, |n, _| {
@@ -298,7 +300,8 @@ async fn nobody_waits_in_line_for_what_is_private() {
     );
 }
 
-/// RFC 5861: a stale answer at once, one validation behind it; and an origin that fails is not seen.
+/// RFC 5861: a stale answer at once, one validation behind it; and an origin that fails is not
+/// seen.
 #[tokio::test]
 async fn stale_answers() {
     let cc = (
@@ -338,7 +341,8 @@ async fn stale_answers() {
     assert!(strict.ask("GET", "/", &[]).await.is_err(), "RFC 9111 section 4.2.4");
 }
 
-/// RFC 9111 section 4.4, and what an operator purges: neither what is stored nor what is under way comes back.
+/// RFC 9111 section 4.4, and what an operator purges: neither what is stored nor what is under way
+/// comes back.
 #[tokio::test]
 async fn invalidation() {
     let bed = Arc::new(bed("", 30, |n, head| match head.method == Method::POST {
@@ -446,8 +450,8 @@ fn held(text: &'static str, gate: Arc<tokio::sync::Semaphore>) -> Body {
     )))
 }
 
-/// What is purged, or voided by an unsafe request, while it streams is given to nobody who asks afterwards: by URL, prefix and tag,
-/// whether others could join the response or not.
+/// What is purged, or voided by an unsafe request, while it streams is given to nobody who asks
+/// afterwards: by URL, prefix and tag, whether others could join the response or not.
 #[tokio::test]
 async fn nobody_joins_what_was_voided_as_it_streams() {
     for by in ["url", "prefix", "tag", "POST", "PUT", "PATCH", "DELETE"] {
@@ -493,7 +497,8 @@ async fn nobody_joins_what_was_voided_as_it_streams() {
     }
 }
 
-/// One client's request that the origin does not like is that client's failure; an origin that cannot be reached is everybody's.
+/// One client's request that the origin does not like is that client's failure; an origin that
+/// cannot be reached is everybody's.
 #[tokio::test]
 async fn failures_are_shared_where_they_are_everybodys() {
     for (reason, asked) in [
@@ -530,8 +535,8 @@ async fn failures_are_shared_where_they_are_everybodys() {
     }
 }
 
-/// A 304 about another representation confirms nothing: the stored bytes would get its name, and a download that goes on by that name
-/// two files' parts (RFC 9111 section 4.3.4).
+/// A 304 about another representation confirms nothing: the stored bytes would get its name, and a
+/// download that goes on by that name two files' parts (RFC 9111 section 4.3.4).
 #[tokio::test]
 async fn a_304_of_another_representation() {
     for other in [("etag", "\"b\""), ("vary", "x-a")] {
@@ -563,7 +568,8 @@ async fn a_304_of_another_representation() {
     assert_eq!(failure.reason, Reason::OriginMalformed);
 }
 
-/// A cookie that came with a page for all is its first client's: given to others, they would be in that one's session.
+/// A cookie that came with a page for all is its first client's: given to others, they would be in
+/// that one's session.
 #[tokio::test]
 async fn cookies_are_not_stored() {
     let bed = bed("", 0, |n, _| match n {
@@ -599,7 +605,8 @@ async fn cookies_are_not_stored() {
     assert!(hit.told().contains("hit") && cookies(&hit).is_empty(), "{hit:?}");
 }
 
-/// Personal pages do not wait for one another's, and a page for all is shared by those who show credentials once it is known for one.
+/// Personal pages do not wait for one another's, and a page for all is shared by those who show
+/// credentials once it is known for one.
 #[tokio::test]
 async fn requests_with_credentials_do_not_wait() {
     let bed = Arc::new(bed("", 100, |_, head| {
@@ -625,7 +632,8 @@ async fn requests_with_credentials_do_not_wait() {
     );
 }
 
-/// Several ranges of a stored response are parts of it: forty answers that nobody takes hold one copy of the content.
+/// Several ranges of a stored response are parts of it: forty answers that nobody takes hold one
+/// copy of the content.
 #[tokio::test]
 async fn ranges_are_not_copied() {
     let content = Bytes::from(vec![7_u8; 1 << 20]);

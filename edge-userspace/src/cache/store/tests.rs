@@ -66,7 +66,8 @@ async fn newer_stays() {
     assert_eq!(store.find(KEY).await.unwrap().variants[0].body, BodyId(2));
 }
 
-/// A restart keeps what was stored and what was purged; a byte that changed on disk is never served.
+/// A restart keeps what was stored and what was purged; a byte that changed on disk is never
+/// served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disk() {
     let directory = tempfile::tempdir().unwrap();

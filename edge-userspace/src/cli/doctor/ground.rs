@@ -1,5 +1,5 @@
-//! What this machine is: kernel, BPF file system, settings, limits, clock, interfaces, disks. Everything is read from files of the
-//! kernel's, and judged by functions that take their text.
+//! What this machine is: kernel, BPF file system, settings, limits, clock, interfaces, disks.
+//! Everything is read from files of the kernel's, and judged by functions that take their text.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -50,7 +50,8 @@ const NATIVE: &[&str] = &[
     "vmxnet3",
     "xen-netfront",
 ];
-/// Above, most drivers refuse a program without fragments in native mode: a page, less what they keep for themselves.
+/// Above, most drivers refuse a program without fragments in native mode: a page, less what they
+/// keep for themselves.
 const LONGEST_FRAME: u32 = 3_498;
 /// QUIC's sockets want buffers of this size, bytes.
 const SOCKET_BUFFER: u64 = 7_500_000;

@@ -116,7 +116,8 @@ mod tests {
     use super::super::Weight;
     use super::*;
 
-    /// A port that is taken by somebody else is found before the start finds it; the running node's own is no fault.
+    /// A port that is taken by somebody else is found before the start finds it; the running node's
+    /// own is no fault.
     #[test]
     fn ports_and_their_owners() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

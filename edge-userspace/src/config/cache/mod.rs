@@ -1,4 +1,5 @@
-//! The cache's part of the file: `[cache]`, what all zones share, and `[zone.cache]`. The store relies on these bounds.
+//! The cache's part of the file: `[cache]`, what all zones share, and `[zone.cache]`. The store
+//! relies on these bounds.
 
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,11 @@ section! {
     NodeText => Node {
         /// Bytes of stored responses in memory.
         fixed memory: Bytes = Size(128 << 20), Size(1 << 20) => Size(1 << 40);
-        /// Bytes of stored responses on disk, taken as files of the directory; 0B: none. At least 256MiB, and 16 times the
-        /// largest `object_bytes`.
+        /// Bytes of stored responses on disk, taken as files of the directory; 0B: none. At least
+        /// 256MiB, and 16 times the largest `object_bytes`.
         fixed disk: Bytes = Size(0), Size(0) => Size(1 << 46);
-        /// Bytes of responses that are on their way into the store; a response that finds no room is not stored.
+        /// Bytes of responses that are on their way into the store; a response that finds no room
+        /// is not stored.
         fixed filling: Bytes = Size(64 << 20), Size(1 << 20) => Size(1 << 36);
         /// Where the disk's part and the list of purges are.
         fixed directory: File = PathBuf::from("/var/cache/edge");
@@ -36,18 +38,22 @@ section! {
     CacheText => Cache {
         /// The longest content that is stored.
         live object_bytes: Bytes = Size(8 << 20), Size(1 << 10) => Size(MOST_OBJECT);
-        /// Freshness of a response that says neither how long it is fresh nor that it is not: this share of the time since its
-        /// `Last-Modified`, in percent; 0: none.
+        /// Freshness of a response that says neither how long it is fresh nor that it is not: this
+        /// share of the time since its `Last-Modified`, in percent; 0: none.
         live heuristic_percent: Count<u8> = 10, 0 => 100;
         /// Upper bound on that freshness.
         live heuristic_most: Span = seconds(DAY), seconds(0) => seconds(30 * DAY);
-        /// How long a stale response answers while it is validated (RFC 5861), if it does not say itself.
+        /// How long a stale response answers while it is validated (RFC 5861), if it does not say
+        /// itself.
         live stale_while_revalidate: Span = seconds(0), seconds(0) => seconds(30 * DAY);
-        /// How long a stale response answers while the origin fails (RFC 5861), if it does not say itself.
+        /// How long a stale response answers while the origin fails (RFC 5861), if it does not say
+        /// itself.
         live stale_if_error: Span = seconds(0), seconds(0) => seconds(30 * DAY);
-        /// How long a request waits for the response to another one for the same resource; 0s: each goes to the origin.
+        /// How long a request waits for the response to another one for the same resource; 0s: each
+        /// goes to the origin.
         live coalesce: Span = seconds(5), seconds(0) => seconds(60);
-        /// Obey `no-cache`, `max-age`, `only-if-cached` and the like of requests. Otherwise a reload does not reach the origin.
+        /// Obey `no-cache`, `max-age`, `only-if-cached` and the like of requests. Otherwise a
+        /// reload does not reach the origin.
         live obey_requests: Flag = true;
         /// Send `Cache-Status` (RFC 9211).
         live status_field: Flag = true;

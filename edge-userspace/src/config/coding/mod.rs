@@ -1,4 +1,5 @@
-//! Content coding towards clients: `[coding]`, what all zones share, `[zone.coding]`, and `[[zone.dictionary]]` (RFC 9842).
+//! Content coding towards clients: `[coding]`, what all zones share, `[zone.coding]`, and
+//! `[[zone.dictionary]]` (RFC 9842).
 
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,8 @@ use super::kind::{self, Bytes, Flag, Kind, List, Maybe, Must, Word, unbounded, w
 use super::section::section;
 use super::value::Size;
 
-/// The longest value that a browser must take for `match`, `id` and the like (RFC 9842 section 2.1).
+/// The longest value that a browser must take for `match`, `id` and the like (RFC 9842 section
+/// 2.1).
 const LONGEST: usize = 1_024;
 /// Request destinations (Fetch, section 2.2.5) that a dictionary can be for.
 const DESTINATIONS: [&str; 16] = [
@@ -33,7 +35,8 @@ section! {
     CodingText => Coding {
         /// In the order in which they are preferred if the client does not mind.
         live encodings: List<Word<Encoding>> = kind::list([Encoding::Zstd, Encoding::Br, Encoding::Gzip]);
-        /// What is coded: media types, or text/* for all of a kind; and not what is shorter than `min_bytes`.
+        /// What is coded: media types, or text/* for all of a kind; and not what is shorter than
+        /// `min_bytes`.
         live types: List<MediaType> = kind::list(TYPES.map(str::to_owned));
         /// Shorter content is left as it is.
         live min_bytes: Bytes = Size(512), Size(0) => Size(1 << 30);
@@ -68,7 +71,8 @@ section! {
     DictionaryText => Rule {
         /// Paths of the resources; `*` stands for any characters.
         live path: Must<PathPattern> = None; like "/app.*.js";
-        /// Request destinations (script, style, document, …) that it is a dictionary for; none: all.
+        /// Request destinations (script, style, document, …) that it is a dictionary for; none:
+        /// all.
         live destinations: List<Destination> = Vec::new(); like ["script"];
         /// Comes back in Dictionary-ID.
         live id: Maybe<Id> = None; like "app";

@@ -1,4 +1,5 @@
-//! The near end's part of the file: far ends, and what is held to refer to. `config::far` is the far end's own file.
+//! The near end's part of the file: far ends, and what is held to refer to. `config::far` is the
+//! far end's own file.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -104,7 +105,8 @@ fn far_end(raw: &FarEndText, checker: &mut Checker<'_>) -> FarEnd {
     let ca = file("ca", &raw.ca);
     let identity = Identity::of(file("certificate", &raw.certificate), file("key", &raw.key));
     let passive = raw.passive.check(checker);
-    // A far end answers so for the origins beside it as well: that counts only if the file says it does.
+    // A far end answers so for the origins beside it as well: that counts only if the file says it
+    // does.
     let written = !raw.passive.status.span().is_empty();
     end.upstream = Arc::new(Upstream {
         servers,

@@ -1,4 +1,5 @@
-//! The file of `edge far-end`: where near ends come in, what is kept, and the zones with their origins.
+//! The file of `edge far-end`: where near ends come in, what is kept, and the zones with their
+//! origins.
 
 #[cfg(test)]
 mod tests;
@@ -55,7 +56,8 @@ section! {
         fixed object_bytes: Bytes = Size(16 << 20), Size(64 << 10) => Size(128 << 20);
     }
     read {
-        /// Bytes on disk, so that a restart keeps versions; 0B: none. Private content is never written.
+        /// Bytes on disk, so that a restart keeps versions; 0B: none. Private content is never
+        /// written.
         fixed disk: Memory = Size(1 << 30), Size(0) => Size(1 << 50);
         /// Where they are; the directory is made if it is missing.
         fixed directory: File = PathBuf::from("/var/lib/edge/far-end");
@@ -122,7 +124,8 @@ impl FarFixed {
 /// A checked far end's file.
 #[derive(Clone, Debug)]
 pub struct FarConfig {
-    /// What it has in common with a node: listeners, limits, admin, log, zones. Its TLS asks near ends for certificates.
+    /// What it has in common with a node: listeners, limits, admin, log, zones. Its TLS asks near
+    /// ends for certificates.
     pub node: Config,
     /// What it shows to near ends.
     pub identity: Identity,
@@ -268,8 +271,8 @@ fn not_here(zone: &ZoneText, checker: &mut Checker<'_>) {
     }
 }
 
-/// One connection stands for a whole edge here: what would be an attack of a client is its daily work. Its heads are those of
-/// clients, with some fields more.
+/// One connection stands for a whole edge here: what would be an attack of a client is its daily
+/// work. Its heads are those of clients, with some fields more.
 fn limits(raw: &LimitsText, checker: &mut Checker<'_>) -> Limits {
     let mut limits = super::limits::limits(raw, checker);
     limits.connections_per_address = limits.connections;

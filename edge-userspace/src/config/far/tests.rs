@@ -24,7 +24,8 @@ fn printed_defaults_are_the_defaults() {
     assert_eq!(config.store.memory, 256 << 20);
 }
 
-/// An operator who leaves out what makes the hop safe, or asks for what a far end cannot do, is told where and how to mend it.
+/// An operator who leaves out what makes the hop safe, or asks for what a far end cannot do, is
+/// told where and how to mend it.
 #[test]
 fn mistakes() {
     let cases = [

@@ -1,4 +1,5 @@
-//! What a rate rule counts by: `key = "header:X-Api-Key"`, or several parts that make one key together.
+//! What a rate rule counts by: `key = "header:X-Api-Key"`, or several parts that make one key
+//! together.
 
 use http::HeaderName;
 

@@ -1,5 +1,5 @@
-//! A zone's gate as the file describes it: which requests are judged, by which policy, and what clients get that are told to
-//! wait. `rule` has the rules.
+//! A zone's gate as the file describes it: which requests are judged, by which policy, and what
+//! clients get that are told to wait. `rule` has the rules.
 
 mod key;
 pub mod rule;
@@ -26,25 +26,28 @@ const DAY: u64 = 86_400;
 section! {
     /// What all gates of a node share.
     NodeText => Node {
-        /// Clients whose rate is known: 24 bytes each and rule, taken at the start. When the memory is full, the client that matters
-        /// least is forgotten: docs/gate.md.
+        /// Clients whose rate is known: 24 bytes each and rule, taken at the start. When the memory
+        /// is full, the client that matters least is forgotten: docs/gate.md.
         fixed clients: Count<usize> = 262_144, 1_024 => 64 << 20;
-        /// What rate rules count by besides clients (`key`): 32 bytes each and rule, taken at the start, too.
+        /// What rate rules count by besides clients (`key`): 32 bytes each and rule, taken at the
+        /// start, too.
         fixed keys: Count<usize> = 65_536, 1_024 => 64 << 20;
         /// Records of clients that came early: about 190 bytes each, taken at the start.
         fixed penalties: Count<usize> = 65_536, 1_024 => 16 << 20;
-        /// Penalised addresses at once that are taken for shared ones until it is seen whether anybody there waits as told. Each may
-        /// cost 33 handshakes a second meanwhile; see docs/gate.md. 0: none.
+        /// Penalised addresses at once that are taken for shared ones until it is seen whether
+        /// anybody there waits as told. Each may cost 33 handshakes a second meanwhile; see
+        /// docs/gate.md. 0: none.
         fixed trials: Count<usize> = 8, 0 => 65_536;
-        /// Admissions after a wait that are remembered: 18 bytes each, as they come. A quarter of the room is kept for zones that have
-        /// used little of it; a client that finds none keeps its place and is told to come again.
+        /// Admissions after a wait that are remembered: 18 bytes each, as they come. A quarter of
+        /// the room is kept for zones that have used little of it; a client that finds none keeps
+        /// its place and is told to come again.
         fixed used_tokens: Count<usize> = 1 << 20, 1_024 => 256 << 20;
         /// Keys are derived anew this often, on all nodes at once. No wait can be told for longer.
         fixed key_epoch: Span = seconds(6 * HOUR), seconds(60) => seconds(DAY);
     }
     read {
-        /// The secret that all tokens are made with: a file that the nodes of a cluster share (mode 0600). Left out: each node makes
-        /// its own at the first start, in the state directory.
+        /// The secret that all tokens are made with: a file that the nodes of a cluster share (mode
+        /// 0600). Left out: each node makes its own at the first start, in the state directory.
         fixed secret: Maybe<File> = None; like "cluster.secret";
         /// What the gate keeps for the next start.
         fixed state_directory: File = PathBuf::from("/var/lib/edge");
@@ -101,7 +104,8 @@ pub(super) fn node(raw: &NodeText, checker: &mut Checker<'_>) -> Node {
 section! {
     /// A zone's gate.
     GateText => Gate {
-        /// Count what would be done (edge_gate_dry_run_total), and do nothing. A rule may have its own.
+        /// Count what would be done (edge_gate_dry_run_total), and do nothing. A rule may have its
+        /// own.
         live dry_run: Flag = false;
         /// Networks that are never judged.
         live allow: List<Net> = Vec::new();
@@ -109,7 +113,8 @@ section! {
         live defer: Span = seconds(10), seconds(1) => seconds(HOUR);
         /// How long a token is good for once its wait is over.
         live token_life: Span = seconds(HOUR), seconds(60) => seconds(6 * HOUR);
-        /// Early attempts in one wait that bring no strike: a browser's favicon, parallel connections and reloads.
+        /// Early attempts in one wait that bring no strike: a browser's favicon, parallel
+        /// connections and reloads.
         live grace: Count<u32> = 16, 1 => 10_000;
         /// The first strike's penalty, which doubles with each further strike.
         live strike_base: Span = seconds(10), seconds(1) => seconds(DAY);
@@ -117,19 +122,21 @@ section! {
         live strike_cap: Span = seconds(HOUR), seconds(1) => seconds(7 * DAY);
         /// One strike is forgiven after each such time without another.
         live forgive: Span = seconds(600), seconds(1) => seconds(7 * DAY);
-        /// How many clients that have waited one address may stand for under a rate rule; 1: the address is the client.
+        /// How many clients that have waited one address may stand for under a rate rule; 1: the
+        /// address is the client.
         live clients_per_address: Count<u32> = 64, 1 => 65_536;
         /// A waiting page of the zone's own instead of the built-in one.
         live page: Maybe<File> = None; like "waiting.html";
         /// What the page says, in the languages of a catalogue; without it in English.
         live texts: Maybe<File> = None; like "waiting.toml";
-        /// Paths, as in rules, that `challenge`, `manual` and `queue` let pass when they are read: "/robots.txt", a health check. CORS preflights
-        /// and ACME challenges pass always.
+        /// Paths, as in rules, that `challenge`, `manual` and `queue` let pass when they are read:
+        /// "/robots.txt", a health check. CORS preflights and ACME challenges pass always.
         live pass: List<Path> = Vec::new();
     }
     read {
-        /// The cookie that carries tokens: with which requests of other sites it is sent (strict, lax, none), whether the hosts of a
-        /// domain share it (domain = "example.com"), and whether it is kept apart within pages of other sites (partitioned).
+        /// The cookie that carries tokens: with which requests of other sites it is sent (strict,
+        /// lax, none), whether the hosts of a domain share it (domain = "example.com"), and whether
+        /// it is kept apart within pages of other sites (partitioned).
         live cookie: Inline<CookieText> = CookieText::default(); like { same_site = "lax", partitioned = false };
     }
     tables {

@@ -36,7 +36,8 @@ section! {
         live methods: List<AMethod> = Vec::new(); like ["POST"];
         /// A field that is there, or one with this value: "X-Plan=free".
         live header: Maybe<AField> = None; like "X-Plan=free";
-        /// Signed by one of these crawlers, each a [[zone.gate.crawler]]. Left out: by anybody or nobody.
+        /// Signed by one of these crawlers, each a [[zone.gate.crawler]]. Left out: by anybody or
+        /// nobody.
         live crawlers: List<Text> = Vec::new(); like ["search"];
         /// None of these paths.
         live not_path: List<Path> = Vec::new(); like ["/api/health"];
@@ -52,8 +53,9 @@ section! {
         live name: Maybe<Name<64>> = None; like "api";
         /// Count what the rule would do, and do nothing.
         live dry_run: Flag = false;
-        /// A token bucket per client; of a connection only the first request counts with count = "connections". key: what has a
-        /// bucket, "client", "address", "network", "header:X-Api-Key", "cookie:sid", "claim:sub", "segment:1", or several in a list.
+        /// A token bucket per client; of a connection only the first request counts with count =
+        /// "connections". key: what has a bucket, "client", "address", "network",
+        /// "header:X-Api-Key", "cookie:sid", "claim:sub", "segment:1", or several in a list.
         /// cost_field = "X-Query-Cost": the response says for how many requests a request counts.
         live rate: Inline<Option<RateText>> = None;
             like { requests = 100, per = "1m", burst = 20, count = "requests", key = "client" };

@@ -1,4 +1,5 @@
-//! What an operator writes for the gate is what it does, and each mistake is told with its line and mend.
+//! What an operator writes for the gate is what it does, and each mistake is told with its line and
+//! mend.
 
 use std::path::Path;
 use std::time::Duration;

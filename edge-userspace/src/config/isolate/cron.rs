@@ -1,5 +1,5 @@
-//! When a zone's worker runs by itself: cron expressions, in UTC, as crontab(5) has them. `check` reads them; the room `isolate` asks once
-//! a minute which of them are due.
+//! When a zone's worker runs by itself: cron expressions, in UTC, as crontab(5) has them. `check`
+//! reads them; the room `isolate` asks once a minute which of them are due.
 
 /// A schedule: which minutes, hours, days of the month, months and days of the week.
 #[derive(Clone, Debug, PartialEq, Eq)]

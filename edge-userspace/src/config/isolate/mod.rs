@@ -1,6 +1,6 @@
-//! Third-party code as the file describes it: what the node holds for it, and per zone its worker, its limits, whom it may
-//! ask, and which requests it gets. Secrets are read here, so that one that is missing is a mistake of the file and not a failure
-//! of a request.
+//! Third-party code as the file describes it: what the node holds for it, and per zone its worker,
+//! its limits, whom it may ask, and which requests it gets. Secrets are read here, so that one that
+//! is missing is a mistake of the file and not a failure of a request.
 
 pub mod cron;
 #[cfg(test)]
@@ -44,10 +44,11 @@ const fn millis(n: u64) -> Time {
 section! {
     /// What all workers of a node share.
     NodeText => Node {
-        /// Deployed workers and their compiled code, the node's key that guards it (worker.key, made at the first start), and what
-        /// workers store.
+        /// Deployed workers and their compiled code, the node's key that guards it (worker.key,
+        /// made at the first start), and what workers store.
         fixed state_directory: kind::Directory = PathBuf::from("/var/lib/edge/workers");
-        /// Instances at once, of all zones. Address space for them is reserved at the start (about 4 GiB each), memory is not.
+        /// Instances at once, of all zones. Address space for them is reserved at the start (about
+        /// 4 GiB each), memory is not.
         fixed instances: Count<u32> = 1_000, 16 => 16_000;
         /// The longest worker that can be deployed.
         fixed worker_bytes: Bytes = Size(32 << 20), Size(1 << 10) => Size(256 << 20);
@@ -55,8 +56,9 @@ section! {
         fixed compile_time: Span = seconds(60), seconds(1) => seconds(600);
         /// Address space that it may take.
         fixed compile_memory: Bytes = Size(4 << 30), Size(256 << 20) => Size(64 << 30);
-        /// Memory that all instances may hold at once, what the host keeps for them included; part of `limits.memory`. A zone gets
-        /// more only while more is free than it holds. 0B: a quarter of the machine's. At least 64MiB.
+        /// Memory that all instances may hold at once, what the host keeps for them included; part
+        /// of `limits.memory`. A zone gets more only while more is free than it holds. 0B: a
+        /// quarter of the machine's. At least 64MiB.
         fixed memory: Bytes = Size(0);
         /// Versions kept of each zone's worker, for `edge worker rollback`.
         fixed versions: Count<usize> = 10, 2 => 1_000;
@@ -101,7 +103,8 @@ pub(super) fn node(raw: &NodeText, checker: &mut Checker<'_>) -> Node {
 section! {
     /// What a worker may use. Bytes and counts are at least 1.
     WorkerText => Limits {
-        /// Requests that one instance answers, one after the other; 1: each gets a fresh one, and cannot meet what others left.
+        /// Requests that one instance answers, one after the other; 1: each gets a fresh one, and
+        /// cannot meet what others left.
         live reuse: Count<u32> = 1, 1 => 1_000_000;
         /// Linear memory of one instance.
         live memory: Memory = Size(64 << 20), Size(1 << 16) => Size(MEMORY_MOST);
@@ -113,7 +116,8 @@ section! {
         live wall: Span = seconds(30), millis(10) => seconds(3_600);
         /// Requests at once.
         live concurrency: Count<usize> = 100, 1 => 16_000;
-        /// Further requests at once, for those that another zone's worker made, so that nesting cannot starve itself.
+        /// Further requests at once, for those that another zone's worker made, so that nesting
+        /// cannot starve itself.
         live nested: Count<usize> = 50, 0 => 16_000;
         /// Requests that one request may make in all, those that are made on its behalf included.
         live subrequests: Count<u32> = 50, 0 => 10_000;
@@ -127,11 +131,13 @@ section! {
     read {
         /// The worker itself; left out: what `edge worker deploy` was given.
         live file: Maybe<File> = None; like "shop.wasm";
-        /// Whom it may ask besides its own origin: zones of this node by name, in the process and without their gates.
+        /// Whom it may ask besides its own origin: zones of this node by name, in the process and
+        /// without their gates.
         live zones: List<Text> = Vec::new(); like ["api"];
-        /// And servers elsewhere. A private address is only ever connected to if it is written as one, or with `private = true`.
-        /// They are told nothing of the visitor but what the worker writes; with `forwarded = true` they get Forwarded,
-        /// X-Forwarded-*, X-Request-Id and Via, as an origin.
+        /// And servers elsewhere. A private address is only ever connected to if it is written as
+        /// one, or with `private = true`. They are told nothing of the visitor but what the worker
+        /// writes; with `forwarded = true` they get Forwarded, X-Forwarded-*, X-Request-Id and Via,
+        /// as an origin.
         live origins: Inline<Vec<Spanned<Elsewhere>>> = Vec::new();
             like [{ address = "https://api.example.com" }, { address = "http://db.internal:8080", private = true, ca = "ca.pem" }];
         /// What wasi:config gives it: settings.
@@ -260,8 +266,8 @@ fn schedule(raw: &[Spanned<String>], checker: &mut Checker<'_>) -> Vec<Cron> {
     schedule
 }
 
-/// A server elsewhere, asked as an origin is, but never at a private address that was not named: a name that its owner points
-/// into this network would make the worker a way in.
+/// A server elsewhere, asked as an origin is, but never at a private address that was not named: a
+/// name that its owner points into this network would make the worker a way in.
 fn elsewhere(raw: &Elsewhere, checker: &Checker<'_>) -> Arc<Upstream> {
     let literal = raw.address.host.parse::<IpAddr>().is_ok();
     Arc::new(Upstream {
@@ -366,8 +372,8 @@ pub enum To {
     Files(PathBuf),
 }
 
-/// `[[zone.route]]`s of a zone that has a worker and an origin or not. A zone without routes gives all requests to its worker, if it
-/// has one.
+/// `[[zone.route]]`s of a zone that has a worker and an origin or not. A zone without routes gives
+/// all requests to its worker, if it has one.
 pub(super) fn routes(
     raw: &[Spanned<RouteText>],
     (worker, origin): (bool, bool),

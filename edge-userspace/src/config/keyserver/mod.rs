@@ -1,4 +1,5 @@
-//! The key server's file, checked once: its sections with their keys, and what the room `keyserver` is built from.
+//! The key server's file, checked once: its sections with their keys, and what the room `keyserver`
+//! is built from.
 
 #[cfg(test)]
 mod tests;
@@ -56,7 +57,8 @@ macro_rules! sections {
                 Self { $($name: raw.$name.clone(),)* }
             }
 
-            /// The keys in which `new` says something else and that take a restart, as `section.key`.
+            /// The keys in which `new` says something else and that take a restart, as
+            /// `section.key`.
             pub fn that_differ(&self, new: &Self) -> Vec<String> {
                 let mut keys = Vec::new();
                 $(for key in self.$name.fixed_keys_that_differ(&new.$name) {
@@ -107,7 +109,8 @@ section! {
         live client_ca: Must<File> = None; like "clients-ca.pem";
         /// Revocation lists (CRL, PEM) of that authority; read again on SIGHUP.
         live revoked: List<File> = Vec::new();
-        /// Threads that serve connections and make quick signatures; 0: one per processor. RSA has as many of its own.
+        /// Threads that serve connections and make quick signatures; 0: one per processor. RSA has
+        /// as many of its own.
         fixed workers: Threads = 0, 0 => 1_024;
         /// How long queries under way may go on after SIGTERM.
         fixed drain: Span = seconds(10);
@@ -124,14 +127,16 @@ section! {
     }
 }
 
-/// The server's own certificate: PEM files, with their places for errors of the room that loads them.
+/// The server's own certificate: PEM files, with their places for errors of the room that loads
+/// them.
 pub use super::Identity as Certificate;
 
 section! {
     /// Private keys.
     KeysText => Keys {
-        /// The directory of private keys: files *.pem and *.key, one key each, PKCS#8, SEC1 or PKCS#1 PEM, not accessible to others.
-        /// A key's name in grants is its file's name without the ending. Files may come, go and change while the server runs.
+        /// The directory of private keys: files *.pem and *.key, one key each, PKCS#8, SEC1 or
+        /// PKCS#1 PEM, not accessible to others. A key's name in grants is its file's name without
+        /// the ending. Files may come, go and change while the server runs.
         fixed directory: File = PathBuf::from("keys");
         /// How often the directory is looked at.
         fixed poll: Span = seconds(2), TENTH => seconds(3_600);
@@ -185,7 +190,8 @@ section! {
         fixed seccomp: Flag = true;
     }
     read {
-        /// The user to become after the start, a name or UID:GID; empty stays who started it. It must be able to read the keys.
+        /// The user to become after the start, a name or UID:GID; empty stays who started it. It
+        /// must be able to read the keys.
         fixed user: Text = String::new();
     }
     checked {
@@ -199,7 +205,8 @@ section! {
     AdminText => Admin {
         /// /metrics, /healthz, /readyz: a loopback address, or unix:/path.
         fixed listen: kind::Admin = AdminAddress::Tcp(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9181));
-        /// Allow an address that other hosts can reach. The endpoint has no authentication of its own.
+        /// Allow an address that other hosts can reach. The endpoint has no authentication of its
+        /// own.
         live remote: Flag = false;
     }
 }
@@ -209,8 +216,8 @@ section! {
     LogText => Logs {
         /// auto: human lines on a terminal, JSON otherwise; human; json.
         fixed format: Word<LogFormat> = LogFormat::Auto;
-        /// error, warn, info, debug, trace; or by module: "info,edge::keyserver=debug". Refusals are warnings of
-        /// edge::keyserver::audit.
+        /// error, warn, info, debug, trace; or by module: "info,edge::keyserver=debug". Refusals
+        /// are warnings of edge::keyserver::audit.
         live level: Level = "info".to_owned();
     }
 }
@@ -241,7 +248,8 @@ section! {
     GrantText => GrantKeys {
         /// Names of keys, their ids (64 hexadecimal digits), or "*" for all.
         live keys: Must<List<Text>> = None; like ["shop", "*"];
-        /// Of sign-tls13, sign-tls12, kx-sign-tls12, kx-start, kx-finish, kx-tls13, rsa-master, rsa-premaster.
+        /// Of sign-tls13, sign-tls12, kx-sign-tls12, kx-start, kx-finish, kx-tls13, rsa-master,
+        /// rsa-premaster.
         live ops: Must<List<Text>> = None; like ["sign-tls13", "sign-tls12"];
     }
 }

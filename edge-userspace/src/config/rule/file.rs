@@ -1,5 +1,5 @@
-//! `[[zone.rule]]` as the file has it, and its check: every mistake with its place and mend, files read here, so that one that
-//! is missing is a mistake of the file and not a failure of a request.
+//! `[[zone.rule]]` as the file has it, and its check: every mistake with its place and mend, files
+//! read here, so that one that is missing is a mistake of the file and not a failure of a request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -21,13 +21,15 @@ use super::{
 use crate::config::mistake::{Mistake, Source};
 use crate::config::value::{HostPattern, Network, Time};
 
-/// Rules of one zone; conditions of one list; bytes of a file that answers, and of a list of redirects.
+/// Rules of one zone; conditions of one list; bytes of a file that answers, and of a list of
+/// redirects.
 const RULES: usize = 20_000;
 const LIST: usize = 4_096;
 const ANSWER_BYTES: u64 = 1 << 20;
 const LIST_BYTES: u64 = 64 << 20;
 
-/// Fields that decide how a message is read or where it goes, or that the edge writes itself: no rule may.
+/// Fields that decide how a message is read or where it goes, or that the edge writes itself: no
+/// rule may.
 const OURS: [&str; 19] = [
     "connection",
     "keep-alive",

@@ -1,5 +1,5 @@
-//! Which rules may apply to a path, found without asking each: a hash for paths that are written out, a sorted list for
-//! prefixes, one automaton for all globs and expressions of a zone.
+//! Which rules may apply to a path, found without asking each: a hash for paths that are written
+//! out, a sorted list for prefixes, one automaton for all globs and expressions of a zone.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,14 @@ use regex::{RegexSet, RegexSetBuilder};
 use super::Rule;
 use super::pattern::Pattern;
 
-/// Bytes of all expressions of a zone in compiled form, and of the states that matching keeps for each thread.
+/// Bytes of all expressions of a zone in compiled form, and of the states that matching keeps for
+/// each thread.
 const COMPILED: usize = 64 << 20;
 const STATES: usize = 8 << 20;
 
-/// The rules of a zone by their paths. Cost of a look-up: one hash, one binary search in the prefixes, one pass of the
-/// automaton over the path; it does not grow with the number of rules but for the logarithm.
+/// The rules of a zone by their paths. Cost of a look-up: one hash, one binary search in the
+/// prefixes, one pass of the automaton over the path; it does not grow with the number of rules but
+/// for the logarithm.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     exact: HashMap<Box<str>, Vec<u32>>,
@@ -84,8 +86,8 @@ impl Index {
         Ok(this)
     }
 
-    /// The place of the longest prefix of `path`. Whatever is a prefix of `path` is one of its predecessor in the order, too:
-    /// so it is found on the way up from there.
+    /// The place of the longest prefix of `path`. Whatever is a prefix of `path` is one of its
+    /// predecessor in the order, too: so it is found on the way up from there.
     fn longest(&self, path: &str) -> Option<u32> {
         let after = self.prefixes.partition_point(|prefix| *prefix.text <= *path);
         let mut at = u32::try_from(after.checked_sub(1)?).ok();
@@ -137,7 +139,8 @@ mod tests {
         }
     }
 
-    /// The index is a shortcut: a rule that it forgets is a redirect or a guard that silently does nothing.
+    /// The index is a shortcut: a rule that it forgets is a redirect or a guard that silently does
+    /// nothing.
     #[test]
     fn the_index_finds_what_asking_each_rule_finds() {
         let written = [

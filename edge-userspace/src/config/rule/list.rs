@@ -98,7 +98,8 @@ fn entry(line: &str) -> Result<(&str, &str, Option<StatusCode>), &'static str> {
     }
 }
 
-/// Whether `path` is written as the normal form of paths has it: what is not would never be asked for.
+/// Whether `path` is written as the normal form of paths has it: what is not would never be asked
+/// for.
 fn plain(path: &str) -> bool {
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {

@@ -1,5 +1,5 @@
-//! `[[zone.rule]]`: which requests a rule is for, and what it does with them. Read and checked by `file`; the room `rules` asks
-//! the checked form for each request.
+//! `[[zone.rule]]`: which requests a rule is for, and what it does with them. Read and checked by
+//! `file`; the room `rules` asks the checked form for each request.
 
 mod auth;
 pub(super) mod file;
@@ -117,7 +117,8 @@ impl Protocol {
 /// What a rule does; all of it at once. At most one of `redirect`, `list` and `respond` answers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Act {
-    /// Asks for a name and a password first; who has none of the file's gets 401 and nothing else of the rule.
+    /// Asks for a name and a password first; who has none of the file's gets 401 and nothing else
+    /// of the rule.
     pub auth: Option<Arc<Basic>>,
     /// Passes the cache by: nothing stored answers, and nothing is stored.
     pub uncached: bool,
@@ -135,7 +136,8 @@ pub struct Act {
     pub response: Fields,
     /// Adds the usual fields of browsers' safety, where the response has none of its own.
     pub security: bool,
-    /// Answers preflights, and lets pages of other origins read responses (Fetch standard, "CORS protocol").
+    /// Answers preflights, and lets pages of other origins read responses (Fetch standard, "CORS
+    /// protocol").
     pub cors: Option<Cors>,
 }
 
@@ -200,7 +202,8 @@ pub struct Rewrite {
 /// How a path is made.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Repath {
-    /// Leave `strip` out at the front, if it is there up to the end or a `/`, then put `add` in front.
+    /// Leave `strip` out at the front, if it is there up to the end or a `/`, then put `add` in
+    /// front.
     Front {
         /// Without a `/` at its end.
         strip: Box<str>,

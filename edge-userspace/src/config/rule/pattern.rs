@@ -1,8 +1,9 @@
-//! Patterns of paths, hosts and values, as zone rules write them. Parsed when the file is read; matched by the room `rules`.
+//! Patterns of paths, hosts and values, as zone rules write them. Parsed when the file is read;
+//! matched by the room `rules`.
 //!
-//! Three spellings: plain text, a glob (`*` is any characters), and `~` in front of a regular expression. The engine is of
-//! the crate `regex`, which takes time linear in the text whatever the expression (Thompson 1968; no backtracking), so that no
-//! request can make a rule slow (ReDoS).
+//! Three spellings: plain text, a glob (`*` is any characters), and `~` in front of a regular
+//! expression. The engine is of the crate `regex`, which takes time linear in the text whatever the
+//! expression (Thompson 1968; no backtracking), so that no request can make a rule slow (ReDoS).
 
 use regex::{Regex, RegexBuilder};
 
@@ -38,8 +39,8 @@ impl PartialEq for Pattern {
 }
 
 impl Pattern {
-    /// Of a path: `/api/` is a prefix, `=/api` that path alone, `/*/export` a glob of the whole path, `~^/v(\d+)/` a regular
-    /// expression. Matched against the path's normal form.
+    /// Of a path: `/api/` is a prefix, `=/api` that path alone, `/*/export` a glob of the whole
+    /// path, `~^/v(\d+)/` a regular expression. Matched against the path's normal form.
     ///
     /// # Errors
     /// What is wrong, and the mend.
@@ -66,8 +67,8 @@ impl Pattern {
         })
     }
 
-    /// Of a value (a field's, a cookie's, a parameter's): the whole value, a glob, or `~` and a regular expression. `*` alone
-    /// matches whatever value there is.
+    /// Of a value (a field's, a cookie's, a parameter's): the whole value, a glob, or `~` and a
+    /// regular expression. `*` alone matches whatever value there is.
     ///
     /// # Errors
     /// What is wrong, and the mend.
@@ -160,7 +161,8 @@ mod tests {
         assert!(Pattern::value(&format!("~{}", "a".repeat(3_000))).is_err());
     }
 
-    /// One request would hold a thread for minutes (ReDoS): this expression is exponential where an engine backtracks.
+    /// One request would hold a thread for minutes (ReDoS): this expression is exponential where an
+    /// engine backtracks.
     #[test]
     fn an_evil_expression_takes_linear_time() {
         let pattern = Pattern::value("~^(a+)+$").unwrap();

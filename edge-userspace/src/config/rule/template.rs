@@ -1,5 +1,6 @@
-//! Text with variables, as zone rules write it: `https://${host}/new/${1}`. Parsed when the file is read, so that a variable
-//! that does not exist is a mistake of the file; filled in by the room `rules`.
+//! Text with variables, as zone rules write it: `https://${host}/new/${1}`. Parsed when the file is
+//! read, so that a variable that does not exist is a mistake of the file; filled in by the room
+//! `rules`.
 
 /// What a variable stands for in one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +61,8 @@ const KNOWN: &str = "client, zone, host, request_id, path, query, method, scheme
                      certificate_subject, user, header.NAME, cookie.NAME, query.NAME, or a group of the path's expression";
 
 impl Template {
-    /// Reads `text`; `groups` are the names of the groups of the rule's expressions, a number for those without. `$$` is a `$`.
+    /// Reads `text`; `groups` are the names of the groups of the rule's expressions, a number for
+    /// those without. `$$` is a `$`.
     ///
     /// # Errors
     /// What is wrong, and the mend.

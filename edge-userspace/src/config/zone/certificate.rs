@@ -20,7 +20,8 @@ pub(super) fn of(
     }
 }
 
-/// How a zone gets its certificate by ACME, and where that will be; beside `[zone.acme]` it has no other.
+/// How a zone gets its certificate by ACME, and where that will be; beside `[zone.acme]` it has no
+/// other.
 fn ordered(zone: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Option<(Acme, Certificate)> {
     let spanned = zone.acme.as_ref()?;
     let place = checker.place(spanned.span());

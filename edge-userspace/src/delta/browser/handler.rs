@@ -1,4 +1,5 @@
-//! The room's handler: hands a request on without what it says of codings, and codes the answer as this client takes it.
+//! The room's handler: hands a request on without what it says of codings, and codes the answer as
+//! this client takes it.
 
 use std::sync::Arc;
 
@@ -125,7 +126,8 @@ impl Browsers {
         let names = varies(uses, &asked, &response);
         let names = &names;
         if !asked.accepted.admits(&response.head.headers) {
-            // The origin was asked for no coding: its bytes would be noise to this client, and to all after it.
+            // The origin was asked for no coding: its bytes would be noise to this client, and to
+            // all after it.
             let mut failure = Failure::new(
                 Reason::OriginMalformed,
                 "the content is in a coding that neither the client nor the edge asked for",
@@ -218,7 +220,8 @@ impl Browsers {
         }
     }
 
-    /// Answers with what changed against the dictionary that the browser has, where that is allowed and helps.
+    /// Answers with what changed against the dictionary that the browser has, where that is allowed
+    /// and helps.
     async fn difference(&self, zone: &Coding, asked: &Asked, response: &mut Response) -> Result<Offer, Failure> {
         let Some(digest) = asked.available else {
             return Ok(Offer::Unknown);
@@ -347,8 +350,9 @@ impl Browsers {
     }
 }
 
-/// What decides how a response is coded (RFC 9110 section 12.5.5). With a dictionary at hand that is also what
-/// [`rules::readable`] and [`rules::id`] read: a cache in front must not give a cross-site reader what they withhold.
+/// What decides how a response is coded (RFC 9110 section 12.5.5). With a dictionary at hand that
+/// is also what [`rules::readable`] and [`rules::id`] read: a cache in front must not give a
+/// cross-site reader what they withhold.
 fn varies(uses: bool, asked: &Asked, response: &Response) -> Vec<&'static str> {
     let mut names = vec![ACCEPT_ENCODING];
     if uses {
@@ -387,8 +391,8 @@ fn set_length(response: &mut Response, length: usize) {
     response.head.headers.insert(name, HeaderValue::from(length));
 }
 
-/// The whole content, if it is short enough to be waited for, and the client's account has room for it; it stays the response's. What
-/// is gathered is charged until the difference is made.
+/// The whole content, if it is short enough to be waited for, and the client's account has room for
+/// it; it stays the response's. What is gathered is charged until the difference is made.
 async fn at_hand(response: &mut Response, payer: Option<&Payer>) -> Result<Option<(Bytes, Option<Charge>)>, Failure> {
     if let Body::Full(content) = &response.body {
         return Ok(Some((content.clone(), None)));

@@ -1,5 +1,6 @@
-//! Dictionaries that browsers were told to keep: their content, by origin and digest, within a byte bound. Shared by all workers.
-//! One that had to go is a plain response for the browser that still has it.
+//! Dictionaries that browsers were told to keep: their content, by origin and digest, within a byte
+//! bound. Shared by all workers. One that had to go is a plain response for the browser that still
+//! has it.
 
 use std::pin::Pin;
 use std::sync::Arc;

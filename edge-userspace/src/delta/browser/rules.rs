@@ -10,7 +10,8 @@ pub(super) const USE_AS_DICTIONARY: HeaderName = HeaderName::from_static("use-as
 /// RFC 9842 section 2.3.
 pub(super) const DICTIONARY_ID: HeaderName = HeaderName::from_static("dictionary-id");
 
-/// Whether `pattern` covers `path`; `*` stands for any characters. Takes time in proportion to both lengths at most.
+/// Whether `pattern` covers `path`; `*` stands for any characters. Takes time in proportion to both
+/// lengths at most.
 pub(super) fn covers(pattern: &str, path: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = path.strip_prefix(parts.next().unwrap_or_default()) else {
@@ -62,7 +63,8 @@ pub(super) fn id(headers: &HeaderMap) -> Option<&str> {
     text.trim().strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Whether a response is one client's. With a cookie in the request it may be, unless it was made for all.
+/// Whether a response is one client's. With a cookie in the request it may be, unless it was made
+/// for all.
 pub(super) fn private(request: &HeaderMap, response: &HeaderMap, shared: bool) -> bool {
     let said = says(response, "private") || says(response, "no-store");
     let for_all = shared || says(response, "public") || says(response, "s-maxage");
@@ -71,8 +73,8 @@ pub(super) fn private(request: &HeaderMap, response: &HeaderMap, shared: bool) -
         || request.contains_key(header::COOKIE) && !for_all
 }
 
-/// Whether a browser would keep the response as a dictionary: it must be fresh, and usable without asking (RFC 9842 section
-/// 2.1.1; browsers take `must-revalidate` for "not usable").
+/// Whether a browser would keep the response as a dictionary: it must be fresh, and usable without
+/// asking (RFC 9842 section 2.1.1; browsers take `must-revalidate` for "not usable").
 pub(super) fn keepable(response: &HeaderMap) -> bool {
     let forbidden = ["no-store", "no-cache", "must-revalidate"];
     if forbidden.iter().any(|name| says(response, name)) {
@@ -95,8 +97,9 @@ pub(super) fn keepable(response: &HeaderMap) -> bool {
     }
 }
 
-/// Whether whoever made the request may read the response: otherwise its length, which tells what it has in common with a
-/// dictionary, would be all that an attacker needs (RFC 9842 section 9.3.2).
+/// Whether whoever made the request may read the response: otherwise its length, which tells what
+/// it has in common with a dictionary, would be all that an attacker needs (RFC 9842 section
+/// 9.3.2).
 pub(super) fn readable(request: &HeaderMap, response: &HeaderMap) -> bool {
     let value = |name: &'static str| request.get(name).and_then(|value| value.to_str().ok());
     // Who does not send the field is no browser, or has no other origins to keep apart.
@@ -126,7 +129,8 @@ mod tests {
         map
     }
 
-    /// A pattern read otherwise than the browser does makes it send names of dictionaries nobody knows.
+    /// A pattern read otherwise than the browser does makes it send names of dictionaries nobody
+    /// knows.
     #[test]
     fn patterns() {
         for (pattern, path, covered) in [

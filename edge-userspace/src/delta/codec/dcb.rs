@@ -1,5 +1,5 @@
-//! `dcb`: brotli with a dictionary (RFC 9842 section 4), for browsers without zstd; pure Rust. The encoder sees dictionary and
-//! content as one, so both must fit into its window.
+//! `dcb`: brotli with a dictionary (RFC 9842 section 4), for browsers without zstd; pure Rust. The
+//! encoder sees dictionary and content as one, so both must fit into its window.
 
 use std::io::{Error, ErrorKind};
 
@@ -13,7 +13,8 @@ use super::{CodecError, Dictionary, Level};
 const MAGIC: [u8; 4] = [0xff, b'D', b'C', b'B'];
 /// Magic and digest.
 pub const HEADER: usize = 36;
-/// The largest window, 2^24 less 16 bytes (RFC 7932 section 9.1), holds dictionary and content together.
+/// The largest window, 2^24 less 16 bytes (RFC 7932 section 9.1), holds dictionary and content
+/// together.
 pub const MOST: usize = (1 << 24) - 16;
 
 /// Bytes the encoder is fed with at once, and gives at once.
@@ -22,7 +23,8 @@ const BUFFER: usize = 64 << 10;
 /// `content` as a `dcb` stream that refers to `dictionary`.
 ///
 /// # Errors
-/// [`CodecError::Unsuitable`] when the dictionary is empty, or is with the content beyond [`MOST`]; [`CodecError::Memory`].
+/// [`CodecError::Unsuitable`] when the dictionary is empty, or is with the content beyond [`MOST`];
+/// [`CodecError::Memory`].
 pub fn encode(level: Level, dictionary: &Dictionary, content: &[u8]) -> Result<Vec<u8>, CodecError> {
     let both = dictionary.content().len().saturating_add(content.len());
     if dictionary.content().is_empty() || both > MOST {

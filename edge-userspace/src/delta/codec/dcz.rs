@@ -1,4 +1,5 @@
-//! `dcz`: zstd with a dictionary (RFC 9842 section 5), and plain `zstd` for who has none. Encoding only; `decoder` undoes both.
+//! `dcz`: zstd with a dictionary (RFC 9842 section 5), and plain `zstd` for who has none. Encoding
+//! only; `decoder` undoes both.
 
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective::ZSTD_e_end;
 use zstd::zstd_safe::{CCtx, CDict, CParameter, InBuffer, OutBuffer, compress_bound};
@@ -11,9 +12,9 @@ pub(super) const MAGIC: [u8; 8] = [0x5e, 0x2a, 0x4d, 0x18, 0x20, 0, 0, 0];
 /// Magic and digest.
 pub const HEADER: usize = 40;
 
-/// `content` as a `dcz` stream that refers to `dictionary`. Its window is as large as the content where the standard allows that, so that all
-/// of the dictionary can be referred to; long-distance matching finds what moved; the checksum is on. 80 MB/s and more at
-/// [`Level::Now`].
+/// `content` as a `dcz` stream that refers to `dictionary`. Its window is as large as the content
+/// where the standard allows that, so that all of the dictionary can be referred to; long-distance
+/// matching finds what moved; the checksum is on. 80 MB/s and more at [`Level::Now`].
 ///
 /// # Errors
 /// [`CodecError::Unsuitable`] or [`CodecError::Memory`]; never for the content's sake.
@@ -29,8 +30,9 @@ pub fn encode(level: Level, dictionary: &Dictionary, content: &[u8]) -> Result<V
     finish(&mut context, header(dictionary.digest(), content.len()), content)
 }
 
-/// A version made ready to be referred to again and again: what matches are looked up in is built once, which is most of the work
-/// of [`encode`]. Without long-distance matching, so for content whose every place zstd's own tables reach.
+/// A version made ready to be referred to again and again: what matches are looked up in is built
+/// once, which is most of the work of [`encode`]. Without long-distance matching, so for content
+/// whose every place zstd's own tables reach.
 pub struct Prepared {
     dictionary: CDict<'static>,
     digest: Digest,
@@ -83,7 +85,8 @@ impl std::fmt::Debug for Prepared {
     }
 }
 
-/// `content` as plain zstd, within the window that every receiver takes (RFC 9659: 8 MiB), checksum on.
+/// `content` as plain zstd, within the window that every receiver takes (RFC 9659: 8 MiB), checksum
+/// on.
 ///
 /// # Errors
 /// [`CodecError::Memory`].
@@ -130,16 +133,18 @@ fn set(context: &mut CCtx<'_>, parameter: CParameter) -> Result<(), CodecError> 
         .map_err(|_| CodecError::Memory)
 }
 
-/// The smallest window that covers `length`, or the largest within `bound` when that does not; at least 128 KiB, below which
-/// zstd's tables get worse.
+/// The smallest window that covers `length`, or the largest within `bound` when that does not; at
+/// least 128 KiB, below which zstd's tables get worse.
 fn window_log(length: usize, bound: u64) -> u32 {
     let length = u64::try_from(length).unwrap_or(u64::MAX).clamp(1 << 17, LARGEST_WINDOW);
     let covers = length.next_power_of_two().trailing_zeros();
-    // A single segment's window is the content's length, so a power of two above the bound can still be within it.
+    // A single segment's window is the content's length, so a power of two above the bound can
+    // still be within it.
     if length <= bound { covers } else { bound.ilog2() }
 }
 
-/// All of `content` behind what `out` begins with. With room for the worst case the library works in one pass.
+/// All of `content` behind what `out` begins with. With room for the worst case the library works
+/// in one pass.
 fn finish(context: &mut CCtx<'_>, mut out: Vec<u8>, content: &[u8]) -> Result<Vec<u8>, CodecError> {
     let begin = out.len();
     let mut output = OutBuffer::around_pos(&mut out, begin);

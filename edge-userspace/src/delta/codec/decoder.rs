@@ -1,5 +1,6 @@
-//! Undoes `dcz` and `zstd` as the bytes arrive: fed with input, asked for output in pieces, so that the first of them leaves
-//! before the last has come. What the peer can make it hold is bounded by the window and by one piece.
+//! Undoes `dcz` and `zstd` as the bytes arrive: fed with input, asked for output in pieces, so that
+//! the first of them leaves before the last has come. What the peer can make it hold is bounded by
+//! the window and by one piece.
 
 use bytes::{Bytes, BytesMut};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
@@ -36,7 +37,8 @@ enum State {
 }
 
 impl Decoder {
-    /// For a `dcz` stream that refers to `dictionary`, whose content is at most `limit` bytes. Copies the dictionary.
+    /// For a `dcz` stream that refers to `dictionary`, whose content is at most `limit` bytes.
+    /// Copies the dictionary.
     ///
     /// # Errors
     /// [`CodecError::Unsuitable`] or [`CodecError::Memory`].
@@ -81,7 +83,8 @@ impl Decoder {
         })
     }
 
-    /// Gives content of its full length in one piece, for who needs all of it at once: room for all of it is taken at the first.
+    /// Gives content of its full length in one piece, for who needs all of it at once: room for all
+    /// of it is taken at the first.
     pub fn in_one_piece(mut self) -> Self {
         self.piece = usize::try_from(self.left).unwrap_or(PIECE).saturating_add(1);
         self
@@ -98,7 +101,8 @@ impl Decoder {
         }
     }
 
-    /// The next piece of content, of at least one byte; `None` when input is needed, or when all has been given.
+    /// The next piece of content, of at least one byte; `None` when input is needed, or when all
+    /// has been given.
     ///
     /// # Errors
     /// Why the stream cannot be decoded; from then on always the same.

@@ -1,5 +1,5 @@
-//! The head of a zstd frame (RFC 8878 section 3.1.1.1), read before anything is decoded: it says how much memory the frame asks
-//! for, and whether it checks itself.
+//! The head of a zstd frame (RFC 8878 section 3.1.1.1), read before anything is decoded: it says
+//! how much memory the frame asks for, and whether it checks itself.
 
 use super::CodecError;
 

@@ -1,6 +1,6 @@
-//! Codings that refer to a version the receiver has (RFC 9842 sections 4 and 5), and the plain zstd of who has none. Pure:
-//! bytes in, bytes out. The far end and the browsers' side encode; the near end decodes what came over the network, so
-//! every bound is checked before memory is taken.
+//! Codings that refer to a version the receiver has (RFC 9842 sections 4 and 5), and the plain zstd
+//! of who has none. Pure: bytes in, bytes out. The far end and the browsers' side encode; the near
+//! end decodes what came over the network, so every bound is checked before memory is taken.
 
 pub mod dcb;
 pub mod dcz;
@@ -66,14 +66,15 @@ impl Dictionary {
         self.digest
     }
 
-    /// Whether zstd takes it as what it is. Content that begins like a trained dictionary (RFC 8878 section 5) would be read
-    /// as one by some decoders, ours among them; nothing is gained from an empty one.
+    /// Whether zstd takes it as what it is. Content that begins like a trained dictionary (RFC 8878
+    /// section 5) would be read as one by some decoders, ours among them; nothing is gained from an
+    /// empty one.
     pub fn suitable(&self) -> bool {
         !self.content.is_empty() && !self.content.starts_with(&[0x37, 0xa4, 0x30, 0xec])
     }
 
-    /// The largest window of a `dcz` stream that refers to it (RFC 9842 section 5): 8 MiB or 1.25 times its size, whichever
-    /// is more, and never more than 128 MiB.
+    /// The largest window of a `dcz` stream that refers to it (RFC 9842 section 5): 8 MiB or 1.25
+    /// times its size, whichever is more, and never more than 128 MiB.
     pub fn window(&self) -> u64 {
         let size = self.content.len() as u64;
         size.saturating_add(size / 4).clamp(SMALLEST_WINDOW, LARGEST_WINDOW)
@@ -83,7 +84,8 @@ impl Dictionary {
 /// Why there is no encoding, or no content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// Ours: the dictionary is empty or could be taken for a trained one, or both together are beyond the window.
+    /// Ours: the dictionary is empty or could be taken for a trained one, or both together are
+    /// beyond the window.
     #[error("the dictionary cannot be used for this content")]
     Unsuitable,
     /// Ours: no memory for a context.

@@ -1,4 +1,5 @@
-//! Both codings there and back, against the reference programs, and against streams that are not what they should be.
+//! Both codings there and back, against the reference programs, and against streams that are not
+//! what they should be.
 
 use super::dcz::Prepared;
 use super::*;
@@ -136,8 +137,8 @@ fn headers() {
     assert_eq!(stream[4..36], *old.digest().as_bytes());
 }
 
-/// A stream that was damaged, cut or made for another version is an error, never other content; and no stream of any bytes
-/// may panic, hang, or give more than it may.
+/// A stream that was damaged, cut or made for another version is an error, never other content; and
+/// no stream of any bytes may panic, hang, or give more than it may.
 #[test]
 fn damage_is_found() {
     let mut noise = Noise(3);
@@ -176,8 +177,8 @@ fn damage_is_found() {
     }
 }
 
-/// Without the checksum a wrong version would decode to wrong bytes in silence; a stream that asks for gigabytes is refused
-/// before they are taken; a few bytes that become many end at the bound.
+/// Without the checksum a wrong version would decode to wrong bytes in silence; a stream that asks
+/// for gigabytes is refused before they are taken; a few bytes that become many end at the bound.
 #[test]
 fn bombs_and_unchecked_streams() {
     let old = Dictionary::new(Noise(4).text(1_000));
@@ -221,8 +222,8 @@ fn windows() {
     assert!(Decoder::dcz(&trained, 1).is_err());
 }
 
-/// Others must read what we write, and the other way round: the reference program with a file to patch from, where it is
-/// installed.
+/// Others must read what we write, and the other way round: the reference program with a file to
+/// patch from, where it is installed.
 #[test]
 fn with_the_zstd_program() {
     use std::process::{Command, Stdio};

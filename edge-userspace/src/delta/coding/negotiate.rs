@@ -15,7 +15,8 @@ pub fn token(encoding: Encoding) -> &'static str {
     }
 }
 
-/// The best of `ours`: the client's weight decides, then our order. `None`: identity is as good or better.
+/// The best of `ours`: the client's weight decides, then our order. `None`: identity is as good or
+/// better.
 pub fn choose(accepted: &Accepted, ours: &[Encoding]) -> Option<Encoding> {
     let mut best: Option<(Encoding, u16)> = None;
     for encoding in ours {
@@ -29,7 +30,8 @@ pub fn choose(accepted: &Accepted, ours: &[Encoding]) -> Option<Encoding> {
     identity.is_none_or(|own| weight >= own).then_some(encoding)
 }
 
-/// Whether a response is one whose coding may be chosen: it has content that a coding can be applied to, of a kind that shrinks.
+/// Whether a response is one whose coding may be chosen: it has content that a coding can be
+/// applied to, of a kind that shrinks.
 pub(in super::super) fn codable(head: &response::Parts, zone: &Coding) -> bool {
     let status = head.status;
     let content = !(status.is_informational()
@@ -83,8 +85,8 @@ pub(in super::super) fn vary(headers: &mut HeaderMap, names: &[&'static str]) {
     }
 }
 
-/// Marks the response as coded: other bytes under the same name. The entity tag gets weak (RFC 9110 section 8.8.3.3), and what
-/// told of the old bytes goes.
+/// Marks the response as coded: other bytes under the same name. The entity tag gets weak (RFC 9110
+/// section 8.8.3.3), and what told of the old bytes goes.
 pub(in super::super) fn mark(headers: &mut HeaderMap, coding: &'static str) {
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
     for name in [
@@ -151,7 +153,8 @@ mod tests {
         assert_eq!(accepted("dcz").weight("dcz"), 1_000);
     }
 
-    /// Ranges of one coding joined to those of another make a broken file: tags of coded content are weak.
+    /// Ranges of one coding joined to those of another make a broken file: tags of coded content
+    /// are weak.
     #[test]
     fn marks() {
         let mut headers = HeaderMap::new();

@@ -1,5 +1,6 @@
-//! Content coded once for many: what the cache holds gets coded in the background, with more effort than there is while a client
-//! waits, and is kept within a byte bound. Shared by all workers. `browser` asks it and has it filled.
+//! Content coded once for many: what the cache holds gets coded in the background, with more effort
+//! than there is while a client waits, and is kept within a byte bound. Shared by all workers.
+//! `browser` asks it and has it filled.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Content coded as it passes: what has come is flushed when nothing more comes at once, so that a slow page is shown as it
-//! is made. `browser` puts it around a body.
+//! Content coded as it passes: what has come is flushed when nothing more comes at once, so that a
+//! slow page is shown as it is made. `browser` puts it around a body.
 
 use std::io::{self, Write};
 use std::pin::Pin;

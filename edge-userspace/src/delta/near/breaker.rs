@@ -1,4 +1,5 @@
-//! Whether to ask a far end at all: one that could not be reached is left alone for a moment, then one request tries it again.
+//! Whether to ask a far end at all: one that could not be reached is left alone for a moment, then
+//! one request tries it again.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -24,7 +25,8 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// Whether this request may ask. After a pause the first one may, and the others wait for what becomes of it.
+    /// Whether this request may ask. After a pause the first one may, and the others wait for what
+    /// becomes of it.
     pub(super) fn admits(&self) -> bool {
         self.admits_at(self.now())
     }
@@ -60,8 +62,8 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    /// Without the pause every request would wait for the far end's connect timeout; without the one that tries, it would be left
-    /// alone for ever.
+    /// Without the pause every request would wait for the far end's connect timeout; without the
+    /// one that tries, it would be left alone for ever.
     #[test]
     fn one_tries_after_a_pause() {
         let breaker = Breaker::default();

@@ -1,6 +1,7 @@
-//! The near end: in front of the handler that asks origins. For zones with a far end it asks that one instead, names the version
-//! it has, and makes of the answer what the origin said, byte for byte. What it cannot prove it fetches whole, once; what
-//! cannot be a difference goes through as it is; when the far end is away, the zone's origin is asked.
+//! The near end: in front of the handler that asks origins. For zones with a far end it asks that
+//! one instead, names the version it has, and makes of the answer what the origin said, byte for
+//! byte. What it cannot prove it fetches whole, once; what cannot be a difference goes through as
+//! it is; when the far end is away, the zone's origin is asked.
 
 mod breaker;
 mod spare;
@@ -29,8 +30,8 @@ use crate::http::message::{Exchange, ReadAhead, Request, Response};
 use crate::zones::Zone;
 use breaker::Breaker;
 
-/// Content up to this length is proved before its first byte leaves, so that it can be fetched whole when it is wrong: as a
-/// difference, of which little crosses the hop, and whole.
+/// Content up to this length is proved before its first byte leaves, so that it can be fetched
+/// whole when it is wrong: as a difference, of which little crosses the hop, and whole.
 const PROVED_FIRST: u64 = 1 << 20;
 const PROVED_FIRST_WHOLE: u64 = 64 << 10;
 
@@ -92,8 +93,9 @@ impl Shared {
         })
     }
 
-    /// Something was purged: nothing that was asked for before now is given in place of an origin that fails. Versions stay what
-    /// differences refer to, because those are proved by what the origin says now.
+    /// Something was purged: nothing that was asked for before now is given in place of an origin
+    /// that fails. Versions stay what differences refer to, because those are proved by what the
+    /// origin says now.
     pub fn void(&self) {
         self.voided.store(Some(Arc::new(Instant::now())));
     }
@@ -136,7 +138,8 @@ impl Near {
     /// A request whose answer is no resource's content: it goes through the far end as it is.
     async fn pass(&self, known: &Known, mut request: Request) -> Result<Response, Failure> {
         if matches!(request.head.method, Method::GET | Method::HEAD) {
-            // Lengths, ranges and validators are of what a plain GET gets here, and that is in no coding of the origin's.
+            // Lengths, ranges and validators are of what a plain GET gets here, and that is in no
+            // coding of the origin's.
             let identity = HeaderValue::from_static("identity");
             request.head.headers.insert(header::ACCEPT_ENCODING, identity);
         }
@@ -233,7 +236,8 @@ impl Near {
         }
     }
 
-    /// `response`, unless it says that the origin cannot answer and what is held may be given instead (RFC 5861 section 4).
+    /// `response`, unless it says that the origin cannot answer and what is held may be given
+    /// instead (RFC 5861 section 4).
     fn or_stale(&self, response: Response, asked: &HeaderMap, base: Option<&Base>) -> Response {
         let ill = matches!(response.head.status.as_u16(), 500 | 502 | 503 | 504);
         match ill.then(|| self.stale(asked, base)).flatten() {
@@ -341,11 +345,12 @@ impl Handler for Near {
     }
 }
 
-/// An answer without the hop's word must be one that the client can read: in no coding that it did not list, and no 304 that it did
-/// not ask for.
+/// An answer without the hop's word must be one that the client can read: in no coding that it did
+/// not list, and no 304 that it did not ask for.
 fn understood(response: &Response, asked: &HeaderMap) -> bool {
     let accepted = Accepted::of(asked);
-    // What only the hop asked for is nothing to a client that does not list it by name, whatever else it takes.
+    // What only the hop asked for is nothing to a client that does not list it by name, whatever
+    // else it takes.
     let hops = codings::codings(&response.head.headers).any(|coding| {
         hop::CODINGS.contains(&coding.as_str()) && accepted.listed(&coding).is_none_or(|weight| weight == 0)
     });
@@ -356,7 +361,8 @@ fn understood(response: &Response, asked: &HeaderMap) -> bool {
     !coded && expected
 }
 
-/// Whether a client takes nothing that the origin has not confirmed now (RFC 9111 sections 5.2.1.4 and 5.4).
+/// Whether a client takes nothing that the origin has not confirmed now (RFC 9111 sections 5.2.1.4
+/// and 5.4).
 fn insists(asked: &HeaderMap) -> bool {
     let says = |name: header::HeaderName| {
         asked.get_all(name).iter().any(|line| {

@@ -1,5 +1,5 @@
-//! A request's content that can be had back as long as nobody has read of it: when the far end cannot be reached, the origin
-//! still gets all of it.
+//! A request's content that can be had back as long as nobody has read of it: when the far end
+//! cannot be reached, the origin still gets all of it.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

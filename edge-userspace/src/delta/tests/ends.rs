@@ -43,7 +43,8 @@ fn whole_then_what_changed_then_nothing() {
     });
 }
 
-/// One client's page must not be referred to in another one's, and what is for nobody's keeping is not kept.
+/// One client's page must not be referred to in another one's, and what is for nobody's keeping is
+/// not kept.
 #[test]
 fn private_content_stays_apart() {
     run(async {
@@ -118,8 +119,8 @@ impl Wire for Away {
     }
 }
 
-/// The far end away: straight to the origin, content of requests included; the origin away as well: what was held, where the
-/// origin allowed that; else an error.
+/// The far end away: straight to the origin, content of requests included; the origin away as well:
+/// what was held, where the origin allowed that; else an error.
 #[test]
 fn the_far_end_is_away() {
     run(async {
@@ -169,7 +170,8 @@ fn the_far_end_is_away() {
     });
 }
 
-/// A crowd that asks for one asset at once costs the origin one request; a crowd that asks for a page that changes, one each.
+/// A crowd that asks for one asset at once costs the origin one request; a crowd that asks for a
+/// page that changes, one each.
 #[test]
 fn a_crowd_is_one_request() {
     run(async {

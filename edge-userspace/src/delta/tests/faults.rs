@@ -1,4 +1,5 @@
-//! Everything that can go wrong on the hop, at random: what a client takes for a whole answer is the origin's, byte for byte.
+//! Everything that can go wrong on the hop, at random: what a client takes for a whole answer is
+//! the origin's, byte for byte.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -20,7 +21,8 @@ impl Wire for Arc<Storm> {
     fn ask(&self) -> Result<(), Failure> {
         let mut noise = self.noise.lock().unwrap();
         let reason = match noise.below(30_000) {
-            // Seldom: the far end is then left alone for a second, in which thousands of requests go elsewhere.
+            // Seldom: the far end is then left alone for a second, in which thousands of requests
+            // go elsewhere.
             0 => Reason::OriginUnreachable,
             1..100 => Reason::OriginTimeout,
             100..200 => Reason::OriginMalformed,
@@ -73,8 +75,9 @@ impl Wire for Arc<Storm> {
     }
 }
 
-/// Changes the head so that it says something else than is true. Taking the hop's field away altogether is left out for plain
-/// zstd: it would be an origin's answer in a coding of its own, and right.
+/// Changes the head so that it says something else than is true. Taking the hop's field away
+/// altogether is left out for plain zstd: it would be an origin's answer in a coding of its own,
+/// and right.
 fn lie(response: &mut Response, noise: &mut Noise) {
     let said = response.head.headers["edge-delta"].to_str().unwrap().to_owned();
     let coded = response.head.headers.contains_key("content-encoding");
@@ -138,8 +141,8 @@ const PATHS: &[&str] = &[
     "/unreachable",
 ];
 
-/// Two near ends with stores that are too small, a far end that forgets and restarts, an origin that changes between any two
-/// fetches and breaks off, and the storm between them.
+/// Two near ends with stores that are too small, a far end that forgets and restarts, an origin
+/// that changes between any two fetches and breaks off, and the storm between them.
 #[test]
 fn never_a_wrong_byte() {
     let wanted = wanted();

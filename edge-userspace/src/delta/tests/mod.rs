@@ -1,5 +1,5 @@
-//! Near end, far end and an origin in memory, with whatever may happen between them; `ends` says what each must do, `faults`
-//! that nothing that happens makes a wrong byte.
+//! Near end, far end and an origin in memory, with whatever may happen between them; `ends` says
+//! what each must do, `faults` that nothing that happens makes a wrong byte.
 
 mod ends;
 mod faults;
@@ -268,7 +268,8 @@ async fn read(mut body: Body) -> Result<Bytes, BodyError> {
     Ok(all.freeze())
 }
 
-/// A zone's name must stay a label of metrics: the far end's own zone has one that no operator can write.
+/// A zone's name must stay a label of metrics: the far end's own zone has one that no operator can
+/// write.
 #[test]
 fn far_zones_collide_with_none() {
     let text = "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]\nname = \"far:end\"\nhosts = [\"a.example\"]\n\

@@ -1,4 +1,5 @@
-//! An origin whose resources change in the ways that real ones do, and which remembers every answer it gave.
+//! An origin whose resources change in the ways that real ones do, and which remembers every answer
+//! it gave.
 
 use std::collections::HashMap;
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! The agent's events: those of others are checked, applied and answered; its own are applied here, numbered, published, and
-//! proven by the receipts of the nodes in service.
+//! The agent's events: those of others are checked, applied and answered; its own are applied here,
+//! numbered, published, and proven by the receipts of the nodes in service.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +23,8 @@ use crate::fleet::signed::{self, Kind};
 const MOST_ENTRIES: u64 = 20_000;
 /// Entries that are asked for at once.
 const AT_ONCE: u64 = 32;
-/// An issuer that says it has issued more than has come is believed after this: the event may be on its way.
+/// An issuer that says it has issued more than has come is believed after this: the event may be on
+/// its way.
 const TAIL_PATIENCE: Duration = Duration::from_secs(3);
 /// A node tells its last number this often, for that long after its last event.
 const TAIL_EVERY: Duration = Duration::from_secs(5);
@@ -101,7 +102,8 @@ struct Tail {
 }
 
 impl Agent {
-    /// Reads what the log holds beyond what was read, and applies it. What is not there any more voids all that is stored.
+    /// Reads what the log holds beyond what was read, and applies it. What is not there any more
+    /// voids all that is stored.
     pub(super) async fn catch_up(&self, carrier: &dyn Carrier) -> Result<(), Error> {
         let extent = carrier.extent(Log::Events).await?;
         let position = lock(&self.journal)
@@ -287,7 +289,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Makes `action` happen on every node, here first; waits at most `patience` for every node in service to say that it holds.
+    /// Makes `action` happen on every node, here first; waits at most `patience` for every node in
+    /// service to say that it holds.
     ///
     /// # Errors
     /// It was not issued, and did not happen anywhere but perhaps here.
@@ -398,7 +401,8 @@ impl Agent {
         for wait in lock(&self.waits).iter() {
             if wait.number <= receipt.applied.number {
                 wait.answers.send_modify(|answers| {
-                    // A later receipt covers an earlier event, but its failure is the later event's.
+                    // A later receipt covers an earlier event, but its failure is the later
+                    // event's.
                     let failed = receipt.failed.clone().filter(|_| wait.number == receipt.applied.number);
                     answers.entry(node.clone()).or_insert(failed);
                 });

@@ -1,5 +1,6 @@
-//! The agent's manifests: a newer head is checked, what it names is fetched and prepared, and then it is in force. One that cannot
-//! be prepared changes nothing, and says why. An engine that has lost the manifest gets it back.
+//! The agent's manifests: a newer head is checked, what it names is fetched and prepared, and then
+//! it is in force. One that cannot be prepared changes nothing, and says why. An engine that has
+//! lost the manifest gets it back.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use crate::fleet::{Digest, deploy};
 
 /// Blobs that are fetched at once.
 const AT_ONCE: usize = 8;
-/// Heads that are looked through for the newest, from the last on: others may write into the log, too.
+/// Heads that are looked through for the newest, from the last on: others may write into the log,
+/// too.
 const LOOKED_THROUGH: u64 = 16;
 
 /// A blob on its way.
@@ -93,7 +95,8 @@ impl Agent {
         Ok(())
     }
 
-    /// The engine does not have the manifest that is in force here: it gets it, unless another node was faster.
+    /// The engine does not have the manifest that is in force here: it gets it, unless another node
+    /// was faster.
     async fn give_back(&self, carrier: &dyn Carrier, held: &Held, newest: u64) -> Result<(), carrier::Error> {
         let spread = self.settings.identity.signer.public().spread();
         tokio::time::sleep(Duration::from_secs(2).mul_f64(f64::from(spread))).await;
@@ -124,7 +127,8 @@ impl Agent {
                 put_blob(carrier, &digest, &bytes).await?;
             }
         }
-        // Without the right to write there, an operator has to deploy again: nothing else depends on it.
+        // Without the right to write there, an operator has to deploy again: nothing else depends
+        // on it.
         match carrier.append(Log::Heads, held.head.write().into()).await {
             Ok(_) | Err(carrier::Error::Refused(_)) => Ok(()),
             Err(error) => Err(error),

@@ -1,4 +1,5 @@
-//! Three nodes and an engine in memory, honest and hostile. Each test ends as soon as what it waits for is so.
+//! Three nodes and an engine in memory, honest and hostile. Each test ends as soon as what it waits
+//! for is so.
 
 use super::*;
 use crate::base::shutdown;
@@ -309,8 +310,8 @@ async fn a_purge_is_proven_by_every_node_in_service() {
     ));
 }
 
-/// Events and manifests that are dropped, replayed, turned round or withheld by the engine: old pages would be served, or old
-/// rules be in force.
+/// Events and manifests that are dropped, replayed, turned round or withheld by the engine: old
+/// pages would be served, or old rules be in force.
 #[tokio::test]
 async fn a_hostile_engine_delays_and_nothing_else() {
     let bed = Bed::new(&["a", "b"]);
@@ -369,7 +370,8 @@ async fn a_hostile_engine_delays_and_nothing_else() {
     assert!(report.is_proven(), "{report:?}");
     assert_eq!(lock(&b.fake.actions).len(), before + 1);
 
-    // It withholds one, in reading as in arrivals: the issuer's own number tells, and all that is stored is void.
+    // It withholds one, in reading as in arrivals: the issuer's own number tells, and all that is
+    // stored is void.
     let voids = b.voids();
     bed.engine.withhold(true);
     bed.engine.twist(Some(Box::new(|arrival| match arrival {

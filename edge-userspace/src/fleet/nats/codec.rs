@@ -1,5 +1,5 @@
-//! Bytes of a NATS server to operations, and back. Sans I/O: [`next`] takes what is whole from the front of a buffer. Every line and
-//! message is bounded before it is held.
+//! Bytes of a NATS server to operations, and back. Sans I/O: [`next`] takes what is whole from the
+//! front of a buffer. Every line and message is bounded before it is held.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
@@ -101,7 +101,8 @@ pub fn next(buffer: &mut BytesMut) -> Result<Option<Op>, &'static str> {
     Ok(Some(simple))
 }
 
-/// `MSG subject sid [reply] length` and `HMSG subject sid [reply] of-headers length`, with their content after the line.
+/// `MSG subject sid [reply] length` and `HMSG subject sid [reply] of-headers length`, with their
+/// content after the line.
 fn message(buffer: &mut BytesMut, end: usize, with_headers: bool) -> Result<Option<Op>, &'static str> {
     const WRONG: &str = "a message's line is malformed";
     let line = buffer.get(..end).unwrap_or_default();

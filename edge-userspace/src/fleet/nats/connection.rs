@@ -1,5 +1,5 @@
-//! A connection to a NATS server: two tasks, which end with it. Requests are matched with their replies; everything else that is
-//! subscribed to waits to be taken.
+//! A connection to a NATS server: two tasks, which end with it. Requests are matched with their
+//! replies; everything else that is subscribed to waits to be taken.
 
 use std::collections::HashMap;
 use std::io;
@@ -337,7 +337,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     let _ = request.send(Ok(message));
                 }
             }
-            // Nothing that nodes say is longer; and what waits does not hold the buffer that it came in.
+            // Nothing that nodes say is longer; and what waits does not hold the buffer that it
+            // came in.
             Op::Message(message) if message.payload.len() <= signed::MOST => {
                 let payload = Bytes::copy_from_slice(&message.payload);
                 // More than are held are found again by their numbers.

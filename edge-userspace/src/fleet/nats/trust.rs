@@ -7,7 +7,8 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::base::{file, link, pem};
 
-/// What a connection to the engine is made with: authorities in `ca`, else the system's; a certificate and its key.
+/// What a connection to the engine is made with: authorities in `ca`, else the system's; a
+/// certificate and its key.
 ///
 /// # Errors
 /// What cannot be used, in words for the operator.

@@ -67,8 +67,9 @@ fn fields() {
 
 type Parameter = (String, Result<u64, String>);
 
-/// A list of items of structured fields (RFC 9651 section 4.2.1), as far as the RateLimit draft uses them: strings with
-/// parameters that are integers or strings. Strict: `None` for what the grammar has no word for.
+/// A list of items of structured fields (RFC 9651 section 4.2.1), as far as the RateLimit draft
+/// uses them: strings with parameters that are integers or strings. Strict: `None` for what the
+/// grammar has no word for.
 fn parsed(field: &str) -> Option<Vec<(String, Vec<Parameter>)>> {
     fn string(text: &str) -> Option<(String, &str)> {
         let (inside, rest) = text.strip_prefix('"')?.split_once('"')?;
@@ -103,8 +104,8 @@ fn parsed(field: &str) -> Option<Vec<(String, Vec<Parameter>)>> {
     field.split(", ").map(item).collect()
 }
 
-/// Whatever a rule says, clients must be able to read it: integers of at most 15 digits, a window of at least a second, and
-/// the units of what is not requests.
+/// Whatever a rule says, clients must be able to read it: integers of at most 15 digits, a window
+/// of at least a second, and the units of what is not requests.
 #[test]
 fn rate_limit_fields_are_structured_fields() {
     let mut random = 7_u64;
@@ -149,7 +150,8 @@ fn rate_limit_fields_are_structured_fields() {
     }
 }
 
-/// Retry-After must not be earlier than the time when more is left (draft section 5), or who keeps to it comes in vain.
+/// Retry-After must not be earlier than the time when more is left (draft section 5), or who keeps
+/// to it comes in vain.
 #[test]
 fn nobody_is_sent_back_before_there_is_more() {
     let answer = ask(Method::GET, &[], Kind::Rate);

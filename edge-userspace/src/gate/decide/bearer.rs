@@ -1,4 +1,5 @@
-//! Who holds a genuine token of this zone: the proof that it was told to wait, or that it was let in after a wait.
+//! Who holds a genuine token of this zone: the proof that it was told to wait, or that it was let
+//! in after a wait.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use super::{Bearing, Best, Case, Kind, Outcome, Verdict};
 const TOLERANCE: Duration = Duration::from_secs(SKEW);
 
 impl Case<'_> {
-    /// Someone with a genuine token of this zone. What the gate holds against an address is not held against those who prove
-    /// themselves.
+    /// Someone with a genuine token of this zone. What the gate holds against an address is not
+    /// held against those who prove themselves.
     pub(super) fn bearer(&self, Best { opened, worked }: Best) -> Verdict {
         let Opened { pass, early, home } = opened;
         let Self { judge, now, zone, .. } = self;
@@ -34,7 +35,8 @@ impl Case<'_> {
         if bearing.mature && worked {
             work::solved(&judge.buckets, zone.id, self.prefix);
         } else if bearing.mature {
-            // An older token of the same wait is early, too, when the client has been told to come later since.
+            // An older token of the same wait is early, too, when the client has been told to come
+            // later since.
             let told = judge.book.told(now.mono, zone.id, subject);
             let later = told
                 .map(|told| told.saturating_sub(now.mono))
@@ -51,7 +53,8 @@ impl Case<'_> {
         let Self { judge, now, zone, .. } = self;
         let Bearing { pass, known, mature } = bearing;
         let subject = Subject::Client(pass.client);
-        // Who was let in once and told to wait since has kept that wait, too, without another token.
+        // Who was let in once and told to wait since has kept that wait, too, without another
+        // token.
         let kept = mature || known && judge.book.waited(now.mono, zone.id, subject);
         if kept {
             judge.book.behaved(zone.id, subject);

@@ -1,5 +1,5 @@
-//! Who holds no proof of a wait: all that is known is the address, the name that a session ticket gives it, and the seat that
-//! its token names. None of it costs a wait, so none of it proves one.
+//! Who holds no proof of a wait: all that is known is the address, the name that a session ticket
+//! gives it, and the seat that its token names. None of it costs a wait, so none of it proves one.
 
 use super::super::bucket::{Rate, Start, Taken};
 use super::super::cause;
@@ -11,7 +11,8 @@ use super::super::verdict::{Change, Named};
 use super::super::zone::Meter;
 use super::{CROWDED, Case, Duration, Kind, Verdict};
 
-/// Requests for which an address vouches: at once, and per second. A page's pictures from another host are so many.
+/// Requests for which an address vouches: at once, and per second. A page's pictures from another
+/// host are so many.
 const VOUCHED: u32 = 256;
 const VOUCHED_RATE: u32 = 16;
 
@@ -20,13 +21,15 @@ const VOUCHED_RATE: u32 = 16;
 enum Standing {
     /// Its connection, or the session that it resumed, is that of a client which was let in.
     Named(u64),
-    /// A client behind its address was let in, and its browser would not have sent our cookie with this request.
+    /// A client behind its address was let in, and its browser would not have sent our cookie with
+    /// this request.
     Vouched(u64),
 }
 
 impl Case<'_> {
-    /// Someone without the proof of a wait; `seat` is the pass of a seat that nobody waited for. A name costs a handshake, not a
-    /// wait: its bearer is held to account by it, and served as its address.
+    /// Someone without the proof of a wait; `seat` is the pass of a seat that nobody waited for. A
+    /// name costs a handshake, not a wait: its bearer is held to account by it, and served as its
+    /// address.
     pub(super) fn stranger(&self, seat: Option<Pass>) -> Verdict {
         let Self { judge, now, zone, .. } = self;
         let mut who = self.newcomer();
@@ -107,7 +110,8 @@ impl Case<'_> {
     /// Whether somebody without a token is known to be inside all the same.
     fn standing(&self) -> Option<Standing> {
         let Self { judge, now, zone, .. } = self;
-        // The name of a connection that has not resumed is its own and nobody else's, but others may share the connection.
+        // The name of a connection that has not resumed is its own and nobody else's, but others
+        // may share the connection.
         let named = self
             .attempt
             .named
@@ -125,7 +129,8 @@ impl Case<'_> {
             .then_some(Standing::Vouched(client))
     }
 
-    /// Whether the request belongs to a page of another host of the zone, whose cookie this host does not get.
+    /// Whether the request belongs to a page of another host of the zone, whose cookie this host
+    /// does not get.
     fn is_of_another_host(&self) -> bool {
         if self.zone.config.cookie.domain.is_some() {
             return false;
@@ -134,8 +139,8 @@ impl Case<'_> {
         cause::page_host(self.attempt.headers).is_some_and(|page| page != own && self.zone.has_host(&page))
     }
 
-    /// Whether a link of another site may have the browser stand in line: nothing of it counts against the address, so there are
-    /// no more of them than a client's grace.
+    /// Whether a link of another site may have the browser stand in line: nothing of it counts
+    /// against the address, so there are no more of them than a client's grace.
     fn is_within_foreign_share(&self) -> bool {
         let Self { judge, now, zone, .. } = self;
         let rate = Rate::new(zone.terms.grace, CROWDED, zone.terms.grace);
@@ -143,7 +148,8 @@ impl Case<'_> {
         matches!(judge.buckets.take(now.mono, key, rate, Start::Full), Taken::Yes { .. })
     }
 
-    /// What somebody holds who was let in without a wait: in a waiting room the name of its seat, which all from its address share.
+    /// What somebody holds who was let in without a wait: in a waiting room the name of its seat,
+    /// which all from its address share.
     fn seated(&self, held: Option<Pass>, passed: &Passed) -> Change {
         match passed.seat {
             Some((seat, life)) => {

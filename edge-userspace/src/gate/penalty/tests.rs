@@ -59,7 +59,8 @@ fn grace_doubling_cap_forgiveness() {
     ));
 }
 
-/// An address with proven clients behind it must not be blocked whole; zones do not judge for one another.
+/// An address with proven clients behind it must not be blocked whole; zones do not judge for one
+/// another.
 #[test]
 fn levels_list_add_lift() {
     let (feed, changes) = feed::channel(8);
@@ -118,7 +119,8 @@ fn a_flood_keeps_penalties() {
     }
 }
 
-/// An offender would end its own penalty, or have it softened, by offending once more: here, elsewhere, or later.
+/// An offender would end its own penalty, or have it softened, by offending once more: here,
+/// elsewhere, or later.
 #[test]
 fn a_later_strike_takes_nothing_away() {
     let (feed, changes) = feed::channel(64);
@@ -157,7 +159,8 @@ fn a_later_strike_takes_nothing_away() {
     assert!(fed.iter().all(|c| c.until == at(600) && c.syn_budget == 4), "{fed:?}");
 }
 
-/// Whoever fills the book with penalties would offend freely from fresh addresses, and others with it.
+/// Whoever fills the book with penalties would offend freely from fresh addresses, and others with
+/// it.
 #[test]
 fn a_full_book_strikes_fresh_offenders() {
     let book = Book::new(1_024, feed::channel(8).0);
@@ -210,7 +213,8 @@ fn share() {
     assert!(book.share(Duration::from_millis(2_000), 1, address, NONE));
 }
 
-/// Neighbours who come back would find the door that was shut on another; or open one that an operator shut.
+/// Neighbours who come back would find the door that was shut on another; or open one that an
+/// operator shut.
 #[test]
 fn company_eases_a_penalty_at_once() {
     let (feed, changes) = feed::channel(16);
@@ -244,8 +248,9 @@ fn company_eases_a_penalty_at_once() {
     );
 }
 
-/// A restart would harden the penalty of a shared address to a stranger's, take a wait for a penalty, or let a token pass an operator's
-/// block; and the end of an operator's word would end the gate's penalty with it.
+/// A restart would harden the penalty of a shared address to a stranger's, take a wait for a
+/// penalty, or let a token pass an operator's block; and the end of an operator's word would end
+/// the gate's penalty with it.
 #[test]
 fn a_restart_takes_penalties_over_as_they_were() {
     let at = Duration::from_secs;

@@ -1,4 +1,5 @@
-//! Challenges: who solves one is let in at once, who cannot waits, and who answers wrongly is told so by a hash.
+//! Challenges: who solves one is let in at once, who cannot waits, and who answers wrongly is told
+//! so by a hash.
 
 use super::*;
 use crate::gate::metrics::Kind;
@@ -52,7 +53,8 @@ fn set(decision: Decision) -> String {
     }
 }
 
-/// A browser that solved its challenge would wait all the same, or one solution would let in as many as share it.
+/// A browser that solved its challenge would wait all the same, or one solution would let in as
+/// many as share it.
 #[test]
 fn solved_once_and_let_in_at_once() {
     let world = world(&[WORK, WORK]);
@@ -86,7 +88,8 @@ fn solved_once_and_let_in_at_once() {
         world.work(30, address(1), &[&known], Some(&answer)),
         Decision::Admit(_)
     ));
-    // The solution has been used: from here it says who comes, as the token does, and to nobody else anything.
+    // The solution has been used: from here it says who comes, as the token does, and to nobody
+    // else anything.
     let shared = (2..100).filter(|n| {
         matches!(
             world.work(40, IpAddr::from([10, *n, 0, 1]), &[], Some(&answer)),

@@ -27,7 +27,8 @@ struct Tls {
     vain: u32,
 }
 
-/// What stands between clients of one address and the decision: the kernel's SYN budget, and the door.
+/// What stands between clients of one address and the decision: the kernel's SYN budget, and the
+/// door.
 struct Way<'a> {
     world: &'a World,
     door: Door,
@@ -103,8 +104,9 @@ impl Way<'_> {
     }
 }
 
-/// Goodput of 50 clients behind one address, from second 30 to 90, with or without an abuser beside them from that second
-/// on, and the handshakes in full while it was there. It tries a hundred times a second.
+/// Goodput of 50 clients behind one address, from second 30 to 90, with or without an abuser beside
+/// them from that second on, and the handshakes in full while it was there. It tries a hundred
+/// times a second.
 fn goodput(abuser: Option<(Abuser, u64)>, seed: u64) -> (u32, u32) {
     let world = world(&[RATE]);
     #[derive(Default)]
@@ -185,8 +187,8 @@ fn goodput(abuser: Option<(Abuser, u64)>, seed: u64) -> (u32, u32) {
     (served, way.full)
 }
 
-/// One abuser would take the address from all who share it: from those who proved themselves before it came, and from those
-/// who come at the same time as it.
+/// One abuser would take the address from all who share it: from those who proved themselves before
+/// it came, and from those who come at the same time as it.
 #[test]
 fn one_abuser_among_fifty() {
     let (quiet, _) = goodput(None, 1);
@@ -271,8 +273,9 @@ fn a_flood_of_addresses() {
     }
 }
 
-/// Collecting tokens and waiting for all of them would be a way around the limit: an address never gets more than the clients
-/// it may stand for, whatever names it collects and however it uses them.
+/// Collecting tokens and waiting for all of them would be a way around the limit: an address never
+/// gets more than the clients it may stand for, whatever names it collects and however it uses
+/// them.
 #[test]
 fn harvested_tokens_are_no_way_around() {
     for clients in [1, 2, 64] {
@@ -306,8 +309,8 @@ fn harvested_tokens_are_no_way_around() {
     }
 }
 
-/// A browser's page would come without its images and scripts right after the wait; and a burst for each new name would be a
-/// burst for each wait.
+/// A browser's page would come without its images and scripts right after the wait; and a burst for
+/// each new name would be a burst for each wait.
 #[test]
 fn who_waited_gets_a_page_and_the_next_name_does_not() {
     let world = world(&[RATE]);
@@ -329,8 +332,8 @@ fn who_waited_gets_a_page_and_the_next_name_does_not() {
     assert!(again.count() <= 2);
 }
 
-/// Requests that an address gets in five minutes by waiting as a new client again and again. Each name is used for what it
-/// gives at once, or for one request.
+/// Requests that an address gets in five minutes by waiting as a new client again and again. Each
+/// name is used for what it gives at once, or for one request.
 fn inventor_of_names(clients: u32, bursts: bool) -> u32 {
     let world = world(&[&format!("grace = 10000\nclients_per_address = {clients}\n{RATE}")]);
     let (mut jars, mut served) = (Vec::new(), 0);
@@ -362,7 +365,8 @@ fn inventor_of_names(clients: u32, bursts: bool) -> u32 {
 fn bursts_after_a_wait_are_no_higher_rate() {
     for clients in [2, 8] {
         let (with, without) = (inventor_of_names(clients, true), inventor_of_names(clients, false));
-        // What the address may have whatever it does: its clients' and its newcomers' burst and rate.
+        // What the address may have whatever it does: its clients' and its newcomers' burst and
+        // rate.
         assert!(
             with <= (clients + 1) * (10 + 300),
             "{with} with {clients} clients an address"
@@ -374,7 +378,8 @@ fn bursts_after_a_wait_are_no_higher_rate() {
     }
 }
 
-/// People who arrive one after another behind a busy address would be taken for one who does not wait.
+/// People who arrive one after another behind a busy address would be taken for one who does not
+/// wait.
 #[test]
 fn newcomers_behind_a_busy_address() {
     let world = world(&[MANUAL]);
@@ -390,7 +395,8 @@ fn newcomers_behind_a_busy_address() {
     }
 }
 
-/// Visitors of a full room enter in order, browse on without waiting again, and one without cookies is one visitor.
+/// Visitors of a full room enter in order, browse on without waiting again, and one without cookies
+/// is one visitor.
 #[test]
 fn waiting_room() {
     let world = world(&["[[zone.gate.rule]]\nqueue = { active = 2, session = \"20s\", poll = \"5s\" }\n"]);

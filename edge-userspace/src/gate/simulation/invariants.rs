@@ -1,5 +1,6 @@
-//! What holds whatever clients do: random ones, and such as have read the code, against the judge itself. The clients are seeded;
-//! the tables' hashes and the clients' ids differ from run to run, so how many are let in differs a little, too.
+//! What holds whatever clients do: random ones, and such as have read the code, against the judge
+//! itself. The clients are seeded; the tables' hashes and the clients' ids differ from run to run,
+//! so how many are let in differs a little, too.
 
 use std::net::Ipv6Addr;
 
@@ -43,7 +44,8 @@ impl World {
     }
 }
 
-/// An address of one of some sites, of both families, so that strangers share addresses, networks and sites.
+/// An address of one of some sites, of both families, so that strangers share addresses, networks
+/// and sites.
 fn somewhere(random: &mut Random) -> IpAddr {
     let (site, host) = (random.below(4), random.below(6));
     match random.below(2) {
@@ -63,7 +65,8 @@ struct Honest {
     told: Option<u64>,
 }
 
-/// Adversaries: tokens of all kinds that were ever given to them, shown from anywhere, at any time, with every mark of a cause.
+/// Adversaries: tokens of all kinds that were ever given to them, shown from anywhere, at any time,
+/// with every mark of a cause.
 fn attack(world: &World, ms: u64, random: &mut Random, loot: &mut Vec<String>) -> (IpAddr, bool) {
     let address = somewhere(random);
     let tokens: Vec<&str> = (0..random.below(3))
@@ -117,8 +120,8 @@ fn attack(world: &World, ms: u64, random: &mut Random, loot: &mut Vec<String>) -
     (address, served)
 }
 
-/// A room would have more seats than it has, a wait that was kept would not be honoured, an offence would soften a penalty, or
-/// asking would change something.
+/// A room would have more seats than it has, a wait that was kept would not be honoured, an offence
+/// would soften a penalty, or asking would change something.
 #[test]
 fn whatever_clients_do() {
     for seed in 1..=6 {
@@ -132,7 +135,8 @@ fn whatever_clients_do() {
         let world = world(&[gate]);
         let mut random = Random(seed);
         let mut loot = Vec::new();
-        // Each comes from an address where there are adversaries, too; all keep the cookie that they are given.
+        // Each comes from an address where there are adversaries, too; all keep the cookie that
+        // they are given.
         let mut honest: Vec<Honest> = (0..30)
             .map(|n| Honest {
                 address: somewhere(&mut random),
@@ -178,7 +182,8 @@ fn whatever_clients_do() {
                         client.told = client.jar.is_some().then_some(ms + wait);
                         client.next = ms + wait;
                     }
-                    // A newcomer without the proof of a wait, from an address that is blocked for another's doing.
+                    // A newcomer without the proof of a wait, from an address that is blocked for
+                    // another's doing.
                     Got::Blocked(wait) => {
                         assert!(
                             client.jar.is_none() || queued,
@@ -248,9 +253,10 @@ fn waiters_keep_their_places_for_a_day() {
     assert_eq!(honest_waiters(10_000, 86_400), (0, 0));
 }
 
-/// Goodput of 500 good clients, each at an address of its own, beside one IPv6 /48 and ten IPv4 /24s that come a thousand times a
-/// second from all their addresses and keep nothing: from second 0, and from second 30 to 60. Those that are `restless` come by IPv4
-/// and IPv6 in turn, by chance, and lose their cookie with each hundredth answer.
+/// Goodput of 500 good clients, each at an address of its own, beside one IPv6 /48 and ten IPv4
+/// /24s that come a thousand times a second from all their addresses and keep nothing: from second
+/// 0, and from second 30 to 60. Those that are `restless` come by IPv4 and IPv6 in turn, by chance,
+/// and lose their cookie with each hundredth answer.
 fn beside_networks(gate: &str, abused: bool, restless: bool, seed: u64) -> (u32, u32) {
     let world = world(&[gate]);
     let mut random = Random(seed);
@@ -301,7 +307,8 @@ fn other_family(address: IpAddr) -> IpAddr {
 }
 
 fn kept_beside_networks(restless: bool, seeds: u64) {
-    // Who has lost its cookie and comes by its other family is another visitor, until the first seat's session is over.
+    // Who has lost its cookie and comes by its other family is another visitor, until the first
+    // seat's session is over.
     let active = if restless { 1_200 } else { 600 };
     let room = format!(
         "[[zone.gate.rule]]\nqueue = {{ active = {active}, per_network = 8, session = \"60s\", poll = \"5s\" }}\n"

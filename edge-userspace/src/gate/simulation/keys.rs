@@ -35,7 +35,8 @@ impl World {
     }
 }
 
-/// One customer would use up another's limit, get more by coming from many addresses, or by making up keys.
+/// One customer would use up another's limit, get more by coming from many addresses, or by making
+/// up keys.
 #[test]
 fn a_key_has_its_own_limit_wherever_it_comes_from() {
     let world = world(&[BY_KEY]);
@@ -43,7 +44,8 @@ fn a_key_has_its_own_limit_wherever_it_comes_from() {
     assert_eq!(from(1, "one"), 5);
     assert_eq!(from(2, "one"), 0, "the same key from another address");
     assert_eq!(from(1, "two"), 5, "another key behind the same address");
-    // Five times eight at most for all keys of one address, those that it went on with beyond their limits counted.
+    // Five times eight at most for all keys of one address, those that it went on with beyond their
+    // limits counted.
     let invented = (0..1_000)
         .filter(|n| world.served(30, address(3), &format!("k{n}")))
         .count();
@@ -52,14 +54,16 @@ fn a_key_has_its_own_limit_wherever_it_comes_from() {
     assert_eq!(late, 4, "an honest customer whose key was named elsewhere, once");
 }
 
-/// Who goes on beyond a key's limit would go on for ever, or have the customers behind its address punished with it.
+/// Who goes on beyond a key's limit would go on for ever, or have the customers behind its address
+/// punished with it.
 #[test]
 fn going_on_beyond_a_key_counts_for_the_address_in_the_end() {
     let world = world(&[BY_KEY]);
     for ms in 0..5 {
         assert!(world.served(ms, address(1), "one"));
     }
-    // Told to wait, without a token or a word of it held against the address, while it has requests left for other keys.
+    // Told to wait, without a token or a word of it held against the address, while it has requests
+    // left for other keys.
     for ms in 5..40 {
         match world.with_key(ms, address(1), "one") {
             Decision::Defer(told) => assert!(told.token.is_none() && told.limit.is_some_and(|l| l.left == 0), "{ms}"),
@@ -101,7 +105,8 @@ fn account(world: &World, clock: &Clock, decision: Decision) -> Account {
     Account::new(clock.clone(), world.judge.buckets.clone(), admission.debts)
 }
 
-/// Claims that nobody verified would be limits of whoever made them up; or a user's limit would not be its own.
+/// Claims that nobody verified would be limits of whoever made them up; or a user's limit would not
+/// be its own.
 #[test]
 fn claims_count_once_they_are_verified() {
     let world = world(&[
@@ -109,7 +114,8 @@ fn claims_count_once_they_are_verified() {
     ]);
     let claims = |user: &'static str| move |name: &str| (name == "sub").then_some(user);
     let clock = Clock::new();
-    // What is asked later than the accounts' clock says is looked at, and takes nothing but from what the address has in all.
+    // What is asked later than the accounts' clock says is looked at, and takes nothing but from
+    // what the address has in all.
     let ask = |n: u8| account(&world, &clock, world.with_key(60_000, address(n), "x"));
     for n in 1..=3 {
         assert!(ask(n).claimed(claims("anna")).is_ok());

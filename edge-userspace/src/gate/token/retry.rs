@@ -22,15 +22,16 @@ pub struct Retried {
 }
 
 impl Retried {
-    /// The destination connection id of the client's first Initial (RFC 9000 section 7.3); at most 20 bytes.
+    /// The destination connection id of the client's first Initial (RFC 9000 section 7.3); at most
+    /// 20 bytes.
     pub fn original(&self) -> &[u8] {
         self.id.get(..self.length).unwrap_or_default()
     }
 }
 
 impl Tokens {
-    /// Opens a token of [`edge_common::retry`]; whoever asks must compare address and port with the packet's. `None`: forged,
-    /// or older than [`retry::LIFE`] seconds and some skew.
+    /// Opens a token of [`edge_common::retry`]; whoever asks must compare address and port with the
+    /// packet's. `None`: forged, or older than [`retry::LIFE`] seconds and some skew.
     pub fn open_retry(&self, now: UnixTime, token: &[u8; retry::LENGTH]) -> Option<Retried> {
         let mut words = [0; WORDS];
         for (word, bytes) in words.iter_mut().zip(token.chunks_exact(8)) {

@@ -1,4 +1,5 @@
-//! Round trips, every way to spoil a token, the borders of epochs and clocks, and the kernel's opinion of all of it.
+//! Round trips, every way to spoil a token, the borders of epochs and clocks, and the kernel's
+//! opinion of all of it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -190,7 +191,8 @@ fn other_address_zone_carrier_secret() {
     assert_eq!(stranger.open(now, here(), &token), Err(Refusal::Forged));
 }
 
-/// Clients are sent to any node: those with the same secret must agree at once and after every change of epoch.
+/// Clients are sent to any node: those with the same secret must agree at once and after every
+/// change of epoch.
 #[test]
 fn nodes_agree_without_a_word() {
     let epochs = Epochs::new(Duration::from_secs(60)).unwrap();
@@ -212,7 +214,8 @@ fn nodes_agree_without_a_word() {
                 claims,
                 "the end was shortened"
             );
-            // To the last second, and through the tolerance, on a node whose clock is right, ahead or behind.
+            // To the last second, and through the tolerance, on a node whose clock is right, ahead
+            // or behind.
             let end = T + second + epochs.longest_life().as_secs();
             for skewed in [end - 1 - SKEW, end - 1, end - 1 + SKEW] {
                 assert!(
@@ -228,8 +231,8 @@ fn nodes_agree_without_a_word() {
     }
 }
 
-/// An end that no key would see is shortened, and what is left of it is good to the last second, tolerance included: a
-/// client is not turned away because its key went first.
+/// An end that no key would see is shortened, and what is left of it is good to the last second,
+/// tolerance included: a client is not turned away because its key went first.
 #[test]
 fn an_end_beyond_the_keys_is_shortened() {
     let epochs = Epochs::new(Duration::from_secs(60)).unwrap();
@@ -321,8 +324,9 @@ fn model(front: &[u8; HEADER], carrier: Carrier, address: IpAddr, keys: &KernelK
     }
 }
 
-/// What the kernel passes and the daemon refuses is a connection for nothing; what the kernel drops and the daemon would
-/// take is a client lost. Kernel's call, daemon's call and the model agree on 100,000 headers: random, minted, mutated.
+/// What the kernel passes and the daemon refuses is a connection for nothing; what the kernel drops
+/// and the daemon would take is a client lost. Kernel's call, daemon's call and the model agree on
+/// 100,000 headers: random, minted, mutated.
 #[test]
 fn kernel_and_daemon_agree() {
     let node = node();
@@ -379,7 +383,8 @@ fn kernel_and_daemon_agree() {
     assert!(seen.len() == 6 && seen.values().all(|n| *n > 500), "{seen:?}");
 }
 
-/// The shape that QUIC gives a token: header, what the library seals, its 16-byte nonce; the same keys, another body.
+/// The shape that QUIC gives a token: header, what the library seals, its 16-byte nonce; the same
+/// keys, another body.
 #[test]
 fn the_header_carries_a_body_of_another_protocol() {
     let node = node();
@@ -416,7 +421,8 @@ fn a_later_layout_is_no_token() {
     assert_eq!(node.open(at(T), here(), &mint(LAYOUT + 1)), Err(Refusal::NotAToken));
 }
 
-/// Two texts of one token would pass a replay check by text, and whoever is strict elsewhere would not see ours.
+/// Two texts of one token would pass a replay check by text, and whoever is strict elsewhere would
+/// not see ours.
 #[test]
 fn text_is_canonical() {
     let token = node().mint(at(T), here(), &claims());

@@ -5,17 +5,17 @@ use std::net::Ipv6Addr;
 /// What an authority names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    /// In lower case, without a trailing dot, with the port if it is not the scheme's own: caches, origins and rules are told one
-    /// name of one host.
+    /// In lower case, without a trailing dot, with the port if it is not the scheme's own: caches,
+    /// origins and rules are told one name of one host.
     pub text: String,
     /// The name in it, literals without brackets.
     pub name: String,
 }
 
 impl Authority {
-    /// Reads `uri-host [ ":" port ]` of a request by `https` (`secure`) or `http`. An empty port is the scheme's
-    /// own (RFC 3986 section 6.2.3). No user information, no port zero, no percent-encoding, none of the characters that only some
-    /// parsers take for the name's end.
+    /// Reads `uri-host [ ":" port ]` of a request by `https` (`secure`) or `http`. An empty port is
+    /// the scheme's own (RFC 3986 section 6.2.3). No user information, no port zero, no
+    /// percent-encoding, none of the characters that only some parsers take for the name's end.
     pub fn read(raw: &[u8], secure: bool) -> Option<Self> {
         let text = std::str::from_utf8(raw).ok().filter(|text| text.len() <= 253 + 1 + 6)?;
         let (name, port) = match text.strip_prefix('[') {

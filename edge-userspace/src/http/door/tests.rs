@@ -48,8 +48,8 @@ fn reason(result: Result<(Head, Host), Failure>) -> Reason {
     result.map(|(head, _)| head).unwrap_err().reason
 }
 
-/// One host under several names would be stored, limited and told to the origin as several; and what the origin makes of
-/// an odd spelling would be stored for those who write it plainly.
+/// One host under several names would be stored, limited and told to the origin as several; and
+/// what the origin makes of an odd spelling would be stored for those who write it plainly.
 #[test]
 fn one_name_for_one_host() {
     let zones = zones("");
@@ -67,8 +67,8 @@ fn one_name_for_one_host() {
     }
 }
 
-/// A front that believes one of the two names, and we the other, send a request to different tenants; one that is refused for a
-/// spelling is a client's that did nothing wrong.
+/// A front that believes one of the two names, and we the other, send a request to different
+/// tenants; one that is refused for a spelling is a client's that did nothing wrong.
 #[test]
 fn two_names_are_one_host_or_none() {
     let zones = zones("");
@@ -140,7 +140,8 @@ fn targets_come_to_path_and_query() {
     assert_eq!(reason(bare), Reason::Malformed, ":path that is not one");
 }
 
-/// A client could take out what the edge adds, or have the edge and the origin disagree about what was sent.
+/// A client could take out what the edge adds, or have the edge and the origin disagree about what
+/// was sent.
 #[test]
 fn nothing_of_the_connection_passes() {
     let zones = zones("");
@@ -172,7 +173,8 @@ fn nothing_of_the_connection_passes() {
     assert!(enter(Version::HTTP_10, "/", &other, &zones).is_ok());
 }
 
-/// Origins that take `_` for `-`, merge fields, or believe what a client says of itself would be told by it who it is.
+/// Origins that take `_` for `-`, merge fields, or believe what a client says of itself would be
+/// told by it who it is.
 #[test]
 fn what_could_be_taken_for_another_field() {
     let plain = zones("");
@@ -221,7 +223,8 @@ fn crumbs_are_joined_before_they_are_counted() {
     );
 }
 
-/// A folder that a rule or a worker guards is walked around at origins that read the path otherwise.
+/// A folder that a rule or a worker guards is walked around at origins that read the path
+/// otherwise.
 #[test]
 fn paths_with_two_readings() {
     let route = "[[zone.route]]\npath = \"/a/\"\nto = \"origin\"\n";

@@ -1,5 +1,5 @@
-//! The rules for single lines: the request line, the fields that framing and routing depend on, trailer fields. `framing`
-//! cuts the lines.
+//! The rules for single lines: the request line, the fields that framing and routing depend on,
+//! trailer fields. `framing` cuts the lines.
 
 use memchr::memchr;
 
@@ -29,14 +29,16 @@ pub(super) fn request_line(line: &[u8], facts: &mut Facts) -> Result<(), Refusal
     let (method, target) = rest.split_at(space);
     let target = target.get(1..).unwrap_or_default();
     facts.connect = method == b"CONNECT";
-    // `http::Uri` would cut a fragment off silently; a second space would be read as part of the version by some.
+    // `http::Uri` would cut a fragment off silently; a second space would be read as part of the
+    // version by some.
     if target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == b'#' || *b == 0x7f) {
         return Err(Refusal::RequestLine);
     }
     Ok(())
 }
 
-/// Notes the fields that framing and routing depend on, and refuses those written so that someone may misread them.
+/// Notes the fields that framing and routing depend on, and refuses those written so that someone
+/// may misread them.
 pub(super) fn framing_field(line: &[u8], facts: &mut Facts) -> Result<(), Refusal> {
     const LENGTH: &[u8] = b"content-length";
     const CODING: &[u8] = b"transfer-encoding";
@@ -68,7 +70,8 @@ pub(super) fn framing_field(line: &[u8], facts: &mut Facts) -> Result<(), Refusa
                 return Err(Refusal::TransferEncoding);
             }
         }
-        // Space or anything else between such a name and its colon: httparse refuses it, but nobody need find out.
+        // Space or anything else between such a name and its colon: httparse refuses it, but nobody
+        // need find out.
         _ if ambiguous(line, LENGTH) || ambiguous(line, CODING) || ambiguous(line, b"host") => {
             return Err(Refusal::FieldLine);
         }
@@ -121,14 +124,16 @@ pub(super) fn head_end(facts: &Facts) -> Result<Facts, Refusal> {
     if facts.chunked && !facts.http11 {
         return Err(Refusal::TransferEncoding);
     }
-    // Content of a CONNECT request has no meaning (RFC 9110 section 9.3.6); a tunnel's first bytes could pass for it.
+    // Content of a CONNECT request has no meaning (RFC 9110 section 9.3.6); a tunnel's first bytes
+    // could pass for it.
     if facts.connect && (facts.chunked || facts.length.is_some_and(|n| n > 0)) {
         return Err(Refusal::ContentLength);
     }
     Ok(*facts)
 }
 
-/// Names a trailer field may have: tokens, none that frames, routes or authenticates (RFC 9110 section 6.5.1).
+/// Names a trailer field may have: tokens, none that frames, routes or authenticates (RFC 9110
+/// section 6.5.1).
 pub(super) fn trailer_allowed(name: &[u8]) -> bool {
     const FORBIDDEN: [&[u8]; 13] = [
         b"transfer-encoding",

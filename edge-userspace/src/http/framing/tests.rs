@@ -1,4 +1,5 @@
-//! The framing against tables, against itself in pieces, and against hyper's own reading of what it lets pass.
+//! The framing against tables, against itself in pieces, and against hyper's own reading of what it
+//! lets pass.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,8 @@ struct Reading {
     refused: Option<(usize, Refusal, bool)>,
 }
 
-/// Reads `input` in pieces of `size`; upgrades are declined at once. `complete` counts only with pieces of one byte.
+/// Reads `input` in pieces of `size`; upgrades are declined at once. `complete` counts only with
+/// pieces of one byte.
 fn read(input: &[u8], size: usize) -> Reading {
     let mut framing = Framing::new(16 << 10);
     let mut reading = Reading {
@@ -116,7 +118,8 @@ fn reasons() {
     assert_eq!(refused("GET / HTTP/1.0\r\n\r\n"), None);
 }
 
-/// A head without end must cost neither memory nor time: hyper answers 431 once it has seen the limit.
+/// A head without end must cost neither memory nor time: hyper answers 431 once it has seen the
+/// limit.
 #[test]
 fn overlong_heads_are_not_kept() {
     let mut framing = Framing::new(8 << 10);
@@ -137,8 +140,8 @@ impl Random {
     }
 }
 
-/// A few messages, and whether any is odd: broken by tokens that matter rather than by random bytes, which no parser
-/// disagrees about. The first so many of each list are sound.
+/// A few messages, and whether any is odd: broken by tokens that matter rather than by random
+/// bytes, which no parser disagrees about. The first so many of each list are sound.
 #[rustfmt::skip]
 fn input(random: &mut Random) -> (Vec<u8>, bool) {
     const STARTS: &[&str] = &[
@@ -217,7 +220,8 @@ async fn hyper_reads(bytes: &[u8]) -> usize {
     complete.load(Ordering::Relaxed)
 }
 
-/// The guard and hyper see different messages in what the guard lets pass: the very thing it is there to prevent.
+/// The guard and hyper see different messages in what the guard lets pass: the very thing it is
+/// there to prevent.
 #[tokio::test]
 async fn agrees_with_hyper() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);

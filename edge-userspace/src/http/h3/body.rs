@@ -30,8 +30,8 @@ enum Stage {
     Done,
 }
 
-/// The content behind a head whose `Content-Length` is `length`. Empty where the stream has ended by now: most requests'
-/// streams end with the packet that has their head.
+/// The content behind a head whose `Content-Length` is `length`. Empty where the stream has ended
+/// by now: most requests' streams end with the packet that has their head.
 pub(super) fn content(mut stream: Receiving, length: Option<u64>) -> Body {
     let mut cx = Context::from_waker(Waker::noop());
     let mut first = None;
@@ -55,7 +55,8 @@ pub(super) fn content(mut stream: Receiving, length: Option<u64>) -> Body {
 }
 
 impl Content {
-    /// RFC 9114 section 4.1.2: a length that is not that of the content makes the request malformed.
+    /// RFC 9114 section 4.1.2: a length that is not that of the content makes the request
+    /// malformed.
     fn lies(&mut self) -> BodyError {
         self.stream.stop_sending(Code::H3_MESSAGE_ERROR);
         self.stage = Stage::Done;

@@ -1,7 +1,9 @@
-//! What the h3 crate gets to see of a client's streams. h3 keeps every frame but DATA until it is whole, of whatever type and
-//! length, and gives flow control back meanwhile; so a frame goes to it only if it has a meaning and a bounded length, and what
-//! RFC 9114 and RFC 9204 have a server refuse and h3 lets through is refused here: [`Frames`] on request streams, [`Streams`] on
-//! streams of one direction. Pure; `wire` hands bytes in, gives h3 what comes out, and ends stream or connection.
+//! What the h3 crate gets to see of a client's streams. h3 keeps every frame but DATA until it is
+//! whole, of whatever type and length, and gives flow control back meanwhile; so a frame goes to it
+//! only if it has a meaning and a bounded length, and what RFC 9114 and RFC 9204 have a server
+//! refuse and h3 lets through is refused here: [`Frames`] on request streams, [`Streams`] on
+//! streams of one direction. Pure; `wire` hands bytes in, gives h3 what comes out, and ends stream
+//! or connection.
 
 mod section;
 mod streams;
@@ -24,8 +26,9 @@ const PUSH_PROMISE: u64 = 0x5;
 const GOAWAY: u64 = 0x7;
 const MAX_PUSH_ID: u64 = 0xd;
 
-/// Pieces of content from this size on are handed on as they are; smaller ones, of frames that came together, are joined: h3 reads on
-/// at each frame, and a frame of one byte costs every hop as much as a long one.
+/// Pieces of content from this size on are handed on as they are; smaller ones, of frames that came
+/// together, are joined: h3 reads on at each frame, and a frame of one byte costs every hop as much
+/// as a long one.
 const PIECE: usize = 1 << 10;
 /// Bytes of the longest piece that is joined.
 const JOINED: usize = 16 << 10;
@@ -62,9 +65,10 @@ fn is_of_http2(kind: u64) -> bool {
     matches!(kind, 0x2 | 0x6 | 0x8 | 0x9)
 }
 
-/// The frames of a request stream: a head, content, trailers. Unknown frames are dropped as they come (section 9), frames without
-/// content as well, and the others are written anew, so that h3 holds one of them at most. A stream keeps at most one field
-/// section of the bound, and a piece of content.
+/// The frames of a request stream: a head, content, trailers. Unknown frames are dropped as they
+/// come (section 9), frames without content as well, and the others are written anew, so that h3
+/// holds one of them at most. A stream keeps at most one field section of the bound, and a piece of
+/// content.
 #[derive(Debug)]
 pub struct Frames {
     /// Bytes of the longest field section, encoded.
@@ -99,8 +103,9 @@ enum Stage {
 }
 
 impl Frames {
-    /// For a client whose fields may have `header_bytes`, decoded. A field section is at most 30/8 times as long as what it says
-    /// (Huffman code, RFC 7541 appendix B), so that nothing is refused here that h3 would not refuse as too large (431).
+    /// For a client whose fields may have `header_bytes`, decoded. A field section is at most 30/8
+    /// times as long as what it says (Huffman code, RFC 7541 appendix B), so that nothing is
+    /// refused here that h3 would not refuse as too large (431).
     pub fn new(header_bytes: usize) -> Self {
         Self {
             longest: (header_bytes as u64).saturating_mul(4).saturating_add(1 << 10),
@@ -113,7 +118,8 @@ impl Frames {
         }
     }
 
-    /// Takes the stream's next bytes. The bytes before them must have been used up: [`Frames::pull`] gave `None`.
+    /// Takes the stream's next bytes. The bytes before them must have been used up:
+    /// [`Frames::pull`] gave `None`.
     pub fn feed(&mut self, bytes: Bytes) {
         self.input = bytes;
     }

@@ -1,6 +1,7 @@
-//! One QUIC connection's buffers, which follow its path and are on the ledger. Content that was sent and is not acknowledged stays in
-//! memory: a client that falls silent must pin no more than its path carries, and a fast path must not wait for room. `h3` tells of
-//! each piece that it sends.
+//! One QUIC connection's buffers, which follow its path and are on the ledger. Content that was
+//! sent and is not acknowledged stays in memory: a client that falls silent must pin no more than
+//! its path carries, and a fast path must not wait for room. `h3` tells of each piece that it
+//! sends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,8 +11,8 @@ use super::super::holding::Holding;
 use crate::base::ledger::{Charge, Kind};
 use crate::quic::{CONNECTION_WINDOW, STREAM_WINDOW};
 
-/// Sent and not acknowledged: twice the congestion window, so that what is acknowledged is replaced at once, within these bounds. The
-/// upper one is 100 Mbit/s at 300 ms.
+/// Sent and not acknowledged: twice the congestion window, so that what is acknowledged is replaced
+/// at once, within these bounds. The upper one is 100 Mbit/s at 300 ms.
 const LEAST: u64 = 64 << 10;
 pub(in super::super) const MOST: u64 = 4 << 20;
 /// Of shorter pieces nothing is to be learnt about the path.
@@ -47,9 +48,9 @@ impl Window {
         }
     }
 
-    /// A request begins; `upload`: it has content. What the connection may send ahead grows by what that stream may hold, so that
-    /// content that nobody reads takes nothing from other streams (RFC 9000 section 4.1), and a connection without any can make
-    /// us hold little.
+    /// A request begins; `upload`: it has content. What the connection may send ahead grows by what
+    /// that stream may hold, so that content that nobody reads takes nothing from other streams
+    /// (RFC 9000 section 4.1), and a connection without any can make us hold little.
     fn begin(&self, upload: bool) {
         let mut state = self.lock();
         state.requests += 1;
@@ -63,7 +64,8 @@ impl Window {
         }
     }
 
-    /// A request has ended. After the last one the window is the least again: what is still on its way fits, or will soon.
+    /// A request has ended. After the last one the window is the least again: what is still on its
+    /// way fits, or will soon.
     fn end(&self, upload: bool) {
         let mut state = self.lock();
         state.requests = state.requests.saturating_sub(1);
@@ -140,7 +142,8 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
-    /// A connection's credit has room for each of its uploads: otherwise one that nobody reads stops the others.
+    /// A connection's credit has room for each of its uploads: otherwise one that nobody reads
+    /// stops the others.
     #[test]
     fn uploads_do_not_share() {
         for uploads in [0, 1, 128] {

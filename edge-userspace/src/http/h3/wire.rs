@@ -1,6 +1,6 @@
-//! quinn's streams as the h3 crate wants them. h3-quinn has the same, but hides when a client does not want an answer any
-//! more: here each request's [`Stopped`] can be had, and `guard` decides what h3 gets of what clients send. `h3` makes a [`Wire`] for
-//! each connection.
+//! quinn's streams as the h3 crate wants them. h3-quinn has the same, but hides when a client does
+//! not want an answer any more: here each request's [`Stopped`] can be had, and `guard` decides
+//! what h3 gets of what clients send. `h3` makes a [`Wire`] for each connection.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,13 +16,16 @@ use super::guard;
 type Pending<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send + Sync>>;
 type Both = (quinn::SendStream, quinn::RecvStream);
 
-/// The code of streams that end here, as h3 is told it: no client can send it, as it is no integer of QUIC's.
+/// The code of streams that end here, as h3 is told it: no client can send it, as it is no integer
+/// of QUIC's.
 pub(super) const REFUSED: u64 = u64::MAX;
 
-/// Ends when the client wants no answer on its stream any more: it has said so, or is gone. Never, when it has it all.
+/// Ends when the client wants no answer on its stream any more: it has said so, or is gone. Never,
+/// when it has it all.
 pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Ends when the client has acknowledged all of the answer on its stream, or wants no more of it, or is gone.
+/// Ends when the client has acknowledged all of the answer on its stream, or wants no more of it,
+/// or is gone.
 pub(super) type Settled = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Of the request that was accepted last.
@@ -95,8 +98,9 @@ enum Guard {
     Broken(guard::Broken),
 }
 
-/// A client's QPACK stream behind its first bytes: h3 keeps such a stream and never reads on, so that neither what comes nor
-/// that nothing more will come would be noticed. Nothing is kept of what is read.
+/// A client's QPACK stream behind its first bytes: h3 keeps such a stream and never reads on, so
+/// that neither what comes nor that nothing more will come would be noticed. Nothing is kept of
+/// what is read.
 struct Watch {
     stream: quinn::RecvStream,
     guard: guard::Streams,
@@ -104,7 +108,8 @@ struct Watch {
 }
 
 impl Wire {
-    /// Around `quic`, whose client may send `header_bytes` of fields; `latest` follows the requests.
+    /// Around `quic`, whose client may send `header_bytes` of fields; `latest` follows the
+    /// requests.
     pub(super) fn new(quic: quinn::Connection, latest: Latest, header_bytes: usize) -> Self {
         Self {
             opener: Opener::new(quic),
@@ -194,7 +199,8 @@ impl Receiving {
         }
     }
 
-    /// Ends stream or connection. For h3 the client has ended the stream itself: it has nothing to add.
+    /// Ends stream or connection. For h3 the client has ended the stream itself: it has nothing to
+    /// add.
     fn end(&mut self, broken: guard::Broken) -> StreamErrorIncoming {
         match broken {
             guard::Broken::Stream(code) => quic::RecvStream::stop_sending(self, code),
@@ -208,7 +214,8 @@ impl Receiving {
 }
 
 impl Watch {
-    /// Ends with the stream or, as every connection is closed by whoever serves it, with the connection.
+    /// Ends with the stream or, as every connection is closed by whoever serves it, with the
+    /// connection.
     async fn run(mut self) {
         loop {
             let read = self.stream.read_chunk(usize::MAX, true).await;
@@ -425,7 +432,8 @@ impl quic::RecvStream for Receiving {
                 // Whoever watches it ends the connection when there is something to say.
                 return Poll::Pending;
             };
-            // The future holds nothing but the stream: dropping it loses nothing. One look reads no more than flow control has let in.
+            // The future holds nothing but the stream: dropping it loses nothing. One look reads no
+            // more than flow control has let in.
             let read = match ready!(pin!(stream.read_chunk(usize::MAX, true)).poll(cx)) {
                 Ok(chunk) => chunk.map(|chunk| chunk.bytes),
                 Err(error) => {

@@ -1,4 +1,5 @@
-//! URLs for the engine: the URL standard by the `url` crate, which browsers' cases are run against (tests/urls.rs).
+//! URLs for the engine: the URL standard by the `url` crate, which browsers' cases are run against
+//! (tests/urls.rs).
 
 use url::{Url, quirks};
 
@@ -7,8 +8,8 @@ const LONGEST: usize = 256 << 10;
 /// Offsets into a URL that the prelude's `URL` cuts by.
 pub const PARTS: usize = 10;
 
-/// A URL as it is written, and where its parts are: scheme's end, user name, password and host from and to, port from, path
-/// from and to.
+/// A URL as it is written, and where its parts are: scheme's end, user name, password and host from
+/// and to, port from, path from and to.
 #[derive(Debug)]
 pub struct Address {
     /// The whole, in ASCII.
@@ -54,7 +55,8 @@ pub fn set(href: &str, which: i32, value: &str) -> Option<Address> {
     (Url::parse(url.as_str()).as_ref() == Ok(&url)).then(|| address(url))?
 }
 
-/// The path of a file's URL with its drive letter in the normal form (URL standard, section 4.4, "path state"), if it has it in the other.
+/// The path of a file's URL with its drive letter in the normal form (URL standard, section 4.4,
+/// "path state"), if it has it in the other.
 fn drive(url: &Url) -> Option<String> {
     let path = url.path();
     let rest = path.get(3..).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
@@ -65,7 +67,8 @@ fn drive(url: &Url) -> Option<String> {
     letter.filter(|_| quirky).map(|letter| format!("/{letter}:{rest}"))
 }
 
-/// The offsets are counted from what the parts are: the crate's own slicing asserts what some URLs without a host do not hold.
+/// The offsets are counted from what the parts are: the crate's own slicing asserts what some URLs
+/// without a host do not hold.
 fn address(mut url: Url) -> Option<Address> {
     if let Some(path) = drive(&url) {
         url.set_path(&path);
@@ -106,7 +109,8 @@ fn address(mut url: Url) -> Option<Address> {
         path,
         path_end,
     ];
-    // The crate writes a path that begins with two slashes, of a URL without a host, as if it were the host.
+    // The crate writes a path that begins with two slashes, of a URL without a host, as if it were
+    // the host.
     if !offsets.is_sorted() {
         return None;
     }

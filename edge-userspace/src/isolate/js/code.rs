@@ -1,4 +1,5 @@
-//! Failures as the engine's C and JavaScript know them: negative numbers, never text. `prelude/work.js` has the words.
+//! Failures as the engine's C and JavaScript know them: negative numbers, never text.
+//! `prelude/work.js` has the words.
 
 /// Why a call of the host did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! CompressionStream and DecompressionStream for the engine (Compression standard): deflate in its three wrappers, chunk by chunk.
-//! Output of one call is bounded; the prelude calls again for more.
+//! CompressionStream and DecompressionStream for the engine (Compression standard): deflate in its
+//! three wrappers, chunk by chunk. Output of one call is bounded; the prelude calls again for more.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -127,8 +127,8 @@ impl Codec {
         self.input.extend_from_slice(chunk);
     }
 
-    /// Works on `chunk` behind what was left of the last one: at most [`OUTPUT`] bytes, and whether there may be more without another
-    /// chunk. `last`: nothing follows.
+    /// Works on `chunk` behind what was left of the last one: at most [`OUTPUT`] bytes, and whether
+    /// there may be more without another chunk. `last`: nothing follows.
     ///
     /// # Errors
     /// [`Code::Coding`]: not of this format, cut off, or something follows its end.

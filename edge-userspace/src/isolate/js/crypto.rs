@@ -1,6 +1,6 @@
-//! Cryptography for the engine, by AWS-LC: what SubtleCrypto's algorithms stand on. Keys come as their parts: points and scalars of curves as
-//! bytes, RSA as PKCS#1 (RFC 8017 appendix A.1), so that no state is kept. Nothing here is told of uses and extractability, which
-//! the prelude keeps.
+//! Cryptography for the engine, by AWS-LC: what SubtleCrypto's algorithms stand on. Keys come as
+//! their parts: points and scalars of curves as bytes, RSA as PKCS#1 (RFC 8017 appendix A.1), so
+//! that no state is kept. Nothing here is told of uses and extractability, which the prelude keeps.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, ECDH_P256, ECDH_P384, ECDH_P521, UnparsedPublicKey, X25519};
@@ -194,7 +194,8 @@ pub(super) fn message(what: i32) -> usize {
     }
 }
 
-/// What works on a digest: RSA signatures (9, 10) and ECDSA (12, 13). `a`: the padding, or the curve.
+/// What works on a digest: RSA signatures (9, 10) and ECDSA (12, 13). `a`: the padding, or the
+/// curve.
 pub(super) fn signature(what: i32, a: i32, digest: &Digest, first: &[u8], second: &[u8]) -> Made {
     match what {
         9 => rsa_sign(a, first, digest),
@@ -410,7 +411,8 @@ fn cbc(encrypt: bool, key: &[u8], iv: &[u8], data: &[u8]) -> Made {
     Ok(made)
 }
 
-/// The same both ways. Of the counter block the last `bits` count and wrap; the others stay (NIST SP 800-38A appendix B.1).
+/// The same both ways. Of the counter block the last `bits` count and wrap; the others stay (NIST
+/// SP 800-38A appendix B.1).
 fn ctr(bits: i32, key: &[u8], counter: &[u8], data: &[u8]) -> Made {
     let bits = u32::try_from(bits)
         .ok()
@@ -520,7 +522,8 @@ fn check_point(kind: i32, point: &[u8]) -> Made {
     }
 }
 
-/// A new private key: the scalar and the point of a curve, the seed and the public key of Ed25519, or PKCS#8 of RSA.
+/// A new private key: the scalar and the point of a curve, the seed and the public key of Ed25519,
+/// or PKCS#8 of RSA.
 pub(super) fn generate(kind: i32, bits: i32) -> Made {
     let none = |_| Code::Operation;
     match kind {

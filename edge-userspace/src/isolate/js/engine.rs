@@ -1,6 +1,7 @@
-//! The shared code of all scripts, and their images. The engine that `cargo xtask build-js` makes is taken apart: its code is one module,
-//! compiled once; its data is an image, as each script's heap is. A request instantiates an image, which is a memory and nothing
-//! else, and the code on it.
+//! The shared code of all scripts, and their images. The engine that `cargo xtask build-js` makes
+//! is taken apart: its code is one module, compiled once; its data is an image, as each script's
+//! heap is. A request instantiates an image, which is a memory and nothing else, and the code on
+//! it.
 
 use std::sync::Arc;
 
@@ -102,7 +103,8 @@ fn memory_pages(section: &[u8]) -> Option<u64> {
     u64::try_from(leb(rest)?.0).ok()
 }
 
-/// A module that has a memory of so many pages, and exports it, also under another `name` that says something.
+/// A module that has a memory of so many pages, and exports it, also under another `name` that says
+/// something.
 fn memory(pages: u64, name: Option<&str>) -> Encoder {
     let mut module = Encoder::new();
     let mut memories = MemorySection::new();
@@ -123,7 +125,8 @@ fn memory(pages: u64, name: Option<&str>) -> Encoder {
     module
 }
 
-/// A script's heap as a module; where in it a source map lies, and how long that is, become the name of an export.
+/// A script's heap as a module; where in it a source map lies, and how long that is, become the
+/// name of an export.
 pub(super) fn image(heap: &[u8], (map, length): (u32, u32)) -> Vec<u8> {
     let name = (length > 0).then(|| format!("{MAP}{map} {length}"));
     let mut module = memory(heap.len().div_ceil(PAGE) as u64, name.as_deref());

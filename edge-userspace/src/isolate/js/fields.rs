@@ -1,4 +1,5 @@
-//! Messages as the engine's glue passes them: heads as text, one field a line, each byte above 0x7F as the character of that number.
+//! Messages as the engine's glue passes them: heads as text, one field a line, each byte above 0x7F
+//! as the character of that number.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
@@ -89,7 +90,8 @@ mod tests {
         assert_eq!(parse(std::str::from_utf8(&text).unwrap()).unwrap(), fields);
     }
 
-    /// A worker could smuggle a second field, or a request, through what it puts into a name or a value.
+    /// A worker could smuggle a second field, or a request, through what it puts into a name or a
+    /// value.
     #[test]
     fn what_is_no_field_is_refused() {
         for bad in ["x\n", ":v\n", "a b:v\n", "x:\u{141}\n", "x:a\rb\n", "x:a\0b\n"] {

@@ -238,7 +238,8 @@ struct Shown<'a> {
 }
 
 impl Grant {
-    /// Has the script be the other side of the WebSocket that `request` asks for: unless it is its client's, whose tunnel passes it by.
+    /// Has the script be the other side of the WebSocket that `request` asks for: unless it is its
+    /// client's, whose tunnel passes it by.
     fn socket(&self, request: &mut http::Request<Body>) -> Option<DuplexStream> {
         let asks = request.headers().get(header::UPGRADE);
         if request.method() != Method::GET || !asks.is_some_and(|asked| websocket::is_asked(asked.as_bytes())) {

@@ -1,4 +1,5 @@
-//! One running script as the host knows it, and its memory: every pointer and length that it passes is checked here.
+//! One running script as the host knows it, and its memory: every pointer and length that it passes
+//! is checked here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -36,7 +37,8 @@ pub(super) struct Guest {
 
 /// What it runs for.
 pub(super) enum Work {
-    /// Its top-level code, before the snapshot. Nothing but the log is outside, and that is kept for who deploys.
+    /// Its top-level code, before the snapshot. Nothing but the log is outside, and that is kept
+    /// for who deploys.
     Loading(String),
     /// A request.
     Request(Box<Live>),
@@ -101,7 +103,8 @@ impl Guest {
     }
 }
 
-/// Without the frames of the prelude, whose places nobody can look up, and with the places of the script's own source.
+/// Without the frames of the prelude, whose places nobody can look up, and with the places of the
+/// script's own source.
 fn tidy(text: &str, map: Option<&SourceMap>) -> String {
     let mut end = text.len().min(LONGEST_LINE);
     while !text.is_char_boundary(end) {

@@ -1,5 +1,5 @@
-//! The process that compiles, for scripts: it is handed the compiled engine and a script, runs the script's top-level code, and gives
-//! the compiled image.
+//! The process that compiles, for scripts: it is handed the compiled engine and a script, runs the
+//! script's top-level code, and gives the compiled image.
 
 use super::engine::Shared;
 use super::snapshot::{self, Source};

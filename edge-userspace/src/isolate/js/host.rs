@@ -1,5 +1,6 @@
-//! The functions that the engine imports (edge-userspace/js/edge.h): what a script can do beyond its own memory. Everything comes from a
-//! tenant: pointers are checked by `guest`, numbers are bounded, failures are codes.
+//! The functions that the engine imports (edge-userspace/js/edge.h): what a script can do beyond
+//! its own memory. Everything comes from a tenant: pointers are checked by `guest`, numbers are
+//! bounded, failures are codes.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -170,8 +171,8 @@ fn keep(c: &mut Call<'_>, address: Option<Address>, parts: u32) -> wasmtime::Res
     Ok(length)
 }
 
-/// Content as `respond` and `fetch` name it: 0 none, 1 these bytes, 2 a stream that the script will write, 16 and more a
-/// stream of the host.
+/// Content as `respond` and `fetch` name it: 0 none, 1 these bytes, 2 a stream that the script will
+/// write, 16 and more a stream of the host.
 fn content(
     c: &mut Call<'_>,
     kind: i32,
@@ -190,8 +191,8 @@ fn content(
     })
 }
 
-/// The response. Once; also how a script says that it has none, or that what it said is not all of it (kind 4), or that it is a WebSocket
-/// (kind 5).
+/// The response. Once; also how a script says that it has none, or that what it said is not all of
+/// it (kind 4), or that it is a WebSocket (kind 5).
 fn respond(mut c: Call<'_>, status: i32, head: u32, head_n: u32, at: u32, n: u32, kind: i32) -> wasmtime::Result<i32> {
     if kind == 4 {
         let live = c.data_mut().live()?;
@@ -222,7 +223,8 @@ fn respond(mut c: Call<'_>, status: i32, head: u32, head_n: u32, at: u32, n: u32
     if let Some(id) = kind.checked_sub(FOREIGN).filter(|id| *id >= 0) {
         let live = c.data_mut().live()?;
         let (body, codings) = live.traffic.take_as_it_came(id).map_err(bad)?;
-        // It goes on as it came, if the response says so; else its content does, as the script would have read it.
+        // It goes on as it came, if the response says so; else its content does, as the script
+        // would have read it.
         let said = coding::codings(&parts.headers);
         let body = if codings.is_empty() || said.as_ref() == Some(&codings) {
             body
@@ -259,7 +261,8 @@ fn respond(mut c: Call<'_>, status: i32, head: u32, head_n: u32, at: u32, n: u32
     Ok(stream)
 }
 
-/// The response that makes the script the other side of its client's WebSocket; the socket's number.
+/// The response that makes the script the other side of its client's WebSocket; the socket's
+/// number.
 fn accept(c: &mut Call<'_>, mut parts: http::response::Parts) -> wasmtime::Result<i32> {
     let live = c.data_mut().live()?;
     let Some(opening) = live.outside.accept(&mut parts) else {
@@ -292,8 +295,8 @@ pub(super) struct Pending {
 }
 
 impl Live {
-    /// The coding that a response with `headers` says its content has, if content of that coding was decoded for this script: then the
-    /// field may have been copied with the rest.
+    /// The coding that a response with `headers` says its content has, if content of that coding
+    /// was decoded for this script: then the field may have been copied with the rest.
     fn doubtful(&self, headers: &HeaderMap) -> Option<Coding> {
         let last = coding::codings(headers)?.pop()?;
         self.decoded.contains(&last).then_some(last)

@@ -1,5 +1,5 @@
-//! Source maps that were read, kept for the next traces: of each script one, of all scripts of a node together so many bytes. `guest`
-//! asks when a script logs a trace.
+//! Source maps that were read, kept for the next traces: of each script one, of all scripts of a
+//! node together so many bytes. `guest` asks when a script logs a trace.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,8 +12,9 @@ use super::sourcemap::SourceMap;
 
 /// Bytes of all maps that are kept. The largest one fits.
 const KEPT: usize = 64 << 20;
-/// How long a script's map that had to make room is not read again: reading a large one takes a worker thread tens of milliseconds,
-/// which scripts that throw in turn could else make it spend on each trace.
+/// How long a script's map that had to make room is not read again: reading a large one takes a
+/// worker thread tens of milliseconds, which scripts that throw in turn could else make it spend on
+/// each trace.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The maps of a node.
@@ -34,7 +35,8 @@ struct Kept {
     malformed: bool,
 }
 
-/// One script's map: in its image, as it was deployed, whatever a request's script made of its own copy.
+/// One script's map: in its image, as it was deployed, whatever a request's script made of its own
+/// copy.
 #[derive(Debug)]
 pub(super) struct Map {
     maps: Arc<Maps>,
@@ -134,8 +136,8 @@ mod tests {
         Map::new(maps.clone(), module, (0, u32::try_from(json.len()).unwrap()))
     }
 
-    /// Every trace would read the map again, which for a large bundle takes longer than the request; or read what a new version no
-    /// longer has.
+    /// Every trace would read the map again, which for a large bundle takes longer than the
+    /// request; or read what a new version no longer has.
     #[test]
     fn a_map_is_read_once_for_each_version() {
         let engine = wasmtime::Engine::default();
@@ -153,7 +155,8 @@ mod tests {
         assert!(bad.read(now).is_none() && bad.read(now).is_none());
     }
 
-    /// Maps of many zones would fill the memory, or scripts that throw in turn keep a thread busy with reading.
+    /// Maps of many zones would fill the memory, or scripts that throw in turn keep a thread busy
+    /// with reading.
     #[test]
     fn maps_make_room_and_are_not_read_again_at_once() {
         let engine = wasmtime::Engine::default();

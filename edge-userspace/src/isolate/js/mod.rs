@@ -1,6 +1,7 @@
-//! Workers in JavaScript: QuickJS-ng, compiled to WebAssembly once for all (`edge-userspace/js`), and for each script an image of
-//! the heap that its top-level code left (`snapshot`). A request gets a copy-on-write copy of that heap (`script`), and from the
-//! host what `host` offers; what a script has under way there is kept in `traffic`. docs/workers-js.md is for those who write them.
+//! Workers in JavaScript: QuickJS-ng, compiled to WebAssembly once for all (`edge-userspace/js`),
+//! and for each script an image of the heap that its top-level code left (`snapshot`). A request
+//! gets a copy-on-write copy of that heap (`script`), and from the host what `host` offers; what a
+//! script has under way there is kept in `traffic`. docs/workers-js.md is for those who write them.
 
 pub mod address;
 pub mod code;

@@ -1,4 +1,5 @@
-//! What a script's request may use of the rest of the node. The room implements it by a request's grant; tests by less.
+//! What a script's request may use of the rest of the node. The room implements it by a request's
+//! grant; tests by less.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,7 +25,8 @@ pub(super) enum Level {
     Warn,
     /// `console.error`.
     Error,
-    /// Errors that reached nobody: why the request fails. Not counted among the lines that it may write.
+    /// Errors that reached nobody: why the request fails. Not counted among the lines that it may
+    /// write.
     Reason,
 }
 
@@ -78,7 +80,8 @@ pub(super) enum Told {
     Value(Option<Item>),
     /// Of a put or a delete.
     Done,
-    /// Of a list: keys, each with its end and what is stored about it, and where to go on if there are more.
+    /// Of a list: keys, each with its end and what is stored about it, and where to go on if there
+    /// are more.
     Keys(Vec<(String, u64, String)>, Option<String>),
 }
 
@@ -99,13 +102,15 @@ pub(super) trait Outside: Send + Sync + 'static {
     /// Sends a request with an absolute target. The response streams.
     fn fetch(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>>;
 
-    /// Grants the client's wish for a WebSocket; `head` becomes the response that tells it. `None`: it had none.
+    /// Grants the client's wish for a WebSocket; `head` becomes the response that tells it. `None`:
+    /// it had none.
     fn accept(&self, head: &mut http::response::Parts) -> Option<Doing<Box<dyn Wire>>>;
 
     /// Something came or went on a socket of the script.
     fn moved(&self);
 
-    /// Returns when nobody waits for the response any more: whether the client has gone before it had all of it.
+    /// Returns when nobody waits for the response any more: whether the client has gone before it
+    /// had all of it.
     fn left(self: Arc<Self>) -> Pin<Box<dyn Future<Output = bool> + Send>>;
 
     /// What is known of the request beside its message: JSON.

@@ -43,7 +43,8 @@ pub(super) struct Fresh {
 pub(super) struct Asked<'a> {
     /// Nothing: it is due by a schedule, and nobody asked.
     pub(super) method: &'a str,
-    /// Absolute; of what is due, the time in milliseconds since 1970 and the schedule, each on a line.
+    /// Absolute; of what is due, the time in milliseconds since 1970 and the schedule, each on a
+    /// line.
     pub(super) url: String,
     pub(super) fields: &'a http::HeaderMap,
     pub(super) body: Body,
@@ -99,7 +100,8 @@ impl Script {
         waited
     }
 
-    /// Answers one request, by `fresh`, an instance that has answered none. What is left of it is the caller's.
+    /// Answers one request, by `fresh`, an instance that has answered none. What is left of it is
+    /// the caller's.
     pub(super) async fn answer(
         &self,
         mut fresh: Fresh,
@@ -147,8 +149,9 @@ impl Script {
     }
 }
 
-/// The request as `glue.c` reads it: lengths of method, URL, fields, environment and content, the number of the content's stream,
-/// whether the content is here and whole; then the texts, a zero, and the content.
+/// The request as `glue.c` reads it: lengths of method, URL, fields, environment and content, the
+/// number of the content's stream, whether the content is here and whole; then the texts, a zero,
+/// and the content.
 fn head(asked: &Asked<'_>, environment: &[u8], whole: Option<&Bytes>, stream: i32) -> Vec<u8> {
     let fields = fields::lines(asked.fields);
     let method = asked.method.as_bytes();

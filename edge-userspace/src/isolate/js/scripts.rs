@@ -1,4 +1,5 @@
-//! The node's one engine for scripts: compiled when the first script is deployed, kept on disk, mapped at later starts.
+//! The node's one engine for scripts: compiled when the first script is deployed, kept on disk,
+//! mapped at later starts.
 
 use std::sync::{Arc, OnceLock};
 
@@ -39,7 +40,8 @@ impl Scripts {
         parts.map(|part| Digest::of(part).hex())
     }
 
-    /// The engine, ready. Blocks; the first time on a node, for the seconds that compiling it takes.
+    /// The engine, ready. Blocks; the first time on a node, for the seconds that compiling it
+    /// takes.
     ///
     /// # Errors
     /// There is none in this build, or the state directory failed.

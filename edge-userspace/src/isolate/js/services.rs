@@ -1,6 +1,8 @@
-//! What the host computes for the engine: digests, cryptography, compression, encodings. One door, `call`: a number that says what, two
-//! numbers of its own, and parts of the guest's memory; the result is bytes that the guest takes, or a code. Whatever takes long is cut into
-//! pieces of [`PIECE`] bytes, between which others have their turn and the guest's budget is looked at, or made on another thread.
+//! What the host computes for the engine: digests, cryptography, compression, encodings. One door,
+//! `call`: a number that says what, two numbers of its own, and parts of the guest's memory; the
+//! result is bytes that the guest takes, or a code. Whatever takes long is cut into pieces of
+//! [`PIECE`] bytes, between which others have their turn and the guest's budget is looked at, or
+//! made on another thread.
 
 use bytes::Bytes;
 use wasmtime::Caller;
@@ -16,7 +18,8 @@ use crate::isolate::error::Ended;
 pub(super) const PIECE: usize = 128 << 10;
 /// Parts of one call.
 const PARTS: u32 = 8;
-/// Bytes of a private key of RSA that is used in about a millisecond: 2,048 bits. Longer ones take several.
+/// Bytes of a private key of RSA that is used in about a millisecond: 2,048 bits. Longer ones take
+/// several.
 const SHORT_KEY: usize = 1_300;
 /// Rounds of PBKDF2 at once: about a millisecond.
 const ROUNDS: u32 = 1_000;
@@ -236,8 +239,9 @@ async fn compute(
         .await
 }
 
-/// A chunk through a codec. `how`: bits 0 and 1 the format of one to be opened, 2 whether it compresses, 3 whether the chunk is the last, 4
-/// whether the codec is closed. The result's first four bytes are the codec's number, the fifth whether there is more.
+/// A chunk through a codec. `how`: bits 0 and 1 the format of one to be opened, 2 whether it
+/// compresses, 3 whether the chunk is the last, 4 whether the codec is closed. The result's first
+/// four bytes are the codec's number, the fifth whether there is more.
 async fn codec(c: &mut Call<'_>, number: i32, how: i32, parts: &Parts) -> wasmtime::Result<Result<Vec<u8>, Code>> {
     let live = c.data_mut().live()?;
     let id = match how & 3 {
@@ -310,7 +314,8 @@ async fn through(
     }
 }
 
-/// The text of bytes in an encoding of the Encoding standard, as UTF-8. `encoding` is a number of [`label`]'s; `how`: bit 0 fatal.
+/// The text of bytes in an encoding of the Encoding standard, as UTF-8. `encoding` is a number of
+/// [`label`]'s; `how`: bit 0 fatal.
 fn decode(encoding: i32, how: i32, bytes: &[u8]) -> Result<Vec<u8>, Code> {
     let known = usize::try_from(encoding).ok().and_then(|at| ENCODINGS.get(at));
     let Some(encoding) = known else {
@@ -338,8 +343,8 @@ fn label(c: &Call<'_>, parts: &Parts) -> wasmtime::Result<Result<Vec<u8>, Code>>
     })
 }
 
-/// What a time zone is at a time (milliseconds since 1970, as text): seconds east of UTC, its abbreviation then, and its name as the IANA
-/// database spells it, each on a line.
+/// What a time zone is at a time (milliseconds since 1970, as text): seconds east of UTC, its
+/// abbreviation then, and its name as the IANA database spells it, each on a line.
 fn zone(c: &Call<'_>, parts: &Parts) -> wasmtime::Result<Result<Vec<u8>, Code>> {
     let (name, time) = (parts.get(c, 0)?, parts.get(c, 1)?);
     let found = std::str::from_utf8(name)
@@ -366,7 +371,8 @@ fn zone(c: &Call<'_>, parts: &Parts) -> wasmtime::Result<Result<Vec<u8>, Code>> 
 
 static ZONES: std::sync::OnceLock<jiff::tz::TimeZoneDatabase> = std::sync::OnceLock::new();
 
-/// All of the standard but UTF-8 and UTF-16, which the engine reads itself, and `replacement`, which is none.
+/// All of the standard but UTF-8 and UTF-16, which the engine reads itself, and `replacement`,
+/// which is none.
 static ENCODINGS: [&encoding_rs::Encoding; 36] = [
     encoding_rs::BIG5,
     encoding_rs::EUC_JP,

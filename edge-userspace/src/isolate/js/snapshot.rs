@@ -1,5 +1,6 @@
-//! From a script to its image: the top-level code runs once, here, under limits; the heap that it leaves is what every request starts
-//! from. Done where workers are compiled: in a process of its own.
+//! From a script to its image: the top-level code runs once, here, under limits; the heap that it
+//! leaves is what every request starts from. Done where workers are compiled: in a process of its
+//! own.
 
 use std::sync::Arc;
 use std::time::Duration;

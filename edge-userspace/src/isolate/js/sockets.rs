@@ -1,5 +1,6 @@
-//! WebSockets of a script (RFC 6455): messages in and out over a connection that `outside` switched. `traffic` keeps them and reads from
-//! them; nothing moves on a socket while the script does not wait for it.
+//! WebSockets of a script (RFC 6455): messages in and out over a connection that `outside`
+//! switched. `traffic` keeps them and reads from them; nothing moves on a socket while the script
+//! does not wait for it.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -62,7 +63,8 @@ enum Line {
 }
 
 impl Socket {
-    /// Over the connection that comes of `opening`; `held` are [`OPEN`] bytes of the script's account.
+    /// Over the connection that comes of `opening`; `held` are [`OPEN`] bytes of the script's
+    /// account.
     pub(super) fn new(opening: Doing<Box<dyn Wire>>, role: Role, held: Held) -> (Self, Outgoing) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let socket = Self {
@@ -164,7 +166,8 @@ async fn open(
     }
 }
 
-/// A message of the script's: 1 text, 2 bytes, 3 the end, whose code is `code` (0: none) and whose reason are the bytes.
+/// A message of the script's: 1 text, 2 bytes, 3 the end, whose code is `code` (0: none) and whose
+/// reason are the bytes.
 ///
 /// # Errors
 /// It is longer than [`MESSAGE`], or text that is none.
@@ -208,7 +211,8 @@ mod tests {
         to.send((message(kind, code, bytes).unwrap(), held)).unwrap();
     }
 
-    /// Messages would be lost, or their kinds; or a socket that both sides end would look as if it broke off.
+    /// Messages would be lost, or their kinds; or a socket that both sides end would look as if it
+    /// broke off.
     #[tokio::test]
     async fn messages_cross_and_the_end_is_agreed_on() {
         let (one, other) = tokio::io::duplex(4 << 10);
@@ -240,7 +244,8 @@ mod tests {
         assert_eq!(at_client, Incoming::Closed(4000, "done".to_owned(), true));
     }
 
-    /// A client that goes would leave the script waiting, or one that sends without end would fill the host's memory.
+    /// A client that goes would leave the script waiting, or one that sends without end would fill
+    /// the host's memory.
     #[tokio::test]
     async fn a_broken_or_excessive_connection_is_an_end() {
         let (one, other) = tokio::io::duplex(64);

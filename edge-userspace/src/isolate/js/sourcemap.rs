@@ -1,5 +1,6 @@
-//! Source maps (ECMA-426, version 3) that a bundler put into a script: stack traces in the log then name the source's own files and
-//! lines. `maps` reads it when a trace is first logged. The map is a tenant's: bounded, and what is malformed maps nothing.
+//! Source maps (ECMA-426, version 3) that a bundler put into a script: stack traces in the log then
+//! name the source's own files and lines. `maps` reads it when a trace is first logged. The map is
+//! a tenant's: bounded, and what is malformed maps nothing.
 
 use data_encoding::BASE64;
 use serde::Deserialize;
@@ -10,7 +11,8 @@ const LONGEST: usize = 8 << 20;
 const MOST: usize = 2_000_000;
 /// Sources of a map; those beyond have no name.
 const SOURCES: usize = 10_000;
-/// Bytes of a source's name in a trace, with the root before it; and of the root alone. Each line of what is logged may name one.
+/// Bytes of a source's name in a trace, with the root before it; and of the root alone. Each line
+/// of what is logged may name one.
 const NAME: usize = 512;
 const MARK: &str = "//# sourceMappingURL=data:application/json";
 
@@ -212,7 +214,8 @@ mod tests {
         assert!(map("AAAAAAAAA").is_some());
     }
 
-    /// A map of a few kilobytes would make names of gigabytes: each source has the root, and each line of a trace a name.
+    /// A map of a few kilobytes would make names of gigabytes: each source has the root, and each
+    /// line of a trace a name.
     #[test]
     fn names_do_not_grow_beyond_their_bound() {
         let json = serde_json::json!({

@@ -1,5 +1,5 @@
-//! What one request's script has under way: operations that it waits for, and streams of content, in and out. All of it bounded, and
-//! dropped with the request.
+//! What one request's script has under way: operations that it waits for, and streams of content,
+//! in and out. All of it bounded, and dropped with the request.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -81,7 +81,8 @@ struct Writer {
     whole: Arc<AtomicBool>,
 }
 
-/// The other end: content as the script writes it. Only an end that the script asked for is a good one.
+/// The other end: content as the script writes it. Only an end that the script asked for is a good
+/// one.
 struct Written {
     chunks: mpsc::Receiver<(Bytes, Held)>,
     whole: Arc<AtomicBool>,
@@ -148,7 +149,8 @@ impl Traffic {
         }
     }
 
-    /// None yet; what the host holds for it is on `account`, and what takes long is paid by `meter`.
+    /// None yet; what the host holds for it is on `account`, and what takes long is paid by
+    /// `meter`.
     pub(super) fn of(account: Arc<Account>, meter: Arc<Meter>) -> Self {
         Self {
             account,
@@ -288,7 +290,8 @@ impl Traffic {
         !self.outgoing.is_empty()
     }
 
-    /// Begins to wait for the client to leave, once. As long as the response is owed, no wait waits for that alone.
+    /// Begins to wait for the client to leave, once. As long as the response is owed, no wait waits
+    /// for that alone.
     pub(super) fn watch(&mut self, left: impl Future<Output = bool> + Send + 'static) -> Result<i32, Code> {
         let id = self.begin(async move { Outcome::Left(left.await) })?;
         self.watch = Some(id);
@@ -354,7 +357,8 @@ impl Traffic {
         })
     }
 
-    /// Ends a stream: one that is written is whole, unless `broken`; one that is read is not wanted any more.
+    /// Ends a stream: one that is written is whole, unless `broken`; one that is read is not wanted
+    /// any more.
     pub(super) fn close(&mut self, id: i32, broken: bool) {
         self.outgoing.remove(&id);
         if let Some(Stream::Out(writer)) = self.streams.remove(&id)
@@ -478,7 +482,8 @@ async fn all(mut body: Body, account: &Arc<Account>, meter: Option<&Arc<Meter>>)
             continue;
         };
         if let Some(meter) = meter {
-            // What is decoded costs more than what is copied. Beyond the budget the guest ends at its own next step.
+            // What is decoded costs more than what is copied. Beyond the budget the guest ends at
+            // its own next step.
             meter.breathe().await.map_err(|_| Code::Broken)?;
         }
         held.push(account.hold(data.len()).map_err(|_| Code::TooLarge)?);
@@ -513,7 +518,8 @@ mod tests {
         }
     }
 
-    /// A script that asks for a list of things at once would fail, or could make the node hold operations and streams without end.
+    /// A script that asks for a list of things at once would fail, or could make the node hold
+    /// operations and streams without end.
     #[tokio::test]
     async fn operations_wait_for_their_turn_and_are_bounded() {
         let mut traffic = Traffic::new(PLACE * (OPERATIONS + 3));

@@ -131,8 +131,9 @@ fn handshakes_of_openssl() {
     }
 }
 
-/// Whoever could tell these apart decrypts recorded sessions by asking (Bleichenbacher): no error, and an answer that is as good as a sound
-/// premaster's, the same when it is asked for again, here or at another server with the key.
+/// Whoever could tell these apart decrypts recorded sessions by asking (Bleichenbacher): no error,
+/// and an answer that is as good as a sound premaster's, the same when it is asked for again, here
+/// or at another server with the key.
 #[test]
 fn unsound_premasters_come_out_like_sound_ones() {
     let again = Arc::new(Key::from_pem("again", PEM.as_bytes()).unwrap());
@@ -175,7 +176,8 @@ fn welch(mut samples: [Vec<f64>; 2]) -> f64 {
     (a.0 - b.0) / (a.1 + b.1).sqrt()
 }
 
-/// Times `f` on `n` inputs of each class in an order that nobody can predict, and compares the classes.
+/// Times `f` on `n` inputs of each class in an order that nobody can predict, and compares the
+/// classes.
 fn compare<T>(n: usize, inputs: [&[T]; 2], mut f: impl FnMut(&T)) -> f64 {
     let mut order = 0x9e37_79b9_7f4a_7c15_u64;
     let mut samples = [Vec::with_capacity(n), Vec::with_capacity(n)];
@@ -199,8 +201,9 @@ fn differs(mut t: impl FnMut() -> f64) -> bool {
     seen.len() == 4
 }
 
-/// The time of an answer must not tell whether the padding was good. The second half proves that this would be seen: the same
-/// measurement finds the early exit of a version that a careless hand would write.
+/// The time of an answer must not tell whether the padding was good. The second half proves that
+/// this would be seen: the same measurement finds the early exit of a version that a careless hand
+/// would write.
 #[test]
 fn time_tells_nothing() {
     // As many of each class: more of one would miss the processor's caches more often.

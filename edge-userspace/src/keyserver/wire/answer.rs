@@ -23,7 +23,8 @@ const ERROR: u8 = 0xff;
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The query's. 0 where the connection itself is meant: [`ErrorCode::Draining`] ahead of its end, or why it ends.
+    /// The query's. 0 where the connection itself is meant: [`ErrorCode::Draining`] ahead of its
+    /// end, or why it ends.
     pub id: u64,
     /// What is answered.
     pub answer: Answer,
@@ -40,7 +41,8 @@ pub enum Answer {
     KxSigned {
         /// For `kx-finish`, on this connection.
         handle: u64,
-        /// The server's public value; what was signed is [`Share::write_params`] of it behind the randoms.
+        /// The server's public value; what was signed is [`Share::write_params`] of it behind the
+        /// randoms.
         share: Share,
         /// As in `Signature`.
         signature: Vec<u8>,
@@ -59,7 +61,8 @@ pub enum Answer {
         /// The shared secret.
         secret: Secret,
     },
-    /// To `kx-finish` the shared secret; to `rsa-master` the master, to `rsa-premaster` the premaster secret (48 bytes).
+    /// To `kx-finish` the shared secret; to `rsa-master` the master, to `rsa-premaster` the
+    /// premaster secret (48 bytes).
     Secret(Secret),
     /// To `list`.
     Keys {
@@ -123,13 +126,15 @@ impl KeyInfo {
 codes! {
     /// Why nothing was done.
     ErrorCode: u8 {
-        /// No such key, or none that this client has any grant on: which of them is nobody's business.
+        /// No such key, or none that this client has any grant on: which of them is nobody's
+        /// business.
         UnknownKey = 1, "unknown-key";
         /// The client's grant on the key does not cover the op.
         NotAllowed = 2, "not-allowed";
         /// Op, scheme and the key's kind do not go together.
         Mismatch = 3, "mismatch";
-        /// The frame, or a value in it, is not sound: a point off the curve, a ciphertext not as long as the modulus.
+        /// The frame, or a value in it, is not sound: a point off the curve, a ciphertext not as
+        /// long as the modulus.
         Malformed = 4, "malformed";
         /// More a second than the client is granted.
         Rate = 5, "rate";
@@ -271,8 +276,8 @@ impl Reply {
         });
     }
 
-    /// Reads the frame at the front of `bytes`; `None` while it is not there whole, which it is at the latest with
-    /// [`LENGTH`] + [`MAX_REPLY`] bytes.
+    /// Reads the frame at the front of `bytes`; `None` while it is not there whole, which it is at
+    /// the latest with [`LENGTH`] + [`MAX_REPLY`] bytes.
     ///
     /// # Errors
     /// The frame's length is out of bounds: nothing behind it can be read.

@@ -10,7 +10,8 @@ const HEAD: usize = 8 + 1 + 32;
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// Comes back in the reply. Chosen by who asks, unique among what is under way on the connection, never 0.
+    /// Comes back in the reply. Chosen by who asks, unique among what is under way on the
+    /// connection, never 0.
     pub id: u64,
     /// Whose key; the cursor of `list`; [`KeyId::NONE`] in `ping`.
     pub key: KeyId,
@@ -39,7 +40,8 @@ pub enum Request {
         /// The ephemeral public value.
         share: Share,
     },
-    /// Make an ephemeral key and sign its ServerKeyExchange. Answered by [`Answer::KxSigned`](super::Answer::KxSigned).
+    /// Make an ephemeral key and sign its ServerKeyExchange. Answered by
+    /// [`Answer::KxSigned`](super::Answer::KxSigned).
     KxSignTls12 {
         /// Of the key's kind.
         scheme: Scheme,
@@ -58,7 +60,8 @@ pub enum Request {
     /// Use an ephemeral key, once, on the connection on which it was made. Answered by
     /// [`Answer::Secret`](super::Answer::Secret).
     KxFinish {
-        /// From [`Answer::KxSigned`](super::Answer::KxSigned) or [`Answer::KxStarted`](super::Answer::KxStarted).
+        /// From [`Answer::KxSigned`](super::Answer::KxSigned) or
+        /// [`Answer::KxStarted`](super::Answer::KxStarted).
         handle: u64,
         /// The client's public value, of the same group.
         peer: Share,
@@ -68,8 +71,8 @@ pub enum Request {
         /// The client's public value.
         peer: Share,
     },
-    /// Decrypt a premaster secret and derive the master secret. Answered by [`Answer::Secret`](super::Answer::Secret), 48
-    /// bytes, whatever the padding was like.
+    /// Decrypt a premaster secret and derive the master secret. Answered by
+    /// [`Answer::Secret`](super::Answer::Secret), 48 bytes, whatever the padding was like.
     RsaMaster {
         /// The version in the ClientHello, which the premaster repeats (RFC 5246 section 7.4.7.1).
         version: u16,
@@ -78,15 +81,16 @@ pub enum Request {
         /// The encrypted premaster.
         encrypted: Ciphertext,
     },
-    /// Decrypt a premaster secret. Answered by [`Answer::Secret`](super::Answer::Secret), 48 bytes, whatever the padding was
-    /// like.
+    /// Decrypt a premaster secret. Answered by [`Answer::Secret`](super::Answer::Secret), 48 bytes,
+    /// whatever the padding was like.
     RsaPremaster {
         /// As in `RsaMaster`.
         version: u16,
         /// The encrypted premaster.
         encrypted: Ciphertext,
     },
-    /// Name the keys behind the cursor, in the order of their ids. Answered by [`Answer::Keys`](super::Answer::Keys).
+    /// Name the keys behind the cursor, in the order of their ids. Answered by
+    /// [`Answer::Keys`](super::Answer::Keys).
     List,
     /// Say that you live. Answered by [`Answer::Pong`](super::Answer::Pong).
     Ping,
@@ -104,8 +108,8 @@ pub enum Seed {
         /// Of the ServerHello.
         server: Random,
     },
-    /// `extended master secret` (RFC 7627 section 4): the hash of all messages up to the ClientKeyExchange. Its length says
-    /// which PRF.
+    /// `extended master secret` (RFC 7627 section 4): the hash of all messages up to the
+    /// ClientKeyExchange. Its length says which PRF.
     Session(Transcript),
 }
 
@@ -267,8 +271,8 @@ impl Query {
         });
     }
 
-    /// Reads the frame at the front of `bytes`; `None` while it is not there whole, which it is at the latest with
-    /// [`LENGTH`] + [`MAX_QUERY`] bytes. What is decoded encodes to the same bytes.
+    /// Reads the frame at the front of `bytes`; `None` while it is not there whole, which it is at
+    /// the latest with [`LENGTH`] + [`MAX_QUERY`] bytes. What is decoded encodes to the same bytes.
     ///
     /// # Errors
     /// The frame's length is out of bounds: nothing behind it can be read.

@@ -180,7 +180,8 @@ fn bytes_are_those_of_the_document() {
     );
 }
 
-/// Bytes come in any pieces: a frame is not there until it is there whole, and what follows it is left alone.
+/// Bytes come in any pieces: a frame is not there until it is there whole, and what follows it is
+/// left alone.
 #[test]
 fn every_frame_comes_back_from_any_pieces() {
     let mut stream = Vec::new();
@@ -300,8 +301,8 @@ fn unsound_fields_are_refused() {
     assert_eq!(Query::decode(&out).unwrap().unwrap().content, value("id"));
 }
 
-/// The edge takes apart what its TLS library wants signed; what is no handshake must not be asked for, or the
-/// signature would be over something else.
+/// The edge takes apart what its TLS library wants signed; what is no handshake must not be asked
+/// for, or the signature would be over something else.
 #[test]
 fn signed_structures_come_apart_and_together() {
     for transcript in [Transcript::Sha256([3; 32]), Transcript::Sha384([4; 48])] {

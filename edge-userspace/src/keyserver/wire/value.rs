@@ -9,7 +9,8 @@ use super::read::{Malformed, Reader};
 /// A random of a TLS hello (RFC 5246 section 7.4.1.2).
 pub type Random = [u8; 32];
 
-/// The name of a key: SHA-256 of its SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7). Not secret.
+/// The name of a key: SHA-256 of its SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7). Not
+/// secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub [u8; 32]);
 
@@ -81,11 +82,13 @@ codes! {
     Op: u8 {
         /// The signature of a CertificateVerify (RFC 8446 section 4.4.3).
         SignTls13 = 1, "sign-tls13";
-        /// The signature of a ServerKeyExchange (RFC 8422 section 5.4) with the edge's own ephemeral key.
+        /// The signature of a ServerKeyExchange (RFC 8422 section 5.4) with the edge's own
+        /// ephemeral key.
         SignTls12 = 2, "sign-tls12";
         /// Ephemeral key and signature of a ServerKeyExchange in one step.
         KxSignTls12 = 3, "kx-sign-tls12";
-        /// An ephemeral key alone: its public value, to be signed by `sign-tls12` and used by `kx-finish`.
+        /// An ephemeral key alone: its public value, to be signed by `sign-tls12` and used by
+        /// `kx-finish`.
         KxStart = 4, "kx-start";
         /// The shared secret of an ephemeral key that the server keeps.
         KxFinish = 5, "kx-finish";
@@ -103,7 +106,8 @@ codes! {
 }
 
 impl Op {
-    /// Whether an access list grants it; `list` and `ping` are everybody's who is on the list at all.
+    /// Whether an access list grants it; `list` and `ping` are everybody's who is on the list at
+    /// all.
     pub const fn is_granted(self) -> bool {
         !matches!(self, Self::List | Self::Ping)
     }
@@ -171,7 +175,8 @@ impl fmt::Debug for Ops {
 }
 
 codes! {
-    /// How a signature is made: SignatureScheme of RFC 8446 section 4.2.3, those whose hash is sound.
+    /// How a signature is made: SignatureScheme of RFC 8446 section 4.2.3, those whose hash is
+    /// sound.
     Scheme: u16 {
         /// PKCS#1 v1.5 with SHA-256; TLS 1.2 only.
         RsaPkcs1Sha256 = 0x0401, "rsa_pkcs1_sha256";
@@ -243,7 +248,8 @@ impl KeyKind {
 }
 
 impl Scheme {
-    /// Whether TLS 1.3 allows it in a CertificateVerify (RFC 8446 section 4.2.3: PKCS#1 v1.5 is for certificates only).
+    /// Whether TLS 1.3 allows it in a CertificateVerify (RFC 8446 section 4.2.3: PKCS#1 v1.5 is for
+    /// certificates only).
     pub const fn is_tls13(self) -> bool {
         !matches!(self, Self::RsaPkcs1Sha256 | Self::RsaPkcs1Sha384 | Self::RsaPkcs1Sha512)
     }
@@ -280,8 +286,8 @@ impl Group {
     }
 }
 
-/// A public value of an ephemeral key exchange: of its group's length, an uncompressed point where the group has points.
-/// Whether it lies on the curve is found when it is used.
+/// A public value of an ephemeral key exchange: of its group's length, an uncompressed point where
+/// the group has points. Whether it lies on the curve is found when it is used.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Share {
     group: Group,
@@ -289,7 +295,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// A value as it stands in a KeyShareEntry or an ECPoint; `None` if it cannot be one of `group`'s.
+    /// A value as it stands in a KeyShareEntry or an ECPoint; `None` if it cannot be one of
+    /// `group`'s.
     pub fn new(group: Group, bytes: &[u8]) -> Option<Self> {
         let uncompressed = group == Group::X25519 || bytes.first() == Some(&4);
         (bytes.len() == group.share_bytes() && uncompressed).then(|| Self {
@@ -381,8 +388,8 @@ codes! {
     }
 }
 
-/// An RSA-encrypted premaster secret without its length: as long as the modulus, 2048 to 4096 bits. Longer and shorter
-/// ones are refused before any key is used; their length is no secret.
+/// An RSA-encrypted premaster secret without its length: as long as the modulus, 2048 to 4096 bits.
+/// Longer and shorter ones are refused before any key is used; their length is no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ciphertext(Vec<u8>);
 

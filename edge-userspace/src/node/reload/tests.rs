@@ -1,4 +1,5 @@
-//! A reload is taken whole or not at all, whatever part of it fails; and one zone's fault stays that zone's.
+//! A reload is taken whole or not at all, whatever part of it fails; and one zone's fault stays
+//! that zone's.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use crate::admin::log::Logs;
 use crate::base::shutdown::{self, Phase, Trigger};
 use crate::node::Run;
 
-/// A node on free ports of 127.0.0.1, whose file, certificates and directories lie in a directory of its own.
+/// A node on free ports of 127.0.0.1, whose file, certificates and directories lie in a directory
+/// of its own.
 struct World {
     directory: tempfile::TempDir,
     port: u16,
@@ -289,8 +291,8 @@ fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
     }
 }
 
-/// Half of a refused reload would be in force: an error in one zone changes who another zone lets in, and what a restart then
-/// does is not what the node did.
+/// Half of a refused reload would be in force: an error in one zone changes who another zone lets
+/// in, and what a restart then does is not what the node did.
 #[tokio::test]
 async fn a_refused_reload_changes_nothing() {
     let mut world = World::new();
@@ -367,7 +369,8 @@ async fn a_reload_reaches_every_room() {
     world.stop().await;
 }
 
-/// One tenant's missing key would keep all others from being served after a restart, and the node from every reload.
+/// One tenant's missing key would keep all others from being served after a restart, and the node
+/// from every reload.
 #[tokio::test]
 async fn a_zone_that_cannot_be_prepared_stands_alone() {
     let mut world = World::new();
@@ -392,7 +395,8 @@ async fn a_zone_that_cannot_be_prepared_stands_alone() {
     );
     world.stop().await;
 
-    // At a start nothing served it before: its handshakes are refused, also where another certificate would cover the name.
+    // At a start nothing served it before: its handshakes are refused, also where another
+    // certificate would cover the name.
     world.port = free_port();
     world.write(&parts);
     let checked = crate::node::check(crate::config::Config::read(&world.path("edge.toml")).unwrap());
@@ -423,7 +427,8 @@ async fn a_zone_that_cannot_be_prepared_stands_alone() {
     world.stop().await;
 }
 
-/// A renewed certificate is served without a reload; one that is broken is not, and the others are renewed all the same.
+/// A renewed certificate is served without a reload; one that is broken is not, and the others are
+/// renewed all the same.
 #[tokio::test]
 async fn certificates_are_renewed_without_a_reload() {
     let mut world = World::new();
@@ -438,7 +443,8 @@ async fn certificates_are_renewed_without_a_reload() {
     world.stop().await;
 }
 
-/// Clients would be told of ports that are closed, or not of those that are open; and XDP would judge the wrong ones.
+/// Clients would be told of ports that are closed, or not of those that are open; and XDP would
+/// judge the wrong ones.
 #[tokio::test]
 async fn what_is_open_is_asked_of_the_sockets() {
     let mut world = World::new();
@@ -514,7 +520,8 @@ async fn every_metric_is_in_the_reference() {
     world.stop().await;
 }
 
-/// A panel of a dashboard, or an alert, would stay empty for ever: it asks for a metric that there is not.
+/// A panel of a dashboard, or an alert, would stay empty for ever: it asks for a metric that there
+/// is not.
 #[test]
 fn dashboards_ask_for_metrics_that_there_are() {
     let reference = include_str!("../../../../docs/metrics.md");

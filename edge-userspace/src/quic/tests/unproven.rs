@@ -1,10 +1,12 @@
-//! Attempts whose sender never shows that it is there: what they cost others, and what goes back to them.
+//! Attempts whose sender never shows that it is there: what they cost others, and what goes back to
+//! them.
 
 use quinn::Runtime as _;
 
 use super::*;
 
-/// A client's socket that never hears anything: to the server like a source address that somebody has made up.
+/// A client's socket that never hears anything: to the server like a source address that somebody
+/// has made up.
 #[derive(Debug)]
 struct Deaf {
     inner: Arc<dyn quinn::AsyncUdpSocket>,
@@ -65,8 +67,8 @@ fn count(world: &World, name: &str) -> u64 {
     value.unwrap_or(0)
 }
 
-/// A hundred datagrams a second in the name of an office would close HTTPS for it, over TCP too; in the name of a client of a keyless
-/// zone they would keep the key servers busy.
+/// A hundred datagrams a second in the name of an office would close HTTPS for it, over TCP too; in
+/// the name of a client of a keyless zone they would keep the key servers busy.
 #[tokio::test]
 async fn made_up_attempts_cost_nobody_a_place_or_a_signature() {
     let world = World::start().await;
@@ -132,8 +134,8 @@ async fn a_retry_lets_in_who_is_there() {
     world.level().await;
 }
 
-/// Whoever spoofs an address would have the node send its owner more than three times what he sends himself, with everything that is
-/// sent again.
+/// Whoever spoofs an address would have the node send its owner more than three times what he sends
+/// himself, with everything that is sent again.
 #[tokio::test]
 async fn three_times_what_came_and_no_more() {
     let world = World::start().await;

@@ -74,7 +74,8 @@ fn request(zones: &Zones, fields: &[(&str, &str)]) -> Unjudged {
     })
 }
 
-/// A visitor would be told to wait for ever, its connection would linger, or the origin would see the token.
+/// A visitor would be told to wait for ever, its connection would linger, or the origin would see
+/// the token.
 #[tokio::test]
 async fn deferred_then_served_without_the_token() {
     let (gated, origin, zones) = gated("manual = { wait = \"1s\" }");

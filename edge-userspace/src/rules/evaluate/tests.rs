@@ -324,7 +324,8 @@ fn html_answers_escape_what_the_client_says() {
     assert_eq!(body("/t?q=<b>"), "<b>");
 }
 
-/// Pages of other sites would read what is not theirs, or an app's own calls would fail in browsers.
+/// Pages of other sites would read what is not theirs, or an app's own calls would fail in
+/// browsers.
 #[test]
 fn cors_answers_preflights_of_named_origins_alone() {
     let rules = rules(
@@ -441,8 +442,8 @@ fn mistakes_have_a_line_and_a_mend() {
     }
 }
 
-/// Ten thousand redirects and a thousand expressions must not be felt: the bound is ten times the goal of 2 us, for machines
-/// that do other things beside.
+/// Ten thousand redirects and a thousand expressions must not be felt: the bound is ten times the
+/// goal of 2 us, for machines that do other things beside.
 #[test]
 fn many_rules_cost_little() {
     let mut text = String::new();

@@ -1,4 +1,5 @@
-//! A key server of the tests, built on the wire format alone, that can misbehave in every way a real one might.
+//! A key server of the tests, built on the wire format alone, that can misbehave in every way a
+//! real one might.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

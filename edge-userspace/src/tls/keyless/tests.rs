@@ -1,5 +1,5 @@
-//! Handshakes with keys that are elsewhere, against every kind of key server: each ends in success or a clean alert within its
-//! time, and leaves nothing behind.
+//! Handshakes with keys that are elsewhere, against every kind of key server: each ends in success
+//! or a clean alert within its time, and leaves nothing behind.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, OnceLock};
@@ -216,8 +216,8 @@ impl Zone {
     }
 }
 
-/// What clients do: both versions, a retry with another group, a hello in many pieces, coming back; with the key exchange
-/// here and there.
+/// What clients do: both versions, a retry with another group, a hello in many pieces, coming back;
+/// with the key exchange here and there.
 #[tokio::test]
 async fn handshakes_of_every_kind() {
     let world = World::new().await;
@@ -302,7 +302,8 @@ async fn hello_retry_requests() {
     world.level().await;
 }
 
-/// Whatever the key server does wrong, the client hears of it in time, and the next one is served again.
+/// Whatever the key server does wrong, the client hears of it in time, and the next one is served
+/// again.
 #[tokio::test]
 async fn faults_end_in_an_alert() {
     let world = World::new().await;
@@ -351,7 +352,8 @@ async fn until_served(zone: &Zone, world: &World) {
     }
 }
 
-/// A key server that has got another key in the certificate's place is found by the edge, not by its clients.
+/// A key server that has got another key in the certificate's place is found by the edge, not by
+/// its clients.
 #[tokio::test]
 async fn a_wrong_key_is_noticed() {
     let world = World::new().await;
@@ -362,7 +364,8 @@ async fn a_wrong_key_is_noticed() {
     world.level().await;
 }
 
-/// Handshakes under way live through a restart of the key server that is quicker than their patience.
+/// Handshakes under way live through a restart of the key server that is quicker than their
+/// patience.
 #[tokio::test]
 async fn a_restart_is_not_noticed() {
     let mut world = World::new().await;
@@ -443,7 +446,8 @@ async fn no_key_server() {
     world.level().await;
 }
 
-/// Clients that go away mid-handshake: 10,000 of them leave no stack, no place and no request behind.
+/// Clients that go away mid-handshake: 10,000 of them leave no stack, no place and no request
+/// behind.
 #[tokio::test]
 async fn ten_thousand_go_away() {
     let mut world = World::new().await;

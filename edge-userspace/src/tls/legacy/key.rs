@@ -1,7 +1,8 @@
-//! The zone's RSA key as BoringSSL uses it: it hands over an encrypted premaster and wants the decrypted block, padding
-//! included, which it judges in constant time itself, with a random premaster for one that is not sound (RFC 5246 section
-//! 7.4.7.1). A key server has judged already and gives 48 bytes, right or random; around them goes a sound padding, so that
-//! BoringSSL does the same whatever the client sent.
+//! The zone's RSA key as BoringSSL uses it: it hands over an encrypted premaster and wants the
+//! decrypted block, padding included, which it judges in constant time itself, with a random
+//! premaster for one that is not sound (RFC 5246 section 7.4.7.1). A key server has judged already
+//! and gives 48 bytes, right or random; around them goes a sound padding, so that BoringSSL does
+//! the same whatever the client sent.
 
 use std::sync::{Arc, OnceLock};
 
@@ -107,7 +108,8 @@ impl AsyncPrivateKeyMethod for Method {
         }
         if let Key::Here(rsa) = &self.key {
             if rsa.private_decrypt(input, output, Padding::NONE).is_err() {
-                // No number below the modulus, as its sender knows; goes on as a block that is not sound.
+                // No number below the modulus, as its sender knows; goes on as a block that is not
+                // sound.
                 output.fill(0);
             }
             let written = output.len();

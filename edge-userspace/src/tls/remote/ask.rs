@@ -1,4 +1,5 @@
-//! One question of one handshake: the server to ask, another where the first fails or takes long, and an end in time.
+//! One question of one handshake: the server to ask, another where the first fails or takes long,
+//! and an end in time.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,7 +16,8 @@ use crate::keyserver::wire::{self, Answer, ErrorCode, Request};
 /// With every server down, they are looked at again this often, or when one is back.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Gets the answer by `deadline`, or the reason why there is none. Dropped, it leaves nothing behind.
+/// Gets the answer by `deadline`, or the reason why there is none. Dropped, it leaves nothing
+/// behind.
 ///
 /// # Errors
 /// The last server's refusal, or that time is over.
@@ -218,7 +220,8 @@ impl<'a> Asking<'a> {
         Ok(())
     }
 
-    /// The first signature of each server is verified: one that has another key is found here and not by the clients.
+    /// The first signature of each server is verified: one that has another key is found here and
+    /// not by the clients.
     fn check(&self, leg: &Leg, answer: Answer) -> Result<Answer, Refusal> {
         let Answer::Signature(signature) = &answer else {
             return Ok(answer);

@@ -1,6 +1,7 @@
-//! Key exchange at the key server, for zones that want it: the edge never has an ephemeral private key. Groups for rustls
-//! that suspend the handshake as the signer does. In TLS 1.3 the key server gives share and secret at once; in TLS 1.2 it
-//! keeps the ephemeral key until the client's value has come.
+//! Key exchange at the key server, for zones that want it: the edge never has an ephemeral private
+//! key. Groups for rustls that suspend the handshake as the signer does. In TLS 1.3 the key server
+//! gives share and secret at once; in TLS 1.2 it keeps the ephemeral key until the client's value
+//! has come.
 
 use std::sync::Arc;
 

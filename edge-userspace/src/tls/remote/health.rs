@@ -1,5 +1,5 @@
-//! How a key server does, seen from this node: whether its breaker lets requests through, and how long its answers take. Shared
-//! by all workers; pure but for its atomics, with the time passed in.
+//! How a key server does, seen from this node: whether its breaker lets requests through, and how
+//! long its answers take. Shared by all workers; pure but for its atomics, with the time passed in.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -16,7 +16,8 @@ const FIRST_BUCKET_US: f64 = 64.0;
 const LOOK: u32 = 256;
 /// Before anything is known.
 const HEDGE_UNKNOWN: Duration = Duration::from_millis(250);
-/// A hedge sooner than this would double the requests for noise; one later would not save the handshake.
+/// A hedge sooner than this would double the requests for noise; one later would not save the
+/// handshake.
 const HEDGE_LEAST: Duration = Duration::from_millis(5);
 const HEDGE_MOST: Duration = Duration::from_secs(1);
 
@@ -63,7 +64,8 @@ fn micros(time: Duration) -> u64 {
 }
 
 impl Health {
-    /// Whether a request may go there at `now`; of those who ask after the open time, one is told to try.
+    /// Whether a request may go there at `now`; of those who ask after the open time, one is told
+    /// to try.
     pub fn breaker(&self, now: Duration) -> Breaker {
         let until = self.open_until.load(Relaxed);
         if until == 0 {
@@ -187,7 +189,8 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    /// A key server that is down must not be asked by every handshake, and must be found when it is back.
+    /// A key server that is down must not be asked by every handshake, and must be found when it is
+    /// back.
     #[test]
     fn the_breaker_opens_tries_and_closes() {
         let health = Health::default();

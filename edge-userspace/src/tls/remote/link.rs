@@ -1,5 +1,6 @@
-//! One worker's connection to one key server: requests of all its handshakes go out in as few writes as there are turns of the
-//! worker, answers come back in any order, and whoever does not wait any more is forgotten. Made again when it breaks.
+//! One worker's connection to one key server: requests of all its handshakes go out in as few
+//! writes as there are turns of the worker, answers come back in any order, and whoever does not
+//! wait any more is forgotten. Made again when it breaks.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -21,7 +22,8 @@ use crate::keyserver::wire::{self, Answer, ErrorCode, KeyId, Query, Request};
 
 type Stream = TlsStream<TcpStream>;
 
-/// Requests that may wait on one connection; a key server takes some thousands of connections like it.
+/// Requests that may wait on one connection; a key server takes some thousands of connections like
+/// it.
 const PENDING: usize = 16_384;
 /// Connecting, TLS included.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -233,7 +235,8 @@ async fn keep(link: Arc<Link>, target: Arc<Target>, mut over: watch::Receiver<()
                     target.wedged();
                 }
                 let let_in = link.lock().let_in;
-                // In TLS 1.3 a client's certificate is refused after its handshake is over: nothing has been said yet then.
+                // In TLS 1.3 a client's certificate is refused after its handshake is over: nothing
+                // has been said yet then.
                 let waited = link.fail(Stage::Down);
                 let opened = (waited || !let_in) && target.failed();
                 if opened && !let_in {
@@ -383,7 +386,8 @@ fn deliver(frame: wire::Decoded<wire::Reply>, link: &Link, target: &Target) -> R
     Ok(())
 }
 
-/// Asks a new connection, an idle server, or one whose breaker is open, for life, and gives a silent one up.
+/// Asks a new connection, an idle server, or one whose breaker is open, for life, and gives a
+/// silent one up.
 async fn watch_over(link: &Arc<Link>, target: &Target, heard: &Mutex<Instant>) -> Result<Never, Broken> {
     // At once: whether the server lets this edge in shows with its first answer.
     let mut idle = IDLE_PING;

@@ -1,6 +1,7 @@
-//! Private keys that are elsewhere. A zone's [`Route`] says which key its certificate has and which key servers know it; the
-//! [`signer`] and the [`exchange`] ask it from within rustls (by `suspend`); [`ask`] chooses the server, waits, hedges and gives
-//! up in time; a `link` is one connection of one worker to one `server`.
+//! Private keys that are elsewhere. A zone's [`Route`] says which key its certificate has and which
+//! key servers know it; the [`signer`] and the [`exchange`] ask it from within rustls (by
+//! `suspend`); [`ask`] chooses the server, waits, hedges and gives up in time; a `link` is one
+//! connection of one worker to one `server`.
 
 pub mod ask;
 pub mod exchange;
@@ -40,7 +41,8 @@ struct Leg {
     server: Arc<Server>,
     /// A signature of it has been verified: it has the key that it says it has.
     proven: AtomicBool,
-    /// How it does with this key: a token that is away is no reason to leave the server's other keys alone.
+    /// How it does with this key: a token that is away is no reason to leave the server's other
+    /// keys alone.
     key: Health,
 }
 

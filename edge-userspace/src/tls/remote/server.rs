@@ -1,5 +1,6 @@
-//! The key servers that the configuration names: how each is reached, how it does, and this node's connections to it, one per
-//! worker. `certificates` builds the zones' routes of them; a reload keeps those that have not changed, with their connections.
+//! The key servers that the configuration names: how each is reached, how it does, and this node's
+//! connections to it, one per worker. `certificates` builds the zones' routes of them; a reload
+//! keeps those that have not changed, with their connections.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -153,8 +154,9 @@ pub struct KeyServers {
 }
 
 impl KeyServers {
-    /// Reads the files that the servers' entries name; nothing is connected. Servers that are as they were in `before` go on.
-    /// Certificates of this node's that have expired, or soon will, are warned of.
+    /// Reads the files that the servers' entries name; nothing is connected. Servers that are as
+    /// they were in `before` go on. Certificates of this node's that have expired, or soon will,
+    /// are warned of.
     ///
     /// A server whose files cannot be used is left out; the second map says why, by its name.
     pub fn load(
@@ -194,7 +196,8 @@ impl KeyServers {
         &self.metrics
     }
 
-    /// Starts the calling worker's connections, so that its first handshakes need not wait for them.
+    /// Starts the calling worker's connections, so that its first handshakes need not wait for
+    /// them.
     pub fn connect(&self) {
         for server in self.servers.values() {
             server.link();

@@ -1,5 +1,6 @@
-//! Keys that are elsewhere, as rustls sees them: a `SigningKey` whose signatures are asked of a key server. rustls hands over the
-//! composed message; only its parts go out, and anything but a server's handshake is refused.
+//! Keys that are elsewhere, as rustls sees them: a `SigningKey` whose signatures are asked of a key
+//! server. rustls hands over the composed message; only its parts go out, and anything but a
+//! server's handshake is refused.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ impl fmt::Debug for PublicKey {
 }
 
 impl PublicKey {
-    /// The key of `leaf`; `None` when it cannot be read or is of a kind that key servers do not have.
+    /// The key of `leaf`; `None` when it cannot be read or is of a kind that key servers do not
+    /// have.
     pub fn of(leaf: &CertificateDer<'_>) -> Option<Self> {
         let certificate = ParsedCertificate::try_from(leaf).ok()?;
         let spki = certificate.subject_public_key_info().into_owned();
@@ -135,7 +137,8 @@ impl Signer for RemoteSigner {
 
 /// The request for what rustls composed; `None` when it is no server's handshake.
 fn parts(scheme: Scheme, message: &[u8]) -> Option<Request> {
-    // No TLS 1.2 message looks like one of TLS 1.3: its second half begins with a random of our own.
+    // No TLS 1.2 message looks like one of TLS 1.3: its second half begins with a random of our
+    // own.
     if let Some(transcript) = wire::split_tls13(message) {
         return Some(Request::SignTls13 { scheme, transcript });
     }

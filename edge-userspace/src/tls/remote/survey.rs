@@ -1,5 +1,6 @@
-//! Whether the key servers have the zones' keys: asked once after a start and after each reload, so that the operator hears
-//! of a key that is nowhere before the first client does. Nothing depends on the answer.
+//! Whether the key servers have the zones' keys: asked once after a start and after each reload, so
+//! that the operator hears of a key that is nowhere before the first client does. Nothing depends
+//! on the answer.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Tickets as rustls asks for them: ids that are kept, those that must not be, and sessions that are none any more.
+//! Tickets as rustls asks for them: ids that are kept, those that must not be, and sessions that
+//! are none any more.
 
 use std::time::Instant;
 
@@ -154,8 +155,9 @@ fn a_client_keeps_its_name() {
     }
 }
 
-/// Whoever gets hold of the cluster's secret, from a backup or another node, would read every recorded connection of TLS 1.2 the
-/// client of which took a ticket, and play the server in TLS 1.3.
+/// Whoever gets hold of the cluster's secret, from a backup or another node, would read every
+/// recorded connection of TLS 1.2 the client of which took a ticket, and play the server in TLS
+/// 1.3.
 #[test]
 fn no_file_opens_a_ticket() {
     let identity = Identity::new();
@@ -194,15 +196,16 @@ fn tickets_of_one_client_have_nothing_in_common() {
         })
         .collect();
     let [one, two, three] = &tickets[..] else { panic!() };
-    // In front are the key's number, times to the second and the nonce; behind, the sealing key's name.
+    // In front are the key's number, times to the second and the nonce; behind, the sealing key's
+    // name.
     for at in (13..HEADER - 8).chain(HEADER + 4..one.len() - 8) {
         let part = |ticket: &[u8]| ticket[at..at + 8].to_vec();
         assert!(part(one) != part(two) && part(two) != part(three), "byte {at}");
     }
 }
 
-/// A session of before a zone asked for certificates would go round them; one of an authority that is gone would lock out the
-/// client that has a new certificate by now.
+/// A session of before a zone asked for certificates would go round them; one of an authority that
+/// is gone would lock out the client that has a new certificate by now.
 #[test]
 fn a_ticket_is_of_one_zone_and_policy() {
     let identity = Identity::new();
@@ -226,8 +229,8 @@ fn a_ticket_is_of_one_zone_and_policy() {
     }
 }
 
-/// What rustls keeps in a session is its own affair: if another version writes it otherwise, clients with certificates no longer
-/// resume, and this says so.
+/// What rustls keeps in a session is its own affair: if another version writes it otherwise,
+/// clients with certificates no longer resume, and this says so.
 #[test]
 fn the_clients_certificates_are_found_in_a_session() {
     #[derive(Debug, Default)]
@@ -289,7 +292,8 @@ fn the_clients_certificates_are_found_in_a_session() {
     }
 }
 
-/// A client in a train would shake hands in full at every change of its address; one that is followed by its id would be known.
+/// A client in a train would shake hands in full at every change of its address; one that is
+/// followed by its id would be known.
 #[test]
 fn by_option_a_session_outlives_a_change_of_address() {
     let identity = Identity::new();
@@ -303,7 +307,8 @@ fn by_option_a_session_outlives_a_change_of_address() {
     }
 }
 
-/// A client could be followed from network to network; a ticket that was overheard would make its thief another.
+/// A client could be followed from network to network; a ticket that was overheard would make its
+/// thief another.
 #[test]
 fn a_name_is_bound_to_the_network_and_to_the_session() {
     let identity = Identity::new();
@@ -322,7 +327,8 @@ fn a_name_is_bound_to_the_network_and_to_the_session() {
         };
         assert_eq!(ticketer.decrypt(&stolen).as_deref(), Some(&b"a session"[..]));
         assert_eq!(ticketer.client(), (ClientId(id), true));
-        // rustls would not resume it: what follows is a handshake in full, which proves nothing of the ticket.
+        // rustls would not resume it: what follows is a handshake in full, which proves nothing of
+        // the ticket.
         ticketer.settle(&ServerConnection::new(config).unwrap());
         let (kept, known) = ticketer.client();
         assert!(kept != ClientId(id) && !known);
@@ -334,7 +340,8 @@ fn a_name_is_bound_to_the_network_and_to_the_session() {
     }
 }
 
-/// A ticketer for each connection must not be what a handshake costs: at most 2 % of it, with room for a noisy machine.
+/// A ticketer for each connection must not be what a handshake costs: at most 2 % of it, with room
+/// for a noisy machine.
 #[test]
 fn a_ticketer_costs_little() {
     let identity = Identity::new();

@@ -1,4 +1,5 @@
-//! Twenty good clients, each of a zone of its own: a small request now and then on a connection that is kept, and what it took.
+//! Twenty good clients, each of a zone of its own: a small request now and then on a connection
+//! that is kept, and what it took.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// For `seconds=`; hosts are `good0.` to `good19.` and `domain=`. Requests, failures, and the 99th percentile in milliseconds.
+/// For `seconds=`; hosts are `good0.` to `good19.` and `domain=`. Requests, failures, and the 99th
+/// percentile in milliseconds.
 pub(crate) async fn run(words: &Words) -> Result<Value> {
     let end = Instant::now() + Duration::from_secs_f64(words.get("seconds")?);
     let domain: String = words.get("domain")?;

@@ -1,8 +1,9 @@
-//! The load of `cargo xtask bench attack`: clients who take nothing, send nothing or send without end; good clients beside them; and the
-//! origin of both.
+//! The load of `cargo xtask bench attack`: clients who take nothing, send nothing or send without
+//! end; good clients beside them; and the origin of both.
 //!
-//! `attack-load ROLE key=value…`, started by xtask. `good` ends by itself and prints one line of JSON; an attack (its name is the
-//! role) goes on for `seconds=` and prints how many connections it had; `origin` serves until it is ended.
+//! `attack-load ROLE key=value…`, started by xtask. `good` ends by itself and prints one line of
+//! JSON; an attack (its name is the role) goes on for `seconds=` and prints how many connections it
+//! had; `origin` serves until it is ended.
 #![deny(unsafe_code)]
 
 mod good;
@@ -19,7 +20,8 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let role = arguments.next().unwrap_or_default();
     let words = Words::parse(arguments);
-    // What attacks is one thread of its own: a client that falls silent is one that is not driven any more.
+    // What attacks is one thread of its own: a client that falls silent is one that is not driven
+    // any more.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = match role.as_str() {
         "good" => runtime.block_on(good::run(&words))?,

@@ -1,4 +1,5 @@
-//! Attacks over HTTP/3. Frames and heads are bytes here (RFC 9114 section 7, RFC 9204 section 4.5): a library would send what is right.
+//! Attacks over HTTP/3. Frames and heads are bytes here (RFC 9114 section 7, RFC 9204 section 4.5):
+//! a library would send what is right.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +19,8 @@ const STREAMS: usize = 128;
 /// For a connection, and for a step of an attack that the edge does not take any more.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Runs the attack called `name` with `connections=`, for `seconds=`; how many connections there were.
+/// Runs the attack called `name` with `connections=`, for `seconds=`; how many connections there
+/// were.
 pub(crate) fn run(runtime: &tokio::runtime::Runtime, name: &str, words: &Words) -> Result<usize> {
     let seconds = Duration::from_secs_f64(words.get("seconds")?);
     let start = std::time::Instant::now();
@@ -197,7 +199,8 @@ impl Clients {
             (":authority", &*self.host),
             (":path", path),
         ] {
-            // Lengths with prefixes of three and of seven bits; no value here needs more than the latter has.
+            // Lengths with prefixes of three and of seven bits; no value here needs more than the
+            // latter has.
             match u8::try_from(name.len()) {
                 Ok(short) if short < 7 => bytes.push(0x20 | short),
                 _ => bytes.extend([0x27, u8::try_from(name.len().saturating_sub(7)).unwrap_or(0)]),

@@ -1,5 +1,5 @@
-//! Attacks over HTTP/1.1 and HTTP/2. Each connection is a task that does its worst and then stays, without reading, until the time is
-//! over; one that the edge ends comes again.
+//! Attacks over HTTP/1.1 and HTTP/2. Each connection is a task that does its worst and then stays,
+//! without reading, until the time is over; one that the edge ends comes again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,8 @@ const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Runs the attack called `name` with `connections=`, for `seconds=`; how many connections there were.
+/// Runs the attack called `name` with `connections=`, for `seconds=`; how many connections there
+/// were.
 pub(crate) async fn run(name: &str, words: &Words) -> Result<usize> {
     let end = Instant::now() + Duration::from_secs_f64(words.get("seconds")?);
     let connections: usize = words.get("connections")?;
@@ -153,7 +154,8 @@ impl Attack {
                     if !wire::write(tls, &wire::frame(HEADERS, END_HEADERS, stream, &block)).await {
                         return;
                     }
-                    // What a stream's window is at first (RFC 9113 section 6.9.2); the edge's is no less.
+                    // What a stream's window is at first (RFC 9113 section 6.9.2); the edge's is no
+                    // less.
                     for _ in 0..3 {
                         wire::write(tls, &wire::frame(0, 0, stream, &[0; 16 << 10])).await;
                     }
@@ -173,7 +175,8 @@ impl Attack {
                 wire::write(tls, head.as_bytes()).await;
             }
             Self::HeadersH2 => {
-                // As much as a head may be on each stream, none of which gets an answer soon; then one that never ends.
+                // As much as a head may be on each stream, none of which gets an answer soon; then
+                // one that never ends.
                 wire::write(tls, &wire::preface(65_535)).await;
                 let long = "x".repeat(14_000);
                 let block = wire::head("GET", host, "/hang", &[("x-a", &long), ("x-b", &long)]);

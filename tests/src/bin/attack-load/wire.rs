@@ -1,4 +1,5 @@
-//! TLS to the edge, and frames of HTTP/2 as bytes: a library would send what is right, and read what comes.
+//! TLS to the edge, and frames of HTTP/2 as bytes: a library would send what is right, and read
+//! what comes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -1,9 +1,10 @@
-//! The load generator of `cargo xtask bench keyless`: asks a key server for TLS 1.3 signatures over a few connections, as many
-//! under way on each as it is told, and prints what it got as one JSON object.
+//! The load generator of `cargo xtask bench keyless`: asks a key server for TLS 1.3 signatures over
+//! a few connections, as many under way on each as it is told, and prints what it got as one JSON
+//! object.
 //!
-//! With `pid=` it reads the server's processor time before and after (proc_pid_stat(5)), so that the figure that counts,
-//! signatures for each CPU-second of the server, comes from the same seconds. Without `key=` it takes the first ECDSA P-256 key
-//! that the server lists.
+//! With `pid=` it reads the server's processor time before and after (proc_pid_stat(5)), so that
+//! the figure that counts, signatures for each CPU-second of the server, comes from the same
+//! seconds. Without `key=` it takes the first ECDSA P-256 key that the server lists.
 
 mod arguments;
 mod connection;

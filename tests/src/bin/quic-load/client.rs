@@ -22,7 +22,8 @@ const BUFFER: usize = 8 << 20;
 /// What a client is ready to take at once, on a stream and in all: no transfer waits for it.
 const WINDOW: u32 = 8 << 20;
 
-/// By `ca=`: TLS 1.3 with the suite that all servers agree on, X25519, no session and no token from before.
+/// By `ca=`: TLS 1.3 with the suite that all servers agree on, X25519, no session and no token from
+/// before.
 pub(crate) fn config(words: &Words) -> Result<ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(words.get::<PathBuf>("ca")?).context("reading the root")?)?;

@@ -1,5 +1,5 @@
-//! Initial packets of clients that are not there: each with a ClientHello, connection ids and an address of its own, sent as
-//! prebuilt frames.
+//! Initial packets of clients that are not there: each with a ClientHello, connection ids and an
+//! address of its own, sent as prebuilt frames.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use crate::client;
 
-/// Where the addresses begin: of the network for benchmarks (RFC 2544 appendix C.2.2), which has twice as many as are used.
+/// Where the addresses begin: of the network for benchmarks (RFC 2544 appendix C.2.2), which has
+/// twice as many as are used.
 const SOURCES: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
-/// `rate=` a second for `seconds=`, out of `interface=` from the station `from=` to the station `to=`; `distinct=` attempts, over
-/// and over.
+/// `rate=` a second for `seconds=`, out of `interface=` from the station `from=` to the station
+/// `to=`; `distinct=` attempts, over and over.
 pub(crate) fn run(words: &Words) -> Result<Value> {
     let config = client::config(words)?;
     let target: SocketAddrV4 = words.get("target")?;

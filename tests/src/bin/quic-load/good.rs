@@ -1,5 +1,5 @@
-//! Newcomers at a fixed rate, whatever happens: each with an address from a range, a connection and a full handshake of its own,
-//! and no token from before.
+//! Newcomers at a fixed rate, whatever happens: each with an address from a range, a connection and
+//! a full handshake of its own, and no token from before.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,11 +14,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{at, client};
 
-/// What a client waits for its answer; one that never comes counts as this latency. Over two of its probe time-outs.
+/// What a client waits for its answer; one that never comes counts as this latency. Over two of its
+/// probe time-outs.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Open loop: the n-th request starts at its time, and its latency counts from then. `rate=` a second for `seconds=`, from
-/// `sources=` addresses that begin at `source=`.
+/// Open loop: the n-th request starts at its time, and its latency counts from then. `rate=` a
+/// second for `seconds=`, from `sources=` addresses that begin at `source=`.
 pub(crate) async fn run(words: &Words) -> Result<Value> {
     let (source, sources): (Ipv4Addr, u32) = (words.get("source")?, words.get("sources")?);
     let (rate, seconds): (f64, f64) = (words.get("rate")?, words.get("seconds")?);

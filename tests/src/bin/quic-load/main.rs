@@ -1,7 +1,8 @@
-//! The load of `cargo xtask bench quic`: handshakes, requests over HTTP/3, well-behaved newcomers at a fixed rate, and Initial
-//! packets from addresses that are nobody's.
+//! The load of `cargo xtask bench quic`: handshakes, requests over HTTP/3, well-behaved newcomers
+//! at a fixed rate, and Initial packets from addresses that are nobody's.
 //!
-//! `quic-load ROLE key=value…`, started by xtask. Each role ends by itself and prints one line of JSON.
+//! `quic-load ROLE key=value…`, started by xtask. Each role ends by itself and prints one line of
+//! JSON.
 #![deny(unsafe_code)]
 
 mod client;

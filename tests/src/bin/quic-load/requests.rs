@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::client;
 
-/// `count=` GETs of `path=` from `host=` at `target=`, each answer `bytes=` long, on `connections=` with `streams=` at once.
+/// `count=` GETs of `path=` from `host=` at `target=`, each answer `bytes=` long, on `connections=`
+/// with `streams=` at once.
 pub(crate) async fn run(words: &Words) -> Result<Value> {
     let (connections, streams): (u64, u64) = (words.get("connections")?, words.get("streams")?);
     let (count, bytes): (u64, u64) = (words.get("count")?, words.get("bytes")?);

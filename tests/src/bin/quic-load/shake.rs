@@ -1,5 +1,5 @@
-//! Handshakes and nothing else: each on a connection of its own, in full, until the server has opened its control stream, which
-//! it does when the handshake is over.
+//! Handshakes and nothing else: each on a connection of its own, in full, until the server has
+//! opened its control stream, which it does when the handshake is over.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

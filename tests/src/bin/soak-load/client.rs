@@ -184,7 +184,8 @@ impl Connection {
         }
     }
 
-    /// Upgrades an HTTP/1.1 connection and sends `pieces`; each must come back. The connection is used up.
+    /// Upgrades an HTTP/1.1 connection and sends `pieces`; each must come back. The connection is
+    /// used up.
     ///
     /// # Errors
     /// What of it did not work; bytes that came back other than they went say [`Changed`].
@@ -242,7 +243,8 @@ async fn collect(answer: Response<hyper::body::Incoming>) -> Result<Response<Vec
     whole(Response::from_parts(head, content.to_vec()))
 }
 
-/// A length that is told and not kept to is an end before the end; hyper sees that itself, h3 does not.
+/// A length that is told and not kept to is an end before the end; hyper sees that itself, h3 does
+/// not.
 fn whole(answer: Response<Vec<u8>>) -> Result<Response<Vec<u8>>> {
     let told = answer.headers().get(http::header::CONTENT_LENGTH);
     let told = told.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());

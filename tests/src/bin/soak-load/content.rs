@@ -1,7 +1,8 @@
-//! Content that both ends can make: which bytes stand where follows from a seed, a length and a version.
+//! Content that both ends can make: which bytes stand where follows from a seed, a length and a
+//! version.
 //!
-//! No two places of it are alike, so that a piece that is missing, twice there, or another response's is seen; half of it is
-//! redundant, so that coding has something to do.
+//! No two places of it are alike, so that a piece that is missing, twice there, or another
+//! response's is seen; half of it is redundant, so that coding has something to do.
 
 use std::path::PathBuf;
 
@@ -25,7 +26,8 @@ pub(crate) fn content(seed: u64, length: usize) -> Vec<u8> {
     version(seed, length, 0)
 }
 
-/// Content whose lines are those of `seed`, but for one in [`CHANGED`], which depends on `version` as well.
+/// Content whose lines are those of `seed`, but for one in [`CHANGED`], which depends on `version`
+/// as well.
 pub(crate) fn version(seed: u64, length: usize, version: u64) -> Vec<u8> {
     let length = length.min(LONGEST);
     let mut bytes = Vec::with_capacity(length + LINE);

@@ -16,7 +16,8 @@ const DISTINCT: u32 = 4096;
 /// The shortest datagram that may carry a client's Initial (RFC 9000 section 14.1).
 const INITIAL: usize = 1200;
 
-/// `kind=` syn or initial, `rate=` a second for `seconds=`, out of `interface=` from the station `from=` to `to=` and `target=`.
+/// `kind=` syn or initial, `rate=` a second for `seconds=`, out of `interface=` from the station
+/// `from=` to `to=` and `target=`.
 pub(crate) fn run(words: &Words) -> Result<()> {
     interrupt::install();
     let target: SocketAddrV4 = words.get("target")?;
@@ -61,7 +62,8 @@ fn syn(source: SocketAddrV4, target: SocketAddrV4, sequence: u64) -> Vec<u8> {
     segment
 }
 
-/// A version 1 Initial (RFC 9000 section 17.2.2) with ids of 8 bytes and no token; what is sealed in it, nobody can open.
+/// A version 1 Initial (RFC 9000 section 17.2.2) with ids of 8 bytes and no token; what is sealed
+/// in it, nobody can open.
 fn initial(noise: &mut Noise) -> Vec<u8> {
     let mut packet = vec![0xc3, 0, 0, 0, 1, 8];
     packet.extend_from_slice(&noise.draw().to_be_bytes());

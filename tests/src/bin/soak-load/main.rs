@@ -1,7 +1,8 @@
-//! The load of `cargo xtask soak`: an origin whose every byte can be foretold, visitors who foretell it, and floods.
+//! The load of `cargo xtask soak`: an origin whose every byte can be foretold, visitors who
+//! foretell it, and floods.
 //!
-//! `soak-load ROLE key=value…`, started by xtask. The origin serves until it is ended; the others end by themselves and print
-//! lines of JSON.
+//! `soak-load ROLE key=value…`, started by xtask. The origin serves until it is ended; the others
+//! end by themselves and print lines of JSON.
 #![deny(unsafe_code)]
 
 mod client;

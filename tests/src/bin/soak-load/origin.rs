@@ -1,5 +1,6 @@
-//! The origin: `/data/SEED/LENGTH`, not to be stored; `/kept/SEED/LENGTH`, fresh for two seconds; `/changing/SEED/LENGTH`, another
-//! version every half second, named in a field; `/echo`, the request's content; an upgrade to `soak`, which sends back what comes.
+//! The origin: `/data/SEED/LENGTH`, not to be stored; `/kept/SEED/LENGTH`, fresh for two seconds;
+//! `/changing/SEED/LENGTH`, another version every half second, named in a field; `/echo`, the
+//! request's content; an upgrade to `soak`, which sends back what comes.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

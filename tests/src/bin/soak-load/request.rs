@@ -272,7 +272,8 @@ mod tests {
         Response::builder().status(status).body(body.to_vec()).unwrap()
     }
 
-    /// A soak whose oracle lets a wrong byte, a short answer or an unasked status pass proves nothing.
+    /// A soak whose oracle lets a wrong byte, a short answer or an unasked status pass proves
+    /// nothing.
     #[test]
     fn the_oracle_sees_what_is_wrong() {
         let ask = Ask {

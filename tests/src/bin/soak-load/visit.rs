@@ -1,5 +1,6 @@
-//! Visitors: each takes a zone and a version, connects, asks some, goes, and comes again as another; what is not as it must be is
-//! a line of JSON at once, and what was done in all is one at the end.
+//! Visitors: each takes a zone and a version, connects, asks some, goes, and comes again as
+//! another; what is not as it must be is a line of JSON at once, and what was done in all is one at
+//! the end.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,7 +35,8 @@ enum Trouble {
     Broken(String),
 }
 
-/// `visitors=` at once for `seconds=`, of `seed=`; of `zones=` (names with commas) alone if that is written.
+/// `visitors=` at once for `seconds=`, of `seed=`; of `zones=` (names with commas) alone if that is
+/// written.
 pub(crate) async fn run(words: &Words) -> Result<()> {
     interrupt::install();
     let clients = Rc::new(Clients::new(words)?);

@@ -19,7 +19,8 @@ pub(crate) struct Load {
     /// First of the source addresses, and how many follow each other.
     pub(crate) source: Ipv4Addr,
     pub(crate) sources: u32,
-    /// Per second, over all sources: requests of the good, frames of the flood. The retriers take none.
+    /// Per second, over all sources: requests of the good, frames of the flood. The retriers take
+    /// none.
     pub(crate) rate: f64,
     pub(crate) time: Duration,
     /// Where frames go out, and the station they go to; only the flood's.

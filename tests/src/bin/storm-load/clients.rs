@@ -1,5 +1,6 @@
-//! TLS clients: those who ask at a fixed rate whatever happens, and those who ask again at once whatever they are told.
-//! Every request has a connection and a full handshake of its own, as clients have that are sent away.
+//! TLS clients: those who ask at a fixed rate whatever happens, and those who ask again at once
+//! whatever they are told. Every request has a connection and a full handshake of its own, as
+//! clients have that are sent away.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use crate::arguments::Load;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A retrier gives up on a connection and makes another.
 const IMPATIENCE: Duration = Duration::from_millis(500);
-/// After an answer or a refusal: long enough that the load generator's own core is not what is measured.
+/// After an answer or a refusal: long enough that the load generator's own core is not what is
+/// measured.
 const RETRY: Duration = Duration::from_millis(1);
 
 #[derive(Clone)]

@@ -1,4 +1,5 @@
-//! SYNs without a socket: prebuilt frames from the retriers' addresses, sent as XDP frames at a fixed rate.
+//! SYNs without a socket: prebuilt frames from the retriers' addresses, sent as XDP frames at a
+//! fixed rate.
 
 use std::net::SocketAddrV4;
 use std::time::Instant;
@@ -32,7 +33,8 @@ pub(crate) fn run(load: &Load) -> Result<Value> {
     Ok(json!({ "attempts": sent, "seconds": start.elapsed().as_secs_f64() }))
 }
 
-/// Ethernet, IPv4, TCP with the option for the segment size; both checksums right, or no kernel would take it.
+/// Ethernet, IPv4, TCP with the option for the segment size; both checksums right, or no kernel
+/// would take it.
 fn frame(load: &Load, source: SocketAddrV4) -> Result<[u8; FRAME]> {
     let mut tcp = Vec::with_capacity(24);
     tcp.extend(source.port().to_be_bytes());

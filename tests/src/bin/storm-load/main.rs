@@ -1,7 +1,8 @@
-//! The load of `cargo xtask bench storm`: well-behaved clients, clients that retry at once, or raw SYNs from their addresses.
+//! The load of `cargo xtask bench storm`: well-behaved clients, clients that retry at once, or raw
+//! SYNs from their addresses.
 //!
-//! `storm-load ROLE key=value…`, started by xtask inside the client's namespace; ends by itself after `seconds` and prints
-//! one line of JSON. See [`arguments::Load`] for the keys.
+//! `storm-load ROLE key=value…`, started by xtask inside the client's namespace; ends by itself
+//! after `seconds` and prints one line of JSON. See [`arguments::Load`] for the keys.
 #![deny(unsafe_code)]
 
 mod arguments;

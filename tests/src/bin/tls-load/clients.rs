@@ -20,7 +20,8 @@ use tokio_rustls::TlsConnector;
 
 use edge_testbed::words::Words;
 
-/// For one handshake; the longest that is measured waits a second for its key server, behind ten thousand others.
+/// For one handshake; the longest that is measured waits a second for its key server, behind ten
+/// thousand others.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Client {
@@ -37,7 +38,8 @@ struct Met {
 }
 
 impl Client {
-    /// By `version=` (1.2 or 1.3) and `group=` (x25519 or hybrid), with the suite that all servers agree on.
+    /// By `version=` (1.2 or 1.3) and `group=` (x25519 or hybrid), with the suite that all servers
+    /// agree on.
     fn new(words: &Words, sessions: Option<Arc<Sessions>>) -> Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(words.get::<PathBuf>("ca")?).context("reading the root")?)?;
@@ -50,7 +52,8 @@ impl Client {
                     | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
             )
         });
-        // X25519 first, which all take; P-256 too, or OpenSSL would show no certificate of it to a client of TLS 1.2.
+        // X25519 first, which all take; P-256 too, or OpenSSL would show no certificate of it to a
+        // client of TLS 1.2.
         provider
             .kx_groups
             .retain(|group| matches!(group.name(), NamedGroup::X25519 | NamedGroup::secp256r1));
@@ -97,7 +100,8 @@ impl Client {
                 session.negotiated_key_exchange_group().map(|group| group.name())
             ),
         };
-        // Goodbye, and the server's: it has then seen the end of the handshake, and its ticket has come.
+        // Goodbye, and the server's: it has then seen the end of the handshake, and its ticket has
+        // come.
         stream.shutdown().await?;
         let mut rest = [0; 256];
         while matches!(stream.read(&mut rest).await, Ok(1..)) {}
@@ -105,13 +109,15 @@ impl Client {
     }
 }
 
-/// `count=` handshakes, `parallel=` at once; with `resume=1` all resume, after some that do not count.
+/// `count=` handshakes, `parallel=` at once; with `resume=1` all resume, after some that do not
+/// count.
 pub(crate) async fn shake(words: &Words) -> Result<Value> {
     let (count, parallel): (usize, usize) = (words.get("count")?, words.get("parallel")?);
     let sessions = (words.get::<u8>("resume")? == 1).then(Arc::<Sessions>::default);
     let client = Arc::new(Client::new(words, sessions.clone())?);
     if sessions.is_some() {
-        // All at once: one after the other, each would spend the ticket that the one before was given.
+        // All at once: one after the other, each would spend the ticket that the one before was
+        // given.
         let mut first = JoinSet::new();
         for _ in 0..2 * parallel {
             let client = client.clone();
@@ -121,7 +127,8 @@ pub(crate) async fn shake(words: &Words) -> Result<Value> {
             visit??;
         }
     }
-    // When all come at once, what is measured begins with their hellos, not in the listener's queue.
+    // When all come at once, what is measured begins with their hellos, not in the listener's
+    // queue.
     let mut there = Vec::new();
     if parallel == count {
         for _ in 0..count {
@@ -165,7 +172,8 @@ pub(crate) async fn shake(words: &Words) -> Result<Value> {
     }))
 }
 
-/// Sessions to come back with: in TLS 1.2 the last one, in TLS 1.3 each once, and each visit brings another.
+/// Sessions to come back with: in TLS 1.2 the last one, in TLS 1.3 each once, and each visit brings
+/// another.
 #[derive(Debug, Default)]
 struct Sessions {
     tls12: Mutex<Option<Tls12ClientSessionValue>>,

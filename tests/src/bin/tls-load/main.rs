@@ -1,8 +1,9 @@
-//! The load of `cargo xtask bench keyless`: TLS handshakes and nothing else, requests for signatures and nothing else, and a relay
-//! that stands for a long way to a key server, since many kernels come without netem.
+//! The load of `cargo xtask bench keyless`: TLS handshakes and nothing else, requests for
+//! signatures and nothing else, and a relay that stands for a long way to a key server, since many
+//! kernels come without netem.
 //!
-//! `tls-load ROLE key=value…`, started by xtask. `shake`, `sign` and `ping` end by themselves and print one line of JSON;
-//! `relay` runs until it is ended.
+//! `tls-load ROLE key=value…`, started by xtask. `shake`, `sign` and `ping` end by themselves and
+//! print one line of JSON; `relay` runs until it is ended.
 #![deny(unsafe_code)]
 
 mod clients;

@@ -1,8 +1,9 @@
-//! A long way in user space: what comes in at one side leaves at the other `delay_ms=` later, in order and without a limit on
-//! how much is under way.
+//! A long way in user space: what comes in at one side leaves at the other `delay_ms=` later, in
+//! order and without a limit on how much is under way.
 //!
-//! Each direction has a thread that reads and one that writes when it is time, by the kernel's timers: an asynchronous runtime
-//! rounds up to whole milliseconds, in both directions of each round trip, which is more than what is measured.
+//! Each direction has a thread that reads and one that writes when it is time, by the kernel's
+//! timers: an asynchronous runtime rounds up to whole milliseconds, in both directions of each
+//! round trip, which is more than what is measured.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -26,7 +27,8 @@ pub(crate) fn run(words: &Words) -> Result<()> {
     let delay = Duration::from_micros((words.get::<f64>("delay_ms")? * 1e3) as u64);
     let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
     for near in listener.incoming().flatten() {
-        // Who only looked whether somebody listens is gone; what cannot be joined is closed at both ends.
+        // Who only looked whether somebody listens is gone; what cannot be joined is closed at both
+        // ends.
         if let Ok(far) = TcpStream::connect(to) {
             let _ = join(near, far, delay);
         }

@@ -1,6 +1,6 @@
-//! An edge that has one key server sign without a pause: `count=` transcripts, `window=` of them under way; or that asks it for
-//! life, to tell how far away it is. The frames are those of docs/keyless.md, written here once more: the bench needs no part of
-//! the daemon to be built.
+//! An edge that has one key server sign without a pause: `count=` transcripts, `window=` of them
+//! under way; or that asks it for life, to tell how far away it is. The frames are those of
+//! docs/keyless.md, written here once more: the bench needs no part of the daemon to be built.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +41,8 @@ async fn connect(words: &Words) -> Result<TlsStream<TcpStream>> {
     Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
 }
 
-/// The median time of `count=` pings, one after the other: what the way to the key server takes, and nothing of keys.
+/// The median time of `count=` pings, one after the other: what the way to the key server takes,
+/// and nothing of keys.
 pub(crate) async fn ping(words: &Words) -> Result<Value> {
     let count: u64 = words.get("count")?;
     let mut stream = connect(words).await?;

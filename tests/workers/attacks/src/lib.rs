@@ -1,4 +1,5 @@
-//! A hostile tenant: one path per attack. Each must end with an error for its own request alone, or come to nothing.
+//! A hostile tenant: one path per attack. Each must end with an error for its own request alone, or
+//! come to nothing.
 
 #![feature(asm_experimental_arch)]
 

@@ -1,5 +1,5 @@
-//! What `cargo xtask bench isolate` asks: `/` greets, `/sub` asks the zone two.example, `/json` transforms what was posted, as
-//! the peer's script does.
+//! What `cargo xtask bench isolate` asks: `/` greets, `/sub` asks the zone two.example, `/json`
+//! transforms what was posted, as the peer's script does.
 
 use serde_json::{Value, json};
 use wasip2::exports::http::incoming_handler::Guest;

@@ -1,5 +1,6 @@
-//! An example: a worker in front of its zone's origin. `/greet/NAME` asks another zone of the node, in the same process;
-//! everything else goes to the zone's own origin, streamed both ways, with a field added.
+//! An example: a worker in front of its zone's origin. `/greet/NAME` asks another zone of the node,
+//! in the same process; everything else goes to the zone's own origin, streamed both ways, with a
+//! field added.
 //!
 //! ```toml
 //! [zone.worker]

@@ -1,4 +1,5 @@
-//! An example: greets by the name of its path, in words of its settings, and counts its visits in the zone's store.
+//! An example: greets by the name of its path, in words of its settings, and counts its visits in
+//! the zone's store.
 //!
 //! ```toml
 //! [zone.worker]

@@ -1,4 +1,5 @@
-//! What `bench attack` runs: an origin, a far end, a node that is started anew for each attack, and loads.
+//! What `bench attack` runs: an origin, a far end, a node that is started anew for each attack, and
+//! loads.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
-//! The end-to-end half of the bench: client, edge, link, far end, origins on this machine; and nginx in the places of edge and far
-//! end, caching and with gzip. Each answer of the edge is compared with what the client asked for by length, and the first of
-//! each kind byte for byte where the origin's content stands still.
+//! The end-to-end half of the bench: client, edge, link, far end, origins on this machine; and
+//! nginx in the places of edge and far end, caching and with gzip. Each answer of the edge is
+//! compared with what the client asked for by length, and the first of each kind byte for byte
+//! where the origin's content stands still.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -287,8 +288,8 @@ impl World {
         Ok(())
     }
 
-    /// Asks for all of `urls`, one after the other on one connection; three a second, as a visitor at most would, or without
-    /// a pause.
+    /// Asks for all of `urls`, one after the other on one connection; three a second, as a visitor
+    /// at most would, or without a pause.
     fn ask(&self, address: SocketAddr, urls: &[String], visitor: bool) -> Result<Vec<Seen>> {
         let mut curl = Command::new("curl");
         if visitor {

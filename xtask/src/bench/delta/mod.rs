@@ -1,5 +1,6 @@
-//! `cargo xtask bench delta`: what differences save. The codec alone over pairs of real versions (`tests/benches/delta.rs`),
-//! and an edge with a far end across a thin link, against nginx with gzip in both their places, and against zstd alone.
+//! `cargo xtask bench delta`: what differences save. The codec alone over pairs of real versions
+//! (`tests/benches/delta.rs`), and an edge with a far end across a thin link, against nginx with
+//! gzip in both their places, and against zstd alone.
 
 mod ends;
 mod plot;
@@ -20,10 +21,12 @@ use crate::workspace::{self, Profile};
 /// The corpus is about 70 MB, once.
 const CORPUS_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// What differences save on a thin link: the codec over real versions, and end to end against nginx with gzip.
+/// What differences save on a thin link: the codec over real versions, and end to end against nginx
+/// with gzip.
 ///
-/// The corpus is made once from packages of the public registries (`scripts/delta-corpus.py`); without them a small generated one
-/// serves. The link, 20 ms and 20 Mbit/s, is a relay of this program. Writes target/bench/delta.json and delta.svg.
+/// The corpus is made once from packages of the public registries (`scripts/delta-corpus.py`);
+/// without them a small generated one serves. The link, 20 ms and 20 Mbit/s, is a relay of this
+/// program. Writes target/bench/delta.json and delta.svg.
 #[derive(clap::Args)]
 pub(crate) struct BenchDelta {
     /// Few requests and the generated corpus: under a minute, for a smoke test
@@ -80,7 +83,8 @@ pub(crate) fn run(bench: &BenchDelta) -> Result<()> {
     workspace::give_back(&directory)
 }
 
-/// The codec's figures, from a program of its own: it needs the daemon's library, which the rest of xtask should not wait for.
+/// The codec's figures, from a program of its own: it needs the daemon's library, which the rest of
+/// xtask should not wait for.
 fn codec(bench: &BenchDelta, directory: &Path) -> Result<Value> {
     let file = directory.join("delta-codec.json");
     let mut command = workspace::cargo_command();

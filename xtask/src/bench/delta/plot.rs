@@ -1,4 +1,5 @@
-//! The figures as a picture: bars of bytes on the link and of time to the last byte, by kind of content and by who carried it.
+//! The figures as a picture: bars of bytes on the link and of time to the last byte, by kind of
+//! content and by who carried it.
 
 use std::fmt::Write;
 

@@ -1,7 +1,8 @@
-//! A link between two ends of a bench: a relay of TCP streams that lets so many bits a second pass each way, half a round trip
-//! later, and counts them. In place of `tc netem`, which many kernels are built without. A sender who was idle starts slowly, as
-//! Linux's TCP does by default (RFC 5681 section 4.1, RFC 6928): ten segments in the first round trip, twice as many in each
-//! that follows. Nothing is ever lost, and headers below TCP are not counted.
+//! A link between two ends of a bench: a relay of TCP streams that lets so many bits a second pass
+//! each way, half a round trip later, and counts them. In place of `tc netem`, which many kernels
+//! are built without. A sender who was idle starts slowly, as Linux's TCP does by default (RFC 5681
+//! section 4.1, RFC 6928): ten segments in the first round trip, twice as many in each that
+//! follows. Nothing is ever lost, and headers below TCP are not counted.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +18,8 @@ const PIECE: usize = 4 << 10;
 /// Pieces under way in one stream and direction.
 const UNDER_WAY: usize = 256;
 
-/// What may be sent in the first round trip after a pause, and how long a pause that is: Linux's least retransmission timeout.
+/// What may be sent in the first round trip after a pause, and how long a pause that is: Linux's
+/// least retransmission timeout.
 const FIRST_WINDOW: f64 = 10.0 * 1_460.0;
 const PAUSE: Duration = Duration::from_millis(200);
 

@@ -1,4 +1,5 @@
-//! `isolate.svg`: panels of bars from the report, the edge's kinds of workers beside workerd, with the figure written on each.
+//! `isolate.svg`: panels of bars from the report, the edge's kinds of workers beside workerd, with
+//! the figure written on each.
 
 use std::fmt::Write;
 
@@ -113,7 +114,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A figure of the report would be missing from the picture, or a bar stand in its neighbour's panel.
+    /// A figure of the report would be missing from the picture, or a bar stand in its neighbour's
+    /// panel.
     #[test]
     fn every_figure_has_its_bar() {
         let four = json!({ "rust_fresh": 50.5, "rust_reused": 25.5, "js_fresh": 95.5, "workerd": 1e9 });

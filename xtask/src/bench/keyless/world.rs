@@ -1,5 +1,5 @@
-//! What is measured: an edge with local and remote keys, nginx with the same certificates, the key server, and relays that put it
-//! farther away.
+//! What is measured: an edge with local and remote keys, nginx with the same certificates, the key
+//! server, and relays that put it farther away.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -155,7 +155,8 @@ impl World {
         })
     }
 
-    /// Handshakes with the edge whose key is at `place`; the load's word, and handshakes per CPU-second of the edge.
+    /// Handshakes with the edge whose key is at `place`; the load's word, and handshakes per
+    /// CPU-second of the edge.
     pub(super) fn edge(&self, shake: &Shake, place: &str, count: usize) -> Result<(Run, f64)> {
         self.measure(self.edge_address, self.edge.id(), shake, place, count)
     }
@@ -267,7 +268,8 @@ impl World {
         Ok(command)
     }
 
-    /// P-256 signatures per CPU-second of the key server, asked for on one connection without a pause.
+    /// P-256 signatures per CPU-second of the key server, asked for on one connection without a
+    /// pause.
     pub(super) fn signatures(&self, count: usize) -> Result<f64> {
         let mut list = Command::new(&self.keyserver_binary);
         list.args(["list", "--config"])
@@ -290,7 +292,8 @@ impl World {
     }
 }
 
-/// The most handshakes that waited at once until `ended`, by the metric of the edge whose admin socket is in `directory`.
+/// The most handshakes that waited at once until `ended`, by the metric of the edge whose admin
+/// socket is in `directory`.
 ///
 /// # Errors
 /// The metric could not be read once.
@@ -338,7 +341,8 @@ pub(in crate::bench) fn threads(pid: u32) -> Result<usize> {
     Ok(line.context("no Threads in /proc/PID/status")?.trim().parse()?)
 }
 
-/// Certificates of both kinds for every place: their kind, chain and key. The keys go to the key server too.
+/// Certificates of both kinds for every place: their kind, chain and key. The keys go to the key
+/// server too.
 fn certificates(directory: &Path, authority: &Authority, keys: &Keys) -> Result<Vec<(&'static str, PathBuf, PathBuf)>> {
     let mut files = Vec::new();
     for kind in ["p256", "rsa"] {
@@ -407,7 +411,8 @@ listen = "unix:{admin}"
     plan.edge(&configuration, address)
 }
 
-/// nginx in its best reasonable shape for handshakes: the suites and the curve that the load has, one ticket as edge sends.
+/// nginx in its best reasonable shape for handshakes: the suites and the curve that the load has,
+/// one ticket as edge sends.
 fn nginx_server(plan: &Plan, address: SocketAddr, certificates: &[(&str, PathBuf, PathBuf)]) -> Result<Process> {
     let servers: String = certificates
         .iter()

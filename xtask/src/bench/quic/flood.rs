@@ -1,4 +1,5 @@
-//! The flood: two namespaces, an edge in one, newcomers and a flood of Initials in the other. Everything ends with a turn.
+//! The flood: two namespaces, an edge in one, newcomers and a flood of Initials in the other.
+//! Everything ends with a turn.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -141,7 +142,8 @@ pub(super) fn measure(plan: &Plan, rate: u32, quick: bool) -> Result<Flood> {
 fn turn(plan: &Plan, directory: &std::path::Path, leaf: &Files, way: Way, rate: f64, seconds: f64) -> Result<Turn> {
     let client = Netns::create("client")?;
     let inside = Netns::create("edge")?;
-    // Names of this process's own: the threads that poll them carry them, and threads are the whole machine's.
+    // Names of this process's own: the threads that poll them carry them, and threads are the whole
+    // machine's.
     let (interface, outside) = (format!("qf{}", std::process::id()), format!("qc{}", std::process::id()));
     let end = |netns, interface, addresses| End {
         netns,
@@ -156,7 +158,8 @@ fn turn(plan: &Plan, directory: &std::path::Path, leaf: &Files, way: Way, rate: 
     // Where answers to addresses that are nobody's go: as far as the wire.
     inside.ip(&["route", "add", "198.18.0.0/15", "via", "10.77.0.2"])?;
     poller(&client, &outside, plan.load_core)?;
-    // veth wakes the receiver of frames that a program sends back only where a program receives them.
+    // veth wakes the receiver of frames that a program sends back only where a program receives
+    // them.
     let program = Program::bare(verdict::PASS)?;
     let at = client.index(&outside)?;
     let receiving = client

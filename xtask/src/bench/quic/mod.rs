@@ -1,8 +1,9 @@
-//! `cargo xtask bench quic`: what handshakes, requests and content cost over HTTP/3, beside HTTP/2 of the same daemon and beside
-//! Caddy (quic-go); a burst and a crowd of handshakes whose key is far away; and a flood of Initial packets from addresses that
-//! are nobody's.
+//! `cargo xtask bench quic`: what handshakes, requests and content cost over HTTP/3, beside HTTP/2
+//! of the same daemon and beside Caddy (quic-go); a burst and a crowd of handshakes whose key is
+//! far away; and a flood of Initial packets from addresses that are nobody's.
 //!
-//! [`world`] has the servers of the first part, [`peer`] Caddy, [`flood`] the namespaces of the second.
+//! [`world`] has the servers of the first part, [`peer`] Caddy, [`flood`] the namespaces of the
+//! second.
 
 mod flood;
 mod peer;
@@ -35,10 +36,11 @@ const HOW: &[&str] = &[
 
 /// What QUIC and HTTP/3 cost, beside HTTP/2 and Caddy, and under a flood of Initial packets.
 ///
-/// Handshakes per CPU-second with a local key and with one at a key server; 500 keyless ones at once with the key server
-/// 50 ms away, and 5,000 in flight; requests and content per CPU-second over HTTP/3 and HTTP/2, alternating with Caddy; CPU
-/// per million spoofed Initials with and without XDP, and what real clients keep meanwhile. Needs root and two cores; the
-/// flood stays inside network namespaces of its own. Writes target/bench/quic.json. Takes about five minutes.
+/// Handshakes per CPU-second with a local key and with one at a key server; 500 keyless ones at
+/// once with the key server 50 ms away, and 5,000 in flight; requests and content per CPU-second
+/// over HTTP/3 and HTTP/2, alternating with Caddy; CPU per million spoofed Initials with and
+/// without XDP, and what real clients keep meanwhile. Needs root and two cores; the flood stays
+/// inside network namespaces of its own. Writes target/bench/quic.json. Takes about five minutes.
 #[derive(clap::Args)]
 pub(crate) struct BenchQuic {
     /// Short windows, fewer of them: under a minute and a half once built, for a smoke test

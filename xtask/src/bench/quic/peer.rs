@@ -23,7 +23,8 @@ pub(super) fn version() -> Result<String> {
     ))
 }
 
-/// A reverse proxy before `origin`, with the certificate given and without a log. `command` runs what is added to it.
+/// A reverse proxy before `origin`, with the certificate given and without a log. `command` runs
+/// what is added to it.
 pub(super) fn proxy(
     mut command: Command,
     prefix: &Path,

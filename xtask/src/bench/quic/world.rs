@@ -1,5 +1,5 @@
-//! What is measured on loopback: an edge with local and remote keys before an origin, Caddy before the same origin, the key
-//! server, and relays that put it farther away.
+//! What is measured on loopback: an edge with local and remote keys before an origin, Caddy before
+//! the same origin, the key server, and relays that put it farther away.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
-//! The flood that no gate can tell from clients: SYNs whose sources are nobody's. Three ways to stand it take turns: edge's SYN cookies in
-//! XDP, the kernel's own (edge without XDP, `net.ipv4.tcp_syncookies` as the system has it), and nftables' synproxy in front of that.
+//! The flood that no gate can tell from clients: SYNs whose sources are nobody's. Three ways to
+//! stand it take turns: edge's SYN cookies in XDP, the kernel's own (edge without XDP,
+//! `net.ipv4.tcp_syncookies` as the system has it), and nftables' synproxy in front of that.
 
 use std::fmt;
 use std::fs;
@@ -24,7 +25,8 @@ const BEGUN: f64 = 1.0;
 pub(super) struct Turn {
     #[serde(skip)]
     kind: Kind,
-    /// SYNs that the load sent, and those that got past the ring of the server's interface, a second.
+    /// SYNs that the load sent, and those that got past the ring of the server's interface, a
+    /// second.
     sent_per_s: f64,
     received_per_s: f64,
     /// CPU beyond the quiet window's, by SYNs received.

@@ -1,4 +1,5 @@
-//! The three servers under storm, each with the same rule: two requests a second of an address, five at once.
+//! The three servers under storm, each with the same rule: two requests a second of an address,
+//! five at once.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -192,7 +193,8 @@ fn site(plan: &Plan, address: SocketAddr, limit: bool) -> String {
     )
 }
 
-/// At the ingress of the interface: nftables' earliest and cheapest place. Forgotten with the namespace.
+/// At the ingress of the interface: nftables' earliest and cheapest place. Forgotten with the
+/// namespace.
 fn meter(prefix: &Path, netns: &Netns, interface: &str) -> Result<()> {
     let file = prefix.join("meter.nft");
     let rules = format!(

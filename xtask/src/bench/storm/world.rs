@@ -1,4 +1,5 @@
-//! One turn: two namespaces, a server in one, loads in the other, and three windows measured. Everything ends with it.
+//! One turn: two namespaces, a server in one, loads in the other, and three windows measured.
+//! Everything ends with it.
 
 use std::fmt;
 use std::fs;
@@ -95,8 +96,9 @@ impl Window {
         self.server_cpu_s + self.kernel_cpu_s
     }
 
-    /// CPU seconds beyond the quiet window's, per million retries rejected: dropped, or told to wait. What the rule's burst
-    /// served is no rejection; it is taken off at what a good client's request cost in the quiet window.
+    /// CPU seconds beyond the quiet window's, per million retries rejected: dropped, or told to
+    /// wait. What the rule's burst served is no rejection; it is taken off at what a good client's
+    /// request cost in the quiet window.
     fn cost(&self, quiet: &Self) -> f64 {
         let request = quiet.cpu() / quiet.good.ok.max(1) as f64;
         let rejecting = self.cpu() - quiet.cpu() - self.retriers.ok as f64 * request;
@@ -129,7 +131,8 @@ impl fmt::Display for Turn {
     }
 }
 
-/// What dropping a SYN costs when nothing is decided: a program of two instructions in edge's place.
+/// What dropping a SYN costs when nothing is decided: a program of two instructions in edge's
+/// place.
 #[derive(Clone, Copy, Serialize)]
 pub(super) struct Path {
     pub(super) cpu_s_per_million_dropped: f64,
@@ -155,7 +158,8 @@ impl Ends {
     fn make(plan: &Plan) -> Result<Self> {
         let client = Netns::create("client")?;
         let inside = Netns::create("edge")?;
-        // Names of this process's own: the threads that poll them carry them, and threads are the whole machine's.
+        // Names of this process's own: the threads that poll them carry them, and threads are the
+        // whole machine's.
         let interface = format!("st{}", std::process::id());
         let outside = format!("sc{}", std::process::id());
         let end = |netns, interface, address| End {
@@ -183,8 +187,8 @@ impl Ends {
     }
 
     fn load(&self, plan: &Plan, role: &str, seconds: f64) -> Result<Process> {
-        // They share a core: what the good see must not be the wait for it. The flood waits by looking at the clock, and
-        // takes what nobody else wants.
+        // They share a core: what the good see must not be the wait for it. The flood waits by
+        // looking at the clock, and takes what nobody else wants.
         let (nice, source, sources, rate) = match role {
             "good" => ("-15", "10.77.2.1", 100, GOOD_RATE),
             "retry" => ("5", "10.77.1.1", 50, 0.0),
@@ -261,7 +265,8 @@ pub(super) fn path(plan: &Plan) -> Result<Path> {
     })
 }
 
-/// Nanoseconds in a run of `program` while `load` lasts, by the kernel's own count. It costs time, so nothing else is measured meanwhile.
+/// Nanoseconds in a run of `program` while `load` lasts, by the kernel's own count. It costs time,
+/// so nothing else is measured meanwhile.
 fn counted(program: &Program, load: impl FnOnce() -> Result<()>) -> Result<f64> {
     let _stats = Stats::enable().context("having programs' time counted")?;
     let before = program.ran()?;
@@ -397,16 +402,19 @@ impl<'a> World<'a> {
     }
 }
 
-/// Makes a thread of its own poll this end of the veth pair, on the core of those behind it, and gives its id. Otherwise the
-/// kernel would receive and drop packets in the time of the program that sends them, and nobody could tell the two apart.
+/// Makes a thread of its own poll this end of the veth pair, on the core of those behind it, and
+/// gives its id. Otherwise the kernel would receive and drop packets in the time of the program
+/// that sends them, and nobody could tell the two apart.
 pub(in crate::bench) fn poller(netns: &Netns, interface: &str, core: usize) -> Result<u32> {
     let limit = Duration::from_secs(10);
     let ethtool = workspace::need("ethtool", workspace::SETUP_BENCH)?;
     let mut gro = netns.command(ethtool)?;
-    // With GRO there is something to poll even without XDP, but only for what a peer without TSO sends.
+    // With GRO there is something to poll even without XDP, but only for what a peer without TSO
+    // sends.
     let status = process::run(gro.args(["-K", interface, "gro", "on", "tso", "off"]), limit)?;
     ensure!(status.success(), "ethtool could not set {interface}");
-    // A thread of the device that had this name before, in a namespace that is being taken down, may still be there.
+    // A thread of the device that had this name before, in a namespace that is being taken down,
+    // may still be there.
     let name = format!("napi/{interface}-");
     let before = kernel_threads(&name)?;
     let mut threaded = std::process::Command::new("ip");
@@ -423,7 +431,8 @@ pub(in crate::bench) fn poller(netns: &Netns, interface: &str, core: usize) -> R
         anyhow::bail!("{} threads poll {interface}, not one", threads.len());
     };
     let (core, id) = (core.to_string(), thread.to_string());
-    // It does an interrupt's work, and should not wait for the server for long: its ring of 256 would overflow.
+    // It does an interrupt's work, and should not wait for the server for long: its ring of 256
+    // would overflow.
     for words in [["taskset", "-p", "-c", &core, &id], ["renice", "-n", "-10", "-p", &id]] {
         let [program, arguments @ ..] = words;
         let output = process::output(std::process::Command::new(program).args(arguments), limit)?;

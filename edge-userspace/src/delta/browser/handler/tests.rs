@@ -190,7 +190,8 @@ async fn differences() {
     let offer = ("available-dictionary", offer.to_str().unwrap());
     let id = ("dictionary-id", "\"app\"");
     let all = ("accept-encoding", "gzip, br, zstd, dcb, dcz");
-    // What decides once a dictionary is offered: a cache in front must not give one reader's answer to another.
+    // What decides once a dictionary is offered: a cache in front must not give one reader's answer
+    // to another.
     let decided = "accept-encoding,available-dictionary,dictionary-id,sec-fetch-site,sec-fetch-mode";
     for _ in 0..3 {
         let (head, body) = bed.get("/app.2.js", &[offer, id, all]).await;

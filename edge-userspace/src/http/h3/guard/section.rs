@@ -1,5 +1,6 @@
-//! The pseudo-header fields of an encoded field section (RFC 9204 section 4.5, RFC 9114 section 4.3): once each, in front of the
-//! others, a request's own, and none among trailers. The h3 crate takes the last of two and does not ask where they stand. Pure.
+//! The pseudo-header fields of an encoded field section (RFC 9204 section 4.5, RFC 9114 section
+//! 4.3): once each, in front of the others, a request's own, and none among trailers. The h3 crate
+//! takes the last of two and does not ask where they stand. Pure.
 
 use crate::base::varint::prefixed;
 
@@ -41,8 +42,8 @@ pub(super) enum Section {
     Trailers,
 }
 
-/// Reads the field lines of an encoded section. One that cannot be read, or refers to the dynamic table, is for h3 to refuse: it
-/// has no such table, and another code.
+/// Reads the field lines of an encoded section. One that cannot be read, or refers to the dynamic
+/// table, is for h3 to refuse: it has no such table, and another code.
 pub(super) fn is_sound(section: &[u8], which: Section) -> bool {
     let mut seen = [false; 5];
     let mut regular = false;
@@ -128,13 +129,15 @@ fn literal(name: &[u8], coded: bool) -> Option<Pseudo> {
     colon.then_some(Pseudo::Foreign)
 }
 
-/// A string with a length of `bits` bits, behind the flag for Huffman code (RFC 9204 section 4.1.2).
+/// A string with a length of `bits` bits, behind the flag for Huffman code (RFC 9204 section
+/// 4.1.2).
 fn string(bytes: &[u8], bits: u32) -> Option<(&[u8], &[u8])> {
     let (length, rest) = integer(bytes, bits)?;
     rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
-/// An integer in the last `bits` bits of the first byte, and more where it is long (RFC 7541 section 5.1).
+/// An integer in the last `bits` bits of the first byte, and more where it is long (RFC 7541
+/// section 5.1).
 pub(super) fn integer(bytes: &[u8], bits: u32) -> Option<(u64, &[u8])> {
     prefixed(bytes, bits, 56)
 }

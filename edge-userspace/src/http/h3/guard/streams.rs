@@ -1,5 +1,5 @@
-//! A client's streams of one direction: control and QPACK's (RFC 9114 section 6.2, RFC 9204 section 4.2). `wire` hands their bytes
-//! in and gives h3 what comes out. Pure.
+//! A client's streams of one direction: control and QPACK's (RFC 9114 section 6.2, RFC 9204 section
+//! 4.2). `wire` hands their bytes in and gives h3 what comes out. Pure.
 
 use bytes::Bytes;
 use h3::error::Code;
@@ -12,8 +12,9 @@ use crate::base::varint::varint;
 const ENCODER: u64 = 0x201;
 const DECODER: u64 = 0x202;
 
-/// Bytes of the longest frame of the control stream that has a meaning: SETTINGS of 60 pairs, everything else far less. With it a
-/// connection's control stream holds at most this and a frame's front.
+/// Bytes of the longest frame of the control stream that has a meaning: SETTINGS of 60 pairs,
+/// everything else far less. With it a connection's control stream holds at most this and a frame's
+/// front.
 const LONGEST: u64 = 1 << 10;
 
 /// Stream types.
@@ -21,8 +22,8 @@ const CONTROL: u64 = 0;
 const PUSH: u64 = 1;
 const QPACK_ENCODER: u64 = 2;
 const QPACK_DECODER: u64 = 3;
-/// A reserved type (RFC 9114 section 6.2.3): what h3 is told of every stream that it has no use for. Of some extensions' types it
-/// would wait for more.
+/// A reserved type (RFC 9114 section 6.2.3): what h3 is told of every stream that it has no use
+/// for. Of some extensions' types it would wait for more.
 const UNKNOWN: u8 = 0x21;
 
 /// A client's stream of one direction.
@@ -38,8 +39,9 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Takes the stream's next bytes, and says which bytes h3 gets in their place: a stream's type, and whole frames of the control
-    /// stream that have a meaning. All others are dropped as they come (RFC 9114 section 9).
+    /// Takes the stream's next bytes, and says which bytes h3 gets in their place: a stream's type,
+    /// and whole frames of the control stream that have a meaning. All others are dropped as they
+    /// come (RFC 9114 section 9).
     ///
     /// # Errors
     /// What the connection has to end with.
@@ -163,7 +165,8 @@ impl Streams {
         Ok(())
     }
 
-    /// The table that we have has no room: its capacity may be set to 0, and nothing else be done (RFC 9204 section 3.2.3).
+    /// The table that we have has no room: its capacity may be set to 0, and nothing else be done
+    /// (RFC 9204 section 3.2.3).
     fn encoder(&self, bytes: &[u8]) -> Result<(), Fatal> {
         if bytes.iter().all(|byte| *byte == 0x20) {
             return Ok(());
@@ -171,7 +174,8 @@ impl Streams {
         Err(Fatal(ENCODER))
     }
 
-    /// We never refer to the client's table: there is nothing to acknowledge, only streams to cancel (RFC 9204 section 4.4).
+    /// We never refer to the client's table: there is nothing to acknowledge, only streams to
+    /// cancel (RFC 9204 section 4.4).
     fn decoder(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
         for byte in bytes {
             self.part.push(*byte);
@@ -253,7 +257,8 @@ mod tests {
         assert_eq!(Streams::default().end(), Ok(()));
     }
 
-    /// One connection could fill the memory with a frame that never ends: h3 keeps every frame until it is whole.
+    /// One connection could fill the memory with a frame that never ends: h3 keeps every frame
+    /// until it is whole.
     #[test]
     fn long_frames_of_the_control_stream_are_kept_nowhere() {
         let mut control = Streams::default();

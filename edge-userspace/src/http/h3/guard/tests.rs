@@ -165,7 +165,8 @@ fn nothing_is_kept_of_long_frames() {
     );
 }
 
-/// h3 takes what is missing for the end of the content, and panics when it is asked for what follows.
+/// h3 takes what is missing for the end of the content, and panics when it is asked for what
+/// follows.
 #[test]
 fn frames_that_are_cut_short_end_the_connection() {
     let cut = Err(connection(Code::H3_FRAME_ERROR));

@@ -1,5 +1,5 @@
-//! What a hostile tenant tries. Each ends with an error of that request alone; the next request of the same worker, and of its
-//! neighbour, is answered.
+//! What a hostile tenant tries. Each ends with an error of that request alone; the next request of
+//! the same worker, and of its neighbour, is answered.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -157,7 +157,8 @@ throws("RangeError", () => { class A { constructor() { new A(); } } new A(); });
     );
 }
 
-/// Code made of text would get out of the isolate that plain code stays in, or not run, as the documentation says it does.
+/// Code made of text would get out of the isolate that plain code stays in, or not run, as the
+/// documentation says it does.
 #[test]
 fn code_made_of_text_is_code_of_the_worker() {
     super::harness::check(

@@ -28,7 +28,8 @@ fn the_page_lists_what_there_is() {
     let names =
         answer("export default { fetch() { return Response.json(Object.getOwnPropertyNames(globalThis)); } }").unwrap();
     let there: Vec<String> = serde_json::from_str(&names).unwrap();
-    // ECMAScript 2025, section 19, and annex B; what engines have of the next edition, and an error of their own.
+    // ECMAScript 2025, section 19, and annex B; what engines have of the next edition, and an error
+    // of their own.
     let language: BTreeSet<&str> = include_str!("ecmascript.txt").split_whitespace().collect();
     let there: BTreeSet<String> = there
         .into_iter()

@@ -1,4 +1,5 @@
-//! A node that is no more than a script needs: its log is kept, its sub-requests go to other scripts or to made-up servers.
+//! A node that is no more than a script needs: its log is kept, its sub-requests go to other
+//! scripts or to made-up servers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -51,7 +52,8 @@ pub(super) fn bed() -> Option<&'static Bed> {
     .as_ref()
 }
 
-/// Cranelift in a test build takes its time: the code is kept by the content of what it was made from.
+/// Cranelift in a test build takes its time: the code is kept by the content of what it was made
+/// from.
 #[expect(unsafe_code, reason = "the file is this test's own, and named by what is in it")]
 fn compiled(engine: &Engine, wasm: &[u8]) -> Module {
     let mut name = ring::digest::Context::new(&ring::digest::SHA256);
@@ -61,7 +63,8 @@ fn compiled(engine: &Engine, wasm: &[u8]) -> Module {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/js-test");
     let path = directory.join(name);
     if let Ok(bytes) = std::fs::read(&path) {
-        // SAFETY: written below by the same wasmtime, whole (it is renamed into place), and by nobody else.
+        // SAFETY: written below by the same wasmtime, whole (it is renamed into place), and by
+        // nobody else.
         return unsafe { Module::deserialize(engine.wasm(), bytes) }.unwrap();
     }
     let bytes = engine.wasm().precompile_module(wasm).unwrap();
@@ -337,7 +340,8 @@ pub(super) fn answer(script: &str) -> Result<String, String> {
     }
 }
 
-/// Runs statements in a handler, where `eq`, `same` and `throws` check, and `await` waits; fails with what they say.
+/// Runs statements in a handler, where `eq`, `same` and `throws` check, and `await` waits; fails
+/// with what they say.
 pub(super) fn check(statements: &str) {
     if bed().is_none() {
         return;

@@ -1,4 +1,5 @@
-//! Headers, Request and Response as the Fetch standard has them; the cases follow those of the public web-platform-tests.
+//! Headers, Request and Response as the Fetch standard has them; the cases follow those of the
+//! public web-platform-tests.
 
 use super::harness::check;
 

@@ -1,4 +1,5 @@
-//! What the platform's standards say, group by group; what breaks is a library that a worker brings along.
+//! What the platform's standards say, group by group; what breaks is a library that a worker brings
+//! along.
 
 use super::harness::check;
 
@@ -164,7 +165,8 @@ const e = new Event("y", { cancelable: true }); target.addEventListener("y", e =
     );
 }
 
-/// Our own reading and writing of JSON would differ from the language's: everything is compared with the long way.
+/// Our own reading and writing of JSON would differ from the language's: everything is compared
+/// with the long way.
 #[test]
 fn json() {
     check(
@@ -329,7 +331,8 @@ for (const [how, size] of [[{ name: "ECDH", namedCurve: "P-256" }, 256], [{ name
 }
 const oaep = await subtle.generateKey({ name: "RSA-OAEP", modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: "SHA-256" }, true, ["encrypt", "decrypt", "wrapKey", "unwrapKey"]), label = bytes("l");
 eq(hex(await subtle.decrypt({ name: "RSA-OAEP", label }, oaep.privateKey, await subtle.encrypt({ name: "RSA-OAEP", label }, oaep.publicKey, message))), hex(message)); await rejects("OperationError", async () => subtle.decrypt({ name: "RSA-OAEP" }, oaep.privateKey, await subtle.encrypt({ name: "RSA-OAEP", label }, oaep.publicKey, message)));
-// NIST: AESAVS and SP 800-38A, F.5.1; RFC 3394, 4.1; RFC 5869, A.1; RFC 6070 by SHA-1; RFC 8032, 7.1.
+// NIST: AESAVS and SP 800-38A, F.5.1; RFC 3394, 4.1; RFC 5869, A.1; RFC 6070 by SHA-1; RFC 8032,
+// 7.1.
 const key = (name, raw, ...uses) => subtle.importKey("raw", raw, name, true, uses);
 const gcm = await key("AES-GCM", new Uint8Array(32), "encrypt", "decrypt"), iv = new Uint8Array(12); eq(hex(await subtle.encrypt({ name: "AES-GCM", iv }, gcm, new Uint8Array(16))), "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919");
 const sealed = new Uint8Array(await subtle.encrypt({ name: "AES-GCM", iv, additionalData: label }, gcm, message)); eq(hex(await subtle.decrypt({ name: "AES-GCM", iv, additionalData: label }, gcm, sealed)), hex(message)); sealed[0] ^= 1; await rejects("OperationError", () => subtle.decrypt({ name: "AES-GCM", iv, additionalData: label }, gcm, sealed));

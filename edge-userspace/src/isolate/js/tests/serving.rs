@@ -1,4 +1,5 @@
-//! From a script to its answers: both ways to write a handler, what is kept between requests, what is told when it goes wrong.
+//! From a script to its answers: both ways to write a handler, what is kept between requests, what
+//! is told when it goes wrong.
 
 use std::sync::Arc;
 

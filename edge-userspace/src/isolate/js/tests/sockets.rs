@@ -90,7 +90,8 @@ fn a_client_that_ends_its_socket_ends_the_worker() {
     assert_eq!(world.log(), "closed 1005");
 }
 
-/// Programs that hand sockets around within the worker, or use them wrongly, would hang instead of being told.
+/// Programs that hand sockets around within the worker, or use them wrongly, would hang instead of
+/// being told.
 #[test]
 fn a_pair_within_the_worker_and_what_is_refused() {
     check(
@@ -125,7 +126,8 @@ fn a_pair_within_the_worker_and_what_is_refused() {
     );
 }
 
-/// Work that waits for the client would go on for nobody; or a worker that asks for the signal hang after its answer.
+/// Work that waits for the client would go on for nobody; or a worker that asks for the signal hang
+/// after its answer.
 #[test]
 fn a_worker_learns_that_its_client_has_gone_and_who_it_is() {
     if bed().is_none() {

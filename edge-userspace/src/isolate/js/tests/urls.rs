@@ -1,5 +1,5 @@
-//! The public web-platform-tests' cases for URLs, through `new URL` and its setters in a script. The files come with the crate that
-//! parses.
+//! The public web-platform-tests' cases for URLs, through `new URL` and its setters in a script.
+//! The files come with the crate that parses.
 
 use std::path::PathBuf;
 use std::sync::Arc;
