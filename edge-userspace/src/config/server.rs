@@ -31,8 +31,8 @@ section! {
         fixed http3: Flag = true;
         /// Plain addresses: every request is redirected to https.
         fixed http: List<Address> = Vec::new();
-        /// Plain addresses on which the zones are served without TLS: on 127.0.0.1 and `[::1]` to try
-        /// things; on others for a balancer in front that speaks TLS to clients.
+        /// Plain addresses on which the zones are served without TLS: on 127.0.0.1 and `[::1]` to
+        /// try things; on others for a balancer in front that speaks TLS to clients.
         fixed plain: List<Address> = Vec::new();
         /// Peers that may ask on plain addresses, beside this machine; without any, only loopback
         /// may be listened on.

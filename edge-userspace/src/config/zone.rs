@@ -41,7 +41,8 @@ section! {
         live body_timeout: Own<Span> = None; like "10m";
         /// A whole request; 0s: no limit. Left out: as `[limits]` says.
         live request_timeout: Own<Deadline> = None; like "60s";
-        /// The `[[far_end]]` that answers by differences; `[zone.origin]` is asked while it is away.
+        /// The `[[far_end]]` that answers by differences; `[zone.origin]` is asked while it is
+        /// away.
         live delta: Maybe<Name<60>> = None; like "paris";
     }
     read {

@@ -354,7 +354,8 @@ mod tests {
         let first = spent(1, 40_000);
         assert!((capacity * 3 / 4..=capacity * 3 / 2).contains(&first), "{first}");
         let others = [spent(2, 500), spent(3, 500)];
-        // Some of a shard's places are taken by chance: the hash has a key of its own at each start.
+        // Some of a shard's places are taken by chance: the hash has a key of its own at each
+        // start.
         assert!(others.iter().all(|entered| *entered > 440), "{others:?}");
         assert!(replay.fill().2 > 0);
     }

@@ -1,5 +1,5 @@
-//! `cargo xtask conform wpt`: the web-platform-tests (<https://github.com/web-platform-tests/wpt>) on
-//! workers in JavaScript, from a checkout of the suite. Each file that is meant for any scope
+//! `cargo xtask conform wpt`: the web-platform-tests (<https://github.com/web-platform-tests/wpt>)
+//! on workers in JavaScript, from a checkout of the suite. Each file that is meant for any scope
 //! (`*.any.js`) is evaluated in a request of its own, by a worker that `edge dev` serves; files
 //! that ask the suite's server find none.
 
