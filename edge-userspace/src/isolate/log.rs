@@ -59,9 +59,9 @@ struct State {
     ring: VecDeque<Line>,
     bytes: usize,
     next: u64,
-    /// Lines that may still be written in the second that began at `since`.
-    left: u32,
-    /// Reasons that may, too, beside the lines.
+    /// Lines that were written in the second that began at `since`.
+    lines: u32,
+    /// Reasons that were, too, beside the lines.
     reasons: u32,
     since: Instant,
     /// Lines that were dropped since the last one that was written, and whose the last of them was.
@@ -75,7 +75,7 @@ impl Log {
                 ring: VecDeque::new(),
                 bytes: 0,
                 next: 1,
-                left: 0,
+                lines: 0,
                 reasons: 0,
                 dropped: None,
                 since: Instant::now()
@@ -88,12 +88,12 @@ impl Log {
     /// Writes one line of the zone, if it has one left in this second: `rate` of them.
     pub(super) fn write(&self, zone: &str, id: RequestId, level: Level, text: &str, rate: u32, now: Instant) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.second(now, rate);
-        let Some(left) = state.left.checked_sub(1) else {
+        state.second(now);
+        if state.lines >= rate {
             state.drop_line(id);
             return false;
-        };
-        state.left = left;
+        }
+        state.lines += 1;
         state.tell_dropped(zone);
         state.push(zone, id, level, clean(text));
         true
@@ -101,15 +101,14 @@ impl Log {
 
     /// Writes why a request failed, whatever lines were written before it: at most [`REASONS`] a
     /// second.
-    pub(super) fn always(&self, zone: &str, id: RequestId, text: &str) {
+    pub(super) fn always(&self, zone: &str, id: RequestId, text: &str, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = state.left;
-        state.second(Instant::now(), left);
-        let Some(reasons) = state.reasons.checked_sub(1) else {
+        state.second(now);
+        if state.reasons >= REASONS {
             state.drop_line(id);
             return;
-        };
-        state.reasons = reasons;
+        }
+        state.reasons += 1;
         state.tell_dropped(zone);
         state.push(zone, id, Level::Error, clean(text));
     }
@@ -131,11 +130,11 @@ impl Log {
 
 impl State {
     /// Begins another second, if one is over.
-    fn second(&mut self, now: Instant, rate: u32) {
+    fn second(&mut self, now: Instant) {
         if now.saturating_duration_since(self.since).as_secs() >= 1 {
             self.since = now;
-            self.left = rate;
-            self.reasons = REASONS;
+            self.lines = 0;
+            self.reasons = 0;
         }
     }
 
@@ -226,15 +225,22 @@ mod tests {
         for _ in 0..10 {
             log.write("a", id, Level::Info, "line", 2, now);
         }
-        log.always("a", id, "the worker threw");
+        log.always("a", id, "the worker threw", now);
         let texts: Vec<String> = log.read("a", 0).into_iter().map(|line| line.text).collect();
         assert_eq!(texts.len(), 4);
         assert!(texts[2].starts_with("8 lines"), "{texts:?}");
         assert_eq!(texts[3], "the worker threw");
         for _ in 0..REASONS * 2 {
-            log.always("a", id, "again");
+            log.always("a", id, "again", now);
         }
         let reasons = log.read("a", 0).iter().filter(|line| line.text == "again").count();
-        assert!(reasons < REASONS as usize * 2, "{reasons}");
+        assert_eq!(reasons, REASONS as usize - 1);
+        // A second that begins with a reason has its lines nevertheless.
+        let later = now + Duration::from_secs(1);
+        log.always("a", id, "once more", later);
+        let said: Vec<bool> = (0..3)
+            .map(|_| log.write("a", id, Level::Info, "line", 2, later))
+            .collect();
+        assert_eq!(said, [true, true, false]);
     }
 }

@@ -178,9 +178,9 @@ impl Grant {
     /// Says why the guest's run came to a bad end. Not counted among the lines it may write: this
     /// is what the log is read for.
     pub fn reason(&self, text: &str) {
-        let tenant = &self.tenant;
+        let (tenant, now) = (&self.tenant, Instant::now());
         for line in text.lines().filter(|line| !line.is_empty()) {
-            tenant.log.always(&tenant.name, self.exchange.id, line);
+            tenant.log.always(&tenant.name, self.exchange.id, line, now);
         }
     }
 
