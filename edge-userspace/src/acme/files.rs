@@ -1,15 +1,13 @@
 //! A zone's chain and key as files: what is there, and how it is replaced.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
 use std::path::Path;
 
 use rustls::pki_types::ServerName;
 use rustls::server::ParsedCertificate;
 
 use super::AcmeError;
-use crate::base::{file, pem};
+use crate::base::{directory, file, pem};
 use crate::config::value::HostPattern;
 use crate::config::{Key, Zone};
 use crate::tls::certificates;
@@ -65,6 +63,7 @@ pub(super) fn write(zone: &Zone, chain: &str, key: &str) -> Result<(), AcmeError
         return Ok(());
     };
     // Both are on the disk before either takes its place.
+    let aside = |path: &Path, text: &str| file::beside(path, text.as_bytes()).map_err(|source| wrong(path, source));
     let key_aside = aside(path, key)?;
     let chain_aside = aside(&certificate.chain, chain)?;
     for (from, to) in [(&key_aside, path), (&chain_aside, &certificate.chain)] {
@@ -78,34 +77,7 @@ pub(super) fn write(zone: &Zone, chain: &str, key: &str) -> Result<(), AcmeError
 /// # Errors
 /// It cannot be made.
 pub(super) fn directory(path: &Path) -> Result<(), AcmeError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| wrong(path, source))
-}
-
-/// Writes `text` beside `path`, for this user alone; where.
-pub(super) fn aside(path: &Path, text: &str) -> Result<std::path::PathBuf, AcmeError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".next");
-    let beside = path.with_file_name(name);
-    let written = || -> std::io::Result<()> {
-        // One that a crash left may have other rights.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file: File = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    written().map_err(|source| wrong(&beside, source))?;
-    Ok(beside)
+    directory::make(path).map_err(|source| wrong(path, source))
 }
 
 pub(super) fn wrong(file: &Path, source: std::io::Error) -> AcmeError {

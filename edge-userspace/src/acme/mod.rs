@@ -171,7 +171,7 @@ impl Acme {
     }
 }
 
-/// How long to wait after so many failures in a row.
+/// How long to wait after this number of failures in a row.
 fn pause(failures: u32) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(LONGEST_PAUSE)

@@ -219,8 +219,7 @@ async fn account(settings: &Node, at: usize) -> Result<Account, AcmeError> {
     let (account, made) = builder().create(&wanted, directory, external.as_ref()).await?;
     files::directory(&settings.state_directory.0)?;
     let text = serde_json::to_string(&made).map_err(instant_acme::Error::from)?;
-    let aside = files::aside(&path, &text)?;
-    std::fs::rename(&aside, &path).map_err(|source| files::wrong(&path, source))?;
+    file::replace(&path, text.as_bytes()).map_err(|source| files::wrong(&path, source))?;
     tracing::info!(target: "edge::acme", account = account.id(), "account made");
     Ok(account)
 }

@@ -1,10 +1,21 @@
-//! Whether a directory that is to be made and written to can be, without making it: for checks that
-//! leave nothing behind.
+//! Directories of a daemon's own: made for its user alone, or looked at without making them, for
+//! checks that leave nothing behind.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
+
+/// Makes `path` and what is missing above it, for this user alone (0700). One that is there stays
+/// as it is.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
 
 /// Whether this user can write into `path`, or make it if it is not there.
 ///

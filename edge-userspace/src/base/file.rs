@@ -1,10 +1,11 @@
 //! Reads files that an operator or somebody else names: regular ones of a bounded size. A pipe or a
-//! device in their place is an error, where opening or reading it would wait for ever.
+//! device in their place is an error, where opening or reading it would wait for ever. And replaces
+//! files of a daemon's own, so that a reader, or a crash, finds the old one or the new one, whole.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
@@ -48,9 +49,74 @@ pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
+/// A new file with this content and `mode`; what was there is gone. It is on the disk when
+/// [`File::sync_all`] of what is given back says so.
+///
+/// # Errors
+/// What was there cannot be removed, or the file not be written.
+pub fn fresh(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// Writes `bytes` beside `path`, for this user alone; where. They are on the disk when this
+/// returns, and take the place of what is at `path` by a rename.
+///
+/// # Errors
+/// They cannot be written.
+pub fn beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".next");
+    let beside = path.with_file_name(name);
+    fresh(&beside, bytes, 0o600)?.sync_all()?;
+    Ok(beside)
+}
+
+/// Replaces the file at `path`, or makes it, for this user alone. After a crash of the machine the
+/// old one may be there again, unless the directory is [synced](sync).
+///
+/// # Errors
+/// It cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::rename(beside(path, bytes)?, path)
+}
+
+/// The file or directory is on the disk as it is when this returns.
+///
+/// # Errors
+/// The disk.
+pub fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    /// Others of this machine would read a secret in the file, or what a crash left would be in the
+    /// way for good.
+    #[test]
+    fn a_file_is_replaced_whole_and_for_its_user_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.key");
+        let left = directory.path().join("a.key.next");
+        fs::write(&left, "half").unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o444)).unwrap();
+        for text in ["one", "two"] {
+            replace(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert!(!left.exists());
+        assert!(replace(&directory.path().join("none/a"), b"").is_err());
+    }
 
     /// A reload would wait for ever for whoever writes into a pipe, and the process could not be
     /// ended in good order.

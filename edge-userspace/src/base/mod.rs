@@ -1,12 +1,16 @@
 //! What every room may lean on and what leans on none: the clock, identifiers, the peer of a
 //! connection and whether its handshake is over, the stop signal, QUIC's integers, the outline of
-//! PEM files, files as they are read, directories that are to be written to, a thread's random
-//! generator, the cryptography of links to key servers, what waits until a thread is idle, the
-//! ledger of memory, a request that the zone rules are tried on.
+//! PEM files, digests, fields of messages, files as they are read and replaced, directories that
+//! are to be written to, a thread's random generator, the cryptography of links to key servers,
+//! what waits until a thread is idle, the ledger of memory, a request that the zone rules are tried
+//! on.
 
 pub mod clock;
+#[cfg(feature = "node")]
+pub mod digest;
 pub mod directory;
 pub mod early;
+pub mod field;
 pub mod file;
 #[cfg(any(feature = "node", feature = "keyserver"))]
 pub mod generator;

@@ -250,15 +250,11 @@ fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 fn join(join: &Join) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
     let fleet = Fleet::read(&join.fleet)?;
     if !crate::fleet::is_name(&join.node) {
         bail!("\"{}\" is not a name; write 1 to 64 of a-z, 0-9 and -", join.node);
     }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&join.directory)?;
+    crate::base::directory::make(&join.directory)?;
     let path = join.directory.join(node::fleet::KEY);
     let identity = match path.exists() {
         true => Identity::read(&path)?,

@@ -3,9 +3,9 @@
 //! each start writes it anew. `lists` keeps it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -35,7 +35,7 @@ impl Record {
     pub(super) fn open(directory: &Path) -> Result<(Self, Vec<IpNet>), Error> {
         let path = directory.join(NAME);
         let open = || -> io::Result<(File, Vec<IpNet>)> {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            crate::base::directory::make(directory)?;
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
             if file.metadata()?.len() > LONGEST {
                 return Err(io::Error::other("too long"));
@@ -59,21 +59,12 @@ impl Record {
 
     /// Writes the file anew, as short as it can be; whole or not at all.
     pub(super) fn replace(&mut self, networks: impl Iterator<Item = IpNet>) -> Result<(), Error> {
-        let partial = self.path.with_extension("partial");
         let mut text = String::new();
         for network in networks {
             text.push_str(&format!("+{network}\n"));
         }
         let replaced = || -> io::Result<File> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&partial)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_data()?;
-            fs::rename(&partial, &self.path)?;
+            crate::base::file::replace(&self.path, text.as_bytes())?;
             OpenOptions::new().append(true).open(&self.path)
         };
         self.file = replaced().map_err(failed(&self.path))?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{self, Action, Event, Genuine, Order, Refused};
 use crate::base::clock::UnixTime;
+use crate::base::file;
 
 /// Numbers of one issuer that may still come late, at most.
 const MOST_MISSING: usize = 1_024;
@@ -98,12 +99,9 @@ impl Journal {
         if !self.changed {
             return Ok(());
         }
-        let beside = self.path.with_extension("new");
-        fs::write(&beside, serde_json::to_vec(&self.state)?)?;
-        fs::File::open(&beside)?.sync_all()?;
-        fs::rename(&beside, &self.path)?;
+        file::replace(&self.path, &serde_json::to_vec(&self.state)?)?;
         if let Some(directory) = self.path.parent() {
-            fs::File::open(directory)?.sync_all()?;
+            file::sync(directory)?;
         }
         self.changed = false;
         Ok(())

@@ -11,7 +11,6 @@
 pub mod agent;
 pub mod carrier;
 pub mod deploy;
-mod digest;
 pub mod event;
 pub mod head;
 pub mod index;
@@ -25,7 +24,7 @@ pub mod seal;
 pub mod signed;
 pub mod store;
 
-pub use digest::Digest;
+pub use crate::base::digest::Digest;
 
 /// Whether `name` can name a fleet or a node: 1 to 64 of `a` to `z`, digits and `-`. Names become
 /// parts of subjects and lines.

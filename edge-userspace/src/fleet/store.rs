@@ -3,9 +3,8 @@
 //! rename, so that a crash leaves the one or the other. Everything is synced before it is named.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use super::head::{Head, Refused, Trust, Trusted};
 use super::index::{Index, Outline, Unsound};
 use super::key::Identity;
 use super::seal::Vault;
+use crate::base::{directory, file};
 
 /// The link to the release in force, in the fleet's directory.
 pub const CURRENT: &str = "current";
@@ -76,27 +76,11 @@ fn at(path: &Path) -> impl Fn(io::Error) -> Error {
 
 /// Makes a directory that is nobody else's to read.
 fn make(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(at(path))
+    directory::make(path).map_err(at(path))
 }
 
-fn sync(directory: &Path) -> Result<(), Error> {
-    File::open(directory)
-        .and_then(|file| file.sync_all())
-        .map_err(at(directory))
-}
-
-/// A new file with this content; what was there is gone.
-fn fresh(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)
+fn sync(path: &Path) -> Result<(), Error> {
+    file::sync(path).map_err(at(path))
 }
 
 impl Store {
@@ -188,7 +172,7 @@ impl Store {
         }
         let path = self.blob_path(digest);
         let beside = path.with_extension("new");
-        fresh(&beside, bytes, 0o400)
+        file::fresh(&beside, bytes, 0o400)
             .and_then(|_| fs::rename(&beside, &path))
             .map_err(at(&path))
     }
@@ -254,13 +238,13 @@ impl Store {
                     let plain = vault.and_then(|vault| vault.open(&self.trust.fleet, &file.path, &sealed).ok());
                     let plain: Option<Zeroizing<Vec<u8>>> = plain;
                     if let Some(plain) = plain {
-                        fresh(&path, &plain, 0o400).map_err(at(&path))?;
+                        file::fresh(&path, &plain, 0o400).map_err(at(&path))?;
                     }
                 }
             }
         }
         let path = beside.join("head");
-        fresh(&path, &head.write(), 0o400).map_err(at(&path))?;
+        file::fresh(&path, &head.write(), 0o400).map_err(at(&path))?;
         if index.files.len() <= FEW {
             let roster = index.roster.iter().map(|roster| roster.digest);
             let blobs: Vec<Digest> = roster.chain([head.said().index]).collect();

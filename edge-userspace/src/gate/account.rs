@@ -18,6 +18,7 @@ use super::key::Value;
 use super::metrics::Kind;
 use super::policy::Limit;
 use super::verdict::Deferral;
+use crate::base::field;
 
 /// What one response may say that it cost at most; more counts as this.
 const DEAREST: u64 = 1_000_000;
@@ -92,7 +93,7 @@ impl Account {
                     .keyed((claims.zone, &debt.rule, values), claims.prefix, debt.rate),
                 None => Take::client(claims.client, debt.rate),
             };
-            match self.buckets.ask(now, take, false) {
+            match self.buckets.ask(now, take) {
                 Taken::Yes { .. } => debt.takes.insert(0, take),
                 Taken::No { wait } => {
                     let wait = wait.min(claims.longest);
@@ -157,8 +158,7 @@ impl Debt {
 /// The cost that a response names: one field, of digits alone, or digits with a fraction, which
 /// counts as one more.
 fn cost(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
-    let mut fields = headers.get_all(name).iter();
-    let text = fields.next().filter(|_| fields.next().is_none())?.to_str().ok()?.trim();
+    let text = field::alone(headers, name)?.to_str().ok()?.trim();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole) || !digits(fraction) {

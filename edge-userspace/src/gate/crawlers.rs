@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::bucket::{Buckets, Rate, Take, Taken};
 use super::clock::Now;
+use crate::base::field;
 
 const INPUT: HeaderName = HeaderName::from_static("signature-input");
 const SIGNATURE: HeaderName = HeaderName::from_static("signature");
@@ -122,7 +123,7 @@ impl Directory {
         let (name, key, base, signature) = signed?;
         let rate = Rate::new(1, Duration::from_secs(1), WRONG);
         let take = Take::client(buckets.key((prefix, "signatures")), rate);
-        if let Taken::No { .. } = buckets.ask(now.mono, take, false) {
+        if let Taken::No { .. } = buckets.ask(now.mono, take) {
             return None;
         }
         UnparsedPublicKey::new(&ED25519, key)
@@ -139,23 +140,15 @@ fn thumbprint(x: &str) -> String {
     BASE64URL_NOPAD.encode(digest(&SHA256, members.as_bytes()).as_ref())
 }
 
-/// A field that is there once.
+/// A field that is there once, as text.
 fn alone<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut fields = headers.get_all(name).iter();
-    fields.next().filter(|_| fields.next().is_none())?.to_str().ok()
+    field::alone(headers, name)?.to_str().ok()
 }
 
 /// The members of a dictionary (RFC 9651 section 3.2), each as it is written; commas within strings
 /// part nothing.
 fn members(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut quoted = false;
-    let mut escaped = false;
-    let pieces = text.split(move |c: char| {
-        let escapes = escaped;
-        escaped = quoted && !escapes && c == '\\';
-        quoted ^= c == '"' && !escapes;
-        c == ',' && !quoted
-    });
+    let pieces = text.split(field::outside_quotes(','));
     pieces.filter_map(|piece| piece.trim_matches([' ', '\t']).split_once('='))
 }
 

@@ -7,9 +7,9 @@
 //! force: the current one, under which tokens are minted; the next, known before it is used, for
 //! nodes whose clocks are ahead; and the previous, until the last token under it has expired.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -175,11 +175,7 @@ impl Secret {
                 path: directory.to_owned(),
                 source,
             };
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)
-                .map_err(io)?;
+            crate::base::directory::make(directory).map_err(io)?;
             Self::create(directory, &path)?;
         }
         Self::read(&path)
@@ -230,7 +226,7 @@ impl Secret {
         let removed = fs::remove_file(&beside);
         linked
             .and(removed)
-            .and_then(|()| File::open(directory)?.sync_all())
+            .and_then(|()| crate::base::file::sync(directory))
             .map_err(io)
     }
 

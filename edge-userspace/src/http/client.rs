@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, request};
 
+use crate::base::field::outside_quotes;
 use crate::base::peer::{Peer, Via};
 use crate::config::client_address::ClientAddress;
 
@@ -106,9 +107,9 @@ fn forwarded(headers: &HeaderMap) -> Vec<Hop> {
     let mut hops = Vec::new();
     for line in headers.get_all(http::header::FORWARDED) {
         let line = line.to_str().unwrap_or("?");
-        for element in parts(line, ',') {
+        for element in line.split(outside_quotes(',')) {
             let mut hop = Hop::default();
-            for pair in parts(element, ';') {
+            for pair in element.split(outside_quotes(';')) {
                 let Some((name, value)) = pair.split_once('=') else {
                     continue;
                 };
@@ -127,20 +128,6 @@ fn forwarded(headers: &HeaderMap) -> Vec<Hop> {
         }
     }
     hops
-}
-
-/// `text` between each `at` outside of quoted strings (RFC 9110 section 5.6.4).
-fn parts(text: &str, at: char) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(move |c: char| {
-        let plain = !std::mem::take(&mut escaped);
-        match c {
-            '\\' if quoted && plain => escaped = true,
-            '"' if plain => quoted = !quoted,
-            _ => return c == at && !quoted,
-        }
-        false
-    })
 }
 
 /// An address, with or without brackets and port, as proxies write them.

@@ -3,6 +3,8 @@
 
 use http::header::{self, AsHeaderName, HeaderMap, HeaderName, HeaderValue};
 
+use crate::base::field::outside_quotes;
+
 /// RFC 8586.
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
@@ -50,17 +52,8 @@ pub fn list(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item 
 
 /// The members of the list in one line.
 pub fn members(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    let mut escaped = false;
-    let split = line.as_bytes().split(move |byte| {
-        let here = *byte == b',' && !quoted;
-        let escapes = quoted && !escaped && *byte == b'\\';
-        if *byte == b'"' && !escaped {
-            quoted = !quoted;
-        }
-        escaped = escapes;
-        here
-    });
+    let mut ends = outside_quotes(',');
+    let split = line.as_bytes().split(move |byte| ends(char::from(*byte)));
     split.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 

@@ -5,39 +5,21 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use ring::digest::{SHA256, digest as sha};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::error::Error;
 use super::program::Kind;
+use crate::base::digest::Digest;
 
 /// What the MAC is over begins with this, so that no other use of the key makes one.
 const CONTEXT: &[u8] = b"edge compiled worker 1\0";
 const MAC: usize = 32;
-
-/// The SHA-256 of a worker as it was deployed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Digest([u8; 32]);
-
-impl Digest {
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        let mut this = [0; 32];
-        for (to, from) in this.iter_mut().zip(sha(&SHA256, bytes).as_ref()) {
-            *to = *from;
-        }
-        Self(this)
-    }
-
-    pub(super) fn hex(self) -> String {
-        HEXLOWER.encode(&self.0)
-    }
-}
 
 /// The directory of compiled code.
 pub(super) struct Artifacts {
@@ -64,28 +46,12 @@ impl Sound {
 
 /// Makes `path` if need be, for this user alone.
 pub(super) fn directory(path: &Path) -> Result<(), Error> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(failed(path, "cannot be made"))
+    crate::base::directory::make(path).map_err(failed(path, "cannot be made"))
 }
 
 /// Writes `bytes` so that a reader, or a crash, finds the old file or the new one, whole.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let partial = path.with_extension("partial");
-    let write = || {
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(failed(path, "cannot be written"))
+    crate::base::file::replace(path, bytes).map_err(failed(path, "cannot be written"))
 }
 
 pub(super) fn failed(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
@@ -115,7 +81,7 @@ impl Artifacts {
     fn path(&self, digest: Digest) -> PathBuf {
         let engine = self.fingerprint.get(..8).unwrap_or_default();
         self.directory
-            .join(format!("{}-{}.cwasm", digest.hex(), HEXLOWER.encode(engine)))
+            .join(format!("{digest}-{}.cwasm", HEXLOWER.encode(engine)))
     }
 
     fn context(&self, digest: Digest, kind: Kind) -> hmac::Context {
@@ -126,7 +92,7 @@ impl Artifacts {
             Kind::Script => 2,
         }]);
         mac.update(&self.fingerprint);
-        mac.update(&digest.0);
+        mac.update(digest.as_bytes());
         mac
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
-use super::artifact::{self, Digest, Sound};
+use super::artifact::{self, Sound};
 use super::compile;
 use super::component::Proxied;
 use super::engine::{self, Mapped, Rest};
@@ -23,6 +23,7 @@ use super::slots::Slots;
 use super::tenant::{Active, Tenant};
 use super::versions::{self, Version, Versions};
 use crate::base::clock::UnixTime;
+use crate::base::digest::Digest;
 use crate::base::ledger::Ledger;
 use crate::config::isolate::Keyvalue;
 use crate::config::{self, Faults, Place};
@@ -252,13 +253,13 @@ impl Isolates {
     fn configured(&self, tenant: &Tenant, path: &Path) -> Result<Option<Active>, Error> {
         let bytes = read(path)?;
         let digest = Digest::of(&bytes);
-        let same = |active: &Arc<Active>| active.version == 0 && active.digest == digest.hex();
+        let same = |active: &Arc<Active>| active.version == 0 && active.digest == digest.to_string();
         if tenant.active.load().as_ref().is_some_and(same) {
             return Ok(None);
         }
         let loaded = self.load(&bytes, digest)?;
         tenant.counts.compiled(loaded.compiled);
-        Ok(Some(Active::new(loaded.program, loaded.code, 0, digest.hex())))
+        Ok(Some(Active::new(loaded.program, loaded.code, 0, digest.to_string())))
     }
 
     fn deployed(&self, tenant: &Tenant) -> Option<Active> {
@@ -290,7 +291,7 @@ impl Isolates {
         let path = versions::file(directory, &version.digest);
         let bytes = std::fs::read(&path).map_err(artifact::failed(&path, "the worker cannot be read"))?;
         let digest = Digest::of(&bytes);
-        if digest.hex() != version.digest {
+        if digest.to_string() != version.digest {
             return Err(Error::Tampered(path));
         }
         self.load(&bytes, digest)
@@ -383,7 +384,7 @@ impl Isolates {
         let mut versions = Versions::read(&directory)?;
         let version = Version {
             number: 0,
-            digest: digest.hex(),
+            digest: digest.to_string(),
             kind: loaded.kind,
             bytes: bytes.len() as u64,
             at: UnixTime::now().millis(),
@@ -392,7 +393,7 @@ impl Isolates {
         let number = versions.add(version, self.config.versions);
         versions.write(&directory, Some(bytes))?;
         tenant.counts.compiled(loaded.compiled);
-        self.activate(&tenant, loaded, number, digest.hex());
+        self.activate(&tenant, loaded, number, digest.to_string());
         self.prune();
         let version = versions.current().cloned();
         let version = version.ok_or_else(|| Error::Refused("it was removed at once".to_owned()))?;

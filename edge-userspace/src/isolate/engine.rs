@@ -341,7 +341,7 @@ mod tests {
               \x0a\x09\x01\x07\0\x41\x08\x2d\0\0\x0b\x0b\x07\x01\0\x41\x08\x0b\x01*";
         let state = tempfile::tempdir().unwrap();
         let artifacts = super::super::artifact::Artifacts::open(state.path(), engine.fingerprint()).unwrap();
-        let digest = super::super::artifact::Digest::of(wasm);
+        let digest = crate::base::digest::Digest::of(wasm);
         let kind = super::super::program::Kind::Script;
         let code = engine.wasm().precompile_module(wasm).unwrap();
         artifacts.write(digest, kind, &code).unwrap();
@@ -353,7 +353,7 @@ mod tests {
             let mut kilobytes = 0_u64;
             let mut found = false;
             for line in maps.lines() {
-                if line.contains(&digest.hex()) {
+                if line.contains(&digest.to_string()) {
                     (ours, found) = (true, true);
                 } else if let Some(rest) = line.strip_prefix("Rss:") {
                     let size: u64 = rest.trim().trim_end_matches(" kB").parse().unwrap();

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::artifact::{self, Digest};
+use super::artifact;
 use super::error::Error;
 use super::program::Kind;
+use crate::base::digest::Digest;
 
 /// One version.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -54,7 +55,7 @@ impl Versions {
     pub(super) fn write(&self, directory: &Path, new: Option<&[u8]>) -> Result<(), Error> {
         artifact::directory(directory)?;
         if let Some(bytes) = new {
-            artifact::replace(&file(directory, &Digest::of(bytes).hex()), bytes)?;
+            artifact::replace(&file(directory, &Digest::of(bytes).to_string()), bytes)?;
         }
         let path = directory.join("versions.json");
         let text =
@@ -110,7 +111,7 @@ mod tests {
     fn version(bytes: &[u8]) -> Version {
         Version {
             number: 0,
-            digest: Digest::of(bytes).hex(),
+            digest: Digest::of(bytes).to_string(),
             kind: Kind::Component,
             bytes: 1,
             at: 0,

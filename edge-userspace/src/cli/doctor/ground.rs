@@ -1,9 +1,8 @@
 //! What this machine is: kernel, BPF file system, settings, limits, clock, interfaces, disks.
 //! Everything is read from files of the kernel's, and judged by functions that take their text.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
@@ -292,7 +291,7 @@ pub(super) fn apply(fix: &Fix) -> io::Result<()> {
             rustix::mount::MountFlags::empty(),
             None::<&std::ffi::CStr>,
         )?),
-        Fix::Directory(path) => DirBuilder::new().recursive(true).mode(0o700).create(path),
+        Fix::Directory(path) => crate::base::directory::make(path),
     }
 }
 

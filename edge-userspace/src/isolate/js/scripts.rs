@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::engine::{self, Parts, Shared};
 use super::handed;
-use crate::isolate::artifact::{Digest, Sound};
+use crate::base::digest::Digest;
+use crate::isolate::artifact::Sound;
 use crate::isolate::engine::{Engine, map_module};
 use crate::isolate::error::Error;
 use crate::isolate::isolates::Isolates;
@@ -37,7 +38,7 @@ impl Scripts {
     /// Names of compiled code that is the engine's own.
     pub(in crate::isolate) fn digests(&self) -> impl Iterator<Item = String> {
         let parts = self.parts.iter().flat_map(|parts| [&parts.code, &parts.image]);
-        parts.map(|part| Digest::of(part).hex())
+        parts.map(|part| Digest::of(part).to_string())
     }
 
     /// The engine, ready. Blocks; the first time on a node, for the seconds that compiling it

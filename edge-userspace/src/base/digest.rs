@@ -1,4 +1,4 @@
-//! SHA-256 digests, by which blobs are named.
+//! SHA-256 digests, by which a fleet names blobs, and the isolates workers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +17,11 @@ impl Digest {
         let mut digest = [0; 32];
         digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
         Self(digest)
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 
