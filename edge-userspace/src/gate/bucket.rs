@@ -180,7 +180,7 @@ impl Arrival {
 }
 
 impl Buckets {
-    /// Room for so many `clients`, 24 bytes each, and `keys`, 32 bytes each.
+    /// Room for `clients` buckets of clients, 24 bytes each, and `keys` of keys, 32 bytes each.
     pub fn new(clients: usize, keys: usize) -> Self {
         Self {
             clients: Table::new(clients),
@@ -202,44 +202,37 @@ impl Buckets {
         }
     }
 
-    /// Takes one request of a bucket that begins full, or only `looks` whether one is left.
-    pub fn ask(&self, now: Duration, take: Take, looks: bool) -> Taken {
+    /// Takes one request of a bucket that begins full.
+    pub fn ask(&self, now: Duration, take: Take) -> Taken {
+        self.update(now, take, |arrival, at| arrival.take(at, take.rate))
+    }
+
+    /// What taking one request of a client's bucket would give. Takes none.
+    pub fn look(&self, now: Duration, key: u64, rate: Rate) -> Taken {
         let at = nanos(now);
-        let ask = |arrival: &mut Arrival| match looks {
-            true => Arrival(arrival.0).take(at, take.rate),
-            false => arrival.take(at, take.rate),
-        };
-        match take.owners {
-            None if looks => ask(&mut self.clients.find(take.key).unwrap_or(Arrival(at))),
-            None => self.clients.update(take.key, now, || Arrival(at), ask),
-            Some(owners) => {
-                let arrival = Arrival(at);
-                self.keys.update(
-                    take.key,
-                    now,
-                    || Owned { arrival, owners },
-                    |owned| ask(&mut owned.arrival),
-                )
-            }
-        }
+        self.clients.find(key).unwrap_or(Arrival(at)).take(at, rate)
     }
 
     /// Takes `n` requests that have been served already, at most a day's debt. What is left, and
     /// until when there is more.
     pub fn charge(&self, now: Duration, take: Take, n: u64) -> (u64, Duration) {
+        self.update(now, take, |arrival, at| arrival.charge(at, take.rate, n))
+    }
+
+    /// Changes a bucket, which begins full, in the table that it is in.
+    fn update<R>(&self, now: Duration, take: Take, change: impl FnOnce(&mut Arrival, u64) -> R) -> R {
         let at = nanos(now);
-        let charge = |arrival: &mut Arrival| arrival.charge(at, take.rate, n);
+        let arrival = Arrival(at);
         match take.owners {
-            None => self.clients.update(take.key, now, || Arrival(at), charge),
-            Some(owners) => {
-                let arrival = Arrival(at);
-                self.keys.update(
-                    take.key,
-                    now,
-                    || Owned { arrival, owners },
-                    |owned| charge(&mut owned.arrival),
-                )
-            }
+            None => self
+                .clients
+                .update(take.key, now, || arrival, |arrival| change(arrival, at)),
+            Some(owners) => self.keys.update(
+                take.key,
+                now,
+                || Owned { arrival, owners },
+                |owned| change(&mut owned.arrival, at),
+            ),
         }
     }
 

@@ -30,11 +30,7 @@ const MOST: usize = 4;
 /// program may send an empty or foreign field beside them.
 pub fn tokens(headers: &HeaderMap) -> Vec<&str> {
     let fields = headers.get_all(FIELD).iter().filter_map(|value| value.to_str().ok());
-    let pairs = headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b';'));
-    let cookies = pairs.filter_map(|pair| std::str::from_utf8(own(pair)?).ok());
+    let cookies = pairs(headers).filter_map(|pair| std::str::from_utf8(own(pair)?).ok());
     fields
         .chain(cookies)
         .map(str::trim)
@@ -46,39 +42,28 @@ pub fn tokens(headers: &HeaderMap) -> Vec<&str> {
 /// The answer to a challenge that a request brought: the field's, else the first cookie's.
 pub fn work(headers: &HeaderMap) -> Option<&str> {
     let field = headers.get(WORK_FIELD).and_then(|value| value.to_str().ok());
-    let mut pairs = headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b';'));
-    let cookie = || pairs.find_map(|pair| std::str::from_utf8(value(pair, WORK_COOKIE)?).ok());
+    let cookie = || pairs(headers).find_map(|pair| std::str::from_utf8(value(pair, WORK_COOKIE)?).ok());
     let answer = field.or_else(cookie)?.trim();
     (!answer.is_empty() && answer.len() <= LONGEST).then_some(answer)
 }
 
 /// By what the client keeps its token: a cookie, unless it sends a field of ours and no cookie.
 pub fn keeps_by_field(headers: &HeaderMap) -> bool {
-    let cookies = headers.get_all(COOKIE).iter();
-    headers.contains_key(FIELD)
-        && !cookies
-            .flat_map(|value| value.as_bytes().split(|b| *b == b';'))
-            .any(|pair| own(pair).is_some())
+    headers.contains_key(FIELD) && !pairs(headers).any(|pair| own(pair).is_some())
 }
 
 /// Removes both, and leaves other cookies as they were.
 pub fn strip(headers: &mut HeaderMap) {
     headers.remove(FIELD);
     headers.remove(WORK_FIELD);
-    let has_own = |value: &HeaderValue| value.as_bytes().split(|b| *b == b';').any(is_own);
-    if !headers.get_all(COOKIE).iter().any(has_own) {
+    if !pairs(headers).any(is_own) {
         return;
     }
     let kept: Vec<HeaderValue> = headers
         .get_all(COOKIE)
         .iter()
         .filter_map(|value| {
-            let others: Vec<&[u8]> = value
-                .as_bytes()
-                .split(|b| *b == b';')
+            let others: Vec<&[u8]> = pairs_of(value)
                 .filter(|pair| !is_own(pair))
                 .map(<[u8]>::trim_ascii)
                 .filter(|pair| !pair.is_empty())
@@ -127,7 +112,17 @@ fn is_own(pair: &[u8]) -> bool {
 }
 
 /// The value of a pair of that name.
-fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+/// The cookies of a request as they are written, each with its name.
+pub(super) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(COOKIE).iter().flat_map(pairs_of)
+}
+
+fn pairs_of(field: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    field.as_bytes().split(|b| *b == b';')
+}
+
+/// The value of the cookie, if it has this name.
+pub(super) fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
 }
 

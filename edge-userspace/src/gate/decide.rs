@@ -73,7 +73,7 @@ struct Bearing {
 }
 
 impl Judge {
-    /// Tables for so many `clients` and `keys`, `trials` of addresses at once, a `book` of
+    /// Tables for this number of `clients` and `keys`, `trials` of addresses at once, a `book` of
     /// penalties, and whoever writes tokens.
     pub fn new((clients, keys): (usize, usize), trials: usize, book: Arc<Book>, passes: Arc<dyn Passes>) -> Self {
         Self {

@@ -9,10 +9,10 @@
 use std::net::IpAddr;
 
 use http::HeaderMap;
-use http::header::COOKIE;
 
-use super::prefixes;
 use super::verdict::Attempt;
+use super::{cookie, prefixes};
+use crate::base::field;
 use crate::config::gate::KeyPart;
 use crate::zones::path::Path;
 
@@ -51,10 +51,7 @@ pub(super) fn counted(key: &[KeyPart], attempt: &Attempt<'_>, prefix: IpAddr, cl
         KeyPart::Client => Some(client.map_or(Value::Prefix(prefix), Value::Number)),
         KeyPart::Address => Some(Value::Prefix(prefix)),
         KeyPart::Network => Some(Value::Number(prefixes::site(prefix).into())),
-        KeyPart::Header(name) => {
-            let mut fields = attempt.headers.get_all(name).iter();
-            said(fields.next().filter(|_| fields.next().is_none())?.as_bytes())
-        }
+        KeyPart::Header(name) => said(field::alone(attempt.headers, name)?.as_bytes()),
         KeyPart::Cookie(name) => said(cookie(attempt.headers, name)?),
         KeyPart::Segment(n) => said(segment(attempt.path, *n)?.as_bytes()),
         KeyPart::Claim(name) => Some(Value::Claim(name.clone())),
@@ -69,9 +66,7 @@ fn said(bytes: &[u8]) -> Option<Value> {
 
 /// The cookie's value, if there is one of that name and no other.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let fields = headers.get_all(COOKIE).iter();
-    let pairs = fields.flat_map(|value| value.as_bytes().split(|b| *b == b';'));
-    let mut values = pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    let mut values = cookie::pairs(headers).filter_map(|pair| cookie::value(pair, name));
     values.next().filter(|_| values.next().is_none())
 }
 

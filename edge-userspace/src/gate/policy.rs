@@ -320,7 +320,7 @@ impl Asking<'_> {
         let Self { buckets, who, zone, .. } = self;
         let key = buckets.key((zone.id, &self.rule.name, who.prefix, "keys"));
         let all = Take::client(key, self.rate.times(zone.config.clients_per_address));
-        match buckets.ask(self.now.mono, all, false) {
+        match buckets.ask(self.now.mono, all) {
             Taken::Yes { .. } => {
                 taken.push(all);
                 Ok(())
@@ -336,7 +336,7 @@ impl Asking<'_> {
     fn keyed(self, values: Vec<Value>, taken: &mut Vec<Take>) -> Result<(u64, Duration), Refused> {
         let Self { buckets, who, zone, .. } = self;
         let take = buckets.keyed((zone.id, &self.rule.name, values), who.prefix, self.rate);
-        match buckets.ask(self.now.mono, take, false) {
+        match buckets.ask(self.now.mono, take) {
             Taken::Yes { left, more } => {
                 taken.push(take);
                 Ok((left, more))
@@ -356,11 +356,8 @@ impl Asking<'_> {
     /// without any.
     fn claims(self, values: Vec<Value>) -> Result<Claims, Refused> {
         let Self { buckets, who, zone, .. } = self;
-        let client = match who.client {
-            Some(client) if zone.config.clients_per_address > 1 => buckets.key((zone.id, &self.rule.name, client)),
-            _ => buckets.key((zone.id, &self.rule.name, who.prefix)),
-        };
-        if let Taken::No { wait } = buckets.ask(self.now.mono, Take::client(client, self.rate), true) {
+        let (client, _) = self.own(zone.config.clients_per_address);
+        if let Taken::No { wait } = buckets.look(self.now.mono, client, self.rate) {
             return Err(Refused {
                 wait: self.turned(wait),
                 holds: true,
@@ -386,6 +383,22 @@ impl Asking<'_> {
         turn.map(|turn| turn.max(wait))
     }
 
+    /// The bucket that a request is counted in by who sends it: the client's, if it proves to be
+    /// one of `most` behind its address, and then it has it alone; else the address's.
+    fn own(self, most: u32) -> (u64, bool) {
+        let Self {
+            buckets,
+            who,
+            zone,
+            rule,
+            ..
+        } = self;
+        match who.client {
+            Some(client) if most > 1 => (buckets.key((zone.id, &rule.name, client)), true),
+            _ => (buckets.key((zone.id, &rule.name, who.prefix)), false),
+        }
+    }
+
     /// One request from the bucket of `who`. A proven client has its own, and shares its address's
     /// bucket, as wide as the clients that the address may stand for, at `most`; who proves nothing
     /// shares the bucket of one client with its whole address.
@@ -405,26 +418,16 @@ impl Asking<'_> {
             rate,
             who,
         } = self;
-        let own = match who.client {
-            Some(client) if most > 1 => {
-                let key = buckets.key((zone.id, &rule.name, client));
-                let start = if who.mature && !buckets.knows(key) && !welcome(buckets, now, zone, rule, rate, who) {
-                    Start::Drained
-                } else {
-                    Start::Full
-                };
-                (key, rate, start)
-            }
-            _ => (buckets.key((zone.id, &rule.name, who.prefix)), rate, Start::Full),
-        };
-        let all = (
-            buckets.key((zone.id, &rule.name, who.prefix, "all")),
-            rate.times(most),
-            Start::Full,
-        );
+        let (own, alone) = self.own(most);
+        let drained = alone && who.mature && !buckets.knows(own) && !welcome(buckets, now, zone, rule, rate, who);
+        let start = if drained { Start::Drained } else { Start::Full };
+        let all = alone.then(|| {
+            let key = buckets.key((zone.id, &rule.name, who.prefix, "all"));
+            (key, rate.times(most), Start::Full)
+        });
         let mut result = None;
         let first = taken.len();
-        for (key, rate, start) in std::iter::once(own).chain((most > 1 && who.client.is_some()).then_some(all)) {
+        for (key, rate, start) in std::iter::once((own, rate, start)).chain(all) {
             match buckets.take(now.mono, key, rate, start) {
                 Taken::Yes { left, more } => {
                     taken.push(Take::client(key, rate));
