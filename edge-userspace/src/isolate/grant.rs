@@ -14,6 +14,7 @@ use super::tenant::Tenant;
 use super::tie::Tie;
 use super::upgrade::Upgrade;
 use crate::config::Origin;
+use crate::config::isolate::Limits;
 use crate::config::value::OriginAddress;
 use crate::http::body::Body;
 use crate::http::door::{self, Authority};
@@ -45,6 +46,29 @@ pub struct Grant {
     pub(super) passes: AtomicBool,
     /// The client's wish for another protocol.
     pub(super) upgrade: Upgrade,
+}
+
+impl Grant {
+    /// Of one run of a tenant's worker, with its `limits`.
+    pub(super) fn new(
+        (tenant, limits): (&Arc<Tenant>, &Limits),
+        exchange: Exchange,
+        lineage: Lineage,
+        reach: Arc<Reach>,
+        upgrade: Upgrade,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tenant: tenant.clone(),
+            meter: Meter::new(limits.cpu, tenant.turns.clone()),
+            exchange,
+            log_left: AtomicUsize::new(limits.log_bytes),
+            lineage,
+            reach,
+            tie: Arc::default(),
+            passes: AtomicBool::new(false),
+            upgrade,
+        })
+    }
 }
 
 /// Who asks whom: carried by a sub-request among its extensions.

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::{Semaphore, oneshot};
 use url::Url;
 
-use super::budget::{Meter, Metered};
+use super::budget::Metered;
 use super::error::Ended;
 use super::grant::{Grant, Lineage, Reach};
 use super::isolates::Isolates;
@@ -22,7 +22,8 @@ use super::program::{Call, Leftover, Responder, Run};
 use super::shares::Share;
 use super::slots::Slot;
 use super::target;
-use super::tie::{Client, Counted, Tie, Tied};
+use super::tenant::Tenant;
+use super::tie::{Client, Counted, Tied};
 use super::upgrade::Upgrade;
 use crate::base::idle;
 use crate::config::Origin;
@@ -62,6 +63,16 @@ impl Isolated {
         &self.isolates
     }
 
+    /// A slot of the tenant's and a share of the node's, for one run.
+    ///
+    /// # Errors
+    /// [`Ended::Overload`].
+    pub(super) async fn slots(&self, tenant: &Tenant, nested: bool) -> Result<(Slot, Share), Ended> {
+        let of_zone = tenant.slots.load_full().take(nested).await?;
+        let of_node = self.isolates.shares().take(&tenant.name, nested).await?;
+        Ok((of_zone, of_node))
+    }
+
     pub(super) fn reach(&self) -> Result<&Arc<Reach>, Failure> {
         if let Some(reach) = self.reach.get() {
             return Ok(reach);
@@ -98,27 +109,10 @@ impl Isolated {
             tenant.counts.failed(ended);
             ended.failure()
         };
-        let slots = tenant.slots.load_full();
-        let of_zone = slots.take(nested).await.map_err(failed)?;
-        let of_node = self
-            .isolates
-            .shares()
-            .take(&tenant.name, nested)
-            .await
-            .map_err(failed)?;
-        let meter = Meter::new(limits.cpu, tenant.turns.clone());
-        let tie = Arc::new(Tie::default());
-        let grant = Arc::new(Grant {
-            tenant: tenant.clone(),
-            meter: meter.clone(),
-            exchange: request.exchange.clone(),
-            log_left: AtomicUsize::new(limits.log_bytes),
-            lineage,
-            reach: self.reach()?.clone(),
-            tie: tie.clone(),
-            passes: AtomicBool::new(false),
-            upgrade: Upgrade::of(&mut request.head),
-        });
+        let slots = self.slots(&tenant, nested).await.map_err(failed)?;
+        let reach = self.reach()?.clone();
+        let upgrade = Upgrade::of(&mut request.head);
+        let grant = Grant::new((&tenant, limits), request.exchange.clone(), lineage, reach, upgrade);
         let method = request.head.method.clone();
         let (responder, response) = oneshot::channel();
         let (head, body) = for_guest(request.head, request.body, &url);
@@ -131,8 +125,8 @@ impl Isolated {
             due: None,
         };
         let run = active.program.clone().run(call, Responder(responder));
-        let client = Client(tie);
-        let (task, end) = spawn(&self.isolates, grant.clone(), (of_zone, of_node), run);
+        let client = Client(grant.tie.clone());
+        let (task, end) = spawn(&self.isolates, grant.clone(), slots, run);
         let ended = match response.await {
             Ok(Ok((head, body))) => {
                 let asked = Asked {

@@ -29,7 +29,7 @@ struct State {
     total: u64,
     /// Zones that have a worker.
     zones: usize,
-    ledger: Option<Common>,
+    ledger: Common,
 }
 
 /// What one instance holds, itself and by the host. What it took from the node is given back when
@@ -58,7 +58,7 @@ impl Memory {
             held: HashMap::new(),
             total: 0,
             zones: 1,
-            ledger: Some(ledger.common(Kind::Guests)),
+            ledger: ledger.common(Kind::Guests),
         })))
     }
 
@@ -85,9 +85,7 @@ impl Memory {
         if total > state.most || !fair {
             return false;
         }
-        if let Some(ledger) = &mut state.ledger
-            && !ledger.set(total)
-        {
+        if !state.ledger.set(total) {
             return false;
         }
         state.total = total;
@@ -99,10 +97,8 @@ impl Memory {
         let mut state = self.state();
         state.total = state.total.saturating_sub(bytes);
         let total = state.total;
-        if let Some(ledger) = &mut state.ledger {
-            // Less is always taken.
-            let _ = ledger.set(total);
-        }
+        // Less is always taken.
+        let _ = state.ledger.set(total);
         if let Some(held) = state.held.get_mut(zone) {
             *held = held.saturating_sub(bytes);
             if *held == 0 {

@@ -3,20 +3,18 @@
 //! slot, a meter, a deadline and a log, and no client.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::Method;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::budget::Meter;
 use super::error::Ended;
 use super::grant::{Grant, Lineage};
 use super::handler::{Isolated, spawn};
 use super::program::{Call, Due, Kind, Responder};
-use super::tie::Tie;
 use super::upgrade::Upgrade;
+use crate::base::clock::UnixTime;
 use crate::base::id::RequestId;
 use crate::base::peer::Peer;
 use crate::config::isolate::cron::Minute;
@@ -46,15 +44,11 @@ impl Isolated {
     /// Begins what is due, at the beginning of each minute, until it is dropped. A minute that the
     /// clock skips, or that passes while the node is down, is not made up for.
     pub async fn keep_time(&self) {
-        let mut last = now() / MINUTE;
+        let mut last = UnixTime::now().secs() / MINUTE;
         loop {
-            let since = SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or(Duration::ZERO);
-            let into =
-                Duration::from_secs(since.as_secs() % MINUTE) + Duration::from_nanos(since.subsec_nanos().into());
-            tokio::time::sleep(Duration::from_secs(MINUTE).saturating_sub(into)).await;
-            let seconds = now();
+            let into = UnixTime::now().millis() % (MINUTE * 1_000);
+            tokio::time::sleep(Duration::from_millis(MINUTE * 1_000 - into)).await;
+            let seconds = UnixTime::now().secs();
             let this = seconds / MINUTE;
             // The timer may be early by a clock that was set.
             if this == last {
@@ -85,8 +79,6 @@ impl Isolated {
         };
         let Ok(reach) = self.reach() else { return };
         let limits = &worker.limits;
-        let tie = Arc::new(Tie::default());
-        let meter = Meter::new(limits.cpu, tenant.turns.clone());
         let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         let exchange = Exchange {
             id: RequestId::next(),
@@ -102,32 +94,13 @@ impl Isolated {
             host: zone.stand_in.clone(),
             started: Instant::now(),
         };
-        let grant = Arc::new(Grant {
-            tenant: tenant.clone(),
-            meter,
-            exchange,
-            log_left: AtomicUsize::new(limits.log_bytes),
-            lineage: Lineage::root(&http::HeaderMap::new(), limits.subrequests),
-            reach: reach.clone(),
-            tie: tie.clone(),
-            passes: AtomicBool::new(false),
-            upgrade: Upgrade::default(),
-        });
+        let lineage = Lineage::root(&http::HeaderMap::new(), limits.subrequests);
+        let grant = Grant::new((&tenant, limits), exchange, lineage, reach.clone(), Upgrade::default());
         if active.program.kind() == Kind::Component {
             grant.reason("its schedule is for scripts that export `scheduled`, and the worker is a component");
             return tenant.counts.failed(Ended::NoResponse);
         }
-        let slots = tenant.slots.load_full();
-        let taken = match slots.take(false).await {
-            Ok(of_zone) => self
-                .isolates()
-                .shares()
-                .take(&tenant.name, false)
-                .await
-                .map(|of_node| (of_zone, of_node)),
-            Err(ended) => Err(ended),
-        };
-        let taken = match taken {
+        let taken = match self.slots(&tenant, false).await {
             Ok(taken) => taken,
             Err(ended) => {
                 grant.reason(&format!("its schedule \"{}\": {ended}", due.cron));
@@ -142,13 +115,6 @@ impl Isolated {
         let run = active.program.clone().run(call, Responder(responder));
         spawn(self.isolates(), grant, taken, run);
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs()
 }
 
 /// The call of a run: a request for the zone's first page that nobody made, and what is due.
