@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use toml::Spanned;
 
 use super::mistake::{Faults, Mistake, Mistakes, Place, Source};
+use super::value::Size;
 
 /// What was found so far.
 pub struct Checker<'a> {
@@ -115,6 +116,15 @@ impl<'a> Checker<'a> {
             };
             let what = format!("{key}{} is out of bounds", text(value));
             self.mistake(span, what, format!("write {} to {}", text(least), text(most)));
+        }
+    }
+
+    /// A mistake if a size is less than `least`, and not 0B, which stands for `default`; `what` is
+    /// wrong with it.
+    pub(super) fn enough(&mut self, size: &Spanned<Size>, least: Size, what: &str, default: &str) {
+        if *size.get_ref() > Size(0) && *size.get_ref() < least {
+            let mend = format!("write at least {least}, or 0B for {default}");
+            self.mistake(size.span(), what, mend);
         }
     }
 

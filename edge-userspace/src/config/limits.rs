@@ -58,10 +58,7 @@ pub(super) fn limits(raw: &LimitsText, checker: &mut Checker<'_>) -> Limits {
         (&raw.memory, LEAST_MEMORY),
         (&raw.memory_per_address, LEAST_MEMORY_PER_ADDRESS),
     ] {
-        if *size.get_ref() > Size(0) && *size.get_ref() < least {
-            let mend = format!("write at least {least}, or 0B for the default");
-            checker.mistake(size.span(), "too little to serve anybody by", mend);
-        }
+        checker.enough(size, least, "too little to serve anybody by", "the default");
     }
     if limits.memory == 0 {
         limits.memory = ledger::of_machine().map_or(u64::MAX, |bytes| bytes / 2);

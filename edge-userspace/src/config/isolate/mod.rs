@@ -93,10 +93,8 @@ pub(super) fn node(raw: &NodeText, checker: &mut Checker<'_>) -> Node {
         0 => ledger::of_machine().map_or(u64::MAX, |bytes| bytes / 4),
         bytes => bytes,
     };
-    if (1..LEAST_MEMORY.0).contains(&raw.memory.get_ref().0) {
-        let mend = format!("write at least {LEAST_MEMORY}, or 0B for a quarter of the machine's");
-        checker.mistake(raw.memory.span(), "too little for an instance", mend);
-    }
+    let (what, default) = ("too little for an instance", "a quarter of the machine's");
+    checker.enough(&raw.memory, LEAST_MEMORY, what, default);
     node
 }
 
