@@ -112,6 +112,12 @@ impl Company {
         if self.waiting == 0 { 0 } else { some }
     }
 
+    /// This, or one client.
+    fn or_one(self) -> Self {
+        let proven = if self.counted() == 0 { 1 } else { self.proven };
+        Self { proven, ..self }
+    }
+
     /// SYNs per second that pass for a deferred address.
     pub fn syn_budget(self) -> u16 {
         let counted = u16::try_from(self.counted()).unwrap_or(u16::MAX);
@@ -372,6 +378,8 @@ impl Book {
             Subject::Address(_) | Subject::Client(_) => Level::Blocked,
         };
         let probation = u16::try_from(probation.as_secs()).unwrap_or(u16::MAX);
+        // Who else is there could not show it yet, beside one that takes all it can of the budget.
+        let budget = if strikes < 2 { company.or_one() } else { company }.syn_budget();
         let before = self.whole(now, subject);
         let strengthen = |zone| {
             self.records.update(
@@ -379,7 +387,7 @@ impl Book {
                 now,
                 || Record::of(from),
                 |record| {
-                    record.strengthen(now, level, until, company.syn_budget(), probation);
+                    record.strengthen(now, level, until, budget, probation);
                     record.in_force(now)
                 },
             )

@@ -74,7 +74,7 @@ fn levels_list_add_lift() {
     book.punish(at(0), 1, A, struck(2, at(20)), NONE);
     assert_eq!(book.penalty(at(5), 1, A), Some((Level::Blocked, at(20))));
     let budgets: Vec<_> = changes.pending().iter().map(|c| c.syn_budget).collect();
-    assert_eq!(budgets, [4, 16, 4]);
+    assert_eq!(budgets, [8, 16, 4]);
     assert!(book.add(at(0), Subject::Client(7), Level::Blocked, at(100)));
     assert_eq!(book.list(at(5)).len(), 2);
     assert_eq!(
