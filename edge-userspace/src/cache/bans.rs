@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::resource::Variant;
 use crate::base::clock::UnixTime;
+use crate::zones::path::Path as Target;
 
 /// Purges of one kind that are held at most.
 const MOST: usize = 4_096;
@@ -21,12 +22,13 @@ const MOST_URLS: usize = 16_384;
 /// The longest URL, prefix or tag.
 const LONGEST: usize = 4 << 10;
 
-/// What a purge means.
+/// What a purge means. Paths are compared in their normal form (`zones::path`): who purges `/a`
+/// means `/%61` as well, and whatever else an origin may read as `/a`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Ban {
-    /// One resource, by its key.
+    /// One resource, by its key: see [`Ban::url`].
     Url(String),
-    /// All whose key begins so.
+    /// All whose key begins so: see [`Ban::prefix`].
     Prefix(String),
     /// All of a zone with this tag: the zone's name, a space, the tag.
     Tag(String),
@@ -35,12 +37,23 @@ pub(super) enum Ban {
 }
 
 impl Ban {
+    /// The resource of `key`, however its path is written.
+    pub(super) fn url(key: &str) -> Self {
+        Self::Url(normal(key, ""))
+    }
+
+    /// All whose key begins so, however their paths are written.
+    pub(super) fn prefix(key: &str) -> Self {
+        // Its last segment goes on: `/.` is the beginning of `/.well-known` and not a segment `.`.
+        Self::Prefix(normal(key, "x"))
+    }
+
     /// Whether what is on its way for the resource `key` may be meant. Tags are known only when a
     /// response has come: until then a tag means all of its zone.
     pub(super) fn may_mean(&self, key: &str) -> bool {
         match self {
-            Self::Url(text) => key == text,
-            Self::Prefix(text) => key.starts_with(text.as_str()),
+            Self::Url(text) => any_reading(key, |key| key == text),
+            Self::Prefix(text) => any_reading(key, |key| key.starts_with(text.as_str())),
             Self::Tag(text) => zone(key) == zone(text),
             Self::All => true,
         }
@@ -111,14 +124,21 @@ impl Bans {
     pub(super) fn covers(&self, key: &str, variant: &Variant) -> bool {
         let since = variant.asked;
         let later = |time: &UnixTime| since <= *time;
-        if self.floor.as_ref().is_some_and(later) || self.urls.at.get(key).is_some_and(later) {
+        if self.floor.as_ref().is_some_and(later) {
             return true;
         }
-        if self
+        let prefixes = self
             .prefixes
             .at
             .iter()
-            .any(|(prefix, time)| later(time) && key.starts_with(prefix.as_str()))
+            .filter(|(_, time)| later(time))
+            .map(|(text, _)| text);
+        let none = self.urls.at.is_empty() && self.prefixes.at.is_empty();
+        if !none
+            && any_reading(key, |key| {
+                self.urls.at.get(key).is_some_and(later)
+                    || prefixes.clone().any(|prefix| key.starts_with(prefix.as_str()))
+            })
         {
             return true;
         }
@@ -237,11 +257,47 @@ fn parse(line: &str) -> Option<(Option<Ban>, UnixTime)> {
     let time = UnixTime::from_millis(time.parse().ok()?);
     let text = text.to_owned();
     Some(match letter {
-        "u" => (Some(Ban::Url(text)), time),
-        "p" => (Some(Ban::Prefix(text)), time),
+        "u" => (Some(Ban::url(&text)), time),
+        "p" => (Some(Ban::prefix(&text)), time),
         "t" => (Some(Ban::Tag(text)), time),
         "f" => (None, time),
         _ => return None,
+    })
+}
+
+/// What stands before a key's path, the path, and what stands after it.
+fn parts(key: &str) -> Option<(&str, &str, &str)> {
+    let host = key.find("://")? + 3;
+    let (host, rest) = key.split_at_checked(host + key.get(host..)?.find('/')?)?;
+    let (path, query) = rest.split_at_checked(rest.find('?').unwrap_or(rest.len()))?;
+    Some((host, path, query))
+}
+
+/// `key` with its path in the usual form. `rest` stands for what follows a path that is not whole.
+pub(super) fn normal(key: &str, rest: &str) -> String {
+    let Some((host, path, query)) = parts(key) else {
+        return key.to_owned();
+    };
+    let rest = if query.is_empty() { rest } else { "" };
+    let whole = format!("{path}{rest}");
+    let usual = Target::of(&whole);
+    let usual = usual.usual();
+    format!("{host}{}{query}", usual.strip_suffix(rest).unwrap_or(usual))
+}
+
+/// Whether it is true of `key` with its path in any of the forms that a server may read it in.
+fn any_reading(key: &str, is: impl Fn(&str) -> bool) -> bool {
+    let Some((host, path, query)) = parts(key) else {
+        return is(key);
+    };
+    let read = Target::of(path);
+    let mut readings = read.readings();
+    readings.any(|reading| {
+        if reading == path {
+            is(key)
+        } else {
+            is(&format!("{host}{reading}{query}"))
+        }
     })
 }
 
@@ -295,6 +351,44 @@ mod tests {
         assert!(!covered(Ban::Url("y https://h/a/b?c".to_owned()), 100), "another zone");
         assert!(!covered(Ban::Prefix("z https://h/b".to_owned()), 100));
         assert!(!covered(Ban::Tag("y two".to_owned()), 100));
+    }
+
+    /// A page that was asked for under another spelling of its path would outlive its purge.
+    #[test]
+    fn every_spelling_of_a_path_is_purged() {
+        let covers = |ban: &Ban, key: &str| {
+            let mut bans = Bans::default();
+            bans.add(ban.clone(), UnixTime::from_secs(100));
+            let covered = bans.covers(key, &variant(&[], &[], 1));
+            assert_eq!(covered, ban.may_mean(key), "stored and under way alike: {ban:?} {key}");
+            covered
+        };
+        let spelled = [
+            "/api/x",
+            "/%61pi/x",
+            "/a%70i//x",
+            "/./api/y/../x",
+            "/api;v=1/x",
+            "/api%2Fx",
+            "/api\\x",
+        ];
+        for ban in spelled.map(|path| Ban::url(&format!("z https://h{path}?q=%61"))) {
+            let usual = covers(&ban, "z https://h/api/x?q=%61");
+            assert_eq!(usual, ban == Ban::Url("z https://h/api/x?q=%61".to_owned()), "{ban:?}");
+            assert!(!covers(&ban, "z https://h/api/x?q=a"), "a query is the origin's own");
+        }
+        let below = Ban::prefix("z https://h/%61pi/");
+        for path in spelled {
+            assert!(covers(&below, &format!("z https://h{path}")), "{path}");
+            assert!(
+                covers(&Ban::url("z https://h/api/x"), &format!("z https://h{path}")),
+                "{path}"
+            );
+        }
+        assert!(!covers(&below, "z https://h/apis"));
+        // The beginning of a segment is no whole one.
+        let hidden = Ban::prefix("z https://h/.");
+        assert!(covers(&hidden, "z https://h/.git") && !covers(&hidden, "z https://h/a"));
     }
 
     /// Purges without end take no memory without end, and none is undone.

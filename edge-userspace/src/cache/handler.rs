@@ -107,10 +107,15 @@ impl Shared {
     /// An unsafe request has succeeded: what is stored of the URL, or on its way, is out of date
     /// (RFC 9111 section 4.4).
     async fn invalidate(&self, key: String) {
-        if !self.store.may_have(&key) && !self.flights.has(&key) {
+        let usual = bans::normal(&key, "");
+        let spelled = [&usual, &key].into_iter();
+        if !spelled
+            .clone()
+            .any(|key| self.store.may_have(key) || self.flights.has(key))
+        {
             return;
         }
-        self.flights.detach_one(&key);
+        spelled.for_each(|key| self.flights.detach_one(key));
         if let Err(error) = self.store.void(key, UnixTime::now()).await {
             tracing::warn!(target: "edge::cache", %error, "an invalidation was not written down");
         }

@@ -5,6 +5,7 @@ use http::Uri;
 
 use super::bans::{self, Ban};
 use super::resource;
+use crate::http::door::Authority;
 
 /// A purge as an operator writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +49,8 @@ impl Purge<'_> {
         exists: impl Fn(&str) -> bool,
     ) -> Result<Ban, Unsound> {
         match *self {
-            Self::Url(text) => Ok(Ban::Url(key(text, by_host)?)),
-            Self::Prefix(text) => Ok(Ban::Prefix(key(text, by_host)?)),
+            Self::Url(text) => Ok(Ban::url(&key(text, by_host)?)),
+            Self::Prefix(text) => Ok(Ban::prefix(&key(text, by_host)?)),
             Self::All => Ok(Ban::All),
             Self::Tag(zone, tag) => {
                 if !exists(zone) {
@@ -68,21 +69,16 @@ fn key(text: &str, by_host: impl Fn(&str) -> Option<String>) -> Result<String, U
     let unsound = || Unsound::Url(text.to_owned());
     let uri: Uri = text.parse().map_err(|_| unsound())?;
     let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"));
-    let authority = uri.authority().map(|a| a.as_str().to_ascii_lowercase());
-    let (Some(scheme), Some(authority)) = (scheme, authority) else {
+    let (Some(scheme), Some(written)) = (scheme, uri.authority()) else {
         return Err(unsound());
     };
+    let authority = Authority::read(written.as_str().as_bytes(), scheme == "https").ok_or_else(unsound)?;
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    if !bans::sound(text) || authority.contains('@') {
+    if !bans::sound(text) {
         return Err(unsound());
     }
-    let host = uri
-        .host()
-        .unwrap_or_default()
-        .trim_matches(['[', ']'])
-        .to_ascii_lowercase();
-    let zone = by_host(&host).ok_or(Unsound::Host(host))?;
-    Ok(resource::url_key(&zone, scheme, &authority, target))
+    let zone = by_host(&authority.name).ok_or_else(|| Unsound::Host(authority.name.to_string()))?;
+    Ok(resource::url_key(&zone, scheme, &authority.text, target))
 }
 
 #[cfg(test)]
@@ -102,6 +98,14 @@ mod tests {
             ban(Purge::Prefix("https://h.example")).unwrap(),
             Ban::Prefix("z https://h.example/".to_owned())
         );
+        assert_eq!(
+            ban(Purge::Url("https://h.example./x/../%61?%62")).unwrap(),
+            Ban::Url("z https://h.example/a?%62".to_owned())
+        );
+        assert_eq!(
+            ban(Purge::Prefix("https://h.example/%61/.")).unwrap(),
+            Ban::Prefix("z https://h.example/a/.".to_owned())
+        );
         assert_eq!(ban(Purge::All).unwrap(), Ban::All);
         assert_eq!(ban(Purge::Tag("z", "t")).unwrap(), Ban::Tag("z t".to_owned()));
         for wrong in [
@@ -109,6 +113,7 @@ mod tests {
             Purge::Url("/a"),
             Purge::Url("https://other.example/"),
             Purge::Url("ftp://h.example/"),
+            Purge::Url("https://user@h.example/"),
             Purge::Tag("y", "t"),
             Purge::Tag("z", "two words"),
             Purge::Tag("z", ""),

@@ -6,9 +6,10 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{StatusCode, request};
 
 use super::directives::{Directives, FOREVER};
-use super::worth::{Worth, single_date, varies_by};
+use super::worth::{Worth, single_date};
 use crate::base::clock::UnixTime;
 use crate::http::codings::Accepted;
+use crate::http::fields;
 use crate::http::forwarded::{self, Written};
 use crate::http::message::Exchange;
 
@@ -207,7 +208,7 @@ pub(super) fn strip(fields: &mut HeaderMap, directives: &Directives) {
 /// request's values. `None`: not to be stored.
 pub(super) fn selectors(response: &HeaderMap, request: &HeaderMap) -> Option<Vec<(HeaderName, Option<Vec<u8>>)>> {
     let mut distinct: Vec<HeaderName> = Vec::new();
-    for name in varies_by(response) {
+    for name in fields::list(response, header::VARY) {
         let name = HeaderName::from_bytes(name).ok()?;
         match forwarded::written(&name) {
             // It is in the key.

@@ -344,7 +344,7 @@ impl Store {
     /// # Errors
     /// When it is in force, but could not be written down.
     pub(super) async fn void(&self, key: String, now: UnixTime) -> io::Result<()> {
-        let ban = Ban::Url(key);
+        let ban = Ban::url(&key);
         self.ban(&ban, now);
         let Some(written) = &self.log else { return Ok(()) };
         let (done, answer) = oneshot::channel();

@@ -17,6 +17,7 @@ use http_cache_semantics::{CacheOptions, CachePolicy};
 use super::directives::{Directives, FOREVER, seconds};
 use crate::base::clock::UnixTime;
 use crate::http::codings::{self, Accepted};
+use crate::http::fields;
 
 /// Statuses whose meaning for caches we implement (`must-understand`, RFC 9111 section 5.2.2.3).
 /// 206 is not among them: partial responses are not stored.
@@ -77,7 +78,7 @@ pub(super) fn judge(seen: &Seen<'_>, heuristic: Heuristic) -> Option<Worth> {
     }
     // Noise to who takes over the request's part: in a coding that it did not list, or one that
     // variants are not told apart by.
-    let varies = varies_by(seen.fields).any(|name| name.eq_ignore_ascii_case(b"accept-encoding"));
+    let varies = fields::has(seen.fields, header::VARY, "accept-encoding");
     if !Accepted::of(seen.request).admits(seen.fields) || varies && !codings::known(seen.fields) {
         return None;
     }
@@ -124,7 +125,7 @@ pub(super) fn judge(seen: &Seen<'_>, heuristic: Heuristic) -> Option<Worth> {
 }
 
 fn varies_on_all(fields: &HeaderMap) -> bool {
-    varies_by(fields).any(|name| name == b"*")
+    fields::list(fields, header::VARY).any(|name| name == b"*")
 }
 
 fn request(fields: &HeaderMap) -> Option<Request<()>> {
@@ -210,14 +211,6 @@ fn age(seen: &Seen<'_>) -> u64 {
         .unwrap_or(0);
     let delay = seen.came.since(seen.asked).as_secs();
     apparent.max(told.saturating_add(delay)).min(FOREVER)
-}
-
-/// The names in `Vary`, as written.
-pub(super) fn varies_by(response: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let lines = response.get_all(header::VARY).iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii))
-        .filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

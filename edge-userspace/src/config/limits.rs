@@ -11,6 +11,18 @@ use crate::base::ledger;
 const LEAST_MEMORY: Size = Size(32 << 20);
 const LEAST_MEMORY_PER_ADDRESS: Size = Size(4 << 20);
 
+/// Descriptors for what is not a client connection: listeners, maps, files, log.
+const SPARE: u64 = 512;
+
+impl Limits {
+    /// Descriptors that a node wants: one for each client connection, one towards the origin for
+    /// each, and some for itself.
+    pub fn descriptors(&self) -> u64 {
+        let connections = u64::try_from(self.connections).unwrap_or(u64::MAX);
+        connections.saturating_mul(2).saturating_add(SPARE)
+    }
+}
+
 section! {
     /// Bounds on what clients can make the edge hold.
     LimitsText => Limits {

@@ -8,9 +8,6 @@ use sd_notify::NotifyState;
 
 use crate::config::Config;
 
-/// Descriptors for what is not a client connection: listeners, maps, files, log.
-const SPARE: u64 = 512;
-
 /// No core dumps: private keys, session keys and the cluster's secret are in memory. Without
 /// workers, no other process of the same user may look into it either (ptrace(2), /proc/PID/mem);
 /// with them it may, for wasmtime reads its own page map, which is root's alone in a process that
@@ -37,12 +34,9 @@ pub(super) fn seal(workers: bool) -> Option<std::io::Error> {
     refused.or(filtered.err().filter(|_| workers))
 }
 
-/// Raises the descriptor limit to what the configured connections need, one towards the origin for
-/// each, as far as allowed.
+/// Raises the descriptor limit to what the configured connections need, as far as allowed.
 pub(super) fn prepare(config: &Config) {
-    let wanted = (config.limits.connections as u64)
-        .saturating_mul(2)
-        .saturating_add(SPARE);
+    let wanted = config.limits.descriptors();
     let now = getrlimit(Resource::Nofile);
     let current = now.current.unwrap_or(u64::MAX);
     if current >= wanted {

@@ -21,9 +21,9 @@ use tokio::io::Interest;
 
 use super::Error;
 
-/// Bytes asked for in each direction. A worker that is busy for 10 ms at 1 Gbit/s has 1.2 MB
+/// Bytes of a socket's buffer that are asked for in each direction. A worker that is busy for 10 ms at 1 Gbit/s has 1.2 MB
 /// waiting, which the kernel accounts for at about twice its size.
-const BUFFER: usize = 4 << 20;
+pub const BUFFER: usize = 4 << 20;
 
 /// Binds `address`. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by
 /// side.

@@ -11,6 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use super::{Finding, Fix};
 use crate::config::gate::Secret;
 use crate::config::{Config, XdpMode};
+use crate::quic::socket;
 
 /// The oldest kernel that the XDP program is tested on.
 const OLDEST: (u32, u32) = (5, 15);
@@ -52,8 +53,6 @@ const NATIVE: &[&str] = &[
 /// Above, most drivers refuse a program without fragments in native mode: a page, less what they
 /// keep for themselves.
 const LONGEST_FRAME: u32 = 3_498;
-/// QUIC's sockets want buffers of this size, bytes.
-const SOCKET_BUFFER: u64 = 7_500_000;
 /// Listen queues of a busy node.
 const BACKLOG: u64 = 4_096;
 
@@ -126,8 +125,8 @@ pub(super) fn settings(config: &Config) -> Vec<Finding> {
     if config.server.http3 && !config.server.https.is_empty() {
         let why = "QUIC loses datagrams while a thread is busy";
         wanted.extend([
-            ("net/core/rmem_max", SOCKET_BUFFER, why),
-            ("net/core/wmem_max", SOCKET_BUFFER, why),
+            ("net/core/rmem_max", socket::BUFFER as u64, why),
+            ("net/core/wmem_max", socket::BUFFER as u64, why),
         ]);
     }
     for (name, least, why) in wanted {
@@ -137,7 +136,7 @@ pub(super) fn settings(config: &Config) -> Vec<Finding> {
         }
     }
     let most = getrlimit(Resource::Nofile).maximum;
-    let wanted = 2 * config.limits.connections as u64 + 1_024;
+    let wanted = config.limits.descriptors();
     findings.push(match most {
         Some(most) if most < wanted => Finding::warning(
             "descriptors",
