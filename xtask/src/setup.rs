@@ -160,6 +160,9 @@ pub(crate) fn run(setup: &Setup) -> Result<()> {
         clients::aioquic(setup.check)?;
         clients::nats(setup.check)?;
     }
+    if wants(&[Purpose::Bench]) {
+        clients::peers(setup.check)?;
+    }
     if wants(&[Purpose::Kernels]) && !setup.check && packages::available() {
         packages::refresh()?;
         crate::kernels::fetch()?;

@@ -1,10 +1,11 @@
-//! `cargo xtask bench http`: the edge and nginx as HTTPS reverse proxies before the same origin,
-//! taking turns.
+//! `cargo xtask bench http`: the edge, nginx, HAProxy, Envoy and Caddy as HTTPS reverse proxies
+//! before the same origin, taking turns.
 //!
-//! Both are one worker on one core; the load generator and the origin share another. What counts is
+//! Each is one thread on one core; the load generator and the origin share another. What counts is
 //! requests per CPU-second of the proxy's own processes: it does not depend on how fast the client
 //! is.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,58 +13,61 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use edge_testbed::pki::Authority;
-use edge_testbed::process::{self, free_address};
+use edge_testbed::process::{self, Process, free_address};
 use rustix::thread::sched_getaffinity;
 use serde::Serialize;
 
 use super::load::{self, Case, Protocol, Run, Setting, Target};
+use super::peers::Peer;
 use super::{edge, nginx};
 use crate::workspace::{self, Profile};
 
 const HOST: &str = "bench.example.test";
 
 const CASES: &[Case] = &[
-    Case {
-        name: "h1-1k",
-        protocol: Protocol::H1,
-        path: "/1k",
-        bytes: 1 << 10,
-    },
-    Case {
-        name: "h1-100k",
-        protocol: Protocol::H1,
-        path: "/100k",
-        bytes: 100 << 10,
-    },
-    Case {
-        name: "h2-1k",
-        protocol: Protocol::H2,
-        path: "/1k",
-        bytes: 1 << 10,
-    },
-    Case {
-        name: "h2-100k",
-        protocol: Protocol::H2,
-        path: "/100k",
-        bytes: 100 << 10,
-    },
+    case("h1-1k", Protocol::H1, 1 << 10, 0),
+    case("h1-100k", Protocol::H1, 100 << 10, 0),
+    case("h2-1k", Protocol::H2, 1 << 10, 0),
+    case("h2-1k-one", Protocol::H2Many, 1 << 10, 0),
+    case("h2-100k", Protocol::H2, 100 << 10, 0),
+    case("h1-new", Protocol::H1New, 1 << 10, 0),
+    case("h1-post", Protocol::H1, 1 << 10, 10 << 10),
+    case("h2-post", Protocol::H2, 1 << 10, 10 << 10),
 ];
 
-/// Requests per CPU-second of an HTTPS reverse proxy, against nginx.
+const fn case(name: &'static str, protocol: Protocol, bytes: u64, content: u64) -> Case {
+    let path = if bytes > 10 << 10 { "/100k" } else { "/1k" };
+    Case {
+        name,
+        protocol,
+        path,
+        bytes,
+        content,
+    }
+}
+
+/// Requests per CPU-second of an HTTPS reverse proxy, against nginx, HAProxy, Envoy and Caddy.
 ///
-/// 1 KB and 100 KB answers from the same origin over HTTP/1.1 and HTTP/2, TLS 1.3 with the same
-/// ECDSA P-256 certificate; the proxies take turns in one run. Writes target/bench/http.json.
+/// Answers of 1 KB and 100 KB from the same origin over HTTP/1.1 and HTTP/2, new connections and
+/// requests with content, TLS 1.3 with the same ECDSA P-256 certificate; the proxies take turns in
+/// one run. Writes target/bench/http.json.
 #[derive(clap::Args)]
 pub(crate) struct BenchHttp {
-    /// Three short pairs instead of seven long ones: under a minute, for a smoke test
+    /// Three short rounds instead of seven long ones, for a smoke test
     #[arg(long)]
     quick: bool,
     /// Put nginx in the edge's place: the ratio then shows the noise of this machine
     #[arg(long)]
     self_check: bool,
-    /// Write no access log; by default both write one line of JSON per request to a file
+    /// Write no access log; by default all write one line of JSON per request to a file
     #[arg(long)]
     no_access_log: bool,
+    /// Only these cases, by name
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    cases: Vec<String>,
+    /// Only nginx beside the edge
+    #[arg(long)]
+    nginx_alone: bool,
     /// Use the binaries that were built before, without `setup` and building
     #[arg(long)]
     no_build: bool,
@@ -77,7 +81,7 @@ pub(crate) struct BenchHttp {
 
 /// How long, how often.
 struct Effort {
-    pairs: usize,
+    rounds: usize,
     window: Duration,
 }
 
@@ -86,7 +90,8 @@ struct Report {
     quick: bool,
     self_check: bool,
     dev: bool,
-    peer: String,
+    /// Names and versions.
+    peers: Vec<String>,
     access_log: bool,
     cases: Vec<Outcome>,
 }
@@ -94,16 +99,20 @@ struct Report {
 #[derive(Serialize)]
 struct Outcome {
     name: &'static str,
-    edge_req_per_cpu_s: f64,
-    nginx_req_per_cpu_s: f64,
-    ratio: f64,
-    runs: Runs,
+    /// Medians, by the proxy's name.
+    req_per_cpu_s: BTreeMap<&'static str, f64>,
+    /// The edge's over the peer's, medians of the ratios in each round.
+    ratio: BTreeMap<&'static str, f64>,
+    /// The smallest of `ratio`: of the best peer.
+    ratio_to_best: f64,
+    runs: BTreeMap<&'static str, Vec<Run>>,
 }
 
-#[derive(Default, Serialize)]
-struct Runs {
-    edge: Vec<Run>,
-    nginx: Vec<Run>,
+/// A proxy that takes part; the edge is the first.
+struct Contestant {
+    name: &'static str,
+    target: Target,
+    _process: Process,
 }
 
 /// Measures, prints, writes.
@@ -118,12 +127,12 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
     }
     let effort = if bench.quick {
         Effort {
-            pairs: 3,
+            rounds: 3,
             window: Duration::from_millis(800),
         }
     } else {
         Effort {
-            pairs: 7,
+            rounds: 7,
             window: Duration::from_secs(4),
         }
     };
@@ -158,38 +167,51 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
             access_log: !bench.no_access_log,
         })
     };
+    let (mut contestants, mut peers) = (Vec::new(), vec![nginx::version()?]);
+    let mut enter = |name, setting: &Setting<'_>, process: Process| {
+        contestants.push(Contestant {
+            name,
+            target: Target {
+                address: setting.address,
+                pid: process.id(),
+            },
+            _process: process,
+        });
+    };
     let ours = setting("edge")?;
     let edge = if bench.self_check {
         nginx::proxy(&ours)?
     } else {
         edge::proxy(&workspace::binary("edge", profile), &ours)?
     };
+    enter("edge", &ours, edge);
     let theirs = setting("nginx")?;
-    let peer = nginx::proxy(&theirs)?;
-    let edge_target = Target {
-        address: ours.address,
-        pid: edge.id(),
-    };
-    let peer_target = Target {
-        address: theirs.address,
-        pid: peer.id(),
-    };
-    for target in [edge_target, peer_target] {
-        verify(target, &ca)?;
+    enter("nginx", &theirs, nginx::proxy(&theirs)?);
+    for peer in Peer::ALL.into_iter().filter(|_| !bench.nginx_alone) {
+        if peer.program().is_none() {
+            println!("without {}: `cargo xtask setup bench` could not have it", peer.name());
+            continue;
+        }
+        let setting = setting(peer.name())?;
+        enter(peer.name(), &setting, peer.proxy(&setting)?);
+        peers.push(peer.version()?);
+    }
+    let chosen = |case: &&Case| bench.cases.is_empty() || bench.cases.iter().any(|name| name == case.name);
+    let cases: Vec<_> = CASES.iter().filter(chosen).collect();
+    for contestant in &contestants {
+        verify(&cases, contestant.target, &ca).with_context(|| contestant.name)?;
     }
 
     let mut report = Report {
         quick: bench.quick,
         self_check: bench.self_check,
         dev: bench.dev,
-        peer: nginx::version()?,
+        peers,
         access_log: !bench.no_access_log,
         cases: Vec::new(),
     };
-    for case in CASES {
-        report
-            .cases
-            .push(compare(case, edge_target, peer_target, &effort, load_core)?);
+    for case in cases {
+        report.cases.push(compare(case, &contestants, &effort, load_core)?);
     }
     print!("{}", table(&report));
     let file = directory.join("http.json");
@@ -198,50 +220,56 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
     Ok(())
 }
 
-fn compare(case: &Case, edge: Target, nginx: Target, effort: &Effort, core: usize) -> Result<Outcome> {
-    // The same number of requests for both, so that each window takes about the time that was asked
-    // for.
-    let mut rate = f64::INFINITY;
-    for target in [edge, nginx] {
-        let few = if case.bytes > 10_000 { 400 } else { 4000 };
-        let run = load::measure(case, target, few, core, HOST)?;
-        rate = rate.min(run.requests as f64 / run.wall_s);
-    }
-    let requests = ((rate * effort.window.as_secs_f64()) as u64).max(200);
-    let mut runs = Runs::default();
-    for pair in 1..=effort.pairs {
-        // Who goes first changes from pair to pair: the second finds warmer caches.
-        let (ours, theirs) = if pair % 2 == 1 {
-            let ours = load::measure(case, edge, requests, core, HOST)?;
-            (ours, load::measure(case, nginx, requests, core, HOST)?)
-        } else {
-            let theirs = load::measure(case, nginx, requests, core, HOST)?;
-            (load::measure(case, edge, requests, core, HOST)?, theirs)
+fn compare(case: &Case, contestants: &[Contestant], effort: &Effort, core: usize) -> Result<Outcome> {
+    // Each gets as many requests as it can answer in a window of about the time that was asked for.
+    let mut requests = Vec::new();
+    for contestant in contestants {
+        let few = match case.protocol {
+            Protocol::H1New => 400,
+            _ if case.bytes > 10_000 => 400,
+            _ => 4_000,
         };
-        println!("{:<8} {pair}/{}  edge {ours}   nginx {theirs}", case.name, effort.pairs);
-        if ours.tls != theirs.tls {
-            bail!(
-                "the proxies agreed on different ciphers: edge {}, nginx {}",
-                ours.tls,
-                theirs.tls
-            );
-        }
-        runs.edge.push(ours);
-        runs.nginx.push(theirs);
+        let run = load::measure(case, contestant.target, few, core, HOST)?;
+        let rate = run.requests as f64 / run.wall_s;
+        requests.push(((rate * effort.window.as_secs_f64()) as u64).max(400));
     }
-    // By pairs: what disturbs a machine for seconds disturbs both runs of a pair.
-    let ratios: Vec<f64> = runs
-        .edge
+    let mut runs: BTreeMap<&'static str, Vec<Run>> = BTreeMap::new();
+    for round in 1..=effort.rounds {
+        // Who goes first changes from round to round: the second finds warmer caches.
+        let mut order: Vec<_> = contestants.iter().zip(&requests).collect();
+        order.rotate_left(round % contestants.len());
+        print!("{:<10} {round}/{}", case.name, effort.rounds);
+        let mut tls: Option<String> = None;
+        for (contestant, requests) in order {
+            let run = load::measure(case, contestant.target, *requests, core, HOST)?;
+            if tls.as_ref().is_some_and(|tls| *tls != run.tls) {
+                bail!(
+                    "the proxies agreed on different ciphers: {} on {}",
+                    contestant.name,
+                    run.tls
+                );
+            }
+            tls = Some(run.tls.clone());
+            print!("  {} {:.0}", contestant.name, run.req_per_cpu_s);
+            runs.entry(contestant.name).or_default().push(run);
+        }
+        println!();
+    }
+    let rates = |name: &str| runs.get(name).into_iter().flatten().map(|run| run.req_per_cpu_s);
+    // By rounds: what disturbs a machine for seconds disturbs all runs of a round.
+    let ratio: BTreeMap<_, _> = contestants
         .iter()
-        .zip(&runs.nginx)
-        .map(|(edge, nginx)| edge.req_per_cpu_s / nginx.req_per_cpu_s)
+        .skip(1)
+        .map(|peer| {
+            let pairs = rates("edge").zip(rates(peer.name));
+            (peer.name, median(pairs.map(|(ours, theirs)| ours / theirs).collect()))
+        })
         .collect();
-    let rate = |runs: &[Run]| median(runs.iter().map(|run| run.req_per_cpu_s).collect());
     Ok(Outcome {
         name: case.name,
-        edge_req_per_cpu_s: rate(&runs.edge),
-        nginx_req_per_cpu_s: rate(&runs.nginx),
-        ratio: median(ratios),
+        req_per_cpu_s: runs.keys().map(|name| (*name, median(rates(name).collect()))).collect(),
+        ratio_to_best: ratio.values().copied().fold(f64::INFINITY, f64::min),
+        ratio,
         runs,
     })
 }
@@ -259,25 +287,33 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
 
 fn table(report: &Report) -> String {
     let mut table = format!(
-        "\nRequests per CPU-second (medians; ratio by pairs), HTTPS reverse proxy, TLS 1.3, against {}\n{:<10}{:>10}{:>10}{:>8}\n",
-        report.peer, "case", "edge", "nginx", "ratio"
+        "\nRequests per CPU-second (medians; ratios by rounds), HTTPS reverse proxy, TLS 1.3, beside {}\n",
+        report.peers.join(", ")
     );
-    for case in &report.cases {
-        table += &format!(
-            "{:<10}{:>10.0}{:>10.0}{:>8.2}\n",
-            case.name, case.edge_req_per_cpu_s, case.nginx_req_per_cpu_s, case.ratio
-        );
+    for (at, case) in report.cases.iter().enumerate() {
+        let peers = || case.ratio.keys();
+        if at == 0 {
+            table += &format!("{:<10}{:>9}", "case", "edge");
+            table += &peers().map(|peer| format!("{peer:>9} ratio")).collect::<String>();
+            table += "\n";
+        }
+        let rate = |name: &str| case.req_per_cpu_s.get(name).copied().unwrap_or_default();
+        table += &format!("{:<10}{:>9.0}", case.name, rate("edge"));
+        table += &peers()
+            .map(|peer| format!("{:>9.0}{:>6.2}", rate(peer), case.ratio[peer]))
+            .collect::<String>();
+        table += "\n";
     }
     table
 }
 
 /// Before anything is measured: each proxy gives each file byte for byte over both protocols.
-fn verify(target: Target, ca: &Path) -> Result<()> {
+fn verify(cases: &[&Case], target: Target, ca: &Path) -> Result<()> {
     workspace::need("curl", workspace::SETUP_BENCH)?;
-    for case in CASES {
-        let (flag, version) = match case.protocol {
-            Protocol::H1 => ("--http1.1", "1.1"),
-            Protocol::H2 | Protocol::H2Single => ("--http2", "2"),
+    for case in cases {
+        let (flag, version) = match case.protocol.is_1() {
+            true => ("--http1.1", "1.1"),
+            false => ("--http2", "2"),
         };
         let mut curl = Command::new("curl");
         curl.args([

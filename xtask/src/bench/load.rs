@@ -1,6 +1,7 @@
 //! One run of h2load against a proxy, and what the proxy's processes paid for it.
 
 use std::fmt;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,21 +23,35 @@ pub(super) struct Case {
     /// Path at the origin, and how many bytes it answers.
     pub(super) path: &'static str,
     pub(super) bytes: u64,
+    /// Bytes that each request brings; 0: it is a GET.
+    pub(super) content: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     H1,
+    /// A connection for each request, so many of them a second: [`NEW_PER_SECOND`].
+    H1New,
     H2,
+    /// As many connections as HTTP/1.1 has, one request at a time on each.
+    H2Many,
     /// One request at a time on one connection.
     H2Single,
 }
 
+/// Below what the slowest proxy of one thread can do, or it is a queue that is measured.
+const NEW_PER_SECOND: u64 = 300;
+
 impl Protocol {
+    /// Whether it is HTTP/1.1.
+    pub(super) fn is_1(self) -> bool {
+        matches!(self, Self::H1 | Self::H1New)
+    }
+
     /// Connections, and requests in flight on each: the same number in flight for both protocols.
     pub(super) fn shape(self) -> (u32, u32) {
         match self {
-            Self::H1 => (32, 1),
+            Self::H1 | Self::H1New | Self::H2Many => (32, 1),
             Self::H2 => (4, 8),
             Self::H2Single => (1, 1),
         }
@@ -99,11 +114,22 @@ pub(super) fn measure(case: &Case, target: Target, requests: u64, core: usize, h
         .arg(workspace::need("h2load", workspace::SETUP_BENCH)?)
         .args(["--threads=1", "--tls13-ciphers=TLS_AES_128_GCM_SHA256"])
         .arg(format!("--requests={requests}"))
-        .arg(format!("--clients={connections}"))
         .arg(format!("--max-concurrent-streams={streams}"))
         .arg(format!("--connect-to={}", target.address));
-    if case.protocol == Protocol::H1 {
+    if case.protocol.is_1() {
         command.arg("--h1");
+    }
+    match case.protocol {
+        Protocol::H1New => command
+            .arg(format!("--clients={requests}"))
+            .arg(format!("--rate={NEW_PER_SECOND}")),
+        _ => command.arg(format!("--clients={connections}")),
+    };
+    if case.content > 0 {
+        let file = workspace::output("bench")?.join("content");
+        let content = vec![b'c'; usize::try_from(case.content)?];
+        fs::write(&file, content).with_context(|| format!("writing {}", file.display()))?;
+        command.arg("--data").arg(file);
     }
     command.arg(format!("https://{host}{}", case.path));
 

