@@ -17,7 +17,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::Method;
 
-use crate::admin::{Denial, Denied, Lockdown, Penalised, Penalty, PenaltyLevel, Purged, client};
+use crate::admin::{Denial, Denied, Lockdown, Penalised, Penalty, PenaltyLevel, Purged, TopSource, client};
 use crate::base::clock::UnixTime;
 use crate::config::far::FarConfig;
 use crate::config::value::AdminAddress;
@@ -56,6 +56,9 @@ enum Command {
     Status(Asked),
     /// Show or change the networks whose connection attempts are dropped, on a running node.
     Deny(Deny),
+    /// Show whom the packets come from that XDP drops on a running node, by its samples of the last
+    /// minute or two.
+    TopSources(TopSourcesArguments),
     /// Show or change whom a running node's gate penalises.
     Penalty(PenaltyArguments),
     /// Void what a running node's cache has stored.
@@ -145,6 +148,15 @@ struct Asked {
     /// The running node's admin endpoint: an address, or unix:/path.
     #[arg(long, global = true, env = "EDGE_ADMIN", default_value_t = AdminAddress::commands())]
     admin: AdminAddress,
+}
+
+#[derive(Debug, Args)]
+struct TopSourcesArguments {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 #[derive(Debug, Args)]
@@ -311,6 +323,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => return doctor::run(&doctor),
         Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
         Command::Deny(command) => deny(&command),
+        Command::TopSources(command) => top_sources(&command),
         Command::Penalty(command) => penalty(&command),
         Command::Cache(command) => cache(&command),
         Command::Fleet(arguments) => fleet::run(&arguments),
@@ -399,6 +412,21 @@ fn detach(detach: &Detach) -> anyhow::Result<()> {
 
 fn ask(asked: &Asked, method: Method, path: &str, body: String) -> anyhow::Result<String> {
     Ok(client::ask(&asked.admin, method, path, body)?)
+}
+
+fn top_sources(command: &TopSourcesArguments) -> anyhow::Result<()> {
+    let text = ask(&command.asked, Method::GET, "/top-sources", String::new())?;
+    if command.json {
+        print(&text);
+        return Ok(());
+    }
+    let list: Vec<TopSource> = serde_json::from_str(&text).context("the daemon's list cannot be read")?;
+    let lines = list.iter().map(|source| {
+        let rate = source.packets / source.seconds.max(1);
+        format!("{}\t{}\t{rate}/s\n", source.prefix, source.reason)
+    });
+    print(&lines.collect::<String>());
+    Ok(())
 }
 
 fn deny(deny: &Deny) -> anyhow::Result<()> {

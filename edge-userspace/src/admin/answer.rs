@@ -74,6 +74,11 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
             },
             None => no_network(),
         },
+        "/top-sources" if read => match control.top_sources() {
+            Ok(list) => json(StatusCode::OK, &list),
+            Err(error) => failed(&error),
+        },
+        "/top-sources" => not_allowed("GET, HEAD"),
         "/deny/cut" if *method == Method::POST => match network(body) {
             Some(network) => match control.cut(network) {
                 Ok(count) => json(StatusCode::OK, &count),
@@ -136,7 +141,7 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
         "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: / /events /metrics /healthz /readyz /status /deny /deny/cut /penalty /lockdown /cache/purge /worker\n",
+            "known: / /events /metrics /healthz /readyz /status /deny /deny/cut /top-sources /penalty /lockdown /cache/purge /worker\n",
         ),
     }
 }
@@ -200,7 +205,7 @@ fn with_type(status: StatusCode, content_type: &'static str, body: String) -> An
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Denial, Denied, Lockdown, Penalised};
+    use super::super::{Denial, Denied, Lockdown, Penalised, TopSource};
     use super::*;
     use crate::config::LockdownMode;
     use std::sync::Mutex;
@@ -230,6 +235,9 @@ mod tests {
         fn deny(&self, network: IpNet) -> Result<Denial, ControlError> {
             self.0.lock().unwrap().push(network);
             Ok(Denial::Denied)
+        }
+        fn top_sources(&self) -> Result<Vec<TopSource>, ControlError> {
+            Ok(Vec::new())
         }
         fn cut(&self, network: IpNet) -> Result<usize, ControlError> {
             Ok(self.0.lock().unwrap().iter().filter(|n| **n == network).count())
@@ -343,6 +351,8 @@ mod tests {
             ["192.0.2.0/24".parse::<IpNet>().unwrap()]
         );
         assert_eq!(ask(&fake, "GET", "/readyz", &[], ""), 200);
+        assert_eq!(ask(&fake, "GET", "/top-sources", &[], ""), 200);
+        assert_eq!(ask(&fake, "POST", "/top-sources", &control, ""), 405);
         assert_eq!(ask(&fake, "POST", "/deny/cut", &control, "192.0.2.0/24"), 200);
         assert_eq!(ask(&fake, "POST", "/deny/cut", &[], "192.0.2.0/24"), 403);
         assert_eq!(ask(&fake, "GET", "/deny/cut", &control, ""), 405);

@@ -59,6 +59,12 @@ pub trait Control: Send + Sync + 'static {
     /// Why not, in words for the operator.
     fn cut(&self, network: IpNet) -> Result<usize, ControlError>;
 
+    /// Whom the packets come from that XDP drops, most first.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    fn top_sources(&self) -> Result<Vec<TopSource>, ControlError>;
+
     /// Lifts a denial made by [`Control::deny`].
     ///
     /// # Errors
@@ -203,6 +209,19 @@ pub struct Denied {
     pub operator: bool,
     /// Without effect: the allow list covers it.
     pub allowed: bool,
+}
+
+/// A source of packets that XDP drops.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct TopSource {
+    /// IPv4 address, or the first address of an IPv6 /64.
+    pub prefix: IpAddr,
+    /// The value of the metrics' label `reason`.
+    pub reason: String,
+    /// By the samples: about as many packets in `seconds`.
+    pub packets: u64,
+    /// What is counted: up to two minutes.
+    pub seconds: u64,
 }
 
 /// Whom the gate penalises: an address (`192.0.2.1`, `2001:db8::`; of IPv6 the /64 counts) or a

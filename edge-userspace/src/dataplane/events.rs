@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
@@ -21,6 +22,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::error::Error;
 use super::object;
+use super::top::TopSources;
 use crate::base::peer::client_prefix;
 
 /// Samples of a reason that are logged in a second, one line each.
@@ -33,6 +35,7 @@ pub struct Events {
     ring: RingBuf<MapData>,
     /// The program's id, where the object was built with `--debug-log`.
     debug: Option<u32>,
+    top: Arc<TopSources>,
 }
 
 impl fmt::Debug for Events {
@@ -44,14 +47,14 @@ impl fmt::Debug for Events {
 }
 
 impl Events {
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+    pub(super) fn take(ebpf: &mut Ebpf, top: Arc<TopSources>) -> Result<Self, Error> {
         let map = ebpf.take_map(maps::EVENTS).ok_or(Error::Missing("map EVENTS"))?;
         let ring = map.try_into().map_err(Error::map(maps::EVENTS))?;
         let debug = match ebpf.map("AYA_LOGS") {
             None => None,
             Some(_) => Some(object::info(ebpf)?.id()),
         };
-        Ok(Self { ring, debug })
+        Ok(Self { ring, debug, top })
     }
 
     /// Logs every sample (target `edge::dataplane`, level info) until it is dropped or the ring
@@ -60,7 +63,7 @@ impl Events {
     /// # Errors
     /// If tokio cannot watch the ring buffer.
     pub async fn log(self) -> io::Result<()> {
-        let samples = samples(self.ring);
+        let samples = samples(self.ring, self.top);
         match self.debug {
             None => samples.await,
             Some(program) => tokio::try_join!(samples, debug(program)).map(|_| ()),
@@ -77,7 +80,7 @@ impl Events {
     }
 }
 
-async fn samples(ring: RingBuf<MapData>) -> io::Result<()> {
+async fn samples(ring: RingBuf<MapData>, top: Arc<TopSources>) -> io::Result<()> {
     // SAFETY: a `RingBuf` owns its map's descriptor, and gives out that one as long as it lives.
     let mut ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -88,9 +91,9 @@ async fn samples(ring: RingBuf<MapData>) -> io::Result<()> {
             ready = ring.readable_mut() => {
                 let mut ready = ready?;
                 while let Some(record) = ready.get_inner_mut().next() {
-                    if let Some(event) = Event::from_bytes(&record)
-                        && throttle.is_told(&event)
-                    {
+                    let Some(event) = Event::from_bytes(&record) else { continue };
+                    top.note(Instant::now(), event.reason, client_prefix(source(&event)));
+                    if throttle.is_told(&event) {
                         line(&event);
                     }
                 }
@@ -177,7 +180,7 @@ async fn debug(program: u32) -> io::Result<()> {
 }
 
 /// The name of a reason.
-fn name(reason: u32) -> &'static str {
+pub fn name(reason: u32) -> &'static str {
     REASONS
         .iter()
         .find(|(known, _)| *known == reason)

@@ -26,6 +26,7 @@ mod record;
 mod steering;
 mod table;
 mod tables;
+mod top;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,12 +41,13 @@ pub use attach::{Interface, Mode};
 pub use cookies::{Cookies, Offer};
 pub use counters::{Count, Counters};
 pub use error::Error;
-pub use events::Events;
+pub use events::{Events, name as reason};
 pub use links::{LinkMetrics, Links, Open};
 pub use lists::{Added, Denied, Lists};
 pub use metrics::Metrics;
 pub use penalties::{Origin, Penalised, Penalties, Penalty, Severity, clock_offset};
 pub use pins::detach;
+pub use top::{TopSource, TopSources};
 
 use bare::Bare;
 use homes::Local;
@@ -67,6 +69,7 @@ pub struct Dataplane {
     counters: Arc<Counters>,
     cookies: Cookies,
     events: Mutex<Option<Events>>,
+    top: Arc<TopSources>,
     steering: Mutex<Steering>,
     /// Keeps a second daemon away from our pins; `None` when nothing is pinned, or not any more
     /// ours.
@@ -215,7 +218,8 @@ impl Dataplane {
         pinned: Option<(Pins, Owner)>,
     ) -> Result<Self, Error> {
         let counters = Counters::take(&mut ebpf)?;
-        let events = Events::take(&mut ebpf)?;
+        let top = Arc::new(TopSources::default());
+        let events = Events::take(&mut ebpf, top.clone())?;
         let penalties = Penalties::take(&mut ebpf)?;
         let steering = Steering::take(&mut ebpf)?;
         let cookies = Cookies::take(&mut ebpf)?;
@@ -238,6 +242,7 @@ impl Dataplane {
             counters: Arc::new(counters),
             cookies,
             events: Mutex::new(Some(events)),
+            top,
             steering: Mutex::new(steering),
             owner: Mutex::new(owner),
         })
@@ -391,6 +396,11 @@ impl Dataplane {
     /// The samples of dropped packets: run it in a task of its own. `None` after the first call.
     pub fn events(&self) -> Option<Events> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whom dropped packets come from, by the samples that are logged.
+    pub fn top_sources(&self) -> &TopSources {
+        &self.top
     }
 
     /// For the metrics registry.

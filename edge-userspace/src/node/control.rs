@@ -1,7 +1,7 @@
 //! What operators see and do through the admin endpoint.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -10,7 +10,9 @@ use super::Node;
 use super::gates::Gates;
 use super::isolates;
 use super::lockdown::Lockdowns;
-use crate::admin::{self, Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
+use crate::admin::{
+    self, Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, TopSource, WorkerOrder,
+};
 use crate::base::shutdown::Phase;
 use crate::config::{LockdownMode, XdpMode};
 use crate::dataplane::{self, Added};
@@ -18,6 +20,8 @@ use crate::dataplane::{self, Added};
 /// For as long connections of a network that is cut are looked for: handshakes that had begun end
 /// one way or the other by then.
 const CUT_SECONDS: u32 = 60;
+/// Sources that are shown.
+const TOP: usize = 50;
 
 impl Node {
     fn gates(&self) -> Result<&Gates, ControlError> {
@@ -115,6 +119,24 @@ impl Control for Node {
             Added::Already => Denial::Already,
             Added::Allowed => Denial::Allowed,
         })
+    }
+
+    fn top_sources(&self) -> Result<Vec<TopSource>, ControlError> {
+        let dataplane = self.dataplane.as_ref();
+        let dataplane =
+            dataplane.ok_or_else(|| ControlError("XDP does not run here: nothing is dropped by it".to_owned()))?;
+        let each = u64::from(self.state.load().config.dataplane.event_sample);
+        if each == 0 {
+            return Err(ControlError("event_sample = 0: no packet is sampled".to_owned()));
+        }
+        let list = dataplane.top_sources().list(Instant::now(), TOP);
+        let told = |source: dataplane::TopSource| TopSource {
+            prefix: source.prefix,
+            reason: dataplane::reason(source.reason).to_owned(),
+            packets: source.samples.saturating_mul(each),
+            seconds: source.seconds,
+        };
+        Ok(list.into_iter().map(told).collect())
     }
 
     fn cut(&self, network: IpNet) -> Result<usize, ControlError> {

@@ -15,7 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{process, threads};
 use crate::admin::server::Rights;
-use crate::admin::{Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, WorkerOrder};
+use crate::admin::{
+    Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, TopSource, WorkerOrder,
+};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::config::far::{FarConfig, FarFixed};
@@ -304,6 +306,10 @@ impl Control for End {
     }
 
     fn deny(&self, _: IpNet) -> Result<Denial, ControlError> {
+        none()
+    }
+
+    fn top_sources(&self) -> Result<Vec<TopSource>, ControlError> {
         none()
     }
 

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use crate::http3::{Client, PATIENCE, endpoint, identity, run};
+use crate::reload::until;
 use crate::world::{CLIENT, EDGE, HOST, World};
 
 /// A port that is not the edge's.
@@ -29,6 +30,12 @@ fn a_killed_daemon_leaves_the_deny_list_and_nothing_else() {
 
     world.control("deny", &["add", CLIENT[0]]);
     assert_eq!(world.connect(EDGE[0], 443).unwrap_err().kind(), ErrorKind::TimedOut);
+    until("the operator sees whom the dropped packets came from", || {
+        let sources = world.control("top-sources", &[]);
+        sources
+            .lines()
+            .any(|line| line.starts_with(&format!("{}\tdenied\t", CLIENT[0])))
+    });
 
     world.daemon.kill().unwrap();
     // Nobody listens any more: without the program the kernel would refuse.

@@ -252,6 +252,7 @@ http = ["0.0.0.0:80", "[::]:80"]
 interfaces = ["edge0"]
 xdp = "native"
 pin_directory = "{pins}"
+event_sample = 1
 [admin]
 listen = "{ADMIN}"
 {more}
