@@ -41,7 +41,7 @@ pub use admin::{Admin, Log, LogFormat};
 pub use certificate::{Certificate, Clients, Identity, Key, KeyExchange, KeyServer};
 pub use dataplane::{Dataplane, XdpMode};
 pub use file::{Fixed, defaults};
-pub use limits::Limits;
+pub use limits::{Limits, UDP_BUFFER};
 pub use mistake::{Faults, Mistake, Mistakes, Place};
 pub use origin::{Balance, Health, Origin, OriginHttp, OriginServer, Passive, Upstream};
 pub use server::{Server, ZonesFail};

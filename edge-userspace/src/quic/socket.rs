@@ -20,10 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 
 use super::Error;
-
-/// Bytes of a socket's buffer that are asked for in each direction. A worker that is busy for 10 ms at 1 Gbit/s has 1.2 MB
-/// waiting, which the kernel accounts for at about twice its size.
-pub const BUFFER: usize = 4 << 20;
+use crate::config::UDP_BUFFER;
 
 /// Binds `address`. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by
 /// side.
@@ -47,10 +44,10 @@ pub fn bind(address: SocketAddr) -> Result<UdpSocket, Error> {
 
 /// Beyond `net.core.rmem_max` where CAP_NET_ADMIN allows it, else up to it.
 fn enlarge(socket: &Socket) {
-    if sockopt::set_socket_recv_buffer_size_force(socket, BUFFER).is_err() {
-        let _ = socket.set_recv_buffer_size(BUFFER);
+    if sockopt::set_socket_recv_buffer_size_force(socket, UDP_BUFFER).is_err() {
+        let _ = socket.set_recv_buffer_size(UDP_BUFFER);
     }
-    let _ = socket.set_send_buffer_size(BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
 }
 
 /// Transmits in a row that went out in pieces after the kernel had refused them whole: then it has

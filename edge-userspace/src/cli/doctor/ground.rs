@@ -10,8 +10,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{Finding, Fix};
 use crate::config::gate::Secret;
-use crate::config::{Config, XdpMode};
-use crate::quic::socket;
+use crate::config::{Config, UDP_BUFFER, XdpMode};
 
 /// The oldest kernel that the XDP program is tested on.
 const OLDEST: (u32, u32) = (5, 15);
@@ -125,8 +124,8 @@ pub(super) fn settings(config: &Config) -> Vec<Finding> {
     if config.server.http3 && !config.server.https.is_empty() {
         let why = "QUIC loses datagrams while a thread is busy";
         wanted.extend([
-            ("net/core/rmem_max", socket::BUFFER as u64, why),
-            ("net/core/wmem_max", socket::BUFFER as u64, why),
+            ("net/core/rmem_max", UDP_BUFFER as u64, why),
+            ("net/core/wmem_max", UDP_BUFFER as u64, why),
         ]);
     }
     for (name, least, why) in wanted {
