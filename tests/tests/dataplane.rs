@@ -76,6 +76,8 @@ impl World {
             deny_entries: 100,
             state_directory: None,
             syn_cookies: true,
+            databases: Vec::new(),
+            groups: config::Groups::default(),
             penalty_entries: 1024,
             event_sample: 0,
         }
@@ -295,6 +297,8 @@ fn a_daemon_for_another_test() {
         deny_entries: 100,
         state_directory: None,
         syn_cookies: true,
+        databases: Vec::new(),
+        groups: config::Groups::default(),
         penalty_entries: 1024,
         event_sample: 0,
     };

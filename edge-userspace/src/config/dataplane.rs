@@ -3,9 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use super::Server;
 use super::checker::Checker;
-use super::kind::{Count, Directory, Flag, List, Maybe, Net, Text, Word, words};
+use super::kind::{Count, Directory, Flag, List, Maybe, Text, Word, words};
+use super::listed::{self, Groups, Listed};
 use super::section::section;
 
 words! {
@@ -31,11 +34,10 @@ section! {
         fixed interfaces: List<Text> = Vec::new();
         /// Where maps and links are pinned, so that they outlive the daemon. On a bpf file system.
         fixed pin_directory: Directory = PathBuf::from("/sys/fs/bpf/edge");
-        /// Networks whose attempts always pass. The daemon itself holds to them, too: without XDP,
-        /// and for clients that a PROXY protocol header names.
-        live allow: List<Net> = Vec::new();
-        /// Networks whose attempts are dropped, by XDP and by the daemon as above; `allow` wins.
-        live deny: List<Net> = Vec::new();
+        /// Files in the MaxMind DB format (.mmdb), by which the lists may name groups of networks:
+        /// deny = ["asn:64496", "country:XX"]. A file that has changed is read again within ten
+        /// seconds.
+        live databases: List<Directory> = Vec::new();
         /// Denied networks at most, those added by `edge deny add` included. Changing it rebuilds
         /// the list.
         fixed deny_entries: Count<u32> = 262_144, 16 => 16 << 20;
@@ -56,6 +58,11 @@ section! {
         live event_sample: Count<u32> = 1_000;
     }
     read {
+        /// Networks whose attempts always pass. The daemon itself holds to them, too: without XDP,
+        /// and for clients that a PROXY protocol header names.
+        live allow: List<Listed> = Vec::new();
+        /// Networks whose attempts are dropped, by XDP and by the daemon as above; `allow` wins.
+        live deny: List<Listed> = Vec::new();
         /// auto: native, falling back to generic with a warning; if the kernel, the machine or the
         /// device refuses both, the node runs without, and log, metrics, status and /readyz say so.
         /// native and generic: that, or the node does not start; and it is not ready while an
@@ -63,6 +70,12 @@ section! {
         fixed xdp: Word<XdpMode> = XdpMode::Auto;
     }
     checked {
+        /// Networks whose attempts always pass.
+        allow: Vec<IpNet>,
+        /// Networks whose attempts are dropped.
+        deny: Vec<IpNet>,
+        /// Groups of networks on both lists.
+        groups: Groups,
         /// How to attach; `Off` without interfaces.
         mode: XdpMode,
         /// TCP ports whose attempts are judged.
@@ -95,6 +108,24 @@ pub(super) fn dataplane(raw: &DataplaneText, server: &Server, checker: &mut Chec
     dataplane.interfaces.dedup();
     if !dataplane.interfaces.is_empty() {
         dataplane.mode = *raw.xdp.get_ref();
+    }
+    let groups;
+    (dataplane.allow, groups) = listed::split(raw.allow.get_ref());
+    dataplane.groups.allow = groups;
+    let groups;
+    (dataplane.deny, groups) = listed::split(raw.deny.get_ref());
+    dataplane.groups.deny = groups;
+    dataplane.groups.databases.clone_from(&dataplane.databases);
+    if !dataplane.groups.is_empty() && dataplane.databases.is_empty() {
+        let span = match dataplane.groups.deny.is_empty() {
+            true => raw.allow.span(),
+            false => raw.deny.span(),
+        };
+        checker.mistake(
+            span,
+            "asn: and country: name groups that only a database knows, and there is none",
+            "write databases = [\"/var/lib/GeoIP/country.mmdb\"] beside the lists",
+        );
     }
     // Proxies speak for many: none of them is dropped for what one of its clients does.
     dataplane.allow.extend_from_slice(server.trusted());

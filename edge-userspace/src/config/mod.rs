@@ -20,6 +20,7 @@ pub mod isolate;
 pub mod keyserver;
 mod kind;
 mod limits;
+mod listed;
 mod mistake;
 mod origin;
 pub mod reference;
@@ -42,6 +43,7 @@ pub use certificate::{Certificate, Clients, Identity, Key, KeyExchange, KeyServe
 pub use dataplane::{Dataplane, XdpMode};
 pub use file::{Fixed, defaults};
 pub use limits::{Limits, UDP_BUFFER};
+pub use listed::{Group, Groups, Listed};
 pub use mistake::{Faults, Mistake, Mistakes, Place};
 pub use origin::{Balance, Health, Origin, OriginHttp, OriginServer, Passive, Upstream};
 pub use server::{Server, ZonesFail};

@@ -50,6 +50,15 @@ pub enum Error {
         #[source]
         source: Box<MapError>,
     },
+    /// The operator's: a database of networks.
+    #[error("the database {} cannot be read: {source}", path.display())]
+    Database {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<maxminddb::MaxMindDbError>,
+    },
     /// The kernel did not let a map be written through memory.
     #[error("map {map} as memory: {source}")]
     Memory {
@@ -210,6 +219,7 @@ impl Error {
             | Self::Netlink(_)
             | Self::Pin { .. } => true,
             Self::Off
+            | Self::Database { .. }
             | Self::UnknownInterface { .. }
             | Self::Owned { .. }
             | Self::InUse { .. }

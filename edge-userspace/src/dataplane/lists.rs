@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use edge_common::{
     ALLOW, ALLOW_CONFIGURED, BARE_DEVICES, Config, DENY, DENY_CONFIGURED, DENY_RUNTIME, Entry, Homes, Ports,
@@ -18,6 +18,7 @@ use edge_common::{
 use ipnet::{IpNet, Ipv6Net};
 
 use super::error::Error;
+use super::groups::Compiled;
 use super::pins::{Lock, Pins};
 use super::record::{Change, Record};
 use super::tables::{Kind, Tables, buckets};
@@ -28,6 +29,8 @@ use crate::config;
 pub struct Lists {
     /// What every connection is judged by.
     entries: RwLock<Entries>,
+    /// Networks of the groups that the file names, as the databases were when they were read.
+    groups: Mutex<Arc<Compiled>>,
     /// Held through each change.
     writer: Mutex<Writer>,
     /// Its lock orders the changes of daemons that follow each other.
@@ -125,6 +128,14 @@ pub enum Added {
 }
 
 impl Lists {
+    /// Whether the databases that the file names can be read; nothing is kept.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub fn check(file: &config::Dataplane) -> Result<(), Error> {
+        Compiled::read(&file.groups).map(drop)
+    }
+
     /// Those of a node without XDP.
     ///
     /// # Errors
@@ -143,6 +154,7 @@ impl Lists {
     pub(super) fn new(tables: Option<Tables>, pins: Option<Pins>, capacity: u32) -> Self {
         Self {
             entries: RwLock::default(),
+            groups: Mutex::default(),
             writer: Mutex::new(Writer {
                 tables,
                 record: None,
@@ -311,11 +323,28 @@ impl Lists {
     /// # Errors
     /// [`Error::ListFull`].
     pub fn fits(&self, file: &config::Dataplane) -> Result<(), Error> {
+        let (allow, deny) = self.networks(file)?;
         let writer = self.writer();
         let entries = self.entries();
         let runtime = entries.all.iter().filter(|(_, entry)| entry.origin & DENY_RUNTIME != 0);
-        let new = plan(&file.allow, &file.deny, runtime.map(|(network, _)| *network));
+        let new = plan(&allow, &deny, runtime.map(|(network, _)| *network));
         fits(&new, writer.capacity)
+    }
+
+    /// Whether a database that the file names has changed since it was read.
+    pub fn are_stale(&self, file: &config::Dataplane) -> bool {
+        !self.compiled().is_current(&file.groups)
+    }
+
+    /// What is allowed and what is denied by the file, groups included. Reads databases if they are
+    /// not those that were read last.
+    fn networks(&self, file: &config::Dataplane) -> Result<(Vec<IpNet>, Vec<IpNet>), Error> {
+        let mut compiled = self.compiled();
+        if !compiled.is_current(&file.groups) {
+            *compiled = Arc::new(Compiled::read(&file.groups)?);
+        }
+        let both = |networks: &[IpNet], groups: &[IpNet]| networks.iter().chain(groups).copied().collect();
+        Ok((both(&file.allow, &compiled.allow), both(&file.deny, &compiled.deny)))
     }
 
     /// Begins with what the kernel's tables hold, further run-time entries (of tables that are
@@ -355,10 +384,11 @@ impl Lists {
     }
 
     fn apply(&self, file: &config::Dataplane) -> Result<(), Error> {
+        let (allow, deny) = self.networks(file)?;
         let mut writer = self.writer();
         let old = self.entries().all.clone();
         let runtime = old.iter().filter(|(_, entry)| entry.origin & DENY_RUNTIME != 0);
-        let new = plan(&file.allow, &file.deny, runtime.map(|(network, _)| *network));
+        let new = plan(&allow, &deny, runtime.map(|(network, _)| *network));
         fits(&new, writer.capacity)?;
         if let Some(tables) = &mut writer.tables {
             follow(tables, file, &new)?;
@@ -385,6 +415,10 @@ impl Lists {
             IpNet::V6(_) => entries.v6.range(..128).map(|(_, count)| count).sum::<usize>(),
         };
         full(kind, counts.saturating_add(1), capacity)
+    }
+
+    fn compiled(&self) -> MutexGuard<'_, Arc<Compiled>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> Result<Option<Lock>, Error> {

@@ -13,6 +13,7 @@ mod cookies;
 mod counters;
 mod error;
 mod events;
+mod groups;
 mod homes;
 mod links;
 mod lists;

@@ -12,6 +12,8 @@ use crate::dataplane::{self, Lists};
 
 /// Tries at once.
 const TRIES: u32 = 3;
+/// Seconds between two looks at the databases.
+const LOOKED_EVERY: u32 = 10;
 
 /// What is still to be written.
 #[derive(Debug, Default)]
@@ -61,20 +63,31 @@ impl KernelLists {
     }
 }
 
-/// Tries again what the kernel did not take, until the node drains.
+/// Tries again what the kernel did not take, and reads again databases that have changed, until the
+/// node drains.
 pub(super) async fn tend(node: Arc<Node>) {
     let mut shutdown = node.shutdown.clone();
     let drain = shutdown.reached(Phase::Draining);
     tokio::pin!(drain);
     let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut count = 0_u32;
     loop {
         tokio::select! {
             () = &mut drain => return,
             _ = second.tick() => {}
         }
-        let waiting = node.lists.waiting().clone();
-        if let Some(lists) = waiting {
-            node.lists.install(&node.listed, &lists);
+        count = count.wrapping_add(1);
+        let mut wanted = node.lists.waiting().clone();
+        if wanted.is_none() && count.is_multiple_of(LOOKED_EVERY) {
+            let state = node.state.load();
+            wanted = Some(state.config.dataplane.clone()).filter(|lists| node.listed.are_stale(lists));
+        }
+        if let Some(lists) = wanted {
+            let node = node.clone();
+            // Not here: a database is read whole, and a country is many networks.
+            let installed = tokio::task::spawn_blocking(move || node.lists.install(&node.listed, &lists));
+            // It does not panic.
+            let _ = installed.await;
         }
     }
 }

@@ -123,6 +123,11 @@ pub(super) fn check(mut config: Config) -> anyhow::Result<Vec<Mistake>> {
     for mistake in grounds(&config) {
         config.faults.node(mistake);
     }
+    if let Err(error) = Lists::check(&config.dataplane) {
+        let mend = "write a file in the MaxMind DB format (.mmdb)";
+        let mistake = config.lists_place.mistake(error.to_string(), mend);
+        config.faults.node(mistake);
+    }
     let mut faults = std::mem::take(&mut config.faults);
     isolates::try_files(&config, &mut faults);
     config.faults = faults;

@@ -567,6 +567,8 @@ fn config() -> config::Dataplane {
         deny_entries: 262_144,
         state_directory: None,
         syn_cookies: true,
+        databases: Vec::new(),
+        groups: config::Groups::default(),
         // Room to spare: the kernel evicts before an LRU map is quite full.
         penalty_entries: 262_144,
         event_sample: 1_000,

@@ -202,6 +202,8 @@ fn receiver(client: &Netns, pins: &Path) -> Dataplane {
         deny_entries: 16,
         state_directory: None,
         syn_cookies: true,
+        databases: Vec::new(),
+        groups: config::Groups::default(),
         penalty_entries: 1_024,
         event_sample: 0,
     };

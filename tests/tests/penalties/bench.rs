@@ -57,6 +57,8 @@ pub(crate) fn config() -> config::Dataplane {
         deny_entries: 1000,
         state_directory: None,
         syn_cookies: true,
+        databases: Vec::new(),
+        groups: config::Groups::default(),
         penalty_entries: CAPACITY,
         event_sample: 0,
     }

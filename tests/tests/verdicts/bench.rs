@@ -60,6 +60,8 @@ pub(crate) fn config() -> config::Dataplane {
         deny_entries: 1000,
         state_directory: None,
         syn_cookies: true,
+        databases: Vec::new(),
+        groups: config::Groups::default(),
         penalty_entries: 1024,
         event_sample: 0,
     }
