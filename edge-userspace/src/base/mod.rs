@@ -3,7 +3,7 @@
 //! PEM files, digests, fields of messages, files as they are read and replaced, directories that
 //! are to be written to, a thread's random generator, the cryptography of links to key servers,
 //! what waits until a thread is idle, the ledger of memory, a request that the zone rules are tried
-//! on.
+//! on, when certificates end, and files that somebody else replaces.
 
 pub mod clock;
 #[cfg(feature = "node")]
@@ -23,4 +23,7 @@ pub mod link;
 pub mod peer;
 pub mod pem;
 pub mod shutdown;
+pub mod validity;
 pub mod varint;
+#[cfg(any(feature = "node", feature = "keyserver"))]
+pub mod watched;

@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
+use super::clock::UnixTime;
 use super::early::{Early, Unproven};
 
 /// One client connection, shared by all its requests; behind a trusted proxy one client of it,
@@ -47,6 +50,11 @@ impl Peer {
     /// The scheme that the client used.
     pub fn scheme(&self) -> &'static str {
         if self.is_secure() { "https" } else { "http" }
+    }
+
+    /// When the connection is over, whatever it does: [`Standing::ends`].
+    pub fn ends(&self) -> Option<UnixTime> {
+        self.handshake.as_ref()?.standing.as_ref()?.ends()
     }
 
     /// Whether what the client has sent may still be a copy of what another one sent (RFC 8446
@@ -94,6 +102,12 @@ pub struct Handshake {
 pub trait Standing: std::fmt::Debug + Send + Sync {
     /// Whether the connection may go on. Costs next to nothing while nothing has changed.
     fn holds(&self) -> bool;
+
+    /// When the connection is over, whatever it does: its client's certificate ends. `None`: it has
+    /// shown none.
+    fn ends(&self) -> Option<UnixTime> {
+        None
+    }
 }
 
 /// A client's certificate, verified.
@@ -101,10 +115,19 @@ pub trait Standing: std::fmt::Debug + Send + Sync {
 pub struct Identity {
     /// Its subject: `C=…, O=…, CN=…`.
     pub subject: String,
+    /// Its issuer, alike.
+    pub issuer: String,
+    /// Its alternative names with their kinds in front: `DNS:`, `URI:`, `email:` or `IP:`.
+    pub names: Vec<String>,
+    /// SHA-256 of its public key (SubjectPublicKeyInfo), in lower-case hexadecimal.
+    pub spki: String,
     /// SHA-256 of the certificate, in lower-case hexadecimal.
     pub fingerprint: String,
     /// The certificate as `Client-Cert` has it (RFC 9440 section 2.2): base64 between colons.
-    pub field: String,
+    pub field: HeaderValue,
+    /// The certificates above it as `Client-Cert-Chain` has them (section 2.3); `None`: it brought
+    /// none.
+    pub chain: Option<HeaderValue>,
 }
 
 /// 64:ff9b::/96, where translators put IPv4 addresses (RFC 6052 section 2.1).

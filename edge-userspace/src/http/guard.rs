@@ -2,18 +2,20 @@
 //! [`Life`] whether the client takes them. `server` puts it between a connection of `tls` and
 //! hyper; after an upgrade it goes on as the tunnel's socket.
 
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use super::data_frames::DataFrames;
 use super::framing::{Framing, Verdict};
 use super::heads::{self, Heads};
 use super::holding::{Frames, Holding};
-use super::life::{Life, Upgrade};
+use super::life::{Life, Overdue, Upgrade};
 use super::metrics::Metrics;
 use crate::tls::Io;
 use crate::tls::limits::Permit;
@@ -74,6 +76,8 @@ pub(super) struct Guard {
     /// The outgoing side has been shut down.
     closed: bool,
     drained: usize,
+    /// A tunnel's end, if its client's certificate has one.
+    cut: Option<Pin<Box<Sleep>>>,
     /// Counted as long as the socket is open, tunnels included.
     _permit: Permit,
 }
@@ -166,6 +170,7 @@ impl Guard {
             held: Vec::new(),
             closed: false,
             drained: 0,
+            cut: None,
             _permit: permit,
         }
     }
@@ -230,6 +235,15 @@ impl AsyncRead for Guard {
             Input::Raw => {
                 // No driver looks after a tunnel.
                 if this.holding.holder().poll_cut(cx).is_ready() {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                if this.cut.is_none() {
+                    this.cut = this.life.cut().map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+                }
+                if let Some(cut) = &mut this.cut
+                    && cut.as_mut().poll(cx).is_ready()
+                {
+                    this.metrics.overdue(Overdue::Expired.label());
                     return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                 }
                 if !this.held.is_empty() {

@@ -42,6 +42,9 @@ impl quic::Serve for Server {
         let gauge = metrics.connections("3");
         gauge.inc();
         let life = Arc::new(Life::new(peer.accepted));
+        if let Some(ends) = peer.ends() {
+            life.ends(ends);
+        }
         let holding = Holding::new(self.shared.ledger.open(peer.client.ip()));
         let window = Arc::new(Window::new(quic.clone(), &holding));
         let service = Arc::new(Service {
@@ -129,7 +132,7 @@ impl Session {
                 () = &mut stop => return Err(None),
                 () = tokio::time::sleep_until(wake.into()) => {
                     if let Some((at, overdue)) = deadline && at <= Instant::now() {
-                        if self.ending || !matches!(overdue, Overdue::Idle) {
+                        if self.ending || !matches!(overdue, Overdue::Idle | Overdue::Expired) {
                             return Err((!self.ending).then(|| overdue.label()));
                         }
                         // In good order first: an idle client is no enemy.

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::base::clock::UnixTime;
 use crate::config::Limits;
 
 /// How long a connection may go on reading what it will not answer, so that its last answer is not
@@ -18,7 +19,8 @@ pub(super) const LINGER_QUIET: Duration = Duration::from_secs(5);
 /// How long a client that has ended its own direction is served on while nothing of the answer can
 /// be written. One that is gone altogether looks the same until then.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
-/// How long an HTTP/2 client may take to leave after GOAWAY.
+/// How long an HTTP/2 client may take to leave after GOAWAY, and any client after its certificate has
+/// ended.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Vital signs.
@@ -44,6 +46,8 @@ pub(super) struct Life {
     /// Since when the client sends no more, though it waits for an answer; moved by what is
     /// written. 0: it may.
     half: AtomicU64,
+    /// When the client's certificate ends; 0: never.
+    ends: AtomicU64,
     /// Content of a request is still to come (HTTP/1).
     content: AtomicBool,
     /// The connection is to end in good order.
@@ -85,6 +89,8 @@ pub(super) enum Overdue {
     Linger,
     /// The client has ended its direction, and nothing of the answer could be written for long.
     HalfClosed,
+    /// The client's certificate has ended.
+    Expired,
 }
 
 impl Overdue {
@@ -95,6 +101,7 @@ impl Overdue {
             Self::Idle => "idle",
             Self::Linger => "linger",
             Self::HalfClosed => "half_closed",
+            Self::Expired => "expired",
         }
     }
 }
@@ -112,6 +119,7 @@ impl Life {
             linger: AtomicU64::new(0),
             drained: AtomicU64::new(0),
             half: AtomicU64::new(0),
+            ends: AtomicU64::new(0),
             content: AtomicBool::new(false),
             finish: AtomicBool::new(false),
             corked: AtomicBool::new(false),
@@ -122,6 +130,20 @@ impl Life {
         };
         life.idle.store(life.stamp(Instant::now()), Relaxed);
         life
+    }
+
+    /// The connection is over at `ends`, however busy it is; first it is ended in good order.
+    pub(super) fn ends(&self, ends: UnixTime) {
+        let left = ends.since(UnixTime::now());
+        let at = Instant::now().checked_add(left);
+        self.ends.store(at.map_or(0, |at| self.stamp(at)), Relaxed);
+    }
+
+    /// When what is left of the connection is cut, a tunnel for one: it may have been told to end,
+    /// and had time for that.
+    pub(super) fn cut(&self) -> Option<Instant> {
+        let ends = self.ends.load(Relaxed);
+        (ends > 0).then(|| self.epoch + Duration::from_millis(ends) + FAREWELL)
     }
 
     /// Never 0, which means "not".
@@ -307,6 +329,11 @@ impl Life {
                 Overdue::HalfClosed,
             ),
             at(if head == 0 { idle } else { 0 }, idle_for, Overdue::Idle),
+            at(
+                self.ends.load(Relaxed),
+                if farewell { FAREWELL } else { Duration::ZERO },
+                Overdue::Expired,
+            ),
         ]
         .into_iter()
         .flatten()

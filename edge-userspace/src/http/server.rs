@@ -185,6 +185,9 @@ impl Serve for Server {
         let limits = self.shared.settings.load().limits.clone();
         let metrics = self.shared.metrics.clone();
         let life = Arc::new(Life::new(peer.accepted));
+        if let Some(ends) = peer.ends() {
+            life.ends(ends);
+        }
         let holding = Holding::new(self.shared.ledger.open(peer.client.ip()));
         let holder = holding.holder().clone();
         let service = Arc::new(Service {
@@ -376,7 +379,8 @@ async fn drive(
             match timer.as_mut().poll(cx, || life.deadline(limits, ending)) {
                 Poll::Pending => return Poll::Pending,
                 // In good order first: an idle client is no enemy.
-                Poll::Ready(Overdue::Idle) if !ending => {
+                // So is one whose certificate has ended, which may be busy.
+                Poll::Ready(Overdue::Idle | Overdue::Expired) if !ending => {
                     ending = true;
                     life.rest();
                     connection.as_mut().end();

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -18,15 +19,19 @@ use zeroize::{Zeroize, Zeroizing};
 use super::access::Client;
 use super::ephemeral::Kept;
 use super::lane::Job;
+use super::rules::Stranger;
 use super::shared::Shared;
 use super::task::{self, Step};
 use super::wire::{Answer, ErrorCode, KeyId, KeyInfo, LENGTH, MAX_QUERY, Op, PAGE, Query, Reply, Request};
+use crate::base::clock::UnixTime;
 use crate::base::shutdown::{Phase, Shutdown};
 
 /// Quick queries done in one turn: a few hundred microseconds, after which others get the thread.
 const TURN: usize = 16;
 /// Bytes read ahead.
 const AHEAD: usize = 16 << 10;
+/// Between two looks at whether the client's certificate has ended, at most.
+const LOOK: Duration = Duration::from_secs(5);
 /// Malformed queries after which the connection ends.
 const MALFORMED: u32 = 16;
 /// While draining: how long nothing must have come before the connection ends. What was sent before
@@ -48,6 +53,8 @@ pub(super) enum End {
     Malformed,
     /// The client is no longer let in.
     Revoked,
+    /// The client's certificate has ended.
+    Expired,
     /// The server is on its way down.
     Drained,
 }
@@ -61,6 +68,7 @@ impl End {
             Self::Broken => "broken",
             Self::Malformed => "malformed",
             Self::Revoked => "revoked",
+            Self::Expired => "expired",
             Self::Drained => "drained",
         }
     }
@@ -76,6 +84,8 @@ pub(super) struct Connection {
     pub(super) version: u64,
     pub(super) peer: SocketAddr,
     pub(super) chain: Vec<CertificateDer<'static>>,
+    /// When the client's certificate ends.
+    pub(super) ends: Option<UnixTime>,
 }
 
 /// What a connection holds while it is served.
@@ -130,8 +140,9 @@ impl Connection {
         let mut input: Vec<u8> = Vec::with_capacity(AHEAD);
         let mut last = Instant::now();
         // Looks at what is too old; far cheaper than a timer set anew for each query.
-        let mut tick =
-            tokio::time::interval(limits.idle_timeout.min(limits.ephemeral_time) / 4 + Duration::from_millis(1));
+        let mut tick = tokio::time::interval(
+            (limits.idle_timeout.min(limits.ephemeral_time) / 4).min(LOOK) + Duration::from_millis(1),
+        );
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut eof = false;
         let mut draining = false;
@@ -191,6 +202,12 @@ impl Connection {
                 _ = tick.tick() => {
                     let now = Instant::now();
                     state.kept.forget(now);
+                    if self.ends.is_some_and(|ends| UnixTime::now() > ends) {
+                        let stranger = Stranger::Certificate(CertificateError::Expired.into());
+                        self.dismiss(state, &stranger);
+                        let _ = flush(io, state, limits.write_timeout).await;
+                        return End::Expired;
+                    }
                     if state.pending == 0 && now.saturating_duration_since(last) >= limits.idle_timeout {
                         return End::Idle;
                     }
@@ -219,14 +236,19 @@ impl Connection {
                 Ok(())
             }
             Err(stranger) => {
-                self.shared.refuse(self.peer, &stranger.to_string());
-                state.push(&Reply {
-                    id: 0,
-                    answer: Answer::Error(ErrorCode::NotAllowed),
-                });
+                self.dismiss(state, &stranger);
                 Err(End::Revoked)
             }
         }
+    }
+
+    /// Tells the audit and the client that it is no longer let in.
+    fn dismiss(&self, state: &mut State, why: &Stranger) {
+        self.shared.refuse(self.peer, &why.to_string());
+        state.push(&Reply {
+            id: 0,
+            answer: Answer::Error(ErrorCode::NotAllowed),
+        });
     }
 
     /// Does what `input` holds, as much as one turn does. Gives the bytes used, and whether the

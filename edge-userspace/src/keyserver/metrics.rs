@@ -34,6 +34,15 @@ pub(super) struct Metrics {
     pub(super) rsa_seconds: Histogram,
     /// Refusals that were not logged because there were too many.
     pub(super) audit_dropped: Counter,
+    /// When the first revocation list is due, in seconds since 1970; 0: there is none.
+    pub(super) lists_due: Gauge,
+    clients: Family<OfClient, Gauge>,
+}
+
+/// Labels of a client, which the configuration names.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfClient {
+    client: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -72,6 +81,8 @@ impl Metrics {
                 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
             ]),
             audit_dropped: Counter::default(),
+            lists_due: Gauge::default(),
+            clients: Family::default(),
         };
         registry.register(
             "edge_keyserver_queries",
@@ -120,6 +131,16 @@ impl Metrics {
             "Refusals not logged because there were too many",
             this.audit_dropped.clone(),
         );
+        registry.register(
+            "edge_keyserver_revocation_list_due_timestamp_seconds",
+            "When the next update of the first revocation list is due, in seconds since 1970; 0 without lists",
+            this.lists_due.clone(),
+        );
+        registry.register(
+            "edge_keyserver_client_certificate_expires_timestamp_seconds",
+            "When the certificate that a client showed last expires, in seconds since 1970",
+            this.clients.clone(),
+        );
         this
     }
 
@@ -130,6 +151,12 @@ impl Metrics {
         if let Some(counter) = self.queries.get(op).and_then(|outcomes| outcomes.get(outcome)) {
             counter.inc();
         }
+    }
+
+    /// The certificate that `client` has shown ends then, in seconds since 1970.
+    pub(super) fn expires(&self, client: &str, until: i64) {
+        let client = client.to_owned();
+        self.clients.get_or_create(&OfClient { client }).set(until);
     }
 
     /// A connection that ended.

@@ -1,10 +1,11 @@
 //! The key server's assembly: the process is closed first, then the rooms' parts are built in the
 //! order in which a query meets them; signals reload and drain.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
@@ -15,15 +16,17 @@ use tokio::task::JoinSet;
 
 use super::lane::Lane;
 use super::metrics::Metrics;
-use super::rules::Rules;
+use super::rules::{self, Rules};
 use super::serve;
-use super::shared::Shared;
+use super::shared::{Shared, TOLD_EVERY};
 use super::store::{Directory, Look, StoreError};
 use super::{endpoint, process};
 use crate::admin::log::{self, Logs};
 use crate::admin::metrics as process_metrics;
+use crate::base::clock::UnixTime;
 use crate::base::generator;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
+use crate::base::watched::Watched;
 use crate::config::LogFormat;
 use crate::config::keyserver::Config;
 
@@ -79,6 +82,8 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>) -> anyhow::Result<()> 
         let server = Server {
             file: file.to_owned(),
             format,
+            watched: Watched::default(),
+            told: HashMap::new(),
             config,
             logs,
             directory,
@@ -92,7 +97,11 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>) -> anyhow::Result<()> 
 /// Checks what `run` would check before it serves. Gives warnings about single keys.
 pub(super) fn check(file: &Path) -> anyhow::Result<(Config, Directory, Look)> {
     let config = Config::read(file)?;
-    Rules::load(&config, None)?;
+    let rules = Rules::load(&config, None)?;
+    let now = i64::try_from(UnixTime::now().secs()).unwrap_or(i64::MAX);
+    for (_, warning) in rules.ending(now) {
+        eprintln!("warning: {warning}");
+    }
     let (path, place) = config.keys.directory.clone();
     let mut directory = Directory::new(path);
     let look = directory
@@ -147,6 +156,10 @@ struct Server {
     directory: Directory,
     shared: Arc<Shared>,
     shutdown: Shutdown,
+    /// The files of the rules.
+    watched: Watched,
+    /// When it was told of each file that it ends.
+    told: HashMap<PathBuf, Instant>,
 }
 
 /// Nothing listens outside systemd; then this does nothing, and a failure is nobody's business.
@@ -186,11 +199,19 @@ impl Server {
         tracing::info!(target: "edge::keyserver", ?listen, keys = self.shared.metrics.keys.get(), "ready");
         notify(&[NotifyState::Ready]);
 
+        self.watched.watch(rules::files(&self.config));
+        self.tell_ends();
         let mut poll = tokio::time::interval(self.config.keys.poll);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = poll.tick() => self.look(),
+                _ = poll.tick() => {
+                    self.look();
+                    if !self.watched.changed().is_empty() {
+                        self.renew();
+                    }
+                    self.tell_ends();
+                }
                 _ = hangup.recv() => self.reload(),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -252,6 +273,13 @@ impl Server {
                 self.logs.apply(&config.log);
                 self.shared.replace(rules);
                 self.config.clients = config.clients;
+                let server = &mut self.config.server;
+                server.client_ca = config.server.client_ca;
+                server.revoked = config.server.revoked;
+                server.revoked_must_be_current = config.server.revoked_must_be_current;
+                server.certificate = config.server.certificate;
+                self.watched.watch(rules::files(&self.config));
+                self.tell_ends();
                 tracing::info!(target: "edge::keyserver", clients = self.config.clients.len(), "reloaded");
             }
             Err(mistakes) => {
@@ -263,6 +291,42 @@ impl Server {
         }
         self.look();
         notify(&[NotifyState::Ready]);
+    }
+}
+
+impl Server {
+    /// Reads the files of the rules again, and nothing else: the configuration stays as it was
+    /// read.
+    fn renew(&mut self) {
+        match Rules::load(&self.config, Some(&self.shared.rules.load())) {
+            Ok(rules) => {
+                self.shared.replace(rules);
+                tracing::info!(target: "edge::keyserver", "certificates or revocation lists were changed and are read again");
+                self.tell_ends();
+            }
+            Err(mistakes) => {
+                self.shared.metrics.reload_errors.inc();
+                for mistake in mistakes.0 {
+                    tracing::error!(target: "edge::keyserver", %mistake, "not renewed; what was read before stays");
+                }
+            }
+        }
+    }
+
+    /// Tells what of the rules has ended or soon will: when that begins, and twice a day.
+    fn tell_ends(&mut self) {
+        let rules = self.shared.rules.load();
+        let due = rules.lists_due().unwrap_or(0);
+        self.shared.metrics.lists_due.set(due);
+        let now = i64::try_from(UnixTime::now().secs()).unwrap_or(i64::MAX);
+        let ending = rules.ending(now);
+        self.told.retain(|path, _| ending.iter().any(|(ends, _)| ends == path));
+        for (path, warning) in ending {
+            if self.told.get(&path).is_none_or(|last| last.elapsed() >= TOLD_EVERY) {
+                self.told.insert(path, Instant::now());
+                tracing::warn!(target: "edge::keyserver", "{warning}");
+            }
+        }
     }
 }
 

@@ -15,8 +15,10 @@ use super::connection::Connection;
 use super::lobby::Guest;
 use super::shared::{Place, Shared};
 use super::wire;
+use crate::base::clock::UnixTime;
 use crate::base::peer::client_prefix;
 use crate::base::shutdown::{Phase, Shutdown};
+use crate::base::validity;
 
 /// Accepts until draining begins, then waits for the connections to end.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut shutdown: Shutdown) {
@@ -103,6 +105,10 @@ async fn admit(
     let client = rules
         .client(&chain)
         .map_err(|stranger| ("unlisted", stranger.to_string()))?;
+    let period = chain.first().and_then(|leaf| validity::period(leaf));
+    if let Some(period) = period {
+        shared.came(&client.name, period);
+    }
     let place = shared.enter(&client.name).map_err(|reason| ("crowded", reason))?;
     let connection = Connection {
         number: shared.next.fetch_add(1, Ordering::Relaxed),
@@ -110,6 +116,7 @@ async fn admit(
         version: rules.version,
         peer,
         chain,
+        ends: period.map(|(_, until)| UnixTime::from_secs(u64::try_from(until).unwrap_or(0))),
         shared: shared.clone(),
     };
     Ok((connection, io, place))

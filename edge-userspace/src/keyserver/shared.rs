@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -15,7 +15,12 @@ use super::lobby::Lobby;
 use super::metrics::Metrics;
 use super::rules::Rules;
 use super::store;
+use crate::base::clock::UnixTime;
+use crate::base::validity;
 use crate::config::keyserver::Limits;
+
+/// Between two lines about the same end.
+pub(super) const TOLD_EVERY: Duration = Duration::from_secs(12 * 3_600);
 
 /// What all connections share.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(super) struct Shared {
     pub(super) lobby: Arc<Lobby>,
     connections: AtomicUsize,
     by_client: Mutex<HashMap<Arc<str>, usize>>,
+    /// When it was told of each client that its certificate soon ends. As many as are on the list.
+    told: Mutex<HashMap<Arc<str>, Instant>>,
     pub(super) next: AtomicU64,
 }
 
@@ -54,6 +61,7 @@ impl Shared {
             lobby: Arc::default(),
             connections: AtomicUsize::new(0),
             by_client: Mutex::default(),
+            told: Mutex::default(),
             next: AtomicU64::new(1),
         }
     }
@@ -69,6 +77,21 @@ impl Shared {
     pub(super) fn refuse(&self, peer: SocketAddr, reason: &str) {
         let mut audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
         audit.connection(Instant::now(), &self.metrics, peer, reason);
+    }
+
+    /// A client came with a certificate that holds for `period`, in seconds since 1970: if it soon
+    /// ends, that is told, twice a day at most.
+    pub(super) fn came(&self, client: &Arc<str>, period: (i64, i64)) {
+        self.metrics.expires(client, period.1);
+        let now = i64::try_from(UnixTime::now().secs()).unwrap_or(i64::MAX);
+        let Some((what, mend)) = validity::aging(period, now) else {
+            return;
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(client).is_none_or(|last| last.elapsed() >= TOLD_EVERY) {
+            told.insert(client.clone(), Instant::now());
+            tracing::warn!(target: "edge::keyserver", client = &**client, "the certificate of a client {what}; {mend}");
+        }
     }
 
     /// A place for a connection of `client`, who has shown who it is.

@@ -1,37 +1,20 @@
-//! Watches the files of certificates and keys, so that whoever renews them (an ACME client, a
+//! Watches the files of certificates and keys, OCSP responses and revocation lists, so that whoever renews them (an ACME client, a
 //! person) need not tell the daemon. By looking: files are replaced by renames, behind symbolic
 //! links, and on mounts that send no events.
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
 use crate::base::shutdown::Phase;
 use crate::config::{Config, Key, Zone};
+use crate::tls::certificates;
 
-/// Between two looks. A change is acted on at the second look that finds the same, so that a
-/// certificate and its key, which are written one after the other, are read together.
+/// Between two looks.
 const EVERY: Duration = Duration::from_secs(3);
 /// Looks between two warnings of certificates that soon expire: half a day.
 const WARNED_EVERY: u32 = 14_400;
-
-/// What tells one content of a file from the next, without reading it: device, inode, length, and
-/// the time of its last change.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-
-/// The files that are watched, as they were when last read.
-#[derive(Debug, Default)]
-pub(super) struct Watched(Mutex<Seen>);
-
-#[derive(Debug, Default)]
-struct Seen {
-    read: BTreeMap<PathBuf, Stamp>,
-    /// At the last look.
-    last: BTreeMap<PathBuf, Stamp>,
-}
 
 /// The files with certificates and keys that `config` names.
 pub(super) fn files(config: &Config) -> Vec<PathBuf> {
@@ -51,40 +34,18 @@ pub(super) fn of(zone: &Zone) -> Vec<PathBuf> {
         if let Key::File(path, _) = &certificate.key {
             files.push(path.clone());
         }
-        files.extend(certificate.clients.iter().map(|clients| clients.ca.0.clone()));
+        let path = |(path, _): &(PathBuf, _)| path.clone();
+        files.extend(certificate.ocsp.iter().map(path));
+        for more in &certificate.more {
+            files.push(more.chain.clone());
+            files.extend(more.key.iter().chain(&more.ocsp).map(path));
+        }
+        if let Some(clients) = &certificate.clients {
+            files.push(path(&clients.ca));
+            files.extend(clients.revoked.iter().map(path));
+        }
     }
     files
-}
-
-impl Watched {
-    /// Watches `files`, which have just been read.
-    pub(super) fn watch(&self, files: Vec<PathBuf>) {
-        let read: BTreeMap<_, _> = files.into_iter().map(|file| (file.clone(), stamp(&file))).collect();
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.last.clone_from(&read);
-        seen.read = read;
-    }
-
-    /// The files that have changed since they were read, and not since the last look; they count as
-    /// read.
-    fn changed(&self) -> Vec<PathBuf> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now: BTreeMap<PathBuf, Stamp> = seen.read.keys().map(|file| (file.clone(), stamp(file))).collect();
-        let still = now == seen.last;
-        seen.last.clone_from(&now);
-        if !still {
-            return Vec::new();
-        }
-        let changed = now.iter().filter(|(file, stamp)| seen.read.get(*file) != Some(stamp));
-        let changed = changed.map(|(file, _)| file.clone()).collect();
-        seen.read = now;
-        changed
-    }
-}
-
-fn stamp(file: &PathBuf) -> Stamp {
-    let meta = std::fs::metadata(file).ok()?;
-    Some((meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
 }
 
 /// Looks until the node drains.
@@ -112,12 +73,9 @@ pub(super) async fn tend(node: Arc<Node>) {
         }
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(WARNED_EVERY) {
-            for warning in node
-                .front
-                .certificates()
-                .snapshot()
-                .aging(&node.state.load().config.zones)
-            {
+            let state = node.state.load();
+            let zones = node.front.certificates().snapshot().aging(&state.config.zones);
+            for warning in zones.into_iter().chain(certificates::ending(&state.config)) {
                 tracing::warn!(target: "edge::tls", "{warning}");
             }
         }
@@ -128,28 +86,29 @@ pub(super) async fn tend(node: Arc<Node>) {
 mod tests {
     use super::*;
 
-    /// A renewal is never noticed, or half of one is read.
+    /// What somebody renews beside the certificate would be in force after a restart alone.
     #[test]
-    fn a_change_is_told_once_when_it_has_settled() {
-        let directory = tempfile::tempdir().unwrap();
-        let (one, two) = (directory.path().join("one.pem"), directory.path().join("two.pem"));
-        std::fs::write(&one, "1").unwrap();
-        let watched = Watched::default();
-        watched.watch(vec![one.clone(), two.clone()]);
-        assert!(watched.changed().is_empty());
-        let renew = |file: &PathBuf, text: &str| {
-            let beside = directory.path().join("new");
-            std::fs::write(&beside, text).unwrap();
-            std::fs::rename(&beside, file).unwrap();
+    fn every_file_of_a_zone_is_watched() {
+        let zone = |keys: &str| {
+            let text = format!(
+                "[server]\nhttps = [\"127.0.0.1:443\"]\n\
+                 [[key_server]]\nname = \"k\"\naddress = \"127.0.0.1:1\"\nca = \"k.ca\"\ncertificate = \"k.pem\"\nkey = \"k.key\"\n\
+                 [[zone]]\nname = \"a\"\nhosts = [\"a.example\"]\ncertificate = \"a.pem\"\nocsp = \"a.ocsp\"\n{keys}\
+                 client_certificates = {{ ca = \"ca.pem\", revoked = [\"one.crl\", \"two.crl\"] }}\n\
+                 [zone.origin]\nservers = [{{ address = \"http://127.0.0.1:1\" }}]\n"
+            );
+            let config = Config::parse(std::path::Path::new("edge.toml"), &text).unwrap();
+            let name = |file: &PathBuf| file.display().to_string();
+            let mut names: Vec<_> = files(&config).iter().map(name).collect();
+            names.sort();
+            names.join(" ")
         };
-        renew(&one, "2");
-        assert!(watched.changed().is_empty(), "the other file may be about to follow");
-        renew(&two, "new");
-        assert!(watched.changed().is_empty());
-        assert_eq!(watched.changed(), [one.clone(), two.clone()]);
-        assert!(watched.changed().is_empty(), "told once");
-        std::fs::remove_file(&two).unwrap();
-        assert!(watched.changed().is_empty());
-        assert_eq!(watched.changed(), [two]);
+        let around = "ca.pem k.ca k.key k.pem one.crl two.crl";
+        let here = zone(
+            "key = \"a.key\"\nmore_certificates = [{ certificate = \"b.pem\", key = \"b.key\", ocsp = \"b.ocsp\" }]\n",
+        );
+        assert_eq!(here, format!("a.key a.ocsp a.pem b.key b.ocsp b.pem {around}"));
+        let elsewhere = zone("key_servers = [\"k\"]\nmore_certificates = [{ certificate = \"b.pem\" }]\n");
+        assert_eq!(elsewhere, format!("a.ocsp a.pem b.pem {around}"));
     }
 }

@@ -9,6 +9,7 @@
 
 mod access;
 mod alike;
+mod clients;
 mod door;
 mod early;
 mod harness;

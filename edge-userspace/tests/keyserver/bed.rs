@@ -41,7 +41,13 @@ impl Authority {
 
     /// Certificate and key as PEM; the serial number is what a revocation list names.
     pub(crate) fn leaf(&self, name: &str, serial: u64) -> (String, String) {
+        self.leaf_until(name, serial, 4_000_000_000)
+    }
+
+    /// The same, until so many seconds after 1970.
+    pub(crate) fn leaf_until(&self, name: &str, serial: u64, until: u64) -> (String, String) {
         let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(until);
         parameters.serial_number = Some(SerialNumber::from(serial));
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
@@ -49,10 +55,15 @@ impl Authority {
     }
 
     pub(crate) fn revoke(&self, serial: u64) -> String {
+        self.revoke_until(serial, 2100)
+    }
+
+    /// The same, with the next list due in that year.
+    pub(crate) fn revoke_until(&self, serial: u64, year: i32) -> String {
         let day = |year| rcgen::date_time_ymd(year, 1, 1);
         let list = CertificateRevocationListParams {
             this_update: day(2020),
-            next_update: day(2100),
+            next_update: day(year),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: vec![RevokedCertParams {
@@ -179,13 +190,18 @@ impl Bed {
 
     /// Aside and moved into place, as operators are told to.
     pub(crate) fn write_key(&self, file: &str, pem: &str) {
-        let aside = self.path("keys").join("aside");
+        self.write(&format!("keys/{file}"), pem);
+    }
+
+    /// The same for any file.
+    pub(crate) fn write(&self, file: &str, pem: &str) {
+        let aside = self.path("aside");
         fs::write(&aside, pem).unwrap();
         fs::set_permissions(&aside, fs::Permissions::from_mode(0o600)).unwrap();
         if rustix::process::geteuid().is_root() {
             chown(&aside, Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        fs::rename(aside, self.path("keys").join(file)).unwrap();
+        fs::rename(aside, self.path(file)).unwrap();
     }
 
     pub(crate) fn log(&self) -> String {

@@ -103,6 +103,76 @@ fn reload() {
     assert!(revoked() == 2.0);
 }
 
+/// A client that is revoked would stay until somebody thinks of a reload; a job that fetches lists
+/// and has stopped would never be noticed.
+#[test]
+fn revocation_lists_are_watched_and_grow_old() {
+    let (pem, id) = key(&PKCS_ECDSA_P256_SHA256);
+    let bed = Bed::start(&[("shop.pem", &pem)], ALL);
+    let due = || bed.metric("edge_keyserver_revocation_list_due_timestamp_seconds");
+    assert!(due() > 4e9, "2100");
+    block_on(async {
+        let mut first = bed.connect().await;
+        let mut revoked = bed.connect_with(bed.tls("edge-1.test", 7)).await.unwrap();
+        assert!(signs(&mut first, id).await && signs(&mut revoked, id).await);
+        bed.write("revoked.pem", &bed.authority.revoke_until(7, 2021));
+        let reply = revoked.reply().await.unwrap();
+        assert_eq!((reply.id, reply.answer), (0, Answer::Error(ErrorCode::NotAllowed)));
+        assert!(revoked.reply().await.is_none());
+        bed.wait("the warning", || {
+            bed.log()
+                .contains("has a revocation list whose next update is due; fetch the present one")
+        });
+        assert!(due() > 1e9 && due() < 2e9);
+        // It counts all the same, unless the operator has it otherwise.
+        assert!(signs(&mut first, id).await);
+        assert!(signs(&mut bed.connect().await, id).await);
+        let file = bed.path("keyserver.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(file, text.replace("drain =", "revoked_must_be_current = true\ndrain =")).unwrap();
+        bed.signal(Signal::HUP);
+        assert_eq!(
+            first.reply().await.unwrap().answer,
+            Answer::Error(ErrorCode::NotAllowed)
+        );
+        bed.write("revoked.pem", &bed.authority.revoke(7));
+        bed.wait("the new list", || due() > 4e9);
+        assert!(signs(&mut bed.connect().await, id).await);
+    });
+}
+
+/// An edge would be served for years after its certificate has ended; and would fail without a
+/// word before.
+#[test]
+fn a_connection_ends_with_its_certificate() {
+    let (pem, id) = key(&PKCS_ECDSA_P256_SHA256);
+    let bed = Bed::start(&[("shop.pem", &pem)], ALL);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let until = now + 4;
+    block_on(async {
+        let short = bed.tls_with(Some(bed.authority.leaf_until("edge-1.test", 8, until)));
+        let mut short = bed.connect_with(short).await.unwrap();
+        let mut long = bed.connect().await;
+        assert!(signs(&mut short, id).await && signs(&mut long, id).await);
+        bed.wait("the warning", || {
+            bed.log()
+                .contains("the certificate of a client expires in 0 days; renew it")
+        });
+        let reply = short.reply().await.unwrap();
+        assert_eq!((reply.id, reply.answer), (0, Answer::Error(ErrorCode::NotAllowed)));
+        assert!(short.reply().await.is_none());
+        assert!(signs(&mut long, id).await);
+    });
+    bed.wait("the count", || {
+        bed.metric("edge_keyserver_connections_closed_total{reason=\"expired\"}") == 1.0
+    });
+    let told = bed.metric("edge_keyserver_client_certificate_expires_timestamp_seconds{client=\"edge-1\"}");
+    assert!(told >= 4e9, "of the one that came last");
+}
+
 /// SIGTERM loses nothing that was asked before: everything is answered, edges are told to go
 /// elsewhere, then the process ends.
 #[test]

@@ -107,8 +107,12 @@ section! {
         fixed listen: List<Address> = Vec::new(); like ["192.0.2.1:7443"];
         /// The authority that signs the edges' certificates (PEM).
         live client_ca: Must<File> = None; like "clients-ca.pem";
-        /// Revocation lists (CRL, PEM) of that authority; read again on SIGHUP.
+        /// Revocation lists (CRL, PEM) of that authority. Read again on SIGHUP and when they change,
+        /// as the certificates here are.
         live revoked: List<File> = Vec::new();
+        /// Whether a list whose next update is due is no list: nobody of its authority is let in
+        /// then. false: it counts, and is told.
+        live revoked_must_be_current: Flag = false;
         /// Threads that serve connections and make quick signatures; 0: one per processor. RSA has
         /// as many of its own.
         fixed workers: Threads = 0, 0 => 1_024;

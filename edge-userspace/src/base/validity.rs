@@ -1,14 +1,41 @@
-//! A certificate's period of validity, from just enough DER (RFC 5280 section 4.1): webpki checks
-//! it only together with a chain. For the operator's warnings; a certificate that is read wrongly
-//! here is still served.
+//! When certificates and revocation lists end, from just enough DER (RFC 5280 sections 4.1 and 5.1):
+//! webpki checks it only together with a chain. For the operator's warnings, of the node and of the
+//! key server, and for the end of connections; a certificate that is read wrongly here is still
+//! served.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::oid;
 use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+/// Days before a certificate's end from which on the operator is warned.
+const SOON: i64 = 14;
+const DAY: i64 = 86_400;
+
+/// What is to be told of a certificate whose time is `period` at `now`, all in seconds since 1970:
+/// that it has expired, soon will, or is not valid yet, and the mend.
+pub fn aging((from, until): (i64, i64), now: i64) -> Option<(String, &'static str)> {
+    if until < now {
+        Some((format!("expired {} days ago", (now - until) / DAY), "renew it"))
+    } else if from > now {
+        Some(("is not valid yet".to_owned(), "check it and the clock"))
+    } else if until - now < SOON * DAY {
+        Some((format!("expires in {} days", (until - now) / DAY), "renew it"))
+    } else {
+        None
+    }
+}
+
+/// Seconds since 1970 when the next update of a revocation list in DER is due; `None`: it does not
+/// say, or cannot be read.
+pub fn next_update(list: &[u8]) -> Option<i64> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    list.next_update().map(|next| next.timestamp())
+}
 
 /// Seconds since 1970 from which and until which the certificate holds; `None` when it cannot be
 /// read.
-pub(super) fn period(certificate: &[u8]) -> Option<(i64, i64)> {
+pub fn period(certificate: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate, _) = element(certificate)?;
     let (_, mut fields, _) = element(certificate)?;
     // version [0] is optional; then serialNumber, signature, issuer.
@@ -27,7 +54,7 @@ pub(super) fn period(certificate: &[u8]) -> Option<(i64, i64)> {
 
 /// Whether the certificate demands a stapled OCSP response: the TLS feature `status_request` or
 /// `status_request_v2` (RFC 7633 section 4).
-pub(super) fn must_staple(certificate: &[u8]) -> bool {
+pub fn must_staple(certificate: &[u8]) -> bool {
     const FEATURE: x509_parser::der_parser::oid::Oid<'_> = oid!(1.3.6.1.5.5.7.1.24);
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
         return false;
@@ -38,7 +65,7 @@ pub(super) fn must_staple(certificate: &[u8]) -> bool {
 }
 
 /// Tag, contents and what follows of the first element.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = bytes.split_first_chunk()?;
     let (length, rest) = match first {
         0..=0x7f => (usize::from(first), rest),
@@ -53,8 +80,8 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 }
 
 /// `UTCTime` (two digits of the year, 1950 to 2049) or `GeneralizedTime`, both in the forms RFC
-/// 5280 allows.
-fn time(tag: u8, text: &[u8]) -> Option<i64> {
+/// 5280 allows. Seconds since 1970.
+pub fn time(tag: u8, text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (year, rest) = text.split_at_checked(if tag == 0x17 { 2 } else { 4 })?;
     let year: i64 = year.parse().ok()?;
