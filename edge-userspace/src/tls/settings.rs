@@ -114,6 +114,10 @@ fn build(
     config.send_tls13_tickets = 1;
     // 0-RTT data could be replayed (RFC 8446 section 8).
     config.max_early_data_size = 0;
+    #[cfg(feature = "keylog")]
+    if let Some(log) = super::keylog::log() {
+        config.key_log = log;
+    }
     Ok(Arc::new(config))
 }
 
@@ -136,6 +140,21 @@ mod tests {
     use rustls::{NamedGroup, Tls13CipherSuite};
 
     use super::*;
+
+    /// Whoever sets a variable would read all connections of a node that was not built for that.
+    #[test]
+    fn session_keys_are_told_to_nobody() {
+        let config = server(&config::Tls::default(), Arc::default()).unwrap();
+        let labels = [
+            "CLIENT_RANDOM",
+            "CLIENT_TRAFFIC_SECRET_0",
+            "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+        ];
+        let wanted = cfg!(feature = "keylog") && std::env::var_os("SSLKEYLOGFILE").is_some();
+        for label in labels {
+            assert_eq!(config.key_log.will_log(label), wanted, "{label}");
+        }
+    }
 
     /// A suite or a group that is lost with a change of library is a client that is lost.
     #[test]
