@@ -16,10 +16,12 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The client's certificate, where its zone has verified one (RFC 9440).
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+/// Those above it, where the client has sent some.
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Drops `Forwarded`, `X-Forwarded-*`, `X-Real-Ip`, `X-Request-Id` and `Client-Cert` as they came,
-/// and writes what is true.
+/// Drops `Forwarded`, `X-Forwarded-*`, `X-Real-Ip`, `X-Request-Id`, `Client-Cert` and
+/// `Client-Cert-Chain` as they came, and writes what is true.
 pub fn rewrite(headers: &mut HeaderMap, exchange: &Exchange) {
     let mut claims: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
@@ -57,6 +59,7 @@ pub fn written(name: &HeaderName) -> Option<Written> {
     let ours = *name == FORWARDED
         || *name == X_REQUEST_ID
         || *name == CLIENT_CERT
+        || *name == CLIENT_CERT_CHAIN
         || text == "x-real-ip"
         || text.starts_with("x-forwarded-");
     (ours || spelt_with_underscore(text)).then_some(Written::BySender)
@@ -117,9 +120,16 @@ fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     let handshake = exchange.peer.handshake.as_ref();
     let identity = handshake.and_then(|handshake| handshake.certificate.as_deref());
-    match identity.map(|identity| HeaderValue::try_from(identity.field.as_str())) {
-        Some(Ok(value)) => drop(headers.insert(CLIENT_CERT, value)),
-        _ => drop(headers.remove(CLIENT_CERT)),
+    let fields = [
+        (CLIENT_CERT, identity.map(|identity| &identity.field)),
+        // Never without the other one (RFC 9440 section 2.3).
+        (CLIENT_CERT_CHAIN, identity.and_then(|identity| identity.chain.as_ref())),
+    ];
+    for (name, value) in fields {
+        match value {
+            Some(value) => drop(headers.insert(name, value.clone())),
+            None => drop(headers.remove(name)),
+        }
     }
 }
 
@@ -140,6 +150,10 @@ fn element(text: &mut BytesMut, ip: IpAddr) -> std::ops::Range<usize> {
 fn spelt_with_underscore(name: &str) -> bool {
     name.contains('_') && {
         let name = name.replace('_', "-");
-        name.starts_with("x-forwarded-") || matches!(&*name, "x-real-ip" | "x-request-id" | "cdn-loop")
+        name.starts_with("x-forwarded-")
+            || matches!(
+                &*name,
+                "x-real-ip" | "x-request-id" | "cdn-loop" | "client-cert" | "client-cert-chain"
+            )
     }
 }

@@ -53,11 +53,21 @@ fn target(host: &'static str) -> Target<'static> {
 #[test]
 fn only_a_verified_certificate_is_told() {
     use crate::base::peer::{Handshake, Identity};
-    let claimed = || head("GET", "/", &[("client-cert", ":AA==:")]);
+    let claimed = || {
+        let fields = [
+            ("client-cert", ":AA==:"),
+            ("client-cert-chain", ":AA==:"),
+            ("client-cert-chain", ":BB==:"),
+            ("client_cert-chain", ":CC==:"),
+        ];
+        head("GET", "/", &fields)
+    };
     let mut exchange = exchange("203.0.113.7:5", "z");
     let mut stranger = claimed();
     prepare(&mut stranger, &Meant::default(), &exchange).unwrap();
-    assert!(values(&stranger, "client-cert").is_empty());
+    for name in ["client-cert", "client-cert-chain", "client_cert-chain"] {
+        assert!(values(&stranger, name).is_empty(), "{name}");
+    }
     let peer = Peer {
         client: exchange.peer.client,
         local: exchange.peer.local,
@@ -71,8 +81,12 @@ fn only_a_verified_certificate_is_told() {
             known: false,
             certificate: Some(Arc::new(Identity {
                 subject: "CN=client".to_owned(),
+                issuer: "CN=authority".to_owned(),
+                names: Vec::new(),
+                spki: "00".to_owned(),
                 fingerprint: "00".to_owned(),
-                field: ":MIIB:".to_owned(),
+                field: http::HeaderValue::from_static(":MIIB:"),
+                chain: Some(http::HeaderValue::from_static(":MIIC:, :MIID:")),
             })),
             standing: None,
         })),
@@ -83,6 +97,8 @@ fn only_a_verified_certificate_is_told() {
     let mut known = claimed();
     prepare(&mut known, &Meant::default(), &exchange).unwrap();
     assert_eq!(values(&known, "client-cert"), [":MIIB:"]);
+    assert_eq!(values(&known, "client-cert-chain"), [":MIIC:, :MIID:"]);
+    assert!(values(&known, "client_cert-chain").is_empty());
 }
 
 /// An origin that trusts these fields would believe the client.

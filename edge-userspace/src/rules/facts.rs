@@ -109,12 +109,25 @@ impl<'a> Facts<'a> {
         {
             return Some("certificate");
         }
-        if !when.subjects.is_empty()
-            && !self
-                .certificate
-                .is_some_and(|client| any(&when.subjects, &client.subject))
-        {
+        self.lacks(when)
+    }
+
+    /// The first condition on the client's certificate that it does not fulfil.
+    fn lacks(&self, when: &When) -> Option<&'static str> {
+        let any = |patterns: &[Pattern], text: &str| patterns.iter().any(|pattern| pattern.matches(text));
+        let fits = |fits: &dyn Fn(&Identity) -> bool| self.certificate.is_some_and(fits);
+        if !when.subjects.is_empty() && !fits(&|client| any(&when.subjects, &client.subject)) {
             return Some("subjects");
+        }
+        if !when.issuers.is_empty() && !fits(&|client| any(&when.issuers, &client.issuer)) {
+            return Some("issuers");
+        }
+        let named = |client: &Identity| client.names.iter().any(|name| any(&when.alternative_names, name));
+        if !when.alternative_names.is_empty() && !fits(&named) {
+            return Some("alternative_names");
+        }
+        if !when.spki.is_empty() && !fits(&|client| when.spki.iter().any(|key| **key == *client.spki)) {
+            return Some("spki");
         }
         None
     }

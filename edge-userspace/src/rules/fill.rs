@@ -72,6 +72,8 @@ fn value<'a>(variable: &Variable, facts: &Facts<'a>, groups: Option<&Captures<'a
         Variable::Tls => facts.tls.unwrap_or_default(),
         Variable::CertificateFingerprint => facts.certificate.map_or("", |client| &client.fingerprint),
         Variable::CertificateSubject => facts.certificate.map_or("", |client| &client.subject),
+        Variable::CertificateIssuer => facts.certificate.map_or("", |client| &client.issuer),
+        Variable::CertificateSpki => facts.certificate.map_or("", |client| &client.spki),
         Variable::User => facts.user,
         Variable::Header(name) => {
             let field = facts.headers.get(&**name);

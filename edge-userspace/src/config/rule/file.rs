@@ -97,6 +97,9 @@ struct RawWhen {
     secure: Option<bool>,
     certificate: Option<bool>,
     subjects: Vec<Spanned<String>>,
+    issuers: Vec<Spanned<String>>,
+    alternative_names: Vec<Spanned<String>>,
+    spki: Vec<Spanned<String>>,
     not: Option<Spanned<Box<RawWhen>>>,
 }
 
@@ -315,7 +318,23 @@ impl Checker<'_> {
             secure: raw.secure,
             certificate: raw.certificate,
             subjects: self.patterns(&raw.subjects, Pattern::value),
+            issuers: self.patterns(&raw.issuers, Pattern::value),
+            alternative_names: self.patterns(&raw.alternative_names, alternative_name),
+            spki: raw.spki.iter().filter_map(|hash| self.spki(hash)).collect(),
         }
+    }
+
+    fn spki(&mut self, written: &Spanned<String>) -> Option<Box<str>> {
+        let text = written.get_ref().to_ascii_lowercase();
+        if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Some(text.into());
+        }
+        self.mistake(
+            written.span(),
+            format!("\"{}\" is not a SHA-256", written.get_ref()),
+            "write 64 digits: openssl x509 -pubkey -noout -in CERT | openssl pkey -pubin -outform DER | sha256sum",
+        );
+        None
     }
 
     fn pattern(
@@ -672,6 +691,20 @@ impl Checker<'_> {
             max_age: raw.max_age.map_or(Duration::from_secs(600), |time| time.0),
         }
     }
+}
+
+/// The kinds of alternative names that clients' certificates are known by.
+const KINDS: [&str; 4] = ["DNS:", "URI:", "email:", "IP:"];
+
+/// A pattern of an alternative name: its kind is written out, so that none is taken for another.
+fn alternative_name(text: &str) -> Result<Pattern, (String, String)> {
+    if !text.starts_with('~') && !KINDS.iter().any(|kind| text.starts_with(kind)) {
+        return Err((
+            format!("\"{text}\" does not say of which kind the name is"),
+            "write DNS:shop.example, URI:spiffe://…, email:… or IP:…".to_owned(),
+        ));
+    }
+    Pattern::value(text)
 }
 
 /// The groups of the expressions of `when`'s paths: numbers, and names.

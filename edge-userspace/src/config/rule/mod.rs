@@ -80,6 +80,12 @@ pub struct When {
     pub certificate: Option<bool>,
     /// Of the subject of the client's certificate.
     pub subjects: Vec<Pattern>,
+    /// Of its issuer.
+    pub issuers: Vec<Pattern>,
+    /// Of one of its alternative names with its kind, such as `DNS:shop.example`.
+    pub alternative_names: Vec<Pattern>,
+    /// Its public key's SHA-256, in lower-case hexadecimal.
+    pub spki: Vec<Box<str>>,
 }
 
 impl When {

@@ -29,6 +29,10 @@ pub enum Variable {
     CertificateFingerprint,
     /// The subject of the client's certificate; empty without one.
     CertificateSubject,
+    /// The issuer of the client's certificate; empty without one.
+    CertificateIssuer,
+    /// SHA-256 of the public key of the client's certificate in hexadecimal; empty without one.
+    CertificateSpki,
     /// The name that was shown with its password to a rule with `auth`; empty without one.
     User,
     /// A request field's first value; empty without one.
@@ -58,7 +62,7 @@ pub struct Template(pub Vec<Piece>);
 
 /// The variables without arguments, for messages.
 const KNOWN: &str = "client, zone, host, request_id, path, query, method, scheme, protocol, tls, certificate_fingerprint, \
-                     certificate_subject, user, header.NAME, cookie.NAME, query.NAME, or a group of the path's expression";
+                     certificate_subject, certificate_issuer, certificate_spki, user, header.NAME, cookie.NAME, query.NAME, or a group of the path's expression";
 
 impl Template {
     /// Reads `text`; `groups` are the names of the groups of the rule's expressions, a number for
@@ -119,6 +123,8 @@ fn variable(name: &str, groups: &[String]) -> Result<Variable, (String, String)>
         "tls" => Variable::Tls,
         "certificate_fingerprint" => Variable::CertificateFingerprint,
         "certificate_subject" => Variable::CertificateSubject,
+        "certificate_issuer" => Variable::CertificateIssuer,
+        "certificate_spki" => Variable::CertificateSpki,
         "user" => Variable::User,
         other => {
             if let Some((kind, argument)) = other.split_once('.')

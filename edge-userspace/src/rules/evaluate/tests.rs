@@ -5,6 +5,7 @@ use std::path::Path as File;
 use http::{HeaderMap, Method, Version};
 
 use super::*;
+use crate::base::peer::Identity;
 use crate::config::Config;
 use crate::zones::Zones;
 use crate::zones::path::Path;
@@ -472,4 +473,68 @@ fn many_rules_cost_little() {
         least < std::time::Duration::from_micros(if cfg!(debug_assertions) { 100 } else { 20 }),
         "{least:?}"
     );
+}
+
+/// A rule for one certificate would be applied to the clients with another one, to those whose
+/// other names read alike, or to nobody.
+#[test]
+fn conditions_on_the_clients_certificate() {
+    let key = "ab".repeat(32);
+    let identity = Identity {
+        subject: "CN=shop".to_owned(),
+        issuer: "O=Shop, CN=Devices".to_owned(),
+        names: vec![
+            "DNS:shop.example".to_owned(),
+            "URI:spiffe://prod/DNS:x.example".to_owned(),
+        ],
+        spki: key.clone(),
+        fingerprint: "00".to_owned(),
+        field: http::HeaderValue::from_static(":AA==:"),
+        chain: None,
+    };
+    let request = get("/", &[]);
+    let fits = |condition: &str, certificate: Option<&Identity>| {
+        let text = format!("[[zone.rule]]\nname = \"r\"\nmatch = {{ {condition} }}\nrespond = {{ status = 204 }}\n");
+        let rules = rules(&text);
+        let facts = Facts {
+            certificate,
+            ..request.facts()
+        };
+        made(&rules, &facts).answer.is_some()
+    };
+    let shouted = format!("spki = [\"{}\"]", key.to_uppercase());
+    for condition in [
+        "issuers = [\"*CN=Devices\"]",
+        "alternative_names = [\"DNS:shop.example\"]",
+        "alternative_names = [\"DNS:none\", \"URI:spiffe://prod/*\"]",
+        "alternative_names = [\"~^DNS:[a-z]+\\\\.example$\"]",
+        &shouted,
+    ] {
+        assert!(fits(condition, Some(&identity)), "{condition}");
+        assert!(!fits(condition, None), "{condition}");
+    }
+    let other = format!("spki = [\"{}\"]", "ac".repeat(32));
+    for condition in [
+        "issuers = [\"CN=Devices\"]",
+        "alternative_names = [\"DNS:x.example\"]",
+        "alternative_names = [\"DNS:shop\"]",
+        "alternative_names = [\"IP:*\"]",
+        &other,
+    ] {
+        assert!(!fits(condition, Some(&identity)), "{condition}");
+    }
+    let wrong = |condition: &str| {
+        parsed(&format!(
+            "[[zone.rule]]\nname = \"r\"\nmatch = {{ {condition} }}\nrespond = {{ status = 204 }}\n"
+        ))
+        .unwrap_err()
+        .to_string()
+    };
+    let said = wrong("alternative_names = [\"shop.example\"]");
+    assert!(
+        said.contains("does not say of which kind the name is; write DNS:"),
+        "{said}"
+    );
+    let said = wrong("spki = [\"abcd\"]");
+    assert!(said.contains("\"abcd\" is not a SHA-256; write 64 digits"), "{said}");
 }
