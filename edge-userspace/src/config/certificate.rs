@@ -61,11 +61,13 @@ pub struct Certificate {
     pub chain_place: Place,
     /// Its private key.
     pub key: Key,
+    /// An OCSP response of it, in DER, which is stapled to it.
+    pub ocsp: Option<(PathBuf, Place)>,
     /// An ACME client of this node writes chain and key: until it has, a stand-in is shown.
     pub issued: bool,
     /// Others that are shown to clients that do not take this one's kind of signature, in this
     /// order.
-    pub more: Vec<Identity>,
+    pub more: Vec<More>,
     /// Certificates of clients; `None`: none is asked for.
     pub clients: Option<Clients>,
     /// Where it says that clients are let in that know no key exchange but RSA's; `None`: they are
@@ -85,6 +87,19 @@ pub struct Identity {
     pub key: PathBuf,
     /// Where the key is named.
     pub key_place: Place,
+}
+
+/// A further certificate of a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct More {
+    /// Chain, leaf first.
+    pub chain: PathBuf,
+    /// Where the chain is named.
+    pub chain_place: Place,
+    /// Its private key; `None`: the zone's key servers have it.
+    pub key: Option<(PathBuf, Place)>,
+    /// An OCSP response of it, in DER.
+    pub ocsp: Option<(PathBuf, Place)>,
 }
 
 /// Where a certificate's private key is.
@@ -137,9 +152,10 @@ fn yes() -> bool {
 /// A further certificate of a zone, as written.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
-pub(super) struct IdentityText {
+pub(super) struct MoreText {
     pub(super) certificate: Spanned<PathBuf>,
-    pub(super) key: Spanned<PathBuf>,
+    pub(super) key: Option<Spanned<PathBuf>>,
+    pub(super) ocsp: Option<Spanned<PathBuf>>,
 }
 
 impl Identity {

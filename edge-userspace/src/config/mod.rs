@@ -39,7 +39,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use admin::{Admin, Log, LogFormat};
-pub use certificate::{Certificate, Clients, Identity, Key, KeyExchange, KeyServer};
+pub use certificate::{Certificate, Clients, Identity, Key, KeyExchange, KeyServer, More};
 pub use dataplane::{Dataplane, XdpMode};
 pub use file::{Fixed, defaults};
 pub use limits::{Limits, UDP_BUFFER};

@@ -509,6 +509,38 @@ fn static_rsa() {
     }
 }
 
+/// A zone would be up without a key for its second certificate, or with one that was to be
+/// elsewhere.
+#[test]
+fn keys_of_further_certificates() {
+    let read = |keys: &str| {
+        let text = format!(
+            "[server]\nhttps = [\"127.0.0.1:443\"]\n\
+             [[key_server]]\nname = \"k\"\naddress = \"127.0.0.1:1\"\nca = \"c\"\ncertificate = \"c\"\nkey = \"c\"\n\
+             [[zone]]\nname = \"a\"\nhosts = [\"a.example\"]\ncertificate = \"a.pem\"\n{keys}\n\
+             [zone.origin]\nservers = [{{ address = \"http://127.0.0.1:1\" }}]\n"
+        );
+        Config::parse(Path::new("dir/edge.toml"), &text).map_err(|mistakes| mistakes.to_string())
+    };
+    let (with, without) = (
+        "{ certificate = \"b.pem\", key = \"b.key\" }",
+        "{ certificate = \"b.pem\" }",
+    );
+    let here = |more: &str| read(&format!("key = \"a.key\"\nmore_certificates = [{more}]"));
+    let elsewhere = |more: &str| read(&format!("key_servers = [\"k\"]\nmore_certificates = [{more}]"));
+    assert!(here(with).is_ok() && elsewhere(without).is_ok());
+    let said = here(without).unwrap_err();
+    assert!(
+        said.contains("zone.more_certificates.certificate: a certificate without a key"),
+        "{said}"
+    );
+    let said = elsewhere(with).unwrap_err();
+    assert!(
+        said.contains("a key of its own in a zone with `key_servers`; leave it out"),
+        "{said}"
+    );
+}
+
 /// An operator would believe that requests come early which do not, or that a client was known
 /// whose certificate nobody has seen.
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::certificate::{Certificate, ClientsText, IdentityText, KeyExchange, KeyServer};
+use super::certificate::{Certificate, ClientsText, KeyExchange, KeyServer, MoreText};
 use super::checker::Checker;
 use super::delta::FarEnd;
 use super::kind::{Deadline, File, Flag, Host, Inline, Limit, List, Maybe, Must, Name, Own, Span, Text, Word};
@@ -54,10 +54,14 @@ section! {
         live key_servers: Maybe<List<Text>> = None; like ["keys-1"];
         /// Where the ephemeral keys of handshakes are made: local, or remote, at the key servers.
         live key_exchange: Maybe<Word<KeyExchange>> = None; like "local";
+        /// An OCSP response of the certificate, in DER, stapled to it as long as it holds. Watched
+        /// as the certificate is.
+        live ocsp: Maybe<File> = None; like "example.ocsp";
         /// Others, for clients that do not take the first one's kind of signature: an RSA
-        /// certificate beside one of ECDSA. The first that fits is shown.
-        live more_certificates: Inline<Vec<IdentityText>> = Vec::new();
-            like [{ certificate = "example-rsa.pem", key = "example-rsa.key" }];
+        /// certificate beside one of ECDSA. The first that fits is shown. In a zone with
+        /// `key_servers` without `key`: they have this one, too.
+        live more_certificates: Inline<Vec<MoreText>> = Vec::new();
+            like [{ certificate = "example-rsa.pem", key = "example-rsa.key", ocsp = "example-rsa.ocsp" }];
         /// Certificates of clients, signed by these CAs; required or not. With revocation lists
         /// (PEM) each CA needs one; a list whose next update is due is told, and refused if it must
         /// be current.

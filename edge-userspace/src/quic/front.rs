@@ -123,7 +123,7 @@ fn promised(config: &Config) -> (u32, usize) {
 /// Whether any zone's key is elsewhere.
 fn keyless(tcp: &tls::Front) -> bool {
     let certificates = tcp.certificates().snapshot();
-    certificates.entries().any(|entry| entry.remote.is_some())
+    certificates.entries().any(|entry| entry.route().is_some())
 }
 
 impl Front {

@@ -245,7 +245,7 @@ impl Opening {
     /// Whose key has to be asked for; `None` where it is here.
     pub(super) fn whose(&self, chosen: &Chosen) -> Option<Whose> {
         Some(Whose {
-            route: chosen.entry.remote.clone()?,
+            route: chosen.entry.route()?.clone(),
             exchange: chosen.entry.exchange,
             client: self.address,
         })

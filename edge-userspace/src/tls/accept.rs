@@ -349,7 +349,7 @@ async fn finish(
     client: IpAddr,
     ticketer: &Ticketer,
 ) -> Result<TlsStream<TcpStream>, Closed> {
-    let Some(route) = &entry.remote else {
+    let Some(route) = entry.route() else {
         let settle = |session: &mut rustls::ServerConnection| ticketer.settle(session);
         return match start.into_stream_with(config, settle).into_fallible().await {
             Ok(stream) => Ok(stream),
@@ -376,7 +376,7 @@ async fn finish(
 #[cfg(feature = "legacy-rsa")]
 fn asks(entry: &Entry, keyless: &Arc<Keyless>, client: IpAddr) -> Option<(Arc<Keyless>, Whose)> {
     let whose = Whose {
-        route: entry.remote.clone()?,
+        route: entry.route()?.clone(),
         exchange: false,
         client,
     };

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -23,9 +23,9 @@ use super::clients;
 use super::legacy::Legacy;
 use super::policy::Policy;
 use super::remote::{KeyServers, PublicKey, RemoteKey, Route};
-use super::validity;
+use super::staple;
 use crate::base::clock::UnixTime;
-use crate::base::{file, pem};
+use crate::base::{file, pem, validity};
 use crate::config::value::HostPattern;
 use crate::config::{
     self, Certificate, Config, Faults, Identity, Key, KeyExchange, Mistake, Mistakes, Place, TlsVersion,
@@ -42,16 +42,14 @@ pub struct Snapshot {
     zones: HashMap<Arc<str>, Arc<Entry>>,
 }
 
-/// A zone's certificate, and what its handshakes are like.
+/// A zone's certificates, and what its handshakes are like.
 #[derive(Debug)]
 pub struct Entry {
-    /// The chain and the key, which may be elsewhere.
-    pub key: Arc<CertifiedKey>,
+    /// The certificate that is shown if the client takes its kind of signature, or none of any.
+    pub first: Credential,
     /// Others, for clients that do not take that kind of signature.
-    pub more: Vec<Arc<CertifiedKey>>,
-    /// The way to the key, where it is elsewhere.
-    pub remote: Option<Arc<Route>>,
-    /// Ephemeral keys are made by the key server too.
+    pub more: Vec<Credential>,
+    /// Ephemeral keys are made by the key server too, the first certificate's.
     pub exchange: bool,
     /// What is asked of clients' certificates.
     pub policy: Policy,
@@ -67,6 +65,24 @@ pub struct Entry {
     pub config: OnceLock<Arc<ServerConfig>>,
 }
 
+/// A certificate as it is shown.
+#[derive(Debug)]
+pub struct Credential {
+    /// The chain and the key, which may be elsewhere.
+    pub key: Arc<CertifiedKey>,
+    /// The same with a stapled OCSP response.
+    stapled: Option<Stapled>,
+    /// The way to the key, where it is elsewhere.
+    pub route: Option<Arc<Route>>,
+}
+
+#[derive(Debug)]
+struct Stapled {
+    key: Arc<CertifiedKey>,
+    /// Seconds since 1970 when the response ends.
+    until: i64,
+}
+
 /// What loading gives: the snapshot, and what the operator should look at although it works.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -77,7 +93,7 @@ pub struct Loaded {
     /// What the routes in it lead to.
     pub key_servers: KeyServers,
     /// Expired or soon to be, not covering a host, readable by all, with an extension that is not
-    /// honoured.
+    /// honoured, OCSP responses that must not be sent.
     pub warnings: Vec<Mistake>,
 }
 
@@ -116,7 +132,7 @@ pub fn gather(config: &Config, before: Option<&KeyServers>, faults: &mut Faults)
             Ok(entry) => {
                 // A stand-in's doubts are told already.
                 if !files.issued || is_pair(files) {
-                    let doubts = doubts(zone, &files.chain, &files.chain_place, &entry.key);
+                    let doubts = doubts(zone, &files.chain, &files.chain_place, &entry.first);
                     loaded.warnings.extend(doubts);
                 }
                 loaded.entries.insert(zone.name.clone(), Arc::new(entry));
@@ -181,9 +197,8 @@ pub fn load_one(files: &Identity) -> Result<Loaded, Mistakes> {
     let mut loaded = Loaded::default();
     let key = shown(files, &mut loaded.warnings).map_err(|mistake| Mistakes(vec![mistake]))?;
     loaded.snapshot.default = Some(Arc::new(Entry {
-        key,
+        first: Credential::here(key),
         more: Vec::new(),
-        remote: None,
         exchange: false,
         policy: Policy::open(""),
         early_data: false,
@@ -209,64 +224,54 @@ pub fn identity(files: &Identity) -> Result<Arc<CertifiedKey>, Mistake> {
 }
 
 fn shown(files: &Identity, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedKey>, Mistake> {
-    let certificate = Certificate {
-        chain: files.chain.clone(),
-        chain_place: files.chain_place.clone(),
-        key: Key::File(files.key.clone(), files.key_place.clone()),
-        more: Vec::new(),
-        clients: None,
-        legacy_rsa: None,
-        issued: false,
-    };
-    let key = certified(&certificate, &files.key, &files.key_place, warnings)?;
-    warnings.extend(
-        key.cert
-            .first()
-            .and_then(|leaf| aging(leaf, &files.chain, &files.chain_place)),
-    );
+    let chain = (&*files.chain, &files.chain_place);
+    let key = certified(chain, (&files.key, &files.key_place), warnings)?;
+    warnings.extend(key.cert.first().and_then(|leaf| aging(leaf, chain.0, chain.1)));
     Ok(key)
 }
 
 fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Result<Entry, Mistake> {
-    let mut entry = match &files.key {
-        Key::File(key, place) => Entry {
-            key: match certified(files, key, place, &mut loaded.warnings) {
-                // What an ACME client of this node writes is its to mend.
-                Err(mistake) if files.issued => stand_in(zone, &mistake, &mut loaded.warnings)?,
-                certified => certified?,
-            },
-            more: Vec::new(),
-            remote: None,
-            exchange: false,
-            policy: Policy::open(&zone.name),
-            early_data: zone.early_data,
-            min_version: zone.min_version,
-            #[cfg(feature = "legacy-rsa")]
-            legacy: None,
-            config: OnceLock::new(),
+    let chain = (&*files.chain, &files.chain_place);
+    let (first, exchange) = match &files.key {
+        Key::File(key, place) => match certified(chain, (key, place), &mut loaded.warnings) {
+            // What an ACME client of this node writes is its to mend.
+            Err(mistake) if files.issued => {
+                let made = stand_in(zone, &mistake, &mut loaded.warnings)?;
+                (Credential::here(made), false)
+            }
+            certified => (Credential::here(certified?), false),
         },
         Key::Servers { names, exchange, .. } => {
-            let route = route(zone, files, names, &loaded.key_servers)?;
-            Entry {
-                key: Arc::new(CertifiedKey::new(chain(files)?, Arc::new(RemoteKey(route.clone())))),
-                more: Vec::new(),
-                remote: Some(route),
-                exchange: *exchange == KeyExchange::Remote,
-                policy: Policy::open(&zone.name),
-                early_data: zone.early_data,
-                min_version: zone.min_version,
-                #[cfg(feature = "legacy-rsa")]
-                legacy: None,
-                config: OnceLock::new(),
-            }
+            let route = route(zone, chain, names, &loaded.key_servers)?;
+            let credential = Credential::elsewhere(certificates_of(chain)?, route);
+            (credential, *exchange == KeyExchange::Remote)
         }
     };
+    let mut entry = Entry {
+        first: first.staple(files.ocsp.as_ref(), &mut loaded.warnings),
+        more: Vec::new(),
+        exchange,
+        policy: Policy::open(&zone.name),
+        early_data: zone.early_data,
+        min_version: zone.min_version,
+        #[cfg(feature = "legacy-rsa")]
+        legacy: None,
+        config: OnceLock::new(),
+    };
     for more in &files.more {
-        let key = shown(more, &mut loaded.warnings)?;
-        loaded
-            .warnings
-            .extend(doubts(zone, &more.chain, &more.chain_place, &key));
-        entry.more.push(key);
+        let chain = (&*more.chain, &more.chain_place);
+        let credential = match (&more.key, &files.key) {
+            (None, Key::Servers { names, .. }) => {
+                let route = route(zone, chain, names, &loaded.key_servers)?;
+                Credential::elsewhere(certificates_of(chain)?, route)
+            }
+            (Some((key, place)), _) => Credential::here(certified(chain, (key, place), &mut loaded.warnings)?),
+            // The configuration's check tells this with its own words.
+            (None, Key::File(..)) => return Err(chain.1.mistake("a certificate without a key", "write `key`")),
+        };
+        let credential = credential.staple(more.ocsp.as_ref(), &mut loaded.warnings);
+        loaded.warnings.extend(doubts(zone, chain.0, chain.1, &credential));
+        entry.more.push(credential);
     }
     if let Some(clients) = &files.clients {
         entry.policy = clients::policy(&zone.name, clients, &mut loaded.warnings)?;
@@ -276,6 +281,78 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
         entry.legacy = Some(legacy(files, &entry, place)?);
     }
     Ok(entry)
+}
+
+impl Credential {
+    /// Of a key that is here.
+    pub fn here(key: Arc<CertifiedKey>) -> Self {
+        Self {
+            key,
+            stapled: None,
+            route: None,
+        }
+    }
+
+    /// Of a key that `route` leads to.
+    pub fn elsewhere(chain: Vec<CertificateDer<'static>>, route: Arc<Route>) -> Self {
+        Self {
+            key: Arc::new(CertifiedKey::new(chain, Arc::new(RemoteKey(route.clone())))),
+            stapled: None,
+            route: Some(route),
+        }
+    }
+
+    /// With the OCSP response that a file has; one that must not be sent is told, and left out.
+    fn staple(mut self, file: Option<&(PathBuf, Place)>, warnings: &mut Vec<Mistake>) -> Self {
+        let Some((path, place)) = file else { return self };
+        let shown = path.display();
+        match file::read(path) {
+            Err(error) => {
+                let what = format!("{shown}: {error}; no OCSP response is stapled");
+                warnings.push(place.mistake(what, mend(&error)));
+            }
+            Ok(bytes) => match staple::until(&bytes, &self.key.cert, now()) {
+                Ok(until) => {
+                    let mut key = CertifiedKey::clone(&self.key);
+                    key.ocsp = Some(bytes.to_vec());
+                    self.stapled = Some(Stapled {
+                        key: Arc::new(key),
+                        until,
+                    });
+                    warnings.extend(self.response_ends(path, place));
+                }
+                Err(unfit) => {
+                    let what = format!("{shown} {unfit}; it is not stapled");
+                    warnings.push(place.mistake(what, unfit.mend()));
+                }
+            },
+        }
+        self
+    }
+
+    /// What clients are shown: with the response as long as that holds.
+    pub fn shown(&self) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some(stapled) if stapled.until > now() => &stapled.key,
+            _ => &self.key,
+        }
+    }
+
+    /// A warning if the response that `path` had ends soon, or has ended.
+    fn response_ends(&self, path: &Path, place: &Place) -> Option<Mistake> {
+        let left = self.stapled.as_ref()?.until - now();
+        let file = path.display();
+        let what = match left {
+            ..=0 => format!("{file} has expired; it is not stapled any more"),
+            _ if left < RESPONSE_SOON => format!("{file} expires in {} hours", left / 3_600),
+            _ => return None,
+        };
+        Some(place.mistake(what, "fetch it anew from the authority"))
+    }
+}
+
+fn now() -> i64 {
+    i64::try_from(UnixTime::now().secs()).unwrap_or(i64::MAX)
 }
 
 /// Shown until an authority has issued the zone's certificate: self-signed, so that every client
@@ -302,8 +379,8 @@ fn stand_in(zone: &config::Zone, mistake: &Mistake, warnings: &mut Vec<Mistake>)
 /// What clients without another key exchange than RSA's are served with.
 #[cfg(feature = "legacy-rsa")]
 fn legacy(files: &Certificate, entry: &Entry, place: &Place) -> Result<Legacy, Mistake> {
-    let chain = &entry.key.cert;
-    if entry.key.key.algorithm() != rustls::SignatureAlgorithm::RSA {
+    let chain = &entry.first.key.cert;
+    if entry.first.key.key.algorithm() != rustls::SignatureAlgorithm::RSA {
         return Err(place.mistake(
             format!("{} is no RSA certificate", files.chain.display()),
             "use one, or leave `legacy_rsa` out",
@@ -331,17 +408,14 @@ fn legacy(files: &Certificate, entry: &Entry, place: &Place) -> Result<Legacy, M
 /// they answer.
 fn route(
     zone: &config::Zone,
-    files: &Certificate,
+    file: (&Path, &Place),
     names: &[String],
     servers: &KeyServers,
 ) -> Result<Arc<Route>, Mistake> {
-    let chain = chain(files)?;
+    let chain = certificates_of(file)?;
     let key = chain.first().and_then(PublicKey::of).ok_or_else(|| {
-        files.chain_place.mistake(
-            format!(
-                "{} has a key of a kind that key servers do not have",
-                files.chain.display()
-            ),
+        file.1.mistake(
+            format!("{} has a key of a kind that key servers do not have", file.0.display()),
             "use RSA of 2048 to 4096 bits, ECDSA on P-256 or P-384, or Ed25519",
         )
     })?;
@@ -379,28 +453,63 @@ impl Snapshot {
     /// Until when each zone's certificate holds, in seconds since 1970, by the zone's name.
     pub fn ends(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
         self.zones.iter().filter_map(|(zone, entry)| {
-            let (_, until) = validity::period(entry.key.cert.first()?)?;
+            let (_, until) = validity::period(entry.first.key.cert.first()?)?;
             Some((zone, until))
+        })
+    }
+
+    /// Until when the OCSP responses of each zone hold, the first that ends, in seconds since 1970;
+    /// zones that staple none are left out.
+    pub fn responses_end(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
+        self.zones.iter().filter_map(|(zone, entry)| {
+            let ends = entry
+                .credentials()
+                .filter_map(|credential| Some(credential.stapled.as_ref()?.until));
+            Some((zone, ends.min()?))
         })
     }
 }
 
 impl Snapshot {
-    /// Warnings of certificates that have expired, or soon will.
+    /// Warnings of certificates and OCSP responses that have expired, or soon will.
     pub fn aging(&self, zones: &[config::Zone]) -> Vec<Mistake> {
-        let of_zone = |zone: &config::Zone| {
-            let leaf = self.zones.get(&zone.name)?.key.cert.first()?;
-            let files = zone.certificate.as_ref()?;
-            aging(leaf, &files.chain, &files.chain_place)
-        };
-        zones.iter().filter_map(of_zone).collect()
+        let mut warnings = Vec::new();
+        for zone in zones {
+            let (Some(entry), Some(files)) = (self.zones.get(&zone.name), &zone.certificate) else {
+                continue;
+            };
+            let first = (&files.chain, &files.chain_place, &files.ocsp);
+            let more = files
+                .more
+                .iter()
+                .map(|more| (&more.chain, &more.chain_place, &more.ocsp));
+            for (credential, (chain, place, ocsp)) in entry.credentials().zip(std::iter::once(first).chain(more)) {
+                warnings.extend(credential.key.cert.first().and_then(|leaf| aging(leaf, chain, place)));
+                warnings.extend(
+                    ocsp.as_ref()
+                        .and_then(|(path, place)| credential.response_ends(path, place)),
+                );
+            }
+        }
+        warnings
     }
 }
 
 impl Entry {
+    /// Its certificates, the preferred first.
+    pub fn credentials(&self) -> impl Iterator<Item = &Credential> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// The way to the first certificate's key, if the zone's keys are elsewhere; its handshakes can
+    /// wait then.
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        self.first.route.as_ref()
+    }
+
     /// Whether rustls needs a configuration of its own for it.
     pub fn is_special(&self) -> bool {
-        self.remote.is_some() || self.policy.clients().is_some() || self.min_version.is_some()
+        self.route().is_some() || self.policy.clients().is_some() || self.min_version.is_some()
     }
 }
 
@@ -408,20 +517,19 @@ impl Entry {
     /// The first certificate by which the client takes a signature, in a suite of its own; else the
     /// first, so that it is told.
     fn for_client(&self, hello: &ClientHello<'_>) -> &Arc<CertifiedKey> {
-        let fits = |key: &&Arc<CertifiedKey>| {
+        let fits = |credential: &&Credential| {
+            let key = &credential.key.key;
             let suites = hello.cipher_suites();
             let usable = |suite: &SupportedCipherSuite| {
-                suite.usable_for_signature_algorithm(key.key.algorithm()) && suites.contains(&suite.suite())
+                suite.usable_for_signature_algorithm(key.algorithm()) && suites.contains(&suite.suite())
             };
-            key.key.choose_scheme(hello.signature_schemes()).is_some() && ALL_CIPHER_SUITES.iter().any(usable)
+            key.choose_scheme(hello.signature_schemes()).is_some() && ALL_CIPHER_SUITES.iter().any(usable)
         };
-        match self.more.is_empty() {
-            true => &self.key,
-            false => std::iter::once(&self.key)
-                .chain(&self.more)
-                .find(fits)
-                .unwrap_or(&self.key),
-        }
+        let credential = match self.more.is_empty() {
+            true => &self.first,
+            false => self.credentials().find(fits).unwrap_or(&self.first),
+        };
+        credential.shown()
     }
 }
 
@@ -473,12 +581,12 @@ pub fn normal(name: &str) -> String {
 }
 
 fn certified(
-    files: &Certificate,
-    file: &Path,
-    place: &Place,
+    chain: (&Path, &Place),
+    (file, place): (&Path, &Place),
     warnings: &mut Vec<Mistake>,
 ) -> Result<Arc<CertifiedKey>, Mistake> {
-    let chain = chain(files)?;
+    let shown = chain.0.display();
+    let chain = certificates_of(chain)?;
     let mut key = key(file, place, warnings)?;
     // By AWS-LC: it signs by RSA in less time than ring, and wipes its copy of the key. By
     // reference, so that these bytes can be wiped too.
@@ -494,7 +602,7 @@ fn certified(
     let certified = CertifiedKey::new(chain, signer);
     certified.keys_match().map_err(|_| {
         place.mistake(
-            format!("{} is not the key of {}", file.display(), files.chain.display()),
+            format!("{} is not the key of {shown}", file.display()),
             "name the key the certificate was made for",
         )
     })?;
@@ -504,7 +612,10 @@ fn certified(
 /// Whether chain and key of `files` are there and belong together.
 pub(crate) fn is_pair(files: &Certificate) -> bool {
     match &files.key {
-        Key::File(path, place) => certified(files, path, place, &mut Vec::new()).is_ok(),
+        Key::File(path, place) => {
+            let chain = (&*files.chain, &files.chain_place);
+            certified(chain, (path, place), &mut Vec::new()).is_ok()
+        }
         Key::Servers { .. } => false,
     }
 }
@@ -522,14 +633,15 @@ pub(crate) fn certificates(path: &Path, place: &Place) -> Result<Vec<Certificate
     pem::certificates(&bytes).map_err(|unread| place.mistake(format!("{shown}: {unread}"), unread.mend()))
 }
 
-fn chain(files: &Certificate) -> Result<Vec<CertificateDer<'static>>, Mistake> {
-    let file = files.chain.display();
-    let chain = certificates(&files.chain, &files.chain_place)?;
+/// A chain, whose leaf can be read.
+fn certificates_of((path, place): (&Path, &Place)) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+    let file = path.display();
+    let chain = certificates(path, place)?;
     if chain
         .first()
         .is_none_or(|leaf| ParsedCertificate::try_from(leaf).is_err())
     {
-        return Err(files.chain_place.mistake(
+        return Err(place.mistake(
             format!("{file}: the first certificate cannot be read"),
             "put the leaf first, in X.509 version 3",
         ));
@@ -558,19 +670,21 @@ fn readable_by_all(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
 }
 
-/// Days before a certificate's end from which on the operator is warned.
-const SOON: i64 = 14;
+/// Seconds before an OCSP response's end from which on the operator is warned: whoever fetches
+/// them does so after half of their life, which is days.
+const RESPONSE_SOON: i64 = 86_400;
 
 /// What works, but not as the operator will have meant it.
-fn doubts(zone: &config::Zone, chain: &Path, place: &Place, key: &CertifiedKey) -> Vec<Mistake> {
+fn doubts(zone: &config::Zone, chain: &Path, place: &Place, credential: &Credential) -> Vec<Mistake> {
     let file = chain.display();
-    let Some(leaf) = key.cert.first() else {
+    let Some(leaf) = credential.key.cert.first() else {
         return Vec::new();
     };
     let mut doubts: Vec<Mistake> = aging(leaf, chain, place).into_iter().collect();
-    if validity::must_staple(leaf) {
+    if validity::must_staple(leaf) && credential.stapled.is_none() {
         let what = format!("{file} asks for a stapled OCSP response (RFC 7633), and none is sent");
-        let mend = "some clients will refuse it; have it issued without the TLS feature extension (\"must-staple\")";
+        let mend = "some clients will refuse it; name a file with the response as `ocsp`, or have it issued without the \
+                    TLS feature extension (\"must-staple\")";
         doubts.push(place.mistake(what, mend));
     }
     let Ok(parsed) = ParsedCertificate::try_from(leaf) else {
@@ -594,17 +708,28 @@ fn doubts(zone: &config::Zone, chain: &Path, place: &Place, key: &CertifiedKey) 
 
 /// A warning if the certificate has expired, soon will, or is not valid yet.
 pub(super) fn aging(leaf: &[u8], path: &Path, place: &Place) -> Option<Mistake> {
-    let file = path.display();
-    let (from, until) = validity::period(leaf)?;
-    let now = i64::try_from(UnixTime::now().secs()).unwrap_or(i64::MAX);
-    let days = |seconds: i64| seconds / 86_400;
-    if until < now {
-        Some(place.mistake(format!("{file} expired {} days ago", days(now - until)), "renew it"))
-    } else if from > now {
-        Some(place.mistake(format!("{file} is not valid yet"), "check it and the clock"))
-    } else if until - now < SOON * 86_400 {
-        Some(place.mistake(format!("{file} expires in {} days", days(until - now)), "renew it"))
-    } else {
-        None
-    }
+    let (what, mend) = validity::aging(validity::period(leaf)?, now())?;
+    Some(place.mistake(format!("{} {what}", path.display()), mend))
 }
+
+/// Warnings of what this node shows of itself to key servers and far ends, and of revocation lists,
+/// as their files are now: that it has ended, or soon will.
+pub(crate) fn ending(config: &Config) -> Vec<Mistake> {
+    let links = config.key_servers.iter().map(|server| server.certificate.clone());
+    let far = config.far_ends.iter().filter_map(|end| end.upstream.identity.as_ref());
+    let far = far.map(|identity| (identity.chain.clone(), identity.chain_place.clone()));
+    let mut warnings = Vec::new();
+    for (path, place) in links.chain(far) {
+        // What cannot be read is told when it is needed.
+        let chain = certificates(&path, &place).unwrap_or_default();
+        warnings.extend(chain.first().and_then(|leaf| aging(leaf, &path, &place)));
+    }
+    let zones = config.zones.iter().filter_map(|zone| zone.certificate.as_ref());
+    for clients in zones.filter_map(|certificate| certificate.clients.as_ref()) {
+        warnings.extend(clients::overdue(clients));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests;

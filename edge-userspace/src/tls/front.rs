@@ -103,7 +103,7 @@ impl Plan {
 
     /// Whether any zone's key is elsewhere.
     pub fn is_keyless(&self) -> bool {
-        self.snapshot.entries().any(|entry| entry.remote.is_some())
+        self.snapshot.entries().any(|entry| entry.route().is_some())
     }
 }
 
@@ -177,7 +177,7 @@ impl Front {
     /// Puts `plan` into force for connections to come; those that exist are judged by their zone's
     /// new policy at their next request.
     pub fn install(&self, plan: Plan) {
-        self.metrics.expire(plan.snapshot.ends());
+        self.metrics.expire(plan.snapshot.ends(), plan.snapshot.responses_end());
         self.certificates.swap(plan.snapshot);
         self.key_servers.store(Arc::new(plan.key_servers));
         self.keyless.adjust(&plan.tls);
@@ -257,7 +257,8 @@ impl Front {
                     survey(
                         certificates
                             .entries()
-                            .filter_map(|entry| entry.remote.clone())
+                            .flat_map(|entry| entry.credentials())
+                            .filter_map(|credential| credential.route.clone())
                             .collect(),
                     )
                     .await;

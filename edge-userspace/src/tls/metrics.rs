@@ -33,6 +33,7 @@ pub struct Metrics {
     /// Connections accepted.
     pub accepted: Counter,
     certificates: Family<OfZone, Gauge>,
+    responses: Family<OfZone, Gauge>,
 }
 
 /// How a handshake agreed on keys.
@@ -69,14 +70,21 @@ struct OfZone {
 }
 
 impl Metrics {
-    /// Tells until when each zone's certificate holds, in seconds since 1970; of zones that are not
-    /// named any more, nothing.
-    pub fn expire<'a>(&self, ends: impl Iterator<Item = (&'a Arc<str>, i64)>) {
-        self.certificates.clear();
-        for (zone, until) in ends {
+    /// Tells until when each zone's certificate and its OCSP response hold, in seconds since 1970;
+    /// of zones that are not named any more, nothing.
+    pub fn expire<'a>(
+        &self,
+        certificates: impl Iterator<Item = (&'a Arc<str>, i64)>,
+        responses: impl Iterator<Item = (&'a Arc<str>, i64)>,
+    ) {
+        let set = |family: &Family<OfZone, Gauge>, (zone, until): (&Arc<str>, i64)| {
             let zone = zone.to_string();
-            self.certificates.get_or_create(&OfZone { zone }).set(until);
-        }
+            family.get_or_create(&OfZone { zone }).set(until);
+        };
+        self.certificates.clear();
+        certificates.for_each(|end| set(&self.certificates, end));
+        self.responses.clear();
+        responses.for_each(|end| set(&self.responses, end));
     }
 
     /// Registers the room's metrics; once per process.
@@ -96,11 +104,17 @@ impl Metrics {
             accept_errors: Counter::default(),
             accepted: Counter::default(),
             certificates: Family::default(),
+            responses: Family::default(),
         };
         registry.register(
             "edge_tls_certificate_expires_timestamp_seconds",
             "When the certificate of a zone expires, in seconds since 1970",
             this.certificates.clone(),
+        );
+        registry.register(
+            "edge_tls_ocsp_response_expires_timestamp_seconds",
+            "When the stapled OCSP response of a zone expires, in seconds since 1970",
+            this.responses.clone(),
         );
         registry.register(
             "edge_tls_handshakes",

@@ -12,6 +12,8 @@ pub mod flights;
 pub mod front;
 mod hello;
 pub mod keyless;
+#[cfg(feature = "keylog")]
+mod keylog;
 #[cfg(feature = "legacy-rsa")]
 pub mod legacy;
 pub mod limits;
@@ -23,12 +25,13 @@ pub mod remote;
 pub mod sealing;
 pub mod sessions;
 pub mod settings;
+mod signed;
+mod staple;
 #[cfg(any(feature = "legacy-rsa", test))]
 mod static_rsa;
 pub mod suspend;
 pub mod tickets;
 pub mod trust;
-mod validity;
 
 pub use accept::{Connection, Io, Protocol};
 pub use front::{Front, Serve, Socket};

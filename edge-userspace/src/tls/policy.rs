@@ -14,8 +14,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
 use super::certificates::{Entry, Store};
-use super::validity;
+use crate::base::clock::UnixTime as Moment;
 use crate::base::peer::Standing;
+use crate::base::validity;
 
 /// Bytes of a policy's name.
 const NAME: usize = 32;
@@ -157,6 +158,11 @@ impl Standing for Shown {
         }
         holds
     }
+
+    fn ends(&self) -> Option<Moment> {
+        self.ends
+            .map(|ends| Moment::from_secs(u64::try_from(ends).unwrap_or(0)))
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +175,7 @@ mod tests {
     use rustls::sign::CertifiedKey;
 
     use super::*;
-    use crate::tls::certificates::Snapshot;
+    use crate::tls::certificates::{Credential, Snapshot};
 
     struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -203,9 +209,8 @@ mod tests {
         let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
         Arc::new(Entry {
-            key: Arc::new(CertifiedKey::new(vec![certified.cert.der().clone()], key)),
+            first: Credential::here(Arc::new(CertifiedKey::new(vec![certified.cert.der().clone()], key))),
             more: Vec::new(),
-            remote: None,
             exchange: false,
             policy,
             early_data: false,
@@ -269,6 +274,7 @@ mod tests {
         store.swap(Snapshot::of_one("a.test", entry(policy.clone())));
         let mut one = shown(&store, &policy, vec![authority.client()]);
         assert!(one.holds());
+        assert_eq!(one.ends(), one.ends.map(|ends| Moment::from_secs(ends as u64)));
         one.ends = Some(1_000_000_000);
         assert!(!one.holds());
     }

@@ -3,7 +3,7 @@
 use super::{Around, ZoneText};
 use crate::config::Place;
 use crate::config::acme::{Acme, Challenge};
-use crate::config::certificate::{Certificate, Clients, Identity, Key, KeyExchange, KeyServer};
+use crate::config::certificate::{Certificate, Clients, Key, KeyExchange, KeyServer, More};
 use crate::config::checker::Checker;
 use crate::config::kind::{File, Kind, Maybe};
 use crate::config::value::HostPattern;
@@ -64,6 +64,11 @@ fn ordered(zone: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> O
             "[zone.acme] in a zone without hosts",
             "name its hosts",
         ),
+        (
+            zone.ocsp.get_ref().is_some(),
+            "[zone.acme] and `ocsp`, which is of a certificate of the zone's own",
+            "leave `ocsp` out: certificates are not ordered with must-staple",
+        ),
     ];
     for (_, what, mend) in wrong.into_iter().filter(|(is_wrong, ..)| *is_wrong) {
         checker.mistakes.push(place.mistake(what, mend));
@@ -83,6 +88,7 @@ fn ordered(zone: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> O
         chain: file("pem"),
         chain_place: place.clone(),
         key: Key::File(file("key"), place),
+        ocsp: None,
         more: Vec::new(),
         clients: clients(zone, checker),
         legacy_rsa: None,
@@ -109,6 +115,7 @@ fn own(zone: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Optio
         (Some((chain, chain_place)), Some(key)) => Some(Certificate {
             chain,
             chain_place,
+            ocsp: Maybe::<File>::check(&zone.ocsp, None, checker),
             more: more(zone, &key, checker),
             key,
             clients: clients(zone, checker),
@@ -197,17 +204,32 @@ fn key(zone: &ZoneText, servers: &[KeyServer], checker: &mut Checker<'_>) -> Res
 }
 
 /// Certificates beside the zone's first one, whose key is `key`.
-fn more(zone: &ZoneText, key: &Key, checker: &mut Checker<'_>) -> Vec<Identity> {
-    let more = zone.more_certificates.get_ref();
-    if let (Key::Servers { place, .. }, false) = (key, more.is_empty()) {
-        checker.mistakes.push(place.mistake(
-            "`key_servers` and `more_certificates`, whose keys are here",
-            "keep one of them",
-        ));
+fn more(zone: &ZoneText, key: &Key, checker: &mut Checker<'_>) -> Vec<More> {
+    let elsewhere = matches!(key, Key::Servers { .. });
+    let mut all = Vec::new();
+    for more in zone.more_certificates.get_ref() {
+        match (&more.key, elsewhere) {
+            (Some(key), true) => checker.mistake(
+                key.span(),
+                "a key of its own in a zone with `key_servers`",
+                "leave it out, and move the key to the key servers",
+            ),
+            (None, false) => checker.mistake(
+                more.certificate.span(),
+                "a certificate without a key",
+                "write `key = \"….key\"` beside it",
+            ),
+            _ => {}
+        }
+        let (chain, chain_place) = checker.file(&more.certificate);
+        all.push(More {
+            chain,
+            chain_place,
+            key: more.key.as_ref().map(|key| checker.file(key)),
+            ocsp: more.ocsp.as_ref().map(|ocsp| checker.file(ocsp)),
+        });
     }
-    more.iter()
-        .map(|more| Identity::of(checker.file(&more.certificate), checker.file(&more.key)))
-        .collect()
+    all
 }
 
 /// Where the zone lets in clients that know no key exchange but RSA's.

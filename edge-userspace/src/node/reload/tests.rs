@@ -172,7 +172,7 @@ impl World {
 
     fn certificate_of(&self, host: &str) -> Option<Vec<u8>> {
         let snapshot = self.node().front.certificates().snapshot();
-        snapshot.find(Some(host)).map(|entry| entry.key.cert[0].to_vec())
+        snapshot.find(Some(host)).map(|entry| entry.first.key.cert[0].to_vec())
     }
 
     fn is_out(&self, zone: &str) -> Option<bool> {

@@ -74,9 +74,13 @@ impl Pki {
 
     pub(crate) fn leaf(&self, name: &str) -> (CertificateDer<'static>, rcgen::KeyPair) {
         let key = rcgen::KeyPair::generate().unwrap();
+        (self.leaf_of(name, &key), key)
+    }
+
+    pub(crate) fn leaf_of(&self, name: &str, key: &rcgen::KeyPair) -> CertificateDer<'static> {
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        (params.signed_by(&key, &self.issuer).unwrap().der().clone(), key)
+        params.signed_by(key, &self.issuer).unwrap().der().clone()
     }
 
     /// What an edge's configuration would say of the key server at `address`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;
-use rustls::{AlertDescription, ClientConfig, NamedGroup, RootCertStore, SupportedProtocolVersion};
+use rustls::{AlertDescription, ClientConfig, NamedGroup, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::Instant;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
@@ -19,9 +19,9 @@ use crate::config::KeyServer;
 use crate::gate::keys::{Epochs, Secret};
 use crate::gate::token::Tokens;
 use crate::keyserver::wire::ErrorCode;
-use crate::tls::certificates::Entry;
+use crate::tls::certificates::{Credential, Entry};
 use crate::tls::policy::Policy;
-use crate::tls::remote::{KeyServers, PublicKey, RemoteKey};
+use crate::tls::remote::{KeyServers, PublicKey};
 use crate::tls::sealing::Sealing;
 use crate::tls::settings;
 use crate::tls::tickets::Tickets;
@@ -88,12 +88,8 @@ impl World {
         let route = Route::new(NAME.into(), key, all);
         let chain = vec![self.certificate.clone()];
         let entry = Arc::new(Entry {
-            key: Arc::new(rustls::sign::CertifiedKey::new(
-                chain,
-                Arc::new(RemoteKey(route.clone())),
-            )),
+            first: Credential::elsewhere(chain, route.clone()),
             more: Vec::new(),
-            remote: Some(route.clone()),
             exchange,
             policy: Policy::open(NAME),
             early_data: false,
@@ -216,6 +212,60 @@ impl Zone {
     }
 }
 
+/// Clients that do not take the first certificate's kind of signature would be shown it all the
+/// same, or the second one's signature would be asked of the first one's key.
+#[tokio::test]
+async fn a_second_certificate_elsewhere() {
+    let world = World::new().await;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    let second = world.pki.leaf_of(NAME, &key);
+    let other = server::start(&world.pki, key.serialize_der(), Arc::default(), None).await;
+    let mut zone = world.simple(false);
+    let entry = world.pki.entry("two", other.address, 0);
+    let servers = KeyServers::load(&[entry], None, &mut Vec::new()).0;
+    let legs = servers.get("two").cloned().into_iter().collect();
+    let route = Route::new(NAME.into(), PublicKey::of(&second).unwrap(), legs);
+    let entry = Arc::new(Entry {
+        first: Credential::elsewhere(vec![world.certificate.clone()], zone.whose.route.clone()),
+        more: vec![Credential::elsewhere(vec![second.clone()], route)],
+        exchange: false,
+        policy: Policy::open(NAME),
+        early_data: false,
+        min_version: None,
+        #[cfg(feature = "legacy-rsa")]
+        legacy: None,
+        config: OnceLock::new(),
+    });
+    zone.config = settings::special(&unhurried(1), &entry).unwrap();
+    for (scheme, asked) in [
+        (SignatureScheme::ECDSA_NISTP256_SHA256, [1, 0]),
+        (SignatureScheme::ECDSA_NISTP384_SHA384, [0, 1]),
+    ] {
+        for versions in [V12, V13] {
+            let (before, after) = (world.mood(), &other.mood);
+            let was = [before.asked.load(SeqCst), after.asked.load(SeqCst)];
+            let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+            let all = &mut provider.signature_verification_algorithms;
+            let at = all.mapping.iter().position(|(one, _)| *one == scheme).unwrap();
+            all.mapping = &all.mapping[at..=at];
+            let mut roots = RootCertStore::empty();
+            roots.add(world.pki.root()).unwrap();
+            let client = ClientConfig::builder_with_provider(Arc::new(provider))
+                .with_protocol_versions(versions)
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            let (met, edge) = zone.visit(Arc::new(client)).await;
+            assert_eq!(met.unwrap(), HandshakeKind::Full);
+            edge.unwrap();
+            let is = [before.asked.load(SeqCst), after.asked.load(SeqCst)];
+            assert_eq!(is, [was[0] + asked[0], was[1] + asked[1]], "{scheme:?}");
+        }
+    }
+    drop(servers);
+    world.level().await;
+}
+
 /// What clients do: both versions, a retry with another group, a hello in many pieces, coming back;
 /// with the key exchange here and there.
 #[tokio::test]
@@ -266,12 +316,8 @@ async fn hello_retry_requests() {
         let mut provider = rustls::crypto::CryptoProvider::clone(config.crypto_provider());
         provider.kx_groups.retain(|group| group.name() == NamedGroup::secp384r1);
         let entry = Arc::new(Entry {
-            key: Arc::new(rustls::sign::CertifiedKey::new(
-                vec![world.certificate.clone()],
-                Arc::new(RemoteKey(zone.whose.route.clone())),
-            )),
+            first: Credential::elsewhere(vec![world.certificate.clone()], zone.whose.route.clone()),
             more: Vec::new(),
-            remote: None,
             exchange,
             policy: Policy::open(NAME),
             early_data: false,
