@@ -86,6 +86,10 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
         let reading = reading(&config.admin).await?;
         let membership = fleet::begin(&config).await?;
         let node = Node::start(run, config, logs, shutdown, membership)?;
+        // With workers, now that their engine has opened what it reads of the process.
+        if let Err(error) = process::close() {
+            tracing::warn!(%error, "other processes of this user may look into the memory, with private keys in it");
+        }
         node.serve((admin, reading), &trigger).await
     })
 }

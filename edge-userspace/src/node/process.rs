@@ -10,8 +10,8 @@ use crate::config::Config;
 
 /// No core dumps: private keys, session keys and the cluster's secret are in memory. Without
 /// workers, no other process of the same user may look into it either (ptrace(2), /proc/PID/mem);
-/// with them it may, for wasmtime reads its own page map, which is root's alone in a process that
-/// is closed. Gives a warning for what was refused.
+/// with them that is [`close`]d later, for wasmtime first opens its own page map, which is root's
+/// alone in a process that is closed. Gives a warning for what was refused.
 pub(super) fn seal(workers: bool) -> Option<std::io::Error> {
     // Read once and kept, for the metrics: /proc/self/auxv is root's when the process is not
     // dumpable.
@@ -28,10 +28,19 @@ pub(super) fn seal(workers: bool) -> Option<std::io::Error> {
     );
     let closed = match workers {
         true => Ok(()),
-        false => set_dumpable_behavior(DumpableBehavior::NotDumpable),
+        false => close(),
     };
-    let refused = limited.and(closed).err().map(std::io::Error::from);
+    let refused = limited.map_err(std::io::Error::from).and(closed).err();
     refused.or(filtered.err().filter(|_| workers))
+}
+
+/// From now on no other process of the same user may look into this one's memory, and what is in
+/// /proc of it is root's.
+///
+/// # Errors
+/// The kernel refused.
+pub(super) fn close() -> std::io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Into::into)
 }
 
 /// Raises the descriptor limit to what the configured connections need, as far as allowed.

@@ -1,10 +1,34 @@
 //! A worker's life: deployed, asked, replaced, rolled back; and what two finished ones do.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::world::{World, run, worker};
+use crate::world::{GROUP, World, run, worker};
+
+/// Another program of the daemon's user would read private keys out of its memory, or a crash would
+/// leave them on the disk.
+#[test]
+fn a_node_with_workers_is_closed_to_others() {
+    let Some(world) = World::start() else { return };
+    let proc = |file: &str| format!("/proc/{}/{file}", world.daemon.id());
+    let limits = fs::read_to_string(proc("limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    assert_eq!(fs::read_to_string(proc("coredump_filter")).unwrap().trim(), "00000000");
+    // Not dumpable: what is in /proc belongs to root's group, not to the daemon's.
+    let status = fs::read_to_string(proc("status")).unwrap();
+    assert!(status.contains(&format!("Gid:\t{GROUP}\t{GROUP}")), "{status}");
+    assert_eq!(fs::metadata(proc("mem")).unwrap().gid(), 0);
+    // And workers work all the same.
+    let said = world.control(&["deploy", "greeter", worker("greeter").to_str().unwrap()]);
+    assert!(said.unwrap().starts_with("greeter: version 1 is active"));
+    assert_eq!(world.get("greeter", "/ann").body, "good day, ann, visit 1\n");
+}
 
 /// An operator could not trust a deployment: what is broken must not replace what works, and what
 /// is changed behind the node's back must not run.

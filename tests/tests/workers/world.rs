@@ -2,6 +2,7 @@
 //! greets, a hostile one with a mirror of itself, and its victim.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -168,8 +169,12 @@ impl World {
     }
 }
 
+/// The daemon's group, which nobody else has.
+pub(crate) const GROUP: u32 = 65_534;
+
 fn spawn(netns: &Netns, directory: &Path) -> Process {
     let mut command = netns.command(checkout::binaries().join("edge")).unwrap();
+    command.gid(GROUP);
     command.args(["run", "--xdp", "off", "--log-format", "json", "--config"]);
     Process::spawn(command.arg(directory.join("edge.toml")), &directory.join("log")).unwrap()
 }
