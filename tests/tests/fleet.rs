@@ -207,3 +207,64 @@ fn the_distributions_engine_will_do() {
     let printed = bed.ask("a", &["cache", "purge", &url, "--fleet"]).unwrap();
     assert!(printed.contains("proven on a, b"), "{printed}");
 }
+
+/// A client that comes to another node would shake hands in full there, as somebody new; or
+/// whoever runs the engine would have the keys.
+#[test]
+fn a_session_goes_on_at_another_node() {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::{Command, Stdio};
+
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mut bed) = bed(&directory, false) else { return };
+    let at = |path: &str| directory.path().join(path);
+    let made = rcgen::generate_simple_self_signed(vec![fleet::HOST.to_owned()]).unwrap();
+    fs::write(at("files/zones.d/shop.pem"), made.cert.pem()).unwrap();
+    fs::write(at("files/zones.d/shop.key"), made.signing_key.serialize_pem()).unwrap();
+    let zone = fs::read_to_string(at("files/zones.d/shop.toml")).unwrap();
+    let zone = zone.replace("hosts =", "certificate = \"shop.pem\"\nkey = \"shop.key\"\nhosts =");
+    fs::write(at("files/zones.d/shop.toml"), zone).unwrap();
+    fs::write(at("secret"), "0123456789abcdef".repeat(4)).unwrap();
+    fs::set_permissions(at("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    for name in ["a", "b"] {
+        bed.add(name).unwrap();
+        bed.kill(name).unwrap();
+        let file = at(name).join("edge.toml");
+        let address = bed.nodes().find(|node| node.name == name).unwrap().address;
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text
+            .replace(
+                "[server]\n",
+                &format!("[server]\nhttps = [\"{}:8443\"]\nhttp3 = false\n", address.ip()),
+            )
+            .replace("[gate]\n", "[gate]\nsecret = \"../secret\"\n");
+        fs::write(file, text).unwrap();
+        bed.start_node(name).unwrap();
+    }
+    bed.deploy().unwrap();
+    let shared = |bed: &Bed, name: &str| bed.log(name).contains("keys of session tickets are shared");
+    until("both have the key", PATIENCE, || shared(&bed, "a") && shared(&bed, "b")).unwrap();
+    let session = at("session").display().to_string();
+    let meet = |bed: &Bed, name: &str, arguments: [&str; 2]| {
+        let address = bed.nodes().find(|node| node.name == name).unwrap().address;
+        let connect = format!("{}:8443", address.ip());
+        let output = Command::new("openssl")
+            .args(["s_client", "-tls1_2", "-servername", fleet::HOST, "-connect", &connect])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = meet(&bed, "a", ["-sess_out", &session]);
+    assert!(said.contains("New, TLSv1.2"), "{said}");
+    for name in ["b", "a"] {
+        let said = meet(&bed, name, ["-sess_in", &session]);
+        assert!(said.contains("Reused, TLSv1.2"), "{name}: {said}");
+    }
+    // The fleet is gone: nodes go on, by what they have.
+    bed.kill_engine(true).unwrap();
+    let said = meet(&bed, "b", ["-sess_in", &session]);
+    assert!(said.contains("Reused, TLSv1.2"), "{said}");
+}

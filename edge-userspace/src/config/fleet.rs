@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::checker::Checker;
-use super::kind::{Bytes, Count, Directory, File, List, Maybe, Must, Span, Text};
+use super::kind::{Bytes, Count, Directory, File, Flag, List, Maybe, Must, Span, Text};
 use super::mistake::Included;
 use super::section::section;
 use super::text;
@@ -54,6 +54,9 @@ section! {
         /// At a start: how long to hear what was purged meanwhile; after that all that is stored is
         /// void.
         fixed wait: Span = seconds(2), seconds(0) => seconds(30);
+        /// Whether nodes share the keys that seal TLS session tickets, so that a client that comes to
+        /// another node resumes its session there. Takes one [gate] secret on all of them.
+        fixed tickets: Flag = true;
     }
 }
 
@@ -91,6 +94,8 @@ pub struct Fleet {
     pub replicas: u8,
     /// How long a start waits to hear what was purged meanwhile.
     pub wait: Duration,
+    /// Keys of session tickets are shared with other nodes.
+    pub tickets: bool,
 }
 
 /// Where a server of the engine is.
@@ -226,6 +231,7 @@ pub(super) fn fleet(spanned: &Spanned<FleetText>, checker: &mut Checker<'_>) -> 
         most: keys.most,
         replicas: keys.replicas,
         wait: keys.wait,
+        tickets: keys.tickets,
     }
 }
 

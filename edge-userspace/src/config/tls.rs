@@ -25,8 +25,8 @@ section! {
         /// The oldest version that is spoken: "1.2" or "1.3". A zone may set its own.
         live min_version: Word<TlsVersion> = TlsVersion::V1_2;
         /// A session ticket is good for this time, at most a `[gate]` key_epoch. The keys that seal
-        /// tickets are random, of this node alone, never written to a file, replaced twice in that
-        /// time, and wiped when the last ticket under them has ended.
+        /// tickets are random, of this node or its fleet alone, never written to a file, replaced
+        /// twice in that time, and wiped when the last ticket under them has ended.
         live ticket_rotation: Span = seconds(6 * 3_600), seconds(60) => seconds(6 * 3_600);
         /// Whether a ticket resumes its session from another address than the one it was given to.
         /// The client's id does not come along.

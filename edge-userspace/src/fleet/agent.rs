@@ -6,6 +6,7 @@ mod events;
 mod manifests;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -23,10 +24,11 @@ use super::event::Action;
 use super::head::{Trust, Trusted};
 use super::index::{Index, Standing};
 use super::journal::{Journal, Mark};
-use super::key::Identity;
+use super::key::{self, Identity};
 use super::metrics::Metrics;
 use super::receipt::Receipt;
 use super::store::{self, Held, Store};
+use super::tickets::{TicketKey, Tickets};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{Phase, Shutdown};
 
@@ -63,6 +65,15 @@ pub trait Host: Send + Sync + 'static {
     /// Voids all that is stored: events were missed.
     fn void(&self);
 
+    /// How long the node's session tickets live; `None`: it shares no keys for them.
+    fn ticket_life(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Session tickets are sealed by these keys of the fleet's, the newest first, instead of those
+    /// before; by the node's own if none is young enough.
+    fn share(&self, _keys: &[TicketKey]) {}
+
     /// Requests since the start, and those of them that failed by the edge's or an origin's fault.
     fn health(&self) -> (u64, u64) {
         (0, 0)
@@ -96,6 +107,9 @@ pub enum Error {
     /// Its journal.
     #[error("the fleet's journal cannot be read: {0}")]
     Journal(#[from] io::Error),
+    /// No key can be made that others seal to.
+    #[error(transparent)]
+    Key(#[from] key::Error),
 }
 
 /// A newer manifest that could not be put into force.
@@ -130,6 +144,7 @@ pub struct Agent {
     behind: Mutex<BTreeMap<String, (Mark, Instant)>>,
     /// When this node issued something last.
     issued: Mutex<Option<Instant>>,
+    tickets: Mutex<Tickets>,
 }
 
 /// What `/status` says of the fleet.
@@ -175,6 +190,7 @@ impl Agent {
             directory,
             most,
         } = settings.clone();
+        let tickets = Tickets::new(&trust.fleet, &node)?;
         let (store, held) = Store::open(&directory, trust, &node, identity, most)?;
         let journal = Journal::open(&directory, UnixTime::now())?;
         let counter = held.as_ref().map_or(0, |held| held.head.said().counter);
@@ -198,6 +214,7 @@ impl Agent {
             unprepared: Mutex::default(),
             behind: Mutex::default(),
             issued: Mutex::default(),
+            tickets: Mutex::new(tickets),
         }))
     }
 
@@ -281,6 +298,7 @@ impl Agent {
             };
             *lock(&self.link) = None;
             self.metrics.connected(false);
+            self.expire_tickets();
             if let Err(error) = ended
                 && !std::mem::replace(&mut told, delay > RETRY)
             {
@@ -304,7 +322,8 @@ impl Agent {
     async fn attend(&self, delay: &mut Duration) -> Result<(), carrier::Error> {
         let carrier: Arc<dyn Carrier> = self.engine.connect().await?.into();
         let receipts = Channel::Receipts(self.settings.node.clone());
-        for channel in [&Channel::Tails, &Channel::Roll, &receipts] {
+        let tickets = [None, Some(self.settings.node.clone())].map(Channel::Tickets);
+        for channel in [&Channel::Tails, &Channel::Roll, &receipts].into_iter().chain(&tickets) {
             carrier.listen(channel).await?;
         }
         self.catch_up(&*carrier).await?;
@@ -325,6 +344,7 @@ impl Agent {
                 _ = second.tick() => {
                     answers = 0;
                     self.tend(&*carrier).await?;
+                    self.tend_tickets(&*carrier).await?;
                     if looked.elapsed() >= LOOK_EVERY {
                         looked = Instant::now();
                         self.catch_up(&*carrier).await?;
@@ -348,6 +368,7 @@ impl Agent {
             Arrival::Message { channel, bytes } => match channel {
                 Channel::Tails => self.tail(carrier, &bytes).await?,
                 Channel::Receipts(_) => self.receipt(&bytes),
+                Channel::Tickets(_) => self.heard_tickets(carrier, &bytes).await?,
                 Channel::Roll => {
                     *answers += 1;
                     let to = std::str::from_utf8(&bytes).ok().filter(|to| super::is_name(to));

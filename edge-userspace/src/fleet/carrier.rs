@@ -58,6 +58,8 @@ pub enum Channel {
     Receipts(String),
     /// To all nodes: say to this channel what you hold.
     Roll,
+    /// To all nodes, or to one: keys of session tickets.
+    Tickets(Option<String>),
 }
 
 /// The entries of a log that there are.

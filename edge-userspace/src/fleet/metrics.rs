@@ -34,6 +34,7 @@ pub struct Metrics {
     gaps: Counter,
     lag: Gauge<f64, std::sync::atomic::AtomicU64>,
     fetched: Counter,
+    ticket_keys: Gauge,
 }
 
 impl Metrics {
@@ -62,7 +63,7 @@ impl Metrics {
         );
         registry.register(
             "edge_fleet_rejected",
-            "Heads, events and receipts that were not taken, by reason",
+            "Heads, events, receipts and ticket keys that were not taken, by reason",
             this.rejected.clone(),
         );
         registry.register("edge_fleet_events", "Events that were taken", this.events.clone());
@@ -80,6 +81,11 @@ impl Metrics {
             "edge_fleet_fetched_bytes",
             "Bytes of blobs that came from the engine",
             this.fetched.clone(),
+        );
+        registry.register(
+            "edge_fleet_ticket_keys",
+            "Keys of session tickets that this node shares with others",
+            this.ticket_keys.clone(),
         );
     }
 
@@ -108,6 +114,10 @@ impl Metrics {
 
     pub(super) fn gap(&self) {
         self.gaps.inc();
+    }
+
+    pub(super) fn ticket_keys(&self, keys: usize) {
+        self.ticket_keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 
     pub(super) fn fetched(&self, bytes: u64) {

@@ -5,7 +5,8 @@
 //! What a node is, is a *manifest*: content-addressed blobs, an index that names them, and a head,
 //! which is a counter, a time and the index's digest under signatures of deploy keys ([`head`],
 //! [`index`], [`store`]). What happens to it are *events*: signed by the node that issued them and
-//! numbered by it ([`event`]), so that what is missing is seen ([`journal`]). Both travel through a
+//! numbered by it ([`event`]), so that what is missing is seen ([`journal`]). Keys of session tickets
+//! ([`tickets`]) go from node to node. All of it travels through a
 //! [`carrier`]: NATS ([`nats`]), or memory, which can be told to be hostile ([`memory`]).
 
 pub mod agent;
@@ -23,6 +24,7 @@ pub mod receipt;
 pub mod seal;
 pub mod signed;
 pub mod store;
+pub mod tickets;
 
 pub use crate::base::digest::Digest;
 

@@ -167,6 +167,8 @@ impl Names {
             Channel::Tails => format!("{}.said.tails", self.root),
             Channel::Roll => format!("{}.said.roll", self.root),
             Channel::Receipts(to) => format!("{}.said.receipts.{to}", self.root),
+            Channel::Tickets(None) => format!("{}.said.tickets", self.root),
+            Channel::Tickets(Some(to)) => format!("{}.said.tickets.{to}", self.root),
         }
     }
 
@@ -190,7 +192,11 @@ impl Names {
             "new.events" => return entry(Log::Events),
             "said.tails" => Channel::Tails,
             "said.roll" => Channel::Roll,
-            _ => Channel::Receipts(rest.strip_prefix("said.receipts.")?.to_owned()),
+            "said.tickets" => Channel::Tickets(None),
+            _ => match rest.strip_prefix("said.tickets.") {
+                Some(to) => Channel::Tickets(Some(to.to_owned())),
+                None => Channel::Receipts(rest.strip_prefix("said.receipts.")?.to_owned()),
+            },
         };
         Some(Arrival::Message { channel, bytes })
     }

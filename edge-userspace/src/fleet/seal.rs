@@ -1,5 +1,5 @@
 //! Secrets for some nodes only: HPKE (RFC 9180) with X25519, HKDF-SHA256 and AES-256-GCM hands a
-//! key to each of them; files are sealed under that key by AES-256-GCM, bound to the fleet and to
+//! key to each of them: a vault's, or one that seals session tickets ([`hand`]); files are sealed under that key by AES-256-GCM, bound to the fleet and to
 //! their path. The engine and other nodes see neither.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -15,6 +15,7 @@ pub(super) static SUITE: &dyn Hpke = DH_KEM_X25519_HKDF_SHA256_AES_256;
 /// Bytes of an encapsulated X25519 share.
 const SHARE: usize = 32;
 const INFO: &[u8] = b"edge fleet vault 1";
+const TICKETS: &[u8] = b"edge fleet tickets 1";
 
 /// A secret could not be sealed or opened: another key, another path, or changed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,11 +39,7 @@ impl Vault {
     /// # Errors
     /// The recipient is not a key.
     pub fn wrap(&self, fleet: &str, to: &Recipient) -> Result<Vec<u8>, Sealed> {
-        let to = HpkePublicKey(to.0.to_vec());
-        let (share, sealed) = SUITE
-            .seal(INFO, fleet.as_bytes(), self.0.as_slice(), &to)
-            .map_err(|_| Sealed)?;
-        Ok([share.0, sealed].concat())
+        wrap(INFO, fleet.as_bytes(), &self.0, to)
     }
 
     /// What [`Vault::wrap`] made for this node.
@@ -50,11 +47,7 @@ impl Vault {
     /// # Errors
     /// It was made for another one.
     pub fn unwrap(fleet: &str, wrapped: &[u8], node: &Identity) -> Result<Self, Sealed> {
-        let (share, sealed) = wrapped.split_at_checked(SHARE).ok_or(Sealed)?;
-        let share = EncapsulatedSecret(share.to_vec());
-        let key = SUITE.open(&share, INFO, fleet.as_bytes(), sealed, &node.opens());
-        let key = Zeroizing::new(key.map_err(|_| Sealed)?);
-        Ok(Self(Zeroizing::new(key.as_slice().try_into().map_err(|_| Sealed)?)))
+        unwrap(INFO, fleet.as_bytes(), wrapped, node).map(Self)
     }
 
     fn key(&self) -> Result<LessSafeKey, Sealed> {
@@ -97,6 +90,36 @@ impl Vault {
     }
 }
 
+/// A key of session tickets for one node, bound to the fleet's name and to `what` is said of it.
+///
+/// # Errors
+/// The recipient is not a key.
+pub fn hand(fleet: &str, what: &str, secret: &[u8; 32], to: &Recipient) -> Result<Vec<u8>, Sealed> {
+    wrap(TICKETS, &bound(fleet, what), secret, to)
+}
+
+/// What [`hand`] made for `node`.
+///
+/// # Errors
+/// It was made for another one, or of something else.
+pub fn receive(fleet: &str, what: &str, sealed: &[u8], node: &Identity) -> Result<Zeroizing<[u8; 32]>, Sealed> {
+    unwrap(TICKETS, &bound(fleet, what), sealed, node)
+}
+
+fn wrap(info: &[u8], bound: &[u8], secret: &[u8; 32], to: &Recipient) -> Result<Vec<u8>, Sealed> {
+    let to = HpkePublicKey(to.0.to_vec());
+    let (share, sealed) = SUITE.seal(info, bound, secret, &to).map_err(|_| Sealed)?;
+    Ok([share.0, sealed].concat())
+}
+
+fn unwrap(info: &[u8], bound: &[u8], wrapped: &[u8], node: &Identity) -> Result<Zeroizing<[u8; 32]>, Sealed> {
+    let (share, sealed) = wrapped.split_at_checked(SHARE).ok_or(Sealed)?;
+    let share = EncapsulatedSecret(share.to_vec());
+    let key = SUITE.open(&share, info, bound, sealed, &node.opens());
+    let key = Zeroizing::new(key.map_err(|_| Sealed)?);
+    Ok(Zeroizing::new(key.as_slice().try_into().map_err(|_| Sealed)?))
+}
+
 fn bound(fleet: &str, path: &str) -> Vec<u8> {
     [fleet.as_bytes(), &[0], path.as_bytes()].concat()
 }
@@ -123,6 +146,11 @@ mod tests {
         for end in 0..wrapped.len() {
             assert!(Vault::unwrap("shop", &wrapped[..end], &ours).is_err());
         }
+        let key = [7; 32];
+        let handed = hand("shop", "a key", &key, &ours.recipient()).unwrap();
+        assert_eq!(*receive("shop", "a key", &handed, &ours).unwrap(), key);
+        assert!(receive("shop", "another", &handed, &ours).is_err() && receive("x", "a key", &handed, &ours).is_err());
+        assert!(receive("shop", "a key", &handed, &other).is_err() && Vault::unwrap("shop", &handed, &ours).is_err());
         let mut changed = sealed.clone();
         changed[NONCE_LEN] ^= 1;
         assert!(opened.open("shop", "keys/a.pem", &changed).is_err() && opened.open("shop", "x", b"short").is_err());

@@ -20,6 +20,8 @@ pub enum Kind {
     Order,
     /// The number of an issuer's last event.
     Tail,
+    /// Keys of session tickets.
+    Tickets,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Self::Receipt => "receipt",
             Self::Order => "order",
             Self::Tail => "tail",
+            Self::Tickets => "tickets",
         }
     }
 

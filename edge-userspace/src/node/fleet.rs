@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use crate::fleet::head::Trust;
 use crate::fleet::key::Identity;
 use crate::fleet::metrics::Metrics;
 use crate::fleet::nats::{Login, Nats, trust};
+use crate::fleet::tickets::{self, TicketKey};
+use crate::tls::sealing::Common;
 
 /// The longest that an operator may wait for nodes to answer.
 const MOST_PATIENCE: Duration = Duration::from_secs(50);
@@ -37,7 +39,11 @@ pub(super) struct Membership {
 /// What the agent acts on: the node, once there is one. What happens before it serves is done when
 /// it is.
 #[derive(Default)]
-struct Seat(Mutex<Early>);
+struct Seat {
+    early: Mutex<Early>,
+    /// Keys of session tickets are shared.
+    tickets: bool,
+}
 
 #[derive(Default)]
 struct Early {
@@ -103,7 +109,11 @@ pub(super) async fn begin(config: &Config) -> anyhow::Result<Option<Membership>>
     let Some(fleet) = &config.fleet else { return Ok(None) };
     let settings = settings(fleet).map_err(|mistake| config::Mistakes(vec![mistake]))?;
     let engine = engine(fleet).map_err(anyhow::Error::msg)?;
-    let (place, metrics) = (Arc::<Seat>::default(), Metrics::default());
+    let place = Arc::new(Seat {
+        tickets: fleet.tickets,
+        ..Seat::default()
+    });
+    let metrics = Metrics::default();
     let agent = Agent::open(settings, Arc::new(engine), place.clone(), metrics.clone()).context("[fleet]")?;
     agent.wake(fleet.wait).await;
     Ok(Some(Membership {
@@ -161,7 +171,7 @@ impl Membership {
 
 impl Seat {
     fn early(&self) -> std::sync::MutexGuard<'_, Early> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn node(&self) -> Option<Arc<Node>> {
@@ -195,6 +205,33 @@ impl Host for Seat {
                 self.early().actions.push(action.clone());
                 Ok(())
             }
+        }
+    }
+
+    fn ticket_life(&self) -> Option<Duration> {
+        let node = self.tickets.then(|| self.node()).flatten()?;
+        Some(node.front.sealing().lasts())
+    }
+
+    fn share(&self, keys: &[TicketKey]) {
+        let Some(node) = self.node() else { return };
+        let sealing = node.front.sealing();
+        let (seals, opens) = tickets::ends(sealing.lasts());
+        let now = UnixTime::now();
+        let common = keys.iter().map(|key| {
+            // By the clock of its maker, which may be ahead.
+            let age = now.since(key.made);
+            Common {
+                name: key.name,
+                secret: key.secret.clone(),
+                seals: seals.saturating_sub(age),
+                opens: opens.saturating_sub(age),
+            }
+        });
+        sealing.share(common, Instant::now());
+        match keys.len() {
+            0 => tracing::info!(target: "edge::fleet", "all shared keys of session tickets are forgotten"),
+            keys => tracing::info!(target: "edge::fleet", keys, "keys of session tickets are shared with other nodes"),
         }
     }
 

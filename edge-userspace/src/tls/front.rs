@@ -208,6 +208,11 @@ impl Front {
         self.settings.load().tickets.clone()
     }
 
+    /// What seals session tickets.
+    pub const fn sealing(&self) -> &Arc<Sealing> {
+        &self.sealing
+    }
+
     /// The certificates in force, by server name.
     pub fn certificates(&self) -> &Arc<Store> {
         &self.certificates

@@ -1,9 +1,10 @@
 //! The keys that seal session tickets: random, in memory alone, replaced several times a ticket's
 //! life and wiped when the last ticket under them has ended. No file of the node opens a ticket, so
 //! that whoever gets the node's secret, or all its disk, reads no recorded connection (RFC 9325
-//! section 3.3, RFC 5077 section 5.5). Each node has its own, and each start begins anew: a client
-//! that comes to another node, or after a restart, shakes hands in full. `tickets` asks it; `front`
-//! has it tidied up.
+//! section 3.3, RFC 5077 section 5.5). Each node has its own, and each start begins anew; nodes of a
+//! fleet share others ([`Sealing::share`]), which come first as long as they are young enough, so
+//! that a client that comes to another node, or after a restart, need not shake hands in full.
+//! `tickets` asks it; `front` has it tidied up, `node` brings the fleet's keys.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,8 +25,32 @@ const TURNS: u32 = 2;
 pub struct Sealing {
     /// The newest first; no more than `TURNS + 2`.
     keys: ArcSwap<Vec<Arc<Key>>>,
+    /// The fleet's, the newest first; as many as it has.
+    shared: ArcSwap<Vec<SharedKey>>,
     /// A ticket's life; held by whoever replaces the keys.
     life: Mutex<Duration>,
+}
+
+/// A key of the fleet's.
+#[derive(Debug)]
+struct SharedKey {
+    key: Arc<Key>,
+    /// It seals until then.
+    seals: Instant,
+    /// It opens until then.
+    opens: Instant,
+}
+
+/// A key that a node of the same fleet has, too.
+pub struct Common {
+    /// Its name, another one for each key.
+    pub name: [u8; NAME],
+    /// AES-256.
+    pub secret: Arc<Zeroizing<[u8; 32]>>,
+    /// How much longer it seals.
+    pub seals: Duration,
+    /// How much longer it opens.
+    pub opens: Duration,
 }
 
 /// One key. AWS-LC wipes its copy when it goes, and nobody else has one.
@@ -50,7 +75,11 @@ impl Key {
         rand::fill(&mut name).ok()?;
         let mut bytes = Zeroizing::new([0; 32]);
         rand::fill(bytes.as_mut()).ok()?;
-        let key = UnboundKey::new(&AES_256_GCM, bytes.as_ref()).ok()?;
+        Self::of(name, &bytes, now)
+    }
+
+    fn of(name: [u8; NAME], bytes: &[u8; 32], now: Instant) -> Option<Arc<Self>> {
+        let key = UnboundKey::new(&AES_256_GCM, bytes).ok()?;
         Some(Arc::new(Self {
             name,
             key: LessSafeKey::new(key),
@@ -64,8 +93,26 @@ impl Sealing {
     pub fn new(life: Duration, now: Instant) -> Arc<Self> {
         Arc::new(Self {
             keys: ArcSwap::from_pointee(Key::random(now).into_iter().collect()),
+            shared: ArcSwap::default(),
             life: Mutex::new(life),
         })
+    }
+
+    /// These are the fleet's keys from now on, the newest first; no others are.
+    pub fn share(&self, keys: impl IntoIterator<Item = Common>, now: Instant) {
+        let shared = keys.into_iter().filter_map(|common| {
+            Some(SharedKey {
+                key: Key::of(common.name, &common.secret, now)?,
+                seals: now.checked_add(common.seals)?,
+                opens: now.checked_add(common.opens)?,
+            })
+        });
+        self.shared.store(Arc::new(shared.collect()));
+    }
+
+    /// How long tickets live.
+    pub fn lasts(&self) -> Duration {
+        *self.life()
     }
 
     fn life(&self) -> MutexGuard<'_, Duration> {
@@ -80,6 +127,14 @@ impl Sealing {
     /// Replaces a key that has sealed long enough, and wipes those whose last ticket has ended. To
     /// be called every few seconds.
     pub fn tidy(&self, now: Instant) {
+        let shared = self.shared.load();
+        if shared.iter().any(|key| key.opens <= now) {
+            let kept = shared.iter().filter(|key| key.opens > now).map(|key| SharedKey {
+                key: key.key.clone(),
+                ..*key
+            });
+            self.shared.store(Arc::new(kept.collect()));
+        }
         let life = self.life();
         let keys = self.keys.load();
         let age = |key: &Arc<Key>| now.saturating_duration_since(key.since);
@@ -101,8 +156,13 @@ impl Sealing {
     /// have a chance below one in 2^32 as long as a key seals fewer than 2^32 tickets (NIST SP
     /// 800-38D section 8.3), 390,000 a second over three hours.
     pub(super) fn seal(&self, plain: &[u8], bound: &[u8]) -> Option<Vec<u8>> {
-        let keys = self.keys.load();
-        let key = keys.first()?;
+        self.seal_at(Instant::now(), plain, bound)
+    }
+
+    fn seal_at(&self, now: Instant, plain: &[u8], bound: &[u8]) -> Option<Vec<u8>> {
+        let (shared, keys) = (self.shared.load(), self.keys.load());
+        let common = shared.iter().find(|key| key.seals > now).map(|key| &key.key);
+        let key = common.or(keys.first())?;
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).ok()?;
         let mut sealed = Vec::with_capacity(plain.len().saturating_add(16));
@@ -119,10 +179,15 @@ impl Sealing {
 
     /// What [`Sealing::seal`] has sealed with the same `bound`, unless its key is gone.
     pub(super) fn open(&self, sealed: &[u8], bound: &[u8]) -> Option<Vec<u8>> {
+        self.open_at(Instant::now(), sealed, bound)
+    }
+
+    fn open_at(&self, now: Instant, sealed: &[u8], bound: &[u8]) -> Option<Vec<u8>> {
         let (name, rest) = sealed.split_first_chunk::<NAME>()?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>()?;
-        let keys = self.keys.load();
-        let key = keys.iter().find(|key| key.name == *name)?;
+        let (shared, keys) = (self.shared.load(), self.keys.load());
+        let common = shared.iter().filter(|key| key.opens > now).map(|key| &key.key);
+        let key = keys.iter().chain(common).find(|key| key.name == *name)?;
         let mut plain = rest.to_vec();
         let length = key
             .key
@@ -166,6 +231,38 @@ mod tests {
         // Nobody comes for days: then there is one key.
         sealing.tidy(start + LIFE * 1_000);
         assert_eq!(sealing.keys.load().len(), 1);
+    }
+
+    /// A client would not be known at another node of its fleet; or a node that the fleet has left
+    /// alone would seal by one key for ever.
+    #[test]
+    fn keys_of_the_fleet_come_first_while_they_are_young() {
+        let now = Instant::now();
+        let (hour, second) = (Duration::from_secs(3_600), Duration::from_secs(1));
+        let common = |name, seals, opens| Common {
+            name: [name; NAME],
+            secret: Arc::new(Zeroizing::new([name; 32])),
+            seals,
+            opens,
+        };
+        let nodes = [Sealing::new(LIFE, now), Sealing::new(LIFE, now)];
+        let own = nodes[0].seal_at(now, b"own", b"").unwrap();
+        for node in &nodes {
+            node.share([common(2, hour, 3 * hour), common(1, Duration::ZERO, 2 * hour)], now);
+        }
+        let sealed = nodes[0].seal_at(now, b"a session", b"a").unwrap();
+        assert_eq!(sealed[..NAME], [2; NAME]);
+        assert_eq!(nodes[1].open_at(now, &sealed, b"a").as_deref(), Some(&b"a session"[..]));
+        assert_eq!(nodes[1].open_at(now, &sealed, b"b"), None);
+        assert!(nodes[0].open_at(now, &own, b"").is_some() && nodes[1].open_at(now, &own, b"").is_none());
+        let alone = nodes[0].seal_at(now + hour, b"", b"").unwrap();
+        assert_ne!(alone[..NAME], [2; NAME]);
+        assert!(nodes[1].open_at(now + 3 * hour - second, &sealed, b"a").is_some());
+        assert!(nodes[1].open_at(now + 3 * hour, &sealed, b"a").is_none());
+        nodes[1].tidy(now + 2 * hour);
+        assert_eq!(nodes[1].shared.load().len(), 1);
+        nodes[1].share([], now);
+        assert!(nodes[1].open_at(now, &sealed, b"a").is_none(), "forgotten");
     }
 
     /// Another process, or the same one started again, would open what it has not sealed.

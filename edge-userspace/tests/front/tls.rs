@@ -113,6 +113,59 @@ async fn resumption() {
     }
 }
 
+/// A client that comes to another node of a fleet would be somebody new there, and shake hands in
+/// full.
+#[tokio::test]
+async fn resumption_at_another_node() {
+    for versions in [&[&rustls::version::TLS12][..], &[&rustls::version::TLS13]] {
+        let nodes = [Edge::start(""), Edge::start("")];
+        let mut roots = nodes[0].roots.clone();
+        roots.extend(nodes[1].roots.roots.iter().cloned());
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let visit = async |node: &Edge| {
+            let mut stream = node.tls_with("a.example", client.clone()).await.unwrap();
+            stream
+                .write_all(b"GET /id HTTP/1.1\r\nHost: a.example\r\n\r\n")
+                .await
+                .unwrap();
+            let answer = response(&mut stream).await;
+            let said = answer.rsplit_once("\r\n\r\n").unwrap().1;
+            let (id, known) = said.split_once(' ').unwrap();
+            (id.to_owned(), known == "true")
+        };
+        // Each has keys of its own.
+        let (first, known) = visit(&nodes[0]).await;
+        assert!(!known);
+        let (second, known) = visit(&nodes[1]).await;
+        assert!(!known && second != first);
+        let share = |node: &Edge| {
+            let hour = Duration::from_secs(3_600);
+            let key = edge::tls::sealing::Common {
+                name: *b"test",
+                secret: std::sync::Arc::new(zeroize::Zeroizing::new([7; 32])),
+                seals: hour,
+                opens: hour,
+            };
+            node.front.sealing().share([key], std::time::Instant::now());
+        };
+        nodes.iter().for_each(share);
+        let (mine, _) = visit(&nodes[1]).await;
+        for node in [0, 1, 0] {
+            assert_eq!(visit(&nodes[node]).await, (mine.clone(), true));
+        }
+        // What a node that the fleet left alone has sealed is its own.
+        nodes[0].front.sealing().share([], std::time::Instant::now());
+        let (alone, known) = visit(&nodes[0]).await;
+        assert!(!known && alone != mine);
+        assert_eq!(visit(&nodes[0]).await, (alone, true));
+    }
+}
+
 /// A renewed certificate is not served until a restart, or a reload drops connections.
 #[tokio::test]
 async fn reload_swaps_certificates() {

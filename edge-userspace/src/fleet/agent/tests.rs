@@ -20,6 +20,8 @@ struct Fake {
     voids: AtomicU64,
     /// What `edge.toml` of the manifest in force says.
     text: Mutex<String>,
+    /// Keys of session tickets.
+    keys: Mutex<Vec<TicketKey>>,
 }
 
 impl Host for Arc<Fake> {
@@ -39,6 +41,14 @@ impl Host for Arc<Fake> {
 
     fn void(&self) {
         self.voids.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn ticket_life(&self) -> Option<Duration> {
+        Some(SECOND * 3_600)
+    }
+
+    fn share(&self, keys: &[TicketKey]) {
+        *lock(&self.keys) = keys.to_vec();
     }
 }
 
@@ -452,5 +462,30 @@ async fn clocks_decide_nothing_about_manifests_and_purges() {
         head.sign(&bed.deploy);
         carrier.append(Log::Heads, head.write().into()).await.unwrap();
         until("b takes it", || b.agent.counter() == counter).await;
+    }
+}
+
+/// A client that comes to another node would shake hands in full; or whoever runs the engine would
+/// read what clients resume.
+#[tokio::test]
+async fn nodes_share_the_keys_of_session_tickets() {
+    let bed = Bed::new(&["a", "b", "c"]);
+    let (a, b) = (bed.start("a").await, bed.start("b").await);
+    // c has not been started yet.
+    bed.deploy("one").await;
+    let names = |node: &Node| lock(&node.fake.keys).iter().map(|key| key.name).collect::<Vec<_>>();
+    until("a and b share", || !names(&a).is_empty() && names(&a) == names(&b)).await;
+    let secret = lock(&a.fake.keys)[0].secret.clone();
+    assert_eq!(**lock(&b.fake.keys)[0].secret, **secret);
+    // One that is started later, and one that has lost all, get what there is.
+    let c = bed.start("c").await;
+    let known = names(&a);
+    until("c is given them", || names(&c) == known).await;
+    b.stop().await;
+    let b = bed.start("b").await;
+    until("b is given them again", || names(&b) == known).await;
+    assert_eq!(names(&a), known);
+    for node in [a, b, c] {
+        node.stop().await;
     }
 }
