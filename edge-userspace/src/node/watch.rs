@@ -1,6 +1,6 @@
-//! Watches the files of certificates and keys, OCSP responses and revocation lists, so that whoever renews them (an ACME client, a
-//! person) need not tell the daemon. By looking: files are replaced by renames, behind symbolic
-//! links, and on mounts that send no events.
+//! Watches the files of certificates and keys, OCSP responses and revocation lists, so that whoever
+//! renews them (an ACME client, a person) need not tell the daemon. By looking: files are replaced
+//! by renames, behind symbolic links, and on mounts that send no events.
 
 use std::path::PathBuf;
 use std::sync::Arc;
