@@ -1,7 +1,7 @@
-//! When certificates and revocation lists end, from just enough DER (RFC 5280 sections 4.1 and 5.1):
-//! webpki checks it only together with a chain. For the operator's warnings, of the node and of the
-//! key server, and for the end of connections; a certificate that is read wrongly here is still
-//! served.
+//! When certificates and revocation lists end, from just enough DER (RFC 5280 sections 4.1 and
+//! 5.1): webpki checks it only together with a chain. For the operator's warnings, of the node and
+//! of the key server, and for the end of connections; a certificate that is read wrongly here is
+//! still served.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::oid;

@@ -1,6 +1,6 @@
-//! Files that somebody else replaces: whether they are others than those that were read. By looking:
-//! files are replaced by renames, behind symbolic links, and on mounts that send no events. The
-//! node and the key server look from time to time.
+//! Files that somebody else replaces: whether they are others than those that were read. By
+//! looking: files are replaced by renames, behind symbolic links, and on mounts that send no
+//! events. The node and the key server look from time to time.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

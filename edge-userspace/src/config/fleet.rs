@@ -54,8 +54,8 @@ section! {
         /// At a start: how long to hear what was purged meanwhile; after that all that is stored is
         /// void.
         fixed wait: Span = seconds(2), seconds(0) => seconds(30);
-        /// Whether nodes share the keys that seal TLS session tickets, so that a client that comes to
-        /// another node resumes its session there. Takes one [gate] secret on all of them.
+        /// Whether nodes share the keys that seal TLS session tickets, so that a client that comes
+        /// to another node resumes its session there. Takes one [gate] secret on all of them.
         fixed tickets: Flag = true;
     }
 }

@@ -5,9 +5,9 @@
 //! What a node is, is a *manifest*: content-addressed blobs, an index that names them, and a head,
 //! which is a counter, a time and the index's digest under signatures of deploy keys ([`head`],
 //! [`index`], [`store`]). What happens to it are *events*: signed by the node that issued them and
-//! numbered by it ([`event`]), so that what is missing is seen ([`journal`]). Keys of session tickets
-//! ([`tickets`]) go from node to node. All of it travels through a
-//! [`carrier`]: NATS ([`nats`]), or memory, which can be told to be hostile ([`memory`]).
+//! numbered by it ([`event`]), so that what is missing is seen ([`journal`]). Keys of session
+//! tickets ([`tickets`]) go from node to node. All of it travels through a [`carrier`]: NATS
+//! ([`nats`]), or memory, which can be told to be hostile ([`memory`]).
 
 pub mod agent;
 pub mod carrier;

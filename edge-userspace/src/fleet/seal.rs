@@ -1,6 +1,7 @@
 //! Secrets for some nodes only: HPKE (RFC 9180) with X25519, HKDF-SHA256 and AES-256-GCM hands a
-//! key to each of them: a vault's, or one that seals session tickets ([`hand`]); files are sealed under that key by AES-256-GCM, bound to the fleet and to
-//! their path. The engine and other nodes see neither.
+//! key to each of them: a vault's, or one that seals session tickets ([`hand`]); files are sealed
+//! under that key by AES-256-GCM, bound to the fleet and to their path. The engine and other nodes
+//! see neither.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;

@@ -1,10 +1,10 @@
-//! Keys that seal TLS session tickets, the same on all nodes of a fleet, so that a client that comes
-//! to another node is known there. Made by a node when there is none that is young enough, and
-//! handed from node to node: sealed to a key that the receiver made at its start, keeps in memory
-//! alone, and has signed, so that neither the engine nor any file of a node opens a ticket (RFC 9325
-//! section 3.3). Nodes hand keys only to those that agree with them on who is a node; when one is
-//! taken out of the manifest, all keys are forgotten. A node that the fleet has left alone goes on
-//! with keys of its own.
+//! Keys that seal TLS session tickets, the same on all nodes of a fleet, so that a client that
+//! comes to another node is known there. Made by a node when there is none that is young enough,
+//! and handed from node to node: sealed to a key that the receiver made at its start, keeps in
+//! memory alone, and has signed, so that neither the engine nor any file of a node opens a ticket
+//! (RFC 9325 section 3.3). Nodes hand keys only to those that agree with them on who is a node;
+//! when one is taken out of the manifest, all keys are forgotten. A node that the fleet has left
+//! alone goes on with keys of its own.
 //!
 //! A pure core: [`Tickets`] takes the time and messages, and gives messages. `agent` drives it once
 //! a second, and gives the keys to the node through its host.

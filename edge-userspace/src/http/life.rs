@@ -19,8 +19,8 @@ pub(super) const LINGER_QUIET: Duration = Duration::from_secs(5);
 /// How long a client that has ended its own direction is served on while nothing of the answer can
 /// be written. One that is gone altogether looks the same until then.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
-/// How long an HTTP/2 client may take to leave after GOAWAY, and any client after its certificate has
-/// ended.
+/// How long an HTTP/2 client may take to leave after GOAWAY, and any client after its certificate
+/// has ended.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Vital signs.

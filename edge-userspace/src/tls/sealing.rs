@@ -1,8 +1,8 @@
 //! The keys that seal session tickets: random, in memory alone, replaced several times a ticket's
 //! life and wiped when the last ticket under them has ended. No file of the node opens a ticket, so
 //! that whoever gets the node's secret, or all its disk, reads no recorded connection (RFC 9325
-//! section 3.3, RFC 5077 section 5.5). Each node has its own, and each start begins anew; nodes of a
-//! fleet share others ([`Sealing::share`]), which come first as long as they are young enough, so
+//! section 3.3, RFC 5077 section 5.5). Each node has its own, and each start begins anew; nodes of
+//! a fleet share others ([`Sealing::share`]), which come first as long as they are young enough, so
 //! that a client that comes to another node, or after a restart, need not shake hands in full.
 //! `tickets` asks it; `front` has it tidied up, `node` brings the fleet's keys.
 

@@ -1,6 +1,6 @@
-//! Who signed what, from just enough DER: certificates (RFC 5280 section 4.1) and OCSP responses are
-//! signed alike. For questions that webpki does not answer; `staple` and `clients` ask them. Whom
-//! to believe is webpki's to say.
+//! Who signed what, from just enough DER: certificates (RFC 5280 section 4.1) and OCSP responses
+//! are signed alike. For questions that webpki does not answer; `staple` and `clients` ask them.
+//! Whom to believe is webpki's to say.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;

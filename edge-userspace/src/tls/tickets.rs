@@ -10,12 +10,13 @@
 //! | 48.. | rustls's session, AES-256-GCM with the header and the zone's policy as associated data; 16 bytes of tag at the end |
 //!
 //! The header's keys are the tokens': any node with the secret knows a client by it. The sealing
-//! keys are the node's alone, or its fleet's, and last a few hours: no file opens a ticket. A ticket is bound to
-//! its zone and to what the zone asks of clients' certificates ([`Policy`]): where that has
-//! changed, or does not let the session's certificate in any more, there is no session, and the
-//! client shows its certificate in a full handshake. A ticket is bound to an address prefix, too,
-//! unless `[tls] ticket_roaming` says otherwise. A client that changes its network gets another id:
-//! nobody follows it from one network to the next by it (RFC 8446 appendix C.4).
+//! keys are the node's alone, or its fleet's, and last a few hours: no file opens a ticket. A
+//! ticket is bound to its zone and to what the zone asks of clients' certificates ([`Policy`]):
+//! where that has changed, or does not let the session's certificate in any more, there is no
+//! session, and the client shows its certificate in a full handshake. A ticket is bound to an
+//! address prefix, too, unless `[tls] ticket_roaming` says otherwise. A client that changes its
+//! network gets another id: nobody follows it from one network to the next by it (RFC 8446 appendix
+//! C.4).
 
 use std::fmt;
 use std::net::IpAddr;

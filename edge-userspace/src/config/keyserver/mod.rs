@@ -107,8 +107,8 @@ section! {
         fixed listen: List<Address> = Vec::new(); like ["192.0.2.1:7443"];
         /// The authority that signs the edges' certificates (PEM).
         live client_ca: Must<File> = None; like "clients-ca.pem";
-        /// Revocation lists (CRL, PEM) of that authority. Read again on SIGHUP and when they change,
-        /// as the certificates here are.
+        /// Revocation lists (CRL, PEM) of that authority. Read again on SIGHUP and when they
+        /// change, as the certificates here are.
         live revoked: List<File> = Vec::new();
         /// Whether a list whose next update is due is no list: nobody of its authority is let in
         /// then. false: it counts, and is told.
