@@ -7,6 +7,8 @@ mod explain;
 mod fleet;
 mod kv;
 mod quick;
+mod source;
+mod typescript;
 mod worker;
 mod wrangler;
 

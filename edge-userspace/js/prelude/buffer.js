@@ -115,6 +115,14 @@ class Buffer extends Uint8Array {
     if (typeof value === "number") return super.indexOf(value & 255, from);
     return host.find(bytesOf(this), typeof value === "string" ? bufferBytes(value, encoding) : bytesOf(value), from < 0 ? Math.max(this.length + from, 0) : from);
   }
+  lastIndexOf(value, from = undefined, encoding = undefined) {
+    if (typeof value === "number") return super.lastIndexOf(value & 255, from ?? this.length - 1);
+    if (typeof from === "string") [from, encoding] = [undefined, from];
+    const sought = typeof value === "string" ? bufferBytes(value, encoding) : bytesOf(value), own = bytesOf(this);
+    let at = Math.min(from === undefined ? own.length : from < 0 ? own.length + from : from, own.length - sought.length);
+    for (; at >= 0; at--) if (host.equal(own.subarray(at, at + sought.length), sought)) return at;
+    return -1;
+  }
   includes(value, from = 0, encoding = undefined) { return this.indexOf(value, from, encoding) >= 0; }
   swap16() {
     for (let i = 0; i + 1 < this.length; i += 2) [this[i], this[i + 1]] = [this[i + 1], this[i]];

@@ -62,7 +62,8 @@ const PLATFORM = new Set([Headers, Request, Response, FormData, URL, URLSearchPa
   Event, EventTarget, TextEncoder, TextDecoder, CryptoKey]);
 expose("structuredClone", function structuredClone(value, options = undefined) {
   required(1, arguments.length, "structuredClone");
-  const list = dictionary(options, "the options").transfer, transfer = new Set(list === undefined ? [] : list);
+  const list = dictionary(options, "the options").transfer, listed = list === undefined ? [] : [...list], transfer = new Set(listed);
+  if (transfer.size < listed.length) throw uncloneable("what is to be transferred twice");
   for (const item of transfer) {
     if (!host.isBuffer(item)) throw uncloneable("what is to be transferred");
     if (item.detached) throw uncloneable("a detached buffer");

@@ -89,3 +89,8 @@ const console = globalThis.console = {
 };
 Object.defineProperty(console, Symbol.toStringTag, { value: "console", configurable: true });
 Object.defineProperty(globalThis, "console", { enumerable: false });
+// An error that somebody else is to hear of (HTML standard, section 8.1.4.5): the request goes on.
+expose("reportError", function reportError(error) {
+  required(1, arguments.length, "reportError");
+  if (!live || globalEvent === null || globalEvent("error", error, null)) print(4, [error]);
+});

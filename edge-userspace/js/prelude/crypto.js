@@ -272,7 +272,22 @@ const peerOf = (of, key) => {
   if (peer.type !== "public" || peer.algorithm.namedCurve !== key.algorithm.namedCurve) throw new DOMException("the other key is not a public one of the same kind", "InvalidAccessError");
   return peer.data;
 };
-const tagOf = of => { if (of.tagLength !== undefined && +of.tagLength !== 128) throw unsupported(`a tag of ${of.tagLength} bits`); };
+// Bytes of the tag (SP 800-38D, section 5.2.1.2).
+const tagOf = of => {
+  const bits = of.tagLength === undefined ? 128 : +of.tagLength;
+  if (![32, 64, 96, 104, 112, 120, 128].includes(bits)) throw operationFailed(`a tag of ${of.tagLength} bits`);
+  return bits / 8;
+};
+const seal = (of, key, text) => compute("encrypt", GCM, 0, 0, key, part(of, "iv"), optional(of.additionalData), text);
+// The host knows whole tags: of a shorter one the text is decrypted by itself, and sealed again to compare.
+const openShort = (of, key, sealed, size) => {
+  const length = sealed.length - size, iv = part(of, "iv");
+  if (length < 0) throw operationFailed("a text without its tag");
+  if (iv.length !== 12) throw unsupported(`an iv of ${iv.length} bytes`);
+  const text = compute("decrypt", CTR, 0, 32, key, joined([iv, Bytes.of(0, 0, 0, 2)]), sealed.subarray(0, length));
+  if (!host.equal(seal(of, key, text).subarray(length, length + size), sealed.subarray(length))) throw operationFailed("a text that was changed");
+  return text;
+};
 const part = (of, name) => {
   if (of[name] === undefined) throw new TypeError(`the algorithm has no ${name}`);
   return bytesOf(of[name]);
@@ -302,8 +317,14 @@ const ALGORITHMS = {
   },
   "AES-GCM": {
     ...aes("AES-GCM", "GCM", ENCRYPT),
-    encrypt(of, { data }, text) { tagOf(of); return compute("encrypt", GCM, 0, 0, data, part(of, "iv"), optional(of.additionalData), text); },
-    decrypt(of, { data }, text) { tagOf(of); return compute("decrypt", GCM, 1, 0, data, part(of, "iv"), optional(of.additionalData), text); },
+    encrypt(of, { data }, text) {
+      const size = tagOf(of), sealed = seal(of, data, text);
+      return size === 16 ? sealed : sealed.slice(0, text.length + size);
+    },
+    decrypt(of, { data }, text) {
+      const size = tagOf(of);
+      return size === 16 ? compute("decrypt", GCM, 1, 0, data, part(of, "iv"), optional(of.additionalData), text) : openShort(of, data, text, size);
+    },
   },
   "AES-CBC": {
     ...aes("AES-CBC", "CBC", ENCRYPT),
@@ -364,6 +385,12 @@ const can = (algorithm, what) => {
   if (!algorithm[what]) throw unsupported(`${what} by ${algorithm.name}`);
   return algorithm;
 };
+const KEY_FORMATS = new Set(["raw", "spki", "pkcs8", "jwk", "raw-public", "raw-private", "raw-seed", "raw-secret"]);
+const formatOf = value => {
+  const format = `${value}`;
+  if (!KEY_FORMATS.has(format)) throw new TypeError(`no such format of keys: ${format}`);
+  return format;
+};
 class SubtleCrypto {
   constructor(token) { illegal(token); }
   async digest(algorithm, data) {
@@ -373,7 +400,7 @@ class SubtleCrypto {
   }
   async importKey(format, data, algorithm, extractable, usages) {
     required(5, arguments.length, "importKey");
-    format = `${format}`;
+    format = formatOf(format);
     const known = can(algorithmOf(algorithm), "import");
     if (format === "jwk" ? !isObject(data) || isBufferSource(data) : !isBufferSource(data)) throw new TypeError("importKey: the key is not of this format");
     const made = known.import(format, data, known.of, !!extractable);
@@ -388,9 +415,10 @@ class SubtleCrypto {
   }
   async exportKey(format, key) {
     required(2, arguments.length, "exportKey");
+    format = formatOf(format);
     const held = keyOf(key), known = can({ name: held.algorithm.name, ...ALGORITHMS[held.algorithm.name] }, "export");
     if (!held.extractable) throw new DOMException("the key is not extractable", "InvalidAccessError");
-    return known.export(`${format}`, held);
+    return known.export(format, held);
   }
   async generateKey(algorithm, extractable, usages) {
     required(3, arguments.length, "generateKey");
@@ -444,6 +472,7 @@ class SubtleCrypto {
   }
   async unwrapKey(format, wrapped, unwrapping, algorithm, of, extractable, usages) {
     required(7, arguments.length, "unwrapKey");
+    format = formatOf(format);
     const known = algorithmOf(algorithm);
     const bytes = await this.#with(known.unwrap ? "unwrap" : "decrypt", "unwrapKey", algorithm, unwrapping, bytesOf(wrapped));
     let data = bytes;

@@ -30,7 +30,9 @@ class DateTimeFormat {
     const given = dictionary(options === undefined ? undefined : Object(options), "the options"), locale = this.#locale = chooseLocale(locales), fields = {};
     optionOf(given, "calendar", ["gregory"], "gregory");
     optionOf(given, "numberingSystem", ["latn"], "latn");
-    for (const name of ["era", "dayPeriod"]) if (given[name] !== undefined) throw new RangeError(`DateTimeFormat: ${name} is not here`);
+    if (given.dayPeriod !== undefined) throw new RangeError("DateTimeFormat: dayPeriod is not here");
+    const era = optionOf(given, "era", ["narrow", "short", "long"], undefined);
+    if (era !== undefined) fields.era = era;
     const hour12 = given.hour12, cycle = optionOf(given, "hourCycle", ["h11", "h12", "h23", "h24"], undefined);
     this.#hour12 = hour12 !== undefined ? !!hour12 : cycle ? cycle === "h12" || cycle === "h11" : locale.name === "en-US";
     let zone = given.timeZone === undefined ? "UTC" : `${given.timeZone}`;
@@ -85,6 +87,10 @@ class DateTimeFormat {
       const order = name === "en-US" ? [f.month && putMonth, f.day && putDay, f.year && putYear] : [f.day && putDay, f.month && putMonth, f.year && putYear], present = order.filter(Boolean);
       present.forEach((write, i) => { if (i) lit(german ? "." : "/"); write(); });
       if (german && f.day && f.month && !f.year) lit(".");
+    }
+    if (f.era) {
+      const before = date.getUTCFullYear() < 1;
+      lit(" "), put("era", german ? (before ? "v. Chr." : "n. Chr.") : f.era === "long" ? (before ? "Before Christ" : "Anno Domini") : f.era === "short" ? (before ? "BC" : "AD") : before ? "B" : "A");
     }
     const dated = parts.length > 0, hours = date.getUTCHours(), timed = f.hour || f.minute || f.second || f.fractionalSecondDigits;
     if (dated && timed) lit((this.#of.dateStyle === "full" || this.#of.dateStyle === "long") ? (german ? " um " : " at ") : ", ");

@@ -1,8 +1,8 @@
 // Events, AbortController and AbortSignal (DOM standard, sections 2 and 3), without a tree: an event has one target.
 
-let dispatch, hasListeners;
+let dispatch, hasListeners, trusted;
 class Event {
-  #type; #target = null; #cancelable; #prevented = false; #stop = false; #bubbles; #composed; #time = live ? now() - began : 0; #passive = false; #phase = 0;
+  #type; #target = null; #cancelable; #prevented = false; #stop = false; #bubbles; #composed; #time = live ? now() - began : 0; #passive = false; #phase = 0; #quenched = false; #trusted = false;
   constructor(type, init = undefined) {
     required(1, arguments.length, "Event");
     const options = dictionary(init, "the options");
@@ -12,6 +12,10 @@ class Event {
     this.#composed = !!options.composed;
   }
   static {
+    trusted = event => {
+      event.#trusted = true;
+      return event;
+    };
     dispatch = (event, target, listeners) => {
       event.#target = target;
       event.#phase = 2;
@@ -30,6 +34,7 @@ class Event {
         if (event.#stop) break;
       }
       event.#phase = 0;
+      event.#quenched = event.#stop = false;
       return !event.#prevented;
     };
   }
@@ -44,11 +49,14 @@ class Event {
   get defaultPrevented() { return this.#prevented; }
   get returnValue() { return !this.#prevented; }
   get timeStamp() { return this.#time; }
-  get isTrusted() { return false; }
+  get isTrusted() { return this.#trusted; }
   composedPath() { return this.#phase ? [this.#target] : []; }
   preventDefault() { if (this.#cancelable && !this.#passive) this.#prevented = true; }
-  stopPropagation() {}
-  stopImmediatePropagation() { this.#stop = true; }
+  get cancelBubble() { return this.#quenched; }
+  set cancelBubble(value) { if (value) this.#quenched = true; }
+  set returnValue(value) { if (!value) this.preventDefault(); }
+  stopPropagation() { this.#quenched = true; }
+  stopImmediatePropagation() { this.#quenched = this.#stop = true; }
 }
 for (const [name, value] of Object.entries({ NONE: 0, CAPTURING_PHASE: 1, AT_TARGET: 2, BUBBLING_PHASE: 3 })) {
   for (const place of [Event, Event.prototype]) Object.defineProperty(place, name, { value, enumerable: true });
@@ -56,6 +64,7 @@ for (const [name, value] of Object.entries({ NONE: 0, CAPTURING_PHASE: 1, AT_TAR
 class CustomEvent extends Event {
   #detail;
   constructor(type, init = undefined) {
+    required(1, arguments.length, "CustomEvent");
     super(type, init);
     this.#detail = dictionary(init, "the options").detail ?? null;
   }
@@ -64,6 +73,7 @@ class CustomEvent extends Event {
 class ErrorEvent extends Event {
   #of;
   constructor(type, init = undefined) {
+    required(1, arguments.length, "ErrorEvent");
     super(type, init);
     const { message = "", filename = "", lineno = 0, colno = 0, error } = dictionary(init, "the options");
     this.#of = { message: `${message}`, filename: `${filename}`, lineno: lineno >>> 0, colno: colno >>> 0, error };
@@ -88,6 +98,7 @@ class PromiseRejectionEvent extends Event {
 class MessageEvent extends Event {
   #of;
   constructor(type, init = undefined) {
+    required(1, arguments.length, "MessageEvent");
     super(type, init);
     const { data = null, origin = "", lastEventId = "", source = null, ports = [] } = dictionary(init, "the options");
     this.#of = { data, origin: `${origin}`, lastEventId: `${lastEventId}`, source, ports: Object.freeze([...ports]) };
@@ -101,6 +112,7 @@ class MessageEvent extends Event {
 class CloseEvent extends Event {
   #of;
   constructor(type, init = undefined) {
+    required(1, arguments.length, "CloseEvent");
     super(type, init);
     const { wasClean = false, code = 0, reason = "" } = dictionary(init, "the options");
     this.#of = { wasClean: !!wasClean, code: code & 0xffff, reason: `${reason}` };
@@ -181,7 +193,7 @@ class AbortSignal extends EventTarget {
       const followers = signal.#followers;
       signal.#followers = new Set();
       for (const follower of followers) follower(reason);
-      signal.dispatchEvent(new Event("abort"));
+      signal.dispatchEvent(trusted(new Event("abort")));
     };
     // Calls `then` with the reason, now or when it comes; the result takes that back.
     signalFollow = (signal, then) => {

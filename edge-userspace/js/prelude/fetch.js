@@ -10,6 +10,11 @@ const methodOf = value => {
   return METHODS.has(upper) ? upper : method;
 };
 const REDIRECTS = new Set(["follow", "error", "manual"]);
+// What means nothing here is one of its words all the same.
+const WORDS = {
+  mode: ["same-origin", "no-cors", "cors"], credentials: ["omit", "same-origin", "include"], cache: ["default", "no-store", "reload", "no-cache", "force-cache", "only-if-cached"],
+  referrerPolicy: ["", "no-referrer", "no-referrer-when-downgrade", "same-origin", "origin", "strict-origin", "origin-when-cross-origin", "strict-origin-when-cross-origin", "unsafe-url"],
+};
 
 // The client's: aborted when it has gone before it had all of the response, while what is kept (waitUntil) goes on.
 let leaving = null, facts = null;
@@ -67,6 +72,9 @@ class Request extends Body {
     this.#headers = headers;
     this.#redirect = options.redirect !== undefined ? `${options.redirect}` : from ? from.#redirect : "follow";
     if (!REDIRECTS.has(this.#redirect)) throw new TypeError(`Request: no such redirect mode: ${this.#redirect}`);
+    for (const name in WORDS) {
+      if (options[name] !== undefined && options[name] !== null && !WORDS[name].includes(`${options[name]}`)) throw new TypeError(`Request: no such ${name}: ${options[name]}`);
+    }
     const signal = options.signal !== undefined ? options.signal : from ? from.#signal : null;
     if (signal !== null && !(isObject(signal) && signal instanceof AbortSignal)) throw new TypeError("Request: the signal is not an AbortSignal");
     this.#signal = signal && AbortSignal.any([signal]);
@@ -211,6 +219,13 @@ const pour = async (stream, id, what, gone) => {
     throw error;
   }
 };
+// A response of the host's.
+const responseOf = (result, method, url, redirected, signal = null) => {
+  const empty = NULL_BODY.has(result.status) || method === "HEAD";
+  if (empty && result.stream >= 0) host.close(result.stream, true);
+  return new Response(INTERNAL, result.status, result.head, empty ? NONE : result.stream >= 0 ? FOREIGN : BYTES,
+    empty ? null : result.stream >= 0 ? result.stream : result.body ?? NOTHING, url, redirected, "basic", signal);
+};
 const LONGEST_CHAIN = 20;
 // data: URLs (Fetch standard, section 6).
 const DATA_URL = /^data:([^,]*?)[\t\n\f\r ]*(;[ ]*base64)?[\t\n\f\r ]*,([^#]*)/i;
@@ -228,16 +243,18 @@ const dataUrl = url => {
   const type = found[1].startsWith(";") ? `text/plain${found[1]}` : found[1];
   return new Response(INTERNAL, 200, `content-type:${mimeOf(type) ? type : "text/plain;charset=US-ASCII"}\n`, BYTES, body, url, false, "basic");
 };
-const send = async request => {
+// `assets`: a file of the worker's own is asked for, which takes no content.
+const send = async (request, assets = false) => {
   const { signal } = requestParts(request);
   signal?.throwIfAborted();
-  if (request.url.startsWith("data:")) return dataUrl(request.url);
+  if (request.url.startsWith("data:") && !assets) return dataUrl(request.url);
   let { method, url } = request, { headers } = requestParts(request), redirected = false;
-  let content = contentTake(request);
+  let content = assets ? { kind: NONE, value: null } : contentTake(request);
   for (let hops = 0; ; hops++) {
     const head = `${method}\n${url}\n${headers}`;
     const stream = content.kind === STREAM;
-    const id = content.kind === TEXT || content.kind === BYTES ? host.fetch(head, content.value, 1)
+    const id = assets ? host.fetch(head, null, 3)
+      : content.kind === TEXT || content.kind === BYTES ? host.fetch(head, content.value, 1)
       : content.kind === FOREIGN ? host.fetch(head, null, 16 + content.value) : host.fetch(head, null, stream ? 2 : 0);
     const answer = operation(id, "fetch");
     // What the worker streams goes to a stream that has the operation's number.
@@ -264,10 +281,7 @@ const send = async request => {
       responseSocket(response, openSocket(result.stream, response.headers.get("sec-websocket-protocol") ?? ""));
       return response;
     }
-    const empty = NULL_BODY.has(result.status) || method === "HEAD";
-    if (empty && result.stream >= 0) host.close(result.stream, true);
-    const response = new Response(INTERNAL, result.status, result.head, empty ? NONE : result.stream >= 0 ? FOREIGN : BYTES,
-      empty ? null : result.stream >= 0 ? result.stream : result.body ?? NOTHING, url, redirected, "basic", signal);
+    const response = responseOf(result, method, url, redirected, signal);
     const location = REDIRECT_STATUS.has(result.status) ? response.headers.get("location") : null;
     if (location === null || request.redirect === "manual") return response;
     if (request.redirect === "error") throw new TypeError("fetch: a redirect, and the request forbids them");
@@ -294,3 +308,17 @@ expose("fetch", function fetch(input, init = undefined) {
     return Promise.reject(error);
   }
 });
+// The worker's files, as `env.ASSETS`: by path alone, whatever the host. A relative URL is one of the request in hand.
+class Assets {
+  constructor(token) { illegal(token); }
+  fetch(input, init = undefined) {
+    try {
+      whileLive("fetch");
+      required(1, arguments.length, "fetch");
+      const from = isObject(input) && input instanceof Request ? input : new URL(usv(input), currentUrl);
+      return send(from instanceof Request && init === undefined ? from : new Request(from, init), true);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+}

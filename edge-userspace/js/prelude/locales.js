@@ -240,12 +240,16 @@ class ListFormat {
 const UNITS = ["second", "minute", "hour", "day", "week", "month", "quarter", "year"];
 const AUTO = { day: { "-1": "yesterday", 0: "today", 1: "tomorrow" }, second: { 0: "now" }, minute: { 0: "this minute" }, hour: { 0: "this hour" } };
 for (const unit of ["week", "month", "quarter", "year"]) AUTO[unit] = { "-1": `last ${unit}`, 0: `this ${unit}`, 1: `next ${unit}` };
+const GERMAN_UNITS = { second: ["Sekunde", "Sekunden"], minute: ["Minute", "Minuten"], hour: ["Stunde", "Stunden"], day: ["Tag", "Tagen"], week: ["Woche", "Wochen"], month: ["Monat", "Monaten"], quarter: ["Quartal", "Quartalen"], year: ["Jahr", "Jahren"] };
+const GERMAN_AUTO = {
+  second: { 0: "jetzt" }, minute: { 0: "in dieser Minute" }, hour: { 0: "in dieser Stunde" }, day: { "-2": "vorgestern", "-1": "gestern", 0: "heute", 1: "morgen", 2: "übermorgen" }, week: { "-1": "letzte Woche", 0: "diese Woche", 1: "nächste Woche" },
+  month: { "-1": "letzten Monat", 0: "diesen Monat", 1: "nächsten Monat" }, quarter: { "-1": "letztes Quartal", 0: "dieses Quartal", 1: "nächstes Quartal" }, year: { "-1": "letztes Jahr", 0: "dieses Jahr", 1: "nächstes Jahr" },
+};
 class RelativeTimeFormat {
   #locale; #of; #numbers;
   constructor(locales = undefined, options = undefined) {
     const given = dictionary(options === undefined ? undefined : Object(options), "the options");
     this.#locale = chooseLocale(locales);
-    if (this.#locale.name === "de") throw new RangeError("RelativeTimeFormat: de is not here");
     this.#of = { style: optionOf(given, "style", ["long"], "long"), numeric: optionOf(given, "numeric", ["always", "auto"], "always") };
     this.#numbers = new NumberFormat(this.#locale.tag);
   }
@@ -253,9 +257,11 @@ class RelativeTimeFormat {
     const name = `${unit}`.replace(/s$/, ""), number = +value;
     if (!UNITS.includes(name)) throw new RangeError(`Invalid unit argument for format() '${unit}'`);
     if (!Number.isFinite(number)) throw new RangeError("Invalid time value");
-    const word = this.#of.numeric === "auto" ? AUTO[name]?.[number] : undefined;
+    const german = this.#locale.name === "de", word = this.#of.numeric === "auto" ? (german ? GERMAN_AUTO : AUTO)[name]?.[number] : undefined;
     if (word !== undefined) return [{ type: "literal", value: word }];
-    const past = number < 0 || Object.is(number, -0), size = Math.abs(number), parts = this.#numbers.formatToParts(size).map(piece => ({ ...piece, unit: name })), rest = ` ${name}${size === 1 ? "" : "s"}`;
+    const past = number < 0 || Object.is(number, -0), size = Math.abs(number), parts = this.#numbers.formatToParts(size).map(piece => ({ ...piece, unit: name }));
+    if (german) return [{ type: "literal", value: past ? "vor " : "in " }, ...parts, { type: "literal", value: ` ${GERMAN_UNITS[name][size === 1 ? 0 : 1]}` }];
+    const rest = ` ${name}${size === 1 ? "" : "s"}`;
     return past ? [...parts, { type: "literal", value: `${rest} ago` }] : [{ type: "literal", value: "in " }, ...parts, { type: "literal", value: rest }];
   }
   format(value, unit) { return this.formatToParts(value, unit).map(piece => piece.value).join(""); }

@@ -178,6 +178,17 @@ class AssertionError extends Error {
     Object.assign(this, { name: "AssertionError", code: "ERR_ASSERTION", actual, expected, operator });
   }
 }
+// Whether an error is the one that is expected: of a class, with a text, with these properties, or as a function says.
+const isExpected = (error, expected) => {
+  if (expected instanceof RegExp) return expected.test(`${error}`);
+  if (typeof expected === "function") return expected.prototype !== undefined && error instanceof expected ? true : !Error.isPrototypeOf(expected) && expected.call({}, error) === true;
+  return Object.keys(expected).every(key => (expected[key] instanceof RegExp && typeof error?.[key] === "string" ? expected[key].test(error[key]) : same(error?.[key], expected[key])));
+};
+const caught = (error, expected, message, operator) => {
+  if (!isObject(expected) || isExpected(error, expected)) return;
+  if (typeof expected === "function" && Error.isPrototypeOf(expected)) throw error;
+  assertThat(false, { actual: error, expected, message, operator });
+};
 const assertThat = (good, details) => { if (!good) throw details.message instanceof Error ? details.message : new AssertionError(details); };
 const assert = Object.assign((value, message) => assertThat(value, { message, actual: value, expected: true, operator: "==" }), {
   AssertionError,
@@ -189,14 +200,20 @@ const assert = Object.assign((value, message) => assertThat(value, { message, ac
   deepEqual: (actual, expected, message) => assertThat(same(actual, expected), { actual, expected, message, operator: "deepEqual" }),
   deepStrictEqual: (actual, expected, message) => assertThat(same(actual, expected), { actual, expected, message, operator: "deepStrictEqual" }),
   notDeepStrictEqual: (actual, expected, message) => assertThat(!same(actual, expected), { actual, expected, message, operator: "notDeepStrictEqual" }),
-  throws(callback, message) {
-    try { callback(); } catch { return; }
-    assertThat(false, { message: typeof message === "string" ? message : "nothing was thrown", operator: "throws" });
+  notDeepEqual: (actual, expected, message) => assertThat(!same(actual, expected), { actual, expected, message, operator: "notDeepEqual" }),
+  match: (text, pattern, message) => assertThat(typeof text === "string" && pattern.test(text), { actual: text, expected: pattern, message, operator: "match" }),
+  doesNotMatch: (text, pattern, message) => assertThat(typeof text !== "string" || !pattern.test(text), { actual: text, expected: pattern, message, operator: "doesNotMatch" }),
+  ifError(value) { if (value !== null && value !== undefined) throw value; },
+  throws(callback, expected, message = typeof expected === "string" ? expected : undefined) {
+    try { callback(); } catch (error) { return caught(error, expected, message, "throws"); }
+    assertThat(false, { message: message ?? "Missing expected exception.", expected, operator: "throws" });
   },
-  async rejects(promise, message) {
-    try { await (typeof promise === "function" ? promise() : promise); } catch { return; }
-    assertThat(false, { message: typeof message === "string" ? message : "nothing was rejected", operator: "rejects" });
+  async rejects(promise, expected, message = typeof expected === "string" ? expected : undefined) {
+    try { await (typeof promise === "function" ? promise() : promise); } catch (error) { return caught(error, expected, message, "rejects"); }
+    assertThat(false, { message: message ?? "Missing expected rejection.", expected, operator: "rejects" });
   },
+  doesNotThrow(callback) { callback(); },
+  async doesNotReject(promise) { await (typeof promise === "function" ? promise() : promise); },
   fail(message) { throw new AssertionError({ message: message ?? "failed", operator: "fail" }); },
 });
 assert.strict = assert;
@@ -275,13 +292,61 @@ querystring.decode = querystring.parse;
 querystring.encode = querystring.stringify;
 const nodeUrl = {
   URL, URLSearchParams, fileURLToPath: url => decodeURIComponent(new URL(url).pathname), pathToFileURL: text => new URL(`file://${path.resolve(text)}`),
-  format: url => `${url}`, domainToASCII: domain => URL.parse(`http://${domain}`)?.hostname ?? "", domainToUnicode: domain => domain,
+  format(url) {
+    if (!isObject(url) || url instanceof URL) return `${url}`;
+    const { protocol = "", auth, host: authority, hostname = "", port, pathname = "", query, hash = "" } = url;
+    const scheme = protocol && !protocol.endsWith(":") ? `${protocol}:` : protocol, named = authority ?? (hostname ? `${hostname.includes(":") && !hostname.startsWith("[") ? `[${hostname}]` : hostname}${port ? `:${port}` : ""}` : "");
+    const asked = url.search ?? (isObject(query) ? querystring.stringify(query) : query ?? ""), search = asked && !`${asked}`.startsWith("?") ? `?${asked}` : asked;
+    const slashes = url.slashes || (named && /^(?:https?|ftp|file|wss?):$/.test(scheme)), path = slashes && pathname && !pathname.startsWith("/") ? `/${pathname}` : pathname;
+    return `${scheme}${slashes ? "//" : ""}${auth && named ? `${encodeURIComponent(auth).replace(/%3A/i, ":")}@` : ""}${named}${path.replace(/[?#]/g, encodeURIComponent)}${`${search}`.replace(/#/g, "%23")}${hash && !hash.startsWith("#") ? `#${hash}` : hash}`;
+  },
+  parse(text, parseQuery = false) {
+    const found = URL.parse(text), [, rest = "", search = "", hash = ""] = found ? [] : /^([^?#]*)(\?[^#]*)?(#.*)?$/s.exec(`${text}`.trim()) ?? [];
+    const parts = found ? { protocol: found.protocol, slashes: /^[a-z]+:\/\//i.test(text) || null, auth: found.username ? decodeURIComponent(found.username) + (found.password ? `:${decodeURIComponent(found.password)}` : "") : null, host: found.host, port: found.port || null, hostname: found.hostname,
+      hash: found.hash || null, search: found.search || null, pathname: found.pathname, href: found.href }
+      : { protocol: null, slashes: null, auth: null, host: null, port: null, hostname: null, hash: hash || null, search: search || null, pathname: rest || null, href: `${rest}${search}${hash}` };
+    const query = parts.search === null ? (parseQuery ? "" : null) : parts.search.slice(1);
+    return { ...parts, query: parseQuery ? querystring.parse(query) : query, path: parts.pathname === null && parts.search === null ? null : `${parts.pathname ?? ""}${parts.search ?? ""}` };
+  },
+  resolve(from, to) {
+    const made = new URL(to, new URL(from, "resolve://"));
+    return made.protocol === "resolve:" ? `${made.pathname}${made.search}${made.hash}` : made.href;
+  },
+  domainToASCII: domain => URL.parse(`http://${domain}`)?.hostname ?? "", domainToUnicode: domain => domain,
 };
 
 // ---- node:crypto, as far as it can be had at once
 const nodeHashes = { sha1: 1, sha256: 2, sha384: 3, sha512: 4 };
+// MD5 (RFC 1321), which names things and protects nothing: `crypto.subtle` has none, so it is computed here.
+const MD5_SHIFTS = [7, 12, 17, 22, 5, 9, 14, 20, 4, 11, 16, 23, 6, 10, 15, 21], MD5_SINES = Array.from({ length: 64 }, (_, i) => Math.floor(Math.abs(Math.sin(i + 1)) * 2 ** 32) | 0);
+const md5 = text => {
+  const padded = new Bytes(((text.length + 8) >> 6) * 64 + 64), view = new DataView(padded.buffer), state = [0x67452301, 0xefcdab89 | 0, 0x98badcfe | 0, 0x10325476];
+  padded.set(text);
+  padded[text.length] = 0x80;
+  view.setUint32(padded.length - 8, text.length * 8, true);
+  view.setUint32(padded.length - 4, Math.floor(text.length / 2 ** 29), true);
+  for (let at = 0; at < padded.length; at += 64) {
+    let [a, b, c, d] = state;
+    for (let i = 0; i < 64; i++) {
+      const round = i >> 4;
+      const [mixed, word] = round === 0 ? [(b & c) | (~b & d), i] : round === 1 ? [(d & b) | (~d & c), (5 * i + 1) & 15] : round === 2 ? [b ^ c ^ d, (3 * i + 5) & 15] : [c ^ (b | ~d), (7 * i) & 15];
+      const sum = (a + mixed + MD5_SINES[i] + view.getInt32(at + 4 * word, true)) | 0, shift = MD5_SHIFTS[round * 4 + (i & 3)];
+      [a, d, c, b] = [d, c, b, (b + ((sum << shift) | (sum >>> (32 - shift)))) | 0];
+    }
+    [a, b, c, d].forEach((word, i) => { state[i] = (state[i] + word) | 0; });
+  }
+  const digest = new Bytes(16);
+  state.forEach((word, i) => new DataView(digest.buffer).setInt32(4 * i, word, true));
+  return digest;
+};
+// HMAC (RFC 2104) over it.
+const md5Mac = (key, text) => {
+  const block = new Bytes(64);
+  block.set(key.length > 64 ? md5(key) : key);
+  return md5(joined([block.map(byte => byte ^ 0x5c), md5(joined([block.map(byte => byte ^ 0x36), text]))]));
+};
 const nodeHash = (name, key) => {
-  const number = nodeHashes[`${name}`.toLowerCase().replace("-", "")];
+  const known = `${name}`.toLowerCase().replace("-", ""), number = known === "md5" ? -1 : nodeHashes[known];
   if (!number) throw new Error(`node:crypto: no such hash here: ${name}`);
   const pieces = [];
   return {
@@ -290,7 +355,7 @@ const nodeHash = (name, key) => {
       return this;
     },
     digest(encoding) {
-      const all = joined(pieces), made = Buffer.from((key ? compute("hmac", HMAC, number, 0, key, all) : compute("digest", DIGEST, number, 0, all)).buffer);
+      const all = joined(pieces), made = number < 0 ? Buffer.from(key ? md5Mac(key, all) : md5(all)) : Buffer.from((key ? compute("hmac", HMAC, number, 0, key, all) : compute("digest", DIGEST, number, 0, all)).buffer);
       return encoding ? made.toString(encoding) : made;
     },
   };
@@ -316,7 +381,7 @@ const nodeCrypto = {
     if (one.length !== two.length) throw new RangeError("Input buffers must have the same byte length");
     return host.equal(one, two);
   },
-  getHashes: () => Object.keys(nodeHashes),
+  getHashes: () => ["md5", ...Object.keys(nodeHashes)],
 };
 const nodeTimers = {
   setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout, setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval,

@@ -178,6 +178,7 @@ const start = (method, url, headers, environment, body, stream) => {
   if (environment) {
     for (const [name, value] of Object.entries(environment.values ?? {})) env[name] = value;
     for (const name of environment.stores ?? []) env[name] = new Store(INTERNAL, name);
+    if (environment.assets) env[environment.assets] = new Assets(INTERNAL);
   }
   environmentOf(env);
   if (!request) return runScheduled(url, env);

@@ -82,6 +82,18 @@ expose("setInterval", function setInterval(callback, delay = 0, ...rest) { retur
 expose("clearTimeout", function clearTimeout(id) { clearTimer(id); });
 expose("clearInterval", function clearInterval(id) { clearTimer(id); });
 
+// As the engine's own, within what AsyncLocalStorage holds when it is called.
+const enqueue = globalThis.queueMicrotask;
+expose("queueMicrotask", function queueMicrotask(callback) {
+  required(1, arguments.length, "queueMicrotask");
+  if (typeof callback !== "function") throw new TypeError("queueMicrotask: the callback is not a function");
+  const frame = host.context();
+  enqueue(frame === undefined ? () => { callback(); } : () => {
+    host.enter(frame);
+    try { callback(); } finally { host.enter(undefined); }
+  });
+});
+
 // What tells why a request fails is not counted among the lines of `console`.
 const REASON = 5;
 // Errors that reached nobody: logged; while the response is still owed, the request has failed.

@@ -3,6 +3,7 @@
 
 mod course;
 mod flown;
+mod kept;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -28,6 +29,7 @@ use crate::config::cache::Cache as Zone;
 use crate::http::body::Body;
 use crate::http::disguise;
 use crate::http::handler::{Answer, Failure, Handler};
+use crate::http::kept::Wish;
 use crate::http::message::{Request, Response};
 use crate::zones::Zones;
 use course::Course;
@@ -138,10 +140,13 @@ impl Cache {
 }
 
 impl Handler for Cache {
-    fn handle(&self, request: Request) -> Answer<'_> {
+    fn handle(&self, mut request: Request) -> Answer<'_> {
         let Some(zone) = request.exchange.zone.cache.clone() else {
             return self.0.next.handle(request);
         };
+        if let Some(wish) = request.head.extensions.remove::<Wish>() {
+            return Box::pin(self.0.kept(zone, wish, request));
+        }
         Box::pin(async move {
             let plain = matches!(request.head.method, Method::GET | Method::HEAD)
                 && matches!(request.body, Body::Empty)

@@ -295,6 +295,17 @@ impl Store {
         self.records.remove(&Key::Body(body));
     }
 
+    /// Drops all that is stored under `key`; whether there was something.
+    pub(super) async fn forget(&self, key: &str) -> bool {
+        let mut had = false;
+        self.change(key, |known| {
+            had = !known.variants.is_empty();
+            Some(Resource::default())
+        })
+        .await;
+        had
+    }
+
     async fn change(&self, key: &str, change: impl FnOnce(&Resource) -> Option<Resource>) {
         let hash = self.records.memory().hash(&Key::Resource(key.to_owned()));
         let lock = self.locks.get(usize::try_from(hash).unwrap_or(0) % LOCKS);

@@ -4,15 +4,15 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use arc_swap::ArcSwap;
 use clap::Args;
 
 use super::print;
+use super::source::Source;
 use crate::base::ledger::Ledger;
 use crate::config::Config;
 use crate::isolate::isolates::Isolates;
@@ -21,22 +21,8 @@ use crate::isolate::program::Kind;
 use crate::node::{self, LogFormat, Run};
 use crate::zones::Zones;
 
-/// Where a worker's source is looked for in its directory, best first.
-const ENTRIES: &[&str] = &[
-    "worker.ts",
-    "worker.js",
-    "src/worker.ts",
-    "src/worker.js",
-    "src/index.ts",
-    "src/index.js",
-    "index.ts",
-    "index.js",
-    "worker.wasm",
-];
 /// Between two looks at the sources.
 const LOOK: Duration = Duration::from_millis(250);
-/// Files that are looked at, at most.
-const FILES: usize = 10_000;
 
 /// Arguments of `edge dev`.
 #[derive(Debug, Args)]
@@ -53,124 +39,15 @@ pub(super) struct Dev {
     /// Servers elsewhere that the worker may ask; may be repeated.
     #[arg(long)]
     allow: Vec<String>,
+    /// A directory of files that are served before the worker is asked.
+    #[arg(long)]
+    assets: Option<PathBuf>,
+    /// With --assets: paths of which the worker is asked first; may be repeated.
+    #[arg(long, requires = "assets")]
+    worker_first: Vec<String>,
     /// Processor time of one request.
     #[arg(long, default_value = "50ms")]
     cpu: String,
-}
-
-/// A worker's source, and what is deployed of it.
-struct Source {
-    directory: PathBuf,
-    entry: PathBuf,
-    /// The entry itself, or what esbuild makes of it.
-    worker: PathBuf,
-}
-
-impl Source {
-    fn of(path: &Path, made: &Path) -> anyhow::Result<Self> {
-        let path = path
-            .canonicalize()
-            .with_context(|| format!("{} cannot be read", path.display()))?;
-        let (directory, entry) = if path.is_dir() {
-            let entry = ENTRIES.iter().map(|name| path.join(name)).find(|entry| entry.is_file());
-            let entry = entry
-                .with_context(|| format!("{} has none of {}; name the file", path.display(), ENTRIES.join(", ")))?;
-            (path, entry)
-        } else {
-            let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
-            (directory, path)
-        };
-        let worker = if bundler(&directory).is_some() && entry.extension().is_some_and(|ext| ext != "wasm") {
-            made.join("worker.js")
-        } else if is_typed(&entry) {
-            bail!(
-                "{} is TypeScript, and esbuild, which makes JavaScript of it, is not here: `npm install esbuild`",
-                entry.display()
-            );
-        } else {
-            entry.clone()
-        };
-        Ok(Self {
-            directory,
-            entry,
-            worker,
-        })
-    }
-
-    /// Makes one file of the entry and what it imports, if a bundler is there.
-    fn bundle(&self) -> anyhow::Result<()> {
-        if self.worker == self.entry {
-            return Ok(());
-        }
-        let bundler = bundler(&self.directory).context("esbuild has gone")?;
-        let made = Command::new(bundler)
-            .arg(&self.entry)
-            .args([
-                "--bundle",
-                "--format=esm",
-                "--sourcemap=inline",
-                "--target=es2024",
-                "--log-level=warning",
-            ])
-            .args([
-                "--conditions=workerd,worker,browser",
-                "--external:node:*",
-                "--external:cloudflare:*",
-            ])
-            .arg(format!("--outfile={}", self.worker.display()))
-            .current_dir(&self.directory)
-            .status()
-            .context("esbuild cannot be started")?;
-        if !made.success() {
-            bail!("esbuild found mistakes");
-        }
-        Ok(())
-    }
-
-    /// When a source was last changed.
-    fn changed(&self) -> Option<SystemTime> {
-        let mut newest = modified(&self.entry);
-        let mut left = FILES;
-        let mut directories = vec![self.directory.clone()];
-        while let Some(directory) = directories.pop() {
-            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-                left = left.saturating_sub(1);
-                if left == 0 {
-                    return newest;
-                }
-                let (path, name) = (entry.path(), entry.file_name());
-                let name = name.to_string_lossy();
-                if name.starts_with('.') && name != ".dev.vars" || name == "node_modules" || name == "target" {
-                    continue;
-                }
-                match entry.file_type() {
-                    Ok(kind) if kind.is_dir() => directories.push(path),
-                    Ok(_) => newest = newest.max(modified(&path)),
-                    Err(_) => {}
-                }
-            }
-        }
-        newest
-    }
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    path.metadata().and_then(|about| about.modified()).ok()
-}
-
-fn is_typed(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ext| ext == "ts" || ext == "tsx" || ext == "mts")
-}
-
-/// esbuild of the project, or of the machine.
-fn bundler(directory: &Path) -> Option<PathBuf> {
-    let of_projects = directory
-        .ancestors()
-        .map(|above| above.join("node_modules/.bin/esbuild"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let of_machine = std::env::split_paths(&path).map(|directory| directory.join("esbuild"));
-    of_projects.chain(of_machine).find(|program| program.is_file())
 }
 
 /// Compiled engines are kept here, so that only the first start takes the seconds of compiling one.
@@ -216,7 +93,7 @@ fn configuration(dev: &Dev, source: &Source, made: &Path, kept: &Path) -> String
         .map(|address| format!("{{ address = {}, private = true }}", quoted(address)))
         .collect();
     let mut text = format!(
-        "[server]\nplain = [\"127.0.0.1:{}\"]\nworkers = 1\ndrain = \"1s\"\n[admin]\nlisten = {}\n[gate]\nstate_directory = {}\n\
+        "[cache]\nmemory = \"32MiB\"\ndisk = \"0B\"\n[server]\nplain = [\"127.0.0.1:{}\"]\nworkers = 1\ndrain = \"1s\"\n[admin]\nlisten = {}\n[gate]\nstate_directory = {}\n\
          [isolate]\nstate_directory = {}\ninstances = 64\n[log]\nlevel = \"warn,edge::worker=debug,edge::http::access=info\"\n\
          [[zone]]\nname = \"dev\"\nhosts = [\"localhost\"]\ndefault = true\n",
         dev.port,
@@ -224,12 +101,27 @@ fn configuration(dev: &Dev, source: &Source, made: &Path, kept: &Path) -> String
         place("gate"),
         quoted(&kept.to_string_lossy()),
     );
-    if let Some(origin) = &dev.origin {
-        let _ = write!(text, "[zone.origin]\nservers = [{{ address = {} }}]\n", quoted(origin));
+    match &dev.origin {
+        Some(origin) => {
+            let _ = write!(text, "[zone.origin]\nservers = [{{ address = {} }}]\n", quoted(origin));
+        }
+        // For `caches`. What an origin answers is not stored while somebody works on it.
+        None => text += "[zone.cache]\n",
+    }
+    let mut assets = String::new();
+    if let Some(directory) = &dev.assets {
+        let first: Vec<String> = dev.worker_first.iter().map(|path| quoted(path)).collect();
+        let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
+        let _ = write!(
+            assets,
+            "assets = {}\nworker_first = [{}]\n",
+            quoted(&directory.to_string_lossy()),
+            first.join(", ")
+        );
     }
     let _ = write!(
         text,
-        "[zone.worker]\nfile = {}\ncpu = {}\nlog_rate = 10000\norigins = [{}]\n[zone.worker.settings]\n{}[zone.worker.keyvalue]\n",
+        "[zone.worker]\n{assets}file = {}\ncpu = {}\nlog_rate = 10000\norigins = [{}]\n[zone.worker.settings]\n{}[zone.worker.keyvalue]\n",
         quoted(&source.worker.to_string_lossy()),
         quoted(&dev.cpu),
         origins.join(", "),
@@ -242,7 +134,7 @@ fn configuration(dev: &Dev, source: &Source, made: &Path, kept: &Path) -> String
 pub(super) fn run(dev: &Dev) -> anyhow::Result<()> {
     let made = scratch()?;
     let source = Source::of(&dev.source, made.path())?;
-    source.bundle()?;
+    source.build()?;
     let kept = kept()?.join(format!("dev-{}", dev.port));
     let file = made.path().join("edge.toml");
     let write = {
@@ -266,7 +158,7 @@ pub(super) fn run(dev: &Dev) -> anyhow::Result<()> {
                     continue;
                 }
                 seen = now;
-                let again = source.bundle().and_then(|()| Ok(write(dev, &source)?));
+                let again = source.build().and_then(|()| Ok(write(dev, &source)?));
                 match again {
                     // The daemon reloads when it is told so; what is wrong is said, and the old
                     // worker goes on.
@@ -293,10 +185,10 @@ pub(super) fn run(dev: &Dev) -> anyhow::Result<()> {
 }
 
 /// A directory that goes with the process.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -308,7 +200,11 @@ impl Drop for Scratch {
     }
 }
 
-fn scratch() -> anyhow::Result<Scratch> {
+/// Makes one.
+///
+/// # Errors
+/// It cannot be made.
+pub(super) fn scratch() -> anyhow::Result<Scratch> {
     use std::os::unix::fs::DirBuilderExt;
     let name = format!("edge-dev-{}-{}", std::process::id(), crate::base::id::RequestId::next());
     let path = std::env::temp_dir().join(name);
@@ -323,7 +219,7 @@ fn scratch() -> anyhow::Result<Scratch> {
 pub(super) fn check(file: &Path) -> anyhow::Result<()> {
     let made = scratch()?;
     let source = Source::of(file, made.path())?;
-    source.bundle()?;
+    source.build()?;
     let bytes = std::fs::read(&source.worker).with_context(|| format!("{} cannot be read", source.worker.display()))?;
     let kept = kept()?.join("check");
     let text = format!(
@@ -368,6 +264,8 @@ mod tests {
             port: 8787,
             origin: Some("http://127.0.0.1:3000".to_owned()),
             allow: vec!["https://api.example".to_owned()],
+            assets: Some(directory.path().to_owned()),
+            worker_first: vec!["/api/".to_owned()],
             cpu: "1s".to_owned(),
         };
         let text = configuration(&dev, &source, directory.path(), directory.path());
@@ -377,31 +275,7 @@ mod tests {
         assert_eq!(worker.settings[1].1, "it's \\\"so\\\"");
         assert_eq!(worker.limits.cpu, Duration::from_secs(1));
         assert!(worker.keyvalue.is_some() && worker.origins.len() == 1);
-    }
-
-    /// A change would not be seen, or the tool's own files taken for one.
-    #[test]
-    fn changes_of_sources_are_seen() {
-        let directory = tempfile::tempdir().unwrap();
-        let worker = directory.path().join("worker.js");
-        std::fs::write(&worker, "1").unwrap();
-        let source = Source::of(directory.path(), directory.path()).unwrap();
-        let before = source.changed();
-        std::fs::create_dir(directory.path().join("node_modules")).unwrap();
-        let later = SystemTime::now() + Duration::from_secs(60);
-        let touch = |path: &Path| {
-            std::fs::write(path, "2").unwrap();
-            std::fs::File::options()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_modified(later)
-                .unwrap();
-        };
-        touch(&directory.path().join("node_modules/x.js"));
-        assert_eq!(source.changed(), before);
-        touch(&directory.path().join("helper.js"));
-        assert_eq!(source.changed(), Some(later));
-        assert!(Source::of(&directory.path().join("none"), directory.path()).is_err());
+        assert_eq!(worker.assets.as_deref(), Some(directory.path()));
+        assert_eq!(worker.worker_first, ["/api/"]);
     }
 }

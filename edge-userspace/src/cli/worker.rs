@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 
-use super::{Asked, print};
+use super::{Asked, dev, print, source};
 use crate::admin::client;
 use crate::base::clock::UnixTime;
 use crate::isolate::compile;
@@ -33,7 +33,7 @@ enum Command {
     Deploy {
         /// The zone's name.
         zone: String,
-        /// A WebAssembly component, or a script.
+        /// A WebAssembly component, a script in JavaScript or TypeScript, or a directory with one.
         file: PathBuf,
     },
     /// List workers, their versions and figures.
@@ -125,7 +125,9 @@ pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
     let asked = &worker.asked;
     match &worker.command {
         Command::Deploy { zone, file } => {
-            let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+            let made = dev::scratch()?;
+            let worker = source::deployable(file, made.path())?;
+            let bytes = std::fs::read(&worker).with_context(|| format!("{} cannot be read", worker.display()))?;
             let text = ask(asked, Method::POST, &path("/worker/deploy", zone, "")?, bytes.into())?;
             let deployed: Deployed = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
             let version = &deployed.version;
@@ -179,7 +181,7 @@ pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
                 std::thread::sleep(Duration::from_millis(500));
             }
         }
-        Command::Check { file } => super::dev::check(file)?,
+        Command::Check { file } => dev::check(file)?,
         Command::New {
             directory,
             lang,

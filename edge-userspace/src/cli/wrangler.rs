@@ -88,6 +88,9 @@ fn zone(text: &str) -> anyhow::Result<String> {
     {
         let _ = writeln!(zone, "cpu = \"{}ms\"", cpu.clamp(2, 300_000));
     }
+    if let Some(Value::Table(mut assets)) = file.remove("assets") {
+        files(&mut assets, &mut zone, &mut missing);
+    }
     if let Some(Value::Table(vars)) = file.remove("vars") {
         zone += "[zone.worker.settings]\n";
         for (name, value) in &vars {
@@ -121,6 +124,42 @@ fn zone(text: &str) -> anyhow::Result<String> {
         let _ = writeln!(zone, "# {}", what.replace('\n', " "));
     }
     Ok(zone)
+}
+
+/// The worker's files.
+fn files(assets: &mut Table, zone: &mut String, missing: &mut Vec<String>) {
+    let Some(Value::String(directory)) = assets.remove("directory") else {
+        missing.push("assets: there is no directory".to_owned());
+        return;
+    };
+    let _ = writeln!(zone, "assets = {}", quoted(&directory));
+    match assets.remove("run_worker_first") {
+        Some(Value::Boolean(true)) => drop(writeln!(zone, "worker_first = [\"/\"]")),
+        Some(Value::Array(paths)) => {
+            let (not, paths): (Vec<&str>, Vec<&str>) = paths
+                .iter()
+                .filter_map(Value::as_str)
+                .partition(|path| path.starts_with('!'));
+            let paths: Vec<String> = paths.into_iter().map(quoted).collect();
+            let _ = writeln!(zone, "worker_first = [{}]", paths.join(", "));
+            missing.extend(
+                not.iter()
+                    .map(|path| format!("assets.run_worker_first: {path} cannot be taken out")),
+            );
+        }
+        _ => {}
+    }
+    match assets.remove("binding") {
+        Some(Value::String(binding)) if binding != "ASSETS" => {
+            missing.push(format!("assets: the files are env.ASSETS, not env.{binding}"));
+        }
+        _ => {}
+    }
+    missing.extend(
+        assets
+            .keys()
+            .map(|key| format!("assets.{key}: there is nothing like it here")),
+    );
 }
 
 /// The hosts of routes and custom domains. Paths of routes are said, for a zone has routes of its
@@ -178,9 +217,11 @@ mod tests {
     fn a_worker_moves_with_what_it_has() {
         let text = "name = \"shop\"\nmain = \"worker.js\"\ncompatibility_date = \"2026-01-01\"\nroutes = [\"shop.example/*\", { pattern = \
                     \"api.shop.example/v1/*\", zone_name = \"shop.example\" }]\n[vars]\nPLAN = \"go\\\"ld\"\nLEVEL = 3\n[triggers]\ncrons = \
-                    [\"0 3 * * *\"]\n[limits]\ncpu_ms = 100\n[[kv_namespaces]]\nbinding = \"KV\"\nid = \"1\"\n[[r2_buckets]]\nbinding = \"FILES\"\n";
+                    [\"0 3 * * *\"]\n[limits]\ncpu_ms = 100\n[assets]\ndirectory = \"./\"\nrun_worker_first = [\"/api/*\", \"!/api/docs/*\"]\nnot_found_handling = \"404-page\"\n[[kv_namespaces]]\nbinding = \"KV\"\nid = \"1\"\n[[r2_buckets]]\nbinding = \"FILES\"\n";
         let zone = zone(text).unwrap();
-        assert!(zone.contains("# r2_buckets:") && zone.contains("/v1/*"), "{zone}");
+        for said in ["# r2_buckets:", "/v1/*", "!/api/docs/*", "assets.not_found_handling"] {
+            assert!(zone.contains(said), "{said}: {zone}");
+        }
         let file = format!(
             "[server]\nplain = [\"127.0.0.1:1\"]\n{}",
             zone.replace("certificate = \"CERTIFICATE.pem\"\nkey = \"KEY.pem\"\n", "")
@@ -192,7 +233,8 @@ mod tests {
         assert_eq!(worker.settings[1], ("PLAN".to_owned(), "go\"ld".to_owned()));
         assert_eq!(worker.schedule[0].text(), "0 3 * * *");
         assert_eq!(worker.limits.cpu, std::time::Duration::from_millis(100));
-        assert!(worker.keyvalue.is_some());
+        assert!(worker.keyvalue.is_some() && worker.assets.is_some());
+        assert_eq!(worker.worker_first, ["/api/*"]);
     }
 
     /// A worker in TypeScript would be deployed as it is, and refused.

@@ -20,6 +20,7 @@ pub mod heads;
 mod holding;
 mod hpack;
 mod intake;
+pub mod kept;
 mod leftover;
 mod life;
 pub mod message;

@@ -9,6 +9,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
 use http::uri::Scheme;
 
+use super::assets;
 use super::budget::Meter;
 use super::tenant::Tenant;
 use super::tie::Tie;
@@ -46,6 +47,8 @@ pub struct Grant {
     pub(super) passes: AtomicBool,
     /// The client's wish for another protocol.
     pub(super) upgrade: Upgrade,
+    /// The log says already that the zone has no cache.
+    pub(super) without_cache: AtomicBool,
 }
 
 impl Grant {
@@ -67,6 +70,7 @@ impl Grant {
             tie: Arc::default(),
             passes: AtomicBool::new(false),
             upgrade,
+            without_cache: AtomicBool::new(false),
         })
     }
 }
@@ -193,10 +197,7 @@ impl Grant {
         request: http::Request<Body>,
         started: Instant,
     ) -> Result<(Option<Arc<str>>, Response), Refused> {
-        let count = |left: u32| left.checked_sub(1);
-        if self.lineage.left.fetch_update(Relaxed, Relaxed, count).is_err() {
-            return Err(Refused::TooMany);
-        }
+        self.count()?;
         let depth = self.lineage.depth.saturating_add(1);
         if depth > DEPTH {
             return Err(Refused::Loop);
@@ -244,7 +245,7 @@ impl Grant {
                     Err(failure) if failure.reason.fault() == Fault::Client => {
                         Response::new(failure.reason.status(), Body::Empty)
                     }
-                    Err(failure) => return Err(refused(failure.reason)),
+                    Err(failure) => return Err(failure.reason.into()),
                 };
                 Ok((None, response))
             }
@@ -262,6 +263,38 @@ impl Grant {
                 Ok((Some(name), response))
             }
         }
+    }
+
+    /// Counts a request that the guest makes.
+    ///
+    /// # Errors
+    /// [`Refused::TooMany`].
+    pub(super) fn count(&self) -> Result<(), Refused> {
+        let count = |left: u32| left.checked_sub(1);
+        let counted = self.lineage.left.fetch_update(Relaxed, Relaxed, count);
+        counted.map(drop).map_err(|_| Refused::TooMany)
+    }
+
+    /// A file among the worker's own, by a request's target; its host does not matter. It counts
+    /// as a sub-request.
+    ///
+    /// # Errors
+    /// [`Refused::Denied`] if the zone has no such files, and as [`Grant::send`].
+    pub(super) async fn asset(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Refused> {
+        let zone = self.exchange.zone.assets.clone().ok_or(Refused::Denied)?;
+        self.count()?;
+        let (parts, _) = request.into_parts();
+        let tls = parts.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTPS);
+        let written = parts.uri.authority().ok_or(Refused::Malformed)?;
+        let authority = Authority::read(written.as_str().as_bytes(), tls).ok_or(Refused::Malformed)?;
+        let head = door::guest(parts, &authority, &zone, false, false).map_err(|_| Refused::Malformed)?;
+        let found = assets::file(&*self.reach.origin, zone, head, &self.exchange).await;
+        let response = match found {
+            Ok(Some(response)) => response,
+            Ok(None) => Response::new(StatusCode::NOT_FOUND, Body::Empty),
+            Err(failure) => return Err(failure.reason.into()),
+        };
+        Ok(http::Response::from_parts(response.head, response.body))
     }
 
     /// Where a request for `authority` goes.
@@ -300,13 +333,15 @@ enum Way {
     Zone,
 }
 
-fn refused(reason: Reason) -> Refused {
-    match reason {
-        Reason::OriginTimeout | Reason::WorkerTimeout | Reason::ClientTimeout => Refused::Timeout,
-        Reason::OriginMalformed | Reason::Malformed => Refused::Protocol,
-        Reason::Overload => Refused::Overload,
-        Reason::NotFound => Refused::Denied,
-        _ => Refused::Unreachable,
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::OriginTimeout | Reason::WorkerTimeout | Reason::ClientTimeout => Self::Timeout,
+            Reason::OriginMalformed | Reason::Malformed => Self::Protocol,
+            Reason::Overload => Self::Overload,
+            Reason::NotFound => Self::Denied,
+            _ => Self::Unreachable,
+        }
     }
 }
 

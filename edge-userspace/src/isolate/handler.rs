@@ -14,6 +14,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::{Semaphore, oneshot};
 use url::Url;
 
+use super::assets;
 use super::budget::Metered;
 use super::error::Ended;
 use super::grant::{Grant, Lineage, Reach};
@@ -90,6 +91,9 @@ impl Isolated {
     async fn answer(&self, mut request: Request) -> Result<Response, Failure> {
         let zone = request.exchange.zone.clone();
         let worker = zone.worker.as_ref().ok_or_else(none)?;
+        if let Some(file) = assets::before(&*self.origin, &request.head, &request.exchange).await? {
+            return Ok(file);
+        }
         let tenant = self.isolates.tenant(&zone.name).ok_or_else(none)?;
         let active = tenant.active.load_full().ok_or_else(none)?;
         let limits = &worker.limits;

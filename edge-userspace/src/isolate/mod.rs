@@ -7,6 +7,7 @@
 //! with the same view of the world ([`grant`]), and ends for the same reasons ([`error`]).
 
 mod artifact;
+mod assets;
 pub mod budget;
 pub mod clocks;
 mod coding;
@@ -19,6 +20,7 @@ pub mod grant;
 pub mod handler;
 pub mod isolates;
 pub mod js;
+mod kept;
 mod keyvalue;
 pub mod log;
 mod memory;

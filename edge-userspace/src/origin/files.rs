@@ -147,7 +147,11 @@ fn find(root: &Path, path: &str, reads: bool) -> io::Result<Found> {
     let stat = rustix::fs::fstat(&file)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
-        FileType::Directory if !slash => return Ok(Found::Directory),
+        // Without an index there is nothing under the path with its slash either.
+        FileType::Directory if !slash => {
+            let index = open(&format!("{path}/index.html"));
+            return Ok(index.map_or(Found::Nothing, |_| Found::Directory));
+        }
         _ => return Ok(Found::Nothing),
     }
     let size = u64::try_from(stat.st_size).unwrap_or(0);

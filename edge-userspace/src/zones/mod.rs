@@ -53,6 +53,11 @@ pub struct Zone {
     /// Servers elsewhere that the worker may ask, each with the zone as the room `origin` is to see
     /// it then.
     pub elsewhere: Vec<(OriginAddress, Arc<Zone>)>,
+    /// Files of the worker: the zone as the room `origin` is to see it for them.
+    pub assets: Option<Arc<Zone>>,
+    /// What its worker keeps in its cache by itself: the zone as the room `cache` is to see it then.
+    /// `None`: the zone has no worker, or no cache.
+    pub kept: Option<Arc<Zone>>,
     /// It could not be prepared: its requests are answered 503.
     pub out: bool,
 }
@@ -88,6 +93,8 @@ impl Zone {
             worker: None,
             routes: Vec::new(),
             elsewhere: Vec::new(),
+            assets: None,
+            kept: None,
             out: false,
         };
         // What is kept of the zone's own origin must not answer for another, nor may its far end be
@@ -118,9 +125,19 @@ impl Zone {
                 Some((server.address.clone(), with(Origin::Servers(upstream.clone()))))
             })
             .collect();
+        let assets = zone.worker.as_ref().and_then(|worker| worker.assets.as_ref());
+        let assets = assets.map(|directory| with(Origin::Directory(directory.clone())));
+        let kept = zone.worker.as_ref().and(zone.cache.clone()).map(|cache| {
+            Arc::new(Self {
+                cache: Some(cache),
+                ..Self::clone(&with(Origin::None))
+            })
+        });
         this.worker.clone_from(&zone.worker);
         this.routes = routes;
         this.elsewhere = elsewhere;
+        this.assets = assets;
+        this.kept = kept;
         if this
             .rules
             .iter()

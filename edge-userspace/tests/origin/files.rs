@@ -73,6 +73,7 @@ async fn nothing() {
         "/%",
         "/%ff",
         "/bare/",
+        "/bare",
         "/missing",
     ] {
         assert_eq!(bed.get(path).await.unwrap_err().reason, Reason::NotFound, "{path}");

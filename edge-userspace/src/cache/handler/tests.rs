@@ -1,5 +1,7 @@
 //! Requests through the cache with an origin in memory, which counts what reaches it.
 
+mod kept;
+
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

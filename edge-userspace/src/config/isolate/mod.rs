@@ -144,6 +144,12 @@ section! {
         live secrets: Inline<BTreeMap<String, Spanned<PathBuf>>> = BTreeMap::new(); like { api_key = "api.key" };
         /// When it runs by itself (a script's `scheduled`), as crontab(5) has it, in UTC.
         live schedule: List<Text> = Vec::new(); like ["*/5 * * * *"];
+        /// A directory of files that are served before the worker is asked, as a route to files
+        /// serves them; GET and HEAD of paths in their normal form. What is not there is the
+        /// worker's. A script reads them as `env.ASSETS`, too.
+        live assets: Maybe<File> = None; like "dist";
+        /// Paths of which the worker is asked first, whatever `assets` has: prefixes, or globs.
+        live worker_first: List<kind::Path> = Vec::new(); like ["/api/"];
     }
     tables {
         keyvalue: Option<KeyvalueText>,
@@ -181,6 +187,10 @@ pub struct Worker {
     pub schedule: Vec<Cron>,
     /// What it may store; `None`: nothing.
     pub keyvalue: Option<Keyvalue>,
+    /// Files that are served before it is asked; `None`: none are.
+    pub assets: Option<PathBuf>,
+    /// Prefixes and globs of paths of which it is asked first all the same.
+    pub worker_first: Vec<String>,
 }
 
 /// A secret's text. Erased when dropped, and never shown.
@@ -214,6 +224,11 @@ pub(super) fn worker(raw: &WorkerText, zone: &Arc<str>, checker: &mut Checker<'_
         ("origins", raw.origins.get_ref().len(), raw.origins.span()),
         ("settings", settings.len(), raw.settings.span()),
         ("secrets", secrets.len(), raw.secrets.span()),
+        (
+            "paths",
+            raw.worker_first.get_ref().len(),
+            raw.worker_first.span(),
+        ),
     ] {
         if length > LIST {
             checker.mistake(span, format!("{length} {list}"), format!("write at most {LIST}"));
@@ -247,6 +262,31 @@ pub(super) fn worker(raw: &WorkerText, zone: &Arc<str>, checker: &mut Checker<'_
         secrets,
         schedule: schedule(raw.schedule.get_ref(), checker),
         keyvalue: raw.keyvalue.as_ref().map(|keyvalue| keyvalue.check(checker)),
+        assets: assets(raw, zone, checker),
+        worker_first: <List<kind::Path> as kind::Kind>::check(&raw.worker_first, None, checker),
+    }
+}
+
+/// The directory of the worker's files, if it has one.
+fn assets(raw: &WorkerText, zone: &Arc<str>, checker: &mut Checker<'_>) -> Option<PathBuf> {
+    let Some((path, place)) = <Maybe<File> as kind::Kind>::check(&raw.assets, None, checker) else {
+        if !raw.worker_first.get_ref().is_empty() {
+            let what = "`worker_first` without `assets`: the worker is asked first anyway";
+            checker.mistake(raw.worker_first.span(), what, "write assets = \"dist\", or remove it");
+        }
+        return None;
+    };
+    directory(&path, &place, zone, checker);
+    Some(path)
+}
+
+/// Says so if `path` cannot be what files are read from.
+fn directory(path: &Path, place: &Place, zone: &Arc<str>, checker: &mut Checker<'_>) {
+    if !path.is_dir() {
+        let what = format!("{} is not a directory", path.display());
+        checker
+            .faults
+            .zone(zone, place.mistake(what, "make it, or name another"));
     }
 }
 
@@ -390,12 +430,7 @@ pub(super) fn routes(
         }
         let to = match (route.to, route.directory) {
             (Destination::Files, Some((path, place))) => {
-                if !path.is_dir() {
-                    let what = format!("{} is not a directory", path.display());
-                    checker
-                        .faults
-                        .zone(zone, place.mistake(what, "make it, or name another"));
-                }
+                directory(&path, &place, zone, checker);
                 To::Files(path)
             }
             (Destination::Files, None) => {

@@ -53,6 +53,21 @@ fn mistakes() {
         ),
         (format!("{worker}cpus = \"1s\"\n"), "unknown key", "`cpu`"),
         (
+            format!("{worker}assets = \"none\"\n"),
+            "is not a directory",
+            "name another",
+        ),
+        (
+            format!("{worker}worker_first = [\"/api/\"]\n"),
+            "without `assets`",
+            "assets =",
+        ),
+        (
+            format!("{worker}assets = \".\"\nworker_first = [\"api\"]\n"),
+            "not a path",
+            "prefix",
+        ),
+        (
             "[[zone.route]]\npath = \"/a\"\nto = \"worker\"\n".to_owned(),
             "no worker",
             "[zone.worker]",

@@ -143,6 +143,8 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         rules: None,
         uncached: None,
         elsewhere: Vec::new(),
+        assets: None,
+        kept: None,
         origin: config::Origin::Directory("/".into()),
         out: false,
     })

@@ -4,6 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::code::Code;
+use crate::http::kept::Deed;
 
 /// Fields of one message; more are refused.
 const MOST: usize = 256;
@@ -76,6 +77,31 @@ pub fn request(text: &str) -> Result<(Method, Uri, HeaderMap), (Code, String)> {
     }
 }
 
+/// What a script wants of a cache: the cache's name, and what.
+type Wanted = (String, Deed);
+
+/// `DEED\nNAME`, of `keep` with a line for the status and lines for the fields of the response, as
+/// it comes after an empty line behind a request.
+///
+/// # Errors
+/// As of [`request`].
+pub fn wanted(text: &str) -> Result<Wanted, (Code, String)> {
+    let none = || (Code::Malformed, String::new());
+    let (deed, rest) = text.split_once('\n').ok_or_else(none)?;
+    match deed {
+        "find" => Ok((rest.to_owned(), Deed::Find)),
+        "forget" => Ok((rest.to_owned(), Deed::Forget)),
+        "keep" => {
+            let (name, rest) = rest.split_once('\n').ok_or_else(none)?;
+            let (status, fields) = rest.split_once('\n').ok_or_else(none)?;
+            let status = status.parse().map_err(|_| none())?;
+            let fields = parse(fields).map_err(|words| (Code::Field, words))?;
+            Ok((name.to_owned(), Deed::Keep(status, fields)))
+        }
+        _ => Err(none()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +141,26 @@ mod tests {
             (method.as_str(), uri.to_string().as_str(), fields.len()),
             ("PUT", "https://a.test/p?q", 1)
         );
+    }
+
+    /// A response would be kept under another status, or with another's fields.
+    #[test]
+    fn wishes_are_read_as_they_were_written() {
+        let (name, deed) = wanted("keep\npages\n203\nx:y\n").unwrap();
+        let Deed::Keep(status, fields) = deed else { panic!() };
+        assert_eq!((&*name, status.as_u16(), fields.len()), ("pages", 203, 1));
+        assert!(matches!(wanted("find\na").unwrap().1, Deed::Find));
+        assert!(matches!(wanted("forget\na").unwrap().1, Deed::Forget));
+        for bad in [
+            "",
+            "find",
+            "keep\na",
+            "keep\na\nx\n",
+            "keep\na\n20\n",
+            "keep\na\n200\nx\n",
+            "else\na",
+        ] {
+            assert!(wanted(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::outside::{Ask, Doing, Environment, Item, Level, Outside, Switched, To
 use super::script::{Asked, Fresh, Script};
 use crate::config::isolate::Worker;
 use crate::http::body::Body;
+use crate::http::kept::Deed;
 use crate::http::websocket::{self, Inside};
 use crate::isolate::budget::Meter;
 use crate::isolate::error::Ended;
@@ -30,6 +31,8 @@ use crate::isolate::tenant::Tenant;
 const SWITCH: Duration = Duration::from_secs(10);
 /// The name of a zone's store in `env`.
 const STORE: &str = "KV";
+/// And that of its worker's files.
+const ASSETS: &str = "ASSETS";
 
 impl Program for Script {
     fn run(self: Arc<Self>, call: Call, responder: Responder) -> Run {
@@ -135,6 +138,7 @@ impl Outside for Grant {
         Environment {
             values: values.collect(),
             stores: store.then(|| STORE.to_owned()).into_iter().collect(),
+            assets: self.exchange.zone.assets.as_ref().map(|_| ASSETS.to_owned()),
         }
     }
 
@@ -147,16 +151,21 @@ impl Outside for Grant {
                 }
                 response
             });
-            sent.map_err(|refused| match refused {
-                Refused::Denied => Code::Denied,
-                Refused::TooMany | Refused::Loop => Code::TooMany,
-                Refused::Malformed => Code::Malformed,
-                Refused::Timeout => Code::Timeout,
-                Refused::Protocol => Code::Broken,
-                Refused::Unreachable => Code::Unreachable,
-                Refused::Overload => Code::Busy,
-            })
+            sent.map_err(Code::from)
         })
+    }
+
+    fn asset(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>> {
+        Box::pin(async move { Self::asset(&self, request).await.map_err(Code::from) })
+    }
+
+    fn kept(
+        self: Arc<Self>,
+        cache: String,
+        deed: Deed,
+        request: http::Request<Body>,
+    ) -> Doing<Option<http::Response<Body>>> {
+        Box::pin(async move { Self::kept(&self, &cache, deed, request).await.map_err(Code::from) })
     }
 
     fn accept(&self, head: &mut http::response::Parts) -> Option<Doing<Box<dyn Wire>>> {
@@ -261,6 +270,20 @@ impl Grant {
         let (inside, wire) = Inside::pair();
         request.extensions_mut().insert(inside);
         Some(wire)
+    }
+}
+
+impl From<Refused> for Code {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Denied => Self::Denied,
+            Refused::TooMany | Refused::Loop => Self::TooMany,
+            Refused::Malformed => Self::Malformed,
+            Refused::Timeout => Self::Timeout,
+            Refused::Protocol => Self::Broken,
+            Refused::Unreachable => Self::Unreachable,
+            Refused::Overload => Self::Busy,
+        }
     }
 }
 

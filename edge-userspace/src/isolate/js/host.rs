@@ -3,7 +3,10 @@
 //! bounded, failures are codes.
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use ring::rand::SecureRandom;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use wasmtime::{Caller, Linker};
@@ -16,6 +19,7 @@ use super::sockets::Incoming;
 use super::traffic::{Event, Outcome, Traffic};
 use super::{fields, services};
 use crate::http::body::Body;
+use crate::http::kept::Deed;
 use crate::isolate::coding::{self, Coding};
 use crate::isolate::error::Ended;
 use crate::isolate::program::Responder;
@@ -171,6 +175,9 @@ fn keep(c: &mut Call<'_>, address: Option<Address>, parts: u32) -> wasmtime::Res
     Ok(length)
 }
 
+/// Content that `fetch` is given if it is to ask for one of the worker's own files: none.
+const ASSET: i32 = 3;
+
 /// Content as `respond` and `fetch` name it: 0 none, 1 these bytes, 2 a stream that the script will
 /// write, 16 and more a stream of the host.
 fn content(
@@ -323,8 +330,17 @@ impl Live {
 }
 
 fn fetch(mut c: Call<'_>, head: u32, head_n: u32, at: u32, n: u32, kind: i32) -> wasmtime::Result<i32> {
-    let (method, target, fields) = match fields::request(&guest::text(&c, head, head_n)?) {
-        Ok(parsed) => parsed,
+    let asked = {
+        let text = guest::text(&c, head, head_n)?;
+        // An empty line, which no field is, and what is wanted of a cache.
+        match text.split_once("\n\n") {
+            Some((request, wanted)) => fields::request(&format!("{request}\n"))
+                .and_then(|request| Ok((request, Some(fields::wanted(wanted)?)))),
+            None => fields::request(&text).map(|request| (request, None)),
+        }
+    };
+    let ((method, target, fields), wanted) = match asked {
+        Ok(asked) => asked,
         Err((code, words)) => {
             if !words.is_empty() {
                 c.data_mut().say(REASON, &words);
@@ -338,6 +354,8 @@ fn fetch(mut c: Call<'_>, head: u32, head_n: u32, at: u32, n: u32, kind: i32) ->
         Ok(held) => held,
         Err(code) => return Ok(code.number()),
     };
+    let asset = kind == ASSET;
+    let kind = if asset { 0 } else { kind };
     let body = match content(&mut c, kind, at, n, Some(upload))? {
         Ok((_, body)) => body,
         Err(code) => return Ok(code.number()),
@@ -347,21 +365,67 @@ fn fetch(mut c: Call<'_>, head: u32, head_n: u32, at: u32, n: u32, kind: i32) ->
     *request.uri_mut() = target;
     *request.headers_mut() = fields;
     let live = c.data_mut().live()?;
-    let doing = live.outside.clone().fetch(request);
-    let begun = live.traffic.begin(async move {
-        let _held = held;
-        match doing.await {
-            Ok(response) => {
-                let (parts, body) = response.into_parts();
-                Outcome::Response(parts, body)
-            }
-            Err(code) => Outcome::Failed(code, None),
+    let outside = live.outside.clone();
+    let begun = match wanted {
+        Some((cache, mut deed)) => {
+            let doubtful = match &deed {
+                Deed::Keep(_, fields) => live.doubtful(fields),
+                _ => None,
+            };
+            live.traffic.begin(async move {
+                let _held = held;
+                if let (Deed::Keep(_, fields), Some(coding)) = (&mut deed, doubtful) {
+                    truly(fields, request.body_mut(), coding).await;
+                }
+                let finds = matches!(deed, Deed::Find);
+                match outside.kept(cache, deed, request).await {
+                    Ok(Some(response)) if finds => response_of(response),
+                    Ok(done) => Outcome::Told(Told::Value(done.map(|_| Item::default()))),
+                    Err(code) => Outcome::Failed(code, None),
+                }
+            })
         }
-    });
+        None => {
+            let doing = match asset {
+                true => outside.asset(request),
+                false => outside.fetch(request),
+            };
+            live.traffic.begin(async move {
+                let _held = held;
+                match doing.await {
+                    Ok(response) => response_of(response),
+                    Err(code) => Outcome::Failed(code, None),
+                }
+            })
+        }
+    };
     if begun.is_err() {
         live.traffic.close(upload, true);
     }
     Ok(number(begun))
+}
+
+fn response_of(response: http::Response<Body>) -> Outcome {
+    let (parts, body) = response.into_parts();
+    Outcome::Response(parts, body)
+}
+
+/// Takes from `fields` what they say of a coding if the content does not begin as it would: the
+/// script read it decoded, and copied the fields.
+async fn truly(fields: &mut HeaderMap, body: &mut Body, coding: Coding) {
+    let mut first = Bytes::new();
+    // Trailers are not kept, and an error comes again.
+    while first.is_empty()
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        first = frame.into_data().unwrap_or_default();
+    }
+    if !coding.begins(&first) {
+        uncoded(fields);
+    }
+    let rest = BodyStream::new(std::mem::take(body));
+    let first = stream::iter((!first.is_empty()).then(|| Ok(Frame::data(first))));
+    *body = Body::boxed(StreamBody::new(first.chain(rest)));
 }
 
 /// Names are the store's, then what the action takes, between zeroes.

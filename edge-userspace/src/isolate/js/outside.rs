@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::code::Code;
 use crate::http::body::Body;
+use crate::http::kept::Deed;
 
 /// A future of the host's, that lives as long as the request.
 pub(super) type Doing<T> = Pin<Box<dyn Future<Output = Result<T, Code>> + Send>>;
@@ -63,7 +64,7 @@ pub(super) enum Ask {
 }
 
 /// A value as a store has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Item {
     /// The value.
     pub(super) value: Bytes,
@@ -102,6 +103,18 @@ pub(super) trait Outside: Send + Sync + 'static {
     /// Sends a request with an absolute target. The response streams.
     fn fetch(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>>;
 
+    /// A file among the worker's own. The response streams.
+    fn asset(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>>;
+
+    /// Does what the script wants of its cache `cache`: `request` is the one that it names, with the
+    /// content of the response that is to be kept. `None`: nothing is kept, or nothing was.
+    fn kept(
+        self: Arc<Self>,
+        cache: String,
+        deed: Deed,
+        request: http::Request<Body>,
+    ) -> Doing<Option<http::Response<Body>>>;
+
     /// Grants the client's wish for a WebSocket; `head` becomes the response that tells it. `None`:
     /// it had none.
     fn accept(&self, head: &mut http::response::Parts) -> Option<Doing<Box<dyn Wire>>>;
@@ -127,12 +140,14 @@ pub(super) struct Environment {
     pub(super) values: std::collections::BTreeMap<String, String>,
     /// Names of stores.
     pub(super) stores: Vec<String>,
+    /// The name of the worker's files, if it has some.
+    pub(super) assets: Option<String>,
 }
 
 impl Environment {
     /// As the engine takes it; nothing if there is nothing.
     pub(super) fn json(&self) -> Vec<u8> {
-        if self.values.is_empty() && self.stores.is_empty() {
+        if self.values.is_empty() && self.stores.is_empty() && self.assets.is_none() {
             return Vec::new();
         }
         serde_json::to_vec(self).unwrap_or_default()

@@ -13,6 +13,7 @@ use wasmtime::Module;
 
 use crate::config::isolate::Limits;
 use crate::http::body::Body;
+use crate::http::kept::Deed;
 use crate::isolate::budget::{Meter, Metered};
 use crate::isolate::engine::Engine;
 use crate::isolate::error::{Ended, Error};
@@ -115,6 +116,8 @@ pub(super) struct World {
     pub(super) said: Mutex<Vec<(Level, String)>>,
     pub(super) values: BTreeMap<String, String>,
     pub(super) store: Mutex<BTreeMap<String, Item>>,
+    /// What is kept in caches.
+    pub(super) kept: Mutex<BTreeMap<String, (http::StatusCode, HeaderMap, Bytes)>>,
     /// Hosts that are scripts.
     pub(super) zones: BTreeMap<String, Arc<Script>>,
     /// Everything else.
@@ -157,7 +160,21 @@ impl Outside for View {
             } else {
                 vec!["KV".into()]
             },
+            assets: Some("ASSETS".to_owned()),
         }
+    }
+
+    fn asset(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>> {
+        Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            let mut response = http::Response::new(Body::from(format!("{} {path}", request.method())));
+            if path == "/docs" {
+                *response.status_mut() = http::StatusCode::PERMANENT_REDIRECT;
+                let to = http::HeaderValue::from_static("/docs/");
+                response.headers_mut().insert(http::header::LOCATION, to);
+            }
+            Ok(response)
+        })
     }
 
     fn fetch(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>> {
@@ -180,6 +197,38 @@ impl Outside for View {
             let server = self.0.server.as_ref().ok_or(Code::Denied)?;
             let body = body.collect().await.map_err(|_| Code::Broken)?.to_bytes();
             Ok(server(http::Request::from_parts(head, body)))
+        })
+    }
+
+    fn kept(
+        self: Arc<Self>,
+        cache: String,
+        deed: Deed,
+        request: http::Request<Body>,
+    ) -> Doing<Option<http::Response<Body>>> {
+        Box::pin(async move {
+            let key = format!("{cache} {}", request.uri());
+            let body = request
+                .into_body()
+                .collect()
+                .await
+                .map_err(|_| Code::Broken)?
+                .to_bytes();
+            let mut kept = self.0.kept.lock().unwrap();
+            let known = kept.get(&key).cloned();
+            let known = known.map(|(status, fields, body)| {
+                let mut response = http::Response::new(body.into());
+                (*response.status_mut(), *response.headers_mut()) = (status, fields);
+                response
+            });
+            Ok(match deed {
+                Deed::Find => known,
+                Deed::Forget => kept.remove(&key).and(known),
+                Deed::Keep(status, fields) => {
+                    kept.insert(key, (status, fields, body));
+                    Some(http::Response::new(Body::Empty))
+                }
+            })
         })
     }
 

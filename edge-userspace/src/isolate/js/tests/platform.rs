@@ -367,3 +367,111 @@ same(Intl.NumberFormat.supportedLocalesOf(["fr", "de-AT", "en"]), ["de-AT", "en"
 "#,
     );
 }
+
+/// A page's files could not be had by the worker that stands in front of them, or what it says of
+/// them by their host.
+#[test]
+fn a_worker_reads_its_files() {
+    check(
+        r#"
+    const text = async (...asked) => (await env.ASSETS.fetch(...asked)).text();
+    eq(await text("https://anything.test/a.css"), "GET /a.css");
+    eq(await text("/b.css?c"), "GET /b.css");
+    eq(await text(new URL("https://a.test/x/../c.css")), "GET /c.css");
+    eq(await text(request), "GET /");
+    eq(await text("/docs"), "GET /docs/", "redirects are followed");
+    eq((await env.ASSETS.fetch("/docs", { redirect: "manual" })).status, 308);
+    eq(await text("/d", { method: "POST", body: "x" }), "POST /d");
+    await rejects("TypeError", () => env.ASSETS.fetch());
+    await rejects("TypeError", () => env.ASSETS.fetch("data:,x"));
+    throws("TypeError", () => new env.ASSETS.constructor());
+"#,
+    );
+}
+
+/// A worker would keep what it must not, get another URL's response, or lose a part of it.
+#[test]
+fn caches_keep_what_they_are_given() {
+    check(
+        r#"
+    const page = caches.default, named = await caches.open("v1"), url = "https://a.test/page?x=1";
+    eq(await page.match(url), undefined);
+    eq(await page.put(url, new Response("text", { status: 203, headers: { "cache-control": "max-age=60", "x-a": "caf\u00e9" } })), undefined);
+    const found = await page.match(new Request(url));
+    same([found.status, found.headers.get("x-a"), await found.text(), found.url], [203, "caf\u00e9", "text", url]);
+    eq(await (await page.match("/page?x=1#part")).text(), "text", "of the request in hand, without its fragment");
+    eq(await page.match("https://a.test/page?x=2"), undefined);
+    eq(await named.match(url), undefined, "another cache");
+    eq(await (await caches.open("default")).match(url), undefined, "not the default one");
+    eq(await page.match(new Request(url, { method: "POST" })), undefined);
+    eq((await page.match(new Request(url, { method: "POST" }), { ignoreMethod: true })).status, 203);
+    // Streams, and copies of what goes to the client.
+    let n = 0;
+    const stream = new ReadableStream({ pull(c) { n < 3 ? c.enqueue(new TextEncoder().encode(`${n++};`)) : c.close(); } });
+    const answer = new Response(stream, { headers: { "cache-control": "max-age=60" } }), copy = answer.clone();
+    await Promise.all([named.put(url, copy), answer.text().then(text => eq(text, "0;1;2;"))]);
+    eq(await (await named.match(url)).text(), "0;1;2;");
+    eq(copy.bodyUsed, true);
+    await rejects("TypeError", () => named.put(url, copy));
+    const broken = new ReadableStream({ pull(c) { c.error(new RangeError("broken")); } });
+    await rejects("RangeError", () => named.put("https://a.test/broken", new Response(broken)).catch(error => { throw error.name === "RangeError" ? error : new RangeError(error.name); }));
+    eq(await named.delete(url), true);
+    eq(await named.delete(url), false);
+    eq(await named.match(url), undefined);
+    for (const bad of [() => page.match(), () => page.put(url), () => page.put(url, "x"), () => page.put(new Request(url, { method: "POST" }), new Response()),
+      () => page.put(url, new Response("x", { headers: { vary: "accept, *" } })), () => page.put("data:,x", new Response()), () => caches.open(""),
+      () => caches.open("a\nb"), () => page.put(url, Response.error())]) await rejects("TypeError", bad);
+    throws("TypeError", () => new Cache());
+"#,
+    );
+}
+
+/// A library that asks what kind of event it has, or hands a bad argument over, would go another way
+/// than in a browser.
+#[test]
+fn corners_are_as_the_standards_have_them() {
+    check(
+        r#"
+    const target = new EventTarget(), seen = [];
+    target.addEventListener("x", event => { event.stopPropagation(); seen.push(event.cancelBubble); event.returnValue = false; });
+    const event = new Event("x", { cancelable: true });
+    eq(target.dispatchEvent(event), false);
+    same([seen, event.cancelBubble, event.returnValue, event.isTrusted], [[true], false, false, false]);
+    const controller = new AbortController();
+    controller.signal.onabort = event => seen.push(event.isTrusted);
+    controller.abort();
+    eq(seen[1], true);
+    for (const Class of [CustomEvent, ErrorEvent, MessageEvent, CloseEvent]) throws("TypeError", () => new Class());
+    const buffer = new ArrayBuffer(4);
+    throws("DataCloneError", () => structuredClone(buffer, { transfer: [buffer, buffer] }));
+    eq(buffer.byteLength, 4);
+    await rejects("TypeError", () => crypto.subtle.importKey("foo", new Uint8Array(1), { name: "HMAC", hash: "SHA-1" }, true, ["sign"]));
+    for (const bad of [{ mode: "navigate" }, { credentials: "some" }, { cache: "x" }, { referrerPolicy: "x" }]) throws("TypeError", () => new Request("https://a.test", bad));
+    eq(new Request("https://a.test", { mode: "no-cors", credentials: "include", cache: "no-store" }).mode, "cors");
+    // Tags of AES-GCM, with what Node.js 24 gives.
+    const key = await crypto.subtle.importKey("raw", new Uint8Array(16).fill(1), "AES-GCM", true, ["encrypt", "decrypt"]);
+    const iv = new Uint8Array(12), text = new TextEncoder().encode("text"), whole = "87512a07f68bc302df5f43d04f1205bac7feed62";
+    for (const tagLength of [32, 64, 96, 104, 112, 120, 128]) {
+      const sealed = new Uint8Array(await crypto.subtle.encrypt({ name: "AES-GCM", iv, tagLength }, key, text));
+      eq(Array.from(sealed, b => b.toString(16).padStart(2, "0")).join(""), whole.slice(0, 8 + tagLength / 4));
+      eq(new TextDecoder().decode(await crypto.subtle.decrypt({ name: "AES-GCM", iv, tagLength }, key, sealed)), "text");
+      for (const at of [0, 4, sealed.length - 1]) {
+        const changed = sealed.slice();
+        changed[at] ^= 1;
+        await rejects("OperationError", () => crypto.subtle.decrypt({ name: "AES-GCM", iv, tagLength }, key, changed));
+      }
+    }
+    await rejects("OperationError", () => crypto.subtle.encrypt({ name: "AES-GCM", iv, tagLength: 100 }, key, text));
+    await rejects("OperationError", () => crypto.subtle.decrypt({ name: "AES-GCM", iv, tagLength: 96 }, key, new Uint8Array(3)));
+    // Eras, which some libraries ask each date for.
+    const era = (locale, era, time) => new Intl.DateTimeFormat(locale, { year: "numeric", month: "2-digit", day: "2-digit", era }).format(time);
+    same([era("en", "short", 0), era("en-GB", "long", -8e13), era("de", "narrow", -8e13), era("en", "narrow", 0)],
+      ["01/01/1970 AD", "26/11/567 Before Christ", "26.11.567 v. Chr.", "01/01/1970 A"]);
+    const heard = [];
+    addEventListener("error", event => { event.preventDefault(); heard.push(event.error.message, event.type); });
+    reportError(new Error("told"));
+    same(heard, ["told", "error"]);
+    throws("TypeError", () => reportError());
+"#,
+    );
+}

@@ -1,0 +1,232 @@
+//! A worker's source on its author's machine, and the one file that is deployed of it: the source
+//! itself, TypeScript without its types, or what esbuild makes of several files. For `edge dev` and
+//! `edge worker`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+
+use super::typescript;
+
+/// Where a worker's source is looked for in its directory, best first.
+const ENTRIES: &[&str] = &[
+    "worker.ts",
+    "worker.js",
+    "src/worker.ts",
+    "src/worker.js",
+    "src/index.ts",
+    "src/index.js",
+    "index.ts",
+    "index.js",
+    "worker.wasm",
+];
+/// Files that are looked at, at most.
+const FILES: usize = 10_000;
+
+/// A worker's source, and what is deployed of it.
+pub(super) struct Source {
+    /// What is looked at for changes.
+    pub(super) directory: PathBuf,
+    /// The file that was named, or found.
+    pub(super) entry: PathBuf,
+    /// What is deployed: the entry itself, or what is made of it.
+    pub(super) worker: PathBuf,
+    made_by: Maker,
+}
+
+/// Who makes what is deployed.
+#[derive(Debug, PartialEq, Eq)]
+enum Maker {
+    /// Nobody: it is deployed as it is.
+    Nobody,
+    /// esbuild, this program of it.
+    Bundler(PathBuf),
+    /// We: types are taken out.
+    Stripper,
+}
+
+impl Source {
+    /// Of a file, or of a directory with one; what is made of it goes to `made`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn of(path: &Path, made: &Path) -> anyhow::Result<Self> {
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let (directory, entry) = if path.is_dir() {
+            let entry = ENTRIES.iter().map(|name| path.join(name)).find(|entry| entry.is_file());
+            let entry = entry
+                .with_context(|| format!("{} has none of {}; name the file", path.display(), ENTRIES.join(", ")))?;
+            (path, entry)
+        } else {
+            let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
+            (directory, path)
+        };
+        let bundler = bundler(&directory).filter(|_| entry.extension().is_some_and(|ext| ext != "wasm"));
+        let made_by = match bundler {
+            Some(bundler) => Maker::Bundler(bundler),
+            None if typescript::is_typed(&entry) => Maker::Stripper,
+            None => Maker::Nobody,
+        };
+        let worker = match made_by {
+            Maker::Nobody => entry.clone(),
+            _ => made.join("worker.js"),
+        };
+        Ok(Self {
+            directory,
+            entry,
+            worker,
+            made_by,
+        })
+    }
+
+    /// Makes what is deployed.
+    ///
+    /// # Errors
+    /// What is wrong with the source, with file and line, as far as whoever makes it sees that.
+    pub(super) fn build(&self) -> anyhow::Result<()> {
+        match &self.made_by {
+            Maker::Nobody => Ok(()),
+            Maker::Bundler(program) => self.bundle(program),
+            Maker::Stripper => {
+                let text = std::fs::read_to_string(&self.entry)
+                    .with_context(|| format!("{} cannot be read", self.entry.display()))?;
+                let script = typescript::strip(&self.entry, &text)?;
+                std::fs::write(&self.worker, script)
+                    .with_context(|| format!("{} cannot be written", self.worker.display()))
+            }
+        }
+    }
+
+    /// Makes one file of the entry and what it imports.
+    fn bundle(&self, program: &Path) -> anyhow::Result<()> {
+        let made = Command::new(program)
+            .arg(&self.entry)
+            .args([
+                "--bundle",
+                "--format=esm",
+                "--sourcemap=inline",
+                "--target=es2024",
+                "--log-level=warning",
+            ])
+            .args([
+                "--conditions=workerd,worker,browser",
+                "--external:node:*",
+                "--external:cloudflare:*",
+            ])
+            .arg(format!("--outfile={}", self.worker.display()))
+            .current_dir(&self.directory)
+            .status()
+            .context("esbuild cannot be started")?;
+        if !made.success() {
+            bail!("esbuild found mistakes");
+        }
+        Ok(())
+    }
+
+    /// When a source was last changed.
+    pub(super) fn changed(&self) -> Option<SystemTime> {
+        let mut newest = modified(&self.entry);
+        let mut left = FILES;
+        let mut directories = vec![self.directory.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    return newest;
+                }
+                let (path, name) = (entry.path(), entry.file_name());
+                let name = name.to_string_lossy();
+                if name.starts_with('.') && name != ".dev.vars" || name == "node_modules" || name == "target" {
+                    continue;
+                }
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => directories.push(path),
+                    Ok(_) => newest = newest.max(modified(&path)),
+                    Err(_) => {}
+                }
+            }
+        }
+        newest
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|about| about.modified()).ok()
+}
+
+/// esbuild of the project, or of the machine.
+fn bundler(directory: &Path) -> Option<PathBuf> {
+    let of_projects = directory
+        .ancestors()
+        .map(|above| above.join("node_modules/.bin/esbuild"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let of_machine = std::env::split_paths(&path).map(|directory| directory.join("esbuild"));
+    of_projects.chain(of_machine).find(|program| program.is_file())
+}
+
+/// The worker that is deployed of a file: one in JavaScript and a component as they are, TypeScript
+/// and a directory as `edge dev` would serve them. `made` must live until it was read.
+///
+/// # Errors
+/// As of [`Source::of`] and [`Source::build`].
+pub(super) fn deployable(file: &Path, made: &Path) -> anyhow::Result<PathBuf> {
+    if file.is_file() && !typescript::is_typed(file) {
+        return Ok(file.to_owned());
+    }
+    let source = Source::of(file, made)?;
+    source.build()?;
+    Ok(source.worker)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A change would not be seen, or the tool's own files taken for one.
+    #[test]
+    fn changes_of_sources_are_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let worker = directory.path().join("worker.js");
+        std::fs::write(&worker, "1").unwrap();
+        let source = Source::of(directory.path(), directory.path()).unwrap();
+        let before = source.changed();
+        std::fs::create_dir(directory.path().join("node_modules")).unwrap();
+        let later = SystemTime::now() + Duration::from_secs(60);
+        let touch = |path: &Path| {
+            std::fs::write(path, "2").unwrap();
+            std::fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_modified(later)
+                .unwrap();
+        };
+        touch(&directory.path().join("node_modules/x.js"));
+        assert_eq!(source.changed(), before);
+        touch(&directory.path().join("helper.js"));
+        assert_eq!(source.changed(), Some(later));
+        assert!(Source::of(&directory.path().join("none"), directory.path()).is_err());
+    }
+
+    /// A worker in TypeScript would be refused, or one in JavaScript changed on its way.
+    #[test]
+    fn what_is_deployed_is_what_was_written_without_types() {
+        let (source, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let typed = source.path().join("worker.ts");
+        std::fs::write(&typed, "const a: number = 1;\nexport default { a };\n").unwrap();
+        let script = std::fs::read_to_string(deployable(&typed, made.path()).unwrap()).unwrap();
+        assert!(
+            script.contains("const a = 1;") && script.contains("sourceMappingURL=data:"),
+            "{script}"
+        );
+        let plain = source.path().join("plain.js");
+        std::fs::write(&plain, "export default {}").unwrap();
+        assert_eq!(deployable(&plain, made.path()).unwrap(), plain);
+    }
+}
