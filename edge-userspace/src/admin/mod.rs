@@ -145,6 +145,23 @@ pub enum KeyOrder {
     Delete(String),
 }
 
+/// What operators want of a zone's secrets.
+#[derive(Clone)]
+pub enum SecretOrder {
+    /// Their names.
+    List,
+    /// A value for a name.
+    Put(String, Bytes),
+    /// No value for a name any more.
+    Delete(String),
+}
+
+impl std::fmt::Debug for SecretOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretOrder(…)")
+    }
+}
+
 /// What operators want of workers.
 #[derive(Clone, Debug)]
 pub enum WorkerOrder {
@@ -154,6 +171,24 @@ pub enum WorkerOrder {
         zone: String,
         /// The file.
         bytes: Bytes,
+        /// Of so many percent of its clients; `None`: of all.
+        percent: Option<u8>,
+        /// Of those who ask under a host of its own.
+        preview: bool,
+    },
+    /// Give the version on trial to another part of the clients.
+    Rollout {
+        /// The zone's name.
+        zone: String,
+        /// 0: nobody; 100: all, and it is the active one.
+        percent: u8,
+    },
+    /// Something of the secrets that operators gave.
+    Secret {
+        /// The zone's name.
+        zone: String,
+        /// What.
+        order: SecretOrder,
     },
     /// Activate an earlier version.
     Rollback {

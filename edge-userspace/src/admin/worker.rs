@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use super::answer::{Answer, json, text};
-use super::{Control, KeyOrder, WorkerOrder};
+use super::{Control, KeyOrder, SecretOrder, WorkerOrder};
 
 /// Bytes of a worker; the node's configuration may allow fewer.
 const WORKER: usize = 256 << 20;
@@ -37,6 +37,15 @@ pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) 
         String::from_utf8(bytes).ok()
     };
     let number = |name: &str| value(name).and_then(|digits| digits.parse::<u64>().ok());
+    let percent = || match value("percent") {
+        None => Ok(None),
+        Some(digits) => digits
+            .parse()
+            .ok()
+            .filter(|percent| *percent <= 100_u8)
+            .map(Some)
+            .ok_or(()),
+    };
     let order = match (head.uri.path(), changes, value("zone")) {
         ("/worker", false, zone) => WorkerOrder::List { zone },
         ("/worker/logs", false, Some(zone)) => WorkerOrder::Logs {
@@ -46,6 +55,30 @@ pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) 
         ("/worker/rollback", true, Some(zone)) => WorkerOrder::Rollback {
             zone,
             version: number("version"),
+        },
+        ("/worker/rollout", true, Some(zone)) => match percent() {
+            Ok(Some(percent)) => WorkerOrder::Rollout { zone, percent },
+            _ => return text(StatusCode::BAD_REQUEST, "write percent=0 to 100\n"),
+        },
+        ("/worker/secret", false, Some(zone)) => WorkerOrder::Secret {
+            zone,
+            order: SecretOrder::List,
+        },
+        ("/worker/secret/delete", true, Some(zone)) => WorkerOrder::Secret {
+            zone,
+            order: SecretOrder::Delete(text_of("name").unwrap_or_default()),
+        },
+        ("/worker/secret", true, Some(zone)) => match read(body).await {
+            Some(bytes) => WorkerOrder::Secret {
+                zone,
+                order: SecretOrder::Put(text_of("name").unwrap_or_default(), bytes),
+            },
+            None => {
+                return text(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the secret did not come whole, or is too long\n",
+                );
+            }
         },
         ("/worker/kv", false, Some(zone)) => {
             let order = match (text_of("key"), text_of("prefix")) {
@@ -71,9 +104,15 @@ pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) 
                 );
             }
         },
-        ("/worker/deploy", true, Some(zone)) => match read(body).await {
-            Some(bytes) => WorkerOrder::Deploy { zone, bytes },
-            None => {
+        ("/worker/deploy", true, Some(zone)) => match (percent(), read(body).await) {
+            (Ok(percent), Some(bytes)) => WorkerOrder::Deploy {
+                zone,
+                bytes,
+                percent,
+                preview: value("preview").is_some(),
+            },
+            (Err(()), _) => return text(StatusCode::BAD_REQUEST, "write percent=1 to 99\n"),
+            (_, None) => {
                 return text(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "the worker did not come whole, or is too long\n",
@@ -83,8 +122,8 @@ pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) 
         _ => {
             return text(
                 StatusCode::NOT_FOUND,
-                "known: GET /worker /worker/logs /worker/kv, POST /worker/deploy /worker/rollback /worker/kv /worker/kv/delete, each \
-                 with ?zone=\n",
+                "known: GET /worker /worker/logs /worker/kv /worker/secret, POST /worker/deploy /worker/rollout /worker/rollback \
+                 /worker/kv /worker/kv/delete /worker/secret /worker/secret/delete, each with ?zone=\n",
             );
         }
     };

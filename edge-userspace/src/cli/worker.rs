@@ -1,5 +1,6 @@
 //! `edge worker`: deploys and watches third-party code on a running node, and begins new projects.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
+use zeroize::Zeroizing;
 
 use super::{Asked, dev, print, source};
 use crate::admin::client;
@@ -35,6 +37,27 @@ enum Command {
         zone: String,
         /// A WebAssembly component, a script in JavaScript or TypeScript, or a directory with one.
         file: PathBuf,
+        /// Give it to so many percent of the clients, always the same ones: 1 to 99. If it fails
+        /// more often than the active version, all get that one again, by itself.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=99))]
+        percent: Option<u8>,
+        /// Give it to nobody but those who ask under a host of its own, below the zone's `previews`.
+        #[arg(long, conflicts_with = "percent")]
+        preview: bool,
+    },
+    /// Give the version on trial to another part of the clients.
+    Rollout {
+        /// The zone's name.
+        zone: String,
+        /// 0: nobody gets it any more; 100: all do, and it is the active one.
+        #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
+        percent: u8,
+    },
+    /// Show or change the secrets that a zone's worker was given, beside those of the
+    /// configuration: in force with the next request.
+    Secret {
+        #[command(subcommand)]
+        command: Secret,
     },
     /// List workers, their versions and figures.
     List {
@@ -77,6 +100,32 @@ enum Command {
         /// The engine of a project in JavaScript.
         #[arg(long, value_enum, default_value = "quickjs")]
         engine: Engine,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Secret {
+    /// Give a secret, or another value for one: what is on standard input, or in a file.
+    Put {
+        /// The zone's name.
+        zone: String,
+        /// The secret's name.
+        name: String,
+        /// Read it from this file.
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+    /// List names. Values are not shown.
+    List {
+        /// The zone's name.
+        zone: String,
+    },
+    /// Take a secret away.
+    Delete {
+        /// The zone's name.
+        zone: String,
+        /// The secret's name.
+        name: String,
     },
 }
 
@@ -124,19 +173,46 @@ pub(super) fn compile(arguments: &Compile) -> anyhow::Result<()> {
 pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
     let asked = &worker.asked;
     match &worker.command {
-        Command::Deploy { zone, file } => {
+        Command::Deploy {
+            zone,
+            file,
+            percent,
+            preview,
+        } => {
+            let more = match (preview, percent) {
+                (true, _) => "&preview=1".to_owned(),
+                (false, Some(percent)) => format!("&percent={percent}"),
+                (false, None) => String::new(),
+            };
             let made = dev::scratch()?;
             let worker = source::deployable(file, made.path())?;
             let bytes = std::fs::read(&worker).with_context(|| format!("{} cannot be read", worker.display()))?;
-            let text = ask(asked, Method::POST, &path("/worker/deploy", zone, "")?, bytes.into())?;
+            let text = ask(asked, Method::POST, &path("/worker/deploy", zone, &more)?, bytes.into())?;
             let deployed: Deployed = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
             let version = &deployed.version;
             let compiled = match version.compile_ms {
                 0 => "compiled before".to_owned(),
                 ms => format!("compiled in {ms} ms"),
             };
-            print(&format!("{zone}: version {} is active, {compiled}\n", version.number));
+            let state = match (&deployed.preview, deployed.percent) {
+                (Some(host), _) => format!("at https://{host}/"),
+                (None, Some(percent)) => format!("on trial for {percent} percent of the clients"),
+                (None, None) => "active".to_owned(),
+            };
+            print(&format!("{zone}: version {} is {state}, {compiled}\n", version.number));
         }
+        Command::Rollout { zone, percent } => {
+            let path = path("/worker/rollout", zone, &format!("&percent={percent}"))?;
+            let text = ask(asked, Method::POST, &path, Bytes::new())?;
+            let deployed: Deployed = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
+            let state = match percent {
+                0 => "out".to_owned(),
+                100 => "active".to_owned(),
+                percent => format!("on trial for {percent} percent of the clients"),
+            };
+            print(&format!("{zone}: version {} is {state}\n", deployed.version.number));
+        }
+        Command::Secret { command } => secret(asked, command)?,
         Command::Rollback { zone, version } => {
             let version = version.map(|n| format!("&version={n}")).unwrap_or_default();
             let text = ask(
@@ -203,6 +279,40 @@ pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Does what `edge worker secret` says.
+fn secret(asked: &Asked, command: &Secret) -> anyhow::Result<()> {
+    let name_of = |name: &str| format!("&name={}", data_encoding::HEXLOWER.encode(name.as_bytes()));
+    match command {
+        Secret::Put { zone, name, file } => {
+            let mut value = Zeroizing::new(Vec::new());
+            match file {
+                Some(file) => {
+                    *value = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+                }
+                None => drop(std::io::stdin().lock().read_to_end(&mut value)?),
+            }
+            // The line's end is the editor's or the shell's.
+            for end in [b"\n", b"\r"] {
+                if value.ends_with(end) {
+                    value.pop();
+                }
+            }
+            let path = path("/worker/secret", zone, &name_of(name))?;
+            ask(asked, Method::POST, &path, Bytes::copy_from_slice(&value))?;
+        }
+        Secret::List { zone } => {
+            let text = ask(asked, Method::GET, &path("/worker/secret", zone, "")?, Bytes::new())?;
+            let names: Vec<String> = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
+            print(&names.iter().map(|name| format!("{name}\n")).collect::<String>());
+        }
+        Secret::Delete { zone, name } => {
+            let path = path("/worker/secret/delete", zone, &name_of(name))?;
+            ask(asked, Method::POST, &path, Bytes::new())?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn ask(asked: &Asked, method: Method, path: &str, body: Bytes) -> anyhow::Result<String> {
     Ok(client::send(
         &asked.admin,
@@ -239,6 +349,18 @@ fn table(status: &Status) -> String {
         figures.wall_us_mean,
         figures.memory_peak_bytes / 1024,
     );
+    if let Some(trial) = &status.rollout {
+        text += &format!(
+            "\tversion {} is on trial for {} percent of the clients: {} of its {} requests failed\n",
+            trial.version, trial.percent, trial.failures, trial.requests
+        );
+    }
+    if let Some(returned) = &status.returned {
+        text += &format!(
+            "\tversion {} was taken back: {} of its {} requests failed\n",
+            returned.version, returned.failures, returned.requests
+        );
+    }
     for (reason, count) in &figures.failures {
         text += &format!("\t\t{count} ended by {reason}\n");
     }

@@ -207,7 +207,7 @@ fn zone(text: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Zone
     zone.worker = text
         .worker
         .as_ref()
-        .map(|worker| Arc::new(isolate::worker(worker, &zone.name, checker)));
+        .map(|worker| Arc::new(isolate::worker(worker, (&zone.name, &zone.hosts), checker)));
     zone.routes = isolate::routes(
         &text.route,
         (text.worker.is_some(), text.origin.is_some()),

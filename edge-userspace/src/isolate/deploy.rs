@@ -19,9 +19,11 @@ use super::js::Script;
 use super::keyvalue::Vault;
 use super::metrics::{Metrics, Summary};
 use super::program::{Kind, Program};
+use super::rollout::{Rollout, Standing};
+use super::secrets;
 use super::slots::Slots;
 use super::tenant::{Active, Tenant};
-use super::versions::{self, Version, Versions};
+use super::versions::{self, Aim, Returned, Version, Versions};
 use crate::base::clock::UnixTime;
 use crate::base::digest::Digest;
 use crate::base::ledger::Ledger;
@@ -52,6 +54,12 @@ pub struct Deployed {
     pub zone: String,
     /// The version that answers now.
     pub version: Version,
+    /// The percent of the clients that get it, if it was or is on trial.
+    #[serde(default)]
+    pub percent: Option<u8>,
+    /// The host of its preview, if it was deployed for one.
+    #[serde(default)]
+    pub preview: Option<String>,
 }
 
 /// A zone's worker, for `/status` and `edge worker list`.
@@ -67,14 +75,20 @@ pub struct Status {
     pub kind: Option<Kind>,
     /// Its versions, the oldest first.
     pub versions: Vec<Version>,
+    /// The version on trial.
+    #[serde(default)]
+    pub rollout: Option<Standing>,
+    /// The last version that was taken back by itself.
+    #[serde(default)]
+    pub returned: Option<Returned>,
     /// Its figures since the node started.
     pub figures: Summary,
 }
 
 /// A program, and what making it took.
-struct Loaded {
-    program: Arc<dyn Program>,
-    code: Arc<dyn Rest>,
+pub(super) struct Loaded {
+    pub(super) program: Arc<dyn Program>,
+    pub(super) code: Arc<dyn Rest>,
     kind: Kind,
     compiled: Duration,
 }
@@ -163,13 +177,23 @@ impl Isolates {
             let Some(worker) = &zone.worker else { continue };
             let tenant = match old.get(&zone.name) {
                 Some(tenant) => tenant.clone(),
-                None => Arc::new(Tenant::new(
-                    zone.name.clone(),
-                    &worker.limits,
-                    self.turns,
-                    self.memory.clone(),
-                    &self.metrics,
-                )),
+                None => {
+                    let tenant = Tenant::new(
+                        zone.name.clone(),
+                        &worker.limits,
+                        self.turns,
+                        self.memory.clone(),
+                        &self.metrics,
+                    );
+                    match secrets::read(&self.config.state_directory, &zone.name) {
+                        Ok(secrets) => tenant.secrets.store(Arc::new(secrets)),
+                        Err(error) => {
+                            faulty(faults, zone, &zone.place, Some(error));
+                            continue;
+                        }
+                    }
+                    Arc::new(tenant)
+                }
             };
             let active = match &worker.file {
                 Some((path, _)) => self.configured(&tenant, path),
@@ -263,11 +287,15 @@ impl Isolates {
     }
 
     fn deployed(&self, tenant: &Tenant) -> Option<Active> {
-        if tenant.active.load().as_ref().is_some_and(|active| active.version > 0) {
+        let deployed = tenant.active.load().as_ref().is_some_and(|active| active.version > 0);
+        if deployed || !tenant.previews.load().is_empty() {
             return None;
         }
         match self.stored(&tenant.name) {
-            Ok(active) => active,
+            Ok(active) => {
+                self.resume(tenant);
+                active
+            }
             Err(error) => {
                 tracing::error!(target: "edge::isolate", zone = %tenant.name, %error, "the zone has no worker now");
                 None
@@ -287,7 +315,28 @@ impl Isolates {
         Ok(Some(Active::new(loaded.program, loaded.code, version.number, digest)))
     }
 
-    fn load_version(&self, directory: &Path, version: &Version) -> Result<Loaded, Error> {
+    /// The trial that was under way when the node last ran. One that cannot be loaded is logged, and
+    /// everybody gets the active version.
+    fn resume(&self, tenant: &Tenant) {
+        let directory = self.directory(&tenant.name);
+        let resumed = Versions::read(&directory).and_then(|versions| {
+            self.resume_previews(tenant, &versions);
+            let Some((number, percent)) = versions.rollout else {
+                return Ok(());
+            };
+            let Some(version) = versions.find(number) else {
+                return Ok(());
+            };
+            let loaded = self.load_version(&directory, version)?;
+            self.try_out(tenant, loaded, (number, version.digest.clone()), percent);
+            Ok(())
+        });
+        if let Err(error) = resumed {
+            tracing::error!(target: "edge::isolate", zone = %tenant.name, %error, "the version on trial is out");
+        }
+    }
+
+    pub(super) fn load_version(&self, directory: &Path, version: &Version) -> Result<Loaded, Error> {
         let path = versions::file(directory, &version.digest);
         let bytes = std::fs::read(&path).map_err(artifact::failed(&path, "the worker cannot be read"))?;
         let digest = Digest::of(&bytes);
@@ -354,13 +403,13 @@ impl Isolates {
         Ok(component)
     }
 
-    fn directory(&self, zone: &str) -> PathBuf {
+    pub(super) fn directory(&self, zone: &str) -> PathBuf {
         // A zone may be called "..".
         self.config.state_directory.join("zones").join(format!("zone-{zone}"))
     }
 
     /// A tenant whose worker is deployed and not a file of the configuration.
-    fn deployable(&self, zone: &str) -> Result<Arc<Tenant>, Error> {
+    pub(super) fn deployable(&self, zone: &str) -> Result<Arc<Tenant>, Error> {
         let tenant = self.tenant(zone).ok_or_else(|| Error::NoWorker(zone.to_owned()))?;
         let zones = self.zones().load();
         let known = zones.all().iter().find(|known| *known.name == *zone);
@@ -371,11 +420,12 @@ impl Isolates {
         }
     }
 
-    /// Makes `bytes` the worker of `zone`. Blocks while it is compiled.
+    /// Makes `bytes` the worker of `zone`, or of those of its clients that `aim` names. A trial is
+    /// none if the zone has no other worker yet. Blocks while it is compiled.
     ///
     /// # Errors
     /// Why not, for who deploys; the old one keeps serving then.
-    pub fn deploy(&self, zone: &str, bytes: &[u8]) -> Result<Deployed, Error> {
+    pub fn deploy(&self, zone: &str, bytes: &[u8], aim: Aim) -> Result<Deployed, Error> {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let tenant = self.deployable(zone)?;
         let digest = Digest::of(bytes);
@@ -390,20 +440,43 @@ impl Isolates {
             at: UnixTime::now().millis(),
             compile_ms: u64::try_from(loaded.compiled.as_millis()).unwrap_or(u64::MAX),
         };
-        let number = versions.add(version, self.config.versions);
+        let preview = self.preview_host(zone, &version);
+        let aim = match aim {
+            Aim::Preview if preview.is_none() => return Err(Error::NoPreviews(zone.to_owned())),
+            // There is nothing to go back to.
+            Aim::Percent(_) if tenant.active.load().is_none() => Aim::All,
+            Aim::Percent(percent) if !(1..100).contains(&percent) => Aim::All,
+            aim => aim,
+        };
+        let number = versions.add(version, self.config.versions, aim);
         versions.write(&directory, Some(bytes))?;
         tenant.counts.compiled(loaded.compiled);
-        self.activate(&tenant, loaded, number, digest.to_string());
-        self.prune();
-        let version = versions.current().cloned();
+        let version = versions.find(number).cloned();
         let version = version.ok_or_else(|| Error::Refused("it was removed at once".to_owned()))?;
+        tenant.keep_previews(&versions);
+        let (mut percent, mut host) = (None, None);
+        match aim {
+            Aim::All => self.activate(&tenant, loaded, number, digest.to_string()),
+            Aim::Percent(share) => {
+                self.try_out(&tenant, loaded, (number, digest.to_string()), share);
+                percent = Some(share);
+            }
+            Aim::Preview => {
+                tenant.add_preview(&version, loaded);
+                host = preview;
+            }
+        }
+        self.prune();
         Ok(Deployed {
             zone: zone.to_owned(),
             version,
+            percent,
+            preview: host,
         })
     }
 
-    /// Makes version `number` of `zone` the active one again; without a number, the one before.
+    /// Makes version `number` of `zone` the active one again; without a number, the one before, or,
+    /// if a version is on trial, the active one for all.
     ///
     /// # Errors
     /// There is none, or it cannot be loaded any more; the active one keeps serving then.
@@ -414,6 +487,7 @@ impl Isolates {
         let mut versions = Versions::read(&directory)?;
         let found = match number {
             Some(number) => versions.find(number),
+            None if versions.rollout.is_some() => versions.current(),
             None => versions.previous(),
         };
         let version = found.cloned().ok_or_else(|| Error::NoVersion {
@@ -422,11 +496,14 @@ impl Isolates {
         })?;
         let loaded = self.load_version(&directory, &version)?;
         versions.active = version.number;
+        versions.rollout = None;
         versions.write(&directory, None)?;
         self.activate(&tenant, loaded, version.number, version.digest.clone());
         Ok(Deployed {
             zone: zone.to_owned(),
             version,
+            percent: None,
+            preview: None,
         })
     }
 
@@ -441,21 +518,33 @@ impl Isolates {
     fn one(&self, tenant: &Tenant) -> Status {
         let active = tenant.active.load();
         let active = active.as_ref();
+        // A list that cannot be read is said to who deploys next.
+        let versions = Versions::read(&self.directory(&tenant.name)).unwrap_or_default();
         Status {
             zone: tenant.name.to_string(),
             active: active.map(|active| active.version),
             digest: active.map(|active| active.digest.clone()),
             kind: active.map(|active| active.program.kind()),
-            // A list that cannot be read is said to who deploys next.
-            versions: Versions::read(&self.directory(&tenant.name)).unwrap_or_default().all,
+            versions: versions.all,
+            rollout: tenant.standing(),
+            returned: versions.returned,
             figures: tenant.summary(),
         }
     }
 
-    fn activate(&self, tenant: &Tenant, loaded: Loaded, version: u64, digest: String) {
+    /// Gives a version to some percent of the clients.
+    pub(super) fn try_out(&self, tenant: &Tenant, loaded: Loaded, (version, digest): (u64, String), percent: u8) {
+        tracing::info!(target: "edge::isolate", zone = %tenant.name, version, digest, percent, "on trial");
+        let active = Active::new(loaded.program, loaded.code, version, digest);
+        tenant.rollout.store(Some(Arc::new(Rollout::new(active, percent))));
+    }
+
+    /// Gives a version to all clients, and ends a trial.
+    pub(super) fn activate(&self, tenant: &Tenant, loaded: Loaded, version: u64, digest: String) {
         tracing::info!(target: "edge::isolate", zone = %tenant.name, version, digest, "activated");
         let active = Active::new(loaded.program, loaded.code, version, digest);
         tenant.active.store(Some(Arc::new(active)));
+        tenant.rollout.store(None);
     }
 
     /// Removes compiled code that no version of any zone wants.

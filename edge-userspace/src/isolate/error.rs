@@ -57,6 +57,17 @@ pub enum Error {
         "zone \"{0}\" names its worker's file in the configuration; change that file and reload, or remove the key"
     )]
     FromFile(String),
+    /// A secret cannot be kept, or is not there.
+    #[error("the secret is refused: {0}")]
+    Secret(String),
+    /// There are no previews.
+    #[error(
+        "zone \"{0}\" has no hosts for previews; write [zone.worker] previews = \"*.preview.example.com\" and reload"
+    )]
+    NoPreviews(String),
+    /// No version is on trial.
+    #[error("zone \"{0}\" has no version on trial; `edge worker deploy {0} FILE --percent 10` begins one")]
+    NoRollout(String),
     /// What workers store cannot be opened.
     #[error("what zone \"{zone}\" stores cannot be opened: {what}")]
     Store {

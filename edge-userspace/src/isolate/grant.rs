@@ -1,8 +1,8 @@
 //! What one request's guest may use: its meter, its zone's settings and log, and whom it may ask.
 //! Made by `handler`, held by the guest's store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use http::StatusCode;
@@ -11,6 +11,7 @@ use http::uri::Scheme;
 
 use super::assets;
 use super::budget::Meter;
+use super::rollout::Trial;
 use super::tenant::Tenant;
 use super::tie::Tie;
 use super::upgrade::Upgrade;
@@ -47,6 +48,8 @@ pub struct Grant {
     pub(super) passes: AtomicBool,
     /// The client's wish for another protocol.
     pub(super) upgrade: Upgrade,
+    /// Its part in the trial of a version.
+    pub(super) trial: OnceLock<Trial>,
     /// The log says already that the zone has no cache.
     pub(super) without_cache: AtomicBool,
 }
@@ -70,6 +73,7 @@ impl Grant {
             tie: Arc::default(),
             passes: AtomicBool::new(false),
             upgrade,
+            trial: OnceLock::new(),
             without_cache: AtomicBool::new(false),
         })
     }

@@ -19,6 +19,7 @@ use super::budget::Metered;
 use super::error::Ended;
 use super::grant::{Grant, Lineage, Reach};
 use super::isolates::Isolates;
+use super::preview::Meant;
 use super::program::{Call, Leftover, Responder, Run};
 use super::shares::Share;
 use super::slots::Slot;
@@ -95,7 +96,17 @@ impl Isolated {
             return Ok(file);
         }
         let tenant = self.isolates.tenant(&zone.name).ok_or_else(none)?;
-        let active = tenant.active.load_full().ok_or_else(none)?;
+        let client = request.exchange.peer.client.ip();
+        let (active, trial) = match tenant.meant(worker, &request.exchange.host) {
+            Meant::Zone => tenant.version_for(client).ok_or_else(none)?,
+            Meant::Preview(active) => (active, None),
+            Meant::Nothing => {
+                return Err(Failure::new(
+                    Reason::NotFound,
+                    "no version has this host for its preview",
+                ));
+            }
+        };
         let limits = &worker.limits;
         let lineage = match request.head.extensions.remove::<Lineage>() {
             Some(lineage) => lineage,
@@ -117,6 +128,10 @@ impl Isolated {
         let reach = self.reach()?.clone();
         let upgrade = Upgrade::of(&mut request.head);
         let grant = Grant::new((&tenant, limits), request.exchange.clone(), lineage, reach, upgrade);
+        if let Some(trial) = trial {
+            // It is new.
+            let _ = grant.trial.set(trial);
+        }
         let method = request.head.method.clone();
         let (responder, response) = oneshot::channel();
         let (head, body) = for_guest(request.head, request.body, &url);
@@ -133,6 +148,9 @@ impl Isolated {
         let (task, end) = spawn(&self.isolates, grant.clone(), slots, run);
         let ended = match response.await {
             Ok(Ok((head, body))) => {
+                if let Some(trial) = grant.trial.get().filter(|_| head.status.is_server_error()) {
+                    trial.failed(None);
+                }
                 let asked = Asked {
                     method,
                     grant,
@@ -155,6 +173,9 @@ impl Isolated {
                 })
             }
         };
+        if let Some(trial) = grant.trial.get() {
+            trial.failed(Some(ended));
+        }
         let has_origin = !matches!(zone.origin, Origin::None);
         match again.filter(|_| has_origin && grant.passes.load(Relaxed)) {
             Some(again) => self.origin.handle(again.request(&grant)).await,
@@ -336,6 +357,9 @@ impl Drop for Running {
         if !self.over.get() && self.grant.tie.is_kept() {
             self.end.set(Ended::Stopped);
             self.grant.reason(&Ended::Stopped.to_string());
+        }
+        if let (Some(trial), Some(ended)) = (self.grant.trial.get(), self.end.get()) {
+            trial.failed(Some(ended));
         }
         let tenant = &self.grant.tenant;
         tenant

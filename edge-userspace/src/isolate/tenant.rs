@@ -1,6 +1,7 @@
 //! A zone as this room knows it, over reloads: its active program, its slots, its log, what it
 //! stores, its figures.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -15,7 +16,10 @@ use super::keyvalue::{Stored, Vault};
 use super::log::{Level, Line, Log};
 use super::memory::{Account, Memory};
 use super::metrics::{Counts, Metrics, Summary};
+use super::preview::Previews;
 use super::program::Program;
+use super::rollout::Rollout;
+use super::secrets::Secrets;
 use super::slots::Slots;
 use crate::config::isolate::Limits;
 
@@ -27,6 +31,12 @@ pub struct Tenant {
     /// The zone's name.
     pub name: Arc<str>,
     pub(super) active: ArcSwapOption<Active>,
+    /// A version on trial beside it.
+    pub(super) rollout: ArcSwapOption<Rollout>,
+    /// Versions under hosts of their own.
+    pub(super) previews: ArcSwap<Previews>,
+    /// Secrets that an operator gave.
+    pub(super) secrets: ArcSwap<Secrets>,
     pub(super) slots: ArcSwap<Slots>,
     /// Guests that compute for longer than a tick, all threads together.
     pub(super) turns: Arc<Semaphore>,
@@ -78,6 +88,9 @@ impl Tenant {
     pub(super) fn new(name: Arc<str>, limits: &Limits, turns: usize, memory: Arc<Memory>, metrics: &Metrics) -> Self {
         Self {
             active: ArcSwapOption::empty(),
+            rollout: ArcSwapOption::empty(),
+            previews: ArcSwap::default(),
+            secrets: ArcSwap::default(),
             slots: ArcSwap::from_pointee(Slots::new(limits.concurrency, limits.nested)),
             turns: Arc::new(Semaphore::new(turns)),
             counts: metrics.zone(&name),
@@ -101,6 +114,12 @@ impl Tenant {
 
     /// Once a second: what has waited for long is let go.
     pub(super) fn sweep(&self, now: Instant) {
+        if let Some(rollout) = self.rollout.load().as_ref() {
+            rollout.active.program.sweep(now);
+        }
+        for preview in self.previews.load().values() {
+            preview.program.sweep(now);
+        }
         let active = self.active.load();
         let Some(active) = active.as_ref() else { return };
         active.program.sweep(now);
@@ -210,23 +229,32 @@ impl Grant {
         }
     }
 
-    /// A setting or secret of the zone.
-    pub fn setting(&self, name: &str) -> Option<&str> {
+    /// A setting or secret of the zone. The configuration's come before those that were given by a
+    /// command.
+    pub fn setting(&self, name: &str) -> Option<String> {
         let worker = self.exchange.zone.worker.as_deref()?;
         let plain = worker.settings.iter().find(|(known, _)| known == name);
-        plain.map(|(_, value)| value.as_str()).or_else(|| {
+        let written = plain.map(|(_, value)| value.as_str()).or_else(|| {
             let secret = worker.secrets.iter().find(|(known, _)| known == name);
             secret.map(|(_, value)| value.0.as_str())
-        })
+        });
+        let given = self.tenant.secrets.load();
+        written
+            .or_else(|| given.get(name).map(|value| value.0.as_str()))
+            .map(ToOwned::to_owned)
     }
 
-    /// All settings and secrets of the zone.
-    pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// All settings and secrets of the zone, by name.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        let given = self.tenant.secrets.load();
+        let given = given.iter().map(|(name, value)| (name.as_str(), value.0.as_str()));
         let worker = self.exchange.zone.worker.as_deref();
         let plain = worker.into_iter().flat_map(|w| &w.settings);
+        let plain = plain.map(|(name, value)| (name.as_str(), value.as_str()));
         let secret = worker.into_iter().flat_map(|w| &w.secrets);
-        plain
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .chain(secret.map(|(name, value)| (name.as_str(), value.0.as_str())))
+        let secret = secret.map(|(name, value)| (name.as_str(), value.0.as_str()));
+        // A later one takes the place of an earlier one.
+        let all = given.chain(secret).chain(plain);
+        all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 }

@@ -9,6 +9,9 @@ use super::error::Error;
 use super::program::Kind;
 use crate::base::digest::Digest;
 
+/// Characters of a preview's label.
+const LABEL: usize = 12;
+
 /// One version.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Version {
@@ -33,6 +36,44 @@ pub struct Versions {
     pub active: u64,
     /// The oldest first.
     pub all: Vec<Version>,
+    /// The number of the one on trial, and the percent of the clients that get it.
+    #[serde(default)]
+    pub rollout: Option<(u64, u8)>,
+    /// The numbers of those that answer under hosts of their own.
+    #[serde(default)]
+    pub previews: Vec<u64>,
+    /// The last one that was taken back by itself.
+    #[serde(default)]
+    pub returned: Option<Returned>,
+}
+
+/// Whom a version is deployed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// All clients.
+    All,
+    /// Some, on trial: 1 to 99 percent.
+    Percent(u8),
+    /// Those who ask under a host of its own.
+    Preview,
+}
+
+impl Version {
+    /// The label of its preview's host: nobody knows it who does not know the file.
+    pub(super) fn label(&self) -> &str {
+        self.digest.get(..LABEL).unwrap_or(&self.digest)
+    }
+}
+
+/// A version that failed too often while it was on trial.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Returned {
+    /// Its number.
+    pub version: u64,
+    /// Its requests.
+    pub requests: u64,
+    /// Of them failed.
+    pub failures: u64,
 }
 
 impl Versions {
@@ -87,15 +128,28 @@ impl Versions {
         self.all.iter().rev().find(|version| version.number < self.active)
     }
 
-    /// Adds a version and makes it the active one; keeps the newest `most`.
-    pub(super) fn add(&mut self, mut version: Version, most: usize) -> u64 {
+    /// Adds a version for `aim`; keeps the newest `most`, and those that answer all clients or some.
+    pub(super) fn add(&mut self, mut version: Version, most: usize, aim: Aim) -> u64 {
         let last = self.all.last().map_or(0, |version| version.number);
-        version.number = last.max(self.active).saturating_add(1);
-        self.active = version.number;
+        let number = last.max(self.active).saturating_add(1);
+        version.number = number;
         self.all.push(version);
-        let over = self.all.len().saturating_sub(most);
-        self.all.drain(..over);
-        self.active
+        match aim {
+            Aim::All => (self.active, self.rollout) = (number, None),
+            Aim::Percent(percent) => self.rollout = Some((number, percent)),
+            Aim::Preview => self.previews.push(number),
+        }
+        let mut over = self.all.len().saturating_sub(most);
+        let stays = [self.active, number, self.rollout.map_or(0, |(number, _)| number)];
+        self.all.retain(|version| {
+            let goes = over > 0 && !stays.contains(&version.number);
+            over = over.saturating_sub(usize::from(goes));
+            !goes
+        });
+        let all = &self.all;
+        self.previews
+            .retain(|number| all.iter().any(|version| version.number == *number));
+        number
     }
 }
 
@@ -126,7 +180,7 @@ mod tests {
         let mut versions = Versions::read(directory.path()).unwrap();
         assert_eq!(versions, Versions::default());
         for bytes in [b"a", b"b", b"c"] {
-            versions.add(version(bytes), 2);
+            versions.add(version(bytes), 2, Aim::All);
             versions.write(directory.path(), Some(bytes)).unwrap();
         }
         let read = Versions::read(directory.path()).unwrap();
@@ -135,6 +189,18 @@ mod tests {
         assert!(!file(directory.path(), &version(b"a").digest).exists());
         let kept = std::fs::read(file(directory.path(), &version(b"b").digest)).unwrap();
         assert_eq!(kept, b"b");
+        // Those on trial come and go, and the one that answers stays.
+        for bytes in [b"d", b"e", b"f"] {
+            let number = versions.add(version(bytes), 2, Aim::Percent(10));
+            assert_eq!((versions.active, versions.rollout), (3, Some((number, 10))));
+            versions.write(directory.path(), Some(bytes)).unwrap();
+        }
+        assert_eq!(versions.all.iter().map(|v| v.number).collect::<Vec<_>>(), [3, 6]);
+        assert_eq!(Versions::read(directory.path()).unwrap(), versions);
+        versions.add(version(b"p"), 2, Aim::Preview);
+        assert_eq!((versions.active, versions.previews.as_slice()), (3, &[7][..]));
+        versions.add(version(b"g"), 2, Aim::All);
+        assert_eq!((versions.active, versions.rollout), (8, None));
         std::fs::write(directory.path().join("versions.json"), "{").unwrap();
         assert!(Versions::read(directory.path()).is_err());
     }

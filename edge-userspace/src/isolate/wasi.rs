@@ -66,14 +66,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 impl config::store::Host for Host {
     fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<String>, config::store::Error>> {
-        Ok(Ok(self.grant().setting(&key).map(ToOwned::to_owned)))
+        Ok(Ok(self.grant().setting(&key)))
     }
 
     fn get_all(&mut self) -> wasmtime::Result<Result<Vec<(String, String)>, config::store::Error>> {
-        let all = self.grant().settings();
-        Ok(Ok(all
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()))
+        Ok(Ok(self.grant().settings().into_iter().collect()))
     }
 }
 

@@ -8,12 +8,13 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::Node;
-use crate::admin::{ControlError, KeyOrder, WorkerOrder};
+use crate::admin::{ControlError, KeyOrder, SecretOrder, WorkerOrder};
 use crate::base::directory;
 use crate::base::ledger::Ledger;
 use crate::config::{Config, Faults, Mistake};
 use crate::isolate::isolates::Isolates;
 use crate::isolate::metrics::Metrics;
+use crate::isolate::versions::Aim;
 use crate::zones;
 
 /// Whether any zone has a worker, or one that a fleet's manifest brings may have one.
@@ -77,7 +78,11 @@ pub(super) async fn tick(node: Arc<Node>) {
         isolates.tick(Instant::now());
         let stores = isolates.clone();
         // Only one at a time; a panic was reported by the hook.
-        let _ = tokio::task::spawn_blocking(move || stores.sweep_stores()).await;
+        let kept = move || {
+            stores.sweep_stores();
+            stores.settle_rollouts();
+        };
+        let _ = tokio::task::spawn_blocking(kept).await;
     }
 }
 
@@ -97,7 +102,31 @@ pub(super) async fn order(node: &Node, order: WorkerOrder) -> Result<Value, Cont
 fn obey(isolates: &Isolates, order: WorkerOrder) -> Result<Value, ControlError> {
     let words = |error: crate::isolate::error::Error| ControlError(error.to_string());
     match order {
-        WorkerOrder::Deploy { zone, bytes } => Ok(json!(isolates.deploy(&zone, &bytes).map_err(words)?)),
+        WorkerOrder::Deploy {
+            zone,
+            bytes,
+            percent,
+            preview,
+        } => {
+            let aim = match (preview, percent) {
+                (true, _) => Aim::Preview,
+                (false, Some(percent)) => Aim::Percent(percent),
+                (false, None) => Aim::All,
+            };
+            Ok(json!(isolates.deploy(&zone, &bytes, aim).map_err(words)?))
+        }
+        WorkerOrder::Rollout { zone, percent } => Ok(json!(isolates.roll_out(&zone, percent).map_err(words)?)),
+        WorkerOrder::Secret { zone, order } => match order {
+            SecretOrder::List => Ok(json!(isolates.secrets(&zone).map_err(words)?)),
+            SecretOrder::Put(name, value) => {
+                isolates.keep_secret(&zone, &name, &value).map_err(words)?;
+                Ok(json!(null))
+            }
+            SecretOrder::Delete(name) => {
+                isolates.drop_secret(&zone, &name).map_err(words)?;
+                Ok(json!(null))
+            }
+        },
         WorkerOrder::Rollback { zone, version } => Ok(json!(isolates.rollback(&zone, version).map_err(words)?)),
         WorkerOrder::List { zone } => {
             let mut all = isolates.status();

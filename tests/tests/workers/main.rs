@@ -9,4 +9,5 @@ mod checkout;
 mod componentized;
 mod life;
 mod scripts;
+mod trial;
 mod world;

@@ -187,7 +187,8 @@ fn write_files(directory: &Path) {
     let authority = Authority::new("Edge test CA").unwrap();
     authority.write(&directory.join("ca.pem")).unwrap();
     let hosts = ZONES.map(|zone| format!("{zone}.example"));
-    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let mut hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    hosts.push("*.links.example");
     authority.write_leaf(directory, "zones", &hosts).unwrap();
     fs::create_dir(directory.join("www")).unwrap();
     fs::write(directory.join("www/index.html"), "the page\n").unwrap();
@@ -201,7 +202,7 @@ fn write_files(directory: &Path) {
     for zone in ZONES {
         let more = match zone {
             "front" => "zones = [\"greeter\"]\n[zone.origin]\ndirectory = \"www\"\n".to_owned(),
-            "links" => "secrets = { link_key = \"api.key\" }\n[zone.origin]\ndirectory = \"www\"\n".to_owned(),
+            "links" => "previews = \"*.links.example\"\nsecrets = { link_key = \"api.key\" }\n[zone.origin]\ndirectory = \"www\"\n".to_owned(),
             "greeter" => "settings = { greeting = \"good day\" }\n[zone.worker.keyvalue]\n".to_owned(),
             "attacks" => format!(
                 "file = \"{file}\"\nwall = \"4s\"\ncpu = \"250ms\"\nmemory = \"32MiB\"\nzones = [\"mirror\"]\nresponse_bytes = \"1MiB\"\nsubrequests = 30\n\
@@ -215,8 +216,9 @@ fn write_files(directory: &Path) {
             ),
             _ => format!("file = \"{file}\"\nreuse = 3\n"),
         };
+        let hosts = if zone == "links" { ", \"*.links.example\"" } else { "" };
         text += &format!(
-            "[[zone]]\nname = \"{zone}\"\nhosts = [\"{zone}.example\"]\ncertificate = \"zones.pem\"\nkey = \"zones.key\"\n\
+            "[[zone]]\nname = \"{zone}\"\nhosts = [\"{zone}.example\"{hosts}]\ncertificate = \"zones.pem\"\nkey = \"zones.key\"\n\
              [zone.worker]\n{more}"
         );
     }

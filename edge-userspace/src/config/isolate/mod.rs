@@ -20,7 +20,7 @@ use self::cron::Cron;
 use super::checker::Checker;
 use super::kind::{self, Bytes, Count, File, Inline, Limit, List, Maybe, Memory, Must, Span, Text, Word, words};
 use super::section::section;
-use super::value::{OriginAddress, Size, Time, seconds};
+use super::value::{HostPattern, OriginAddress, Size, Time, seconds};
 use super::{OriginServer, Place, Upstream};
 use crate::base::ledger;
 
@@ -150,6 +150,9 @@ section! {
         live assets: Maybe<File> = None; like "dist";
         /// Paths of which the worker is asked first, whatever `assets` has: prefixes, or globs.
         live worker_first: List<kind::Path> = Vec::new(); like ["/api/"];
+        /// One of the zone's hosts with `*`, and so in its certificate: versions that were deployed
+        /// with `--preview` answer under a host of their own there.
+        live previews: Maybe<kind::Host> = None; like "*.preview.example.com";
     }
     tables {
         keyvalue: Option<KeyvalueText>,
@@ -191,6 +194,8 @@ pub struct Worker {
     pub assets: Option<PathBuf>,
     /// Prefixes and globs of paths of which it is asked first all the same.
     pub worker_first: Vec<String>,
+    /// What follows the label of a version in its preview's host; `None`: there are no previews.
+    pub previews: Option<String>,
 }
 
 /// A secret's text. Erased when dropped, and never shown.
@@ -217,18 +222,18 @@ pub(in crate::config) struct Elsewhere {
 }
 
 /// `[zone.worker]` of this zone.
-pub(super) fn worker(raw: &WorkerText, zone: &Arc<str>, checker: &mut Checker<'_>) -> Worker {
+pub(super) fn worker(
+    raw: &WorkerText,
+    (zone, hosts): (&Arc<str>, &[HostPattern]),
+    checker: &mut Checker<'_>,
+) -> Worker {
     let (settings, secrets) = (raw.settings.get_ref(), raw.secrets.get_ref());
     for (list, length, span) in [
         ("zones", raw.zones.get_ref().len(), raw.zones.span()),
         ("origins", raw.origins.get_ref().len(), raw.origins.span()),
         ("settings", settings.len(), raw.settings.span()),
         ("secrets", secrets.len(), raw.secrets.span()),
-        (
-            "paths",
-            raw.worker_first.get_ref().len(),
-            raw.worker_first.span(),
-        ),
+        ("paths", raw.worker_first.get_ref().len(), raw.worker_first.span()),
     ] {
         if length > LIST {
             checker.mistake(span, format!("{length} {list}"), format!("write at most {LIST}"));
@@ -264,6 +269,21 @@ pub(super) fn worker(raw: &WorkerText, zone: &Arc<str>, checker: &mut Checker<'_
         keyvalue: raw.keyvalue.as_ref().map(|keyvalue| keyvalue.check(checker)),
         assets: assets(raw, zone, checker),
         worker_first: <List<kind::Path> as kind::Kind>::check(&raw.worker_first, None, checker),
+        previews: previews(raw, hosts, checker),
+    }
+}
+
+/// What follows the labels of previews.
+fn previews(raw: &WorkerText, hosts: &[HostPattern], checker: &mut Checker<'_>) -> Option<String> {
+    let host = <Maybe<kind::Host> as kind::Kind>::check(&raw.previews, None, checker)?;
+    match host {
+        HostPattern::Wildcard(suffix) if hosts.contains(&HostPattern::Wildcard(suffix.clone())) => Some(suffix),
+        _ => {
+            let what = "`previews` is not one of the zone's hosts with `*`";
+            let mend = "write one such as \"*.preview.example.com\", and among `hosts`, too";
+            checker.mistake(raw.previews.span(), what, mend);
+            None
+        }
     }
 }
 

@@ -58,6 +58,11 @@ fn mistakes() {
             "name another",
         ),
         (
+            format!("{worker}previews = \"*.a.example\"\n"),
+            "not one of the zone's hosts",
+            "among `hosts`",
+        ),
+        (
             format!("{worker}worker_first = [\"/api/\"]\n"),
             "without `assets`",
             "assets =",

@@ -133,10 +133,9 @@ impl Outside for Grant {
     }
 
     fn environment(&self) -> Environment {
-        let values = self.settings().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let store = self.tenant.vault.load().is_some();
         Environment {
-            values: values.collect(),
+            values: self.settings(),
             stores: store.then(|| STORE.to_owned()).into_iter().collect(),
             assets: self.exchange.zone.assets.as_ref().map(|_| ASSETS.to_owned()),
         }

@@ -475,3 +475,44 @@ fn corners_are_as_the_standards_have_them() {
 "#,
     );
 }
+
+/// A package for Node.js would take another error for the one it expects, lose its context, or name
+/// a file otherwise than elsewhere.
+#[test]
+fn modules_of_node_are_as_there() {
+    if super::harness::bed().is_none() {
+        return;
+    }
+    let script = r#"
+import assert from "node:assert"; import { AsyncLocalStorage } from "node:async_hooks"; import { Buffer } from "node:buffer"; import { createHash, createHmac } from "node:crypto"; import url from "node:url";
+export default { async fetch() {
+  const fails = f => { try { f(); } catch (error) { return error.name; } return "nothing"; };
+  const thrower = () => { throw new RangeError("out of range"); };
+  assert.throws(thrower, RangeError); assert.throws(thrower, /out of/); assert.throws(thrower, { message: "out of range" }); assert.throws(thrower, error => error.name === "RangeError");
+  assert.match("abc", /b/); assert.doesNotMatch("abc", /x/); assert.ifError(null);
+  await assert.rejects(async () => thrower(), RangeError);
+  const names = [() => assert.throws(thrower, TypeError), () => assert.throws(thrower, /other/), () => assert.throws(() => {}), () => assert.match("abc", /x/), () => assert.throws(thrower, { message: "x" })].map(fails);
+  const storage = new AsyncLocalStorage(), seen = [];
+  await storage.run(5, async () => { queueMicrotask(() => seen.push(storage.getStore())); await null; });
+  queueMicrotask(() => seen.push(storage.getStore() ?? "none")); await null; await null;
+  const b = Buffer.from("test this test");
+  return Response.json([names, seen, [b.lastIndexOf("t"), b.lastIndexOf("test"), b.lastIndexOf("test", 5), b.lastIndexOf("zz"), b.lastIndexOf(116, 3), b.lastIndexOf("te", -5)],
+    createHash("md5").update("x".repeat(1000)).digest("hex"), createHmac("md5", "k".repeat(70)).update("m").digest("hex"), createHash("md5").digest("hex"),
+    url.resolve("http://a/b/c?x#y", "../d"), url.resolve("/one/two/three", "four"), url.format({ protocol: "http", host: "a.test", pathname: "x", query: { a: 1, b: [2, 3] }, hash: "h" }),
+    url.parse("http://u:p@h.test:8/p?q=1#h"), url.parse("/x?y=1", true).query.y, new Intl.RelativeTimeFormat("de", { numeric: "auto" }).format(-2, "days"), new Intl.RelativeTimeFormat("de").format(1.5, "week")]);
+} };"#;
+    let said: serde_json::Value = serde_json::from_str(&super::harness::answer(script).unwrap()).unwrap();
+    let wanted = serde_json::json!([
+        ["RangeError", "AssertionError", "AssertionError", "AssertionError", "AssertionError"],
+        [5, "none"],
+        [13, 10, 0, -1, 3, 0],
+        "398533d48111e9f664b1f64cb10c4b63", "8d22cd345a8908f077a72cb7268448c4", "d41d8cd98f00b204e9800998ecf8427e",
+        "http://a/d", "/one/two/four", "http://a.test/x?a=1&b=2&b=3#h",
+        {
+            "protocol": "http:", "slashes": true, "auth": "u:p", "host": "h.test:8", "port": "8", "hostname": "h.test", "hash": "#h",
+            "search": "?q=1", "pathname": "/p", "href": "http://u:p@h.test:8/p?q=1#h", "query": "q=1", "path": "/p?q=1"
+        },
+        "1", "vorgestern", "in 1,5 Wochen"
+    ]);
+    assert_eq!(said, wanted);
+}
