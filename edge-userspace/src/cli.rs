@@ -6,6 +6,7 @@ mod doctor;
 mod explain;
 mod fleet;
 mod kv;
+mod origin;
 mod quick;
 mod source;
 mod typescript;
@@ -67,6 +68,8 @@ enum Command {
     Cache(CacheArguments),
     /// Many nodes that act as one: keys, deployments, what each node holds.
     Fleet(fleet::Arguments),
+    /// Show a running node's origin servers, drain one, or give it another weight.
+    Origin(origin::Arguments),
     /// Show or change whether a running node answers QUIC attempts that prove nothing with a Retry.
     Lockdown(LockdownArguments),
     /// Make, verify or inspect a wait token.
@@ -329,6 +332,7 @@ pub fn main() -> ExitCode {
         Command::Penalty(command) => penalty(&command),
         Command::Cache(command) => cache(&command),
         Command::Fleet(arguments) => fleet::run(&arguments),
+        Command::Origin(arguments) => origin::run(&arguments),
         Command::Lockdown(command) => lockdown(&command),
         Command::Token(token) => match token_command(&token) {
             Ok(true) => Ok(()),

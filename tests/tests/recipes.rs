@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use edge_testbed::pki::Authority;
@@ -20,19 +21,20 @@ use edge_testbed::process::{self, Process, free_address};
 const HOSTS: [&str; 2] = ["www.example.test", "example.test"];
 const START: Duration = Duration::from_secs(30);
 
-/// An origin that answers with the head it was sent, as text that compresses well.
-fn origin() -> SocketAddr {
+/// An origin that answers with the head it was sent, as text that compresses well, and its own name
+/// in a field.
+fn origin(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || drop(serve(stream)));
+            std::thread::spawn(move || drop(serve(stream, name)));
         }
     });
     address
 }
 
-fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
         let (mut head, mut length) = (String::new(), 0);
@@ -50,13 +52,39 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
             head.push_str(&line);
         }
         std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
+        if head.contains(" /seen ") {
+            head = SHADOWED.lock().unwrap().join("");
+        } else if name == "shadow" {
+            SHADOWED.lock().unwrap().push(head.clone());
+        }
         head.push_str(&"padding ".repeat(200));
         let fields = "Content-Type: text/plain\r\nCache-Control: max-age=60\r\nX-Powered-By: tests";
         write!(
             stream,
-            "HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {}\r\n\r\n{head}",
+            "HTTP/1.1 200 OK\r\n{fields}\r\nX-Server: {name}\r\nContent-Length: {}\r\n\r\n{head}",
             head.len()
         )?;
+    }
+}
+
+/// What came to the origin that is sent copies.
+static SHADOWED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Origins, by the addresses that stand for them on the page.
+struct Origins([(&'static str, SocketAddr); 3]);
+
+impl Origins {
+    fn start() -> Self {
+        Self([
+            ("127.0.0.1:8080", origin("first")),
+            ("127.0.0.1:8081", origin("next")),
+            ("127.0.0.1:8082", origin("shadow")),
+        ])
+    }
+
+    fn written(&self, recipe: &str) -> String {
+        let written = |text: String, (page, address): &(&str, SocketAddr)| text.replace(page, &address.to_string());
+        self.0.iter().fold(recipe.to_owned(), written)
     }
 }
 
@@ -88,10 +116,13 @@ struct Node {
     _daemon: Process,
     directory: tempfile::TempDir,
     https: SocketAddr,
+    admin: SocketAddr,
+    /// What the page calls 127.0.0.1:8080.
+    first: SocketAddr,
 }
 
 impl Node {
-    fn start(recipe: &str, authority: &Authority, origin: SocketAddr) -> Self {
+    fn start(recipe: &str, authority: &Authority, origins: &Origins) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
         authority.write(&at.join("ca.pem")).unwrap();
@@ -110,11 +141,15 @@ impl Node {
         let hash = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
         fs::write(at.join("htpasswd"), format!("ann:{hash}\n")).unwrap();
         let (https, admin) = (free_address().unwrap(), free_address().unwrap());
-        let (server, recipe) = of_server(recipe);
+        let (server, recipe) = of_server(&origins.written(recipe));
+        let origin = match recipe.contains("[zone.origin]") {
+            true => String::new(),
+            false => origins.written("[zone.origin]\nservers = [{ address = \"http://127.0.0.1:8080\" }]\n"),
+        };
         let text = format!(
             "[server]\nhttps = [\"{https}\"]\nhttp3 = false\nworkers = 1\n{server}[admin]\nlisten = \"{admin}\"\n[[zone]]\n\
              name = \"site\"\nhosts = [\"www.example.test\", \"example.test\"]\ncertificate = \"site.pem\"\n\
-             key = \"site.key\"\n[zone.origin]\nservers = [{{ address = \"http://{origin}\" }}]\n{recipe}"
+             key = \"site.key\"\n{recipe}{origin}"
         );
         fs::write(at.join("edge.toml"), text).unwrap();
         let mut edge = Command::new(checkout::binaries().join("edge"));
@@ -125,6 +160,8 @@ impl Node {
             _daemon: daemon,
             directory,
             https,
+            admin,
+            first: origins.0[0].1,
         }
     }
 
@@ -151,6 +188,16 @@ impl Node {
         .arg(format!("https://{host}:{port}{path}"));
         let output = process::output(&mut curl, Duration::from_secs(30)).unwrap();
         assert!(output.status.success(), "{path}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What `edge origin` says to these arguments.
+    fn origin(&self, arguments: &[&str]) -> String {
+        let mut edge = Command::new(checkout::binaries().join("edge"));
+        edge.args(["origin", "--admin", &self.admin.to_string()])
+            .args(arguments);
+        let output = process::output(&mut edge, Duration::from_secs(30)).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -291,6 +338,50 @@ fn judge(name: &str, node: &Node) -> bool {
             );
             lacks(&node.get("/", &[]), &["content-encoding"]);
         }
+        "blue-green" => {
+            let field = |n: u32| format!("Cookie: visitor={n}");
+            let one = |n: u32| node.get("/", &["-H", &field(n)]).contains("x-server: next");
+            let next = (0..40).filter(|n| one(*n)).count();
+            assert!((2..=20).contains(&next), "{next} of 40");
+            assert!((0..5).all(|n| one(n) == one(n)), "a visitor stays with its release");
+            lacks(&node.get("/", &[]), &["x-server: next"]);
+        }
+        "canary-pool" => {
+            has(&node.get("/", &["--cookie", "canary=1"]), &["x-server: next"]);
+            has(&node.get("/", &[]), &["x-server: first"]);
+        }
+        "sticky" => {
+            let ask = |n: u32| {
+                let answer = node.get("/", &["--cookie", &format!("session={n}")]);
+                answer.contains("x-server: next")
+            };
+            let all: Vec<bool> = (0..12).map(ask).collect();
+            assert!(
+                all.contains(&true) && all.contains(&false),
+                "both have sessions: {all:?}"
+            );
+            assert_eq!(all, (0..12).map(ask).collect::<Vec<_>>(), "each stays with its server");
+        }
+        "standby" => {
+            let server = format!("http://{}", node.first);
+            for _ in 0..3 {
+                has(&node.get("/", &[]), &["x-server: first"]);
+            }
+            node.origin(&["drain", &server]);
+            has(&node.origin(&["list"]), &[&format!("{server}\tdrained"), "\thealthy\t"]);
+            for _ in 0..3 {
+                has(&node.get("/", &[]), &["x-server: next"]);
+            }
+            node.origin(&["weight", &server, "3"]);
+            has(&node.origin(&["list"]), &[&format!("{server}\thealthy\tweight 3")]);
+            node.origin(&["restore", &server]);
+            has(&node.get("/", &[]), &["x-server: first"]);
+        }
+        "shadow" => {
+            has(&node.get("/copied", &[]), &["x-server: first"]);
+            let seen = || node.get("/seen", &[]).contains("/copied");
+            assert!((0..50).any(|_| seen()), "the copy came");
+        }
         "behind-a-cdn" => {
             let ask =
                 |path: &str, client: &str| node.get(path, &["-H", &format!("X-Forwarded-For: 6.6.6.6, {client}")]);
@@ -322,11 +413,22 @@ fn judge(name: &str, node: &Node) -> bool {
 #[test]
 fn every_recipe_does_what_the_page_says() {
     checkout::build();
-    let (authority, origin) = (Authority::new("Edge test CA").unwrap(), origin());
+    let (authority, origins) = (Authority::new("Edge test CA").unwrap(), Origins::start());
     let recipes = recipes();
-    assert!(recipes.len() >= 15);
-    for (name, recipe) in &recipes {
-        let node = Node::start(recipe, &authority, origin);
-        assert!(judge(name, &node), "no test of the recipe {name}");
-    }
+    assert!(recipes.len() >= 20);
+    // A few at once: most of a node's start is waiting.
+    let left = Mutex::new(recipes.iter());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some((name, recipe)) = left.lock().unwrap().next() else {
+                        return;
+                    };
+                    let node = Node::start(recipe, &authority, &origins);
+                    assert!(judge(name, &node), "no test of the recipe {name}");
+                }
+            });
+        }
+    });
 }

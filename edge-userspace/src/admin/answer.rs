@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use super::server::Rights;
-use super::{Control, ControlError, Penalty, Purged, metrics};
+use super::{Control, ControlError, OriginOrder, Penalty, Purged, metrics};
 use crate::config::value::Network;
 
 /// Marks a control command. A web page cannot set it across origins without a preflight, which this
@@ -119,6 +119,14 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
             },
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         },
+        "/origin" if *method == Method::POST => match serde_json::from_slice::<OriginOrder>(body) {
+            Ok(order) => match control.origin(&order) {
+                Ok(()) => json(StatusCode::OK, &order),
+                Err(error) => failed(&error),
+            },
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        },
+        "/origin" => not_allowed("POST"),
         "/lockdown" if read => match control.lockdown() {
             Ok(lockdown) => json(StatusCode::OK, &lockdown),
             Err(error) => failed(&error),
@@ -141,7 +149,7 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
         "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: / /events /metrics /healthz /readyz /status /deny /deny/cut /top-sources /penalty /lockdown /cache/purge /worker\n",
+            "known: / /events /metrics /healthz /readyz /status /deny /deny/cut /top-sources /penalty /lockdown /cache/purge /origin /worker\n",
         ),
     }
 }
@@ -268,6 +276,12 @@ mod tests {
                 Ok(())
             } else {
                 Err(ControlError("none".to_owned()))
+            }
+        }
+        fn origin(&self, order: &OriginOrder) -> Result<(), ControlError> {
+            match order.server.as_str() {
+                "http://10.0.0.1:80" => Ok(()),
+                _ => Err(ControlError("no such server".to_owned())),
             }
         }
         fn purge(&self, what: &Purged) -> Result<(), ControlError> {

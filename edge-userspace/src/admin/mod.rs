@@ -95,6 +95,12 @@ pub trait Control: Send + Sync + 'static {
     /// Why not, in words for the operator.
     fn purge(&self, what: &Purged) -> Result<(), ControlError>;
 
+    /// Drains a server of an origin, or gives it another weight.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator: no zone or pool has it.
+    fn origin(&self, order: &OriginOrder) -> Result<(), ControlError>;
+
     /// Does something with zones' workers; may take seconds.
     ///
     /// # Errors
@@ -306,6 +312,20 @@ impl From<Penalised> for String {
     fn from(subject: Penalised) -> Self {
         subject.to_string()
     }
+}
+
+/// What operators want of a server of an origin.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OriginOrder {
+    /// The server's address, as the file has it.
+    pub server: String,
+    /// The zone or pool; `None`: wherever it is.
+    #[serde(default)]
+    pub of: Option<String>,
+    /// Its weight; 0: no new requests; `None`: as the file says.
+    #[serde(default)]
+    pub weight: Option<u16>,
 }
 
 /// What `edge cache purge` voids.

@@ -11,7 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use super::resource::Variant;
+use super::resource::{self, Variant};
 use crate::base::clock::UnixTime;
 use crate::zones::path::Path as Target;
 
@@ -285,8 +285,10 @@ pub(super) fn normal(key: &str, rest: &str) -> String {
     format!("{host}{}{query}", usual.strip_suffix(rest).unwrap_or(usual))
 }
 
-/// Whether it is true of `key` with its path in any of the forms that a server may read it in.
+/// Whether it is true of `key` with its path in any of the forms that a server may read it in,
+/// whichever pool answers.
 fn any_reading(key: &str, is: impl Fn(&str) -> bool) -> bool {
+    let key = resource::url_of(key);
     let Some((host, path, query)) = parts(key) else {
         return is(key);
     };
@@ -386,6 +388,9 @@ mod tests {
             );
         }
         assert!(!covers(&below, "z https://h/apis"));
+        // Whichever pool has answered.
+        assert!(covers(&below, "z https://h/api/x#green"));
+        assert!(covers(&Ban::url("z https://h/api/x"), "z https://h/%61pi/x#green"));
         // The beginning of a segment is no whole one.
         let hidden = Ban::prefix("z https://h/.");
         assert!(covers(&hidden, "z https://h/.git") && !covers(&hidden, "z https://h/a"));

@@ -26,7 +26,17 @@ pub(super) const MOST_TAGS: usize = 64;
 pub(super) fn key(exchange: &Exchange, head: &request::Parts) -> String {
     let scheme = exchange.peer.scheme();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    url_key(&exchange.zone.name, scheme, &exchange.host, target)
+    let key = url_key(&exchange.zone.name, scheme, &exchange.host, target);
+    match &exchange.zone.pool {
+        None => key,
+        // What one pool answers is not another's. No target has a `#` in it (RFC 9112 section 3.2).
+        Some(pool) => format!("{key}#{pool}"),
+    }
+}
+
+/// The key of a resource's URL, whichever pool answers for it.
+pub(super) fn url_of(key: &str) -> &str {
+    key.split_once('#').map_or(key, |(url, _)| url)
 }
 
 /// As [`key`], of parts. A zone's name has no space in it.

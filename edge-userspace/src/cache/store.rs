@@ -23,7 +23,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use super::bans::{self, Ban, Bans};
 use super::metrics::Metrics;
 use super::record::{Key, Record};
-use super::resource::{BodyId, Resource, Variant};
+use super::resource::{self, BodyId, Resource, Variant};
 use crate::base::clock::UnixTime;
 use crate::base::ledger::{Common, Kind, Ledger};
 use crate::config::Mistakes;
@@ -355,7 +355,8 @@ impl Store {
     /// # Errors
     /// When it is in force, but could not be written down.
     pub(super) async fn void(&self, key: String, now: UnixTime) -> io::Result<()> {
-        let ban = Ban::url(&key);
+        // Of every pool that answers for the URL.
+        let ban = Ban::url(resource::url_of(&key));
         self.ban(&ban, now);
         let Some(written) = &self.log else { return Ok(()) };
         let (done, answer) = oneshot::channel();

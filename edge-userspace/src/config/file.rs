@@ -28,6 +28,7 @@ macro_rules! sections {
             pub(super) fleet: Option<Spanned<fleet::FleetText>>,
             pub(super) far_end: Vec<Spanned<delta::FarEndText>>,
             pub(super) key_server: Vec<Spanned<certificate::KeyServerText>>,
+            pub(super) origin: Vec<Spanned<origin::OriginText>>,
             pub(super) zone: Vec<Spanned<ZoneText>>,
         }
 
@@ -155,12 +156,14 @@ fn config(raw: &Raw, checker: &mut Checker<'_>) -> Config {
     let key_servers = certificate::servers(&raw.key_server, checker);
     let fleet = raw.fleet.as_ref().map(|raw| fleet::fleet(raw, checker));
     let acme = acme::node(&raw.acme, checker);
+    let pools = origin::pools(&raw.origin, checker);
     let around = Around {
         server: &server,
         limits: &limits,
         far_ends: &far_ends,
         key_servers: &key_servers,
         acme: &acme,
+        pools: &pools,
         in_fleet: raw.fleet.is_some(),
     };
     let zones = zone::zones(&raw.zone, &around, checker);

@@ -292,7 +292,7 @@ pub(super) fn join(
     };
     let mut more = text::all(&path, "edge fleet deploy", tell)?;
     let kept = |section: &str| !OWN.contains(&section) && !outline.sections.contains_key(section);
-    let many = |section: &str| ["zone", "key_server", "far_end"].contains(&section);
+    let many = |section: &str| ["zone", "key_server", "far_end", "origin"].contains(&section);
     let first = more.included.first().map_or(more.text.len(), |included| included.start);
     blank(&mut more.text, first, |section| many(section) || kept(section));
     let text::Text { mut text, mut included } = own;

@@ -23,6 +23,7 @@ mod limits;
 mod listed;
 mod mistake;
 mod origin;
+pub mod pool;
 pub mod reference;
 pub mod requests;
 pub mod rule;

@@ -1,5 +1,7 @@
-//! `[zone.origin]`: where a zone's responses come from.
+//! `[zone.origin]`: where a zone's responses come from; and `[[origin]]`: servers that zones and
+//! rules share by name.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +12,10 @@ use toml::Spanned;
 use super::certificate::Identity;
 use super::checker::Checker;
 use super::kind::{
-    Count, Deadline, Directory, Failures, File, Flag, Kind, Maybe, ServerName, Span, Statuses, Text, Unbounded,
-    Unlimited, Word, words,
+    Count, Deadline, Directory, Failures, File, Flag, Kind, Maybe, Name, ServerName, Span, Statuses, Text, Unbounded,
+    Unlimited, Word, unbounded, words,
 };
+use super::pool::{HashKey, KEYS};
 use super::section::section;
 use super::value::{OriginAddress, Time, seconds};
 
@@ -35,6 +38,8 @@ words! {
         RoundRobin = "round-robin",
         /// The one with the fewest requests under way for its weight.
         LeastLoaded = "least-loaded",
+        /// The one that the request's key belongs to.
+        Hash = "hash",
     }
 }
 
@@ -53,8 +58,19 @@ words! {
 section! {
     /// Servers spoken to by HTTP.
     OriginText => Upstream {
-        /// How the next server is chosen: round-robin or least-loaded.
+        /// How the next server is chosen: round-robin, least-loaded, or hash: requests with the
+        /// same
+        /// `hash` go to the same server as long as it may be asked and has no more than 1.25 times
+        /// its share.
         live balance: Word<Balance> = Balance::RoundRobin;
+        /// With balance = "hash": what requests are placed by: client, path, header:NAME or
+        /// cookie:NAME. Left out: client.
+        live hash: Maybe<Placing> = None; like "cookie:session";
+        /// How long a server that is new, or back, takes to get its whole share; 0s: none.
+        live slow_start: Span = seconds(0), seconds(0) => seconds(86_400);
+        /// Begin each connection with a PROXY protocol header (version 2) that names the client. It
+        /// then serves one request.
+        live proxy_protocol: Flag = false;
         /// HTTP towards the origin: "1.1", "2" (by prior knowledge without TLS), "auto" (by ALPN).
         live http: Word<OriginHttp> = OriginHttp::V1;
         /// Send the client's Host; otherwise the server's own name.
@@ -91,16 +107,29 @@ section! {
         live upgrades: Flag = true;
     }
     read {
-        /// Servers, each with a weight (default 1). Or `directory`.
-        live servers: Servers = Vec::new(); like [{ address = "http://127.0.0.1:8080", weight = 1 }];
+        /// Servers (http://, https://, or unix: and a socket's path), each with a weight (default
+        /// 1) and a priority (default 0): those of a greater one are asked while none of a lesser
+        /// one may be. Or `directory`, or `pool`.
+        live servers: Servers = Vec::new(); like [{ address = "http://127.0.0.1:8080", weight = 1, priority = 0 }];
         /// Instead of servers: static files.
         live directory: Maybe<Directory> = None; like "www";
+        /// Instead of servers: those of the `[[origin]]` of this name.
+        live pool: Maybe<Text> = None; like "shared";
+        /// Of `[[origin]]` alone: what zones and rules call it.
+        live name: Maybe<Name<64>> = None; like "shared";
+        /// What the edge shows of itself to https servers that ask for a certificate (PEM), leaf
+        /// first.
+        live certificate: Maybe<File> = None; like "edge.pem";
+        /// The private key of that.
+        live key: Maybe<File> = None; like "edge.key";
     }
     tables {
         passive: PassiveText,
         health: Option<HealthText>,
     }
     checked {
+        /// Its name, if zones and rules share it.
+        pool: Option<Arc<str>>,
         /// At least one.
         servers: Vec<OriginServer>,
         /// What the edge shows of itself, if it is asked for.
@@ -168,6 +197,9 @@ pub struct OriginServer {
     /// Share of the requests, at least 1.
     #[serde(default = "one")]
     pub weight: u16,
+    /// Servers of a greater one are asked only while none of a lesser one may be.
+    #[serde(default)]
+    pub priority: u8,
 }
 
 fn one() -> u16 {
@@ -197,7 +229,7 @@ impl Kind for Servers {
         checker: &mut Checker<'_>,
     ) -> Vec<OriginServer> {
         for spanned in written.get_ref() {
-            let OriginServer { address, weight } = spanned.get_ref();
+            let OriginServer { address, weight, .. } = spanned.get_ref();
             if *weight == 0 {
                 checker.mistake(spanned.span(), "weight 0", "write 1 or more, or remove the server");
             }
@@ -214,9 +246,81 @@ impl Kind for Servers {
     }
 }
 
+unbounded! {
+    /// What servers are chosen by.
+    Placing: String => HashKey, |text| format!("{text:?}"), |written, checker| {
+        match written.get_ref().parse() {
+            Ok(key) if key != HashKey::Random => key,
+            _ => {
+                let what = format!("\"{}\" is not something that servers can be chosen by", written.get_ref());
+                checker.mistake(written.span(), what, KEYS);
+                HashKey::Client
+            }
+        }
+    }
+}
+
+/// `[[origin]]`, by name.
+pub(super) type Pools = BTreeMap<Arc<str>, Arc<Upstream>>;
+
+/// The mend for a pool that is not there.
+pub(super) fn known_pools(pools: &Pools) -> String {
+    if pools.is_empty() {
+        return "write an [[origin]] with this name".to_owned();
+    }
+    let known: Vec<_> = pools.keys().map(|name| format!("\"{name}\"")).collect();
+    format!("write {}, or an [[origin]] with this name", known.join(", "))
+}
+
+/// All `[[origin]]`.
+pub(super) fn pools(raw: &[Spanned<OriginText>], checker: &mut Checker<'_>) -> Pools {
+    let mut pools = Pools::new();
+    for spanned in raw {
+        let text = spanned.get_ref();
+        let Some(name) = Maybe::<Name<64>>::check(&text.name, None, checker) else {
+            checker.mistake(spanned.span(), "a pool without a name", "write name = \"…\"");
+            continue;
+        };
+        for (span, key) in [
+            (
+                text.directory.get_ref().is_some().then(|| text.directory.span()),
+                "directory",
+            ),
+            (text.pool.get_ref().is_some().then(|| text.pool.span()), "pool"),
+        ] {
+            if let Some(span) = span {
+                let mend = "write `servers`; `directory` and `pool` are of [zone.origin]";
+                checker.mistake(span, format!("`{key}` in a pool"), mend);
+            }
+        }
+        let pool = Upstream {
+            pool: Some(name.clone()),
+            ..upstream(spanned, checker)
+        };
+        if pools.insert(name.clone(), Arc::new(pool)).is_some() {
+            let what = format!("there is a pool \"{name}\" already");
+            checker.mistake(text.name.span(), what, "give each [[origin]] a name of its own");
+        }
+    }
+    pools
+}
+
 /// `[zone.origin]` of this zone.
-pub(super) fn origin(zone: &Arc<str>, spanned: &Spanned<OriginText>, checker: &mut Checker<'_>) -> Origin {
+pub(super) fn origin(
+    zone: &Arc<str>,
+    spanned: &Spanned<OriginText>,
+    pools: &Pools,
+    checker: &mut Checker<'_>,
+) -> Origin {
     let raw = spanned.get_ref();
+    if let Some(name) = raw.pool.get_ref() {
+        return pool(raw, name, pools, checker);
+    }
+    if raw.name.get_ref().is_some() {
+        let what = "`name` is of pools, and this is the zone's own origin";
+        let mend = "leave it out; a pool with a name is an [[origin]] of its own";
+        checker.mistake(raw.name.span(), what, mend);
+    }
     if let Some(path) = Maybe::<Directory>::check(&raw.directory, None, checker) {
         if !raw.servers.get_ref().is_empty() {
             checker.mistake(raw.directory.span(), "both `directory` and `servers`", "keep one");
@@ -230,21 +334,94 @@ pub(super) fn origin(zone: &Arc<str>, spanned: &Spanned<OriginText>, checker: &m
         }
         return Origin::Directory(path);
     }
+    Origin::Servers(Arc::new(upstream(spanned, checker)))
+}
+
+/// The pool that `[zone.origin] pool` names.
+fn pool(raw: &OriginText, name: &str, pools: &Pools, checker: &mut Checker<'_>) -> Origin {
+    let alone = OriginText {
+        pool: raw.pool.clone(),
+        ..OriginText::default()
+    };
+    if *raw != alone {
+        let mend = "write the other keys into the [[origin]] of that name";
+        checker.mistake(raw.pool.span(), "`pool` beside other keys", mend);
+    }
+    if let Some(pool) = pools.get(name) {
+        return Origin::Servers(pool.clone());
+    }
+    checker.mistake(
+        raw.pool.span(),
+        format!("no pool is called \"{name}\""),
+        known_pools(pools),
+    );
+    Origin::None
+}
+
+/// The servers, and how they are asked.
+fn upstream(spanned: &Spanned<OriginText>, checker: &mut Checker<'_>) -> Upstream {
+    let raw = spanned.get_ref();
     if raw.servers.get_ref().is_empty() {
         checker.mistake(
             spanned.span(),
-            "neither `servers` nor `directory`",
+            "neither `servers` nor `directory` nor `pool`",
             "write servers = [{ address = \"http://127.0.0.1:8080\" }]",
         );
     }
     let mut upstream = raw.check(checker);
     upstream.servers = Servers::check(&raw.servers, None, checker);
+    upstream.identity = identity(raw, checker);
     upstream.names_visitor = true;
     let passive = raw.passive.check(checker);
     upstream.passive = passive.after();
     upstream.passive_status = passive.status;
     upstream.health = raw.health.as_ref().map(|raw| health(raw, checker));
-    Origin::Servers(Arc::new(upstream))
+    placing(&mut upstream, raw, checker);
+    if upstream.proxy_protocol {
+        if upstream.http != OriginHttp::V1 {
+            checker.mistake(
+                raw.proxy_protocol.span(),
+                "a PROXY protocol header names one client, and HTTP/2 connections carry the requests of many",
+                "leave `http` at \"1.1\"",
+            );
+        }
+        upstream.connection_requests = Some(1);
+    }
+    upstream
+}
+
+/// Servers of one group that requests are hashed to: its table has at least 65 places for each.
+const HASHED: usize = 1_000;
+
+/// What requests are placed by, if they are.
+fn placing(upstream: &mut Upstream, raw: &OriginText, checker: &mut Checker<'_>) {
+    let hashes = upstream.balance == Balance::Hash;
+    if !hashes && upstream.hash.is_some() {
+        let mend = "write balance = \"hash\"";
+        checker.mistake(raw.hash.span(), "`hash` without `balance`", mend);
+    }
+    if hashes && upstream.hash.is_none() {
+        upstream.hash = Some(HashKey::Client);
+    }
+    if hashes && upstream.servers.len() > HASHED {
+        let what = format!("{} servers to hash to", upstream.servers.len());
+        checker.mistake(raw.balance.span(), what, format!("write at most {HASHED}"));
+    }
+}
+
+/// What the edge shows of itself to servers that ask.
+fn identity(raw: &OriginText, checker: &mut Checker<'_>) -> Option<Identity> {
+    let chain = Maybe::<File>::check(&raw.certificate, None, checker);
+    let key = Maybe::<File>::check(&raw.key, None, checker);
+    let lonely = match (chain, key) {
+        (Some(chain), Some(key)) => return Some(Identity::of(chain, key)),
+        (None, None) => return None,
+        (Some(_), None) => raw.certificate.span(),
+        (None, Some(_)) => raw.key.span(),
+    };
+    let what = "a certificate needs its key, and a key its certificate";
+    checker.mistake(lonely, what, "write both");
+    None
 }
 
 fn health(raw: &HealthText, checker: &mut Checker<'_>) -> Health {

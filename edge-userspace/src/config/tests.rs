@@ -678,3 +678,81 @@ fn client_addresses() {
     let open = read("plain = [\"192.0.2.1:8080\"]\nplain_from = [\"192.0.2.0/24\"]").unwrap();
     assert!(open.dataplane.tcp_ports.contains(&8080), "its packets are judged");
 }
+
+/// A pool that is misspelt, or shared by halves, would send requests nowhere, or elsewhere than
+/// meant.
+#[test]
+fn pools() {
+    let read = |pool: &str, origin: &str| {
+        let text = format!(
+            "[server]\nhttp = [\"127.0.0.1:80\"]\n[[origin]]\n{pool}\n[[zone]]\nname = \"a\"\nhosts = [\"a.example\"]\n\
+             [zone.origin]\n{origin}\n"
+        );
+        Config::parse(Path::new("dir/edge.toml"), &text)
+    };
+    let servers = "servers = [{ address = \"http://127.0.0.1:1\" }]";
+    let named = &format!("name = \"one\"\n{servers}");
+    let config = read(named, "pool = \"one\"").unwrap();
+    let super::Origin::Servers(upstream) = &config.zones[0].origin else {
+        panic!("a pool has servers");
+    };
+    assert_eq!(upstream.pool.as_deref(), Some("one"));
+    for (pool, origin, key, what) in [
+        (servers, servers, "origin", "a pool without a name"),
+        (
+            &*format!("name = \"a b\"\n{servers}"),
+            servers,
+            "name",
+            "not a valid name",
+        ),
+        (
+            &format!("{named}\n[[origin]]\n{named}"),
+            servers,
+            "name",
+            "a pool \"one\" already",
+        ),
+        (
+            "name = \"one\"\ndirectory = \"www\"",
+            servers,
+            "directory",
+            "`directory` in a pool",
+        ),
+        (named, "pool = \"two\"", "pool", "no pool is called \"two\""),
+        (named, "pool = \"one\"\nretries = 2", "pool", "beside other keys"),
+        (named, &format!("name = \"x\"\n{servers}"), "name", "`name` is of pools"),
+        (
+            &format!("{named}\nhash = \"path\""),
+            servers,
+            "hash",
+            "without `balance`",
+        ),
+        (
+            &format!("{named}\nbalance = \"hash\"\nhash = \"moon\""),
+            servers,
+            "hash",
+            "not something that servers",
+        ),
+        (
+            &format!("{named}\ncertificate = \"a.pem\""),
+            servers,
+            "certificate",
+            "needs its key",
+        ),
+        (
+            &format!("{named}\nproxy_protocol = true\nhttp = \"2\""),
+            servers,
+            "proxy_protocol",
+            "names one client",
+        ),
+        (
+            "name = \"one\"\nservers = [{ address = \"unix:app.sock\" }]",
+            servers,
+            "address",
+            "not the path of a socket",
+        ),
+    ] {
+        let mistakes = read(pool, origin).unwrap_err().0;
+        let found = |m: &Mistake| m.key.ends_with(key) && m.what.contains(what) && m.line > 2 && !m.mend.is_empty();
+        assert!(mistakes.iter().any(found), "{pool} {origin}: {mistakes:?}");
+    }
+}

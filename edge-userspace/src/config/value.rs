@@ -197,7 +197,8 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// An origin server: `http://host:port` or `https://host:port`, no path.
+/// An origin server: `http://host:port` or `https://host:port`, no path; or `unix:/path` of a
+/// socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OriginAddress {
     /// TLS to the origin.
@@ -206,6 +207,8 @@ pub struct OriginAddress {
     pub host: String,
     /// Port, 80 or 443 where none is written.
     pub port: u16,
+    /// The Unix socket instead of host and port; then those are `localhost` and 0.
+    pub socket: Option<PathBuf>,
 }
 from_string!(OriginAddress);
 
@@ -213,6 +216,20 @@ impl FromStr for OriginAddress {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| format!("\"{text}\" {why}; write http://HOST:PORT or https://HOST:PORT");
+        if let Some(path) = text.strip_prefix("unix:") {
+            // sun_path of sockaddr_un, with its end (unix(7)).
+            if !path.starts_with('/') || path.len() > 107 || path.contains('\0') {
+                return Err(format!(
+                    "\"{text}\" is not the path of a socket; write unix:/run/app.sock, at most 107 bytes"
+                ));
+            }
+            return Ok(Self {
+                tls: false,
+                host: "localhost".to_owned(),
+                port: 0,
+                socket: Some(path.into()),
+            });
+        }
         let uri: http::Uri = text.parse().map_err(|_| wrong("is no origin address"))?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
@@ -242,13 +259,21 @@ impl FromStr for OriginAddress {
         let port = port
             .filter(|_| !host.is_empty())
             .ok_or_else(|| wrong("has no host or no sound port"))?;
-        Ok(Self { tls, host, port })
+        Ok(Self {
+            tls,
+            host,
+            port,
+            socket: None,
+        })
     }
 }
 
 impl fmt::Display for OriginAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
+        if let Some(path) = &self.socket {
+            return write!(f, "unix:{}", path.display());
+        }
         if self.host.contains(':') {
             write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {

@@ -13,12 +13,12 @@ use super::certificate::{Certificate, ClientsText, KeyExchange, KeyServer, MoreT
 use super::checker::Checker;
 use super::delta::FarEnd;
 use super::kind::{Deadline, File, Flag, Host, Inline, Limit, List, Maybe, Must, Name, Own, Span, Text, Word};
-use super::origin::{Origin, OriginText};
+use super::origin::{Origin, OriginText, Pools};
 use super::requests::Requests;
 use super::section::section;
 use super::tls::TlsVersion;
 use super::value::HostPattern;
-use super::{Limits, Place, Server, acme, cache, coding, gate, isolate, rule};
+use super::{Limits, Place, Server, Upstream, acme, cache, coding, gate, isolate, rule};
 
 section! {
     /// A tenant.
@@ -108,6 +108,8 @@ section! {
         rules: Option<Arc<rule::Rules>>,
         /// Where its responses come from.
         origin: Origin,
+        /// The pools that its rules name.
+        pools: Vec<(Arc<str>, Arc<Upstream>)>,
     }
 }
 
@@ -123,6 +125,7 @@ pub(super) struct Around<'a> {
     pub(super) far_ends: &'a [FarEnd],
     pub(super) key_servers: &'a [KeyServer],
     pub(super) acme: &'a acme::Node,
+    pub(super) pools: &'a Pools,
     /// Zones come from a fleet's manifest, which may be still to come.
     pub(super) in_fleet: bool,
 }
@@ -214,11 +217,16 @@ fn zone(text: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Zone
         &zone.name,
         checker,
     );
-    let (rules, mistakes) = rule::file::rules(&text.rule, checker.source);
+    let (rules, mistakes) = rule::file::rules(&text.rule, around.pools, checker.source);
     checker.mistakes.extend(mistakes);
+    let named = rules.iter().flat_map(|rules| rules.pools());
+    zone.pools = named
+        .filter_map(|name| around.pools.get_key_value(&name))
+        .map(|(name, pool)| (name.clone(), pool.clone()))
+        .collect();
     zone.rules = rules;
     match &text.origin {
-        Some(origin) => zone.origin = super::origin::origin(&zone.name, origin, checker),
+        Some(origin) => zone.origin = super::origin::origin(&zone.name, origin, around.pools, checker),
         None if text.worker.is_none() && text.route.is_empty() && text.rule.is_empty() => {
             let mend = "write [zone.origin] or [zone.worker]";
             checker.mistake(text.name.span(), "a zone that nothing answers for", mend);

@@ -111,9 +111,8 @@ fn is_own(pair: &[u8]) -> bool {
     own(pair).is_some() || value(pair, WORK_COOKIE).is_some()
 }
 
-/// The value of a pair of that name.
 /// The cookies of a request as they are written, each with its name.
-pub(super) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers.get_all(COOKIE).iter().flat_map(pairs_of)
 }
 
@@ -122,7 +121,7 @@ fn pairs_of(field: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The value of the cookie, if it has this name.
-pub(super) fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
 }
 

@@ -4,6 +4,15 @@
 use http::header::{self, AsHeaderName, HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::field::outside_quotes;
+use crate::gate::cookie;
+
+/// The values of the cookie `name`, the first one first; values that are not ASCII are left out.
+pub fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+    cookie::pairs(headers)
+        .filter_map(move |pair| cookie::value(pair, name))
+        .filter_map(|value| std::str::from_utf8(value).ok())
+        .filter(|value| value.is_ascii())
+}
 
 /// RFC 8586.
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");

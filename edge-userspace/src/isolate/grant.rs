@@ -321,6 +321,7 @@ impl Grant {
             }
         }
         let asked = OriginAddress {
+            socket: None,
             tls,
             host: host.clone(),
             port: port.unwrap_or(if tls { 443 } else { 80 }),

@@ -11,11 +11,14 @@ use super::gates::Gates;
 use super::isolates;
 use super::lockdown::Lockdowns;
 use crate::admin::{
-    self, Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, TopSource, WorkerOrder,
+    self, Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalised, Penalty, Purged, TopSource,
+    WorkerOrder,
 };
 use crate::base::shutdown::Phase;
+use crate::config::value::OriginAddress;
 use crate::config::{LockdownMode, XdpMode};
 use crate::dataplane::{self, Added};
+use crate::origin::{Fleet, Order};
 
 /// For as long connections of a network that is cut are looked for: handshakes that had begun end
 /// one way or the other by then.
@@ -195,6 +198,10 @@ impl Control for Node {
         Box::pin(self.issue(order))
     }
 
+    fn origin(&self, order: &OriginOrder) -> Result<(), ControlError> {
+        origin(&self.fleet, order)
+    }
+
     fn leave(&self) -> Result<(), ControlError> {
         if self.shutdown.phase() == Phase::Running {
             return Err(ControlError(
@@ -226,6 +233,29 @@ impl Node {
             )
         })
     }
+}
+
+/// Carries out what an operator wants of a server of `fleet`.
+///
+/// # Errors
+/// There is no such server.
+pub(super) fn origin(fleet: &Fleet, order: &OriginOrder) -> Result<(), ControlError> {
+    let OriginOrder { server, of, weight } = order;
+    let word = match weight {
+        Some(0) => Order::Drain,
+        Some(weight) => Order::Weight(*weight),
+        None => Order::Restore,
+    };
+    // As the fleet writes it.
+    let address = server.parse::<OriginAddress>().map_err(ControlError)?.to_string();
+    if fleet.order(of.as_deref(), &address, word) == 0 {
+        let servers = fleet.status().into_iter().flat_map(|zone| zone.servers);
+        let known: Vec<_> = servers.map(|server| server.address).take(20).collect();
+        let words = format!("no origin has the server {address}; there are: {}", known.join(", "));
+        return Err(ControlError(words));
+    }
+    tracing::info!(target: "edge::origin", server = address, of, weight, "weight by the operator");
+    Ok(())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{process, threads};
 use crate::admin::server::Rights;
 use crate::admin::{
-    Control, ControlError, Denial, Denied, Ordered, Penalised, Penalty, Purged, TopSource, WorkerOrder,
+    Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalised, Penalty, Purged, TopSource, WorkerOrder,
 };
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
@@ -335,6 +335,10 @@ impl Control for End {
 
     fn purge(&self, _: &Purged) -> Result<(), ControlError> {
         none()
+    }
+
+    fn origin(&self, order: &OriginOrder) -> Result<(), ControlError> {
+        super::control::origin(&self.fleet, order)
     }
 
     fn worker(&self, _: WorkerOrder) -> Ordered<'_> {

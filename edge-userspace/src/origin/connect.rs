@@ -14,13 +14,14 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
 use super::health::Trouble;
 use super::names::{Names, ordered};
+use super::proxy_header;
 use crate::config::value::OriginAddress;
 use crate::config::{Mistake, OriginHttp, Upstream};
 use crate::tls::{certificates, trust};
@@ -119,6 +120,8 @@ pub(super) struct Connector {
     server_name: Option<ServerName<'static>>,
     http: OriginHttp,
     timeout: Duration,
+    /// Connections begin with a PROXY protocol header.
+    proxy_protocol: bool,
 }
 
 /// A connection, not spoken on yet.
@@ -141,6 +144,8 @@ pub(super) struct Manner {
     pub(super) only_h1: bool,
     /// The address of the name to try first.
     pub(super) first: Option<SocketAddr>,
+    /// For whom: the client, and the address it came to; `None`: the edge asks for itself.
+    pub(super) proxied: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Connector {
@@ -185,6 +190,7 @@ impl Connector {
                 .and_then(|name| ServerName::try_from(name.to_owned()).ok()),
             http: upstream.http,
             timeout: upstream.connect_timeout,
+            proxy_protocol: upstream.proxy_protocol,
         })
     }
 
@@ -210,8 +216,25 @@ impl Connector {
         manner: Manner,
     ) -> Result<Connected, ConnectError> {
         let only_h1 = manner.only_h1;
+        let header = self.proxy_protocol.then(|| proxy_header::header(manner.proxied));
+        if let Some(path) = &server.socket {
+            let begun = Instant::now();
+            let connected = async {
+                let mut stream = UnixStream::connect(path).await?;
+                if let Some(header) = &header {
+                    stream.write_all(header).await?;
+                }
+                io::Result::Ok(stream)
+            };
+            return Ok(Connected {
+                socket: Socket::Unix(connected.await.map_err(|e| ConnectError::from_io(&e))?),
+                h2: self.http == OriginHttp::V2,
+                peer: SocketAddr::from(([0, 0, 0, 0], 0)),
+                round_trip: begun.elapsed(),
+            });
+        }
         let Dialled {
-            stream,
+            mut stream,
             peer,
             round_trip,
         } = match server.host.parse::<IpAddr>() {
@@ -222,6 +245,9 @@ impl Connector {
             }
         }
         .map_err(|e| ConnectError::from_io(&e))?;
+        if let Some(header) = &header {
+            stream.write_all(header).await.map_err(|e| ConnectError::from_io(&e))?;
+        }
         if !server.tls {
             return Ok(Connected {
                 socket: Socket::Plain(stream),
@@ -386,11 +412,13 @@ async fn race(addresses: &[SocketAddr], names: &Names) -> io::Result<Dialled> {
     }
 }
 
-/// TCP, with or without TLS. One type, so that hyper's connection is compiled once.
+/// TCP, with or without TLS, or a Unix socket. One type, so that hyper's connection is compiled
+/// once.
 #[derive(Debug)]
 pub(super) enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
 }
 
 macro_rules! each {
@@ -402,6 +430,10 @@ macro_rules! each {
             }
             Socket::Tls(stream) => {
                 let $io = Pin::new(&mut **stream);
+                $call
+            }
+            Socket::Unix(stream) => {
+                let $io = Pin::new(stream);
                 $call
             }
         }
@@ -431,6 +463,7 @@ impl AsyncWrite for Socket {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
         }
     }
 

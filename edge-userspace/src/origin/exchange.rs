@@ -1,6 +1,7 @@
 //! One request's life: chooses a server, gets a connection, sends, and hands the answer to the
 //! client; once more elsewhere when that cannot do harm.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
@@ -15,13 +16,17 @@ use super::early::Early;
 use super::fleet::{Group, Server};
 use super::forward::{self, Length, Looped, Target};
 use super::lease::Load;
+use super::maglev;
 use super::pool::{Lease, Pool, Wish};
 use super::reply;
 use super::stream::{Download, finish};
 use super::upgrade::{self, Ask};
 use super::upload::Progress;
+use crate::base::peer::client_prefix;
 use crate::config::OriginHttp;
+use crate::config::pool::HashKey;
 use crate::http::body::Body;
+use crate::http::fields;
 use crate::http::handler::{Failure, Reason};
 use crate::http::message::{Exchange, ReadAhead, Report, Request, Response};
 
@@ -41,28 +46,33 @@ impl Local {
                 .iter()
                 .map(|server| Pool::new(server.clone(), group.clone()))
                 .collect(),
-            balancer: Mutex::new(Balancer::new(group.upstream.balance, group.servers.len(), first)),
+            balancer: Mutex::new(Balancer::new(
+                group.upstream.balance,
+                group.servers.len(),
+                first,
+                group.table.clone(),
+            )),
             group,
         }
     }
 
     /// Another server than those tried, of which nothing speaks against it.
-    fn elsewhere(&self, tried: &[usize]) -> Option<usize> {
+    fn elsewhere(&self, tried: &[usize], key: Option<u64>) -> Option<usize> {
         let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
-        balancer.choose_up(&self.group.servers, tried)
+        balancer.choose_up(&self.group.servers, tried, key)
     }
 
-    fn choose(&self, tried: &[usize]) -> Option<(usize, &Arc<Pool>)> {
+    fn choose(&self, tried: &[usize], key: Option<u64>) -> Option<(usize, &Arc<Pool>)> {
         let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = &self.group.servers;
         let at = balancer
-            .choose(servers, tried)
+            .choose(servers, tried, key)
             // Nowhere else: the same server may have another connection, or another mood.
             .or_else(|| {
                 if tried.is_empty() {
                     None
                 } else {
-                    balancer.choose(servers, &[])
+                    balancer.choose(servers, &[], key)
                 }
             })?;
         Some((at, self.pools.get(at)?))
@@ -109,12 +119,17 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
     };
     let idempotent = course.ask.is_none() && forward::idempotent(&course.method);
     let mut early = Early::begin(&exchange.peer, &mut head, idempotent && length == Length::None).await?;
+    let key = upstream.hash.as_ref().and_then(|by| placed(by, &head, &exchange));
     group.budget.request();
     let mut tries = Tries {
         wish: Wish {
             fresh: None,
             only_h1: course.ask.is_some() && upstream.http != OriginHttp::V2,
+            proxied: upstream
+                .proxy_protocol
+                .then_some((exchange.peer.client, exchange.peer.local)),
         },
+        key,
         retries: upstream.retries,
         unprocessed: UNPROCESSED,
         made: 0,
@@ -124,7 +139,7 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
     loop {
         let chosen = match tries.again_at.take() {
             Some(at) => local.pools.get(at).map(|pool| (at, pool)),
-            None => local.choose(&tries.tried),
+            None => local.choose(&tries.tried, tries.key),
         };
         let Some((at, pool)) = chosen else {
             let mut failure = Failure::new(Reason::OriginUnreachable, "all servers are unhealthy");
@@ -187,9 +202,27 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
     }
 }
 
+/// What a request is placed by, hashed; `None` if it has none of it.
+fn placed(by: &HashKey, head: &request::Parts, exchange: &Exchange) -> Option<u64> {
+    match by {
+        HashKey::Client => match client_prefix(exchange.peer.client.ip()) {
+            IpAddr::V4(ip) => Some(maglev::key(&ip.octets())),
+            IpAddr::V6(ip) => Some(maglev::key(&ip.octets())),
+        },
+        HashKey::Path => Some(maglev::key(head.uri.path().as_bytes())),
+        HashKey::Header(name) => head.headers.get(name).map(|value| maglev::key(value.as_bytes())),
+        HashKey::Cookie(name) => fields::cookies(&head.headers, name)
+            .next()
+            .map(|value| maglev::key(value.as_bytes())),
+        HashKey::Random => None,
+    }
+}
+
 /// How far the tries of one request are.
 struct Tries {
     wish: Wish,
+    /// What the request is placed by.
+    key: Option<u64>,
     retries: u8,
     unprocessed: u8,
     made: u8,
@@ -272,7 +305,7 @@ impl Tries {
             return false;
         }
         self.tried.push(at);
-        let Some(other) = local.elsewhere(&self.tried) else {
+        let Some(other) = local.elsewhere(&self.tried, self.key) else {
             return false;
         };
         let now = group.servers.first().map_or(0, |server| server.now());

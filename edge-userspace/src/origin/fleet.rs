@@ -2,10 +2,10 @@
 //! zones snapshot, swapped whole on reload; a group whose configuration did not change is carried
 //! over with all it knows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -20,6 +20,7 @@ use super::balance::{Candidate, Standing};
 use super::budget::Budget;
 use super::connect::Connector;
 use super::health::{Health, Trouble};
+use super::maglev::Table;
 use super::metrics::{Metrics, State, ZoneMetrics};
 use super::names::Names;
 use crate::config::value::OriginAddress;
@@ -43,15 +44,21 @@ pub struct Plan(Snapshot);
 pub(super) struct Snapshot {
     /// By the zone's name: its own servers, and those elsewhere that its worker may ask.
     groups: HashMap<Arc<str>, Vec<Arc<Group>>>,
-    /// The zones' own, in the file's order.
+    /// By the pool's name. Beside the present one a pool may have that of before, for zones that
+    /// are kept as they were.
+    pools: HashMap<Arc<str>, Vec<Arc<Group>>>,
+    /// The pools that each zone asks.
+    uses: HashMap<Arc<str>, Vec<Arc<Group>>>,
+    /// The zones' own and the pools, in the file's order.
     order: Vec<Arc<Group>>,
     /// What this one took the place of: requests under way may still ask for it.
     before: Vec<Arc<Group>>,
 }
 
-/// The servers of one zone.
+/// The servers of one zone, or of a pool.
 #[derive(Debug)]
 pub(super) struct Group {
+    /// The zone's name; of a pool `origin/` and its name, which no zone has.
     pub(super) zone: Arc<str>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) servers: Vec<Arc<Server>>,
@@ -59,6 +66,8 @@ pub(super) struct Group {
     pub(super) metrics: Metrics,
     pub(super) counts: ZoneMetrics,
     pub(super) budget: Budget,
+    /// Where keys belong.
+    pub(super) table: Option<Arc<Table>>,
     gauges: [Gauge; 2],
     /// Of the files with roots and identity, so that a reload sees new ones.
     roots: [Option<(SystemTime, u64)>; 2],
@@ -74,6 +83,13 @@ pub(super) struct Server {
     pub(super) host: HeaderValue,
     pub(super) scheme: Scheme,
     weight: u16,
+    priority: u8,
+    /// An operator's word: [`NO_ORDER`], or the weight; 0: no new requests.
+    order: AtomicU32,
+    /// Since when it may be chosen again, milliseconds of the fleet's clock; 0: from the start on.
+    since: AtomicU64,
+    /// How long it takes then to get its whole share, milliseconds.
+    slow_start: u64,
     pub(super) in_flight: AtomicUsize,
     pub(super) health: Health,
     pub(super) names: Names,
@@ -82,10 +98,26 @@ pub(super) struct Server {
     epoch: Instant,
 }
 
-/// A zone's servers, for `/status`.
+/// No operator has said anything about a server.
+const NO_ORDER: u32 = u32::MAX;
+/// Parts of one unit of weight, so that a share can grow slowly.
+const PARTS: u32 = 100;
+
+/// What operators say of a server, until the next order or the end of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// No new requests; those under way end.
+    Drain,
+    /// This weight, at least 1.
+    Weight(u16),
+    /// As the file says.
+    Restore,
+}
+
+/// A zone's servers, or a pool's, for `/status`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ZoneStatus {
-    /// The zone's name.
+    /// The zone's name; of a pool `origin/` and its name.
     pub zone: String,
     /// Its servers in the file's order.
     pub servers: Vec<ServerStatus>,
@@ -98,6 +130,10 @@ pub struct ServerStatus {
     pub address: String,
     /// It may be chosen.
     pub healthy: bool,
+    /// Its weight, by the file or an operator's word.
+    pub weight: u32,
+    /// An operator has taken it out: no new requests.
+    pub drained: bool,
     /// Why not, or what the last check found.
     pub reason: Option<Trouble>,
     /// Requests under way, of all workers.
@@ -144,39 +180,75 @@ impl Fleet {
     pub fn gather(&self, zones: &Zones, faults: &mut Faults) -> Plan {
         let old = self.snapshot.load();
         let mut next = Snapshot::default();
+        let mut broken: HashMap<Arc<str>, Mistake> = HashMap::new();
         for zone in zones.all() {
-            let known = old.groups.get(&zone.name).map(Vec::as_slice).unwrap_or_default();
             let own = std::iter::once((&zone.origin, true));
             let elsewhere = zone.elsewhere.iter().map(|(_, seen)| (&seen.origin, false));
-            let mut groups = Vec::new();
-            for (origin, own) in own.chain(elsewhere) {
+            let sent = zone.pools.iter().map(|(_, seen)| (&seen.origin, true));
+            for (origin, own) in own.chain(elsewhere).chain(sent) {
                 let Origin::Servers(upstream) = origin else {
                     continue;
                 };
-                let same = known
-                    .iter()
-                    .find(|group| *group.upstream == **upstream && group.roots == stamp(upstream));
-                let group = match same {
-                    Some(group) => group.clone(),
-                    None => match self.group(zone, upstream, known) {
-                        Ok(group) => group,
-                        Err(mistake) => {
-                            faults.zone(&zone.name, mistake);
-                            continue;
-                        }
-                    },
-                };
-                if own {
-                    next.order.push(group.clone());
+                if let Some(pool) = &upstream.pool {
+                    match self.pool(pool, upstream, &old, (&mut next, &mut broken)) {
+                        Ok(group) => next.uses.entry(zone.name.clone()).or_default().push(group),
+                        Err(mistake) => faults.zone(&zone.name, mistake),
+                    }
+                    continue;
                 }
-                groups.push(group);
-            }
-            if !groups.is_empty() {
-                next.groups.insert(zone.name.clone(), groups);
+                let known = old.groups.get(&zone.name).map(Vec::as_slice).unwrap_or_default();
+                match self.kept_or_made(&zone.name, upstream, known) {
+                    Ok(group) => {
+                        if own {
+                            next.order.push(group.clone());
+                        }
+                        next.groups.entry(zone.name.clone()).or_default().push(group);
+                    }
+                    Err(mistake) => faults.zone(&zone.name, mistake),
+                }
             }
         }
         next.before = old.beyond(&next);
         Plan(next)
+    }
+
+    /// The pool of that name: made once for all zones that ask it. One that cannot be made is told
+    /// to each of them.
+    fn pool(
+        &self,
+        name: &Arc<str>,
+        upstream: &Arc<Upstream>,
+        old: &Snapshot,
+        (next, broken): (&mut Snapshot, &mut HashMap<Arc<str>, Mistake>),
+    ) -> Result<Arc<Group>, Mistake> {
+        if let Some(mistake) = broken.get(name) {
+            return Err(mistake.clone());
+        }
+        let there = next.pools.get(name).map(Vec::as_slice).unwrap_or_default();
+        if let Some(group) = there.iter().find(|group| *group.upstream == **upstream) {
+            return Ok(group.clone());
+        }
+        let known = old.pools.get(name).map(Vec::as_slice).unwrap_or_default();
+        let made = self.kept_or_made(&format!("origin/{name}").into(), upstream, known);
+        let group = made.inspect_err(|mistake| {
+            broken.insert(name.clone(), mistake.clone());
+        })?;
+        next.pools.entry(name.clone()).or_default().push(group.clone());
+        next.order.push(group.clone());
+        Ok(group)
+    }
+
+    /// The one of `known` that is the same and whose files are, or a new one.
+    fn kept_or_made(
+        &self,
+        home: &Arc<str>,
+        upstream: &Arc<Upstream>,
+        known: &[Arc<Group>],
+    ) -> Result<Arc<Group>, Mistake> {
+        let same = known
+            .iter()
+            .find(|group| *group.upstream == **upstream && group.roots == stamp(upstream));
+        same.map_or_else(|| self.group(home, upstream, known), |group| Ok(group.clone()))
     }
 
     /// Leaves out of `plan` the zones for which `without` holds; those for which `keeps` holds have
@@ -192,6 +264,27 @@ impl Fleet {
             .extend(kept.map(|(zone, groups)| (zone.clone(), groups.clone())));
         next.order
             .extend(old.order.iter().filter(|group| keeps(&group.zone)).cloned());
+        // What a zone that is kept asks of a pool, it goes on asking.
+        next.uses.retain(|zone, _| !settled(zone));
+        for (zone, pools) in old.uses.iter().filter(|(zone, _)| keeps(zone)) {
+            for group in pools {
+                if let Some(name) = &group.upstream.pool
+                    && !next.has(group)
+                {
+                    next.pools.entry(name.clone()).or_default().push(group.clone());
+                    next.order.push(group.clone());
+                }
+            }
+            next.uses.insert(zone.clone(), pools.clone());
+        }
+        // A pool that nobody asks any more is not checked for its health either.
+        let asked: HashSet<*const Group> = next.uses.values().flatten().map(Arc::as_ptr).collect();
+        let unasked = |group: &Arc<Group>| group.upstream.pool.is_some() && !asked.contains(&Arc::as_ptr(group));
+        next.order.retain(|group| !unasked(group));
+        next.pools.retain(|_, groups| {
+            groups.retain(|group| !unasked(group));
+            !groups.is_empty()
+        });
         next.before = old.beyond(next);
     }
 
@@ -228,6 +321,8 @@ impl Fleet {
             ServerStatus {
                 address: server.name.to_string(),
                 healthy,
+                weight: server.whole_weight(),
+                drained: server.order.load(Ordering::Relaxed) == 0,
                 reason: why.or(checks.trouble),
                 in_flight: server.in_flight.load(Ordering::Relaxed),
                 last_check_ms_ago: checks.last.map(|at| now.saturating_sub(at)),
@@ -253,18 +348,47 @@ impl Fleet {
     /// when a configuration is prepared, never by a worker.
     pub(super) fn find(&self, zone: &Zone, upstream: &Arc<Upstream>) -> Option<Arc<Group>> {
         let snapshot = self.snapshot.load();
-        let now = snapshot.groups.get(&zone.name).map(Vec::as_slice).unwrap_or_default();
-        let all = || {
-            now.iter()
-                .chain(&snapshot.before)
-                .filter(|group| group.zone == zone.name)
+        let now = match &upstream.pool {
+            None => snapshot.groups.get(&zone.name),
+            Some(pool) => snapshot.pools.get(pool),
         };
+        let mine = |group: &&Arc<Group>| match &upstream.pool {
+            None => group.zone == zone.name,
+            Some(_) => group.upstream.pool == upstream.pool,
+        };
+        let all = || now.into_iter().flatten().chain(&snapshot.before).filter(mine);
         let same = all().find(|group| Arc::ptr_eq(&group.upstream, upstream));
         same.or_else(|| all().find(|group| *group.upstream == **upstream))
             .cloned()
     }
 
-    fn group(&self, zone: &Zone, upstream: &Arc<Upstream>, known: &[Arc<Group>]) -> Result<Arc<Group>, Mistake> {
+    /// Carries out `order` for the server at `address`, in the zone or pool of that name, or
+    /// wherever it is. Returns how often it is there.
+    pub fn order(&self, of: Option<&str>, address: &str, order: Order) -> usize {
+        let named =
+            |group: &&Arc<Group>| of.is_none_or(|of| *group.zone == *of || group.upstream.pool.as_deref() == Some(of));
+        let snapshot = self.snapshot.load();
+        let groups = snapshot.order.iter().filter(named);
+        let servers = groups.flat_map(|group| &group.servers);
+        let mut found = 0;
+        for server in servers.filter(|server| *server.name == *address) {
+            found += 1;
+            let before = server.order.swap(
+                match order {
+                    Order::Drain => 0,
+                    Order::Weight(weight) => u32::from(weight.max(1)),
+                    Order::Restore => NO_ORDER,
+                },
+                Ordering::Relaxed,
+            );
+            if before == 0 && order != Order::Drain {
+                server.begins();
+            }
+        }
+        found
+    }
+
+    fn group(&self, home: &Arc<str>, upstream: &Arc<Upstream>, known: &[Arc<Group>]) -> Result<Arc<Group>, Mistake> {
         let roots = stamp(upstream);
         let thresholds = upstream
             .health
@@ -278,29 +402,38 @@ impl Fleet {
             if let (Some(same), Some(_)) = (same, &upstream.health) {
                 health.inherit(&same.health);
             }
-            let authority = name.split_once("://").map_or("", |(_, authority)| authority);
+            let order = same.map_or(NO_ORDER, |same| same.order.load(Ordering::Relaxed));
+            // One that joins others begins slowly; at a start all are new.
+            let joins = if known.is_empty() { 0 } else { millis(self.epoch).max(1) };
+            let since = same.map_or(joins, |same| same.since.load(Ordering::Relaxed));
+            let authority = name.split_once("://").map_or("localhost", |(_, authority)| authority);
             let usual = if address.tls { ":443" } else { ":80" };
             let authority = authority.strip_suffix(usual).unwrap_or(authority);
             Arc::new(Server {
                 host: HeaderValue::from_str(authority).unwrap_or_else(|_| HeaderValue::from_static("origin.invalid")),
                 scheme: if address.tls { Scheme::HTTPS } else { Scheme::HTTP },
                 weight: configured.weight,
+                priority: configured.priority,
+                order: AtomicU32::new(order),
+                since: AtomicU64::new(since),
+                slow_start: u64::try_from(upstream.slow_start.as_millis()).unwrap_or(u64::MAX),
                 in_flight: AtomicUsize::new(0),
                 health,
                 names: Names::new(upstream.public_only),
-                literal: address.host.parse::<std::net::IpAddr>().is_ok(),
+                literal: address.socket.is_some() || address.host.parse::<std::net::IpAddr>().is_ok(),
                 epoch: self.epoch,
                 name: name.into(),
                 address,
             })
         });
         Ok(Arc::new(Group {
-            zone: zone.name.clone(),
+            zone: home.clone(),
             upstream: upstream.clone(),
             servers: servers.collect(),
+            table: table(upstream),
             connector: Connector::new(upstream)?,
             metrics: self.metrics.clone(),
-            counts: self.metrics.zone(&zone.name),
+            counts: self.metrics.zone(home),
             budget: Budget::new(upstream.retry_budget),
             gauges: [State::connecting, State::open].map(|state| self.metrics.connections(state)),
             roots,
@@ -315,14 +448,16 @@ impl Fleet {
 impl Snapshot {
     /// Whether `group` is in force.
     pub(super) fn has(&self, group: &Arc<Group>) -> bool {
-        self.groups
-            .get(&group.zone)
-            .is_some_and(|known| known.iter().any(|known| Arc::ptr_eq(known, group)))
+        let known = match &group.upstream.pool {
+            None => self.groups.get(&group.zone),
+            Some(pool) => self.pools.get(pool),
+        };
+        known.is_some_and(|known| known.iter().any(|known| Arc::ptr_eq(known, group)))
     }
 
     /// The groups that `next` has not.
     fn beyond(&self, next: &Self) -> Vec<Arc<Group>> {
-        let groups = self.groups.values().flatten();
+        let groups = self.groups.values().chain(self.pools.values()).flatten();
         groups.filter(|group| !next.has(group)).cloned().collect()
     }
 
@@ -361,6 +496,7 @@ impl Group {
     /// A request to `server` got a response.
     pub(super) fn succeeded(&self, server: &Server) {
         if server.health.succeeded() {
+            server.begins();
             tracing::info!(zone = %self.zone, server = %server.name, "back after a request succeeded");
             self.metrics
                 .healthy(&self.zone, &server.name, server.standing() == Standing::Up);
@@ -371,7 +507,10 @@ impl Group {
     pub(super) fn checked(&self, server: &Server, trouble: Option<Trouble>) {
         match server.health.checked(server.now(), trouble) {
             None => return,
-            Some(true) => tracing::info!(zone = %self.zone, server = %server.name, "healthy again"),
+            Some(true) => {
+                server.begins();
+                tracing::info!(zone = %self.zone, server = %server.name, "healthy again");
+            }
             Some(false) => tracing::warn!(zone = %self.zone, server = %server.name, ?trouble, "unhealthy"),
         }
         self.metrics
@@ -387,13 +526,62 @@ impl Server {
 
     /// Whether it may be chosen. The clock is asked only where it matters.
     fn standing(&self) -> Standing {
+        if self.order.load(Ordering::Relaxed) == 0 {
+            return Standing::Down;
+        }
         self.health.standing_by(|| self.now())
     }
+
+    /// It may be chosen from now on, and its share grows.
+    fn begins(&self) {
+        self.since.store(self.now().max(1), Ordering::Relaxed);
+    }
+
+    /// The share that it comes to.
+    fn whole_weight(&self) -> u32 {
+        match self.order.load(Ordering::Relaxed) {
+            NO_ORDER => u32::from(self.weight),
+            order => order,
+        }
+    }
+
+    /// The share that it has now, in parts of a weight: a tenth at first.
+    fn share(&self) -> u32 {
+        let whole = self.whole_weight().saturating_mul(PARTS);
+        let since = self.since.load(Ordering::Relaxed);
+        if self.slow_start == 0 || since == 0 {
+            return whole;
+        }
+        let passed = self.now().saturating_sub(since);
+        if passed >= self.slow_start {
+            // The clock need not be asked again.
+            self.since.store(0, Ordering::Relaxed);
+            return whole;
+        }
+        let grown = u64::from(whole).saturating_mul(passed) / self.slow_start;
+        u32::try_from(grown).unwrap_or(whole).max(whole / 10).max(1)
+    }
+}
+
+/// Where keys belong among the servers of `upstream`.
+fn table(upstream: &Upstream) -> Option<Arc<Table>> {
+    upstream.hash.as_ref()?;
+    let names: Vec<_> = upstream
+        .servers
+        .iter()
+        .map(|server| (server.address.to_string(), u32::from(server.weight)))
+        .collect();
+    let servers = names.iter().map(|(name, weight)| (name.as_str(), *weight));
+    Some(Arc::new(Table::new(servers)))
 }
 
 impl Candidate for Arc<Server> {
     fn weight(&self) -> u32 {
-        u32::from(self.weight)
+        self.share()
+    }
+
+    fn priority(&self) -> u8 {
+        self.priority
     }
 
     fn load(&self) -> usize {

@@ -18,10 +18,12 @@ pub mod fleet;
 mod forward;
 mod health;
 mod lease;
+mod maglev;
 mod media;
 mod metrics;
 mod names;
 mod pool;
+mod proxy_header;
 mod reply;
 mod stream;
 mod timer;
@@ -34,7 +36,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use fleet::{Fleet, Plan, ServerStatus, ZoneStatus};
+pub use fleet::{Fleet, Order, Plan, ServerStatus, ZoneStatus};
 pub use health::Trouble;
 pub use metrics::Metrics;
 

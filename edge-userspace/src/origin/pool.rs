@@ -39,6 +39,9 @@ pub(super) struct Wish {
     pub(super) fresh: Option<Instant>,
     /// HTTP/1.1, for an upgrade.
     pub(super) only_h1: bool,
+    /// The connection begins with a PROXY protocol header that names this client, and the address
+    /// it came to.
+    pub(super) proxied: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// What one look at the clock and at the server's addresses has shown.
@@ -312,6 +315,7 @@ impl Pool {
         let manner = Manner {
             only_h1: wish.only_h1 && self.server.address.tls,
             first: turn,
+            proxied: wish.proxied,
         };
         let connecting = self.group.gauge(Gauge::connecting);
         connecting.inc();
@@ -345,6 +349,10 @@ impl Pool {
 
     /// Takes back a connection that may serve again.
     pub(super) fn checkin(&self, mut h1: H1) {
+        if self.group.upstream.proxy_protocol {
+            // It names a client, and the next request may be another one's.
+            return;
+        }
         h1.since = Instant::now();
         let look = self.look(h1.since);
         if !h1.wear.takes(h1.served, look.now, &look.valid) {

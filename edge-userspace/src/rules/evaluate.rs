@@ -19,6 +19,8 @@ use http::{Method, StatusCode};
 
 use super::facts::Facts;
 use super::fill::{Escape, fill, groups};
+use super::split;
+use crate::config::pool::Mirror;
 use crate::config::rule::{Basic, Content, Cors, Fields, Repath, Respond, Rewrite, Rule, Rules, Template};
 
 /// A change of a message's fields.
@@ -73,6 +75,10 @@ pub(super) struct Made<'r> {
     pub(super) response: Vec<Change>,
     /// The cache is passed by.
     pub(super) uncached: bool,
+    /// The pool that answers.
+    pub(super) pool: Option<&'r Arc<str>>,
+    /// The pool that gets a copy.
+    pub(super) mirror: Option<&'r Mirror>,
     /// A rule asks for a password that nobody has checked yet: all else is void until that is done.
     pub(super) asks: Option<&'r Arc<Basic>>,
     /// Who has shown a password.
@@ -169,6 +175,19 @@ impl<'r> Made<'r> {
         self.rules.push(rule);
         let act = &rule.act;
         self.uncached |= act.uncached;
+        if let Some(pool) = &act.origin {
+            self.pool = Some(pool);
+        }
+        if let Some(split) = &act.split
+            && let Some(pool) = split::part(split, &rule.name, facts)
+        {
+            self.pool = Some(pool);
+        }
+        if let Some(mirror) = &act.mirror
+            && split::lot(&rule.name, &facts.request_id) < mirror.share
+        {
+            self.mirror = Some(mirror);
+        }
         if let Some(rewrite) = &act.rewrite {
             self.rewrite(rewrite, facts, filled);
         }

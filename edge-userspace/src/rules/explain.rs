@@ -72,11 +72,15 @@ pub fn explain(zones: &Zones, proxies: Option<&ClientAddress>, request: &Invente
     tell(&mut text, &made, &request.target);
     if made.answer.is_none() {
         let target = made.target.as_ref().unwrap_or(&request.target);
-        let way = match zone.way(&Path::of(target.path())) {
-            Way::Worker => "the worker",
-            Way::Origin => "the origin",
-            Way::Files(_) => "files",
+        let way = match (made.pool, zone.way(&Path::of(target.path()))) {
+            (Some(pool), _) => format!("the pool {pool}"),
+            (None, Way::Worker) => "the worker".to_owned(),
+            (None, Way::Origin) => "the origin".to_owned(),
+            (None, Way::Files(_)) => "files".to_owned(),
         };
+        if let Some(mirror) = made.mirror {
+            let _ = writeln!(text, "  a copy goes to the pool {}", mirror.to);
+        }
         let _ = writeln!(text, "  goes to {way}");
     }
     Ok(text)

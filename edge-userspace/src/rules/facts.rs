@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
-use http::header::COOKIE;
 use http::{HeaderMap, Method, Version};
 
 use crate::base::peer::Identity;
 use crate::config::rule::{Pattern, Protocol, When};
 use crate::config::value::HostPattern;
+use crate::http::fields;
 use crate::zones::path::Path;
 
 /// A request as rules see it: as it came through the door, whatever earlier rules have changed.
@@ -47,14 +47,7 @@ impl<'a> Facts<'a> {
 
     /// The values of a cookie, the first one first.
     pub(super) fn cookies(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let headers = self.headers;
-        headers
-            .get_all(COOKIE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim_matches([' ', '\t']).split_once('='))
-            .filter_map(move |(known, value)| (known == name).then_some(value))
+        fields::cookies(self.headers, name)
     }
 
     /// The values of a parameter of the query, as the client wrote them; a parameter without `=`

@@ -11,9 +11,12 @@ use super::auth::{self, Credentials, Doorman};
 use super::evaluate::{Change, Given, Shown, evaluate};
 use super::facts::Facts;
 use super::metrics::Metrics;
+use super::mirror::Mirrors;
+use crate::config::pool::Mirror;
 use crate::config::rule::{Basic, Rules};
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Request, Response};
+use crate::zones::Zone;
 use crate::zones::path::Path;
 
 /// What the rules of all workers share.
@@ -40,27 +43,42 @@ impl Shared {
 pub struct Ruled {
     next: Arc<dyn Handler>,
     shared: Shared,
+    mirrors: Mirrors,
+}
+
+/// Where a request goes.
+struct Way {
+    uncached: bool,
+    pool: Option<Arc<str>>,
+    mirror: Option<Mirror>,
 }
 
 /// What one look at the rules came to.
 enum Outcome {
-    /// The request goes on, or is answered; then the response is changed.
-    Done(Option<Given>, Vec<Change>),
+    /// The request goes on, with a copy of it, or is answered; then the response is changed.
+    Done(Option<Given>, Vec<Change>, Option<Copy>),
     /// These credentials are to be checked first.
     Check(Arc<Basic>, Arc<Credentials>),
 }
 
+/// A copy that is to be made: the bounds, and the zone as its pool serves it.
+type Copy = (Mirror, Arc<Zone>);
+
 impl Ruled {
     /// Puts rules in front of `next`.
     pub fn new(next: Arc<dyn Handler>, shared: Shared) -> Self {
-        Self { next, shared }
+        Self {
+            next,
+            shared,
+            mirrors: Mirrors::default(),
+        }
     }
 
     async fn ruled(&self, rules: Arc<Rules>, mut request: Request) -> Result<Response, Failure> {
         let mut checks = 0;
-        let (answer, changes) = loop {
+        let (answer, changes, copy) = loop {
             match self.apply(&rules, &mut request) {
-                Outcome::Done(answer, changes) => break (answer, changes),
+                Outcome::Done(answer, changes, copy) => break (answer, changes, copy),
                 // A verdict that others push out at once is asked for again, but not for ever.
                 Outcome::Check(..) if checks > 8 => {
                     return Err(Failure::new(Reason::Overload, "too many passwords are being checked"));
@@ -71,6 +89,10 @@ impl Ruled {
                 }
             }
         };
+        if let Some((mirror, zone)) = copy {
+            let (next, metrics) = (&self.next, &self.shared.metrics);
+            self.mirrors.copy(&mirror, zone, &mut request, (next, metrics)).await?;
+        }
         let mut response = match answer {
             Some(Given { status, headers, body }) => {
                 let mut response = Response::new(status, body);
@@ -106,9 +128,15 @@ impl Ruled {
             for rule in &made.rules {
                 self.shared.metrics.matched(&request.exchange.zone.name, &rule.name);
             }
-            (made.answer, made.target, made.uncached, made.request, made.response)
+            let way = Way {
+                uncached: made.uncached,
+                pool: made.pool.cloned(),
+                mirror: made.mirror.cloned(),
+            };
+            (made.answer, made.target, way, made.request, made.response)
         };
-        let (answer, target, uncached, changes, response) = made;
+        let (answer, target, way, changes, response) = made;
+        let mut copy = None;
         if answer.is_none() {
             if let Some(target) = target {
                 let mut parts = http::uri::Parts::default();
@@ -121,11 +149,22 @@ impl Ruled {
             for change in changes {
                 change.apply(&mut request.head.headers);
             }
-            if let Some(zone) = request.exchange.zone.uncached.clone().filter(|_| uncached) {
-                request.exchange.zone = zone;
-            }
+            let zone = request.exchange.zone.clone();
+            copy = way.mirror.and_then(|mirror| {
+                let pool = zone.sent_to(&mirror.to)?;
+                // What comes of a copy is nobody's, and is not stored.
+                Some((mirror, pool.uncached.as_ref().unwrap_or(pool).clone()))
+            });
+            let zone = match &way.pool {
+                Some(pool) => zone.sent_to(pool).cloned().unwrap_or(zone),
+                None => zone,
+            };
+            request.exchange.zone = match &zone.uncached {
+                Some(uncached) if way.uncached => uncached.clone(),
+                _ => zone,
+            };
         }
-        Outcome::Done(answer, response)
+        Outcome::Done(answer, response, copy)
     }
 }
 

@@ -13,9 +13,16 @@ struct OfRule {
     rule: Arc<str>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Copies {
+    zone: Arc<str>,
+    outcome: &'static str,
+}
+
 /// The room's figures.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metrics {
+    mirrored: Family<Copies, Counter>,
     matched: Family<OfRule, Counter>,
 }
 
@@ -28,7 +35,21 @@ impl Metrics {
             "Requests that a zone rule applied to",
             this.matched.clone(),
         );
+        registry.register(
+            "edge_rules_mirrored",
+            "Copies of requests for another pool, and those that were not made",
+            this.mirrored.clone(),
+        );
         this
+    }
+
+    /// A request of `zone` was to be copied.
+    pub(super) fn mirror(&self, zone: &Arc<str>, outcome: &'static str) {
+        let of = Copies {
+            zone: zone.clone(),
+            outcome,
+        };
+        self.mirrored.get_or_create(&of).inc();
     }
 
     /// A request of `zone` fitted `rule`.

@@ -13,5 +13,7 @@ mod facts;
 mod fill;
 mod handler;
 mod metrics;
+mod mirror;
+mod split;
 
 pub use handler::{Ruled, Shared};

@@ -58,6 +58,10 @@ pub struct Zone {
     /// What its worker keeps in its cache by itself: the zone as the room `cache` is to see it then.
     /// `None`: the zone has no worker, or no cache.
     pub kept: Option<Arc<Zone>>,
+    /// The zone as requests see it that a rule sends to a pool, by the pool's name.
+    pub pools: Vec<(Arc<str>, Arc<Zone>)>,
+    /// The pool that a rule has sent the request to.
+    pub pool: Option<Arc<str>>,
     /// It could not be prepared: its requests are answered 503.
     pub out: bool,
 }
@@ -95,6 +99,8 @@ impl Zone {
             elsewhere: Vec::new(),
             assets: None,
             kept: None,
+            pools: Vec::new(),
+            pool: None,
             out: false,
         };
         // What is kept of the zone's own origin must not answer for another, nor may its far end be
@@ -138,19 +144,45 @@ impl Zone {
         this.elsewhere = elsewhere;
         this.assets = assets;
         this.kept = kept;
-        if this
-            .rules
-            .iter()
-            .flat_map(|rules| &rules.all)
-            .any(|rule| rule.act.uncached)
-        {
-            let uncached = Self {
+        let mut rules = this.rules.iter().flat_map(|rules| &rules.all);
+        let passes_by = rules.any(|rule| rule.act.uncached || rule.act.mirror.is_some());
+        let without_cache = |zone: &Self| {
+            let uncached = || Self {
                 cache: None,
-                ..this.clone()
+                ..zone.clone()
             };
-            this.uncached = Some(Arc::new(uncached));
-        }
+            passes_by.then(|| Arc::new(uncached()))
+        };
+        this.pools = zone
+            .pools
+            .iter()
+            .map(|(name, upstream)| {
+                let mut sent = Self {
+                    origin: Origin::Servers(upstream.clone()),
+                    pool: Some(name.clone()),
+                    // The rule has said where it goes: no far end, worker or route has a say.
+                    delta: None,
+                    worker: None,
+                    routes: Vec::new(),
+                    assets: None,
+                    kept: None,
+                    rules: None,
+                    ..this.clone()
+                };
+                sent.uncached = without_cache(&sent);
+                (name.clone(), Arc::new(sent))
+            })
+            .collect();
+        this.uncached = without_cache(&this);
         this
+    }
+
+    /// The zone as it is for requests that a rule sends to that pool.
+    pub fn sent_to(&self, pool: &str) -> Option<&Arc<Self>> {
+        self.pools
+            .iter()
+            .find(|(name, _)| **name == *pool)
+            .map(|(_, zone)| zone)
     }
 
     /// The way of a request for `path`.

@@ -7,6 +7,7 @@ mod bed;
 mod bodies;
 mod files;
 mod pooling;
+mod pools;
 mod secure;
 mod sharing;
 mod trouble;

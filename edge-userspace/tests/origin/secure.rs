@@ -39,7 +39,11 @@ fn acceptor(certificate: CertificateDer<'static>, key: &rcgen::KeyPair, alpn: &[
 
 /// An origin that shows `certificate`.
 async fn with(certificate: CertificateDer<'static>, key: &rcgen::KeyPair, alpn: &[&[u8]]) -> Server {
-    let acceptor = acceptor(certificate, key, alpn);
+    over(acceptor(certificate, key, alpn)).await
+}
+
+/// An origin behind `acceptor`.
+async fn over(acceptor: tokio_rustls::TlsAcceptor) -> Server {
     Server::raw(move |socket| {
         let acceptor = acceptor.clone();
         async move {
@@ -205,4 +209,50 @@ async fn http_1_1_required() {
     assert_eq!(auto.bed.text("/").await, (200, "older".into()));
     let two = bed(&server, &own.pem(), "http = \"2\"");
     assert_eq!(two.bed.get("/").await.unwrap_err().reason, Reason::OriginMalformed);
+}
+
+/// A server that lets in nobody but its edge (authenticated origin pulls) would refuse every
+/// request.
+#[tokio::test]
+async fn shows_a_certificate_to_servers_that_ask() {
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = ca.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let leaf = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &issuer).unwrap(), key)
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let (shown, key) = leaf("localhost");
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(
+            vec![shown.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let server = over(tokio_rustls::TlsAcceptor::from(Arc::new(config))).await;
+    let (edge, key) = leaf("edge.example");
+    let own = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = own.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (certificate, key) = (file("edge.pem", edge.pem()), file("edge.key", key.serialize_pem()));
+    let lines = format!("certificate = \"{certificate}\"\nkey = \"{key}\"\n");
+    assert_eq!(bed(&server, &root.pem(), &lines).bed.text("/").await.0, 200);
+    let failure = bed(&server, &root.pem(), "").bed.get("/").await.unwrap_err();
+    assert!(
+        matches!(failure.reason, Reason::OriginUnreachable | Reason::OriginMalformed),
+        "{failure}"
+    );
 }

@@ -15,6 +15,7 @@ use super::checker::Checker;
 use super::kind::{Address, Bytes, File, Kind, List, Memory, Must, Span, Threads};
 use super::limits::{Limits, LimitsText};
 use super::mistake::{Mistakes, Source};
+use super::origin::{self, OriginText};
 use super::requests::Requests;
 use super::section::{self, Section, section};
 use super::value::{AdminAddress, Size, seconds};
@@ -83,6 +84,8 @@ struct Raw {
     admin: AdminText,
     #[serde(default)]
     log: LogText,
+    #[serde(default)]
+    origin: Vec<Spanned<OriginText>>,
     zone: Vec<Spanned<ZoneText>>,
 }
 
@@ -188,12 +191,14 @@ fn far(checker: &mut Checker<'_>, raw: &Raw) -> FarConfig {
         ..Server::default()
     };
     let acme = super::acme::Node::default();
+    let pools = origin::pools(&raw.origin, checker);
     let around = Around {
         server: &server,
         limits: &limits,
         far_ends: &[],
         key_servers: &[],
         acme: &acme,
+        pools: &pools,
         in_fleet: false,
     };
     let mut zones = super::zone::zones(&raw.zone, &around, checker);

@@ -259,7 +259,7 @@ pub(super) fn worker(
             .iter()
             .map(|zone| zone.get_ref().as_str().into())
             .collect(),
-        origins: origins.map(|origin| elsewhere(origin.get_ref(), checker)).collect(),
+        origins: origins.map(|origin| elsewhere(origin, checker)).collect(),
         settings: settings
             .iter()
             .map(|(name, value)| (name.clone(), value.get_ref().clone()))
@@ -326,12 +326,18 @@ fn schedule(raw: &[Spanned<String>], checker: &mut Checker<'_>) -> Vec<Cron> {
 
 /// A server elsewhere, asked as an origin is, but never at a private address that was not named: a
 /// name that its owner points into this network would make the worker a way in.
-fn elsewhere(raw: &Elsewhere, checker: &Checker<'_>) -> Arc<Upstream> {
+fn elsewhere(spanned: &Spanned<Elsewhere>, checker: &mut Checker<'_>) -> Arc<Upstream> {
+    let raw = spanned.get_ref();
+    if raw.address.socket.is_some() {
+        let what = "a worker cannot name a socket: it asks for URLs";
+        checker.mistake(spanned.span(), what, "write http://HOST:PORT or https://HOST:PORT");
+    }
     let literal = raw.address.host.parse::<IpAddr>().is_ok();
     Arc::new(Upstream {
         servers: vec![OriginServer {
             address: raw.address.clone(),
             weight: 1,
+            priority: 0,
         }],
         preserve_host: false,
         ca: raw.ca.as_ref().map(|ca| checker.file(ca)),

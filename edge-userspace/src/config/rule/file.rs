@@ -1,9 +1,7 @@
 //! `[[zone.rule]]` as the file has it, and its check: every mistake with its place and mend, files
 //! read here, so that one that is missing is a mistake of the file and not a failure of a request.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::ops::Range;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +10,21 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use toml::Spanned;
-use zeroize::Zeroizing;
 
+use super::checker::{ANSWER_BYTES, Checker, LIST_BYTES};
+use super::guard::RawAuth;
+use super::ways::{RawMirror, RawSplit};
 use super::{
-    Act, Basic, Content, Cors, Fields, Index, List, Listed, Pattern, Protocol, Redirect, Repath, Respond, Rewrite,
-    Rule, Rules, Template, When,
+    Act, Content, Cors, Fields, Index, List, Listed, Pattern, Protocol, Redirect, Repath, Respond, Rewrite, Rule,
+    Rules, Template, When,
 };
 use crate::config::mistake::{Mistake, Source};
+use crate::config::origin::Pools;
 use crate::config::value::{HostPattern, Network, Time};
 
-/// Rules of one zone; conditions of one list; bytes of a file that answers, and of a list of
-/// redirects.
+/// Rules of one zone; conditions of one list.
 const RULES: usize = 20_000;
 const LIST: usize = 4_096;
-const ANSWER_BYTES: u64 = 1 << 20;
-const LIST_BYTES: u64 = 64 << 20;
 
 /// Fields that decide how a message is read or where it goes, or that the edge writes itself: no
 /// rule may.
@@ -80,6 +78,12 @@ pub(in crate::config) struct RawRule {
     #[serde(default)]
     cache: Option<Spanned<bool>>,
     #[serde(default)]
+    origin: Option<Spanned<String>>,
+    #[serde(default)]
+    split: Option<Spanned<RawSplit>>,
+    #[serde(default)]
+    mirror: Option<RawMirror>,
+    #[serde(default)]
     last: bool,
 }
 
@@ -101,22 +105,6 @@ struct RawWhen {
     alternative_names: Vec<Spanned<String>>,
     spki: Vec<Spanned<String>>,
     not: Option<Spanned<Box<RawWhen>>>,
-}
-
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct RawAuth {
-    basic: RawBasic,
-}
-
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct RawBasic {
-    file: Spanned<PathBuf>,
-    #[serde(default)]
-    realm: Option<Spanned<String>>,
-    #[serde(default)]
-    forward: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -185,9 +173,14 @@ struct RawCors {
 }
 
 /// `[[zone.rule]]`s of one zone, and what is wrong with them; `None` without any.
-pub(in crate::config) fn rules(raw: &[Spanned<RawRule>], source: &Source<'_>) -> (Option<Arc<Rules>>, Vec<Mistake>) {
+pub(in crate::config) fn rules(
+    raw: &[Spanned<RawRule>],
+    pools: &Pools,
+    source: &Source<'_>,
+) -> (Option<Arc<Rules>>, Vec<Mistake>) {
     let mut checker = Checker {
         source,
+        pools,
         mistakes: Vec::new(),
     };
     let mut all: Vec<Rule> = Vec::with_capacity(raw.len());
@@ -222,16 +215,7 @@ pub(in crate::config) fn rules(raw: &[Spanned<RawRule>], source: &Source<'_>) ->
     (Some(Arc::new(Rules { all, index })), checker.mistakes)
 }
 
-struct Checker<'a> {
-    source: &'a Source<'a>,
-    mistakes: Vec<Mistake>,
-}
-
 impl Checker<'_> {
-    fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
-        self.mistakes.push(self.source.place(span).mistake(what, mend));
-    }
-
     fn rule(&mut self, raw: &RawRule) -> Rule {
         let name = raw.name.get_ref();
         let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -262,6 +246,9 @@ impl Checker<'_> {
             security: raw.security,
             uncached: self.uncached(raw.cache.as_ref()),
             cors: raw.cors.as_ref().map(|cors| self.cors(cors)),
+            origin: raw.origin.as_ref().and_then(|name| self.pool(name)),
+            split: raw.split.as_ref().map(|split| self.split(split)),
+            mirror: raw.mirror.as_ref().and_then(|mirror| self.mirror(mirror)),
         };
         let answers = [act.redirect.is_some(), act.list.is_some(), act.respond.is_some()];
         if answers.iter().filter(|answers| **answers).count() > 1 {
@@ -275,10 +262,13 @@ impl Checker<'_> {
             && act.response.is_empty()
             && !act.security
             && !act.uncached
-            && act.cors.is_none();
+            && act.cors.is_none()
+            && raw.origin.is_none()
+            && act.split.is_none()
+            && raw.mirror.is_none();
         if idle && !raw.last {
-            let mend = "write `auth`, `redirect`, `redirects`, `respond`, `rewrite`, `request`, `response`, `security`, `cors` or `cache = false`; or \
-                        `last = true` to keep later rules away";
+            let mend = "write `auth`, `redirect`, `redirects`, `respond`, `rewrite`, `request`, `response`, `security`, \
+                        `cors`, `origin`, `split`, `mirror` or `cache = false`; or `last = true` to keep later rules away";
             self.mistake(raw.name.span(), "a rule that does nothing", mend);
         }
         Rule {
@@ -376,17 +366,6 @@ impl Checker<'_> {
         methods
     }
 
-    fn field_name(&mut self, written: &Spanned<String>) -> Option<HeaderName> {
-        written
-            .get_ref()
-            .parse()
-            .map_err(|_| {
-                let what = format!("\"{}\" is not a valid field name", written.get_ref());
-                self.mistake(written.span(), what, "write letters, digits and hyphens");
-            })
-            .ok()
-    }
-
     fn template(&mut self, written: &Spanned<String>, groups: &[String]) -> Template {
         Template::parse(written.get_ref(), groups).unwrap_or_else(|(what, mend)| {
             self.mistake(written.span(), what, mend);
@@ -400,44 +379,6 @@ impl Checker<'_> {
             self.mistake(written.span(), "`cache = true` changes nothing", mend);
         }
         cache.is_some_and(|cache| !cache.get_ref())
-    }
-
-    fn basic(&mut self, raw: &RawBasic) -> Basic {
-        let content = Zeroizing::new(self.read(&raw.file, LIST_BYTES));
-        let text = std::str::from_utf8(&content).unwrap_or_default();
-        let users = super::users(text).unwrap_or_else(|(line, what)| {
-            let what = format!("{}:{line}: {what}", raw.file.get_ref().display());
-            self.mistake(
-                raw.file.span(),
-                what,
-                "make its lines by htpasswd -B, or openssl passwd -6",
-            );
-            HashMap::new()
-        });
-        if users.is_empty() {
-            let what = format!("{} has no users", raw.file.get_ref().display());
-            self.mistake(raw.file.span(), what, "write lines NAME:HASH; nobody could pass");
-        }
-        let realm = raw.realm.as_ref().map_or("restricted", |realm| realm.get_ref());
-        let sound = realm
-            .bytes()
-            .all(|b| (b == b' ' || b.is_ascii_graphic()) && b != b'"' && b != b'\\');
-        let challenge = sound
-            .then(|| HeaderValue::try_from(format!("Basic realm=\"{realm}\", charset=\"UTF-8\"")).ok())
-            .flatten();
-        if let (None, Some(written)) = (&challenge, &raw.realm) {
-            let what = format!("\"{}\" is not a valid realm", realm.escape_debug());
-            self.mistake(
-                written.span(),
-                what,
-                "write visible ASCII without quotes and backslashes",
-            );
-        }
-        Basic {
-            users,
-            challenge: challenge.unwrap_or_else(|| HeaderValue::from_static("Basic realm=\"restricted\"")),
-            forward: raw.forward,
-        }
     }
 
     fn redirect(&mut self, raw: &RawRedirect, groups: &[String]) -> Redirect {
@@ -478,25 +419,6 @@ impl Checker<'_> {
                 StatusCode::PERMANENT_REDIRECT
             }
         }
-    }
-
-    fn read(&mut self, file: &Spanned<PathBuf>, most: u64) -> Vec<u8> {
-        let path = self.source.path(file);
-        let what = match fs::metadata(&path) {
-            Err(error) => format!("{}: {error}", path.display()),
-            Ok(meta) if !meta.is_file() => format!("{} is not a file", path.display()),
-            Ok(meta) if meta.len() > most => format!("{} has {} bytes", path.display(), meta.len()),
-            Ok(_) => match fs::read(&path) {
-                Ok(content) => return content,
-                Err(error) => format!("{}: {error}", path.display()),
-            },
-        };
-        self.mistake(
-            file.span(),
-            what,
-            format!("name a file that can be read, of at most {most} bytes"),
-        );
-        Vec::new()
     }
 
     fn listed(&mut self, raw: &RawListed) -> Listed {

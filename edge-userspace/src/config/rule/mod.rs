@@ -2,11 +2,14 @@
 //! `file`; the room `rules` asks the checked form for each request.
 
 mod auth;
+mod checker;
 pub(super) mod file;
+mod guard;
 mod index;
 mod list;
 mod pattern;
 mod template;
+mod ways;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ pub use list::List;
 pub use pattern::Pattern;
 pub use template::{Piece, Template, Variable};
 
+use super::pool::{Mirror, Split};
 use super::value::HostPattern;
 
 /// A zone's rules in the file's order.
@@ -31,6 +35,19 @@ pub struct Rules {
     pub all: Vec<Rule>,
     /// Which of them may apply to a path.
     pub index: Index,
+}
+
+impl Rules {
+    /// The pools that rules name, each once.
+    pub fn pools(&self) -> std::collections::BTreeSet<Arc<str>> {
+        let acts = self.all.iter().map(|rule| &rule.act);
+        acts.flat_map(|act| {
+            let split = act.split.iter().flat_map(|split| split.to.iter().map(|(name, _)| name));
+            let mirror = act.mirror.iter().map(|mirror| &mirror.to);
+            act.origin.iter().chain(split).chain(mirror).cloned()
+        })
+        .collect()
+    }
 }
 
 impl PartialEq for Rules {
@@ -128,6 +145,12 @@ pub struct Act {
     pub auth: Option<Arc<Basic>>,
     /// Passes the cache by: nothing stored answers, and nothing is stored.
     pub uncached: bool,
+    /// The pool that answers.
+    pub origin: Option<Arc<str>>,
+    /// Pools that answer parts of the requests.
+    pub split: Option<Split>,
+    /// A pool that gets copies.
+    pub mirror: Option<Mirror>,
     /// Sends the client elsewhere.
     pub redirect: Option<Redirect>,
     /// Sends the client where a list says, if its path is on the list.

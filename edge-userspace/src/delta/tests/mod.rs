@@ -146,6 +146,8 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         assets: None,
         kept: None,
         origin: config::Origin::Directory("/".into()),
+        pools: Vec::new(),
+        pool: None,
         out: false,
     })
 }

@@ -421,6 +421,17 @@ fn mistakes_have_a_line_and_a_mend() {
             "not the status of an answer",
         ),
         ("name = \"a\"\nrewrite = {}", "changes nothing"),
+        ("name = \"a\"\norigin = \"none\"", "no pool is called"),
+        ("name = \"a\"\nmirror = { to = \"none\" }", "no pool is called"),
+        ("name = \"a\"\nsplit = { to = [] }", "no parts"),
+        (
+            "name = \"a\"\nsplit = { by = \"moon\", to = [] }",
+            "not something that requests can be placed by",
+        ),
+        (
+            "name = \"a\"\nsplit = { to = [{ origin = \"none\", percent = 101 }] }",
+            "not a share of the requests",
+        ),
         ("name = \"a\"\nrewrite = { to = \"x\" }", "not a valid path"),
         (
             "name = \"a\"\ncors = { origins = [\"*\"], credentials = true }",

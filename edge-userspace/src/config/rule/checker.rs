@@ -1,0 +1,60 @@
+//! Collects what is wrong with a zone's rules: `file`, `guard` and `ways` tell it, and read through
+//! it the files that rules name.
+
+use std::fs;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use http::HeaderName;
+use toml::Spanned;
+
+use crate::config::mistake::{Mistake, Source};
+use crate::config::origin::Pools;
+
+/// Bytes of a file that answers or holds keys, and of a list of redirects or of users.
+pub(super) const ANSWER_BYTES: u64 = 1 << 20;
+pub(super) const LIST_BYTES: u64 = 64 << 20;
+
+/// What was found so far.
+pub(super) struct Checker<'a> {
+    pub(super) source: &'a Source<'a>,
+    /// What rules may send requests to.
+    pub(super) pools: &'a Pools,
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+impl Checker<'_> {
+    pub(super) fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
+        self.mistakes.push(self.source.place(span).mistake(what, mend));
+    }
+
+    pub(super) fn field_name(&mut self, written: &Spanned<String>) -> Option<HeaderName> {
+        written
+            .get_ref()
+            .parse()
+            .map_err(|_| {
+                let what = format!("\"{}\" is not a valid field name", written.get_ref());
+                self.mistake(written.span(), what, "write letters, digits and hyphens");
+            })
+            .ok()
+    }
+
+    pub(super) fn read(&mut self, file: &Spanned<PathBuf>, most: u64) -> Vec<u8> {
+        let path = self.source.path(file);
+        let what = match fs::metadata(&path) {
+            Err(error) => format!("{}: {error}", path.display()),
+            Ok(meta) if !meta.is_file() => format!("{} is not a file", path.display()),
+            Ok(meta) if meta.len() > most => format!("{} has {} bytes", path.display(), meta.len()),
+            Ok(_) => match fs::read(&path) {
+                Ok(content) => return content,
+                Err(error) => format!("{}: {error}", path.display()),
+            },
+        };
+        self.mistake(
+            file.span(),
+            what,
+            format!("name a file that can be read, of at most {most} bytes"),
+        );
+        Vec::new()
+    }
+}
