@@ -19,6 +19,17 @@ use edge_testbed::pki::Authority;
 use edge_testbed::process::{self, Process, free_address};
 
 const HOSTS: [&str; 2] = ["www.example.test", "example.test"];
+/// A key for tests, and tokens that it has signed: of ann and bob, until the year 5138.
+const JWKS: &str = r#"{"keys":[{"kty":"oct","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}]}"#;
+const ANN: &str = concat!(
+    "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUudGVzdCIsInN1YiI6ImFubiIsInNjb3BlI",
+    "jpbInJlYWQiLCJ3cml0ZSJdLCJleHAiOjk5OTk5OTk5OTk5fQ.6_vRqmaqepKpgUaRLtAWqo2Qmwv2894-5SDD67kC",
+    "6tE",
+);
+const BOB: &str = concat!(
+    "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUudGVzdCIsInN1YiI6ImJvYiIsInNjb3BlI",
+    "jpbInJlYWQiXSwiZXhwIjo5OTk5OTk5OTk5OX0.62M5nzxeBgwgQfjxLJDQ_4W0n6-laaekrjDZlKHa5yM",
+);
 const START: Duration = Duration::from_secs(30);
 
 /// An origin that answers with the head it was sent, as text that compresses well, and its own name
@@ -136,6 +147,7 @@ impl Node {
             "/old /new\n/gone https://other.example.test/ 302\n",
         )
         .unwrap();
+        fs::write(at.join("jwks.json"), JWKS).unwrap();
         fs::write(at.join("down.html"), "<p>Back soon.").unwrap();
         // The password is `secret`.
         let hash = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
@@ -277,6 +289,29 @@ fn judge(name: &str, node: &Node) -> bool {
             let answer = node.get("/", &["--user", "ann:secret"]);
             has(&answer, &[" 200", "x-user: ann", "x-robots-tag: noindex"]);
             lacks(&answer, &["authorization:"]);
+        }
+        "jwt-api" => {
+            let ask = |token: &str| node.get("/api/x", &["-H", &format!("Authorization: Bearer {token}")]);
+            has(&node.get("/api/x", &[]), &[" 401", "www-authenticate: Bearer"]);
+            has(&ask("a.b.c"), &[" 401", "invalid_token"]);
+            let answer = ask(ANN);
+            has(&answer, &[" 200", "x-user: ann"]);
+            lacks(&answer, &["authorization:"]);
+            has(&ask(BOB), &[" 200", "x-user: bob"]);
+            has(&node.get("/", &[]), &[" 200"]);
+        }
+        "rate-by-claim" => {
+            let ask = |version: &str, token: &str| {
+                node.get("/api/x", &[version, "-H", &format!("Authorization: Bearer {token}")])
+            };
+            for version in ["--http1.1", "--http2", "--http1.1"] {
+                has(&ask(version, ANN), &[" 200"]);
+            }
+            has(&ask("--http2", ANN), &[" 429", "retry-after: "]);
+            has(&ask("--http2", BOB), &[" 200"]);
+            // Who makes one up uses nobody's up.
+            let (head, _) = BOB.rsplit_once('.').unwrap();
+            has(&ask("--http2", &format!("{head}.AAAA")), &[" 401"]);
         }
         "cors-api" => {
             let app = "Origin: https://app.example.test";

@@ -10,18 +10,20 @@ use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    LOCATION, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 
 use super::facts::Facts;
 use super::fill::{Escape, fill, groups};
-use super::split;
+use super::{jwt, split};
 use crate::config::pool::Mirror;
+use crate::config::rule::jwt::Jwt;
 use crate::config::rule::{Basic, Content, Cors, Fields, Repath, Respond, Rewrite, Rule, Rules, Template};
+use crate::gate::cookie;
 
 /// A change of a message's fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,10 @@ pub(super) struct Made<'r> {
     pub(super) asks: Option<&'r Arc<Basic>>,
     /// Who has shown a password.
     user: &'r str,
+    /// What the token says that was checked.
+    pub(super) claims: Option<Arc<jwt::Claims>>,
+    /// What each token that was asked for came to.
+    pub(super) tokens: Vec<Option<jwt::Refused>>,
 }
 
 /// What is known of a request's credentials.
@@ -152,6 +158,8 @@ impl<'r> Made<'r> {
                 Shown::Right(user) => {
                     self.user = user;
                     if !basic.forward {
+                        // The cache would not see that the answer is for this user.
+                        self.uncached = true;
                         self.request.push(Change::Remove(AUTHORIZATION));
                     }
                 }
@@ -166,8 +174,29 @@ impl<'r> Made<'r> {
                 }
             }
         }
+        if let Some(jwt) = &rule.act.jwt {
+            match jwt::check(jwt, facts.headers, facts.now) {
+                Ok(claims) => {
+                    self.tokens.push(None);
+                    self.claims = Some(Arc::new(claims));
+                    if !jwt.forward {
+                        self.request.extend(withheld(jwt, facts.headers));
+                    }
+                    // The cache knows one field alone that says that an answer is one user's.
+                    self.uncached |= !jwt.forward || !facts.headers.contains_key(AUTHORIZATION);
+                }
+                Err(refused) => {
+                    self.tokens.push(Some(refused));
+                    self.rules.push(rule);
+                    self.answer = Some(without_token(jwt, refused));
+                    return true;
+                }
+            }
+        }
+        let claims = self.claims.clone();
         let facts = &Facts {
             user: self.user,
+            claims: claims.as_deref(),
             ..*facts
         };
         let groups = groups(rule, facts);
@@ -337,6 +366,44 @@ fn unauthorized(basic: &Basic) -> Given {
         headers,
         body: Bytes::from_static(b"A name and a password are needed.\n"),
     }
+}
+
+/// The answer to who has no token that passes (RFC 6750 section 3).
+fn without_token(jwt: &Jwt, refused: jwt::Refused) -> Given {
+    let [missing, wrong] = &jwt.challenges;
+    let challenge = if refused == jwt::Refused::Missing {
+        missing
+    } else {
+        wrong
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(WWW_AUTHENTICATE, challenge.clone());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Given {
+        status: StatusCode::UNAUTHORIZED,
+        headers,
+        body: Bytes::from_static(b"A valid token is needed.\n"),
+    }
+}
+
+/// Takes tokens out of the request: the field, unless it is of another scheme, and the cookie.
+fn withheld(jwt: &Jwt, headers: &HeaderMap) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let other = |value: &HeaderValue| value.to_str().is_ok_and(|value| jwt::bearer(value).is_none());
+    if jwt.header != AUTHORIZATION || !headers.get(AUTHORIZATION).is_some_and(other) {
+        changes.push(Change::Remove(jwt.header.clone()));
+    }
+    let Some(name) = &jwt.cookie else { return changes };
+    if cookie::pairs(headers).any(|pair| cookie::value(pair, name).is_some()) {
+        let rest = cookie::pairs(headers).filter(|pair| cookie::value(pair, name).is_none());
+        let rest: Vec<_> = rest.map(<[u8]>::trim_ascii).collect();
+        changes.push(match HeaderValue::try_from(rest.join(&b"; "[..])) {
+            Ok(rest) if !rest.is_empty() => Change::Set(COOKIE, rest),
+            Ok(_) | Err(_) => Change::Remove(COOKIE),
+        });
+    }
+    changes
 }
 
 fn redirected(to: &str, status: StatusCode, keep_query: bool, facts: &Facts<'_>) -> Given {

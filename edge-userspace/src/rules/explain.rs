@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::auth::{self, Credentials};
 use super::evaluate::{Change, Made, Shown, judge};
 use super::facts::Facts;
+use crate::base::clock::UnixTime;
 use crate::base::invented::Invented;
 use crate::config::client_address::ClientAddress;
 use crate::config::rule::Basic;
@@ -39,6 +40,8 @@ pub fn explain(zones: &Zones, proxies: Option<&ClientAddress>, request: &Invente
         zone: "",
         request_id: *b"0000000000000000",
         user: "",
+        claims: None,
+        now: UnixTime::now(),
     };
     let zone = zones
         .find(facts.host())

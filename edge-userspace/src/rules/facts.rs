@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Method, Version};
 
+use super::jwt::Claims;
+use crate::base::clock::UnixTime;
 use crate::base::peer::Identity;
 use crate::config::rule::{Pattern, Protocol, When};
 use crate::config::value::HostPattern;
@@ -33,6 +35,10 @@ pub(super) struct Facts<'a> {
     pub(super) request_id: [u8; 16],
     /// Who has shown a password to an earlier rule, or to the one that is applied.
     pub(super) user: &'a str,
+    /// What the token says that an earlier rule has checked, or the one that is applied.
+    pub(super) claims: Option<&'a Claims>,
+    /// When it is judged.
+    pub(super) now: UnixTime,
 }
 
 impl<'a> Facts<'a> {

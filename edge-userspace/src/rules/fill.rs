@@ -75,6 +75,10 @@ fn value<'a>(variable: &Variable, facts: &Facts<'a>, groups: Option<&Captures<'a
         Variable::CertificateIssuer => facts.certificate.map_or("", |client| &client.issuer),
         Variable::CertificateSpki => facts.certificate.map_or("", |client| &client.spki),
         Variable::User => facts.user,
+        Variable::Claim(name) => {
+            let claim = facts.claims.and_then(|claims| claims.text(name));
+            return claim.unwrap_or_default();
+        }
         Variable::Header(name) => {
             let field = facts.headers.get(&**name);
             return field.map_or("".into(), |value| String::from_utf8_lossy(value.as_bytes()));

@@ -4,16 +4,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use prometheus_client::registry::Registry;
 
 use super::auth::{self, Credentials, Doorman};
-use super::evaluate::{Change, Given, Shown, evaluate};
+use super::evaluate::{Change, Given, Made, Shown, evaluate};
 use super::facts::Facts;
+use super::jwt::Claims;
 use super::metrics::Metrics;
 use super::mirror::Mirrors;
+use crate::base::clock::UnixTime;
 use crate::config::pool::Mirror;
 use crate::config::rule::{Basic, Rules};
+use crate::gate::account::{Account, Exceeded};
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Request, Response};
 use crate::zones::Zone;
@@ -55,14 +58,23 @@ struct Way {
 
 /// What one look at the rules came to.
 enum Outcome {
-    /// The request goes on, with a copy of it, or is answered; then the response is changed.
-    Done(Option<Given>, Vec<Change>, Option<Copy>),
+    /// The rules have said all.
+    Done(Judged),
     /// These credentials are to be checked first.
     Check(Arc<Basic>, Arc<Credentials>),
 }
 
-/// A copy that is to be made: the bounds, and the zone as its pool serves it.
-type Copy = (Mirror, Arc<Zone>);
+/// What becomes of a request.
+struct Judged {
+    /// It is answered; otherwise it goes on.
+    answer: Option<Given>,
+    /// Of the response.
+    changes: Vec<Change>,
+    /// A copy that is to be made: the bounds, and the zone as its pool serves it.
+    copy: Option<(Mirror, Arc<Zone>)>,
+    /// What its verified token says.
+    claims: Option<Arc<Claims>>,
+}
 
 impl Ruled {
     /// Puts rules in front of `next`.
@@ -76,9 +88,9 @@ impl Ruled {
 
     async fn ruled(&self, rules: Arc<Rules>, mut request: Request) -> Result<Response, Failure> {
         let mut checks = 0;
-        let (answer, changes, copy) = loop {
+        let judged = loop {
             match self.apply(&rules, &mut request) {
-                Outcome::Done(answer, changes, copy) => break (answer, changes, copy),
+                Outcome::Done(judged) => break judged,
                 // A verdict that others push out at once is asked for again, but not for ever.
                 Outcome::Check(..) if checks > 8 => {
                     return Err(Failure::new(Reason::Overload, "too many passwords are being checked"));
@@ -89,6 +101,18 @@ impl Ruled {
                 }
             }
         };
+        let Judged {
+            answer,
+            changes,
+            copy,
+            claims,
+        } = judged;
+        if let Some(Err(exceeded)) = claims.map(|claims| counted(&request, &claims)) {
+            // The gate answers in its place.
+            let mut response = Response::new(StatusCode::TOO_MANY_REQUESTS, "");
+            response.head.extensions.insert(exceeded);
+            return Ok(response);
+        }
         if let Some((mirror, zone)) = copy {
             let (next, metrics) = (&self.next, &self.shared.metrics);
             self.mirrors.copy(&mirror, zone, &mut request, (next, metrics)).await?;
@@ -125,17 +149,21 @@ impl Ruled {
             if let (Some(basic), Some(credentials)) = (made.asks.cloned(), credentials) {
                 return Outcome::Check(basic, Arc::new(credentials));
             }
-            for rule in &made.rules {
-                self.shared.metrics.matched(&request.exchange.zone.name, &rule.name);
-            }
+            self.count(&request.exchange.zone.name, &made);
             let way = Way {
                 uncached: made.uncached,
                 pool: made.pool.cloned(),
                 mirror: made.mirror.cloned(),
             };
-            (made.answer, made.target, way, made.request, made.response)
+            (
+                made.answer,
+                made.target,
+                way,
+                (made.request, made.response),
+                made.claims,
+            )
         };
-        let (answer, target, way, changes, response) = made;
+        let (answer, target, way, (of_request, changes), claims) = made;
         let mut copy = None;
         if answer.is_none() {
             if let Some(target) = target {
@@ -146,7 +174,7 @@ impl Ruled {
                     request.head.uri = uri;
                 }
             }
-            for change in changes {
+            for change in of_request {
                 change.apply(&mut request.head.headers);
             }
             let zone = request.exchange.zone.clone();
@@ -164,7 +192,21 @@ impl Ruled {
                 _ => zone,
             };
         }
-        Outcome::Done(answer, response, copy)
+        Outcome::Done(Judged {
+            answer,
+            changes,
+            copy,
+            claims,
+        })
+    }
+
+    fn count(&self, zone: &Arc<str>, made: &Made<'_>) {
+        for rule in &made.rules {
+            self.shared.metrics.matched(zone, &rule.name);
+        }
+        for token in &made.tokens {
+            self.shared.metrics.token(zone, *token);
+        }
     }
 }
 
@@ -175,6 +217,18 @@ impl Handler for Ruled {
             Some(rules) => Box::pin(self.ruled(rules, request)),
         }
     }
+}
+
+/// Asks the gate's limits by claims.
+///
+/// # Errors
+/// One is reached.
+fn counted(request: &Request, claims: &Claims) -> Result<(), Exceeded> {
+    let Some(account) = request.head.extensions.get::<Account>() else {
+        return Ok(());
+    };
+    let texts = claims.texts();
+    account.claimed(|name| texts.get(name).map(|text| &**text))
 }
 
 fn facts<'a>(request: &'a Request, path: &'a Path<'a>) -> Facts<'a> {
@@ -194,6 +248,8 @@ fn facts<'a>(request: &'a Request, path: &'a Path<'a>) -> Facts<'a> {
         zone: &request.exchange.zone.name,
         request_id: request.exchange.id.hex(),
         user: "",
+        claims: None,
+        now: UnixTime::now(),
     }
 }
 

@@ -7,6 +7,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::jwt::Refused;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfRule {
     zone: Arc<str>,
@@ -19,10 +21,17 @@ struct Copies {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tokens {
+    zone: Arc<str>,
+    outcome: &'static str,
+}
+
 /// The room's figures.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metrics {
     mirrored: Family<Copies, Counter>,
+    tokens: Family<Tokens, Counter>,
     matched: Family<OfRule, Counter>,
 }
 
@@ -40,7 +49,29 @@ impl Metrics {
             "Copies of requests for another pool, and those that were not made",
             this.mirrored.clone(),
         );
+        registry.register(
+            "edge_rules_tokens",
+            "Tokens that rules asked for, by what they came to",
+            this.tokens.clone(),
+        );
         this
+    }
+
+    /// A token was asked for in `zone`; `None`: it passed.
+    pub(super) fn token(&self, zone: &Arc<str>, refused: Option<Refused>) {
+        let outcome = match refused {
+            None => "passed",
+            Some(Refused::Missing) => "missing",
+            Some(Refused::Malformed) => "malformed",
+            Some(Refused::Signature) => "signature",
+            Some(Refused::Time) => "time",
+            Some(Refused::Claims) => "claims",
+        };
+        let of = Tokens {
+            zone: zone.clone(),
+            outcome,
+        };
+        self.tokens.get_or_create(&of).inc();
     }
 
     /// A request of `zone` was to be copied.

@@ -12,6 +12,7 @@ pub mod explain;
 mod facts;
 mod fill;
 mod handler;
+pub mod jwt;
 mod metrics;
 mod mirror;
 mod split;

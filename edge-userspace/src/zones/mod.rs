@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 
 use self::path::Path;
 use crate::config::isolate::{To, Worker};
-use crate::config::rule::Rules;
+use crate::config::rule::{Act, Rules};
 use crate::config::value::{HostPattern, OriginAddress};
 use crate::config::{self, Origin};
 
@@ -145,13 +145,13 @@ impl Zone {
         this.assets = assets;
         this.kept = kept;
         let mut rules = this.rules.iter().flat_map(|rules| &rules.all);
-        let passes_by = rules.any(|rule| rule.act.uncached || rule.act.mirror.is_some());
+        let may_pass_by = rules.any(|rule| passes_by(&rule.act));
         let without_cache = |zone: &Self| {
             let uncached = || Self {
                 cache: None,
                 ..zone.clone()
             };
-            passes_by.then(|| Arc::new(uncached()))
+            may_pass_by.then(|| Arc::new(uncached()))
         };
         this.pools = zone
             .pools
@@ -192,6 +192,11 @@ impl Zone {
             .find(|(pattern, _)| path.matches(pattern))
             .map_or(&Way::Origin, |(_, way)| way)
     }
+}
+
+/// Whether a rule that does this may have a request pass the cache by.
+fn passes_by(act: &Act) -> bool {
+    act.uncached || act.mirror.is_some() || act.auth.is_some() || act.jwt.is_some()
 }
 
 /// Whether it matters to the edge which path a request asks for.

@@ -234,9 +234,14 @@ impl Checker<'_> {
             }
             self.when(not.get_ref())
         });
+        if raw.auth.as_ref().is_some_and(RawAuth::is_empty) {
+            let mend = "write auth = { basic = { … } } or auth = { jwt = { … } }";
+            self.mistake(raw.name.span(), "an `auth` that asks for nothing", mend);
+        }
         let groups = groups(&when);
         let act = Act {
-            auth: raw.auth.as_ref().map(|auth| Arc::new(self.basic(&auth.basic))),
+            auth: self.of_auth(raw, |auth| auth.basic.as_ref(), Self::basic),
+            jwt: self.of_auth(raw, |auth| auth.jwt.as_ref(), Self::jwt),
             redirect: raw.redirect.as_ref().map(|redirect| self.redirect(redirect, &groups)),
             list: raw.redirects.as_ref().map(|listed| self.listed(listed)),
             respond: raw.respond.as_ref().map(|respond| self.respond(respond, &groups)),
@@ -257,6 +262,7 @@ impl Checker<'_> {
         }
         let idle = !answers.contains(&true)
             && act.auth.is_none()
+            && act.jwt.is_none()
             && act.rewrite.is_none()
             && act.request.is_empty()
             && act.response.is_empty()
@@ -278,6 +284,17 @@ impl Checker<'_> {
             act,
             last: raw.last,
         }
+    }
+
+    /// One of the ways of a rule's `auth`, if it is written.
+    fn of_auth<R, T>(
+        &mut self,
+        raw: &RawRule,
+        way: fn(&RawAuth) -> Option<&R>,
+        check: fn(&mut Self, &R) -> T,
+    ) -> Option<Arc<T>> {
+        let written = raw.auth.as_ref().and_then(way)?;
+        Some(Arc::new(check(self, written)))
     }
 
     fn when(&mut self, raw: &RawWhen) -> When {
@@ -557,7 +574,7 @@ impl Checker<'_> {
     }
 
     /// A field that rules may change.
-    fn own_field(&mut self, written: &Spanned<String>) -> Option<HeaderName> {
+    pub(super) fn own_field(&mut self, written: &Spanned<String>) -> Option<HeaderName> {
         let name = self.field_name(written)?;
         if OURS.contains(&name.as_str()) {
             let mend = "rules change fields of the message; connections, framing and who forwarded it are the edge's";

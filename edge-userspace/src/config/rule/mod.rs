@@ -6,6 +6,7 @@ mod checker;
 pub(super) mod file;
 mod guard;
 mod index;
+pub mod jwt;
 mod list;
 mod pattern;
 mod template;
@@ -143,6 +144,9 @@ pub struct Act {
     /// Asks for a name and a password first; who has none of the file's gets 401 and nothing else
     /// of the rule.
     pub auth: Option<Arc<Basic>>,
+    /// Asks for a signed token first; who has none that passes gets 401 and nothing else of the
+    /// rule.
+    pub jwt: Option<Arc<jwt::Jwt>>,
     /// Passes the cache by: nothing stored answers, and nothing is stored.
     pub uncached: bool,
     /// The pool that answers.

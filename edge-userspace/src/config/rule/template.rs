@@ -35,6 +35,8 @@ pub enum Variable {
     CertificateSpki,
     /// The name that was shown with its password to a rule with `auth`; empty without one.
     User,
+    /// A claim of the token that a rule with `auth.jwt` has checked; empty without one.
+    Claim(Box<str>),
     /// A request field's first value; empty without one.
     Header(Box<str>),
     /// A cookie's value; empty without one.
@@ -62,7 +64,8 @@ pub struct Template(pub Vec<Piece>);
 
 /// The variables without arguments, for messages.
 const KNOWN: &str = "client, zone, host, request_id, path, query, method, scheme, protocol, tls, certificate_fingerprint, \
-                     certificate_subject, certificate_issuer, certificate_spki, user, header.NAME, cookie.NAME, query.NAME, or a group of the path's expression";
+                     certificate_subject, certificate_issuer, certificate_spki, user, claim.NAME, header.NAME, cookie.NAME, \
+                     query.NAME, or a group of the path's expression";
 
 impl Template {
     /// Reads `text`; `groups` are the names of the groups of the rule's expressions, a number for
@@ -131,6 +134,7 @@ fn variable(name: &str, groups: &[String]) -> Result<Variable, (String, String)>
                 && !argument.is_empty()
             {
                 match kind {
+                    "claim" => return Ok(Variable::Claim(argument.into())),
                     "header" => return Ok(Variable::Header(argument.to_ascii_lowercase().into())),
                     "cookie" => return Ok(Variable::Cookie(argument.into())),
                     "query" => return Ok(Variable::Parameter(argument.into())),

@@ -78,6 +78,8 @@ impl Asked {
             zone: "z",
             request_id: *b"0123456789abcdef",
             user: "",
+            claims: None,
+            now: crate::base::clock::UnixTime::now(),
         }
     }
 
@@ -424,6 +426,11 @@ fn mistakes_have_a_line_and_a_mend() {
         ("name = \"a\"\norigin = \"none\"", "no pool is called"),
         ("name = \"a\"\nmirror = { to = \"none\" }", "no pool is called"),
         ("name = \"a\"\nsplit = { to = [] }", "no parts"),
+        ("name = \"a\"\nsecurity = true\nauth = {}", "asks for nothing"),
+        (
+            "name = \"a\"\nauth = { jwt = { keys = \"/dev/null\" } }",
+            "is not a file",
+        ),
         (
             "name = \"a\"\nsplit = { by = \"moon\", to = [] }",
             "not something that requests can be placed by",
@@ -548,4 +555,73 @@ fn conditions_on_the_clients_certificate() {
     );
     let said = wrong("spki = [\"abcd\"]");
     assert!(said.contains("\"abcd\" is not a SHA-256; write 64 digits"), "{said}");
+}
+
+/// Who has no token would reach what it guards; or the origin would not learn whose it is, or be
+/// given the token.
+#[test]
+fn tokens_guard_and_name() {
+    use data_encoding::BASE64URL_NOPAD;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks.json");
+    let secret = [9u8; 32];
+    let key = BASE64URL_NOPAD.encode(&secret);
+    std::fs::write(&file, format!("{{\"keys\":[{{\"kty\":\"oct\",\"k\":\"{key}\"}}]}}")).unwrap();
+    let rules = rules(&format!(
+        "[[zone.rule]]\nname = \"api\"\nauth = {{ jwt = {{ keys = \"{}\", cookie = \"t\" }} }}\n\
+         request = {{ set = {{ X-User = \"${{claim.sub}}\" }} }}\n",
+        file.display()
+    ));
+    let token = |sub: &str, exp: &str| {
+        let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+        let signed = format!(
+            "{}.{}",
+            part("{\"alg\":\"HS256\"}"),
+            part(&format!("{{\"sub\":\"{sub}\",\"exp\":{exp}}}"))
+        );
+        let tag = ring::hmac::sign(
+            &ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret),
+            signed.as_bytes(),
+        );
+        format!("{signed}.{}", BASE64URL_NOPAD.encode(tag.as_ref()))
+    };
+    let challenge = |fields: &[(&'static str, &str)]| {
+        let answer = made(&rules, &get("/a", fields).facts())
+            .answer
+            .map(|answer| (answer.status, answer.headers))?;
+        Some((answer.0, answer.1[WWW_AUTHENTICATE].to_str().unwrap().to_owned()))
+    };
+    let missing = Some((StatusCode::UNAUTHORIZED, "Bearer realm=\"restricted\"".to_owned()));
+    let wrong = Some((
+        StatusCode::UNAUTHORIZED,
+        "Bearer realm=\"restricted\", error=\"invalid_token\"".to_owned(),
+    ));
+    assert_eq!(challenge(&[]), missing);
+    assert_eq!(challenge(&[("authorization", "Basic YTpi")]), missing);
+    assert_eq!(
+        challenge(&[("authorization", &format!("Bearer {}", token("ann", "1")))]),
+        wrong
+    );
+    let good = token("ann", "99999999999");
+    let asked = get("/a", &[("cookie", &format!("a=b; t={good}; c=d"))]);
+    let facts = asked.facts();
+    let made = self::made(&rules, &facts);
+    assert!(made.answer.is_none());
+    assert!(made.uncached, "what ann gets would be stored for everybody");
+    let set = |name, value: &str| Change::Set(name, value.parse().unwrap());
+    assert!(made.request.contains(&Change::Remove(AUTHORIZATION)));
+    assert!(made.request.contains(&set(COOKIE, "a=b; c=d")));
+    assert!(made.request.contains(&set(HeaderName::from_static("x-user"), "ann")));
+    // A claim that cannot stand in a field leaves none.
+    let hostile = token("a\\r\\nX-Admin: yes", "99999999999");
+    let asked = get(
+        "/a",
+        &[("authorization", &format!("Bearer {hostile}")), ("cookie", "t=other")],
+    );
+    let facts = asked.facts();
+    let made = self::made(&rules, &facts);
+    assert!(made.answer.is_none());
+    let user = HeaderName::from_static("x-user");
+    assert!(made.request.contains(&Change::Remove(user)), "{:?}", made.request);
+    assert!(made.request.contains(&Change::Remove(COOKIE)));
 }
