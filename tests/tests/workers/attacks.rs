@@ -102,7 +102,7 @@ fn a_tenant_sees_nothing_of_others_and_little_of_the_host() {
     assert_eq!(world.get("attacks", "/sight").body, "");
     assert_eq!(
         world.get("victim", "/sight").body,
-        "key default:card, key :card, setting plan, setting api"
+        "key default:card, key :card, setting api, setting plan"
     );
     assert_eq!(world.get("attacks", "/key?get=card").body, "Error::NoSuchStore");
     let full = world.get("victim", "/key?fill=100").body;

@@ -99,11 +99,15 @@ struct Report {
 #[derive(Serialize)]
 struct Outcome {
     name: &'static str,
+    edge_req_per_cpu_s: f64,
+    nginx_req_per_cpu_s: f64,
+    /// The edge's over nginx's.
+    ratio: f64,
     /// Medians, by the proxy's name.
     req_per_cpu_s: BTreeMap<&'static str, f64>,
-    /// The edge's over the peer's, medians of the ratios in each round.
-    ratio: BTreeMap<&'static str, f64>,
-    /// The smallest of `ratio`: of the best peer.
+    /// The edge's over each peer's, medians of the ratios in each round.
+    ratios: BTreeMap<&'static str, f64>,
+    /// The smallest of `ratios`: of the best peer.
     ratio_to_best: f64,
     runs: BTreeMap<&'static str, Vec<Run>>,
 }
@@ -257,7 +261,7 @@ fn compare(case: &Case, contestants: &[Contestant], effort: &Effort, core: usize
     }
     let rates = |name: &str| runs.get(name).into_iter().flatten().map(|run| run.req_per_cpu_s);
     // By rounds: what disturbs a machine for seconds disturbs all runs of a round.
-    let ratio: BTreeMap<_, _> = contestants
+    let ratios: BTreeMap<_, _> = contestants
         .iter()
         .skip(1)
         .map(|peer| {
@@ -265,11 +269,16 @@ fn compare(case: &Case, contestants: &[Contestant], effort: &Effort, core: usize
             (peer.name, median(pairs.map(|(ours, theirs)| ours / theirs).collect()))
         })
         .collect();
+    let of = |values: &BTreeMap<_, f64>, name| values.get(name).copied().unwrap_or_default();
+    let req_per_cpu_s = runs.keys().map(|name| (*name, median(rates(name).collect()))).collect();
     Ok(Outcome {
         name: case.name,
-        req_per_cpu_s: runs.keys().map(|name| (*name, median(rates(name).collect()))).collect(),
-        ratio_to_best: ratio.values().copied().fold(f64::INFINITY, f64::min),
-        ratio,
+        edge_req_per_cpu_s: of(&req_per_cpu_s, "edge"),
+        nginx_req_per_cpu_s: of(&req_per_cpu_s, "nginx"),
+        ratio: of(&ratios, "nginx"),
+        req_per_cpu_s,
+        ratio_to_best: ratios.values().copied().fold(f64::INFINITY, f64::min),
+        ratios,
         runs,
     })
 }
@@ -291,7 +300,7 @@ fn table(report: &Report) -> String {
         report.peers.join(", ")
     );
     for (at, case) in report.cases.iter().enumerate() {
-        let peers = || case.ratio.keys();
+        let peers = || case.ratios.keys();
         if at == 0 {
             table += &format!("{:<10}{:>9}", "case", "edge");
             table += &peers().map(|peer| format!("{peer:>9} ratio")).collect::<String>();
@@ -300,7 +309,7 @@ fn table(report: &Report) -> String {
         let rate = |name: &str| case.req_per_cpu_s.get(name).copied().unwrap_or_default();
         table += &format!("{:<10}{:>9.0}", case.name, rate("edge"));
         table += &peers()
-            .map(|peer| format!("{:>9.0}{:>6.2}", rate(peer), case.ratio[peer]))
+            .map(|peer| format!("{:>9.0}{:>6.2}", rate(peer), case.ratios[peer]))
             .collect::<String>();
         table += "\n";
     }
