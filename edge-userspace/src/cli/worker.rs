@@ -41,7 +41,8 @@ enum Command {
         /// more often than the active version, all get that one again, by itself.
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..=99))]
         percent: Option<u8>,
-        /// Give it to nobody but those who ask under a host of its own, below the zone's `previews`.
+        /// Give it to nobody but those who ask under a host of its own, below the zone's
+        /// `previews`.
         #[arg(long, conflicts_with = "percent")]
         preview: bool,
     },

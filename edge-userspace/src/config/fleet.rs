@@ -55,7 +55,7 @@ section! {
         /// void.
         fixed wait: Span = seconds(2), seconds(0) => seconds(30);
         /// Whether nodes share the keys that seal TLS session tickets, so that a client that comes
-        /// to another node resumes its session there. Takes one [gate] secret on all of them.
+        /// to another node resumes its session there. Takes one `[gate]` secret on all of them.
         fixed tickets: Flag = true;
     }
 }

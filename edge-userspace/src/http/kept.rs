@@ -1,5 +1,5 @@
-//! What a worker keeps in its zone's cache by itself (the Cache API): wishes among the extensions of
-//! a request, made by the room `isolate` and carried out by the room `cache`. Neither knows the
+//! What a worker keeps in its zone's cache by itself (the Cache API): wishes among the extensions
+//! of a request, made by the room `isolate` and carried out by the room `cache`. Neither knows the
 //! other, and no other room looks at them: a request with a wish ends in the cache.
 
 use std::sync::Arc;

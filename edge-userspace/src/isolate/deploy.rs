@@ -315,8 +315,8 @@ impl Isolates {
         Ok(Some(Active::new(loaded.program, loaded.code, version.number, digest)))
     }
 
-    /// The trial that was under way when the node last ran. One that cannot be loaded is logged, and
-    /// everybody gets the active version.
+    /// The trial that was under way when the node last ran. One that cannot be loaded is logged,
+    /// and everybody gets the active version.
     fn resume(&self, tenant: &Tenant) {
         let directory = self.directory(&tenant.name);
         let resumed = Versions::read(&directory).and_then(|versions| {

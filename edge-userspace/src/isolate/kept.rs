@@ -16,8 +16,8 @@ use crate::http::message::{Exchange, Request};
 
 impl Grant {
     /// Does what the guest wants of its cache `cache` for `request`. `None`: nothing is kept, or
-    /// nothing was. In a zone without `[zone.cache]` that is so always, and the log says why, once a
-    /// request.
+    /// nothing was. In a zone without `[zone.cache]` that is so always, and the log says why, once
+    /// a request.
     ///
     /// # Errors
     /// As of [`Grant::send`].

@@ -1,7 +1,7 @@
 //! Secrets that an operator gave a zone's worker by a command (`edge worker secret`), beside those
-//! that the configuration names: one file for each zone, for this user alone. In force from the next
-//! request on, without a deployment; told to nobody but the worker. At most [`MOST`] of [`BYTES`]
-//! for each zone: 16 MiB.
+//! that the configuration names: one file for each zone, for this user alone. In force from the
+//! next request on, without a deployment; told to nobody but the worker. At most [`MOST`] of
+//! [`BYTES`] for each zone: 16 MiB.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

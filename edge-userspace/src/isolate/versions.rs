@@ -128,7 +128,8 @@ impl Versions {
         self.all.iter().rev().find(|version| version.number < self.active)
     }
 
-    /// Adds a version for `aim`; keeps the newest `most`, and those that answer all clients or some.
+    /// Adds a version for `aim`; keeps the newest `most`, and those that answer all clients or
+    /// some.
     pub(super) fn add(&mut self, mut version: Version, most: usize, aim: Aim) -> u64 {
         let last = self.all.last().map_or(0, |version| version.number);
         let number = last.max(self.active).saturating_add(1);

@@ -1,6 +1,6 @@
 //! Checks signed tokens of requests (RFC 7519, RFC 8725): the signature by a key of the operator's
 //! file, then what it says. Pure; `evaluate` asks. A check costs the verification of a signature,
-//! 20 to 150 us, at most [`TRIES`] times.
+//! at most `TRIES` times.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -55,8 +55,8 @@ pub struct Zone {
     pub elsewhere: Vec<(OriginAddress, Arc<Zone>)>,
     /// Files of the worker: the zone as the room `origin` is to see it for them.
     pub assets: Option<Arc<Zone>>,
-    /// What its worker keeps in its cache by itself: the zone as the room `cache` is to see it then.
-    /// `None`: the zone has no worker, or no cache.
+    /// What its worker keeps in its cache by itself: the zone as the room `cache` is to see it
+    /// then. `None`: the zone has no worker, or no cache.
     pub kept: Option<Arc<Zone>>,
     /// The zone as requests see it that a rule sends to a pool, by the pool's name.
     pub pools: Vec<(Arc<str>, Arc<Zone>)>,

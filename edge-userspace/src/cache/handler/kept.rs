@@ -1,6 +1,6 @@
 //! What workers keep in their zone's cache by themselves. Their names are apart from those of what
-//! the zone serves, and by zone: no worker can put anything in the place of an origin's response, or
-//! of another zone's. Bounds are those of all that is stored: a response's length
+//! the zone serves, and by zone: no worker can put anything in the place of an origin's response,
+//! or of another zone's. Bounds are those of all that is stored: a response's length
 //! (`object_bytes`), the room of what is on its way, which is on the ledger, and the store's size.
 
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use crate::http::handler::{Failure, Reason};
 use crate::http::kept::{Deed, Wish};
 use crate::http::message::{Request, Response};
 
-/// The key of what a worker of `zone` keeps. Those of responses have a scheme after the space, which
-/// `worker` is none of; a cache's name has no colon, written so.
+/// The key of what a worker of `zone` keeps. Those of responses have a scheme after the space,
+/// which `worker` is none of; a cache's name has no colon, written so.
 fn key(zone: &str, wish: &Wish) -> String {
     format!("{zone} worker:{}:{}", HEXLOWER.encode(wish.cache.as_bytes()), wish.url)
 }

@@ -106,8 +106,8 @@ pub(super) trait Outside: Send + Sync + 'static {
     /// A file among the worker's own. The response streams.
     fn asset(self: Arc<Self>, request: http::Request<Body>) -> Doing<http::Response<Body>>;
 
-    /// Does what the script wants of its cache `cache`: `request` is the one that it names, with the
-    /// content of the response that is to be kept. `None`: nothing is kept, or nothing was.
+    /// Does what the script wants of its cache `cache`: `request` is the one that it names, with
+    /// the content of the response that is to be kept. `None`: nothing is kept, or nothing was.
     fn kept(
         self: Arc<Self>,
         cache: String,

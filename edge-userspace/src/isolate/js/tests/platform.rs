@@ -426,8 +426,8 @@ fn caches_keep_what_they_are_given() {
     );
 }
 
-/// A library that asks what kind of event it has, or hands a bad argument over, would go another way
-/// than in a browser.
+/// A library that asks what kind of event it has, or hands a bad argument over, would go another
+/// way than in a browser.
 #[test]
 fn corners_are_as_the_standards_have_them() {
     check(
