@@ -177,7 +177,7 @@ pub enum WorkerOrder {
         zone: String,
         /// The file.
         bytes: Bytes,
-        /// Of so many percent of its clients; `None`: of all.
+        /// The percentage of its clients that get it; `None`: all.
         percent: Option<u8>,
         /// Of those who ask under a host of its own.
         preview: bool,

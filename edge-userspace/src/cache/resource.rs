@@ -2,7 +2,7 @@
 //! without their content. `handler` makes and asks them, `store` keeps them, `record` writes them
 //! to disk. Pure.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, request};
 
 use super::directives::{Directives, FOREVER};
@@ -203,6 +203,16 @@ const UNSTORED: [&str; 13] = [
     "set-cookie",
     "set-cookie2",
 ];
+
+/// Gives a response without `Date` the one when it came: otherwise each answer from the store would
+/// get the date of its own (RFC 9110 section 6.6.1).
+pub(super) fn date(fields: &mut HeaderMap, came: UnixTime) {
+    if !fields.contains_key(header::DATE)
+        && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(came.into()))
+    {
+        fields.insert(header::DATE, date);
+    }
+}
 
 /// Takes out what must not be stored, and what `no-cache` or `private` name.
 pub(super) fn strip(fields: &mut HeaderMap, directives: &Directives) {

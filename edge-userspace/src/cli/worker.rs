@@ -37,7 +37,7 @@ enum Command {
         zone: String,
         /// A WebAssembly component, a script in JavaScript or TypeScript, or a directory with one.
         file: PathBuf,
-        /// Give it to so many percent of the clients, always the same ones: 1 to 99. If it fails
+        /// Give it to this percentage of the clients, always the same ones: 1 to 99. If it fails
         /// more often than the active version, all get that one again, by itself.
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..=99))]
         percent: Option<u8>,

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::carrier::{self, Arrival, Carrier, Channel, Engine, Log};
@@ -27,6 +28,7 @@ use super::journal::{Journal, Mark};
 use super::key::{self, Identity};
 use super::metrics::Metrics;
 use super::receipt::Receipt;
+use super::signed::{self, Unchecked};
 use super::store::{self, Held, Store};
 use super::tickets::{TicketKey, Tickets};
 use crate::base::clock::UnixTime;
@@ -228,6 +230,26 @@ impl Agent {
 
     fn link(&self) -> Option<Arc<dyn Carrier>> {
         lock(&self.link).clone()
+    }
+
+    /// What a node of `index` said in a message of this kind; `None`, and counted, unless it did.
+    fn genuine<'a, T: DeserializeOwned>(
+        &self,
+        index: &Index,
+        (kind, label): (signed::Kind, &'static str),
+        bytes: &'a [u8],
+    ) -> Option<(Unchecked<'a>, T)> {
+        let read = || {
+            let message = signed::parse(kind, bytes)?;
+            let key = &index.member(message.by)?.key;
+            let said = serde_json::from_slice(message.check(kind, self.fleet(), key)?).ok()?;
+            Some((message, said))
+        };
+        let genuine = read();
+        if genuine.is_none() {
+            self.metrics.rejected(label, "forged");
+        }
+        genuine
     }
 
     fn fleet(&self) -> &str {

@@ -68,7 +68,7 @@ pub fn ends(life: Duration) -> (Duration, Duration) {
     (seals, seals + life)
 }
 
-/// To whom a message goes.
+/// The recipients of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// All nodes.
@@ -96,7 +96,7 @@ pub enum Said {
     Gives {
         /// Who is a node, as I know it.
         members: Digest,
-        /// For whom they are sealed.
+        /// The node that they are sealed for.
         session: Recipient,
         /// The keys.
         keys: Vec<Given>,

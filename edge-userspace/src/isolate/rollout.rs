@@ -57,7 +57,7 @@ impl Tally {
 pub struct Standing {
     /// The version on trial.
     pub version: u64,
-    /// Of a hundred clients, so many get it.
+    /// The percentage of the clients that get it.
     pub percent: u8,
     /// Its requests.
     pub requests: u64,

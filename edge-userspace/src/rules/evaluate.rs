@@ -165,7 +165,7 @@ impl<'r> Made<'r> {
                 }
                 Shown::Wrong => {
                     self.rules.push(rule);
-                    self.answer = Some(unauthorized(basic));
+                    self.answer = Some(without_password(basic));
                     return true;
                 }
                 Shown::Unchecked => {
@@ -356,16 +356,22 @@ fn readable(cors: &Cors, facts: &Facts<'_>, response: &mut Vec<Change>) -> Optio
     })
 }
 
-fn unauthorized(basic: &Basic) -> Given {
+/// The answer to who proves nothing, with what would prove it (RFC 9110 section 11.6.1).
+fn unauthorized(challenge: &HeaderValue, body: &'static str) -> Given {
     let mut headers = HeaderMap::new();
-    headers.insert(WWW_AUTHENTICATE, basic.challenge.clone());
+    headers.insert(WWW_AUTHENTICATE, challenge.clone());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Given {
         status: StatusCode::UNAUTHORIZED,
         headers,
-        body: Bytes::from_static(b"A name and a password are needed.\n"),
+        body: Bytes::from_static(body.as_bytes()),
     }
+}
+
+/// The answer to who has no password that passes.
+fn without_password(basic: &Basic) -> Given {
+    unauthorized(&basic.challenge, "A name and a password are needed.\n")
 }
 
 /// The answer to who has no token that passes (RFC 6750 section 3).
@@ -376,15 +382,7 @@ fn without_token(jwt: &Jwt, refused: jwt::Refused) -> Given {
     } else {
         wrong
     };
-    let mut headers = HeaderMap::new();
-    headers.insert(WWW_AUTHENTICATE, challenge.clone());
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Given {
-        status: StatusCode::UNAUTHORIZED,
-        headers,
-        body: Bytes::from_static(b"A valid token is needed.\n"),
-    }
+    unauthorized(challenge, "A valid token is needed.\n")
 }
 
 /// Takes tokens out of the request: the field, unless it is of another scheme, and the cookie.

@@ -162,13 +162,7 @@ impl Inner {
         let others = fields.get("cache-status").cloned();
         let cookies = cookies(&fields);
         resource::strip(&mut fields, &worth.directives);
-        // Otherwise each answer from the store would get the date of its own (RFC 9110 section
-        // 6.6.1).
-        if !fields.contains_key(header::DATE)
-            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(came.into()))
-        {
-            fields.insert(header::DATE, date);
-        }
+        resource::date(&mut fields, came);
         let variant = Variant {
             status,
             fields,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
-use http::header::{self, HeaderValue};
+use http::header;
 use http::{HeaderMap, StatusCode};
 
 use super::super::bans;
@@ -128,11 +128,7 @@ impl Inner {
             other => return Taken::Not(other),
         };
         resource::strip(&mut fields, &worth.directives);
-        if !fields.contains_key(header::DATE)
-            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(now.into()))
-        {
-            fields.insert(header::DATE, date);
-        }
+        resource::date(&mut fields, now);
         let variant = Variant {
             status,
             fields,

@@ -205,14 +205,7 @@ impl Agent {
     /// An issuer tells its last number.
     pub(super) async fn tail(&self, carrier: &dyn Carrier, bytes: &[u8]) -> Result<(), Error> {
         let Some(index) = self.index() else { return Ok(()) };
-        let message = signed::parse(Kind::Tail, bytes);
-        let text = message.as_ref().and_then(|message| {
-            let key = &index.member(message.by)?.key;
-            message.check(Kind::Tail, self.fleet(), key)
-        });
-        let tail = text.and_then(|text| serde_json::from_slice::<Tail>(text).ok());
-        let (Some(message), Some(tail)) = (message, tail) else {
-            self.metrics.rejected("tail", "forged");
+        let Some((message, tail)) = self.genuine::<Tail>(&index, (Kind::Tail, "tail"), bytes) else {
             return Ok(());
         };
         let mark = Mark {

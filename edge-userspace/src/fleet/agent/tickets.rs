@@ -29,14 +29,7 @@ impl Agent {
     /// Another node has said something of its keys.
     pub(super) async fn heard_tickets(&self, carrier: &dyn Carrier, bytes: &[u8]) -> Result<(), Error> {
         let Some(index) = self.index() else { return Ok(()) };
-        let message = signed::parse(Kind::Tickets, bytes);
-        let text = message.as_ref().and_then(|message| {
-            let key = &index.member(message.by)?.key;
-            message.check(Kind::Tickets, self.fleet(), key)
-        });
-        let said = text.and_then(|text| serde_json::from_slice::<Said>(text).ok());
-        let (Some(message), Some(said)) = (message, said) else {
-            self.metrics.rejected("tickets", "forged");
+        let Some((message, said)) = self.genuine::<Said>(&index, (Kind::Tickets, "tickets"), bytes) else {
             return Ok(());
         };
         if message.by == self.settings.node {
