@@ -59,8 +59,8 @@ enum Command {
     Status(Asked),
     /// Show or change the networks whose connection attempts are dropped, on a running node.
     Deny(Deny),
-    /// Show where the packets come from that XDP drops on a running node, by its samples of the last
-    /// minute or two.
+    /// Show where the packets come from that XDP drops on a running node, by its samples of the
+    /// last minute or two.
     TopSources(TopSourcesArguments),
     /// Show or change whom a running node's gate penalises.
     Penalty(PenaltyArguments),
