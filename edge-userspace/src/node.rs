@@ -315,7 +315,7 @@ impl Node {
             state: ArcSwap::from_pointee(gathered.state),
         });
         node.metrics.zones(&node.state.load());
-        node.watched.watch(watch::files(&config));
+        node.watched.watch(gathered.sight);
         if let Some(membership) = &node.membership {
             // Before a thread serves what is stored.
             membership.seat(&node);

@@ -11,6 +11,18 @@ use std::sync::{Mutex, PoisonError};
 /// the time of its last change.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
+/// How files were before they were read. Taken after, a change between reading and looking would
+/// never be seen: [`Watched::watch`] takes nothing else.
+#[derive(Debug, Default)]
+pub struct Sight(BTreeMap<PathBuf, Stamp>);
+
+impl Sight {
+    /// Looks at `files`, which are read next.
+    pub fn before_reading(files: Vec<PathBuf>) -> Self {
+        Self(files.into_iter().map(|file| (file.clone(), stamp(&file))).collect())
+    }
+}
+
 /// The files that are watched, as they were when last read.
 #[derive(Debug, Default)]
 pub struct Watched(Mutex<Seen>);
@@ -23,9 +35,8 @@ struct Seen {
 }
 
 impl Watched {
-    /// Watches `files`, which have just been read.
-    pub fn watch(&self, files: Vec<PathBuf>) {
-        let read: BTreeMap<_, _> = files.into_iter().map(|file| (file.clone(), stamp(&file))).collect();
+    /// Watches the files of `sight`, which have been read since, in place of those before.
+    pub fn watch(&self, Sight(read): Sight) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.last.clone_from(&read);
         seen.read = read;
@@ -65,7 +76,7 @@ mod tests {
         let (one, two) = (directory.path().join("one.pem"), directory.path().join("two.pem"));
         std::fs::write(&one, "1").unwrap();
         let watched = Watched::default();
-        watched.watch(vec![one.clone(), two.clone()]);
+        watched.watch(Sight::before_reading(vec![one.clone(), two.clone()]));
         assert!(watched.changed().is_empty());
         let renew = |file: &PathBuf, text: &str| {
             let beside = directory.path().join("new");
@@ -81,5 +92,19 @@ mod tests {
         std::fs::remove_file(&two).unwrap();
         assert!(watched.changed().is_empty());
         assert_eq!(watched.changed(), [two]);
+    }
+
+    /// What is written while a reload reads would be lost until the next change.
+    #[test]
+    fn a_change_beside_the_reading_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("one.pem");
+        std::fs::write(&file, "1").unwrap();
+        let watched = Watched::default();
+        let sight = Sight::before_reading(vec![file.clone()]);
+        std::fs::write(&file, "longer").unwrap();
+        watched.watch(sight);
+        assert!(watched.changed().is_empty(), "it may not have settled");
+        assert_eq!(watched.changed(), [file]);
     }
 }

@@ -14,6 +14,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, MapError, MapInfo, MapType};
 use edge_common::lockdown::{Cookies, Lockdown};
@@ -39,6 +40,10 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// Suffix of a map that replaces the one of its name as soon as the program is swapped.
 const REPLACEMENT: &str = "_new";
+
+/// How long a daemon that ends may keep its claim: its threads finish what they do, and a process
+/// that another thread has forked holds its files until it executes its program.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// The pin directory.
 #[derive(Clone, Debug)]
@@ -235,15 +240,22 @@ impl Pins {
         fs::metadata(&self.links).map(|directory| (directory.dev(), directory.ino()))
     }
 
-    /// Claims the directory for this daemon.
+    /// Claims the directory for this daemon. One that is about to end may hold it still: it is
+    /// given [`ENDING`].
     pub(super) fn own(&self) -> Result<Owner, Error> {
         let file = File::open(&self.links).map_err(Error::pin(&self.links))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Owner(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Owned {
-                path: self.root.clone(),
-            }),
-            Err(errno) => Err(Error::pin(&self.links)(errno.into())),
+        let start = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Owner(file)),
+                Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < ENDING => std::thread::sleep(ENDING / 100),
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(Error::Owned {
+                        path: self.root.clone(),
+                    });
+                }
+                Err(errno) => return Err(Error::pin(&self.links)(errno.into())),
+            }
         }
     }
 

@@ -26,7 +26,7 @@ use crate::admin::metrics as process_metrics;
 use crate::base::clock::UnixTime;
 use crate::base::generator;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
-use crate::base::watched::Watched;
+use crate::base::watched::{Sight, Watched};
 use crate::config::LogFormat;
 use crate::config::keyserver::Config;
 
@@ -38,6 +38,8 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>) -> anyhow::Result<()> 
     process::seal()?;
     let mut config = Config::read(file)?;
     config.log.format = format.unwrap_or(config.log.format);
+    let watched = Watched::default();
+    watched.watch(Sight::before_reading(rules::files(&config)));
     let rules = Rules::load(&config, None)?;
     let listeners = bind(&config)?;
     let mut warnings: Vec<String> = process::descriptors(&config).into_iter().collect();
@@ -82,7 +84,7 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>) -> anyhow::Result<()> 
         let server = Server {
             file: file.to_owned(),
             format,
-            watched: Watched::default(),
+            watched,
             told: HashMap::new(),
             config,
             logs,
@@ -199,7 +201,6 @@ impl Server {
         tracing::info!(target: "edge::keyserver", ?listen, keys = self.shared.metrics.keys.get(), "ready");
         notify(&[NotifyState::Ready]);
 
-        self.watched.watch(rules::files(&self.config));
         self.tell_ends();
         let mut poll = tokio::time::interval(self.config.keys.poll);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -259,11 +260,12 @@ impl Server {
         }
         let loaded = Config::read(&self.file).and_then(|mut config| {
             config.log.format = self.format.unwrap_or(config.log.format);
+            let sight = Sight::before_reading(rules::files(&config));
             let rules = Rules::load(&config, Some(&self.shared.rules.load()))?;
-            Ok((config, rules))
+            Ok((config, rules, sight))
         });
         match loaded {
-            Ok((config, rules)) => {
+            Ok((config, rules, sight)) => {
                 let mut keys = self.config.fixed.that_differ(&config.fixed);
                 // The command line speaks for it.
                 keys.retain(|key| self.format.is_none() || key != "log.format");
@@ -278,7 +280,7 @@ impl Server {
                 server.revoked = config.server.revoked;
                 server.revoked_must_be_current = config.server.revoked_must_be_current;
                 server.certificate = config.server.certificate;
-                self.watched.watch(rules::files(&self.config));
+                self.watched.watch(sight);
                 self.tell_ends();
                 tracing::info!(target: "edge::keyserver", clients = self.config.clients.len(), "reloaded");
             }

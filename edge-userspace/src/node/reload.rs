@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus_client::registry::Registry;
+use tokio::sync::OwnedMutexGuard;
 
 use super::state::State;
 use super::{Node, delta, gates, isolates, watch};
 use crate::base::clock::UnixTime;
+use crate::base::watched::Sight;
 use crate::config::{Config, Faults, Mistake, Mistakes, Place, ZonesFail};
 use crate::dataplane::Lists;
 use crate::gate::handler::{Pages, pages};
@@ -56,6 +58,8 @@ pub(super) struct Gathered {
     pub(super) loaded: Loaded,
     pub(super) pages: Pages,
     pub(super) isolates: Option<isolate::deploy::Plan>,
+    /// The files that are watched, before they were read.
+    pub(super) sight: Sight,
     fleet: fleet::Plan,
     /// The zones, and one for each far end.
     with_far_ends: Zones,
@@ -76,6 +80,7 @@ pub(super) struct Prepared {
 pub(super) fn gather(mut config: Config, rooms: &Rooms<'_>) -> Result<Gathered, Mistakes> {
     let mut faults = std::mem::take(&mut config.faults);
     let key_servers = rooms.before.as_ref().map(|before| before.key_servers);
+    let sight = Sight::before_reading(watch::files(&config));
     let mut loaded = certificates::gather(&config, key_servers, &mut faults);
     let pages = pages(&config.zones, &mut faults);
     let with_far_ends = delta::with_far_ends(&config);
@@ -96,6 +101,7 @@ pub(super) fn gather(mut config: Config, rooms: &Rooms<'_>) -> Result<Gathered, 
         loaded,
         pages,
         isolates,
+        sight,
         fleet,
     })
 }
@@ -297,7 +303,7 @@ impl Node {
         self.logs.apply(&config.log);
         self.metrics.reload(true);
         self.metrics.zones(&gathered.state);
-        self.watched.watch(watch::files(config));
+        self.watched.watch(gathered.sight);
         self.state.store(Arc::new(gathered.state));
     }
 
@@ -322,12 +328,9 @@ impl Node {
     }
 
     /// Loads certificates and keys anew, of the configuration in force: a renewal takes effect
-    /// without a reload. A zone whose files cannot be used keeps what it has.
-    pub(super) fn renew(&self) {
-        // Who changes all reads certificates and keys anew, too.
-        let Ok(_turn) = self.changes.clone().try_lock_owned() else {
-            return;
-        };
+    /// without a reload. A zone whose files cannot be used keeps what it has. Holds `_turn` of
+    /// `changes` as long as it takes.
+    pub(super) fn renew(&self, _turn: OwnedMutexGuard<()>) {
         let state = self.state.load();
         let before = self.front.certificates().snapshot();
         let mut faults = Faults::default();

@@ -60,15 +60,20 @@ pub(super) async fn tend(node: Arc<Node>) {
             () = &mut drain => return,
             _ = tick.tick() => {}
         }
+        // Told once: not while somebody else changes all, who may be refused.
+        let Ok(turn) = node.changes.clone().try_lock_owned() else {
+            continue;
+        };
         let changed = node.watched.changed();
         if !changed.is_empty() {
             let out = |file: &PathBuf| node.of_zone_out(file);
             if changed.iter().any(out) {
                 // What it lacked has come, perhaps: everything else of the zone has to be prepared,
                 // too.
+                drop(turn);
                 node.reload();
             } else {
-                node.renew();
+                node.renew(turn);
             }
         }
         looks = looks.wrapping_add(1);

@@ -155,8 +155,10 @@ fn a_connection_ends_with_its_certificate() {
     block_on(async {
         let short = bed.tls_with(Some(bed.authority.leaf_until("edge-1.test", 8, until)));
         let mut short = bed.connect_with(short).await.unwrap();
+        // Answered, or the server may be through with the other's handshake first.
+        assert!(signs(&mut short, id).await);
         let mut long = bed.connect().await;
-        assert!(signs(&mut short, id).await && signs(&mut long, id).await);
+        assert!(signs(&mut long, id).await);
         bed.wait("the warning", || {
             bed.log()
                 .contains("the certificate of a client expires in 0 days; renew it")

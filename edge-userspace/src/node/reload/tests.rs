@@ -437,7 +437,8 @@ async fn certificates_are_renewed_without_a_reload() {
     let (a, w) = (world.certificate_of("a.example"), world.certificate_of("w.example"));
     world.certificate("a");
     std::fs::write(world.path("w.pem"), "half of a").unwrap();
-    world.node().renew();
+    let node = world.node();
+    node.renew(node.changes.clone().try_lock_owned().unwrap());
     assert!(world.certificate_of("a.example").is_some_and(|new| Some(new) != a));
     assert_eq!(world.certificate_of("w.example"), w);
     world.stop().await;
