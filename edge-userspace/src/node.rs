@@ -32,7 +32,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::log::Logs;
+use crate::admin::access::NodeLogs;
 use crate::admin::server::Rights;
 use crate::base::clock::UnixTime;
 use crate::base::ledger::Ledger;
@@ -66,7 +66,7 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
     let config = run.configuration()?;
     // Before a key is read.
     let refused = process::seal(isolates::wanted(&config));
-    let logs = admin::log::start(&config.log)?;
+    let logs = NodeLogs::start(&config.log)?;
     if let Some(error) = refused {
         tracing::warn!(%error, "core dumps, with private keys in them, cannot be forbidden");
     }
@@ -161,7 +161,7 @@ struct Node {
     /// A reload was asked for meanwhile.
     reload_asked: AtomicBool,
     ready: AtomicBool,
-    logs: Logs,
+    logs: NodeLogs,
     shutdown: Shutdown,
     /// Ends the admin endpoint.
     endpoint: Trigger,
@@ -172,7 +172,7 @@ impl Node {
     fn start(
         run: &Run,
         config: Config,
-        logs: Logs,
+        logs: NodeLogs,
         shutdown: Shutdown,
         membership: Option<fleet::Membership>,
     ) -> anyhow::Result<Running> {
@@ -180,7 +180,7 @@ impl Node {
         if let Some(membership) = &membership {
             membership.register(&mut registry);
         }
-        admin::metrics::register(&mut registry, Some(logs.dropped()));
+        admin::metrics::register(&mut registry, logs.dropped());
         let metrics = metrics::Metrics::register(&mut registry);
 
         // Sockets first: a port that is taken must not cost an attached program.
@@ -256,7 +256,13 @@ impl Node {
 
         // 5 http, and the accounts of what is held for its clients
         let advertised = sockets.open().advertised(&config);
-        let http = http::Shared::new(&config, &advertised, zones.clone(), ledger.clone(), &mut registry);
+        let http = http::Shared::new(
+            &config,
+            &advertised,
+            zones.clone(),
+            (ledger.clone(), logs.lines()),
+            &mut registry,
+        );
         http.keep_to(listed.clone());
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 

@@ -1,5 +1,6 @@
 //! Log output: human lines on a terminal, JSON otherwise, written by a thread of its own so that a
-//! full pipe never stops a worker. Lines that find the queue full are dropped and counted.
+//! full pipe never stops a worker. Lines that find the queue full are dropped and counted. Lines of
+//! requests go another way (`base::lines`).
 
 use std::io::IsTerminal;
 
@@ -41,16 +42,11 @@ pub fn start(config: &config::Log) -> Result<Logs, tracing_subscriber::util::Try
         .finish(std::io::stderr());
     let dropped = writer.error_counter();
     let (filter, level) = reload::Layer::new(targets(config));
-    let human = match config.format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
-        LogFormat::Human => true,
-        LogFormat::Json => false,
-    };
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_span_events(FmtSpan::NONE);
-    if human {
+    if human(config.format) {
         registry
             .with(layer.with_ansi(std::io::stderr().is_terminal()))
             .try_init()?;
@@ -62,6 +58,15 @@ pub fn start(config: &config::Log) -> Result<Logs, tracing_subscriber::util::Try
         dropped,
         _writer: guard,
     })
+}
+
+/// Whether lines are for people.
+pub(super) fn human(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    }
 }
 
 /// Libraries that warn of what strangers send, with what they sent in the line, and the most that
@@ -82,7 +87,7 @@ const LIBRARIES: [(&str, LevelFilter); 10] = [
 ];
 
 /// The filter for a checked level; `info` should it ever not parse.
-fn targets(config: &config::Log) -> Targets {
+pub(super) fn targets(config: &config::Log) -> Targets {
     let asked: Targets = config
         .level
         .parse()
@@ -124,8 +129,9 @@ impl Logs {
     }
 
     /// Counts the lines dropped so far.
-    pub fn dropped(&self) -> ErrorCounter {
-        self.dropped.clone()
+    pub fn dropped(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let dropped = self.dropped.clone();
+        move || dropped.dropped_lines() as u64
     }
 }
 

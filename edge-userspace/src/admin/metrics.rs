@@ -10,14 +10,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use tracing_appender::non_blocking::ErrorCounter;
 
 /// Content type of [`encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Registers the process's figures: build, start time, CPU, memory, descriptors, threads, dropped
-/// log lines.
-pub fn register(registry: &mut Registry, dropped: Option<ErrorCounter>) {
+/// log lines, which `dropped` counts.
+pub fn register(registry: &mut Registry, dropped: impl Fn() -> u64 + Send + Sync + 'static) {
     registry.register(
         "edge_build",
         "The running build",
@@ -29,7 +28,7 @@ pub fn register(registry: &mut Registry, dropped: Option<ErrorCounter>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     registry.register_collector(Box::new(Process {
         started: now.as_secs_f64(),
-        dropped,
+        dropped: Box::new(dropped),
     }));
 }
 
@@ -44,10 +43,15 @@ pub fn encode(registry: &Registry) -> String {
 
 /// Figures of this process from /proc, read when scraped. Names are those every Prometheus client
 /// library uses.
-#[derive(Debug)]
 struct Process {
     started: f64,
-    dropped: Option<ErrorCounter>,
+    dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").finish_non_exhaustive()
+    }
 }
 
 impl Collector for Process {
@@ -86,17 +90,14 @@ impl Collector for Process {
                 entries.count() as f64,
             )?;
         }
-        if let Some(dropped) = &self.dropped {
-            let lines = ConstCounter::new(dropped.dropped_lines() as u64);
-            let descriptor = encoder.encode_descriptor(
-                "edge_admin_log_lines_dropped",
-                "Log lines dropped because the writer could not keep up",
-                None,
-                prometheus_client::metrics::MetricType::Counter,
-            )?;
-            lines.encode(descriptor)?;
-        }
-        Ok(())
+        let lines = ConstCounter::new((self.dropped)());
+        let descriptor = encoder.encode_descriptor(
+            "edge_admin_log_lines_dropped",
+            "Log lines dropped because the writer could not keep up",
+            None,
+            prometheus_client::metrics::MetricType::Counter,
+        )?;
+        lines.encode(descriptor)
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn openmetrics() {
         let mut registry = Registry::default();
-        register(&mut registry, None);
+        register(&mut registry, || 0);
         let text = encode(&registry);
         assert!(text.ends_with("# EOF\n"), "{text}");
         for name in [

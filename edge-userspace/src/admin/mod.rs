@@ -2,6 +2,8 @@
 //! nothing to its right; `node` injects what it shows and does through [`Control`].
 
 #[cfg(feature = "node")]
+pub mod access;
+#[cfg(feature = "node")]
 mod answer;
 #[cfg(feature = "node")]
 pub mod client;

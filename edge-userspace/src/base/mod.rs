@@ -19,6 +19,8 @@ pub mod id;
 pub mod idle;
 pub mod invented;
 pub mod ledger;
+#[cfg(feature = "node")]
+pub mod lines;
 pub mod link;
 pub mod peer;
 pub mod pem;

@@ -1,6 +1,5 @@
 //! The account of one exchange: closed when the response has been handed over or dropped, it counts
-//! the request and, where asked, writes its line to the access log (`tracing` target
-//! `edge::access`).
+//! the request and, if asked, writes its line to the access log.
 //!
 //! The line has the path but never the query, which may hold secrets; no cookies, no authorization.
 
@@ -14,20 +13,19 @@ use super::handler::{Failure, Reason};
 use super::intake::Meter;
 use super::life::Life;
 use super::message::Report;
-use super::metrics::{Metrics, ZoneMetrics};
+use super::metrics::ZoneMetrics;
+use super::server::Shared;
 use crate::base::id::RequestId;
+use crate::base::lines::ACCESS;
 use crate::base::peer::Peer;
 use crate::zones::Zone;
-
-/// The target of access lines; a level of its own in `log.level`.
-pub(super) const TARGET: &str = "edge::access";
 
 /// An exchange under way.
 pub(super) struct Account {
     started: Instant,
     version: Version,
     life: Arc<Life>,
-    metrics: Metrics,
+    shared: Arc<Shared>,
     zone: Option<Arc<ZoneMetrics>>,
     status: Option<u16>,
     meter: Option<Arc<Meter>>,
@@ -54,13 +52,13 @@ struct Line {
 
 impl Account {
     /// Opens the account of a request whose head came at `started`.
-    pub(super) fn open(started: Instant, version: Version, life: Arc<Life>, metrics: Metrics) -> Self {
-        metrics.begin();
+    pub(super) fn open(started: Instant, version: Version, life: Arc<Life>, shared: Arc<Shared>) -> Self {
+        shared.metrics.begin();
         Self {
             started,
             version,
             life,
-            metrics,
+            shared,
             zone: None,
             status: None,
             meter: None,
@@ -140,9 +138,9 @@ impl Drop for Account {
         self.life.end(now, self.status.is_none());
         let received = self.meter.as_ref().map_or(0, |meter| meter.bytes());
         // A request without a zone of its own is counted under a name that no zone can have.
-        let zone = self.zone.take().unwrap_or_else(|| self.metrics.zone(&Arc::from("")));
-        self.metrics
-            .end(&zone, self.version, self.status, took, received, self.sent);
+        let metrics = &self.shared.metrics;
+        let zone = self.zone.take().unwrap_or_else(|| metrics.zone(&Arc::from("")));
+        metrics.end(&zone, self.version, self.status, took, received, self.sent);
         if let Some(line) = self.line.take() {
             line.write(self, took, received);
         }
@@ -152,34 +150,34 @@ impl Drop for Account {
 impl Line {
     fn write(&self, account: &Account, took: Duration, received: u64) {
         let handshake = self.peer.handshake.as_ref();
-        tracing::info!(
-            target: TARGET,
-            id = %self.id,
-            client = %self.peer.client.ip(),
-            proxy = self.peer.via.as_ref().and_then(|via| via.proxies.last()).map(tracing::field::display),
-            zone = self.zone.as_ref().map(|zone| &*zone.name),
-            host = self.host.as_deref(),
-            method = self.method.as_str(),
-            path = self.target.path(),
-            protocol = protocol(account.version),
-            status = account.status,
-            request_bytes = received,
-            response_bytes = account.sent,
-            handshake_ms = handshake.filter(|_| self.first).map(|h| millis(h.duration)),
-            first_byte_ms = self.report.first_byte.map(millis),
-            total_ms = millis(took),
-            origin = self.report.origin.as_deref(),
-            cache = self.report.cache,
-            attempts = self.report.attempts,
-            aborted = !account.complete,
-            failure = self.failure.map(Reason::label),
-            detail = (!self.detail.is_empty()).then_some(self.detail.as_str()),
-            agent = self.agent.as_ref().and_then(|agent| agent.to_str().ok()),
-            tls = handshake.map(|h| h.version),
-            resumed = handshake.filter(|_| self.first).map(|h| h.resumed),
-            client_certificate = handshake.and_then(|h| h.certificate.as_deref()).map(|client| &*client.fingerprint),
-            client_subject = handshake.and_then(|h| h.certificate.as_deref()).map(|client| &*client.subject),
-        );
+        let certificate = handshake.and_then(|handshake| handshake.certificate.as_deref());
+        account.shared.lines.write(ACCESS, |line| {
+            line.plain("id", Some(self.id));
+            line.plain("client", Some(self.peer.client.ip()));
+            line.plain("proxy", self.peer.via.as_ref().and_then(|via| via.proxies.last()));
+            line.text("zone", self.zone.as_ref().map(|zone| &*zone.name));
+            line.text("host", self.host.as_deref());
+            line.text("method", self.method.as_str());
+            line.text("path", self.target.path());
+            line.text("protocol", protocol(account.version));
+            line.number("status", account.status.map(u64::from));
+            line.number("request_bytes", received);
+            line.number("response_bytes", account.sent);
+            line.millis("handshake_ms", handshake.filter(|_| self.first).map(|h| h.duration));
+            line.millis("first_byte_ms", self.report.first_byte);
+            line.millis("total_ms", took);
+            line.text("origin", self.report.origin.as_deref());
+            line.text("cache", self.report.cache);
+            line.number("attempts", u64::from(self.report.attempts));
+            line.flag("aborted", !account.complete);
+            line.text("failure", self.failure.map(Reason::label));
+            line.text("detail", Some(&*self.detail).filter(|detail| !detail.is_empty()));
+            line.text("agent", self.agent.as_ref().and_then(|agent| agent.to_str().ok()));
+            line.text("tls", handshake.map(|handshake| handshake.version));
+            line.flag("resumed", handshake.filter(|_| self.first).map(|h| h.resumed));
+            line.text("client_certificate", certificate.map(|client| &*client.fingerprint));
+            line.text("client_subject", certificate.map(|client| &*client.subject));
+        });
     }
 }
 
@@ -190,9 +188,4 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_2 => "HTTP/2",
         _ => "HTTP/3",
     }
-}
-
-/// To three digits behind the point.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -3,7 +3,7 @@
 //! on failures, for the user to quote.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 
 use super::body::Body;
@@ -13,12 +13,12 @@ use crate::base::id::RequestId;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What the client gets for a failure: JSON where it asks for that first, else a line of text.
-/// Nothing of the request is repeated in it.
-pub(super) fn failure(reason: Reason, id: RequestId, json: bool) -> Response {
+/// What the client gets for a failure: JSON if its `accept` asks for that first, else a line of
+/// text. Nothing of the request is repeated in it.
+pub(super) fn failure(reason: Reason, id: RequestId, accept: Option<&HeaderValue>) -> Response {
     let status = reason.status();
     let phrase = status.canonical_reason().unwrap_or("Error");
-    let (kind, text) = if json {
+    let (kind, text) = if wants_json(accept) {
         let text = format!(
             "{{\"status\":{},\"title\":\"{phrase}\",\"reason\":\"{}\",\"request\":\"{id}\"}}\n",
             status.as_u16(),
@@ -54,8 +54,8 @@ pub(super) fn failure(reason: Reason, id: RequestId, json: bool) -> Response {
 }
 
 /// Whether `Accept` names JSON before anything a human reads.
-pub(super) fn wants_json(headers: &HeaderMap) -> bool {
-    let Some(accept) = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()) else {
+fn wants_json(accept: Option<&HeaderValue>) -> bool {
+    let Some(accept) = accept.and_then(|accept| accept.to_str().ok()) else {
         return false;
     };
     let accept = accept.to_ascii_lowercase();

@@ -28,6 +28,7 @@ use super::life::{Life, Overdue};
 use super::metrics::Metrics;
 use super::service::{Service, Wire};
 use crate::base::ledger::{Holder, Ledger};
+use crate::base::lines::Lines;
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::client_address::ClientAddress;
 use crate::config::{Config, Limits};
@@ -55,6 +56,7 @@ pub struct Shared {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) zones: zones::Current,
     pub(super) metrics: Metrics,
+    pub(super) lines: Lines,
     pub(super) sampler: AtomicU32,
     pub(super) ledger: Ledger,
     pub(super) lists: OnceLock<Arc<Lists>>,
@@ -99,17 +101,18 @@ impl Shared {
     }
 
     /// One per process. Zones come from `zones`, which is swapped by others; what connections hold
-    /// is charged to `ledger`. `http3`: the UDP ports on which HTTP/3 is served, which clients are
+    /// is charged to `ledger`, and requests write their lines to `lines`. `http3`: the UDP ports on which HTTP/3 is served, which clients are
     /// told of.
     pub fn new(
         config: &Config,
         http3: &[u16],
         zones: zones::Current,
-        ledger: Ledger,
+        (ledger, lines): (Ledger, Lines),
         registry: &mut Registry,
     ) -> Arc<Self> {
         Arc::new(Self {
             ledger,
+            lines,
             lists: OnceLock::new(),
             settings: ArcSwap::new(Settings::new(config, http3)),
             zones,

@@ -5,11 +5,11 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::header::{ALT_SVC, UPGRADE};
+use http::header::{ACCEPT, ALT_SVC, HeaderValue, UPGRADE};
 use http::{Method, StatusCode, Version, request};
 use http_body::Body as _;
 
-use super::access::{self, Account};
+use super::access::Account;
 use super::answer;
 use super::body::Body;
 use super::client;
@@ -74,7 +74,8 @@ struct Opening {
     /// HTTP/1: whether the framing guard waits for the answer.
     asks_upgrade: bool,
     head_only: Method,
-    json: bool,
+    /// What the client would read, should the request fail.
+    accept: Option<HeaderValue>,
 }
 
 /// A request's content as its head announces it.
@@ -115,12 +116,7 @@ impl Service {
         let started = Instant::now();
         let settings = self.shared.settings.load_full();
         let count = self.life.begin();
-        let mut account = Account::open(
-            started,
-            request.version(),
-            self.life.clone(),
-            self.shared.metrics.clone(),
-        );
+        let mut account = Account::open(started, request.version(), self.life.clone(), self.shared.clone());
         let (mut head, body) = request.into_parts();
         let id = RequestId::next();
         let named = settings.client_address.as_deref();
@@ -144,7 +140,7 @@ impl Service {
                 && (head.method == Method::CONNECT
                     || head.version == Version::HTTP_11 && head.headers.contains_key(UPGRADE)),
             head_only: head.method.clone(),
-            json: answer::wants_json(&head.headers),
+            accept: head.headers.get(ACCEPT).cloned(),
         };
         let this = self.clone();
         async move { Ok(this.answer(head, body, opening, account, flow, started).await) }
@@ -353,7 +349,7 @@ impl Service {
     fn failure(&self, failure: Failure, opening: &Opening, account: &mut Account) -> Response {
         let reason = failure.reason;
         self.shared.metrics.failure(reason);
-        let mut response = answer::failure(reason, opening.id, opening.json);
+        let mut response = answer::failure(reason, opening.id, opening.accept.as_ref());
         if reason.closes() && self.wire == Wire::H1 {
             answer::close(&mut response.head.headers);
         } else if reason.ends() {
@@ -440,12 +436,12 @@ fn size(head: &request::Parts) -> u64 {
 }
 
 impl Shared {
-    /// Whether this request gets a line: one in so many, and only where someone listens.
+    /// Whether this request gets a line: one in `access_sample`, and only if someone listens.
     fn logs(&self, settings: &Settings) -> bool {
         let Some(sample) = settings.access_sample else {
             return false;
         };
-        if !tracing::enabled!(target: access::TARGET, tracing::Level::INFO) {
+        if !self.lines.on() {
             return false;
         }
         sample <= 1

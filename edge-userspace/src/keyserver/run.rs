@@ -52,7 +52,7 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>) -> anyhow::Result<()> 
         tracing::warn!(target: "edge::keyserver", "{warning}");
     }
     let mut registry = Registry::default();
-    process_metrics::register(&mut registry, Some(logs.dropped()));
+    process_metrics::register(&mut registry, logs.dropped());
     let metrics = Arc::new(Metrics::register(&mut registry));
     let mut directory = Directory::new(config.keys.directory.0.clone());
     let look = directory.look().map_err(|error| {

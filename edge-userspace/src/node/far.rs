@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{process, threads};
+use crate::admin::access::NodeLogs;
 use crate::admin::server::Rights;
 use crate::admin::{
     Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalised, Penalty, Purged, TopSource, WorkerOrder,
@@ -41,7 +42,7 @@ use crate::{admin, http, tls};
 pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
     let config = FarConfig::read(&file)?;
     let certificates = tls::certificates::load_one(&config.identity)?;
-    let logs = admin::log::start(&config.node.log)?;
+    let logs = NodeLogs::start(&config.node.log)?;
     process::prepare(&config.node);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -55,7 +56,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
             .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
         let reading = super::reading(&config.node.admin).await?;
         let mut registry = Registry::default();
-        admin::metrics::register(&mut registry, Some(logs.dropped()));
+        admin::metrics::register(&mut registry, logs.dropped());
         for warning in &certificates.warnings {
             tracing::warn!(target: "edge::tls", "{warning}");
         }
@@ -70,7 +71,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
             &mut registry,
         )?;
         let ledger = super::ledger::start(&config.node, &mut registry);
-        let http = http::Shared::new(&config.node, &[], zones.clone(), ledger, &mut registry);
+        let http = http::Shared::new(&config.node, &[], zones.clone(), (ledger, logs.lines()), &mut registry);
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
         let shared = store(&config, &mut registry)?;
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.node.server.redirect_port));
@@ -169,7 +170,7 @@ struct End {
     http: Arc<http::Shared>,
     fleet: Arc<Fleet>,
     ready: AtomicBool,
-    logs: admin::log::Logs,
+    logs: NodeLogs,
     shutdown: Shutdown,
 }
 

@@ -2,17 +2,18 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use edge::base::lines::{Form, Lines, Writer};
 use edge::zones::Zones;
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::{Edge, config, exchange, response};
 
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+struct Sink(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Lines {
+impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -22,32 +23,34 @@ impl Write for Lines {
     }
 }
 
-impl Lines {
-    async fn take(&self) -> Vec<serde_json::Value> {
-        tokio::time::sleep(Duration::from_millis(30)).await;
+impl Sink {
+    /// The `count` lines that are written next.
+    async fn take(&self, count: usize) -> Vec<serde_json::Value> {
+        let start = Instant::now();
+        while self.0.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() < count {
+            assert!(start.elapsed() < Duration::from_secs(20), "{count} lines");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // And if more than these are written, they come soon.
+        tokio::time::sleep(Duration::from_millis(250)).await;
         let text = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let lines: Vec<_> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), count, "{lines:?}");
+        lines
     }
 }
 
-fn listen() -> (Lines, tracing::subscriber::DefaultGuard) {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter("off,edge::access=info")
-        .with_writer(move || writer.clone())
-        .finish();
-    (lines, tracing::subscriber::set_default(subscriber))
+fn start(extra: &str) -> (Edge, Sink, Writer) {
+    let sink = Sink::default();
+    let (lines, writer) = Lines::start(Form::Json, sink.clone()).unwrap();
+    (Edge::start_with(extra, lines), sink, writer)
 }
 
 /// An operator cannot see who asked for what, how long it took, and who failed; or secrets end up
 /// in the log.
 #[tokio::test]
 async fn one_line_per_request() {
-    let (lines, _guard) = listen();
-    let edge = Edge::start("");
+    let (edge, lines, _writer) = start("");
     let mut stream = edge.tls("a.example", &[]).await;
     for path in ["/echo?token=secret", "/fail"] {
         let request = format!(
@@ -56,8 +59,7 @@ async fn one_line_per_request() {
         stream.write_all(request.as_bytes()).await.unwrap();
         response(&mut stream).await;
     }
-    let both = lines.take().await;
-    assert_eq!(both.len(), 2, "{both:?}");
+    let both = lines.take(2).await;
     let [first, second] = &both[..] else { panic!() };
     for (key, value) in [
         ("zone", "a"),
@@ -94,8 +96,7 @@ async fn one_line_per_request() {
 /// Responses cut off look like whole ones.
 #[tokio::test]
 async fn aborted() {
-    let (lines, _guard) = listen();
-    let edge = Edge::start("");
+    let (edge, lines, _writer) = start("");
     let mut stream = edge.plain().await;
     exchange(
         &mut stream,
@@ -104,7 +105,7 @@ async fn aborted() {
     )
     .await;
     drop(stream);
-    let seen = lines.take().await;
+    let seen = lines.take(1).await;
     assert_eq!(
         (&seen[0]["status"], &seen[0]["aborted"]),
         (&200.into(), &true.into()),
@@ -122,7 +123,7 @@ async fn aborted() {
         .set_linger(Some(Duration::ZERO))
         .unwrap();
     drop(stream);
-    let seen = lines.take().await;
+    let seen = lines.take(1).await;
     assert_eq!(
         (&seen[0]["status"], &seen[0]["aborted"]),
         (&serde_json::Value::Null, &true.into()),
@@ -134,15 +135,14 @@ async fn aborted() {
 /// A busy node drowns in its log, or one that should log does not.
 #[tokio::test]
 async fn sampled() {
-    let (lines, _guard) = listen();
-    let edge = Edge::start("[log]\naccess_sample = 5\n");
+    let (edge, lines, _writer) = start("[log]\naccess_sample = 5\n");
     let requests = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n".repeat(20);
     exchange(&mut edge.plain().await, &requests, Duration::from_millis(80)).await;
-    assert_eq!(lines.take().await.len(), 4);
+    lines.take(4).await;
     edge.shared
         .reload(&config(edge.directory.path(), "[log]\naccess = false\n"), &[]);
     exchange(&mut edge.plain().await, &requests, Duration::from_millis(80)).await;
-    assert!(lines.take().await.is_empty());
+    lines.take(0).await;
 }
 
 /// A reload drops connections, or is not noticed by those that exist.

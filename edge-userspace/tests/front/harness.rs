@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use edge::base::clock::UnixTime;
 use edge::base::ledger::Ledger;
+use edge::base::lines::Lines;
 use edge::base::shutdown::{self, Phase, Trigger};
 use edge::config::Config;
 use edge::dataplane::Lists;
@@ -99,6 +100,11 @@ pub(crate) fn config(directory: &Path, extra: &str) -> Config {
 
 impl Edge {
     pub(crate) fn start(extra: &str) -> Self {
+        Self::start_with(extra, Lines::none())
+    }
+
+    /// The same, with an access log.
+    pub(crate) fn start_with(extra: &str, lines: Lines) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut roots = RootCertStore::empty();
         roots
@@ -127,7 +133,7 @@ impl Edge {
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));
         let ledger = Ledger::new(config.limits.memory, config.limits.memory_per_address);
         ledger.trust(config.server.trusted().to_vec());
-        let shared = Shared::new(&config, &[], zones.clone(), ledger, &mut registry);
+        let shared = Shared::new(&config, &[], zones.clone(), (ledger, lines), &mut registry);
         shared.keep_to(Arc::new(Lists::alone(&config.dataplane).unwrap()));
         let (trigger, shutdown) = shutdown::channel();
         let ungated = Ungated::of(&config.zones).unwrap();

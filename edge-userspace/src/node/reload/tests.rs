@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Node, Running};
-use crate::admin::log::Logs;
+use crate::admin::access::NodeLogs;
 use crate::base::shutdown::{self, Phase, Trigger};
 use crate::node::Run;
 
@@ -126,7 +126,7 @@ impl World {
         };
         let (trigger, shutdown) = shutdown::channel();
         let config = run.configuration()?;
-        let logs = Logs::detached(&config.log);
+        let logs = NodeLogs::detached(&config.log);
         self.running = Some(Node::start(&run, config, logs, shutdown, None)?);
         self.trigger = trigger;
         Ok(())
