@@ -17,9 +17,11 @@ pub(super) const FREE: u64 = 16 << 10;
 const GRAIN: u64 = 32 << 10;
 /// A request under way, beside its head: tasks, timers, the line for the log.
 pub(super) const REQUEST: u64 = 8 << 10;
-/// Copies of a head that may exist at once: the client's, the cache's, the one that is kept to ask
-/// once more.
-pub(super) const HEADS: u64 = 3;
+/// How often a head's length is held for a request under way, as `bench attack` measures it: the
+/// fields point into the buffer that their frames were gathered in, which has grown to twice what
+/// it holds, and into that of the socket; the connection to the origin keeps the buffer, which grew
+/// likewise, that it wrote the head from; and there is the cache's copy.
+pub(super) const HEADS: u64 = 6;
 /// Read ahead of a client for one response that streams: pieces on their way through the rooms, and
 /// what the origin's connection has read. The room `origin` may say more
 /// ([`ReadAhead`](super::message::ReadAhead)).
