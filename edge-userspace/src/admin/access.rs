@@ -1,13 +1,15 @@
 //! The logs of a node: what its rooms tell, and a line for every request (`base::lines`). Both go
-//! to standard error, in the same form.
+//! to standard error, in the same form, unless access lines have a file.
 
 use std::io;
+use std::path::Path;
 
 use anyhow::Context;
 
 use super::log::{self, Logs};
 use crate::base::lines::{ACCESS, Form, Lines, Writer};
-use crate::config;
+use crate::base::rolling::Rolling;
+use crate::config::{self, LogFormat, Mistake, Mistakes, Place};
 
 /// Both logs. Dropped, they write what is left.
 #[derive(Debug)]
@@ -21,14 +23,21 @@ impl NodeLogs {
     /// Starts logging; once per process.
     ///
     /// # Errors
-    /// A logger is installed already; the system gives no thread.
+    /// A logger is installed already; the system gives no thread; the file of access lines cannot
+    /// be written.
     pub fn start(config: &config::Log) -> anyhow::Result<Self> {
+        let file = config.access_file.as_ref().map(|(path, place)| {
+            let opened = Rolling::open(path, config.access_file_bytes, config.access_files);
+            opened.map_err(|error| Mistakes(vec![refused(path, place, &error)]))
+        });
+        let file = file.transpose()?;
         let rooms = log::start(config)?;
-        let form = match log::human(config.format) {
-            true => Form::Human,
-            false => Form::Json,
+        let form = |human| if human { Form::Human } else { Form::Json };
+        let started = match file {
+            Some(file) => Lines::start(form(config.format == LogFormat::Human), file),
+            None => Lines::start(form(log::human(config.format)), io::stderr()),
         };
-        let (lines, writer) = Lines::start(form, io::stderr()).context("the log has no thread")?;
+        let (lines, writer) = started.context("the log has no thread")?;
         let this = Self {
             rooms,
             lines,
@@ -55,6 +64,38 @@ impl NodeLogs {
         let (rooms, lines) = (self.rooms.dropped(), self.lines.clone());
         move || rooms() + lines.dropped()
     }
+}
+
+/// The mistake that a start would find: the directory of the access lines' file is not there.
+/// Nothing is made.
+///
+/// # Errors
+/// The mistake.
+pub fn check(config: &config::Log) -> Result<(), Mistake> {
+    let Some((path, place)) = &config.access_file else {
+        return Ok(());
+    };
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let there = directory.is_none_or(Path::is_dir);
+    let usable = !path.exists() || path.is_file();
+    match there && usable {
+        true => Ok(()),
+        false => {
+            let kind = if there {
+                io::ErrorKind::InvalidInput
+            } else {
+                io::ErrorKind::NotFound
+            };
+            Err(refused(path, place, &kind.into()))
+        }
+    }
+}
+
+fn refused(path: &Path, place: &Place, error: &io::Error) -> Mistake {
+    place.mistake(
+        format!("access lines cannot be written to {}: {error}", path.display()),
+        "name a file in a directory that there is and that this user may write",
+    )
 }
 
 #[cfg(test)]

@@ -149,6 +149,9 @@ mod tests {
                 format: LogFormat::Json,
                 level: level.to_owned(),
                 access_sample: None,
+                access_file: None,
+                access_file_bytes: 0,
+                access_files: 0,
             };
             targets(&log).would_enable(target, &of)
         };

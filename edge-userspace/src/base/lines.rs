@@ -198,6 +198,7 @@ impl Inner {
 
     fn keep_writing(&self, mut output: impl Write) {
         let mut text = Vec::new();
+        let mut failing = false;
         loop {
             let ended = self.ended.load(Ordering::Acquire);
             let urgent = self.urgent.swap(false, Ordering::AcqRel);
@@ -216,8 +217,19 @@ impl Inner {
                     &mut text,
                 );
                 if !text.is_empty() {
-                    // As for any other line: nobody could be told.
-                    let _ = output.write_all(&text);
+                    let failed = output.write_all(&text).err();
+                    if failed.is_some() {
+                        let lines = text.iter().filter(|byte| **byte == b'\n').count();
+                        self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+                    }
+                    match (&failed, failing) {
+                        (Some(error), false) => {
+                            tracing::warn!(target: "edge::admin", %error, "access lines cannot be written and are dropped");
+                        }
+                        (None, true) => tracing::info!(target: "edge::admin", "access lines are written again"),
+                        _ => {}
+                    }
+                    failing = failed.is_some();
                     text.clear();
                     text.shrink_to(2 * FULL);
                 }
@@ -465,6 +477,25 @@ mod tests {
         }
         drop(release);
         drop(writer);
+    }
+
+    /// A full disk would lose lines that nobody counts.
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (lines, writer) = Lines::start(Form::Json, Full).unwrap();
+        (0..7).for_each(|_| line(&lines, "/"));
+        drop(writer);
+        assert_eq!(lines.dropped(), 7);
     }
 
     /// Two threads' lines would be mixed.

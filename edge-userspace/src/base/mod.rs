@@ -24,6 +24,8 @@ pub mod lines;
 pub mod link;
 pub mod peer;
 pub mod pem;
+#[cfg(feature = "node")]
+pub mod rolling;
 pub mod shutdown;
 pub mod validity;
 pub mod varint;

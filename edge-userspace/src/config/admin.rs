@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use super::checker::Checker;
-use super::kind::{self, Count, Flag, Level, Maybe, Word, words};
+use super::kind::{self, Bytes, Count, File, Flag, Level, Maybe, Word, words};
 use super::section::section;
-use super::value::AdminAddress;
+use super::value::{AdminAddress, Size};
 
 section! {
     /// The admin endpoint.
@@ -84,6 +84,14 @@ section! {
         fixed format: Word<LogFormat> = LogFormat::Auto;
         /// error, warn, info, debug, trace, or per room: "info,edge::origin=debug".
         live level: Level = "info".to_owned();
+        /// Where access lines go instead of standard error; a relative path begins at this file's
+        /// directory. Once it is renamed or removed, a new one is begun within a second.
+        fixed access_file: Maybe<File> = None; like "/var/log/edge/access.log";
+        /// A file that would be longer is renamed to `….1`, the old ones to `….2` and on. 0B: no
+        /// bound.
+        fixed access_file_bytes: Bytes = Size(0), Size(0) => Size(1 << 40);
+        /// Renamed files that are kept.
+        fixed access_files: Count<u32> = 5, 0 => 1_000;
     }
     read {
         /// One line per request.

@@ -12,6 +12,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::state::State;
 use super::{Node, delta, gates, isolates, watch};
+use crate::admin::access;
 use crate::base::clock::UnixTime;
 use crate::base::watched::Sight;
 use crate::config::{Config, Faults, Mistake, Mistakes, Place, ZonesFail};
@@ -115,6 +116,7 @@ fn grounds(config: &Config) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     mistakes.extend(sealed::check(&config.gate, gates::wanted(config)).err());
     mistakes.extend(super::fleet::check(config));
+    mistakes.extend(access::check(&config.log).err());
     mistakes.extend(isolates::check_directory(config).err());
     mistakes.extend(super::cache::check_directory(config).err());
     mistakes

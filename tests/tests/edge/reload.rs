@@ -154,3 +154,35 @@ fn a_drain_lets_requests_finish_and_takes_no_new_ones() {
     until("the daemon ends", || world.daemon.ended().unwrap().is_some());
     assert!(world.daemon.ended().unwrap().is_some_and(|status| status.success()));
 }
+
+/// After logrotate lines would go into the file that was renamed, and those of the last tenth of a
+/// second before the end nowhere.
+#[test]
+fn access_lines_have_a_file_of_their_own() {
+    let Some(mut world) = World::configured("", "[log]\naccess_file = \"access.log\"\n") else {
+        return;
+    };
+    let (file, renamed) = (world.file("access.log"), world.file("access.log.1"));
+    let told = |file: &std::path::Path, path: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines()
+            .filter(|line| line.contains(&format!("\"path\":\"{path}\"")))
+            .count()
+    };
+    let ask = |path: &str| {
+        let mut connection = world.connect(EDGE[1], 80).unwrap();
+        write!(connection, "GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").unwrap();
+        answer(&mut connection);
+    };
+    ask("/first");
+    until("the first line", || told(&file, "/first") == 1);
+    fs::rename(&file, &renamed).unwrap();
+    until("a new file", || {
+        ask("/second");
+        told(&file, "/second") > 0
+    });
+    ask("/last");
+    signal(&world, Signal::TERM);
+    until("the end", || world.daemon.ended().unwrap().is_some());
+    assert_eq!((told(&file, "/last"), told(&file, "/first")), (1, 0));
+}

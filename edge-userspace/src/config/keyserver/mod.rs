@@ -399,6 +399,9 @@ fn log(raw: &LogText, checker: &mut Checker<'_>) -> Log {
         format,
         level,
         access_sample: None,
+        access_file: None,
+        access_file_bytes: 0,
+        access_files: 0,
     }
 }
 
