@@ -128,7 +128,6 @@ pub(super) fn ask<'a>(
     }
     Ok(passed)
 }
-
 fn ask_one(
     buckets: &Buckets,
     now: Now,
@@ -148,50 +147,34 @@ fn ask_one(
         holds: true,
         work: None,
     };
+    let proven = who.client.is_some() || who.vouched;
     match &rule.meter {
-        Meter::Challenge(bits, wait) => match who.client.is_some() || who.vouched {
-            true => Ok(()),
-            false => Err(Box::new(Denied {
-                work: Some(match who.counts && !rule.dry_run {
-                    true => work::demanded(buckets, now.mono, zone.id, who.prefix, *bits),
-                    false => *bits,
-                }),
-                ..deny(Some(now.second_after(*wait)))
+        Meter::Challenge(..) | Meter::Manual(_) if proven => Ok(()),
+        Meter::Challenge(bits, wait) => Err(Box::new(Denied {
+            work: Some(match who.counts && !rule.dry_run {
+                true => work::demanded(buckets, now.mono, zone.id, who.prefix, *bits),
+                false => *bits,
+            }),
+            ..deny(Some(now.second_after(*wait)))
+        })),
+        Meter::Manual(wait) => Err(Box::new(deny(Some(now.second_after(*wait))))),
+        Meter::Queue(queue) => match queue.visit(now, visitor(buckets, zone, who)) {
+            Turn::Enter { seat } => {
+                passed.seat = Some((seat, queue.terms().session));
+                Ok(())
+            }
+            Turn::Wait {
+                due,
+                place,
+                ahead,
+                estimate,
+            } => Err(Box::new(Denied {
+                place: Some(place),
+                ahead: Some(ahead),
+                estimate: Some(estimate),
+                ..deny(Some(due))
             })),
         },
-        Meter::Manual(wait) => match who.client.is_some() || who.vouched {
-            true => Ok(()),
-            false => Err(Box::new(deny(Some(now.second_after(*wait))))),
-        },
-        Meter::Queue(queue) => {
-            let address = buckets.key((zone.id, who.prefix));
-            let visitor = Visitor {
-                known: who.client.or(who.seat),
-                waited: who.client.is_some(),
-                name: who.name,
-                address,
-                site: prefixes::site(who.prefix),
-                claim: who.claim,
-                counts: who.counts,
-            };
-            match queue.visit(now, visitor) {
-                Turn::Enter { seat } => {
-                    passed.seat = Some((seat, queue.terms().session));
-                    Ok(())
-                }
-                Turn::Wait {
-                    due,
-                    place,
-                    ahead,
-                    estimate,
-                } => Err(Box::new(Denied {
-                    place: Some(place),
-                    ahead: Some(ahead),
-                    estimate: Some(estimate),
-                    ..deny(Some(due))
-                })),
-            }
-        }
         Meter::Concurrency(pool) => match pool.take(who.mature, who.prefix) {
             Some(permit) => {
                 passed.permits.push(permit);
@@ -216,13 +199,6 @@ fn ask_one(
         },
         Meter::Rate { connections: true, .. } if !who.opens => Ok(()),
         Meter::Rate { rate, quota, .. } => {
-            let limit = |left, reset| Limit {
-                name: rule.name.clone(),
-                quota: quota.0,
-                window: Some(quota.1),
-                left,
-                reset: Some(reset),
-            };
             let asking = Asking {
                 buckets,
                 now,
@@ -231,26 +207,21 @@ fn ask_one(
                 rate: *rate,
                 who,
             };
-            match asking.by_key(attempt, passed) {
-                Ok(Some((left, more))) => {
-                    let told = limit(left, more);
-                    if passed.limit.as_ref().is_none_or(|other| other.left > left) {
-                        passed.limit = Some(told);
-                    }
-                    Ok(())
-                }
-                Ok(None) => Ok(()),
-                Err(Refused { wait, holds }) => {
-                    // A debt may be longer than any wait that is told.
-                    let wait = wait.map(|wait| wait.min(zone.terms.cap));
-                    Err(Box::new(Denied {
-                        limit: Some(limit(0, wait.unwrap_or(zone.terms.cap))),
-                        holds,
-                        ..deny(wait.map(|wait| now.second_after(wait)))
-                    }))
-                }
-            }
+            asking.told(*quota, attempt, passed, deny)
         }
+    }
+}
+
+/// Who stands before a waiting room.
+fn visitor(buckets: &Buckets, zone: &ZoneGate, who: Who) -> Visitor {
+    Visitor {
+        known: who.client.or(who.seat),
+        waited: who.client.is_some(),
+        name: who.name,
+        address: buckets.key((zone.id, who.prefix)),
+        site: prefixes::site(who.prefix),
+        claim: who.claim,
+        counts: who.counts,
     }
 }
 
@@ -277,6 +248,42 @@ struct Refused {
 type Left = Option<(u64, Duration)>;
 
 impl Asking<'_> {
+    /// Asks, and has the client told what is left of its `quota`, or when there will be some.
+    fn told(
+        self,
+        quota: (u64, u64),
+        attempt: &Attempt<'_>,
+        passed: &mut Passed,
+        deny: impl Fn(Option<u32>) -> Denied,
+    ) -> Result<(), Box<Denied>> {
+        let limit = |left, reset| Limit {
+            name: self.rule.name.clone(),
+            quota: quota.0,
+            window: Some(quota.1),
+            left,
+            reset: Some(reset),
+        };
+        match self.by_key(attempt, passed) {
+            Ok(Some((left, more))) => {
+                if passed.limit.as_ref().is_none_or(|other| other.left > left) {
+                    passed.limit = Some(limit(left, more));
+                }
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(Refused { wait, holds }) => {
+                // A debt may be longer than any wait that is told.
+                let cap = self.zone.terms.cap;
+                let wait = wait.map(|wait| wait.min(cap));
+                Err(Box::new(Denied {
+                    limit: Some(limit(0, wait.unwrap_or(cap))),
+                    holds,
+                    ..deny(wait.map(|wait| self.now.second_after(wait)))
+                }))
+            }
+        }
+    }
+
     /// One request from whatever the rule counts by.
     fn by_key(self, attempt: &Attempt<'_>, passed: &mut Passed) -> Result<Left, Refused> {
         let Meter::Rate {

@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::certificates::{self, Entry, Store};
 use super::challenge;
 use super::clients;
-use super::hello;
+use super::hello::{self, Hello};
 use super::keyless::{Keyless, Whose};
 #[cfg(feature = "legacy-rsa")]
 use super::legacy;
@@ -185,110 +185,133 @@ pub(super) async fn accept(
 async fn shake(
     mut stream: TcpStream,
     remote: SocketAddr,
-    mut permit: Permit,
-    terms: Terms,
+    permit: Permit,
+    mut terms: Terms,
     accepted: Instant,
 ) -> Result<Connection, (Closed, Option<TcpStream>)> {
-    let lost = |error: io::Error| (Closed::from(error), None);
-    let mut client = canonical(remote);
-    let mut local = canonical(stream.local_addr().map_err(lost)?);
-    if terms.proxied
-        && let Header::Proxied { client: c, local: l } = proxy_protocol::read(&mut stream).await.map_err(lost)?
-    {
-        (client, local) = (c, l);
-        if terms.lists.is_denied(client.ip()) {
-            return Err((Closed::Denied, Some(stream)));
+    let tls = terms.tls.take();
+    let mut guest = Guest {
+        client: canonical(remote),
+        local: canonical(stream.local_addr().map_err(|error| (Closed::from(error), None))?),
+        accepted,
+        permit,
+    };
+    if let Err(closed) = guest.greet(&mut stream, &terms).await {
+        let reset = matches!(closed, Closed::Crowded | Closed::Denied | Closed::Penalised(_));
+        return Err((closed, reset.then_some(stream)));
+    }
+    let Some(tls) = tls else {
+        return Ok(guest.served(Io::Plain(stream), Protocol::H1, None));
+    };
+    let hello = match guest.hello(&mut stream, &terms).await {
+        Ok(hello) => hello,
+        Err(closed) => {
+            let reset = matches!(closed, Closed::Penalised(_));
+            return Err((closed, reset.then_some(stream)));
+        }
+    };
+    let connection = secure(stream, hello, guest, &terms, tls).await;
+    connection.map_err(|closed| (closed, None))
+}
+
+/// Who has come, and by which way.
+struct Guest {
+    client: SocketAddr,
+    local: SocketAddr,
+    accepted: Instant,
+    permit: Permit,
+}
+
+impl Guest {
+    /// Learns for whom a proxy speaks, and lets the client in or not: all that is known before it
+    /// says anything.
+    async fn greet(&mut self, stream: &mut TcpStream, terms: &Terms) -> Result<(), Closed> {
+        if terms.proxied
+            && let Header::Proxied { client, local } = proxy_protocol::read(stream).await?
+        {
+            (self.client, self.local) = (client, local);
+            if terms.lists.is_denied(client.ip()) {
+                return Err(Closed::Denied);
+            }
+        }
+        if !self.permit.claim(self.client.ip()) {
+            return Err(Closed::Crowded);
+        }
+        // An operator's word holds on plain listeners, too.
+        match &terms.door {
+            Some(door) if door.is_barred(self.client.ip()) => Err(Closed::Penalised(Refusal::Operator)),
+            _ => Ok(()),
         }
     }
-    if !permit.claim(client.ip()) {
-        return Err((Closed::Crowded, Some(stream)));
-    }
-    let peer = |handshake| {
-        Arc::new(Peer {
-            client,
-            local,
-            accepted,
-            handshake,
-            early: None,
-            via: None,
-        })
-    };
-    // An operator's word holds on plain listeners, too.
-    if terms.door.as_ref().is_some_and(|door| door.is_barred(client.ip())) {
-        return Err((Closed::Penalised(Refusal::Operator), Some(stream)));
-    }
-    let Some((config, tickets)) = terms.tls else {
-        return Ok(Connection {
-            io: Io::Plain(stream),
-            peer: peer(None),
-            protocol: Protocol::H1,
-            permit,
-        });
-    };
-    let mut first = [0u8; 8];
-    let seen = stream.peek(&mut first).await.map_err(lost)?;
-    match first.first() {
-        // A handshake record (RFC 8446 section 5.1).
-        Some(0x16) if seen > 0 => {}
-        _ if seen == 0 => return Err((Closed::Io(io::ErrorKind::UnexpectedEof.into()), None)),
-        Some(first) if first.is_ascii_alphabetic() => {
-            speak_tls(stream).await;
-            return Err((Closed::NotTls, None));
+
+    /// Reads the ClientHello, and judges a client of a penalised address by it.
+    async fn hello(&self, stream: &mut TcpStream, terms: &Terms) -> Result<Hello, Closed> {
+        let mut first = [0u8; 8];
+        let seen = stream.peek(&mut first).await?;
+        match first.first() {
+            // A handshake record (RFC 8446 section 5.1).
+            Some(0x16) if seen > 0 => {}
+            _ if seen == 0 => return Err(Closed::Io(io::ErrorKind::UnexpectedEof.into())),
+            Some(first) if first.is_ascii_alphabetic() => {
+                speak_tls(stream).await;
+                return Err(Closed::NotTls);
+            }
+            _ => return Err(hello::not_tls(stream).await),
         }
-        _ => return Err((hello::not_tls(&mut stream).await, None)),
+        let hello = hello::read(stream).await?;
+        let ip = self.client.ip();
+        // Who comes by a trusted proxy is judged by request.
+        let door = terms.door.as_deref().filter(|_| !self.permit.trusts(ip));
+        if let Some((door, penalised)) = door.and_then(|door| Some((door, door.penalised(ip)?)))
+            && let Err(refusal) = hello.judge(door, penalised)
+        {
+            return Err(Closed::Penalised(refusal));
+        }
+        Ok(hello)
     }
-    let hello = hello::read(&mut stream).await.map_err(|closed| (closed, None))?;
-    let door = terms.door.as_deref();
-    // Who comes by a trusted proxy is judged by request.
-    let door = door.filter(|_| !permit.trusts(client.ip()));
-    if let Some((door, penalised)) = door.and_then(|door| Some((door, door.penalised(client.ip())?)))
-        && let Err(refusal) = hello.judge(door, penalised)
-    {
-        return Err((Closed::Penalised(refusal), Some(stream)));
+
+    fn served(self, io: Io, protocol: Protocol, handshake: Option<Handshake>) -> Connection {
+        Connection {
+            io,
+            peer: Arc::new(Peer {
+                client: self.client,
+                local: self.local,
+                accepted: self.accepted,
+                handshake: handshake.map(Arc::new),
+                early: None,
+                via: None,
+            }),
+            protocol,
+            permit: self.permit,
+        }
     }
+}
+
+/// The handshake that `hello` begins.
+async fn secure(
+    mut stream: TcpStream,
+    hello: Hello,
+    guest: Guest,
+    terms: &Terms,
+    (config, tickets): (Arc<ServerConfig>, Tickets),
+) -> Result<Connection, Closed> {
     #[cfg(feature = "legacy-rsa")]
     if let Some(old) = hello.static_rsa(&config.crypto_provider().cipher_suites)
         && let Some(entry) = terms.certificates.find(old.server_name.as_deref())
-        && let Some(legacy) = &entry.legacy
+        && entry.legacy.is_some()
     {
-        let server_name = old.server_name.clone();
-        let stream = legacy
-            .shake(old, stream, asks(&entry, &terms.keyless, client.ip()))
-            .await
-            .map_err(|closed| (closed, None))?;
-        let handshake = Handshake {
-            duration: accepted.elapsed(),
-            server_name: server_name.clone(),
-            version: "TLSv1.2",
-            resumed: false,
-            // Without tickets, each connection is somebody new.
-            client: ClientId::fresh().0,
-            known: false,
-            certificate: None,
-            standing: Some(Shown::of(&terms.certificates, server_name, &entry, None)),
-        };
-        return Ok(Connection {
-            io: Io::Legacy(Box::new(stream)),
-            peer: peer(Some(Arc::new(handshake))),
-            protocol: Protocol::H1,
-            permit,
-        });
+        return secure_old(stream, old, guest, terms, &entry).await;
     }
-    let hello = match hello.accepted {
+    let accepted = match hello.accepted {
         Ok(accepted) => accepted,
-        Err(refused) => return Err((hello::refuse(&mut stream, &hello.bytes, refused).await, None)),
+        Err(refused) => return Err(hello::refuse(&mut stream, &hello.bytes, refused).await),
     };
-    let start = StartHandshake::from_parts(hello, stream);
+    let start = StartHandshake::from_parts(accepted, stream);
     if challenge::is_asked(&start.client_hello()) {
-        let shown = challenge::shake(start, terms.certificates.challenges()).await;
-        return Err((
-            if shown {
-                Closed::Challenge
-            } else {
-                Closed::NoCertificate
-            },
-            None,
-        ));
+        return Err(match challenge::shake(start, terms.certificates.challenges()).await {
+            true => Closed::Challenge,
+            false => Closed::NoCertificate,
+        });
     }
     let server_name: Option<Arc<str>> = start
         .client_hello()
@@ -296,16 +319,15 @@ async fn shake(
         .map(|name| certificates::normal(name).into());
     let Some(entry) = terms.certificates.find(server_name.as_deref()) else {
         let mut stream = start.io;
-        return Err((hello::no_name(&mut stream).await, None));
+        return Err(hello::no_name(&mut stream).await);
     };
     let config = entry.config.get().cloned().unwrap_or(config);
-    let (config, ticketer) = tickets.equip(&config, client.ip(), &entry.policy);
-    let stream = finish(start, config, &entry, &terms.keyless, client.ip(), &ticketer)
-        .await
-        .map_err(|closed| (closed, None))?;
+    let ip = guest.client.ip();
+    let (config, ticketer) = tickets.equip(&config, ip, &entry.policy);
+    let stream = finish(start, config, &entry, &terms.keyless, ip, &ticketer).await?;
     let (_, session) = stream.get_ref();
     let identity = match entry.policy.clients() {
-        Some(verifier) => clients::identity(session, verifier).map_err(|error| (Closed::Handshake(error), None))?,
+        Some(verifier) => clients::identity(session, verifier).map_err(Closed::Handshake)?,
         None => None,
     };
     let protocol = match session.alpn_protocol() {
@@ -314,7 +336,7 @@ async fn shake(
     };
     let (id, known) = ticketer.client();
     let handshake = Handshake {
-        duration: accepted.elapsed(),
+        duration: guest.accepted.elapsed(),
         standing: Some(Shown::of(
             &terms.certificates,
             server_name.clone(),
@@ -331,13 +353,38 @@ async fn shake(
         known,
         certificate: identity,
     };
-    Ok(Connection {
-        io: Io::Tls(Box::new(stream)),
-        // The name a near end asks for is this far end's; it must not bind its requests to a zone.
-        peer: peer((!terms.near_end).then(|| Arc::new(handshake))),
-        protocol,
-        permit,
-    })
+    // The name a near end asks for is this far end's; it must not bind its requests to a zone.
+    let shown = (!terms.near_end).then_some(handshake);
+    Ok(guest.served(Io::Tls(Box::new(stream)), protocol, shown))
+}
+
+/// The handshake of a client that knows no key exchange but RSA's, on a zone that allows it.
+#[cfg(feature = "legacy-rsa")]
+async fn secure_old(
+    stream: TcpStream,
+    old: hello::OldHello,
+    guest: Guest,
+    terms: &Terms,
+    entry: &Entry,
+) -> Result<Connection, Closed> {
+    let Some(legacy) = &entry.legacy else {
+        return Err(Closed::NoCertificate);
+    };
+    let server_name = old.server_name.clone();
+    let whose = asks(entry, &terms.keyless, guest.client.ip());
+    let stream = legacy.shake(old, stream, whose).await?;
+    let handshake = Handshake {
+        duration: guest.accepted.elapsed(),
+        server_name: server_name.clone(),
+        version: "TLSv1.2",
+        resumed: false,
+        // Without tickets, each connection is somebody new.
+        client: ClientId::fresh().0,
+        known: false,
+        certificate: None,
+        standing: Some(Shown::of(&terms.certificates, server_name, entry, None)),
+    };
+    Ok(guest.served(Io::Legacy(Box::new(stream)), Protocol::H1, Some(handshake)))
 }
 
 /// The handshake from the ClientHello on, with a key that is here or elsewhere.
@@ -389,11 +436,11 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// Tells a client that wrote plain HTTP to a TLS port, in its own words.
-async fn speak_tls(mut stream: TcpStream) {
+async fn speak_tls(stream: &mut TcpStream) {
     const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
         content-length: 35\r\n\r\nThis port speaks TLS. Use https://.\n";
     if stream.write_all(ANSWER).await.is_ok() {
-        hello::leave(&mut stream).await;
+        hello::leave(stream).await;
     }
 }
 
