@@ -5,6 +5,7 @@ mod dev;
 mod doctor;
 mod explain;
 mod fleet;
+mod import;
 mod kv;
 mod origin;
 mod quick;
@@ -81,8 +82,8 @@ enum Command {
     Dev(dev::Dev),
     /// Show or change what a zone's workers stored, on a running node.
     Kv(kv::Kv),
-    /// Print the configuration that another platform's file becomes.
-    Import(wrangler::Import),
+    /// Print the configuration that another server's or platform's file becomes.
+    Import(import::Import),
     /// Compile a worker from standard input to standard output, under limits: run by the daemon.
     #[command(hide = true)]
     WorkerCompile(worker::Compile),
@@ -342,7 +343,10 @@ pub fn main() -> ExitCode {
         Command::Worker(command) => worker::run(&command),
         Command::Dev(dev) => dev::run(&dev),
         Command::Kv(command) => kv::run(&command),
-        Command::Import(import) => wrangler::run(&import),
+        Command::Import(import) => match import::run(&import) {
+            Ok(status) => return status,
+            Err(error) => Err(error),
+        },
         Command::WorkerCompile(arguments) => worker::compile(&arguments),
         Command::Detach(detach) => self::detach(&detach),
         Command::Version => {

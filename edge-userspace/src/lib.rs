@@ -27,6 +27,8 @@ pub mod gate;
 #[cfg(feature = "node")]
 pub mod http;
 #[cfg(feature = "node")]
+pub mod import;
+#[cfg(feature = "node")]
 pub mod isolate;
 pub mod keyserver;
 #[cfg(feature = "node")]

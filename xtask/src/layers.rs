@@ -22,8 +22,8 @@ use source::Import;
 #[derive(clap::Args)]
 pub(crate) struct Layers {}
 
-/// The rooms in the order in which data meets them. `node`, `admin`, `keyserver`, `fleet` and `cli`
-/// have rules of their own.
+/// The rooms in the order in which data meets them. `node`, `admin`, `keyserver`, `fleet`, `import`
+/// and `cli` have rules of their own.
 const ROW: &[&str] = &[
     "base",
     "config",
@@ -281,7 +281,7 @@ fn judge(from: &str, import: &Import) -> Option<String> {
     if from == "bin" {
         return Some("a binary only reads its arguments".to_owned());
     }
-    let known = ROW.contains(&to) || ["admin", "fleet", "keyserver", "node", "cli"].contains(&to);
+    let known = ROW.contains(&to) || ["admin", "fleet", "import", "keyserver", "node", "cli"].contains(&to);
     if !known {
         return Some(format!(
             "`{to}` is no room: move it into one, or add the room to ROW in xtask/src/layers.rs and to ARCHITECTURE.md"
@@ -301,6 +301,7 @@ fn judge(from: &str, import: &Import) -> Option<String> {
                 "dataplane",
                 "fleet",
                 "gate",
+                "import",
                 "isolate",
             ]
             .contains(&to))
@@ -315,7 +316,7 @@ fn judge(from: &str, import: &Import) -> Option<String> {
         "tls" if to == "keyserver" && path.get(1) == Some(&"wire") => return None,
         // A process of its own, with the operator's side that the edge has.
         "keyserver" => ["base", "config", "admin"].to_vec(),
-        "admin" | "fleet" => GROUND.to_vec(),
+        "admin" | "fleet" | "import" => GROUND.to_vec(),
         _ => match ROW.iter().position(|room| *room == from) {
             Some(position) => ROW[..position]
                 .iter()

@@ -3,34 +3,18 @@
 //! out in silence.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
 use toml::{Table, Value};
 
 use super::print;
 
-/// Arguments of `edge import`.
-#[derive(Debug, Args)]
-pub(super) struct Import {
-    #[command(subcommand)]
-    from: From,
-}
-
-#[derive(Debug, Subcommand)]
-enum From {
-    /// Print the zone that a wrangler.toml becomes.
-    Wrangler {
-        /// The file.
-        #[arg(default_value = "wrangler.toml")]
-        file: PathBuf,
-    },
-}
-
-/// Does what `edge import` says.
-pub(super) fn run(import: &Import) -> anyhow::Result<()> {
-    let From::Wrangler { file } = &import.from;
+/// Prints the zone that a wrangler.toml becomes.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub(super) fn import(file: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
     print(&zone(&text).with_context(|| file.display().to_string())?);
     Ok(())

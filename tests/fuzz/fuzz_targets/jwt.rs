@@ -46,7 +46,10 @@ fn url(bytes: &[u8]) -> String {
 fuzz_target!(|input: &[u8]| {
     // As a document of keys.
     for key in keys(input).unwrap_or_default() {
-        assert!(!(key.takes(Algorithm::HS256) && key.takes(Algorithm::RS256)), "two kinds");
+        assert!(
+            !(key.takes(Algorithm::HS256) && key.takes(Algorithm::RS256)),
+            "two kinds"
+        );
     }
 
     // As a token, in the field and in the cookie.
@@ -64,7 +67,9 @@ fuzz_target!(|input: &[u8]| {
     let signed = format!("{}.{}", url(header), url(payload));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]), signed.as_bytes());
     let token = format!("Bearer {signed}.{}", url(tag.as_ref()));
-    let Ok(value) = HeaderValue::try_from(token) else { return };
+    let Ok(value) = HeaderValue::try_from(token) else {
+        return;
+    };
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
     if let Ok(claims) = check(&JWT, &headers, NOW) {
         assert!(claims.text("exp").is_some(), "no end");

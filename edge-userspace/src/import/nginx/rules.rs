@@ -1,0 +1,698 @@
+//! From a server's blocks to the rules of a zone, in the order in which nginx goes: what rewrites
+//! (`return`, `rewrite`, `if`), who may come, and what answers.
+
+use super::condition::condition;
+use super::context::{Context, Levels};
+use super::draft::Draft;
+use super::fields::{self, Which};
+use super::guards::guards;
+use super::location::{Location, Site, Way};
+use super::paths::{Rewritten, both, groups, redirect, replaced, respond};
+use super::pattern::{self, Of};
+use super::pools;
+use super::served;
+use super::syntax::Directive;
+use super::text::{Known, Piece, Text};
+use crate::import::Weight;
+use crate::import::write::{Entry, When, quoted};
+
+/// Locations that lead to each other by `rewrite … last`.
+const JUMPS: usize = 8;
+/// Rules of a zone: what edge takes.
+const RULES: usize = 20_000;
+
+/// Directives that answer in ways that edge does not have.
+const HANDLERS: &[&str] = &[
+    "fastcgi_pass",
+    "uwsgi_pass",
+    "scgi_pass",
+    "memcached_pass",
+    "stub_status",
+    "status",
+    "empty_gif",
+    "perl",
+    "js_content",
+    "content_by_lua",
+    "content_by_lua_file",
+    "content_by_lua_block",
+    "dav_methods",
+    "random_index",
+    "api",
+    "upload_pass",
+    "rtmp_stat",
+    "hls",
+    "postgres_pass",
+    "redis_pass",
+    "image_filter",
+];
+
+/// Where rules are being made for.
+#[derive(Clone)]
+struct Spot<'s, 't> {
+    owner: usize,
+    name: String,
+    levels: &'s Levels<'t>,
+    when: When,
+    known: Known,
+    rewritten: Option<Rewritten>,
+    /// The fields that are still to be added.
+    fields: Which,
+    jumps: usize,
+}
+
+/// Whether requests go on after what rewrites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    On,
+    Ended,
+}
+
+/// Adds to `draft` what the server whose blocks are `levels` does with requests that fulfil `base`.
+/// `first` names it; `main`: its answer to all other paths is the zone's origin.
+pub(super) fn server<'t>(
+    cx: &mut Context<'t>,
+    draft: &mut Draft,
+    (owner, levels): (usize, &Levels<'t>),
+    (base, known): (&When, &Known),
+    main: bool,
+) {
+    let site = Site::of(cx, owner, levels);
+    let spot = Spot {
+        owner,
+        name: "server".to_owned(),
+        levels,
+        when: base.clone(),
+        known: known.clone(),
+        rewritten: None,
+        fields: Which::All,
+        jumps: 0,
+    };
+    let (flow, known) = phase(cx, draft, &site, spot);
+    if flow == Flow::Ended {
+        for location in &site.all {
+            location.levels.own().iter().for_each(|directive| dead(cx, directive));
+        }
+        return;
+    }
+    let ordered = site.ordered(cx);
+    draft.files = served::main(&ordered);
+    draft.zone.after.extend(site.all.iter().map(|location| location.owner));
+    let most = ordered.len();
+    for (at, (location, when)) in ordered.into_iter().enumerate() {
+        let Some(when) = when.and(base) else { continue };
+        let last = at + 1 == most;
+        let spot = Spot {
+            owner: location.owner,
+            name: location.name(),
+            levels: &location.levels,
+            when,
+            known: known.clone(),
+            rewritten: None,
+            fields: Which::All,
+            jumps: 0,
+        };
+        self::location(cx, draft, &site, location, spot, (last, last && main));
+    }
+    for location in &site.all {
+        if matches!(location.way, Way::Named(_))
+            && let Some(directive) = location.directive
+        {
+            let named = || location.levels.own().iter().any(|inner| cx.is_taken(inner));
+            if !named() {
+                cx.tell(directive, Weight::Missing, "only error_page and try_files lead there");
+            }
+        }
+    }
+}
+
+/// A directive that nginx never comes to.
+fn dead(cx: &mut Context<'_>, directive: &Directive) {
+    if !cx.is_taken(directive) {
+        cx.tell(directive, Weight::Idle, "a return of the server answers before it");
+    }
+    directive.inner().iter().for_each(|inner| dead(cx, inner));
+}
+
+/// `return`, `rewrite`, `if`, `set` and `break` of a block, one after the other.
+fn phase<'t>(cx: &mut Context<'t>, draft: &mut Draft, site: &Site<'t>, mut spot: Spot<'_, 't>) -> (Flow, Known) {
+    for directive in spot.levels.own() {
+        match directive.name.as_str() {
+            "set" => set(cx, directive, &mut spot.known),
+            "break" => {
+                cx.take(directive);
+                break;
+            }
+            "return" if answer(cx, draft, directive, &spot) => return (Flow::Ended, spot.known),
+            "rewrite" => rewrite(cx, draft, site, directive, &spot),
+            "if" => branch(cx, draft, site, directive, &spot),
+            _ => {}
+        }
+    }
+    (Flow::On, spot.known)
+}
+
+fn set(cx: &mut Context<'_>, directive: &Directive, known: &mut Known) {
+    let name = directive.argument(0).trim_start_matches('$').to_ascii_lowercase();
+    match Text::of(directive.argument(1), known) {
+        Ok(value) => {
+            cx.take(directive);
+            known.set.insert(name, value);
+        }
+        Err(why) => cx.tell(directive, Weight::Missing, why),
+    }
+}
+
+/// `return`; whether a rule was made of it.
+fn answer(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, spot: &Spot<'_, '_>) -> bool {
+    let (first, second) = (directive.argument(0), directive.argument(1));
+    let (status, text) = match (first.parse::<u16>(), directive.arguments.len()) {
+        (Ok(status), 1) => (status, None),
+        (Ok(status), 2) => (status, Some(second)),
+        (Err(_), 1) => (302, Some(first)),
+        _ => {
+            cx.tell(directive, Weight::Missing, "not a status, with a text or a URL");
+            return false;
+        }
+    };
+    let known = Known {
+        groups: groups(&spot.when),
+        ..spot.known.clone()
+    };
+    let text = match text.map(|text| Text::of(text, &known)).transpose() {
+        Ok(text) => text,
+        Err(why) => {
+            refuse(cx, draft, directive, spot, &why);
+            return true;
+        }
+    };
+    let entry = match (status, text) {
+        (301 | 302 | 303 | 307 | 308, Some(text)) => redirect(&text, status, false, &known),
+        (444, _) => {
+            cx.tell(
+                directive,
+                Weight::Different,
+                "answered 403, where nginx closes the connection",
+            );
+            respond(403, None, None, &known)
+        }
+        (200..=599, text) => {
+            let media = spot
+                .levels
+                .one("default_type")
+                .map(|directive| directive.argument(0).to_owned());
+            let media = media.unwrap_or_else(|| "text/plain".to_owned());
+            if text.is_some() {
+                let why = format!("its type is {media}; nginx goes by the path's ending first");
+                cx.tell(directive, Weight::Different, why);
+            }
+            respond(status, text.as_ref(), Some(&media), &known)
+        }
+        _ => Err("not the status of an answer".to_owned()),
+    };
+    match entry {
+        Ok(entry) => {
+            cx.take(directive);
+            let which = if status >= 400 { Which::Always } else { Which::All };
+            let response = fields::response(cx, spot.levels, &known, which);
+            let mut act = vec![entry];
+            act.extend(response.entry());
+            draft.rule(
+                spot.owner,
+                &format!("{}-return", spot.name),
+                spot.when.clone(),
+                act,
+                false,
+            );
+        }
+        Err(why) => refuse(cx, draft, directive, spot, &why),
+    }
+    true
+}
+
+/// In place of a `return` that cannot be translated: 403 if it refused, else 501, so that nothing
+/// answers that nginx would not have let answer.
+fn refuse(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, spot: &Spot<'_, '_>, why: &str) {
+    let refuses = directive.argument(0).starts_with('4');
+    let (status, weight) = if refuses {
+        (403, Weight::Protection)
+    } else {
+        (501, Weight::Missing)
+    };
+    cx.tell(directive, weight, format!("{why}. Answered {status} instead"));
+    let act = vec![("respond".to_owned(), format!("{{ status = {status} }}"))];
+    draft.rule(
+        spot.owner,
+        &format!("{}-return", spot.name),
+        spot.when.clone(),
+        act,
+        false,
+    );
+}
+
+/// `if`: what it does with the requests that fulfil its condition.
+fn branch<'t>(cx: &mut Context<'t>, draft: &mut Draft, site: &Site<'t>, directive: &'t Directive, spot: &Spot<'_, 't>) {
+    let inner = directive.inner();
+    let refuses = inner
+        .iter()
+        .any(|inner| inner.name == "return" && inner.argument(0).starts_with('4'));
+    let known = match inner {
+        [one] if matches!(one.name.as_str(), "return" | "rewrite") => condition(&directive.arguments, &spot.known),
+        _ => Err("only `return` or `rewrite` alone within it are translated".to_owned()),
+    };
+    let when = known.and_then(|when| {
+        spot.when
+            .and(&when)
+            .ok_or_else(|| "a rule cannot have both conditions".to_owned())
+    });
+    match when {
+        Ok(when) => {
+            cx.take(directive);
+            let levels = spot.levels.within(inner);
+            let spot = Spot {
+                levels: &levels,
+                when,
+                name: format!("{}-if", spot.name),
+                ..spot.clone()
+            };
+            phase(cx, draft, site, spot);
+        }
+        Err(why) if refuses => {
+            closed(cx, draft, directive, &why, spot);
+            inner.iter().for_each(|inner| cx.take(inner));
+        }
+        Err(why) => cx.tell(directive, Weight::Missing, why),
+    }
+}
+
+/// Shuts a spot whose guard cannot be translated.
+fn closed(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, why: &str, spot: &Spot<'_, '_>) {
+    let why = format!("{why}. It is closed instead (403): write the condition as a rule, then remove the rule closed");
+    cx.tell(directive, Weight::Protection, why);
+    close(draft, spot);
+}
+
+fn close(draft: &mut Draft, spot: &Spot<'_, '_>) {
+    let act = vec![("respond".to_owned(), "{ status = 403 }".to_owned())];
+    draft.rule(
+        spot.owner,
+        &format!("closed-{}", spot.name),
+        spot.when.clone(),
+        act,
+        false,
+    );
+}
+
+/// `rewrite`: another path, by a rule for the paths that its expression fits.
+fn rewrite<'t>(
+    cx: &mut Context<'t>,
+    draft: &mut Draft,
+    site: &Site<'t>,
+    directive: &'t Directive,
+    spot: &Spot<'_, 't>,
+) {
+    if let Err(why) = rewritten(cx, draft, site, directive, spot) {
+        cx.tell(directive, Weight::Missing, why);
+    }
+}
+
+fn rewritten<'t>(
+    cx: &mut Context<'t>,
+    draft: &mut Draft,
+    site: &Site<'t>,
+    directive: &'t Directive,
+    spot: &Spot<'_, 't>,
+) -> Result<(), String> {
+    let expression = pattern::regex(directive.argument(0), false, Of::Path)?;
+    if let Some(new) = &spot.rewritten {
+        let fits = regex::Regex::new(&expression).is_ok_and(|regex| regex.is_match(&new.to));
+        // A path that is not known in full may fit or not.
+        return match fits || new.to.contains('$') {
+            true => Err("it looks at a path that another rewrite has made".to_owned()),
+            false => Ok(()),
+        };
+    }
+    let (replacement, flag) = (directive.argument(1), directive.argument(2));
+    let (replacement, arguments) = match replacement.strip_suffix('?') {
+        Some(replacement) => (replacement, false),
+        None => (replacement, true),
+    };
+    let (when, expression) =
+        both(&spot.when, &expression).ok_or("a rule cannot have both its path and the location's")?;
+    let known = Known {
+        groups: pattern::groups(&expression),
+        ..spot.known.clone()
+    };
+    let text = Text::of(replacement, &known)?;
+    let away = ["http://", "https://", "$scheme"]
+        .iter()
+        .any(|head| replacement.starts_with(head));
+    let spot = Spot {
+        name: format!("{}-rewrite", spot.name),
+        when,
+        known,
+        ..spot.clone()
+    };
+    if away || matches!(flag, "redirect" | "permanent") {
+        let status = if flag == "permanent" { 301 } else { 302 };
+        let mut act = vec![redirect(&text, status, arguments, &spot.known)?];
+        cx.take(directive);
+        act.extend(fields::response(cx, spot.levels, &spot.known, Which::All).entry());
+        draft.rule(spot.owner, &spot.name, spot.when, act, false);
+        return Ok(());
+    }
+    let later = spot.levels.own().iter().filter(|other| other.id > directive.id);
+    if flag.is_empty()
+        && later
+            .clone()
+            .any(|other| matches!(other.name.as_str(), "rewrite" | "if" | "return"))
+    {
+        return Err("what follows it looks at the new path: a rule looks at the one that came".to_owned());
+    }
+    let (path, query) = text.split_query();
+    let to = path.template(&spot.known)?;
+    if !to.starts_with('/') || !to.is_ascii() {
+        return Err(format!("\"{to}\" does not begin with /"));
+    }
+    let query = match (query, arguments) {
+        (None, true) => None,
+        (None, false) => Some(String::new()),
+        (Some(query), false) => Some(query.template(&spot.known)?),
+        (Some(query), true) => Some(format!("{}&${{query}}", query.template(&spot.known)?)),
+    };
+    let new = Rewritten { to, query };
+    let (head, exact) = (path.head().to_owned(), path.literal().is_some());
+    // `break` within a location stays in it; all else looks for the location of the new path.
+    let stays = site
+        .all
+        .iter()
+        .find(|location| location.owner == spot.owner && location.directive.is_some());
+    let target = match stays.filter(|_| flag == "break") {
+        Some(location) => location,
+        None => site
+            .find(&head, exact)
+            .ok_or("the new path may belong to several locations")?,
+    };
+    if spot.jumps >= JUMPS {
+        return Err("locations that lead to each other".to_owned());
+    }
+    cx.take(directive);
+    let spot = Spot {
+        owner: spot.owner,
+        name: spot.name,
+        levels: &target.levels,
+        when: spot.when,
+        known: spot.known,
+        rewritten: Some(new),
+        fields: Which::All,
+        jumps: spot.jumps + 1,
+    };
+    match flag == "break" {
+        true => content(cx, draft, site, target, spot, (false, false)),
+        false => location(cx, draft, site, target, spot, (false, false)),
+    }
+    Ok(())
+}
+
+/// All that a location does. `last`: nothing comes after it; `main`: its answer is the zone's
+/// origin.
+fn location<'t>(
+    cx: &mut Context<'t>,
+    draft: &mut Draft,
+    site: &Site<'t>,
+    location: &Location<'t>,
+    spot: Spot<'_, 't>,
+    (last, main): (bool, bool),
+) {
+    if draft.zone.rules.len() > RULES {
+        return;
+    }
+    let mut spot = spot;
+    if location.directive.is_some() {
+        let (flow, known) = phase(cx, draft, site, spot.clone());
+        if flow == Flow::Ended {
+            // `return` comes before who may come, and before what answers.
+            for directive in location
+                .levels
+                .own()
+                .iter()
+                .filter(|directive| directive.name != "location")
+            {
+                if !cx.is_taken(directive) {
+                    cx.tell(directive, Weight::Idle, "the location's return answers before it");
+                }
+            }
+            return;
+        }
+        spot.known = known;
+    }
+    content(cx, draft, site, location, spot, (last, main));
+}
+
+/// Who may come, and what answers.
+fn content<'t>(
+    cx: &mut Context<'t>,
+    draft: &mut Draft,
+    site: &Site<'t>,
+    location: &Location<'t>,
+    spot: Spot<'_, 't>,
+    (last, main): (bool, bool),
+) {
+    let mut spot = spot;
+    let guards = guards(cx, &location.levels);
+    if guards.closed {
+        close(draft, &spot);
+        // What would answer is still told of, and still there when the rule has gone.
+    }
+    let refusal = fields::response(cx, spot.levels, &spot.known, Which::Always);
+    if guards.internal && spot.rewritten.is_none() {
+        let mut act = vec![("respond".to_owned(), "{ status = 404 }".to_owned())];
+        act.extend(refusal.entry());
+        draft.rule(spot.owner, &spot.name, spot.when, act, false);
+        if let Some(directive) = location.directive {
+            let why = "internal: 404 to whoever asks; error_page and X-Accel-Redirect, which lead there, have no equal";
+            cx.tell(directive, Weight::Missing, why);
+            cx.cover(directive);
+        }
+        return;
+    }
+    for (at, refused) in guards.refused.iter().enumerate() {
+        match spot.when.and(refused) {
+            Some(when) => {
+                let mut act = vec![("respond".to_owned(), "{ status = 403 }".to_owned())];
+                act.extend(refusal.entry());
+                let name = if at == 0 { "networks" } else { "methods" };
+                draft.rule(spot.owner, &format!("{}-{name}", spot.name), when, act, false);
+            }
+            None => close_told(cx, draft, location, &spot),
+        }
+    }
+    if let Some(fields) = refusal.entry().filter(|_| guards.auth.is_some()) {
+        // A rule of their own: of the one that asks for a password, who has none gets nothing.
+        draft.rule(
+            spot.owner,
+            &format!("{}-field", spot.name),
+            spot.when.clone(),
+            vec![fields],
+            false,
+        );
+        spot.fields = Which::Others;
+    }
+    let mut act = Vec::new();
+    match (guards.auth, guards.asked) {
+        (Some(auth), None) => act.push(auth),
+        (Some(auth), Some(asked)) => match spot.when.and(&asked) {
+            Some(when) => draft.rule(spot.owner, &format!("{}-password", spot.name), when, vec![auth], false),
+            None => close_told(cx, draft, location, &spot),
+        },
+        (None, _) => {}
+    }
+    spot.known.groups = match &spot.rewritten {
+        Some(_) => spot.known.groups,
+        None => groups(&spot.when),
+    };
+    serve(cx, draft, site, location, spot, act, (last, main));
+}
+
+/// Shuts a location for which a rule cannot say who may come.
+fn close_told(cx: &mut Context<'_>, draft: &mut Draft, location: &Location<'_>, spot: &Spot<'_, '_>) {
+    if let Some(directive) = location.directive {
+        let why = "a rule cannot say both which paths it is for and who may come. It is closed instead (403)";
+        cx.tell(directive, Weight::Protection, why);
+    }
+    close(draft, spot);
+}
+
+/// The rule that leads to what answers, with all that has no condition of its own.
+fn serve<'t>(
+    cx: &mut Context<'t>,
+    draft: &mut Draft,
+    site: &Site<'t>,
+    location: &Location<'t>,
+    spot: Spot<'_, 't>,
+    mut act: Vec<Entry>,
+    (last, main): (bool, bool),
+) {
+    let own = spot.levels.own();
+    let handler = own.iter().find(|directive| HANDLERS.contains(&directive.name.as_str()));
+    let pass = own
+        .iter()
+        .find(|directive| matches!(directive.name.as_str(), "proxy_pass" | "grpc_pass"));
+    let tried = own.iter().find(|directive| directive.name == "try_files");
+    let mut when = spot.when.clone();
+    if let Some(handler) = handler {
+        let (weight, why) = super::told::reason(&handler.name);
+        cx.tell(
+            handler,
+            weight,
+            format!("{why}. Answered 501 until then, so that nobody reads the program's files"),
+        );
+        act.push(("respond".to_owned(), "{ status = 501 }".to_owned()));
+    } else if let Some(pass) = pass {
+        match passed(cx, location, pass, &mut when, &spot, &mut act) {
+            Ok(pool) if main && draft.zone.origin.is_empty() => {
+                draft.zone.origin.push(("pool".to_owned(), quoted(&pool)));
+            }
+            Ok(pool) => act.push(("origin".to_owned(), quoted(&pool))),
+            Err(why) => {
+                cx.tell(pass, Weight::Missing, format!("{why}. Answered 502 instead"));
+                act.push(("respond".to_owned(), "{ status = 502 }".to_owned()));
+            }
+        }
+        cached(cx, draft, spot.levels, &mut act);
+    } else if let Some((tried, to)) = tried.and_then(|tried| Some((tried, fallback(site, tried)?))) {
+        let why = "all requests go to the last one: write a [[zone.route]] to files for those that are there";
+        cx.tell(tried, Weight::Missing, why);
+        if !act.is_empty() {
+            draft.rule(spot.owner, &spot.name, when, act, false);
+        }
+        if spot.jumps < JUMPS {
+            let spot = Spot {
+                levels: &to.levels,
+                jumps: spot.jumps + 1,
+                ..spot
+            };
+            self::location(cx, draft, site, to, spot, (last, main));
+        }
+        return;
+    } else {
+        act.extend(spot.rewritten.as_ref().map(Rewritten::entry));
+        served::files(cx, draft, location, tried, &mut act, main);
+    }
+    let response = fields::response(cx, spot.levels, &spot.known, spot.fields);
+    for (name, value) in &response.again {
+        let one = std::iter::once((name.clone(), value.clone())).collect();
+        let entry = (
+            "response".to_owned(),
+            format!("{{ add = {} }}", crate::import::write::table(&one)),
+        );
+        draft.rule(
+            spot.owner,
+            &format!("{}-field", spot.name),
+            when.clone(),
+            vec![entry],
+            false,
+        );
+    }
+    act.extend(response.entry());
+    if !(act.is_empty() && last) {
+        draft.rule(spot.owner, &spot.name, when, act, !last);
+    }
+}
+
+/// Where `try_files` ends: a named location.
+fn fallback<'s, 't>(site: &'s Site<'t>, tried: &Directive) -> Option<&'s Location<'t>> {
+    site.named(tried.arguments.last()?)
+}
+
+/// `cache = false` for what nginx does not store, in a zone that stores something.
+fn cached(cx: &mut Context<'_>, draft: &Draft, levels: &Levels<'_>, act: &mut Vec<Entry>) {
+    let stores = levels
+        .one("proxy_cache")
+        .filter(|directive| directive.argument(0) != "off");
+    if let Some(directive) = levels.one("proxy_cache") {
+        cx.take(directive);
+    }
+    if draft.cached && stores.is_none() {
+        act.push(("cache".to_owned(), "false".to_owned()));
+    }
+}
+
+/// The pool of `proxy_pass`, and the path that it gets.
+fn passed<'t>(
+    cx: &mut Context<'t>,
+    location: &Location<'t>,
+    pass: &'t Directive,
+    when: &mut When,
+    spot: &Spot<'_, 't>,
+    act: &mut Vec<Entry>,
+) -> Result<String, String> {
+    let request = fields::request(cx, spot.levels, &spot.known, pass.name == "grpc_pass");
+    let target = pools::target(cx, pass, spot.levels, &request, &spot.known)?;
+    cx.take(pass);
+    act.extend(request.entry());
+    let Some(uri) = target.uri else {
+        act.extend(spot.rewritten.as_ref().map(Rewritten::entry));
+        return Ok(target.pool);
+    };
+    let variable = |name: &str| Piece::Variable(name.to_owned());
+    let Some(literal) = uri.literal() else {
+        let as_it_came = [
+            vec![variable("request_uri")],
+            vec![variable("uri"), variable("is_args"), variable("args")],
+            vec![variable("uri"), variable("is_args"), variable("query_string")],
+        ];
+        if as_it_came.contains(&uri.0) {
+            act.extend(spot.rewritten.as_ref().map(Rewritten::entry));
+            return Ok(target.pool);
+        }
+        let (uri, keeps) = ["args", "query_string"]
+            .iter()
+            .find_map(|query| uri.without(&[variable("is_args"), variable(query)]))
+            .map_or((uri, false), |front| (front, true));
+        let (path, query) = uri.split_query();
+        let to = path.template(&spot.known)?;
+        let query = query.map(|query| query.template(&spot.known)).transpose()?;
+        let query = if keeps { query } else { Some(query.unwrap_or_default()) };
+        act.push(Rewritten { to, query }.entry());
+        return Ok(target.pool);
+    };
+    if literal.contains('?') {
+        return Err("a query in it".to_owned());
+    }
+    if request.host == fields::HostField::Server {
+        let why = "Location of its answers goes on as it is: nginx puts the location's path in place of this one";
+        cx.tell(pass, Weight::Different, why);
+    }
+    let uri = pattern::normal(&literal);
+    let Some(prefix) = location.prefix() else {
+        return Err("a path in it, within a location that is not a path".to_owned());
+    };
+    if let Some(new) = &spot.rewritten {
+        // After `break` the whole new path is passed; after `last` its front part is replaced.
+        let stays = location.owner == spot.owner;
+        let to = match new.to.strip_prefix(prefix).filter(|_| !stays) {
+            Some(rest) => format!("{}{rest}", uri.replace('$', "$$")),
+            None => new.to.clone(),
+        };
+        act.push(
+            Rewritten {
+                to,
+                query: new.query.clone(),
+            }
+            .entry(),
+        );
+        return Ok(target.pool);
+    }
+    if matches!(location.way, Way::Exact(_)) {
+        act.push(
+            Rewritten {
+                to: uri.replace('$', "$$"),
+                query: None,
+            }
+            .entry(),
+        );
+        return Ok(target.pool);
+    }
+    replaced(cx, pass, (prefix, &uri), when, act);
+    Ok(target.pool)
+}
