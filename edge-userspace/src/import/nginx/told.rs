@@ -243,6 +243,11 @@ const REASONS: &[Reason] = &[
         TUNES,
     ),
     (
+        &["ssl_protocols", "ssl_certificate", "ssl_certificate_key"],
+        Weight::Idle,
+        "no server with TLS goes by it",
+    ),
+    (
         &[
             "ssl_ciphers",
             "ssl_prefer*",
@@ -323,6 +328,7 @@ mod tests {
             ("worker_processes", Weight::Idle),
             ("sub_filter", Weight::Missing),
             ("ssl_ciphers", Weight::Idle),
+            ("ssl_protocols", Weight::Idle),
             ("ssl_verify_client", Weight::Protection),
             ("frobnicate", Weight::Missing),
             ("limit_conn_zone", Weight::Protection),
