@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edge_testbed::pki::Authority;
 use edge_testbed::process::{self, Process, free_address};
@@ -29,6 +29,13 @@ const ANN: &str = concat!(
 const BOB: &str = concat!(
     "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUudGVzdCIsInN1YiI6ImJvYiIsInNjb3BlI",
     "jpbInJlYWQiXSwiZXhwIjo5OTk5OTk5OTk5OX0.62M5nzxeBgwgQfjxLJDQ_4W0n6-laaekrjDZlKHa5yM",
+);
+/// A public key, and a token of cyd's that its owner has signed.
+const PUBLIC: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg"}]}"#;
+const CYD: &str = concat!(
+    "eyJhbGciOiJFZERTQSIsImtpZCI6Im9uZSJ9.eyJzdWIiOiJjeWQiLCJleHAiOjk5OTk5OTk5OTk5fQ.3hfIDw8z0u",
+    "muy6mwdLFDuHvSFuF-JKudET56IEyMfJpTo73T_rlwe_xnXxU2VY9rL30UZ_2K7KA1nctKY-vcCA",
 );
 const START: Duration = Duration::from_secs(30);
 
@@ -68,6 +75,10 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
         } else if name == "shadow" {
             SHADOWED.lock().unwrap().push(head.clone());
         }
+        if name == "login" {
+            stream.write_all(login(&head.to_ascii_lowercase()).as_bytes())?;
+            continue;
+        }
         head.push_str(&"padding ".repeat(200));
         let fields = "Content-Type: text/plain\r\nCache-Control: max-age=60\r\nX-Powered-By: tests";
         write!(
@@ -78,11 +89,42 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     }
 }
 
+/// What a login says of the request that it is asked about, and its keys; `head` is in lower case.
+fn login(head: &str) -> String {
+    if head.starts_with("get /jwks.json ") {
+        return format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{PUBLIC}", PUBLIC.len());
+    }
+    let field = |name: &str| {
+        let line = head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        line.unwrap_or_default().to_owned()
+    };
+    let session = field("cookie");
+    let (status, fields) = match session.as_str() {
+        "session=ann" if field("x-forwarded-method") == "delete" => ("403 Forbidden", "X-Why: read only".to_owned()),
+        "session=ann" => (
+            "204 No Content",
+            "Remote-User: ann\r\nSet-Cookie: session=ann".to_owned(),
+        ),
+        "session=broken" => ("500 Oops", String::new()),
+        _ => {
+            let to = format!("https://{}{}", field("x-forwarded-host"), field("x-forwarded-uri"));
+            ("302 Found", format!("Location: https://login.example.test/?to={to}"))
+        }
+    };
+    let fields = if fields.is_empty() { fields } else { fields + "\r\n" };
+    let length = if status.starts_with("204") {
+        ""
+    } else {
+        "Content-Length: 0\r\n"
+    };
+    format!("HTTP/1.1 {status}\r\n{fields}{length}\r\n")
+}
+
 /// What came to the origin that is sent copies.
 static SHADOWED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Origins, by the addresses that stand for them on the page.
-struct Origins([(&'static str, SocketAddr); 3]);
+struct Origins([(&'static str, SocketAddr); 4]);
 
 impl Origins {
     fn start() -> Self {
@@ -90,6 +132,7 @@ impl Origins {
             ("127.0.0.1:8080", origin("first")),
             ("127.0.0.1:8081", origin("next")),
             ("127.0.0.1:8082", origin("shadow")),
+            ("127.0.0.1:8083", origin("login")),
         ])
     }
 
@@ -299,6 +342,23 @@ fn judge(name: &str, node: &Node) -> bool {
             lacks(&answer, &["authorization:"]);
             has(&ask(BOB), &[" 200", "x-user: bob"]);
             has(&node.get("/", &[]), &[" 200"]);
+            // The keys are changed, and nobody is told.
+            fs::write(node.path().join("jwks.new"), PUBLIC).unwrap();
+            fs::rename(node.path().join("jwks.new"), node.path().join("jwks.json")).unwrap();
+            let until = Instant::now() + Duration::from_secs(60);
+            while !ask(ANN).contains(" 401") {
+                assert!(Instant::now() < until, "the file was not read again");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+        "jwks-by-url" => {
+            let ask = |token: &str| node.get("/api/x", &["-H", &format!("Authorization: Bearer {token}")]);
+            has(&node.get("/api/x", &[]), &[" 401"]);
+            has(&ask(CYD), &[" 200", "x-user: cyd"]);
+            has(&ask(ANN), &[" 401", "invalid_token"]);
+            let (signed, _) = CYD.rsplit_once('.').unwrap();
+            has(&ask(&format!("{signed}.AAAA")), &[" 401"]);
+            has(&node.get("/", &[]), &[" 200"]);
         }
         "rate-by-claim" => {
             let ask = |version: &str, token: &str| {
@@ -312,6 +372,40 @@ fn judge(name: &str, node: &Node) -> bool {
             // Who makes one up uses nobody's up.
             let (head, _) = BOB.rsplit_once('.').unwrap();
             has(&ask("--http2", &format!("{head}.AAAA")), &[" 401"]);
+        }
+        "forward-auth" => {
+            let ask = |path: &str, session: &str, more: &[&str]| {
+                let cookie = format!("session={session}");
+                node.get(
+                    path,
+                    &[&["--cookie", &cookie, "-H", "Remote-User: root"], more].concat(),
+                )
+            };
+            let away = node.get("/app/x?y=1", &[]);
+            has(
+                &away,
+                &[
+                    " 302",
+                    "location: https://login.example.test/?to=https://www.example.test",
+                ],
+            );
+            has(&away, &["/app/x?y=1\r\n", "cache-control: no-store"]);
+            lacks(&away, &["x-server:"]);
+            for version in ["--http1.1", "--http2"] {
+                let answer = ask("/app/x", "ann", &[version, "--data", "a=b"]);
+                has(
+                    &answer,
+                    &[" 200", "POST /app/x ", "remote-user: ann", "set-cookie: session=ann"],
+                );
+                lacks(&answer, &["root"]);
+            }
+            has(&ask("/app/x", "ann", &["-X", "DELETE"]), &[" 403", "x-why: read only"]);
+            let broken = ask("/app/x", "broken", &[]);
+            has(&broken, &[" 503"]);
+            lacks(&broken, &["x-server:"]);
+            let open = ask("/", "broken", &[]);
+            has(&open, &[" 200"]);
+            lacks(&open, &["root"]);
         }
         "cors-api" => {
             let app = "Origin: https://app.example.test";

@@ -8,7 +8,7 @@ mod authority;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use http::header::{EXPECT, HOST, HeaderName, HeaderValue, TE, UPGRADE};
+use http::header::{EXPECT, HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri, Version, request};
 
@@ -74,6 +74,21 @@ impl Head {
     /// Has it ask for `protocol`, as the client did for which a guest sends it.
     pub fn ask_upgrade(&mut self, protocol: HeaderValue) {
         self.meant.upgrade = Some(protocol);
+    }
+
+    /// A GET for `target` beside it, of the edge's own: without content, with those of its fields
+    /// that `takes` holds for, and those by which loops are seen.
+    pub fn beside(&self, target: PathAndQuery, takes: impl Fn(&HeaderName) -> bool) -> Self {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.version = self.parts.version;
+        parts.uri = Uri::from(target);
+        let taken = |name: &HeaderName| takes(name) || *name == fields::CDN_LOOP || *name == VIA;
+        let fields = self.parts.headers.iter().filter(|(name, _)| taken(name));
+        parts.headers = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self {
+            parts,
+            meant: Meant::default(),
+        }
     }
 
     /// Apart, for who writes it anew.

@@ -8,12 +8,14 @@ use std::net::IpAddr;
 use bytes::BytesMut;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::message::Exchange;
+use super::message::{About, Exchange};
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 /// The client's certificate, where its zone has verified one (RFC 9440).
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 /// Those above it, where the client has sent some.
@@ -38,6 +40,19 @@ pub fn rewrite(headers: &mut HeaderMap, exchange: &Exchange) {
         headers.remove(name);
     }
     forwarded(headers, exchange);
+}
+
+/// Says which request this one asks about, as servers that judge requests for others read it.
+pub fn about(headers: &mut HeaderMap, about: &About) {
+    for (name, value) in [
+        (X_FORWARDED_METHOD, about.method.as_str()),
+        (X_FORWARDED_URI, about.target.as_str()),
+    ] {
+        match HeaderValue::from_bytes(value.as_bytes()) {
+            Ok(value) => drop(headers.insert(name, value)),
+            Err(_) => drop(headers.remove(name)),
+        }
+    }
 }
 
 /// What of a request decides the value of a field that is written anew.

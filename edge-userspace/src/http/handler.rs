@@ -85,6 +85,9 @@ pub enum Reason {
     WorkerTimeout,
     /// The zone has no worker yet.
     NoWorker,
+    /// Whether the request may pass could not be found out: who is asked did not answer, or said
+    /// neither yes nor no.
+    AccessUnknown,
     /// The zone is out of service: what its configuration names could not be used.
     ZoneOut,
     /// A limit of the edge was met: connections to the origin, for one.
@@ -115,6 +118,7 @@ impl Reason {
             Self::WorkerFailed => "worker_failed",
             Self::WorkerTimeout => "worker_timeout",
             Self::NoWorker => "no_worker",
+            Self::AccessUnknown => "access_unknown",
             Self::ZoneOut => "zone_out",
             Self::Overload => "overload",
             Self::Internal => "internal",
@@ -136,7 +140,7 @@ impl Reason {
             Self::OriginUnreachable | Self::OriginMalformed => StatusCode::BAD_GATEWAY,
             Self::OriginTimeout | Self::WorkerTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::WorkerFailed => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Overload | Self::NoWorker | Self::ZoneOut => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AccessUnknown | Self::Overload | Self::NoWorker | Self::ZoneOut => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -156,7 +160,9 @@ impl Reason {
             | Self::ClientGone
             | Self::Expectation
             | Self::NotFound => Fault::Client,
-            Self::OriginUnreachable | Self::OriginMalformed | Self::OriginTimeout => Fault::Origin,
+            Self::OriginUnreachable | Self::OriginMalformed | Self::OriginTimeout | Self::AccessUnknown => {
+                Fault::Origin
+            }
             Self::WorkerFailed | Self::WorkerTimeout => Fault::Worker,
             Self::NoWorker | Self::ZoneOut => Fault::Operator,
             Self::Overload | Self::Internal => Fault::Edge,

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{StatusCode, response};
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode, response};
 
 use super::body::Body;
 use super::door::Head;
@@ -74,6 +75,16 @@ pub struct Response {
     pub body: Body,
     /// How it came about, for the access log.
     pub report: Report,
+}
+
+/// Among a request's extensions: the request that it asks about, which its server is told of
+/// (`X-Forwarded-Method`, `X-Forwarded-Uri`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The method.
+    pub method: Method,
+    /// The target as the client wrote it.
+    pub target: PathAndQuery,
 }
 
 /// Among a response's extensions: a name of its content. Responses of one name have the same bytes,

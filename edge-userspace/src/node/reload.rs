@@ -82,6 +82,11 @@ pub(super) fn gather(mut config: Config, rooms: &Rooms<'_>) -> Result<Gathered, 
     let mut faults = std::mem::take(&mut config.faults);
     let key_servers = rooms.before.as_ref().map(|before| before.key_servers);
     let sight = Sight::before_reading(watch::files(&config));
+    for file in watch::key_files(&config) {
+        // It was read with the configuration, before anybody looked; what is wrong by now is told
+        // when it has settled.
+        let _ = file.read_again();
+    }
     let mut loaded = certificates::gather(&config, key_servers, &mut faults);
     let pages = pages(&config.zones, &mut faults);
     let with_far_ends = delta::with_far_ends(&config);

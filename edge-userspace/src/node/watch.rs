@@ -1,6 +1,7 @@
-//! Watches the files of certificates and keys, OCSP responses and revocation lists, so that whoever
-//! renews them (an ACME client, a person) need not tell the daemon. By looking: files are replaced
-//! by renames, behind symbolic links, and on mounts that send no events.
+//! Watches the files of certificates and keys, OCSP responses, revocation lists, and the keys that
+//! tokens are checked with, so that whoever renews them (an ACME client, a person) need not tell
+//! the daemon. By looking: files are replaced by renames, behind symbolic links, and on mounts that
+//! send no events.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::base::shutdown::Phase;
+use crate::config::rule::jwt::KeyFile;
 use crate::config::{Config, Key, Zone};
 use crate::tls::certificates;
 
@@ -20,10 +22,34 @@ const WARNED_EVERY: u32 = 14_400;
 pub(super) fn files(config: &Config) -> Vec<PathBuf> {
     let mut files = Vec::new();
     files.extend(config.zones.iter().flat_map(of));
+    files.extend(key_files(config).map(|file| file.path.clone()));
     for server in &config.key_servers {
         files.extend([&server.ca.0, &server.certificate.0, &server.key.0].map(Clone::clone));
     }
     files
+}
+
+/// The files with keys that tokens are checked with.
+pub(super) fn key_files(config: &Config) -> impl Iterator<Item = &KeyFile> {
+    let rules = config.zones.iter().filter_map(|zone| zone.rules.as_deref());
+    rules.flat_map(|rules| rules.key_files())
+}
+
+/// Reads those of `changed` again that hold such keys, and gives the others.
+fn keys_again(config: &Config, mut changed: Vec<PathBuf>) -> Vec<PathBuf> {
+    for file in key_files(config).filter(|file| changed.contains(&file.path)) {
+        let path = file.path.display();
+        match file.read_again() {
+            Ok(()) => {
+                tracing::info!(file = %path, "the keys that tokens are checked with were changed and are read again")
+            }
+            Err(why) => {
+                tracing::error!(file = %path, why, "keys that tokens are checked with cannot be used; those of before stay")
+            }
+        }
+    }
+    changed.retain(|path| !key_files(config).any(|file| file.path == *path));
+    changed
 }
 
 /// Those that one zone names.
@@ -64,7 +90,7 @@ pub(super) async fn tend(node: Arc<Node>) {
         let Ok(turn) = node.changes.clone().try_lock_owned() else {
             continue;
         };
-        let changed = node.watched.changed();
+        let changed = keys_again(&node.state.load().config, node.watched.changed());
         if !changed.is_empty() {
             let out = |file: &PathBuf| node.of_zone_out(file);
             if changed.iter().any(out) {

@@ -14,7 +14,7 @@ use crate::config::Origin;
 use crate::http::door::Meant;
 use crate::http::fields::{self, CDN_LOOP, PSEUDONYM};
 use crate::http::forwarded;
-use crate::http::message::Exchange;
+use crate::http::message::{About, Exchange};
 
 /// So often may a request have passed an edge before it is refused: chained nodes are legitimate, a
 /// loop is endless.
@@ -61,6 +61,7 @@ impl Length {
 /// # Errors
 /// [`Looped`] when the request has passed too many edges.
 pub(super) fn prepare(head: &mut request::Parts, meant: &Meant, exchange: &Exchange) -> Result<(), Looped> {
+    let about = head.extensions.remove::<About>();
     // Extensions are hyper's and of this side only.
     head.extensions.clear();
     let headers = &mut head.headers;
@@ -79,6 +80,9 @@ pub(super) fn prepare(head: &mut request::Parts, meant: &Meant, exchange: &Excha
     if !matches!(&exchange.zone.origin, Origin::Servers(upstream) if !upstream.names_visitor) {
         headers.append(header::VIA, via(head.version));
         forwarded::rewrite(headers, exchange);
+        if let Some(about) = about {
+            forwarded::about(headers, &about);
+        }
     }
     Ok(())
 }

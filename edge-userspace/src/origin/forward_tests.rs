@@ -305,3 +305,29 @@ fn proxies_are_named_after_the_client() {
     assert_eq!(values(&head, "x-forwarded-proto"), ["https"]);
     assert_eq!(values(&head, "x-request-id")[0].len(), exchange.id.hex().len());
 }
+
+/// Who is asked whether a request may pass would judge another one than it is; or a client could
+/// say which.
+#[test]
+fn a_request_that_is_asked_about_is_named() {
+    let claims = [
+        ("x-forwarded-uri", "/public"),
+        ("x-forwarded-method", "GET"),
+        ("x-forwarded-prefix", "/x"),
+    ];
+    let mut asking = head("GET", "/verify", &claims);
+    asking.extensions.insert(About {
+        method: Method::DELETE,
+        target: PathAndQuery::from_static("/admin?a=b"),
+    });
+    let exchange = exchange("192.0.2.1:1", "z");
+    prepare(&mut asking, &Meant::default(), &exchange).unwrap();
+    assert_eq!(values(&asking, "x-forwarded-method"), ["DELETE"]);
+    assert_eq!(values(&asking, "x-forwarded-uri"), ["/admin?a=b"]);
+    assert_eq!(values(&asking, "x-forwarded-host"), ["z"]);
+    assert_eq!(values(&asking, "x-forwarded-prefix"), [""; 0]);
+    let mut other = head("GET", "/", &claims);
+    prepare(&mut other, &Meant::default(), &exchange).unwrap();
+    assert_eq!(values(&other, "x-forwarded-uri"), [""; 0]);
+    assert_eq!(values(&other, "x-forwarded-method"), [""; 0]);
+}

@@ -10,57 +10,23 @@ use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName,
-    HeaderValue, LOCATION, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue,
+    LOCATION, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 
+use super::change::{Change, Given};
 use super::facts::Facts;
 use super::fill::{Escape, fill, groups};
+use super::forward::{self, Said};
+use super::keyring::Held;
 use super::{jwt, split};
 use crate::config::pool::Mirror;
-use crate::config::rule::jwt::Jwt;
-use crate::config::rule::{Basic, Content, Cors, Fields, Repath, Respond, Rewrite, Rule, Rules, Template};
+use crate::config::rule::jwt::{Jwt, KeyServer, Source};
+use crate::config::rule::{Basic, Content, Cors, Fields, Forward, Repath, Respond, Rewrite, Rule, Rules, Template};
 use crate::gate::cookie;
-
-/// A change of a message's fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// The field goes.
-    Remove(HeaderName),
-    /// This one field, whatever there was.
-    Set(HeaderName, HeaderValue),
-    /// One more.
-    Add(HeaderName, HeaderValue),
-    /// This one if there is none.
-    Default(HeaderName, HeaderValue),
-}
-
-impl Change {
-    /// Makes it in `headers`.
-    pub(super) fn apply(self, headers: &mut HeaderMap) {
-        match self {
-            Self::Remove(name) => drop(headers.remove(name)),
-            Self::Set(name, value) => drop(headers.insert(name, value)),
-            Self::Add(name, value) => drop(headers.append(name, value)),
-            Self::Default(name, value) => {
-                if !headers.contains_key(&name) {
-                    headers.insert(name, value);
-                }
-            }
-        }
-    }
-}
-
-/// An answer that a rule gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Given {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
 
 /// What the rules make of a request.
 #[derive(Debug, Default)]
@@ -81,14 +47,39 @@ pub(super) struct Made<'r> {
     pub(super) pool: Option<&'r Arc<str>>,
     /// The pool that gets a copy.
     pub(super) mirror: Option<&'r Mirror>,
-    /// A rule asks for a password that nobody has checked yet: all else is void until that is done.
-    pub(super) asks: Option<&'r Arc<Basic>>,
+    /// A rule asks for what nobody knows yet: all else is void until that is found out.
+    pub(super) asks: Option<Asks<'r>>,
+    /// Servers whose keys tokens were checked with.
+    pub(super) servers: Vec<&'r KeyServer>,
+    /// The services that let it pass.
+    pub(super) passed: Vec<&'r Arc<Forward>>,
     /// Who has shown a password.
     user: &'r str,
     /// What the token says that was checked.
     pub(super) claims: Option<Arc<jwt::Claims>>,
     /// What each token that was asked for came to.
     pub(super) tokens: Vec<Option<jwt::Refused>>,
+}
+
+/// What has to be found out before the rules can be applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asks<'r> {
+    /// Whether the password is right.
+    Password(&'r Arc<Basic>),
+    /// Whether a service lets the request pass.
+    Service(&'r Arc<Forward>),
+    /// The keys that a token is checked with.
+    Keys(&'r KeyServer),
+}
+
+/// What is known of a request beside the request.
+pub(super) trait Known<'r> {
+    /// What its credentials are worth.
+    fn password(&self, basic: &'r Arc<Basic>) -> Shown<'r>;
+    /// The keys of a server.
+    fn keys(&self, server: &'r KeyServer) -> Held;
+    /// What a service said of it; `None`: it was not asked.
+    fn said(&self, forward: &'r Arc<Forward>) -> Option<Arc<Said>>;
 }
 
 /// What is known of a request's credentials.
@@ -117,19 +108,15 @@ pub(super) fn judge(rule: &Rule, facts: &Facts<'_>) -> Result<(), &'static str> 
     }
 }
 
-/// What `rules` make of a request with `facts`; `shown` tells what its credentials are worth.
-pub(super) fn evaluate<'r>(
-    rules: &'r Rules,
-    facts: &Facts<'r>,
-    shown: &dyn Fn(&'r Arc<Basic>) -> Shown<'r>,
-) -> Made<'r> {
+/// What `rules` make of a request with `facts`, and what is `known` beside it.
+pub(super) fn evaluate<'r>(rules: &'r Rules, facts: &Facts<'r>, known: &dyn Known<'r>) -> Made<'r> {
     let mut candidates = Vec::new();
     for path in facts.path.readings() {
         rules.index.candidates(path, &mut candidates);
     }
-    let mut made = Made::default();
+    let mut made = Made::begin(rules, facts);
     for rule in candidates.iter().filter_map(|number| rules.all.get(*number as usize)) {
-        if judge(rule, facts).is_ok() && made.take(rule, facts, shown) {
+        if judge(rule, facts).is_ok() && made.take(rule, facts, known) {
             break;
         }
     }
@@ -137,13 +124,17 @@ pub(super) fn evaluate<'r>(
 }
 
 impl<'r> Made<'r> {
+    /// What `rules` make of every request: it goes on without fields that only a service may say.
+    pub(super) fn begin(rules: &Rules, facts: &Facts<'r>) -> Self {
+        let names = facts.headers.keys().filter(|name| rules.vouched.has(name));
+        Self {
+            request: names.cloned().map(Change::Remove).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Adds what `rule`, which fits, does; whether it was the last one.
-    pub(super) fn take(
-        &mut self,
-        rule: &'r Rule,
-        facts: &Facts<'r>,
-        shown: &dyn Fn(&'r Arc<Basic>) -> Shown<'r>,
-    ) -> bool {
+    pub(super) fn take(&mut self, rule: &'r Rule, facts: &Facts<'r>, known: &dyn Known<'r>) -> bool {
         // Before a password is asked for: a preflight never has credentials (Fetch standard,
         // "CORS-preflight fetch").
         if let Some(cors) = &rule.act.cors
@@ -153,8 +144,23 @@ impl<'r> Made<'r> {
             self.answer = Some(preflight);
             return true;
         }
+        if self.guarded(rule, facts, known) {
+            return true;
+        }
+        let claims = self.claims.clone();
+        let facts = &Facts {
+            user: self.user,
+            claims: claims.as_deref(),
+            ..*facts
+        };
+        self.act(rule, facts)
+    }
+
+    /// Asks for what `rule` asks for, in the order in which it costs; whether the request does not
+    /// pass it, or not yet.
+    fn guarded(&mut self, rule: &'r Rule, facts: &Facts<'r>, known: &dyn Known<'r>) -> bool {
         if let Some(basic) = &rule.act.auth {
-            match shown(basic) {
+            match known.password(basic) {
                 Shown::Right(user) => {
                     self.user = user;
                     if !basic.forward {
@@ -169,14 +175,15 @@ impl<'r> Made<'r> {
                     return true;
                 }
                 Shown::Unchecked => {
-                    self.asks = Some(basic);
+                    self.asks = Some(Asks::Password(basic));
                     return true;
                 }
             }
         }
         if let Some(jwt) = &rule.act.jwt {
-            match jwt::check(jwt, facts.headers, facts.now) {
-                Ok(claims) => {
+            match self.checked(jwt, facts, known) {
+                None => return true,
+                Some(Ok(claims)) => {
                     self.tokens.push(None);
                     self.claims = Some(Arc::new(claims));
                     if !jwt.forward {
@@ -185,7 +192,7 @@ impl<'r> Made<'r> {
                     // The cache knows one field alone that says that an answer is one user's.
                     self.uncached |= !jwt.forward || !facts.headers.contains_key(AUTHORIZATION);
                 }
-                Err(refused) => {
+                Some(Err(refused)) => {
                     self.tokens.push(Some(refused));
                     self.rules.push(rule);
                     self.answer = Some(without_token(jwt, refused));
@@ -193,12 +200,54 @@ impl<'r> Made<'r> {
                 }
             }
         }
-        let claims = self.claims.clone();
-        let facts = &Facts {
-            user: self.user,
-            claims: claims.as_deref(),
-            ..*facts
+        let Some(forward) = &rule.act.forward else {
+            return false;
         };
+        match known.said(forward).as_deref() {
+            None => self.asks = Some(Asks::Service(forward)),
+            Some(Said::Refused(answer)) => {
+                self.rules.push(rule);
+                self.answer = Some(answer.clone());
+            }
+            Some(Said::Passes(to_origin, to_client)) => {
+                // The cache would not see whom it was said of.
+                self.uncached = true;
+                self.passed.push(forward);
+                self.request
+                    .extend(forward::for_origin(forward, to_origin, facts.headers));
+                self.response.extend(forward::for_client(to_client));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What the token that `jwt` asks for says; `None`: keys have to be asked for first.
+    fn checked(
+        &mut self,
+        jwt: &'r Jwt,
+        facts: &Facts<'r>,
+        known: &dyn Known<'r>,
+    ) -> Option<Result<jwt::Claims, jwt::Refused>> {
+        let server = match &jwt.source {
+            Source::File(file) => return Some(jwt::check(jwt, &file.keys(), facts.headers, facts.now)),
+            Source::Server(server) => server,
+        };
+        self.servers.push(server);
+        let held = known.keys(server);
+        let keys = held.keys.as_ref().map_or(&[][..], |keys| keys);
+        match jwt::check(jwt, keys, facts.headers, facts.now) {
+            // It may be signed by a key that has come since; or there are none at all.
+            Err(jwt::Refused::Key) if held.due || held.keys.is_none() => {
+                self.asks = Some(Asks::Keys(server));
+                None
+            }
+            checked => Some(checked),
+        }
+    }
+
+    /// Adds what `rule` does with a request that passes it; whether it was the last one.
+    fn act(&mut self, rule: &'r Rule, facts: &Facts<'_>) -> bool {
         let groups = groups(rule, facts);
         let filled = |template: &Template, escape| fill(template, facts, groups.as_ref(), escape);
         self.rules.push(rule);

@@ -2,14 +2,19 @@
 //! out.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::auth::{self, Credentials};
-use super::evaluate::{Change, Made, Shown, judge};
+use super::change::Change;
+use super::evaluate::{Asks, Known, Made, Shown, judge};
 use super::facts::Facts;
+use super::forward::Said;
+use super::keyring::Held;
 use crate::base::clock::UnixTime;
 use crate::base::invented::Invented;
 use crate::config::client_address::ClientAddress;
-use crate::config::rule::Basic;
+use crate::config::rule::jwt::KeyServer;
+use crate::config::rule::{Basic, Forward};
 use crate::http::client;
 use crate::zones::path::Path;
 use crate::zones::{Way, Zones};
@@ -47,7 +52,7 @@ pub fn explain(zones: &Zones, proxies: Option<&ClientAddress>, request: &Invente
         .find(facts.host())
         .ok_or_else(|| NoZone(request.authority.clone()))?;
     facts.zone = &zone.name;
-    let credentials = Credentials::of(&request.headers);
+    let credentials = Invited(Credentials::of(&request.headers));
     let mut text = format!("zone {}: {} {}\n", zone.name, request.method, path.usual());
     if named.is_some() {
         let _ = writeln!(
@@ -56,17 +61,30 @@ pub fn explain(zones: &Zones, proxies: Option<&ClientAddress>, request: &Invente
             facts.client, request.client
         );
     }
-    let mut made = Made::default();
+    let mut made = zone
+        .rules
+        .as_deref()
+        .map_or_else(Made::default, |rules| Made::begin(rules, &facts));
     let mut ended: Option<&str> = None;
     for rule in zone.rules.iter().flat_map(|rules| &rules.all) {
         let verdict = match (ended, judge(rule, &facts)) {
             (Some(last), _) => format!("not asked: \"{last}\" ended it"),
             (None, Err(missing)) => format!("does not fit: {missing}"),
             (None, Ok(())) => {
-                if made.take(rule, &facts, &|basic| worth(credentials.as_ref(), basic)) {
+                let services = made.passed.len();
+                if made.take(rule, &facts, &credentials) {
                     ended = Some(&rule.name);
                 }
-                "fits".to_owned()
+                match (made.asks.take(), made.passed.get(services)) {
+                    (Some(Asks::Keys(server)), _) => {
+                        format!(
+                            "cannot be tried here: a node asks the pool {} for the keys",
+                            server.from
+                        )
+                    }
+                    (_, Some(asked)) => format!("fits, if the pool {} says so: GET {}", asked.to, asked.target),
+                    _ => "fits".to_owned(),
+                }
             }
         };
         // Writing to a String cannot fail.
@@ -89,10 +107,23 @@ pub fn explain(zones: &Zones, proxies: Option<&ClientAddress>, request: &Invente
     Ok(text)
 }
 
-fn worth<'r>(credentials: Option<&Credentials>, basic: &'r Basic) -> Shown<'r> {
-    match credentials {
-        Some(credentials) if auth::right(basic, credentials) => Shown::Right(auth::user(basic, credentials)),
-        _ => Shown::Wrong,
+/// Credentials that are checked here and now, and services that nobody asks.
+struct Invited(Option<Credentials>);
+
+impl<'r> Known<'r> for Invited {
+    fn password(&self, basic: &'r Arc<Basic>) -> Shown<'r> {
+        match &self.0 {
+            Some(credentials) if auth::right(basic, credentials) => Shown::Right(auth::user(basic, credentials)),
+            _ => Shown::Wrong,
+        }
+    }
+
+    fn keys(&self, _: &'r KeyServer) -> Held {
+        Held::default()
+    }
+
+    fn said(&self, _: &'r Arc<Forward>) -> Option<Arc<Said>> {
+        Some(Arc::new(Said::yes()))
     }
 }
 

@@ -8,14 +8,18 @@ use http::{StatusCode, Uri};
 use prometheus_client::registry::Registry;
 
 use super::auth::{self, Credentials, Doorman};
-use super::evaluate::{Change, Given, Made, Shown, evaluate};
+use super::change::{Change, Given};
+use super::evaluate::{Asks, Known, Made, Shown, evaluate};
 use super::facts::Facts;
+use super::forward::{self, Said};
 use super::jwt::Claims;
+use super::keyring::{Held, Keyrings};
 use super::metrics::Metrics;
 use super::mirror::Mirrors;
 use crate::base::clock::UnixTime;
 use crate::config::pool::Mirror;
-use crate::config::rule::{Basic, Rules};
+use crate::config::rule::jwt::KeyServer;
+use crate::config::rule::{Basic, Forward, Rules};
 use crate::gate::account::{Account, Exceeded};
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Request, Response};
@@ -27,6 +31,7 @@ use crate::zones::path::Path;
 pub struct Shared {
     metrics: Metrics,
     doorman: Arc<Doorman>,
+    keyrings: Arc<Keyrings>,
 }
 
 impl Shared {
@@ -38,6 +43,7 @@ impl Shared {
         Ok(Self {
             metrics: Metrics::register(registry),
             doorman: Arc::new(Doorman::new()?),
+            keyrings: Arc::default(),
         })
     }
 }
@@ -61,8 +67,51 @@ enum Outcome {
     /// The rules have said all.
     Done(Judged),
     /// These credentials are to be checked first.
-    Check(Arc<Basic>, Arc<Credentials>),
+    Check(Arc<Basic>, Option<Arc<Credentials>>),
+    /// This service is to be asked first.
+    Ask(Arc<Forward>),
+    /// These keys are to be asked for first.
+    Fetch(KeyServer),
 }
+
+/// What services have said of one request.
+type Answers = Vec<(Arc<Forward>, Arc<Said>)>;
+
+/// What is known of one request.
+struct OfRequest<'a> {
+    doorman: &'a Doorman,
+    credentials: Option<&'a Credentials>,
+    keyrings: &'a Keyrings,
+    zone: &'a Zone,
+    now: Instant,
+    answers: &'a Answers,
+}
+
+impl<'r> Known<'r> for OfRequest<'_> {
+    fn password(&self, basic: &'r Arc<Basic>) -> Shown<'r> {
+        let Some(credentials) = self.credentials else {
+            return Shown::Wrong;
+        };
+        match self.doorman.known(basic, credentials, self.now) {
+            None => Shown::Unchecked,
+            Some(false) => Shown::Wrong,
+            Some(true) => Shown::Right(auth::user(basic, credentials)),
+        }
+    }
+
+    fn keys(&self, server: &'r KeyServer) -> Held {
+        self.keyrings.held(self.zone, server, self.now)
+    }
+
+    fn said(&self, forward: &'r Arc<Forward>) -> Option<Arc<Said>> {
+        // Two rules that ask the same are told the same.
+        let mut answers = self.answers.iter();
+        answers.find(|(of, _)| *of == *forward).map(|(_, said)| said.clone())
+    }
+}
+
+/// Times that the rules are looked at for one request.
+const ROUNDS: u8 = 9;
 
 /// What becomes of a request.
 struct Judged {
@@ -87,20 +136,7 @@ impl Ruled {
     }
 
     async fn ruled(&self, rules: Arc<Rules>, mut request: Request) -> Result<Response, Failure> {
-        let mut checks = 0;
-        let judged = loop {
-            match self.apply(&rules, &mut request) {
-                Outcome::Done(judged) => break judged,
-                // A verdict that others push out at once is asked for again, but not for ever.
-                Outcome::Check(..) if checks > 8 => {
-                    return Err(Failure::new(Reason::Overload, "too many passwords are being checked"));
-                }
-                Outcome::Check(basic, credentials) => {
-                    checks += 1;
-                    self.shared.doorman.check(&basic, &credentials).await?;
-                }
-            }
-        };
+        let judged = self.judged(&rules, &mut request).await?;
         let Judged {
             answer,
             changes,
@@ -131,25 +167,59 @@ impl Ruled {
         Ok(response)
     }
 
+    /// What the rules say in the end, when all is known that they ask for.
+    async fn judged(&self, rules: &Rules, request: &mut Request) -> Result<Judged, Failure> {
+        let mut answers = Answers::new();
+        for _ in 0..ROUNDS {
+            match self.apply(rules, request, &answers) {
+                Outcome::Done(judged) => return Ok(judged),
+                Outcome::Check(basic, Some(credentials)) => self.shared.doorman.check(&basic, &credentials).await?,
+                // Whoever shows none is told so; here nothing is known of what was not shown.
+                Outcome::Check(_, None) => break,
+                Outcome::Ask(forward) => {
+                    let said = forward::ask(&forward, (&request.head, &request.exchange), &self.next).await;
+                    self.shared.metrics.asked(&request.exchange.zone.name, said.as_ref());
+                    answers.push((forward, Arc::new(said?)));
+                }
+                Outcome::Fetch(server) => {
+                    let of = (&request.head, &request.exchange);
+                    self.shared.keyrings.fetch(&server, of, &self.next).await?;
+                }
+            }
+        }
+        // A verdict that others push out at once is asked for again, but not for ever.
+        Err(Failure::new(
+            Reason::Overload,
+            "too many passwords are being checked, or too many rules that ask a service fit the request",
+        ))
+    }
+
     /// Changes the request as the rules say; the answer if they give one, and the changes of the
     /// response.
-    fn apply(&self, rules: &Rules, request: &mut Request) -> Outcome {
+    fn apply(&self, rules: &Rules, request: &mut Request, answers: &Answers) -> Outcome {
         let made = {
             let path = request.head.path();
             let credentials = Credentials::of(&request.head.headers);
-            let now = Instant::now();
-            let made = evaluate(rules, &facts(request, &path), &|basic| match &credentials {
-                None => Shown::Wrong,
-                Some(credentials) => match self.shared.doorman.known(basic, credentials, now) {
-                    None => Shown::Unchecked,
-                    Some(false) => Shown::Wrong,
-                    Some(true) => Shown::Right(auth::user(basic, credentials)),
-                },
-            });
-            if let (Some(basic), Some(credentials)) = (made.asks.cloned(), credentials) {
-                return Outcome::Check(basic, Arc::new(credentials));
+            let known = OfRequest {
+                doorman: &self.shared.doorman,
+                keyrings: &self.shared.keyrings,
+                zone: &request.exchange.zone,
+                credentials: credentials.as_ref(),
+                now: Instant::now(),
+                answers,
+            };
+            let made = evaluate(rules, &facts(request, &path), &known);
+            match made.asks {
+                Some(Asks::Service(forward)) => return Outcome::Ask(forward.clone()),
+                Some(Asks::Keys(server)) => return Outcome::Fetch(server.clone()),
+                Some(Asks::Password(basic)) => return Outcome::Check(basic.clone(), credentials.map(Arc::new)),
+                None => {}
             }
             self.count(&request.exchange.zone.name, &made);
+            for server in &made.servers {
+                let of = (&request.head, &request.exchange);
+                self.shared.keyrings.refresh(server, of, &self.next);
+            }
             let way = Way {
                 uncached: made.uncached,
                 pool: made.pool.cloned(),

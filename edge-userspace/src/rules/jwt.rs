@@ -1,5 +1,5 @@
-//! Checks signed tokens of requests (RFC 7519, RFC 8725): the signature by a key of the operator's
-//! file, then what it says. Pure; `evaluate` asks. A check costs the verification of a signature,
+//! Checks signed tokens of requests (RFC 7519, RFC 8725): the signature by a key that the operator
+//! trusts, then what it says. Pure; `evaluate` asks. A check costs the verification of a signature,
 //! at most `TRIES` times.
 
 use std::borrow::Cow;
@@ -49,7 +49,9 @@ pub enum Refused {
     Missing,
     /// It cannot be read, asks for what is not supported, or is there twice.
     Malformed,
-    /// No key fits, or the signature is wrong.
+    /// No key fits.
+    Key,
+    /// The signature is wrong.
     Signature,
     /// Its time is over, has not come, or is not said.
     Time,
@@ -57,11 +59,11 @@ pub enum Refused {
     Claims,
 }
 
-/// What the token of a request with `headers` says at `now`.
+/// What the token of a request with `headers` says at `now`, by one of `keys`.
 ///
 /// # Errors
 /// It does not pass.
-pub fn check(jwt: &Jwt, headers: &HeaderMap, now: UnixTime) -> Result<Claims, Refused> {
+pub fn check(jwt: &Jwt, keys: &[Key], headers: &HeaderMap, now: UnixTime) -> Result<Claims, Refused> {
     let token = token(jwt, headers)?;
     if token.len() > LONGEST {
         return Err(Refused::Malformed);
@@ -88,7 +90,10 @@ pub fn check(jwt: &Jwt, headers: &HeaderMap, now: UnixTime) -> Result<Claims, Re
         _ => true,
     };
     let fits = |key: &&Key| key.takes(algorithm) && named(key);
-    let mut keys = jwt.keys.iter().filter(fits).take(TRIES);
+    let mut keys = keys.iter().filter(fits).take(TRIES).peekable();
+    if keys.peek().is_none() {
+        return Err(Refused::Key);
+    }
     if !keys.any(|key| verified(key, algorithm, signed.as_bytes(), &signature)) {
         return Err(Refused::Signature);
     }
@@ -300,7 +305,7 @@ mod tests {
     use ring::signature::KeyPair;
 
     use super::*;
-    use crate::config::rule::jwt;
+    use crate::config::rule::jwt::{self, KeyFile, Source};
 
     const NOW: u64 = 1_700_000_000;
     const SECRET: [u8; 32] = [7; 32];
@@ -311,7 +316,10 @@ mod tests {
 
     fn rule(keys: &str) -> Jwt {
         Jwt {
-            keys: jwt::keys(format!("{{\"keys\":[{keys}]}}").as_bytes()).unwrap(),
+            source: Source::File(KeyFile::new(
+                "jwks.json".into(),
+                jwt::keys(format!("{{\"keys\":[{keys}]}}").as_bytes()).unwrap(),
+            )),
             issuer: Some("https://id.example".to_owned()),
             audience: vec!["api".to_owned()],
             leeway: std::time::Duration::from_secs(30),
@@ -348,7 +356,12 @@ mod tests {
     fn ask(jwt: &Jwt, token: &str, now: u64) -> Result<Claims, Refused> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-        check(jwt, &headers, UnixTime::from_secs(now))
+        by_file(jwt, &headers, now)
+    }
+
+    fn by_file(jwt: &Jwt, headers: &HeaderMap, now: u64) -> Result<Claims, Refused> {
+        let Source::File(file) = &jwt.source else { panic!() };
+        check(jwt, &file.keys(), headers, UnixTime::from_secs(now))
     }
 
     /// Whoever can write a token of his own would be anybody.
@@ -359,11 +372,8 @@ mod tests {
         // By cookie, too.
         let mut headers = HeaderMap::new();
         headers.insert("cookie", format!("a=b; token={good}").parse().unwrap());
-        assert!(check(&hs(), &headers, UnixTime::from_secs(NOW)).is_ok());
-        assert_eq!(
-            check(&hs(), &HeaderMap::new(), UnixTime::from_secs(NOW)),
-            Err(Refused::Missing)
-        );
+        assert!(by_file(&hs(), &headers, NOW).is_ok());
+        assert_eq!(by_file(&hs(), &HeaderMap::new(), NOW), Err(Refused::Missing));
         let unsigned = signed("{\"alg\":\"none\"}", &claims(""), |_| Vec::new());
         let other = signed("{\"alg\":\"HS256\"}", &claims(""), |_| vec![0; 32]);
         let critical = signed("{\"alg\":\"HS256\",\"crit\":[\"b64\"]}", &claims(""), hmac256);
@@ -380,7 +390,7 @@ mod tests {
             (unsigned.as_str(), Refused::Malformed),
             (other.as_str(), Refused::Signature),
             (critical.as_str(), Refused::Malformed),
-            (stranger.as_str(), Refused::Signature),
+            (stranger.as_str(), Refused::Key),
             (changed.as_str(), Refused::Signature),
             (twice.as_str(), Refused::Malformed),
             (twice_within.as_str(), Refused::Malformed),
@@ -404,7 +414,7 @@ mod tests {
             let headers = fields
                 .iter()
                 .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            check(&hs(), &headers.collect(), UnixTime::from_secs(NOW)).map(drop)
+            by_file(&hs(), &headers.collect(), NOW).map(drop)
         };
         let bearer = ("authorization", format!("bearer  {good}"));
         assert_eq!(asked(std::slice::from_ref(&bearer)), Ok(()));
@@ -489,7 +499,7 @@ mod tests {
                 .as_ref()
                 .to_vec()
         });
-        assert_eq!(ask(&es, &confused, NOW), Err(Refused::Signature));
+        assert_eq!(ask(&es, &confused, NOW), Err(Refused::Key));
         let pkcs8 = signature::Ed25519KeyPair::generate_pkcs8(&random).unwrap();
         let pair = signature::Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
         let ed = rule(&format!(
@@ -500,7 +510,7 @@ mod tests {
             pair.sign(bytes).as_ref().to_vec()
         });
         assert!(ask(&ed, &token, NOW).is_ok());
-        assert_eq!(ask(&es, &token, NOW), Err(Refused::Signature));
+        assert_eq!(ask(&es, &token, NOW), Err(Refused::Key));
     }
 
     /// The commonest tokens of identity providers are RSA's.
@@ -528,7 +538,7 @@ mod tests {
         assert!(ask(&rule(&jwk), &pkcs1, NOW).is_ok());
         assert_eq!(
             ask(&rule(&jwk), &pss, NOW),
-            Err(Refused::Signature),
+            Err(Refused::Key),
             "the file allows RS256 alone"
         );
         let any = jwk.replace(",\"alg\":\"RS256\"", "");

@@ -7,7 +7,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::forward::Said;
 use super::jwt::Refused;
+use crate::http::handler::Failure;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfRule {
@@ -27,11 +29,18 @@ struct Tokens {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    zone: Arc<str>,
+    outcome: &'static str,
+}
+
 /// The room's figures.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metrics {
     mirrored: Family<Copies, Counter>,
     tokens: Family<Tokens, Counter>,
+    asked: Family<Asked, Counter>,
     matched: Family<OfRule, Counter>,
 }
 
@@ -54,7 +63,26 @@ impl Metrics {
             "Tokens that rules asked for, by what they came to",
             this.tokens.clone(),
         );
+        registry.register(
+            "edge_rules_asked",
+            "Requests that a service was asked about, by what it said",
+            this.asked.clone(),
+        );
         this
+    }
+
+    /// A service was asked about a request of `zone`.
+    pub(super) fn asked(&self, zone: &Arc<str>, said: Result<&Said, &Failure>) {
+        let outcome = match said {
+            Ok(Said::Passes(..)) => "passed",
+            Ok(Said::Refused(_)) => "refused",
+            Err(_) => "failed",
+        };
+        let of = Asked {
+            zone: zone.clone(),
+            outcome,
+        };
+        self.asked.get_or_create(&of).inc();
     }
 
     /// A token was asked for in `zone`; `None`: it passed.
@@ -63,6 +91,7 @@ impl Metrics {
             None => "passed",
             Some(Refused::Missing) => "missing",
             Some(Refused::Malformed) => "malformed",
+            Some(Refused::Key) => "key",
             Some(Refused::Signature) => "signature",
             Some(Refused::Time) => "time",
             Some(Refused::Claims) => "claims",

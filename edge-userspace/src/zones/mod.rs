@@ -62,6 +62,9 @@ pub struct Zone {
     pub pools: Vec<(Arc<str>, Arc<Zone>)>,
     /// The pool that a rule has sent the request to.
     pub pool: Option<Arc<str>>,
+    /// The zone as the rooms after the rules are to see it when a pool is asked about a request,
+    /// by the pool's name.
+    pub asked: Vec<(Arc<str>, Arc<Zone>)>,
     /// It could not be prepared: its requests are answered 503.
     pub out: bool,
 }
@@ -101,6 +104,7 @@ impl Zone {
             kept: None,
             pools: Vec::new(),
             pool: None,
+            asked: Vec::new(),
             out: false,
         };
         // What is kept of the zone's own origin must not answer for another, nor may its far end be
@@ -139,7 +143,19 @@ impl Zone {
                 ..Self::clone(&with(Origin::None))
             })
         });
+        // What it says is of one request, and is neither stored nor coded.
+        let asked = zone.rules.iter().flat_map(|rules| rules.asked());
+        let asked = asked.filter_map(|name| {
+            let (name, upstream) = zone.pools.iter().find(|(pool, _)| pool == name)?;
+            let seen = Self {
+                pool: Some(name.clone()),
+                ..Self::clone(&with(Origin::Servers(upstream.clone())))
+            };
+            Some((name.clone(), Arc::new(seen)))
+        });
+        let asked = asked.collect();
         this.worker.clone_from(&zone.worker);
+        this.asked = asked;
         this.routes = routes;
         this.elsewhere = elsewhere;
         this.assets = assets;
@@ -185,6 +201,12 @@ impl Zone {
             .map(|(_, zone)| zone)
     }
 
+    /// The zone as it is for what is asked of that pool about a request.
+    pub fn asked(&self, pool: &str) -> Option<&Arc<Self>> {
+        let mut asked = self.asked.iter();
+        asked.find(|(name, _)| **name == *pool).map(|(_, zone)| zone)
+    }
+
     /// The way of a request for `path`.
     pub fn way(&self, path: &Path<'_>) -> &Way {
         self.routes
@@ -196,7 +218,7 @@ impl Zone {
 
 /// Whether a rule that does this may have a request pass the cache by.
 fn passes_by(act: &Act) -> bool {
-    act.uncached || act.mirror.is_some() || act.auth.is_some() || act.jwt.is_some()
+    act.uncached || act.mirror.is_some() || act.auth.is_some() || act.jwt.is_some() || act.forward.is_some()
 }
 
 /// Whether it matters to the edge which path a request asks for.

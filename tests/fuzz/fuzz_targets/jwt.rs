@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use edge::base::clock::UnixTime;
-use edge::config::rule::jwt::{Algorithm, Jwt, keys};
+use edge::config::rule::jwt::{Algorithm, Jwt, Key, KeyFile, Source, keys};
 use edge::rules::jwt::check;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
@@ -19,7 +19,7 @@ const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
 const KEYS: &[u8] = br#"{"keys":[{"kty":"oct","kid":"a","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#;
 
 static JWT: LazyLock<Jwt> = LazyLock::new(|| Jwt {
-    keys: keys(KEYS).expect("sound"),
+    source: Source::File(KeyFile::new("jwks.json".into(), Vec::new())),
     issuer: None,
     audience: Vec::new(),
     leeway: Duration::ZERO,
@@ -29,6 +29,8 @@ static JWT: LazyLock<Jwt> = LazyLock::new(|| Jwt {
     forward: false,
     challenges: ["Bearer"; 2].map(HeaderValue::from_static),
 });
+
+static HELD: LazyLock<Vec<Key>> = LazyLock::new(|| keys(KEYS).expect("sound"));
 
 /// Base64url without padding.
 fn url(bytes: &[u8]) -> String {
@@ -56,7 +58,7 @@ fuzz_target!(|input: &[u8]| {
     for (name, front) in [("authorization", "Bearer "), ("cookie", "token=")] {
         if let Ok(value) = HeaderValue::from_bytes(&[front.as_bytes(), input].concat()) {
             let headers = HeaderMap::from_iter([(name.parse().expect("sound"), value)]);
-            assert!(check(&JWT, &headers, NOW).is_err(), "made up");
+            assert!(check(&JWT, &HELD, &headers, NOW).is_err(), "made up");
         }
     }
 
@@ -71,7 +73,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-    if let Ok(claims) = check(&JWT, &headers, NOW) {
+    if let Ok(claims) = check(&JWT, &HELD, &headers, NOW) {
         assert!(claims.text("exp").is_some(), "no end");
         assert!(claims.texts().len() <= payload.len());
     }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::checker::{ANSWER_BYTES, Checker, LIST_BYTES};
+use super::forward::Vouched;
 use super::guard::RawAuth;
 use super::ways::{RawMirror, RawSplit};
 use super::{
@@ -212,7 +213,8 @@ pub(in crate::config) fn rules(
         );
         Index::default()
     });
-    (Some(Arc::new(Rules { all, index })), checker.mistakes)
+    let vouched = Vouched::of(&all);
+    (Some(Arc::new(Rules { all, index, vouched })), checker.mistakes)
 }
 
 impl Checker<'_> {
@@ -235,13 +237,19 @@ impl Checker<'_> {
             self.when(not.get_ref())
         });
         if raw.auth.as_ref().is_some_and(RawAuth::is_empty) {
-            let mend = "write auth = { basic = { … } } or auth = { jwt = { … } }";
+            let mend = "write auth = { basic = { … } }, auth = { jwt = { … } } or auth = { forward = { … } }";
             self.mistake(raw.name.span(), "an `auth` that asks for nothing", mend);
         }
         let groups = groups(&when);
+        let auth = raw.auth.as_ref();
         let act = Act {
-            auth: self.of_auth(raw, |auth| auth.basic.as_ref(), Self::basic),
-            jwt: self.of_auth(raw, |auth| auth.jwt.as_ref(), Self::jwt),
+            auth: auth
+                .and_then(|auth| auth.basic.as_ref())
+                .map(|basic| Arc::new(self.basic(basic))),
+            jwt: auth
+                .and_then(|auth| self.jwt(auth.jwt.as_ref()?, &raw.name))
+                .map(Arc::new),
+            forward: auth.and_then(|auth| self.forward(auth.forward.as_ref()?)).map(Arc::new),
             redirect: raw.redirect.as_ref().map(|redirect| self.redirect(redirect, &groups)),
             list: raw.redirects.as_ref().map(|listed| self.listed(listed)),
             respond: raw.respond.as_ref().map(|respond| self.respond(respond, &groups)),
@@ -261,8 +269,7 @@ impl Checker<'_> {
             self.mistake(raw.name.span(), "a rule that answers in two ways", mend);
         }
         let idle = !answers.contains(&true)
-            && act.auth.is_none()
-            && act.jwt.is_none()
+            && auth.is_none_or(RawAuth::is_empty)
             && act.rewrite.is_none()
             && act.request.is_empty()
             && act.response.is_empty()
@@ -284,17 +291,6 @@ impl Checker<'_> {
             act,
             last: raw.last,
         }
-    }
-
-    /// One of the ways of a rule's `auth`, if it is written.
-    fn of_auth<R, T>(
-        &mut self,
-        raw: &RawRule,
-        way: fn(&RawAuth) -> Option<&R>,
-        check: fn(&mut Self, &R) -> T,
-    ) -> Option<Arc<T>> {
-        let written = raw.auth.as_ref().and_then(way)?;
-        Some(Arc::new(check(self, written)))
     }
 
     fn when(&mut self, raw: &RawWhen) -> When {
@@ -576,7 +572,8 @@ impl Checker<'_> {
     /// A field that rules may change.
     pub(super) fn own_field(&mut self, written: &Spanned<String>) -> Option<HeaderName> {
         let name = self.field_name(written)?;
-        if OURS.contains(&name.as_str()) {
+        // A server is told of all that begin so by the edge alone (`http::forwarded`).
+        if OURS.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
             let mend = "rules change fields of the message; connections, framing and who forwarded it are the edge's";
             self.mistake(written.span(), format!("no rule may change {name}"), mend);
             return None;

@@ -1,4 +1,4 @@
-//! A rule's `auth`: passwords and tokens, checked as the file is read. Read by `file`.
+//! A rule's `auth`: passwords, tokens and who is asked, checked as the file is read. Read by `file`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -12,8 +12,12 @@ use zeroize::Zeroizing;
 
 use super::Basic;
 use super::checker::{ANSWER_BYTES, Checker, LIST_BYTES};
-use super::jwt::{self, Jwt};
+use super::forward::RawForward;
+use super::jwt::{self, Jwt, KeyFile, KeyServer, Source};
 use crate::config::value::Time;
+
+/// After this time keys are asked for again, if the file does not say.
+const REFRESH: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -22,12 +26,17 @@ pub(super) struct RawAuth {
     pub(super) basic: Option<RawBasic>,
     #[serde(default)]
     pub(super) jwt: Option<RawJwt>,
+    #[serde(default)]
+    pub(super) forward: Option<RawForward>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawJwt {
-    pub(super) keys: Spanned<PathBuf>,
+    #[serde(default)]
+    pub(super) keys: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) keys_from: Option<RawKeysFrom>,
     #[serde(default)]
     pub(super) issuer: Option<String>,
     #[serde(default)]
@@ -48,6 +57,16 @@ pub(super) struct RawJwt {
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawKeysFrom {
+    origin: Spanned<String>,
+    #[serde(default)]
+    path: Option<Spanned<String>>,
+    #[serde(default)]
+    refresh: Option<Spanned<Time>>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawBasic {
     pub(super) file: Spanned<PathBuf>,
     #[serde(default)]
@@ -59,7 +78,7 @@ pub(super) struct RawBasic {
 impl RawAuth {
     /// Whether nothing is asked for.
     pub(super) fn is_empty(&self) -> bool {
-        self.basic.is_none() && self.jwt.is_none()
+        self.basic.is_none() && self.jwt.is_none() && self.forward.is_none()
     }
 }
 
@@ -106,14 +125,51 @@ impl Checker<'_> {
         realm
     }
 
-    pub(super) fn jwt(&mut self, raw: &RawJwt) -> Jwt {
-        let content = Zeroizing::new(self.read(&raw.keys, ANSWER_BYTES));
-        let keys = jwt::keys(&content).unwrap_or_else(|what| {
-            let what = format!("{}: {what}", raw.keys.get_ref().display());
-            let mend = "write the JWKS document of who signs, as its jwks_uri gives it";
-            self.mistake(raw.keys.span(), what, mend);
-            Vec::new()
-        });
+    /// Where the keys of `raw` are from; `at` is the rule's name.
+    fn keys(&mut self, raw: &RawJwt, at: &Spanned<String>) -> Option<Source> {
+        match (&raw.keys, &raw.keys_from) {
+            (Some(file), None) => {
+                let content = Zeroizing::new(self.read(file, ANSWER_BYTES));
+                let keys = jwt::keys(&content).unwrap_or_else(|what| {
+                    let what = format!("{}: {what}", file.get_ref().display());
+                    let mend = "write the JWKS document of who signs, as its jwks_uri gives it";
+                    self.mistake(file.span(), what, mend);
+                    Vec::new()
+                });
+                Some(Source::File(KeyFile::new(self.source.path(file), keys)))
+            }
+            (None, Some(server)) => {
+                let refresh = server.refresh.as_ref().map_or(REFRESH, |time| time.get_ref().0);
+                let sound = (Duration::from_secs(10)..=Duration::from_secs(86_400)).contains(&refresh);
+                if let Some(time) = server.refresh.as_ref().filter(|_| !sound) {
+                    self.mistake(
+                        time.span(),
+                        "keys are not asked for so often, or so seldom",
+                        "write 10s to 1d",
+                    );
+                }
+                let target = self.target(server.path.as_ref());
+                Some(Source::Server(KeyServer {
+                    from: self.pool(&server.origin)?,
+                    target: target?,
+                    refresh,
+                }))
+            }
+            (file, _) => {
+                let what = match file {
+                    None => "a `jwt` without keys",
+                    Some(_) => "both `keys` and `keys_from`",
+                };
+                let mend = "write keys = \"jwks.json\", or keys_from = { origin = \"id\", path = \"/jwks.json\" }";
+                self.mistake(at.span(), what, mend);
+                None
+            }
+        }
+    }
+
+    /// `None`: nobody knows its keys.
+    pub(super) fn jwt(&mut self, raw: &RawJwt, at: &Spanned<String>) -> Option<Jwt> {
+        let source = self.keys(raw, at);
         let leeway = raw
             .leeway
             .as_ref()
@@ -130,8 +186,8 @@ impl Checker<'_> {
             HeaderValue::try_from(format!("Bearer realm=\"{realm}\"{more}"))
                 .unwrap_or_else(|_| HeaderValue::from_static("Bearer"))
         });
-        Jwt {
-            keys,
+        Some(Jwt {
+            source: source?,
             issuer: raw.issuer.clone(),
             audience: raw.audience.clone(),
             leeway,
@@ -144,6 +200,6 @@ impl Checker<'_> {
                 .collect(),
             forward: raw.forward,
             challenges,
-        }
+        })
     }
 }

@@ -1,22 +1,29 @@
-//! `auth.jwt`: whose signed tokens (RFC 7519) pass a rule, and the keys that they are checked with,
-//! from a JWKS file (RFC 7517).
+//! `auth.jwt`: whose signed tokens (RFC 7519) pass a rule, and the keys that they are checked with
+//! (RFC 7517): of a JWKS file, which is read again when it changes, or of a server, which the room
+//! `rules` asks.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use data_encoding::BASE64URL_NOPAD;
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 /// Keys of one file.
 const KEYS: usize = 64;
+/// Bytes of one document.
+pub const DOCUMENT: usize = 1 << 20;
 
 /// Where a token is, and what it must say.
 #[derive(Debug, PartialEq)]
 pub struct Jwt {
-    /// Keys, at least one.
-    pub keys: Vec<Key>,
+    /// Where its keys are from.
+    pub source: Source,
     /// `iss`; `None`: any.
     pub issuer: Option<String>,
     /// One of these is in `aud`; none: any.
@@ -33,6 +40,68 @@ pub struct Jwt {
     pub forward: bool,
     /// `WWW-Authenticate` for who has no token, and for who has a wrong one.
     pub challenges: [HeaderValue; 2],
+}
+
+/// Where keys are from.
+#[derive(Debug, PartialEq)]
+pub enum Source {
+    /// A file.
+    File(KeyFile),
+    /// A server.
+    Server(KeyServer),
+}
+
+/// A document of keys on a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyServer {
+    /// The pool that has it.
+    pub from: Arc<str>,
+    /// What is asked for.
+    pub target: PathAndQuery,
+    /// After this time it is asked for again.
+    pub refresh: Duration,
+}
+
+/// A file of keys, and the keys that it had when it was last read.
+#[derive(Debug)]
+pub struct KeyFile {
+    /// Where it is.
+    pub path: PathBuf,
+    now: ArcSwap<Vec<Key>>,
+}
+
+impl PartialEq for KeyFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl KeyFile {
+    /// A file that had `keys`.
+    pub fn new(path: PathBuf, keys: Vec<Key>) -> Self {
+        Self {
+            path,
+            now: ArcSwap::from_pointee(keys),
+        }
+    }
+
+    /// Its keys, as last read.
+    pub fn keys(&self) -> Arc<Vec<Key>> {
+        self.now.load_full()
+    }
+
+    /// Reads it again. If it cannot be used, the keys stay as they are.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read_again(&self) -> Result<(), String> {
+        let content = crate::base::file::read(&self.path).map_err(|error| error.to_string())?;
+        if content.len() > DOCUMENT {
+            return Err(format!("it has {} bytes", content.len()));
+        }
+        self.now.store(Arc::new(keys(&content)?));
+        Ok(())
+    }
 }
 
 /// A way to sign (RFC 7518 section 3.1, RFC 8037).
@@ -246,6 +315,27 @@ fn material(raw: &RawKey) -> Result<Option<Material>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A key that its owner has taken back would go on to sign; or half a file, written at this
+    /// moment, leave nobody a key.
+    #[test]
+    fn a_file_is_read_again_whole_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jwks.json");
+        let document = |byte: u8| {
+            let secret = BASE64URL_NOPAD.encode(&[byte; 32]);
+            format!("{{\"keys\":[{{\"kty\":\"oct\",\"k\":\"{secret}\"}}]}}")
+        };
+        let file = KeyFile::new(path.clone(), keys(document(1).as_bytes()).unwrap());
+        let has = |byte: u8| file.keys()[..] == keys(document(byte).as_bytes()).unwrap()[..];
+        assert!(file.read_again().is_err() && has(1));
+        std::fs::write(&path, document(2)).unwrap();
+        assert!(file.read_again().is_ok() && has(2));
+        for wrong in [&document(3)[..20], "", &" ".repeat(DOCUMENT + 1)] {
+            std::fs::write(&path, wrong).unwrap();
+            assert!(file.read_again().is_err() && has(2));
+        }
+    }
 
     /// A weak or foreign key would let in whoever can guess it, or stop a node that could do
     /// without it.

@@ -4,6 +4,7 @@
 mod auth;
 mod checker;
 pub(super) mod file;
+mod forward;
 mod guard;
 mod index;
 pub mod jwt;
@@ -21,6 +22,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use ipnet::IpNet;
 
 pub use auth::{Basic, Hash, Scheme, users};
+pub use forward::{Forward, Vouched, alike};
 pub use index::Index;
 pub use list::List;
 pub use pattern::Pattern;
@@ -36,6 +38,8 @@ pub struct Rules {
     pub all: Vec<Rule>,
     /// Which of them may apply to a path.
     pub index: Index,
+    /// Fields that rules copy from who was asked: no request of the zone goes on with a client's.
+    pub vouched: Vouched,
 }
 
 impl Rules {
@@ -47,7 +51,33 @@ impl Rules {
             let mirror = act.mirror.iter().map(|mirror| &mirror.to);
             act.origin.iter().chain(split).chain(mirror).cloned()
         })
+        .chain(self.asked().cloned())
         .collect()
+    }
+
+    /// The pools that are asked about requests, and for keys.
+    pub fn asked(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.all.iter().flat_map(|rule| {
+            let keys = rule.act.jwt.as_ref().and_then(|jwt| match &jwt.source {
+                jwt::Source::Server(server) => Some(&server.from),
+                jwt::Source::File(_) => None,
+            });
+            rule.act
+                .forward
+                .as_ref()
+                .map(|forward| &forward.to)
+                .into_iter()
+                .chain(keys)
+        })
+    }
+
+    /// The files of keys that its rules check tokens with.
+    pub fn key_files(&self) -> impl Iterator<Item = &jwt::KeyFile> {
+        let jwts = self.all.iter().filter_map(|rule| rule.act.jwt.as_ref());
+        jwts.filter_map(|jwt| match &jwt.source {
+            jwt::Source::File(file) => Some(file),
+            jwt::Source::Server(_) => None,
+        })
     }
 }
 
@@ -147,6 +177,9 @@ pub struct Act {
     /// Asks for a signed token first; who has none that passes gets 401 and nothing else of the
     /// rule.
     pub jwt: Option<Arc<jwt::Jwt>>,
+    /// Asks a pool whether the request may pass; who may not gets its answer and nothing else of
+    /// the rule.
+    pub forward: Option<Arc<Forward>>,
     /// Passes the cache by: nothing stored answers, and nothing is stored.
     pub uncached: bool,
     /// The pool that answers.

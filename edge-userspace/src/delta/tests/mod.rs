@@ -148,6 +148,7 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         origin: config::Origin::Directory("/".into()),
         pools: Vec::new(),
         pool: None,
+        asked: Vec::new(),
         out: false,
     })
 }

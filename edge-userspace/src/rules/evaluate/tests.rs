@@ -2,7 +2,7 @@
 
 use std::path::Path as File;
 
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderName, Method, Version};
 
 use super::*;
 use crate::base::peer::Identity;
@@ -26,14 +26,27 @@ fn parsed(text: &str) -> Result<std::sync::Arc<Rules>, crate::config::Mistakes> 
 
 /// What the rules make of a request whose credentials are right if there are any.
 fn made<'r>(rules: &'r Rules, facts: &Facts<'r>) -> Made<'r> {
-    evaluate(
-        rules,
-        facts,
-        &|basic| match facts.headers.contains_key("authorization") {
+    evaluate(rules, facts, &Good(facts.headers.contains_key("authorization"), None))
+}
+
+/// Whether credentials are right, and what services say.
+struct Good(bool, Option<Said>);
+
+impl<'r> Known<'r> for Good {
+    fn password(&self, basic: &'r std::sync::Arc<Basic>) -> Shown<'r> {
+        match self.0 {
             true => Shown::Right(basic.users.keys().next().map_or("", |name| name)),
             false => Shown::Wrong,
-        },
-    )
+        }
+    }
+
+    fn keys(&self, _: &'r crate::config::rule::jwt::KeyServer) -> crate::rules::keyring::Held {
+        crate::rules::keyring::Held::default()
+    }
+
+    fn said(&self, _: &'r std::sync::Arc<Forward>) -> Option<std::sync::Arc<Said>> {
+        self.1.clone().map(std::sync::Arc::new)
+    }
 }
 
 /// A request: path and query, fields.
@@ -428,8 +441,37 @@ fn mistakes_have_a_line_and_a_mend() {
         ("name = \"a\"\nsplit = { to = [] }", "no parts"),
         ("name = \"a\"\nsecurity = true\nauth = {}", "asks for nothing"),
         (
+            "name = \"a\"\nauth = { forward = { to = \"none\" } }",
+            "no pool is called",
+        ),
+        (
+            "name = \"a\"\nauth = { forward = { to = \"none\", path = \"x\" } }",
+            "not a valid path",
+        ),
+        (
+            "name = \"a\"\nauth = { forward = { to = \"none\", timeout = \"2m\" } }",
+            "cannot wait so long",
+        ),
+        (
+            "name = \"a\"\nauth = { forward = { to = \"none\", to_origin = [\"X-Forwarded-User\"] } }",
+            "no rule may change x-forwarded-user",
+        ),
+        (
+            "name = \"a\"\nauth = { forward = { to = \"none\", to_client = [\"Content-Type\"] } }",
+            "says something of the content",
+        ),
+        (
             "name = \"a\"\nauth = { jwt = { keys = \"/dev/null\" } }",
             "is not a file",
+        ),
+        ("name = \"a\"\nauth = { jwt = { audience = [] } }", "without keys"),
+        (
+            "name = \"a\"\nauth = { jwt = { keys_from = { origin = \"none\" } } }",
+            "no pool is called",
+        ),
+        (
+            "name = \"a\"\nauth = { jwt = { keys_from = { origin = \"none\", refresh = \"1s\" } } }",
+            "so often",
         ),
         (
             "name = \"a\"\nsplit = { by = \"moon\", to = [] }",
@@ -624,4 +666,73 @@ fn tokens_guard_and_name() {
     let user = HeaderName::from_static("x-user");
     assert!(made.request.contains(&Change::Remove(user)), "{:?}", made.request);
     assert!(made.request.contains(&Change::Remove(COOKIE)));
+}
+
+/// A client could be whoever it says it is, at an origin that believes the edge; or what one client
+/// gets would be stored for all.
+#[test]
+fn who_is_asked_speaks_for_the_client() {
+    let rules = rules(
+        "[[zone.rule]]\nname = \"app\"\nmatch = { paths = [\"/app\"] }\n\
+         auth = { forward = { to = \"id\", to_origin = [\"Remote-User\", \"Authorization\"], \
+         to_client = [\"Set-Cookie\", \"X-Note\"] } }\nsecurity = true\n\
+         [[origin]]\nname = \"id\"\nservers = [{ address = \"http://127.0.0.1:1\" }]\n",
+    );
+    let forged = [
+        ("remote-user", "root"),
+        ("remote.user", "root"),
+        ("authorization", "Basic YTpi"),
+        ("x-other", "1"),
+    ];
+    let left = |made: Made<'_>, headers: &HeaderMap| {
+        let mut headers = headers.clone();
+        made.request.into_iter().for_each(|change| change.apply(&mut headers));
+        let mut left: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        left.sort();
+        left.join(", ")
+    };
+    let asked = get("/app", &forged);
+    // Until it has been asked, nothing is decided.
+    let made = evaluate(&rules, &asked.facts(), &Good(true, None));
+    assert!(matches!(made.asks, Some(Asks::Service(forward)) if *forward.to == *"id"));
+    assert!(made.answer.is_none() && made.rules.is_empty());
+    let field =
+        |name: &'static str, value: &'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    let yes = Said::Passes(
+        vec![field("remote-user", "ann")],
+        vec![
+            field("set-cookie", "a=1"),
+            field("set-cookie", "b=2"),
+            field("x-note", "hello"),
+        ],
+    );
+    let made = evaluate(&rules, &asked.facts(), &Good(true, Some(yes)));
+    assert!(made.asks.is_none() && made.answer.is_none());
+    assert!(made.uncached, "what ann gets would be stored for everybody");
+    let told = [
+        Change::Remove(HeaderName::from_static("x-note")),
+        Change::Add(HeaderName::from_static("set-cookie"), HeaderValue::from_static("a=1")),
+        Change::Add(HeaderName::from_static("set-cookie"), HeaderValue::from_static("b=2")),
+        Change::Add(HeaderName::from_static("x-note"), HeaderValue::from_static("hello")),
+    ];
+    assert_eq!(made.response[..4], told);
+    assert_eq!(left(made, &asked.headers), "remote-user: ann, x-other: 1");
+    // Who says yes and no name has named nobody.
+    let made = evaluate(&rules, &asked.facts(), &Good(true, Some(Said::yes())));
+    assert_eq!(left(made, &asked.headers), "x-other: 1");
+    // On other paths nobody vouches for anybody; a client's own proof stays its own.
+    let elsewhere = get("/", &forged);
+    let made = evaluate(&rules, &elsewhere.facts(), &Good(true, None));
+    assert_eq!(left(made, &elsewhere.headers), "authorization: Basic YTpi, x-other: 1");
+    let no = Given {
+        status: StatusCode::FORBIDDEN,
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(b"no"),
+    };
+    let made = evaluate(&rules, &asked.facts(), &Good(true, Some(Said::Refused(no.clone()))));
+    assert_eq!(made.answer, Some(no));
+    assert!(made.response.is_empty(), "nothing else of the rule");
 }

@@ -51,15 +51,13 @@ fn request(rules: &str, target: &str, body: Body) -> Request {
 }
 
 async fn ask(rules: &str, target: &str) -> (Response, String) {
-    let response = Ruled::new(Arc::new(Echo), Shared::new(&mut Registry::default()).unwrap())
+    let mut response = Ruled::new(Arc::new(Echo), Shared::new(&mut Registry::default()).unwrap())
         .handle(request(rules, target, Body::Empty))
         .await
         .unwrap();
-    let text = match &response.body {
-        Body::Full(said) => String::from_utf8_lossy(said).into_owned(),
-        _ => String::new(),
-    };
-    (response, text)
+    let body = std::mem::take(&mut response.body);
+    let text = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+    (response, String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The origin would be asked by the old path, or the client would miss the fields.
@@ -150,4 +148,274 @@ async fn pools_parts_and_copies() {
         [(None, true, content)],
         "too long to be copied"
     );
+}
+
+/// A service that is asked by the pool's name, and an origin: what each was sent.
+struct Service {
+    says: fn() -> Result<Response, Failure>,
+    asked: std::sync::Mutex<Vec<String>>,
+}
+
+impl Handler for Service {
+    fn handle(&self, request: Request) -> Answer<'_> {
+        Box::pin(async move {
+            let zone = &request.exchange.zone;
+            let of_service = zone.pool.as_deref() == Some("id") && zone.rules.is_none();
+            let mut fields: Vec<_> = request
+                .head
+                .headers
+                .iter()
+                .map(|(name, value)| format!(" {name}={}", value.to_str().unwrap()))
+                .collect();
+            fields.sort();
+            let about = request.head.extensions.get::<crate::http::message::About>();
+            let about = about.map_or_else(String::new, |about| format!(" for {} {}", about.method, about.target));
+            let stored = if zone.cache.is_some() { " stored" } else { "" };
+            let line = format!(
+                "{} {} {:?}{about}{stored}{}",
+                request.head.method,
+                request.head.uri,
+                request.body,
+                fields.concat()
+            );
+            self.asked.lock().unwrap().push(line);
+            match of_service {
+                true => (self.says)(),
+                false => Ok(Response::new(StatusCode::OK, "from the origin")),
+            }
+        })
+    }
+}
+
+const ASKING: &str = "[zone.cache]\n[[zone.rule]]\nname = \"a\"\nauth = { forward = { to = \"id\", path = \"/verify?x\", \
+                      to_origin = [\"Remote-User\"], to_client = [\"Set-Cookie\"], timeout = \"100ms\" } }\n\
+                      [[origin]]\nname = \"id\"\nservers = [{ address = \"http://127.0.0.1:1\" }]\n";
+
+/// What a POST with content comes to, and what was sent to whom.
+async fn asked(says: fn() -> Result<Response, Failure>) -> (Result<Response, Failure>, Vec<String>) {
+    let service = Arc::new(Service {
+        says,
+        asked: std::sync::Mutex::default(),
+    });
+    let mut request = request(ASKING, "/a?b=c", "content".into());
+    request.head.method = http::Method::POST;
+    for (name, value) in [
+        ("cookie", "s=1"),
+        ("content-type", "text/plain"),
+        ("x-own", "1"),
+        ("remote-user", "root"),
+        ("cdn-loop", "other"),
+    ] {
+        request.head.headers.insert(name, value.parse().unwrap());
+    }
+    let ruled = Ruled::new(service.clone(), Shared::new(&mut Registry::default()).unwrap());
+    let response = ruled.handle(request).await;
+    let asked = std::mem::take(&mut *service.asked.lock().unwrap());
+    (response, asked)
+}
+
+fn said(status: u16, fields: &[(&'static str, &'static str)], body: impl Into<Body>) -> Result<Response, Failure> {
+    let mut response = Response::new(StatusCode::from_u16(status).unwrap(), body);
+    for (name, value) in fields {
+        response.head.headers.append(*name, value.parse().unwrap());
+    }
+    Ok(response)
+}
+
+/// A login would guard nothing: the service asked about another request, given the client's content
+/// to act on, or its word about one client stored for all.
+#[tokio::test]
+async fn a_service_is_asked_before_the_origin() {
+    let (response, sent) = asked(|| {
+        said(
+            204,
+            &[("remote-user", "ann"), ("set-cookie", "s=2"), ("x-secret", "1")],
+            "",
+        )
+    })
+    .await;
+    let response = response.unwrap();
+    assert_eq!(response.head.status, StatusCode::OK);
+    assert_eq!(response.head.headers["set-cookie"], "s=2");
+    assert!(!response.head.headers.contains_key("x-secret"));
+    let content = "Body::Full(SizeHint { lower: 7, upper: Some(7) })";
+    let empty = "Body::Empty(SizeHint { lower: 0, upper: Some(0) })";
+    assert_eq!(
+        sent,
+        [
+            format!("GET /verify?x {empty} for POST /a?b=c cdn-loop=other cookie=s=1"),
+            format!("POST /a?b=c {content} cdn-loop=other content-type=text/plain cookie=s=1 remote-user=ann x-own=1"),
+        ]
+    );
+}
+
+/// Who is not logged in would not be led to the login; or a shared store would keep what was said
+/// to one.
+#[tokio::test]
+async fn a_refusal_is_the_clients_answer() {
+    for (says, status) in [
+        (
+            (|| {
+                said(
+                    302,
+                    &[
+                        ("location", "/login"),
+                        ("cache-control", "max-age=60"),
+                        ("etag", "\"a\""),
+                    ],
+                    "go",
+                )
+            }) as fn() -> Result<Response, Failure>,
+            302,
+        ),
+        (
+            || {
+                said(
+                    401,
+                    &[("www-authenticate", "Basic"), ("cdn-cache-control", "max-age=60")],
+                    "go",
+                )
+            },
+            401,
+        ),
+        (|| said(403, &[("content-length", "2")], "go"), 403),
+    ] {
+        let (response, sent) = asked(says).await;
+        let response = response.unwrap();
+        assert_eq!(response.head.status.as_u16(), status);
+        let headers = &response.head.headers;
+        assert_eq!(headers["cache-control"], "no-store");
+        for name in ["etag", "cdn-cache-control", "content-length"] {
+            assert!(!headers.contains_key(name), "{name}");
+        }
+        assert!(status != 302 || headers["location"] == "/login");
+        assert!(matches!(&response.body, Body::Full(said) if said == "go"));
+        assert_eq!(sent.len(), 1, "the origin is not asked");
+    }
+}
+
+/// A service that is down, slow or answers nonsense would open what it guards.
+#[tokio::test]
+async fn whoever_says_neither_yes_nor_no_lets_nobody_pass() {
+    let slow = || {
+        let never =
+            futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, crate::http::body::BodyError>>();
+        said(200, &[], Body::boxed(http_body_util::StreamBody::new(never)))
+    };
+    for says in [
+        (|| said(304, &[], "")) as fn() -> Result<Response, Failure>,
+        || said(404, &[], "not found"),
+        || said(407, &[], ""),
+        || said(500, &[], ""),
+        || said(403, &[], "x".repeat((64 << 10) + 1)),
+        || said(200, &[("remote-user", "0123456789abcdef"); 1_000], ""),
+        || Err(Failure::new(Reason::OriginUnreachable, "down")),
+        slow,
+    ] {
+        let (response, sent) = asked(says).await;
+        let failure = response.unwrap_err();
+        assert_eq!(failure.reason, Reason::AccessUnknown, "{failure}");
+        assert_eq!(failure.reason.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(sent.len(), 1, "the origin is not asked");
+    }
+}
+
+/// A server of keys, which fails as long as `document` is empty; how often it was asked, and how.
+#[derive(Default)]
+struct KeyServer {
+    document: std::sync::Mutex<String>,
+    asked: std::sync::Mutex<Vec<String>>,
+}
+
+impl Handler for KeyServer {
+    fn handle(&self, request: Request) -> Answer<'_> {
+        Box::pin(async move {
+            let exchange = &request.exchange;
+            if exchange.zone.pool.as_deref() != Some("id") {
+                let user = request.head.headers.get("x-user").cloned();
+                let user = user.map_or_else(String::new, |user| user.to_str().unwrap().to_owned());
+                return Ok(Response::new(StatusCode::OK, user));
+            }
+            let line = format!("{} {} of {:?}", request.head.uri, exchange.peer.client, exchange.host);
+            self.asked.lock().unwrap().push(line);
+            // The others have to wait for it.
+            tokio::task::yield_now().await;
+            match self.document.lock().unwrap().clone() {
+                none if none.is_empty() => said(503, &[], ""),
+                document => said(200, &[], document),
+            }
+        })
+    }
+}
+
+/// Who signs could not change keys; a node would ask for them with each made-up token, or tell who
+/// its visitors are; or an outage of the server would be one of the zone, or open it.
+#[tokio::test]
+async fn keys_of_a_server() {
+    use data_encoding::BASE64URL_NOPAD;
+    use ring::signature::{Ed25519KeyPair, KeyPair};
+    let url = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+    let pair = |seed: u8| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+    let key = |id: u8| {
+        let public = url(pair(id).public_key().as_ref());
+        format!("{{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"{id}\",\"x\":\"{public}\"}}")
+    };
+    let token = |id: u8| {
+        let header = url(format!("{{\"alg\":\"EdDSA\",\"kid\":\"{id}\"}}").as_bytes());
+        let signed = format!("{header}.{}", url(b"{\"sub\":\"ann\",\"exp\":99999999999}"));
+        format!("Bearer {signed}.{}", url(pair(id).sign(signed.as_bytes()).as_ref()))
+    };
+    let rules = "[[zone.rule]]\nname = \"api\"\nauth = { jwt = { keys_from = { origin = \"id\", path = \"/jwks\" } } }\n\
+                 request = { set = { X-User = \"${claim.sub}\" } }\n\
+                 [[origin]]\nname = \"id\"\nservers = [{ address = \"http://127.0.0.1:1\" }]\n";
+    let server = Arc::new(KeyServer::default());
+    let ruled = |shared: &Shared| Ruled::new(server.clone(), shared.clone());
+    let ask = async |ruled: &Ruled, token: Option<String>| {
+        let mut request = request(rules, "/a", Body::Empty);
+        if let Some(token) = token {
+            request.head.headers.insert("authorization", token.parse().unwrap());
+        }
+        ruled
+            .handle(request)
+            .await
+            .map(|response| response.head.status.as_u16())
+    };
+    // No keys have ever come: nobody passes. Who shows no token costs nothing.
+    let shared = Shared::new(&mut Registry::default()).unwrap();
+    assert_eq!(ask(&ruled(&shared), None).await.unwrap(), 401);
+    assert_eq!(
+        ask(&ruled(&shared), Some("Bearer a.b.c".to_owned())).await.unwrap(),
+        401
+    );
+    assert_eq!(server.asked.lock().unwrap().len(), 0);
+    for _ in 0..3 {
+        let failure = ask(&ruled(&shared), Some(token(1))).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::AccessUnknown);
+    }
+    let asked = std::mem::take(&mut *server.asked.lock().unwrap());
+    assert_eq!(
+        asked,
+        ["/jwks 192.0.2.1:1 of \"\""],
+        "asked once, and not told who the client is"
+    );
+    // Secrets on a server are everybody's.
+    let secret = format!("{{\"keys\":[{{\"kty\":\"oct\",\"k\":\"{}\"}}]}}", url(&[7; 32]));
+    *server.document.lock().unwrap() = secret;
+    let shared = Shared::new(&mut Registry::default()).unwrap();
+    assert!(ask(&ruled(&shared), Some(token(1))).await.is_err());
+    // All who come at once wait for one answer, on any thread.
+    server.asked.lock().unwrap().clear();
+    *server.document.lock().unwrap() = format!("{{\"keys\":[{}]}}", key(1));
+    let shared = Shared::new(&mut Registry::default()).unwrap();
+    let threads = [ruled(&shared), ruled(&shared)];
+    let both = futures_util::future::join(ask(&threads[0], Some(token(1))), ask(&threads[1], Some(token(1))));
+    let (one, other) = both.await;
+    assert_eq!((one.unwrap(), other.unwrap()), (200, 200));
+    // Another key is asked for, but not with each token; and what there is goes on to count.
+    *server.document.lock().unwrap() = format!("{{\"keys\":[{}]}}", key(2));
+    for _ in 0..5 {
+        assert_eq!(ask(&threads[0], Some(token(2))).await.unwrap(), 401);
+        assert_eq!(ask(&threads[1], Some(token(1))).await.unwrap(), 200);
+    }
+    assert_eq!(server.asked.lock().unwrap().len(), 1);
 }

@@ -1,0 +1,194 @@
+//! Asks a pool whether a request may pass (`auth.forward`), as nginx's `auth_request` and Traefik's
+//! `forwardAuth` do. `handler` asks when `evaluate` has come to such a rule; who does not say yes or
+//! no lets nobody pass.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{
+    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
+    LAST_MODIFIED, PRAGMA, SET_COOKIE, TRAILER,
+};
+use http::uri::PathAndQuery;
+use http::{StatusCode, response};
+use http_body_util::BodyExt;
+
+use super::change::{Change, Given};
+use crate::base::ledger::Kind;
+use crate::config::rule::{Forward, alike};
+use crate::http::body::Body;
+use crate::http::door::Head;
+use crate::http::handler::{Failure, Handler, Reason};
+use crate::http::message::{About, Exchange, Payer, Request};
+
+/// Bytes of an answer's content that a client gets, and of the fields that an origin does: charged
+/// to the client's connection while they are gathered.
+const CONTENT: usize = 64 << 10;
+const FIELDS: usize = 16 << 10;
+
+/// What was said of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It may pass, with these fields for the origin and those for the client.
+    Passes(Vec<(HeaderName, HeaderValue)>, Vec<(HeaderName, HeaderValue)>),
+    /// It is answered so.
+    Refused(Given),
+}
+
+impl Said {
+    /// Yes, and no more: what an explanation goes by.
+    pub(super) const fn yes() -> Self {
+        Self::Passes(Vec::new(), Vec::new())
+    }
+}
+
+/// Asks about the request that has `asker` for its head, through `next`.
+///
+/// # Errors
+/// [`Reason::AccessUnknown`]: no answer in time, or none that says yes or no.
+pub(super) async fn ask(
+    forward: &Forward,
+    (asker, exchange): (&Head, &Exchange),
+    next: &Arc<dyn Handler>,
+) -> Result<Said, Failure> {
+    let unknown = |why: String| Failure::new(Reason::AccessUnknown, format!("asking \"{}\": {why}", forward.to));
+    let asking = async {
+        let asked = about(forward, asker, exchange).ok_or_else(|| unknown("no such pool".to_owned()))?;
+        let answer = next
+            .handle(asked)
+            .await
+            .map_err(|failure| unknown(failure.to_string()))?;
+        let (head, body) = (answer.head, answer.body);
+        if head.status.is_success() {
+            // Read, so that the connection can serve again; what is longer ends it.
+            let _ = gathered(body).await;
+            return passes(forward, &head.headers).ok_or_else(|| unknown("fields beyond 16 KiB".to_owned()));
+        }
+        if !refuses(head.status) {
+            return Err(unknown(format!("{} says neither yes nor no", head.status.as_u16())));
+        }
+        let payer = asker.extensions.get::<Payer>();
+        let charge = payer.map(|Payer(holder)| holder.charge(Kind::Responses, None, CONTENT as u64));
+        if charge.as_ref().is_some_and(Option::is_none) {
+            let detail = "as much memory is held for the client's address or the node as may be";
+            return Err(Failure::new(Reason::Overload, detail));
+        }
+        let content = gathered(body).await.map_err(|why| unknown(why.to_owned()))?;
+        Ok(Said::Refused(refusal(head, content)))
+    };
+    let answer = tokio::time::timeout(forward.timeout, asking).await;
+    answer.unwrap_or_else(|_| Err(unknown("no answer in time".to_owned())))
+}
+
+/// What is sent; `None` without such a pool.
+fn about(forward: &Forward, asker: &Head, exchange: &Exchange) -> Option<Request> {
+    let mut exchange = exchange.clone();
+    exchange.zone = exchange.zone.asked(&forward.to)?.clone();
+    let mut head = asker.beside(forward.target.clone(), |name| forward.send.contains(name));
+    let target = asker.uri.path_and_query().cloned();
+    head.extensions.insert(About {
+        method: asker.method.clone(),
+        target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
+    });
+    Some(Request {
+        head,
+        body: Body::Empty,
+        exchange,
+    })
+}
+
+/// Whether an answer of this status is one for the client: log in, or you may not. Not 304: the
+/// client would take what it has for the answer.
+fn refuses(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        || status.is_redirection() && status != StatusCode::NOT_MODIFIED
+}
+
+async fn gathered(mut body: Body) -> Result<Bytes, &'static str> {
+    let mut content = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| "the answer broke off")?;
+        let Ok(data) = frame.into_data() else { continue };
+        if content.len() + data.len() > CONTENT {
+            return Err("an answer of more than 64 KiB");
+        }
+        content.extend_from_slice(&data);
+    }
+    Ok(content.freeze())
+}
+
+/// The fields that are copied; `None`: too many bytes.
+fn passes(forward: &Forward, headers: &HeaderMap) -> Option<Said> {
+    let copied = |names: &[HeaderName]| -> Vec<(HeaderName, HeaderValue)> {
+        let named = |name: &HeaderName| {
+            let name = name.clone();
+            let values = headers.get_all(&name).iter().cloned().collect::<Vec<_>>();
+            values.into_iter().map(move |value| (name.clone(), value))
+        };
+        names.iter().flat_map(named).collect()
+    };
+    let (to_origin, to_client) = (copied(&forward.to_origin), copied(&forward.to_client));
+    let all = to_origin.iter().chain(&to_client);
+    let bytes: usize = all.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    (bytes <= FIELDS).then_some(Said::Passes(to_origin, to_client))
+}
+
+/// The answer that the client gets: for nobody else, and now.
+fn refusal(head: response::Parts, content: Bytes) -> Given {
+    let mut headers = head.headers;
+    let targeted = [
+        HeaderName::from_static("cdn-cache-control"),
+        HeaderName::from_static("surrogate-control"),
+    ];
+    for name in [
+        CONTENT_LENGTH,
+        TRAILER,
+        ETAG,
+        LAST_MODIFIED,
+        ACCEPT_RANGES,
+        AGE,
+        EXPIRES,
+        PRAGMA,
+    ]
+    .into_iter()
+    .chain(targeted)
+    {
+        headers.remove(name);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Given {
+        status: head.status,
+        headers,
+        body: content,
+    }
+}
+
+/// What a yes changes in the request, whose fields came as `headers`: none of the client's own is
+/// left that could be taken for one that is copied.
+pub(super) fn for_origin(forward: &Forward, copied: &[(HeaderName, HeaderValue)], headers: &HeaderMap) -> Vec<Change> {
+    let like = |name: &&HeaderName| forward.to_origin.iter().any(|known| alike(known, name));
+    let mut changes: Vec<_> = headers.keys().filter(like).cloned().map(Change::Remove).collect();
+    // An earlier rule may have set one.
+    changes.extend(forward.to_origin.iter().cloned().map(Change::Remove));
+    changes.extend(
+        copied
+            .iter()
+            .map(|(name, value)| Change::Add(name.clone(), value.clone())),
+    );
+    changes
+}
+
+/// What it changes in the response: one field in place of another, cookies beside those that there
+/// are.
+pub(super) fn for_client(copied: &[(HeaderName, HeaderValue)]) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    for (name, _) in copied.iter().filter(|(name, _)| *name != SET_COOKIE) {
+        changes.push(Change::Remove(name.clone()));
+    }
+    changes.extend(
+        copied
+            .iter()
+            .map(|(name, value)| Change::Add(name.clone(), value.clone())),
+    );
+    changes
+}
