@@ -207,8 +207,9 @@ impl Node {
         };
 
         // 2 gate
-        let tokens = sealed::tokens(&config.gate, gates::wanted(&config), UnixTime::now())
+        let tokens = sealed::tokens(&config.gate, gates::lasting(&config), UnixTime::now())
             .map_err(|mistake| config::Mistakes(vec![mistake]))?;
+        fleet.seal(&tokens.derive(b"cookies that lead to servers"));
         let gates = gates::Gates::start(&config, dataplane.as_ref(), &tokens, &mut registry)?;
         if let Some(gates) = &gates {
             gates
@@ -230,7 +231,7 @@ impl Node {
         // 4 quic
         let quic = match sockets.open().quic.is_empty() {
             false => {
-                let lasts = sealed::lasts(&config.gate, gates::wanted(&config));
+                let lasts = sealed::lasts(&config.gate, gates::lasting(&config));
                 let ids = lockdown::ids(&tokens, lasts, dataplane.as_ref())?;
                 let front = quic::Front::new(&config, &front, tokens.clone(), ids.clone(), &mut registry)?;
                 Some((front, ids))

@@ -171,8 +171,8 @@ struct Node {
     directory: tempfile::TempDir,
     https: SocketAddr,
     admin: SocketAddr,
-    /// What the page calls 127.0.0.1:8080.
-    first: SocketAddr,
+    /// What the page calls 127.0.0.1:8080, and 8081.
+    servers: [SocketAddr; 2],
 }
 
 impl Node {
@@ -216,7 +216,7 @@ impl Node {
             directory,
             https,
             admin,
-            first: origins.0[0].1,
+            servers: [origins.0[0].1, origins.0[1].1],
         }
     }
 
@@ -491,8 +491,47 @@ fn judge(name: &str, node: &Node) -> bool {
             );
             assert_eq!(all, (0..12).map(ask).collect::<Vec<_>>(), "each stays with its server");
         }
+        "sticky-cookie" => {
+            let server = |answer: &str| answer.contains("x-server: next");
+            let cookie = |answer: &str| {
+                let set = answer.lines().find_map(|line| line.strip_prefix("set-cookie: "))?;
+                let attributes = "; Path=/; Secure; HttpOnly; SameSite=Lax";
+                Some(set.strip_suffix(attributes).unwrap().to_owned())
+            };
+            // Not stored: the next one is asked for, too.
+            let first = node.get("/c", &["--http2"]);
+            let second = node.get("/c", &["--http1.1"]);
+            has(&second, &["fwd=uri-miss", "cache-control: private, max-age=60"]);
+            assert_ne!(server(&first), server(&second), "each takes its turn");
+            for (path, answer) in [("/first", &first), ("/second", &second)] {
+                let cookie = cookie(answer).unwrap();
+                lacks(&cookie, &["127.0.0.1", "http"]);
+                for n in 0..4 {
+                    let cookies = format!("a=b; {cookie}; c=d");
+                    let again = node.get(&format!("{path}/{n}"), &["--cookie", &cookies]);
+                    assert_eq!(server(&again), server(answer), "{again}");
+                    has(&again, &["\r\ncookie: a=b; c=d\r\n"]);
+                    lacks(&again, &["set-cookie", "server="]);
+                }
+            }
+            // Stored from one who is led already; who gets it is led nowhere.
+            let cookie = cookie(&first).unwrap();
+            has(&node.get("/d", &["--cookie", &cookie]), &["fwd=uri-miss", "; stored"]);
+            let hit = node.get("/d", &[]);
+            has(&hit, &["; hit"]);
+            lacks(&hit, &["set-cookie"]);
+            let forged = node.get("/e", &["--cookie", "server=AAAA"]);
+            has(&forged, &[" 200", "set-cookie: server="]);
+            // Its server goes away for a while.
+            let gone = if server(&first) { "next" } else { "first" };
+            let address = node.servers[usize::from(server(&first))];
+            node.origin(&["drain", &format!("http://{address}")]);
+            let moved = node.get("/f", &["--cookie", &cookie]);
+            has(&moved, &[" 200", "set-cookie: server="]);
+            lacks(&moved, &[&format!("x-server: {gone}")]);
+        }
         "standby" => {
-            let server = format!("http://{}", node.first);
+            let server = format!("http://{}", node.servers[0]);
             for _ in 0..3 {
                 has(&node.get("/", &[]), &["x-server: first"]);
             }

@@ -11,9 +11,10 @@ use toml::Spanned;
 
 use super::certificate::Identity;
 use super::checker::Checker;
+use super::gate::SameSite;
 use super::kind::{
-    Count, Deadline, Directory, Failures, File, Flag, Kind, Maybe, Name, ServerName, Span, Statuses, Text, Unbounded,
-    Unlimited, Word, unbounded, words,
+    Count, Deadline, Directory, Failures, File, Flag, Inline, Kind, Maybe, Name, ServerName, Span, Statuses, Text,
+    Unbounded, Unlimited, Word, unbounded, words,
 };
 use super::pool::{HashKey, KEYS};
 use super::section::section;
@@ -115,6 +116,11 @@ section! {
         live directory: Maybe<Directory> = None; like "www";
         /// Instead of servers: those of the `[[origin]]` of this name.
         live pool: Maybe<Text> = None; like "shared";
+        /// A cookie that leads a client back to the server that it met, as long as nothing speaks
+        /// against that one. It is sealed, names no server, and is not sent on to servers; an answer
+        /// that sets it is marked private. `max_age`: how long browsers keep it; left out: until
+        /// they end.
+        live sticky: Inline<Option<StickyText>> = None; like { cookie = "server", same_site = "lax", max_age = "1d" };
         /// Of `[[origin]]` alone: what zones and rules call it.
         live name: Maybe<Name<64>> = None; like "shared";
         /// What the edge shows of itself to https servers that ask for a certificate (PEM), leaf
@@ -132,6 +138,8 @@ section! {
         pool: Option<Arc<str>>,
         /// At least one.
         servers: Vec<OriginServer>,
+        /// The cookie that leads a client back to its server; `None`: none does.
+        sticky: Option<Sticky>,
         /// What the edge shows of itself, if it is asked for.
         identity: Option<Identity>,
         /// Failures in a row that take a server out, and for how long; `None`: never.
@@ -185,6 +193,47 @@ section! {
         live healthy: Count<u32> = 2, 1 => 1_000;
         /// Bad ones in a row that take it out.
         live unhealthy: Count<u32> = 3, 1 => 1_000;
+    }
+}
+
+/// A cookie that leads a client back to its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// Its name.
+    pub cookie: Arc<str>,
+    /// With which requests of other sites it is sent.
+    pub same_site: SameSite,
+    /// How long browsers keep it; `None`: until they end.
+    pub max_age: Option<Duration>,
+}
+
+/// The same as it is written.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StickyText {
+    cookie: Spanned<String>,
+    #[serde(default)]
+    same_site: SameSite,
+    #[serde(default)]
+    max_age: Option<Time>,
+}
+
+/// What the gate's own cookies begin with.
+const RESERVED: [&str; 2] = ["__Host-edge-", "__Secure-edge-"];
+
+fn sticky(raw: &StickyText, checker: &mut Checker<'_>) -> Sticky {
+    let name = raw.cookie.get_ref();
+    // A cookie's name is a token (RFC 6265 section 4.1.1), as a field's is.
+    let token = http::HeaderName::from_bytes(name.as_bytes()).is_ok() && name.len() <= 64;
+    if !token || RESERVED.iter().any(|own| name.starts_with(own)) {
+        let what = format!("\"{}\" is not a name for this cookie", name.escape_debug());
+        let mend = "write letters, digits, `-` and `_`, at most 64, and not one of the gate's, __Host-edge-…";
+        checker.mistake(raw.cookie.span(), what, mend);
+    }
+    Sticky {
+        cookie: name.as_str().into(),
+        same_site: raw.same_site,
+        max_age: raw.max_age.map(|time| time.0),
     }
 }
 
@@ -377,6 +426,7 @@ fn upstream(spanned: &Spanned<OriginText>, checker: &mut Checker<'_>) -> Upstrea
     upstream.passive_status = passive.status;
     upstream.health = raw.health.as_ref().map(|raw| health(raw, checker));
     placing(&mut upstream, raw, checker);
+    upstream.sticky = raw.sticky.get_ref().as_ref().map(|raw| sticky(raw, checker));
     if upstream.proxy_protocol {
         if upstream.http != OriginHttp::V1 {
             checker.mistake(

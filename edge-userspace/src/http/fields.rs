@@ -14,6 +14,19 @@ pub fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &
         .filter(|value| value.is_ascii())
 }
 
+/// Takes out all cookies of that name, and leaves the others as they are written.
+pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
+    if !cookie::pairs(headers).any(|pair| cookie::value(pair, name).is_some()) {
+        return;
+    }
+    let others = cookie::pairs(headers).filter(|pair| cookie::value(pair, name).is_none());
+    let others: Vec<_> = others.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).collect();
+    match HeaderValue::from_bytes(&others.join(&b"; "[..])) {
+        Ok(others) if !others.is_empty() => drop(headers.insert(header::COOKIE, others)),
+        Ok(_) | Err(_) => drop(headers.remove(header::COOKIE)),
+    }
+}
+
 /// RFC 8586.
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 

@@ -33,6 +33,16 @@ pub(super) fn wanted(config: &Config) -> bool {
             .any(|zone| zone.gate.as_ref().is_some_and(|gate| !gate.rules.is_empty()))
 }
 
+/// Whether what is sealed has to be good after a restart: waits, and cookies that lead to servers.
+pub(super) fn lasting(config: &Config) -> bool {
+    let leads = |upstream: &crate::config::Upstream| upstream.sticky.is_some();
+    wanted(config)
+        || config.zones.iter().any(|zone| {
+            let own = matches!(&zone.origin, crate::config::Origin::Servers(upstream) if leads(upstream));
+            own || zone.pools.iter().any(|(_, upstream)| leads(upstream))
+        })
+}
+
 /// The gate with what it is made of.
 pub(super) struct Gates {
     pub(super) gate: Arc<Gate>,

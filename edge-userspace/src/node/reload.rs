@@ -119,7 +119,7 @@ pub(super) fn gather(mut config: Config, rooms: &Rooms<'_>) -> Result<Gathered, 
 /// The mistakes.
 fn grounds(config: &Config) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    mistakes.extend(sealed::check(&config.gate, gates::wanted(config)).err());
+    mistakes.extend(sealed::check(&config.gate, gates::lasting(config)).err());
     mistakes.extend(super::fleet::check(config));
     mistakes.extend(access::check(&config.log).err());
     mistakes.extend(isolates::check_directory(config).err());

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::attempt::{self, Again, Failed};
-use super::balance::Balancer;
+use super::balance::{Balancer, Candidate as _, Standing};
 use super::early::Early;
 use super::fleet::{Group, Server};
 use super::forward::{self, Length, Looped, Target};
@@ -19,6 +19,7 @@ use super::lease::Load;
 use super::maglev;
 use super::pool::{Lease, Pool, Wish};
 use super::reply;
+use super::sticky::Sticky;
 use super::stream::{Download, finish};
 use super::upgrade::{self, Ask};
 use super::upload::Progress;
@@ -62,7 +63,17 @@ impl Local {
         balancer.choose_up(&self.group.servers, tried, key)
     }
 
-    fn choose(&self, tried: &[usize], key: Option<u64>) -> Option<(usize, &Arc<Pool>)> {
+    /// The one that a cookie leads to, unless something speaks against it; else the next one.
+    fn choose(&self, tried: &[usize], key: Option<u64>, led: Option<usize>) -> Option<(usize, &Arc<Pool>)> {
+        let up = |at: &usize| {
+            self.group
+                .servers
+                .get(*at)
+                .is_some_and(|server| server.standing() == Standing::Up)
+        };
+        if let Some(at) = led.filter(|at| !tried.contains(at)).filter(up) {
+            return Some((at, self.pools.get(at)?));
+        }
         let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = &self.group.servers;
         let at = balancer
@@ -91,6 +102,8 @@ struct Course<'a> {
     length: Length,
     progress: Option<Arc<Progress>>,
     own_host: bool,
+    /// The cookie that leads to servers, and where the client's leads.
+    sticky: Option<(&'a Sticky, Option<usize>)>,
 }
 
 /// Answers `request` from the servers of `local`.
@@ -109,6 +122,10 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
     // An extended CONNECT's content is the tunnel.
     let body = if ask.is_some() { Body::Empty } else { body };
     let length = Length::of(&body);
+    let sticky = group
+        .sticky
+        .as_ref()
+        .map(|sticky| (sticky, sticky.take(&mut head.headers)));
     let course = Course {
         exchange: &exchange,
         method: head.method.clone(),
@@ -116,6 +133,7 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
         length,
         progress: (length != Length::None).then(|| Progress::new(body)),
         own_host: !upstream.preserve_host,
+        sticky,
     };
     let idempotent = course.ask.is_none() && forward::idempotent(&course.method);
     let mut early = Early::begin(&exchange.peer, &mut head, idempotent && length == Length::None).await?;
@@ -139,7 +157,7 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
     loop {
         let chosen = match tries.again_at.take() {
             Some(at) => local.pools.get(at).map(|pool| (at, pool)),
-            None => local.choose(&tries.tried, tries.key),
+            None => local.choose(&tries.tried, tries.key, sticky.and_then(|(_, led)| led)),
         };
         let Some((at, pool)) = chosen else {
             let mut failure = Failure::new(Reason::OriginUnreachable, "all servers are unhealthy");
@@ -168,13 +186,13 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
                         response.report.attempts = tries.made;
                         let status = response.head.status;
                         let Some(mut spare) = spare.filter(|_| idempotent && course.repeatable()) else {
-                            return Ok(course.settled(response));
+                            return Ok(course.settled(response, at));
                         };
                         if early.is_refused(status) {
                             drop(response);
                             early.wait(&exchange.peer, &mut spare).await?;
                         } else if !tries.elsewhere(local, at, status) {
-                            return Ok(course.settled(response));
+                            return Ok(course.settled(response, at));
                         }
                         group.counts.retries.inc();
                         head = spare;
@@ -325,10 +343,15 @@ impl Course<'_> {
         self.progress.as_ref().is_none_or(|progress| progress.repeatable())
     }
 
-    /// There will be no other try.
-    fn settled(&self, response: Response) -> Response {
+    /// There will be no other try: the server at `at` has answered.
+    fn settled(&self, mut response: Response, at: usize) -> Response {
         if let Some(progress) = &self.progress {
             progress.settle();
+        }
+        if let Some((sticky, led)) = self.sticky
+            && led != Some(at)
+        {
+            sticky.lead(&mut response.head, at);
         }
         response
     }

@@ -23,6 +23,7 @@ use super::health::{Health, Trouble};
 use super::maglev::Table;
 use super::metrics::{Metrics, State, ZoneMetrics};
 use super::names::Names;
+use super::sticky::{Seal, Sticky};
 use crate::config::value::OriginAddress;
 use crate::config::{Faults, Mistake, Mistakes, Origin, Upstream};
 use crate::zones::{Zone, Zones};
@@ -34,6 +35,8 @@ pub struct Fleet {
     pub(super) changed: Notify,
     metrics: Metrics,
     epoch: Instant,
+    /// What cookies that lead to servers are sealed with.
+    seal: Arc<Seal>,
 }
 
 /// A fleet that was checked and can be put into force.
@@ -68,6 +71,8 @@ pub(super) struct Group {
     pub(super) budget: Budget,
     /// Where keys belong.
     pub(super) table: Option<Arc<Table>>,
+    /// The cookie that leads to one of them.
+    pub(super) sticky: Option<Sticky>,
     gauges: [Gauge; 2],
     /// Of the files with roots and identity, so that a reload sees new ones.
     roots: [Option<(SystemTime, u64)>; 2],
@@ -161,7 +166,14 @@ impl Fleet {
             changed: Notify::new(),
             metrics,
             epoch: Instant::now(),
+            seal: Arc::default(),
         })
+    }
+
+    /// Seals the cookies that lead to servers with `key`, which other nodes and the next process may
+    /// have, too. Without it, before the first is asked for, they end with the process.
+    pub fn seal(&self, key: &[u8; 16]) {
+        self.seal.set(key);
     }
 
     /// As [`gather`](Self::gather), all zones or none.
@@ -426,10 +438,14 @@ impl Fleet {
                 address,
             })
         });
+        let servers: Vec<_> = servers.collect();
+        let names = || servers.iter().map(|server| &*server.name);
+        let sticky = upstream.sticky.as_ref();
         Ok(Arc::new(Group {
             zone: home.clone(),
             upstream: upstream.clone(),
-            servers: servers.collect(),
+            sticky: sticky.map(|terms| Sticky::new(terms, home, names(), self.seal.clone())),
+            servers,
             table: table(upstream),
             connector: Connector::new(upstream)?,
             metrics: self.metrics.clone(),

@@ -25,6 +25,7 @@ mod names;
 mod pool;
 mod proxy_header;
 mod reply;
+mod sticky;
 mod stream;
 mod timer;
 mod tunnel;

@@ -54,6 +54,71 @@ async fn requests_with_one_key_meet_one_server() {
     }
 }
 
+/// A visitor would lose what its server remembers; or one whose server is gone would get nothing; or
+/// servers would be told what is between the edge and its clients.
+#[tokio::test]
+async fn a_cookie_leads_back_to_a_server() {
+    let named = async |name: &'static str| {
+        Server::h1(move |request| async move {
+            let cookie = request.headers().get("cookie").map(|cookie| cookie.to_str().unwrap());
+            let mut response = http::Response::new(full(format!("{name} {}", cookie.unwrap_or("-"))));
+            if request.uri().path() == "/failing" {
+                *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            }
+            response
+        })
+        .await
+    };
+    let (a, b) = (named("a").await, named("b").await);
+    let text = servers(&[(&a, ""), (&b, "")]) + "sticky = { cookie = \"server\" }\n";
+    let bed = Bed::new(&text);
+    let ask = async |bed: &Bed, path: &str, cookies: Option<&str>| {
+        let mut request = http::Request::get(path).body(Body::Empty).unwrap();
+        if let Some(cookies) = cookies {
+            request.headers_mut().insert("cookie", cookies.parse().unwrap());
+        }
+        let response = bed.ask(request).await.unwrap();
+        let set = response.head.headers.get("set-cookie");
+        let set = set.map(|set| set.to_str().unwrap().split(';').next().unwrap().to_owned());
+        (super::bed::text(response).await.1, set)
+    };
+    let (first, cookie) = ask(&bed, "/", None).await;
+    let cookie = cookie.unwrap();
+    for _ in 0..5 {
+        let cookies = format!("x=1; {cookie}");
+        let (again, set) = ask(&bed, "/", Some(&cookies)).await;
+        assert_eq!(again, format!("{} x=1", &first[..1]));
+        assert_eq!(set, None, "it is led already");
+    }
+    let (_, set) = ask(&bed, "/", Some("server=forged")).await;
+    assert!(set.is_some());
+    // A server that fails binds nobody to it.
+    assert_eq!(ask(&bed, "/failing", None).await.1, None);
+    // A reload keeps the word, and so do servers in another order.
+    let text = servers(&[(&b, ""), (&a, "")]) + "sticky = { cookie = \"server\" }\nretries = 2\n";
+    let zones = super::bed::zones(&text);
+    bed.fleet.install(bed.fleet.plan(&zones).unwrap());
+    let reloaded = Bed {
+        fleet: bed.fleet.clone(),
+        origin: bed.origin.clone(),
+        zones: Arc::new(zones),
+    };
+    for _ in 0..3 {
+        assert_eq!(ask(&reloaded, "/", Some(&cookie)).await, (first.clone(), None));
+    }
+    // Drained, it is as good as gone.
+    let server = if first.starts_with('a') { &a } else { &b };
+    assert_eq!(
+        bed.fleet
+            .order(None, &format!("http://{}", server.address), Order::Drain),
+        1
+    );
+    let (moved, set) = ask(&reloaded, "/", Some(&cookie)).await;
+    assert_ne!(moved, first);
+    let set = set.unwrap();
+    assert_eq!(ask(&reloaded, "/", Some(&set)).await, (moved, None));
+}
+
 /// A standby machine would be asked all the time, or never.
 #[tokio::test]
 async fn reserves_serve_while_nobody_else_can() {
