@@ -75,6 +75,13 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
         } else if name == "shadow" {
             SHADOWED.lock().unwrap().push(head.clone());
         }
+        let (status, extra) = match head.split(' ').nth(1) {
+            // No answer at all.
+            Some("/broken") => return Ok(()),
+            Some("/missing") => ("404 Not Found", "ETag: \"a\"\r\nX-Kept: yes\r\n"),
+            Some("/failing") => ("500 Oops", ""),
+            _ => ("200 OK", ""),
+        };
         if name == "login" {
             stream.write_all(login(&head.to_ascii_lowercase()).as_bytes())?;
             continue;
@@ -83,7 +90,7 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
         let fields = "Content-Type: text/plain\r\nCache-Control: max-age=60\r\nX-Powered-By: tests";
         write!(
             stream,
-            "HTTP/1.1 200 OK\r\n{fields}\r\nX-Server: {name}\r\nContent-Length: {}\r\n\r\n{head}",
+            "HTTP/1.1 {status}\r\n{fields}\r\n{extra}X-Server: {name}\r\nContent-Length: {}\r\n\r\n{head}",
             head.len()
         )?;
     }
@@ -192,6 +199,7 @@ impl Node {
         .unwrap();
         fs::write(at.join("jwks.json"), JWKS).unwrap();
         fs::write(at.join("down.html"), "<p>Back soon.").unwrap();
+        fs::write(at.join("sorry.html"), "<p>{{status}} at {{host}}: sorry.").unwrap();
         // The password is `secret`.
         let hash = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
         fs::write(at.join("htpasswd"), format!("ann:{hash}\n")).unwrap();
@@ -322,6 +330,44 @@ fn judge(name: &str, node: &Node) -> bool {
                 "Back soon.",
             ],
         ),
+        "error-pages" => {
+            for version in ["--http1.1", "--http2"] {
+                let missing = node.get("/missing", &[version]);
+                has(
+                    &missing,
+                    &[
+                        " 404",
+                        "text/html",
+                        "<p>404 at www.example.test",
+                        ": sorry.",
+                        "x-kept: yes",
+                    ],
+                );
+                lacks(&missing, &["etag", "padding"]);
+                let broken = node.get("/broken", &[version]);
+                has(
+                    &broken,
+                    &[" 502", "<p>502 at ", "x-request-id: ", "cache-control: no-store"],
+                );
+            }
+            has(
+                &node.get("/failing", &["--head"]),
+                &[" 500", "content-length: ", "text/html"],
+            );
+            let json = ["-H", "Accept: application/json"];
+            let broken = node.get("/broken", &json);
+            has(
+                &broken,
+                &[
+                    " 502",
+                    "{\"error\": \"Bad Gateway\", \"request\": \"",
+                    "application/json",
+                ],
+            );
+            // A program gets what the origin says to it.
+            has(&node.get("/missing", &json), &[" 404", "etag", "padding"]);
+            has(&node.get("/", &[]), &[" 200", "padding"]);
+        }
         "staging-password" => {
             has(
                 &node.get("/", &[]),

@@ -11,7 +11,8 @@ use super::mistake::{Mistake, Mistakes, Source};
 use super::section::Section;
 use super::zone::{Around, Zone, ZoneText};
 use super::{
-    Config, TlsVersion, acme, admin, cache, certificate, coding, delta, fleet, gate, isolate, limits, origin, section,
+    Config, TlsVersion, acme, admin, cache, certificate, coding, delta, error_page, fleet, gate, isolate, limits,
+    origin, section,
 };
 use super::{dataplane, server, tls, zone};
 
@@ -116,6 +117,7 @@ pub(super) fn all_sections() -> Vec<(&'static str, Vec<section::Entry>)> {
         ("[zone.cache]", cache::CacheText::entries()),
         ("[zone.coding]", coding::CodingText::entries()),
         ("# [[zone.dictionary]]", coding::DictionaryText::entries()),
+        ("# [[zone.error_page]]", error_page::ErrorPageText::entries()),
         ("[zone.worker]", isolate::WorkerText::entries()),
         ("[zone.worker.keyvalue]", isolate::KeyvalueText::entries()),
         ("# [[zone.route]]", isolate::RouteText::entries()),

@@ -11,6 +11,7 @@ pub mod client_address;
 pub mod coding;
 mod dataplane;
 pub mod delta;
+pub mod error_page;
 pub mod far;
 mod file;
 pub mod fleet;

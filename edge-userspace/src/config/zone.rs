@@ -18,7 +18,7 @@ use super::requests::Requests;
 use super::section::section;
 use super::tls::TlsVersion;
 use super::value::HostPattern;
-use super::{Limits, Place, Server, Upstream, acme, cache, coding, gate, isolate, rule};
+use super::{Limits, Place, Server, Upstream, acme, cache, coding, error_page, gate, isolate, rule};
 
 section! {
     /// A tenant.
@@ -78,6 +78,7 @@ section! {
         cache: Option<cache::CacheText>,
         coding: Option<coding::CodingText>,
         dictionary: Vec<Spanned<coding::DictionaryText>>,
+        error_page: Vec<Spanned<error_page::ErrorPageText>>,
         worker: Option<isolate::WorkerText>,
         route: Vec<Spanned<isolate::RouteText>>,
         rule: Vec<Spanned<rule::file::RawRule>>,
@@ -106,6 +107,8 @@ section! {
         routes: Vec<isolate::Route>,
         /// What is done with its requests before they are routed; `None`: nothing.
         rules: Option<Arc<rule::Rules>>,
+        /// What is shown for failures, by status; `None`: the edge's own phrases.
+        error_pages: Option<Arc<[error_page::ErrorPage]>>,
         /// Where its responses come from.
         origin: Origin,
         /// The pools that its rules name.
@@ -207,6 +210,7 @@ fn zone(text: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Zone
         .map(|gate| Arc::new(gate::gate(gate, &zone.hosts, checker)));
     zone.cache = text.cache.as_ref().map(|cache| Arc::new(cache.check(checker)));
     zone.coding = coding::zone(text.coding.as_ref(), &text.dictionary, checker).map(Arc::new);
+    zone.error_pages = error_page::pages(&zone.name, &text.error_page, checker);
     zone.worker = text
         .worker
         .as_ref()

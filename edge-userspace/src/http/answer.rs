@@ -54,7 +54,7 @@ pub(super) fn failure(reason: Reason, id: RequestId, accept: Option<&HeaderValue
 }
 
 /// Whether `Accept` names JSON before anything a human reads.
-fn wants_json(accept: Option<&HeaderValue>) -> bool {
+pub(super) fn wants_json(accept: Option<&HeaderValue>) -> bool {
     let Some(accept) = accept.and_then(|accept| accept.to_str().ok()) else {
         return false;
     };

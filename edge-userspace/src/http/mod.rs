@@ -10,6 +10,7 @@ pub mod data_frames;
 mod delivery;
 pub mod disguise;
 pub mod door;
+pub mod error_page;
 pub mod fields;
 pub mod forwarded;
 pub mod framing;

@@ -15,6 +15,7 @@ use super::body::Body;
 use super::client;
 use super::delivery::{Delivery, Flow};
 use super::door::{self, Head, Host, Recent};
+use super::error_page;
 use super::handler::{Failure, Front, Reason};
 use super::holding::{self, Ahead, Holding};
 use super::intake::{Intake, Meter, Terms};
@@ -159,7 +160,7 @@ impl Service {
         let mut meter = None;
         let mut charges = Vec::new();
         let content = Content::of(&body);
-        let (mut requests, mut filter) = (None, None);
+        let (mut requests, mut filter, mut paged) = (None, None, None);
         let result = match self.open(head, &opening, &mut account) {
             Err(failure) => {
                 self.spurn(body);
@@ -178,6 +179,7 @@ impl Service {
                     host: host.authority,
                     started,
                 };
+                paged = error_page::Asked::of(&exchange, &head.headers);
                 let holder = self.holder(&opening.peer);
                 let taken = self.intake((&head, body), (&exchange, &zone, &holder), &mut meter, &mut charges);
                 match taken.await {
@@ -199,7 +201,13 @@ impl Service {
                 account.responds(response.head.status.as_u16(), response.report.clone());
                 response
             }
-            Err(failure) => self.failure(failure, &opening, &mut account),
+            Err(failure) => {
+                let mut response = self.failure(failure, &opening, &mut account);
+                if let Some(paged) = paged {
+                    paged.show(&mut response, false);
+                }
+                response
+            }
         };
         let left = content.left(meter.as_deref(), response.head.status, &self.life);
         self.finish(response, opening, account, (flow, deadline, filter), left, charges)

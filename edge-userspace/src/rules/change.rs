@@ -39,4 +39,6 @@ pub(super) struct Given {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The content is a phrase of ours, or nothing: an error page may stand in its place.
+    pub(super) phrase: bool,
 }

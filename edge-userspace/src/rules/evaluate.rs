@@ -402,6 +402,7 @@ fn readable(cors: &Cors, facts: &Facts<'_>, response: &mut Vec<Change>) -> Optio
         status: StatusCode::NO_CONTENT,
         headers,
         body: Bytes::new(),
+        phrase: false,
     })
 }
 
@@ -415,6 +416,7 @@ fn unauthorized(challenge: &HeaderValue, body: &'static str) -> Given {
         status: StatusCode::UNAUTHORIZED,
         headers,
         body: Bytes::from_static(body.as_bytes()),
+        phrase: true,
     }
 }
 
@@ -476,6 +478,7 @@ fn redirected(to: &str, status: StatusCode, keep_query: bool, facts: &Facts<'_>)
             status: StatusCode::NOT_FOUND,
             headers,
             body: Bytes::new(),
+            phrase: true,
         };
     };
     headers.insert(LOCATION, location);
@@ -483,6 +486,7 @@ fn redirected(to: &str, status: StatusCode, keep_query: bool, facts: &Facts<'_>)
         status,
         headers,
         body: Bytes::new(),
+        phrase: true,
     }
 }
 
@@ -500,6 +504,7 @@ fn responded(respond: &Respond, filled: impl Fn(&Template, Escape) -> String) ->
     Given {
         status: respond.status,
         headers,
+        phrase: body.is_empty(),
         body,
     }
 }

@@ -160,6 +160,7 @@ fn refusal(head: response::Parts, content: Bytes) -> Given {
         status: head.status,
         headers,
         body: content,
+        phrase: false,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::config::pool::Mirror;
 use crate::config::rule::jwt::KeyServer;
 use crate::config::rule::{Basic, Forward, Rules};
 use crate::gate::account::{Account, Exceeded};
+use crate::http::error_page::Asked as Paged;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Request, Response};
 use crate::zones::Zone;
@@ -154,15 +155,33 @@ impl Ruled {
             self.mirrors.copy(&mirror, zone, &mut request, (next, metrics)).await?;
         }
         let mut response = match answer {
-            Some(Given { status, headers, body }) => {
+            Some(Given {
+                status,
+                headers,
+                body,
+                phrase,
+            }) => {
                 let mut response = Response::new(status, body);
                 response.head.headers = headers;
+                if let Some(paged) = Paged::of(&request.exchange, &request.head.headers).filter(|_| phrase) {
+                    paged.show(&mut response, false);
+                }
                 response
             }
-            None => self.next.handle(request).await?,
+            None => self.answered(request).await?,
         };
         for change in changes {
             change.apply(&mut response.head.headers);
+        }
+        Ok(response)
+    }
+
+    /// What the rooms after the rules say, or the zone's page for that.
+    async fn answered(&self, request: Request) -> Result<Response, Failure> {
+        let paged = Paged::of(&request.exchange, &request.head.headers);
+        let mut response = self.next.handle(request).await?;
+        if let Some(paged) = paged {
+            paged.show(&mut response, true);
         }
         Ok(response)
     }
@@ -282,8 +301,10 @@ impl Ruled {
 
 impl Handler for Ruled {
     fn handle(&self, request: Request) -> Answer<'_> {
-        match request.exchange.zone.rules.clone() {
-            None => self.next.handle(request),
+        let zone = &request.exchange.zone;
+        match zone.rules.clone() {
+            None if zone.error_pages.is_none() => self.next.handle(request),
+            None => Box::pin(self.answered(request)),
             Some(rules) => Box::pin(self.ruled(rules, request)),
         }
     }

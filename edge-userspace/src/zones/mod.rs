@@ -42,6 +42,8 @@ pub struct Zone {
     pub coding: Option<Arc<config::coding::Coding>>,
     /// What is done with its requests before they are routed; `None`: nothing.
     pub rules: Option<Arc<Rules>>,
+    /// What is shown for failures; `None`: the edge's own phrases.
+    pub error_pages: Option<Arc<[config::error_page::ErrorPage]>>,
     /// The zone as requests see it that a rule lets pass the cache by; `None`: no rule does.
     pub uncached: Option<Arc<Zone>>,
     /// Where responses come from.
@@ -95,6 +97,7 @@ impl Zone {
             cache: zone.cache.clone(),
             coding: zone.coding.clone(),
             rules: zone.rules.clone(),
+            error_pages: zone.error_pages.clone(),
             uncached: None,
             origin: zone.origin.clone(),
             worker: None,

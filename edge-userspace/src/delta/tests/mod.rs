@@ -149,6 +149,7 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         pools: Vec::new(),
         pool: None,
         asked: Vec::new(),
+        error_pages: None,
         out: false,
     })
 }

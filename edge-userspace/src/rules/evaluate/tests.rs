@@ -731,6 +731,7 @@ fn who_is_asked_speaks_for_the_client() {
         status: StatusCode::FORBIDDEN,
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"no"),
+        phrase: false,
     };
     let made = evaluate(&rules, &asked.facts(), &Good(true, Some(Said::Refused(no.clone()))));
     assert_eq!(made.answer, Some(no));

@@ -320,6 +320,73 @@ async fn whoever_says_neither_yes_nor_no_lets_nobody_pass() {
     }
 }
 
+/// An origin that fails, in its own words.
+struct Failing;
+
+impl Handler for Failing {
+    fn handle(&self, request: Request) -> Answer<'_> {
+        let status = request.head.uri.path().trim_start_matches('/').parse().unwrap();
+        let fields = [
+            ("content-type", "text/html"),
+            ("content-encoding", "br"),
+            ("content-length", "3"),
+            ("etag", "\"a\""),
+            ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("retry-after", "7"),
+            ("set-cookie", "a=b"),
+        ];
+        Box::pin(async move { said(status, &fields, "own") })
+    }
+}
+
+/// Visitors would see a server's own words where the site has a page; or the page with what was
+/// said of other content: undone as brotli, cut at another length, stored as if it were the file.
+#[tokio::test]
+async fn pages_stand_in_for_what_origins_say() {
+    let pages = "[[zone.error_page]]\nstatus = [404]\ntext = \"{{status}} {{title}} {{host}} {{zone}} {{request}}\"\n\
+                 type = \"text/html\"\norigin = true\n\
+                 [[zone.error_page]]\nstatus = [\"4xx\", \"5xx\"]\ntext = \"sorry\"\n";
+    let rule = "[[zone.rule]]\nname = \"r\"\nresponse = { set = { X-Told = \"yes\" } }\n";
+    for rules in ["", rule] {
+        let ask = async |target: &str, accept: &'static str| {
+            let mut request = request(&format!("{rules}{pages}"), target, Body::Empty);
+            request.head.headers.insert("accept", accept.parse().unwrap());
+            let id = request.exchange.id.to_string();
+            let ruled = Ruled::new(Arc::new(Failing), Shared::new(&mut Registry::default()).unwrap());
+            let response = ruled.handle(request).await.unwrap();
+            let length = http_body::Body::size_hint(&response.body).exact();
+            let content = http_body_util::BodyExt::collect(response.body)
+                .await
+                .unwrap()
+                .to_bytes();
+            assert_eq!(length, Some(content.len() as u64));
+            (response.head, String::from_utf8_lossy(&content).replace(&id, "ID"))
+        };
+        let (head, content) = ask("/404", "*/*").await;
+        assert_eq!((head.status.as_u16(), &*content), (404, "404 Not Found a.example z ID"));
+        assert_eq!(head.headers["content-type"], "text/html");
+        assert_eq!(head.headers["retry-after"], "7");
+        assert_eq!(head.headers["set-cookie"], "a=b");
+        assert_eq!(head.headers["vary"], "accept");
+        for name in ["content-encoding", "content-length", "etag", "last-modified"] {
+            assert!(!head.headers.contains_key(name), "{name}");
+        }
+        assert_eq!(head.headers.contains_key("x-told"), !rules.is_empty());
+        // Programs get what the origin says to them, and other statuses are not meant.
+        for (target, accept) in [("/404", "application/json"), ("/500", "*/*"), ("/200", "*/*")] {
+            let (head, content) = ask(target, accept).await;
+            assert_eq!(content, "own", "{target}");
+            assert_eq!(head.headers["content-encoding"], "br");
+        }
+    }
+    // What rules refuse without words of their own is the edge's.
+    let refuse = |respond: &str| format!("[[zone.rule]]\nname = \"r\"\nrespond = {{ {respond} }}\n{pages}");
+    let (response, said) = ask(&refuse("status = 403"), "/").await;
+    assert_eq!((response.head.status, &*said), (StatusCode::FORBIDDEN, "sorry"));
+    let (_, said) = ask(&refuse("status = 403, text = \"no\""), "/").await;
+    assert_eq!(said, "no");
+}
+
 /// A server of keys, which fails as long as `document` is empty; how often it was asked, and how.
 #[derive(Default)]
 struct KeyServer {
