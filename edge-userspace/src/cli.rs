@@ -1,6 +1,7 @@
 //! The `edge` command line. `bin/edge.rs` calls [`main`]; `cargo xtask man` prints pages and
 //! completions from [`command`].
 
+mod cache;
 mod dev;
 mod doctor;
 mod explain;
@@ -21,7 +22,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::Method;
 
-use crate::admin::{Denial, Denied, Lockdown, Penalised, Penalty, PenaltyLevel, Purged, TopSource, client};
+use crate::admin::{Denial, Denied, Lockdown, Penalised, Penalty, PenaltyLevel, TopSource, client};
 use crate::base::clock::UnixTime;
 use crate::config::far::FarConfig;
 use crate::config::value::AdminAddress;
@@ -65,8 +66,8 @@ enum Command {
     TopSources(TopSourcesArguments),
     /// Show or change whom a running node's gate penalises.
     Penalty(PenaltyArguments),
-    /// Void what a running node's cache has stored.
-    Cache(CacheArguments),
+    /// Void what a running node's cache has stored, make it stale, or have it filled.
+    Cache(cache::Arguments),
     /// Many nodes that act as one: keys, deployments, what each node holds.
     Fleet(fleet::Arguments),
     /// Show a running node's origin servers, drain one, or give it another weight.
@@ -240,38 +241,6 @@ enum PenaltyCommand {
     },
 }
 
-#[derive(Debug, Args)]
-struct CacheArguments {
-    #[command(subcommand)]
-    command: CacheCommand,
-    #[command(flatten)]
-    asked: Asked,
-}
-
-#[derive(Debug, Subcommand)]
-enum CacheCommand {
-    /// Void stored responses, and those under way, at once and across restarts.
-    #[command(group(clap::ArgGroup::new("what").required(true).args(["url", "prefix", "tag", "all"])))]
-    Purge {
-        /// One URL, whole: `https://www.example.com/path?query`.
-        url: Option<String>,
-        /// All URLs that begin so: `https://www.example.com/images/`.
-        #[arg(long)]
-        prefix: Option<String>,
-        /// All responses of a zone with this word in Cache-Tag or Surrogate-Key.
-        #[arg(long, requires = "zone")]
-        tag: Option<String>,
-        /// The zone's name.
-        #[arg(long, conflicts_with_all = ["url", "prefix"])]
-        zone: Option<String>,
-        /// Everything.
-        #[arg(long)]
-        all: bool,
-        #[command(flatten)]
-        everywhere: fleet::Everywhere,
-    },
-}
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LevelArgument {
     /// A few connections a second pass, for those who share the address.
@@ -331,7 +300,7 @@ pub fn main() -> ExitCode {
         Command::Deny(command) => deny(&command),
         Command::TopSources(command) => top_sources(&command),
         Command::Penalty(command) => penalty(&command),
-        Command::Cache(command) => cache(&command),
+        Command::Cache(arguments) => cache::run(&arguments),
         Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Origin(arguments) => origin::run(&arguments),
         Command::Lockdown(command) => lockdown(&command),
@@ -545,47 +514,6 @@ fn penalty(arguments: &PenaltyArguments) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
-}
-
-fn cache(arguments: &CacheArguments) -> anyhow::Result<()> {
-    let CacheCommand::Purge {
-        url,
-        prefix,
-        tag,
-        zone,
-        all,
-        everywhere,
-    } = &arguments.command;
-    let what = match (url, prefix, tag, zone) {
-        (Some(url), ..) => Purged::Url { url: url.clone() },
-        (_, Some(prefix), ..) => Purged::Prefix { prefix: prefix.clone() },
-        (_, _, Some(tag), Some(zone)) => Purged::Tag {
-            zone: zone.clone(),
-            tag: tag.clone(),
-        },
-        _ if *all => Purged::All { all: true },
-        _ => anyhow::bail!("write a URL, --prefix, --zone with --tag, or --all"),
-    };
-    if everywhere.fleet {
-        let action = match &what {
-            Purged::Url { url } => Action::PurgeUrl(url.clone()),
-            Purged::Prefix { prefix } => Action::PurgePrefix(prefix.clone()),
-            Purged::Tag { zone, tag } => Action::PurgeTag {
-                zone: zone.clone(),
-                tag: tag.clone(),
-            },
-            Purged::All { .. } => Action::PurgeAll,
-        };
-        return fleet::issue(&arguments.asked, everywhere, &action);
-    }
-    ask(
-        &arguments.asked,
-        Method::POST,
-        "/cache/purge",
-        serde_json::to_string(&what)?,
-    )?;
-    print(&format!("purged {what}\n"));
     Ok(())
 }
 

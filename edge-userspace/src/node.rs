@@ -142,6 +142,8 @@ struct Node {
     tokens: Arc<Tokens>,
     gates: Option<gates::Gates>,
     cache: Option<Arc<crate::cache::Shared>>,
+    /// How operators have it filled.
+    warming: cache::Warming,
     coding: Arc<crate::delta::browser::Shared>,
     front: Arc<tls::Front>,
     quic: Option<Arc<quic::Front>>,
@@ -301,6 +303,7 @@ impl Node {
             tokens,
             gates,
             cache,
+            warming: cache::Warming::new(),
             coding,
             front: front.clone(),
             quic: quic.clone(),
@@ -350,6 +353,7 @@ impl Node {
                 // from.
                 isolated.join(Arc::downgrade(&handler));
             }
+            let warmer = node.warming.warmer(&handler, &zones);
             let handler: Arc<dyn Front> = match &entry {
                 Ok(gate) => Arc::new(Gated::new(gate.clone(), handler)),
                 Err(ungated) => Arc::new(Open::new(*ungated, handler)),
@@ -363,6 +367,7 @@ impl Node {
                 redirect: http::Server::new(http.clone(), plain(&redirect, &front, handler), shutdown.clone()),
                 shutdown: shutdown.clone(),
                 clock: isolated,
+                warmer,
             }
         })?;
         Ok(Running {

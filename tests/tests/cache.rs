@@ -222,10 +222,12 @@ servers = [{{ address = "http://{ORIGIN}" }}]
             .collect()
     }
 
-    fn control(&self, arguments: &[&str]) {
+    /// What `edge cache` says to these arguments.
+    fn control(&self, arguments: &[&str]) -> String {
         let mut edge = self.netns.command(checkout::binaries().join("edge")).unwrap();
         let output = run(edge.args(["cache", "--admin", ADMIN]).args(arguments));
         assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn asked(&self) -> usize {
@@ -357,4 +359,62 @@ fn a_killed_daemon_serves_no_wrong_byte() {
     }
     world.control(&["purge", "--prefix", &format!("https://{HOST}/")]);
     assert!(world.fetch().iter().enumerate().all(|(n, body)| *body == content(n, 2)));
+}
+
+/// Who fills the cache before visitors come would be told of pages that are not in it; after a soft
+/// purge, also across a crash, visitors would wait, or get the old pages for good.
+#[test]
+fn a_cache_is_filled_and_brought_up_to_date() {
+    let Some(mut world) = World::start() else { return };
+    let list = world.directory.path().join("urls");
+    let mut urls: String = (0..OBJECTS).map(|n| format!("https://{HOST}/{n}\n")).collect();
+    urls.push_str(&format!(
+        "\n# more\nhttps://{HOST}/mirror?*\nhttps://other.example.test/\n"
+    ));
+    fs::write(&list, urls).unwrap();
+    let told = world.control(&["warm", list.to_str().unwrap(), "--rate", "1000", "--at-once", "8"]);
+    assert!(
+        told.ends_with(&format!("{OBJECTS} stored, 0 stored before, 2 not\n")),
+        "{told}"
+    );
+    assert!(
+        told.contains(&format!("not stored\t200\thttps://{HOST}/mirror?*\tit says Vary: *\n")),
+        "{told}"
+    );
+    assert!(
+        told.contains("not stored\t-\thttps://other.example.test/\tunknown_host"),
+        "{told}"
+    );
+    assert_eq!(world.asked(), OBJECTS + 1);
+    assert!(world.fetch().iter().enumerate().all(|(n, body)| *body == content(n, 1)));
+    assert_eq!(world.asked(), 0, "visitors reach the store alone");
+
+    world.control(&["purge", "--soft", "--zone", "site", "--tag", "tag1"]);
+    // The disk is behind by what it is still writing.
+    std::thread::sleep(Duration::from_millis(500));
+    world.crash();
+    world.origin.version.store(2, Ordering::SeqCst);
+    // What the crash has lost is new already.
+    let stale = world.fetch();
+    let old = |n: usize| stale[n] == content(n, 1);
+    assert!(
+        (0..OBJECTS).all(|n| old(n) || stale[n] == content(n, 2)),
+        "a wrong byte was served"
+    );
+    assert!(
+        (0..OBJECTS).filter(|n| n % 2 == 1 && old(*n)).count() > OBJECTS / 4,
+        "old ones answer"
+    );
+    let deadline = std::time::Instant::now() + START;
+    loop {
+        let fresh = world.fetch();
+        let brought = (0..OBJECTS).filter(|n| n % 2 == 1).all(|n| fresh[n] == content(n, 2));
+        let kept = (0..OBJECTS).filter(|n| n % 2 == 0).all(|n| fresh[n] == stale[n]);
+        assert!(kept, "what was not meant is as it was");
+        if brought {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "still old");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

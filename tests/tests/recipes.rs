@@ -87,7 +87,10 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
             continue;
         }
         head.push_str(&"padding ".repeat(200));
-        let fields = "Content-Type: text/plain\r\nCache-Control: max-age=60\r\nX-Powered-By: tests";
+        let fields = match head.starts_with("GET /session ") {
+            true => "Content-Type: text/plain\r\nCache-Control: no-store\r\nSet-Cookie: id=1",
+            false => "Content-Type: text/plain\r\nCache-Control: max-age=60\r\nX-Powered-By: tests",
+        };
         write!(
             stream,
             "HTTP/1.1 {status}\r\n{fields}\r\n{extra}X-Server: {name}\r\nContent-Length: {}\r\n\r\n{head}",
@@ -499,6 +502,46 @@ fn judge(name: &str, node: &Node) -> bool {
             has(&node.get("/c", &[]), &["fwd=uri-miss"]);
             has(&node.get("/c", &[]), &["; hit"]);
             lacks(&node.get("/c", &["--cookie", "session=1"]), &["cache-status"]);
+        }
+        "cms" => {
+            let visitor = ["--cookie", "_ga=1"];
+            has(
+                &node.get("/post?utm_source=x&b=2&a=1", &visitor),
+                &["fwd=uri-miss", "stored", "get /post?a=1&b=2 "],
+            );
+            for same in ["/post?a=1&b=2", "/post?b=2&fbclid=evil&a=1"] {
+                let answer = node.get(same, &[]);
+                has(&answer, &["; hit", "get /post?a=1&b=2 "]);
+                lacks(&answer, &["evil"]);
+            }
+            for person in ["wordpress_logged_in_0a1b=ann", "a=b; comment_author_1=ann"] {
+                lacks(&node.get("/post?a=1&b=2", &["--cookie", person]), &["cache-status"]);
+            }
+            lacks(&node.get("/wp-admin/x", &[]), &["cache-status"]);
+            // The origin says no-store, and sets a cookie.
+            for expected in ["fwd=uri-miss", "; hit"] {
+                let answer = node.get("/session", &[]);
+                has(&answer, &[expected, "cache-control: no-store"]);
+                lacks(&answer, &["set-cookie"]);
+            }
+        }
+        "by-device" => {
+            let ask = |agent: &str| node.get("/p", &["--user-agent", agent]);
+            for (agent, device) in [("Mobile/1", "phone"), ("Desk/1", "desk")] {
+                has(&ask(agent), &["fwd=uri-miss", &format!("x-device: {device}")]);
+            }
+            for (agent, device) in [("other mobile", "phone"), ("Desk/2", "desk")] {
+                has(&ask(agent), &["; hit", &format!("x-device: {device}")]);
+            }
+        }
+        "public-behind-a-password" => {
+            has(
+                &node.get("/downloads/a", &["--user", "ann:secret"]),
+                &["fwd=uri-miss", "stored"],
+            );
+            has(&node.get("/downloads/a", &["--user", "ann:secret"]), &[" 200", "; hit"]);
+            // What is stored is given to nobody who has no password.
+            has(&node.get("/downloads/a", &[]), &[" 401"]);
         }
         "login-limit" => {
             let answers: Vec<String> = (0..8).map(|_| node.get("/login", &["--data", "a=b"])).collect();

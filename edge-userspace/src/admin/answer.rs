@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use super::server::Rights;
-use super::{Control, ControlError, OriginOrder, Penalty, Purged, metrics};
+use super::{Control, ControlError, OriginOrder, Penalty, PurgeOrder, metrics};
 use crate::config::value::Network;
 
 /// Marks a control command. A web page cannot set it across origins without a preflight, which this
@@ -112,9 +112,9 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
             },
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         },
-        "/cache/purge" if *method == Method::POST => match serde_json::from_slice::<Purged>(body) {
-            Ok(what) => match control.purge(&what) {
-                Ok(()) => json(StatusCode::OK, &what),
+        "/cache/purge" if *method == Method::POST => match serde_json::from_slice::<PurgeOrder>(body) {
+            Ok(order) => match control.purge(&order) {
+                Ok(()) => json(StatusCode::OK, &order),
                 Err(error) => failed(&error),
             },
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
@@ -149,7 +149,7 @@ pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Regist
         "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "known: / /events /metrics /healthz /readyz /status /deny /deny/cut /top-sources /penalty /lockdown /cache/purge /origin /worker\n",
+            "known: / /events /metrics /healthz /readyz /status /deny /deny/cut /top-sources /penalty /lockdown /cache/purge /cache/warm /origin /worker\n",
         ),
     }
 }
@@ -213,7 +213,7 @@ fn with_type(status: StatusCode, content_type: &'static str, body: String) -> An
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Denial, Denied, Lockdown, Penalised, TopSource};
+    use super::super::{Denial, Denied, Lockdown, Penalised, Purged, TopSource};
     use super::*;
     use crate::config::LockdownMode;
     use std::sync::Mutex;
@@ -284,9 +284,9 @@ mod tests {
                 _ => Err(ControlError("no such server".to_owned())),
             }
         }
-        fn purge(&self, what: &Purged) -> Result<(), ControlError> {
-            match what {
-                Purged::Url { .. } => Ok(()),
+        fn purge(&self, order: &PurgeOrder) -> Result<(), ControlError> {
+            match (&order.what, order.soft) {
+                (Purged::Url { .. }, _) | (Purged::All { all: true }, true) => Ok(()),
                 _ => Err(ControlError("none".to_owned())),
             }
         }
@@ -390,6 +390,10 @@ mod tests {
         assert_eq!(purge("{\"url\":\"https://a/\"}"), 200);
         assert_eq!(purge("{\"zone\":\"z\",\"tag\":\"t\"}"), 409);
         assert_eq!(purge("{\"uri\":\"https://a/\"}"), 400);
+        assert_eq!(purge("{\"all\":true}"), 409);
+        assert_eq!(purge("{\"all\":true,\"soft\":true}"), 200);
+        assert_eq!(purge("{\"url\":\"https://a/\",\"soft\":true}"), 200);
+        assert_eq!(purge("{\"url\":\"https://a/\",\"sort\":true}"), 400);
         assert_eq!(ask(&fake, "GET", "/lockdown", &[], ""), 200);
         assert_eq!(ask(&fake, "POST", "/lockdown", &control, "\"on\""), 200);
         assert_eq!(ask(&fake, "POST", "/lockdown", &control, "\"off\""), 409);

@@ -14,6 +14,8 @@ mod page;
 #[cfg(feature = "node")]
 pub mod server;
 #[cfg(feature = "node")]
+mod warm;
+#[cfg(feature = "node")]
 mod worker;
 
 use std::fmt;
@@ -91,11 +93,19 @@ pub trait Control: Send + Sync + 'static {
     /// Why not, in words for the operator: none was in force.
     fn forgive(&self, subject: Penalised) -> Result<(), ControlError>;
 
-    /// Voids what the cache has stored, or is about to.
+    /// Voids what the cache has stored, or is about to, or makes it stale.
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    fn purge(&self, what: &Purged) -> Result<(), ControlError>;
+    fn purge(&self, order: &PurgeOrder) -> Result<(), ControlError>;
+
+    /// Has the cache filled with what these URLs answer; takes as long as the slowest of them.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    fn warm(&self, _order: WarmOrder) -> Ordered<'_> {
+        Box::pin(async { Err(ControlError("this process has no cache".to_owned())) })
+    }
 
     /// Drains a server of an origin, or gives it another weight.
     ///
@@ -328,6 +338,69 @@ pub struct OriginOrder {
     /// Its weight; 0: no new requests; `None`: as the file says.
     #[serde(default)]
     pub weight: Option<u16>,
+}
+
+/// What operators want of what is stored.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct PurgeOrder {
+    /// What is meant.
+    #[serde(flatten)]
+    pub what: Purged,
+    /// It is stale from now on, not void: it answers for a while as it is brought up to date.
+    #[serde(default)]
+    pub soft: bool,
+}
+
+impl From<Purged> for PurgeOrder {
+    /// What is meant is void.
+    fn from(what: Purged) -> Self {
+        Self { what, soft: false }
+    }
+}
+
+/// URLs whose responses are to be stored.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmOrder {
+    /// Whole: `https://host/path?query`. At most [`WarmOrder::MOST`].
+    pub urls: Vec<String>,
+    /// Requests under way at once, 1 to 64.
+    pub at_once: usize,
+    /// Requests begun in a second, 1 to 1,000.
+    pub per_second: u32,
+    /// Fields that are sent with each, by which variants are told apart.
+    #[serde(default)]
+    pub fields: Vec<(String, String)>,
+}
+
+impl WarmOrder {
+    /// URLs of one order.
+    pub const MOST: usize = 100;
+}
+
+/// What became of one URL that was to be stored.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Warmed {
+    /// It.
+    pub url: String,
+    /// Whether it is stored.
+    pub state: WarmState,
+    /// The status of the response, if there was one.
+    pub status: Option<u16>,
+    /// Why it is not stored.
+    pub why: Option<String>,
+}
+
+/// Whether a URL's response is stored.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WarmState {
+    /// It is now.
+    Stored,
+    /// It was before.
+    Known,
+    /// It is not.
+    Not,
 }
 
 /// What `edge cache purge` voids.

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::{answer, is_read, json, refusal, text};
 use super::page::{self, Events};
-use super::{Control, client, worker};
+use super::{Control, client, warm, worker};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::value::AdminAddress;
 
@@ -329,6 +329,7 @@ async fn serve_one(io: Box<dyn Io>, peer: Peer, asked: Asked) {
             let answer = match refused {
                 Some(refused) => refused,
                 None if worker::is_for(head.uri.path()) => worker::answer(&head, body, &**control).await,
+                None if warm::is_for(head.uri.path()) => warm::answer(&head, body, &**control).await,
                 None if head.uri.path() == "/fleet/event" && head.method == Method::POST => {
                     match Limited::new(body, BODY).collect().await {
                         Ok(collected) => match control.fleet(collected.to_bytes()).await {

@@ -3,6 +3,8 @@
 //! stored, and is in force for responses that were on their way when it came. `store` asks; an
 //! operator or an unsafe request adds. Pure but for [`Log`].
 //!
+//! A soft purge makes stale what a purge makes void: [`Purges`] has the one kind and the other.
+//!
 //! Bounded: where there is no more room, the oldest purge goes, and with it all that was stored
 //! before it.
 
@@ -70,7 +72,44 @@ impl Ban {
     }
 }
 
-/// The purges in force.
+/// What becomes of what is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It is as if it were not there.
+    Void,
+    /// It is stale, and answers for a while as it is brought up to date.
+    Stale,
+}
+
+/// All purges in force.
+#[derive(Debug, Default)]
+pub(super) struct Purges {
+    pub(super) void: Bans,
+    pub(super) stale: Bans,
+}
+
+impl Purges {
+    /// Adds one at `now`.
+    pub(super) fn add(&mut self, effect: Effect, ban: Ban, now: UnixTime) {
+        self.of(effect).add(ban, now);
+    }
+
+    fn of(&mut self, effect: Effect) -> &mut Bans {
+        match effect {
+            Effect::Void => &mut self.void,
+            Effect::Stale => &mut self.stale,
+        }
+    }
+
+    /// The log's lines for all that is in force, the oldest first.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut all = self.void.lines(Effect::Void);
+        all.extend(self.stale.lines(Effect::Stale));
+        all
+    }
+}
+
+/// The purges in force of one effect.
 #[derive(Debug, Default)]
 pub(super) struct Bans {
     urls: Timed,
@@ -122,49 +161,52 @@ impl Bans {
 
     /// Whether `variant` of the resource `key` is purged.
     pub(super) fn covers(&self, key: &str, variant: &Variant) -> bool {
-        let since = variant.asked;
-        let later = |time: &UnixTime| since <= *time;
-        if self.floor.as_ref().is_some_and(later) {
-            return true;
+        self.since(key, variant).is_some()
+    }
+
+    /// When `variant` of the resource `key` was purged last; `None`: not since it was asked for.
+    pub(super) fn since(&self, key: &str, variant: &Variant) -> Option<UnixTime> {
+        let later = |time: &UnixTime| variant.asked <= *time;
+        let mut since = self.floor.filter(later);
+        if !self.urls.at.is_empty() || !self.prefixes.at.is_empty() {
+            for_each_reading(key, |key| {
+                let url = self.urls.at.get(key).copied().filter(later);
+                let prefixes = self.prefixes.at.iter();
+                let prefixes = prefixes.filter(|(prefix, time)| later(time) && key.starts_with(prefix.as_str()));
+                since = since.max(url).max(prefixes.map(|(_, time)| *time).max());
+            });
         }
-        let prefixes = self
-            .prefixes
-            .at
-            .iter()
-            .filter(|(_, time)| later(time))
-            .map(|(text, _)| text);
-        let none = self.urls.at.is_empty() && self.prefixes.at.is_empty();
-        if !none
-            && any_reading(key, |key| {
-                self.urls.at.get(key).is_some_and(later)
-                    || prefixes.clone().any(|prefix| key.starts_with(prefix.as_str()))
-            })
-        {
-            return true;
+        if !self.tags.at.is_empty() {
+            let zone = zone(key);
+            let tags = variant
+                .tags()
+                .filter_map(|tag| self.tags.at.get(&format!("{zone} {tag}")));
+            since = since.max(tags.copied().filter(later).max());
         }
-        if self.tags.at.is_empty() {
-            return false;
-        }
-        let zone = zone(key);
-        variant
-            .tags()
-            .any(|tag| self.tags.at.get(&format!("{zone} {tag}")).is_some_and(later))
+        since
     }
 
     /// The log's lines for all that is in force, the oldest first.
-    pub(super) fn lines(&self) -> Vec<String> {
+    fn lines(&self, effect: Effect) -> Vec<String> {
         let mut all: Vec<_> = [('u', &self.urls), ('p', &self.prefixes), ('t', &self.tags)]
             .into_iter()
             .flat_map(|(letter, timed)| timed.at.iter().map(move |(text, time)| (letter, text, time)))
             .collect();
         all.sort_by_key(|(_, _, time)| **time);
-        let floor = self.floor.map(|floor| format!("f {} -\n", floor.millis()));
-        let rest = all.into_iter().map(|(letter, text, time)| line(letter, *time, text));
+        let floor = self.floor.map(|floor| line(effect, 'f', floor, "-"));
+        let rest = all
+            .into_iter()
+            .map(|(letter, text, time)| line(effect, letter, *time, text));
         floor.into_iter().chain(rest).collect()
     }
 }
 
-fn line(letter: char, time: UnixTime, text: &str) -> String {
+/// Of a soft purge the letter is a capital.
+fn line(effect: Effect, letter: char, time: UnixTime, text: &str) -> String {
+    let letter = match effect {
+        Effect::Void => letter,
+        Effect::Stale => letter.to_ascii_uppercase(),
+    };
     format!("{letter} {} {text}\n", time.millis())
 }
 
@@ -183,18 +225,15 @@ impl Log {
     ///
     /// # Errors
     /// When it cannot be read or written: then purges would be forgotten.
-    pub(super) fn open(directory: &Path) -> io::Result<(Self, Bans)> {
+    pub(super) fn open(directory: &Path) -> io::Result<(Self, Purges)> {
         let path = directory.join("purges");
-        let mut bans = Bans::default();
+        let mut purges = Purges::default();
         match File::open(&path) {
             Ok(file) => {
                 for line in BufReader::new(file).split(b'\n') {
                     // A line that a crash cut off had not been acknowledged.
-                    if let Some((ban, time)) = String::from_utf8(line?).ok().as_deref().and_then(parse) {
-                        match ban {
-                            Some(ban) => bans.add(ban, time),
-                            None => bans.floor = bans.floor.max(Some(time)),
-                        }
+                    if let Some((effect, ban, time)) = String::from_utf8(line?).ok().as_deref().and_then(parse) {
+                        purges.add(effect, ban, time);
                     }
                 }
             }
@@ -206,25 +245,25 @@ impl Log {
             path,
             lines: 0,
         };
-        this.rewrite(&bans.lines())?;
-        Ok((this, bans))
+        this.rewrite(&purges.lines())?;
+        Ok((this, purges))
     }
 
     /// Writes one down. `durable`: returns when it is on the disk. `all` gives the lines of all
-    /// that is in force ([`Bans::lines`]), `ban` among them; it is asked when the file has become
+    /// that is in force ([`Purges::lines`]), `ban` among them; it is asked when the file has become
     /// too long.
     ///
     /// # Errors
     /// When it could not be written.
     pub(super) fn add(
         &mut self,
-        ban: &Ban,
+        (effect, ban): (Effect, &Ban),
         now: UnixTime,
         durable: bool,
         all: impl FnOnce() -> Vec<String>,
     ) -> io::Result<()> {
         let (letter, text) = ban.letter();
-        self.file.write_all(line(letter, now, text).as_bytes())?;
+        self.file.write_all(line(effect, letter, now, text).as_bytes())?;
         if durable {
             self.file.sync_data()?;
         }
@@ -250,19 +289,24 @@ impl Log {
     }
 }
 
-/// A line of the log; `None` in place of a ban for the floor.
-fn parse(line: &str) -> Option<(Option<Ban>, UnixTime)> {
+/// A line of the log. A floor is what purging everything makes.
+fn parse(line: &str) -> Option<(Effect, Ban, UnixTime)> {
     let (letter, rest) = line.split_once(' ')?;
     let (time, text) = rest.split_once(' ')?;
     let time = UnixTime::from_millis(time.parse().ok()?);
     let text = text.to_owned();
-    Some(match letter {
-        "u" => (Some(Ban::url(&text)), time),
-        "p" => (Some(Ban::prefix(&text)), time),
-        "t" => (Some(Ban::Tag(text)), time),
-        "f" => (None, time),
+    let effect = match letter.bytes().all(|letter| letter.is_ascii_uppercase()) {
+        true => Effect::Stale,
+        false => Effect::Void,
+    };
+    let ban = match letter.to_ascii_lowercase().as_str() {
+        "u" => Ban::url(&text),
+        "p" => Ban::prefix(&text),
+        "t" => Ban::Tag(text),
+        "f" => Ban::All,
         _ => return None,
-    })
+    };
+    Some((effect, ban, time))
 }
 
 /// What stands before a key's path, the path, and what stands after it.
@@ -288,19 +332,25 @@ pub(super) fn normal(key: &str, rest: &str) -> String {
 /// Whether it is true of `key` with its path in any of the forms that a server may read it in,
 /// whichever pool answers.
 fn any_reading(key: &str, is: impl Fn(&str) -> bool) -> bool {
+    let mut any = false;
+    for_each_reading(key, |key| any = any || is(key));
+    any
+}
+
+/// `key` with its path in each of the forms that a server may read it in, without what follows the
+/// URL.
+fn for_each_reading(key: &str, mut each: impl FnMut(&str)) {
     let key = resource::url_of(key);
     let Some((host, path, query)) = parts(key) else {
-        return is(key);
+        return each(key);
     };
-    let read = Target::of(path);
-    let mut readings = read.readings();
-    readings.any(|reading| {
+    for reading in Target::of(path).readings() {
         if reading == path {
-            is(key)
+            each(key);
         } else {
-            is(&format!("{host}{reading}{query}"))
+            each(&format!("{host}{reading}{query}"));
         }
-    })
+    }
 }
 
 /// The zone of a resource's key, or of a tag.
@@ -411,25 +461,47 @@ mod tests {
         assert!(!bans.covers(KEY, &later));
     }
 
-    /// A crash must not bring back what was purged.
+    /// A crash must not bring back what was purged, nor make a soft purge a hard one.
     #[test]
     fn survive_a_crash() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut log, mut bans) = Log::open(directory.path()).unwrap();
-        let ban = Ban::Tag("z two words".to_owned());
-        bans.add(ban.clone(), at(100));
-        log.add(&ban, at(100), true, || bans.lines()).unwrap();
-        bans.add(Ban::All, at(80));
-        log.add(&Ban::All, at(80), true, || bans.lines()).unwrap();
+        let (mut log, mut purges) = Log::open(directory.path()).unwrap();
+        let tag = Ban::Tag("z two words".to_owned());
+        let soft = Ban::prefix("z https://h/a");
+        for (effect, ban, secs) in [
+            (Effect::Void, &tag, 100),
+            (Effect::Void, &Ban::All, 80),
+            (Effect::Stale, &soft, 70),
+            (Effect::Stale, &Ban::All, 60),
+        ] {
+            purges.add(effect, ban.clone(), at(secs));
+            log.add((effect, ban), at(secs), true, || purges.lines()).unwrap();
+        }
         // Written later, though it is of before: two threads may overtake each other on the way to
         // the file.
-        log.add(&ban, at(90), true, || bans.lines()).unwrap();
+        log.add((Effect::Void, &tag), at(90), true, || purges.lines()).unwrap();
         log.file.write_all(b"u 99").unwrap();
         drop(log);
         for _ in 0..2 {
-            let (_, bans) = Log::open(directory.path()).unwrap();
-            assert_eq!(bans.tags.at.get("z two words"), Some(&at(100)));
-            assert!(bans.urls.at.is_empty());
+            let (_, purges) = Log::open(directory.path()).unwrap();
+            assert_eq!(purges.void.tags.at.get("z two words"), Some(&at(100)));
+            assert!(purges.void.urls.at.is_empty() && purges.void.prefixes.at.is_empty());
+            assert_eq!(purges.stale.prefixes.at.get("z https://h/a"), Some(&at(70)));
+            assert_eq!((purges.void.floor, purges.stale.floor), (Some(at(80)), Some(at(60))));
         }
+    }
+
+    /// A page would be called stale from a purge that was not the last one, or from one of before
+    /// it was asked for.
+    #[test]
+    fn the_last_purge_counts() {
+        let mut bans = Bans::default();
+        bans.add(Ban::Prefix("z https://h/a/".to_owned()), at(120));
+        bans.add(Ban::url(KEY), at(150));
+        bans.add(Ban::All, at(99));
+        let variant = variant(&[], &[], 1);
+        assert_eq!(bans.since(KEY, &variant), Some(at(150)));
+        assert_eq!(bans.since("z https://h/a/x", &variant), Some(at(120)));
+        assert_eq!(bans.since("z https://h/b", &variant), None);
     }
 }

@@ -15,7 +15,7 @@ use foyer::{Cache as Table, CacheBuilder};
 use http::header;
 use http::{Method, StatusCode, Uri};
 
-use super::bans;
+use super::bans::{self, Effect};
 use super::directives::Wishes;
 use super::flight::{self, Flights, Landing, Seat};
 use super::metrics::Outcome;
@@ -25,13 +25,14 @@ use super::reuse::{self, Reuse};
 use super::serve::{self, Content, Forward, Told};
 use super::store::Store;
 use crate::base::clock::UnixTime;
-use crate::config::cache::Cache as Zone;
+use crate::config::cache::{Cache as Zone, CacheRule};
 use crate::http::body::Body;
 use crate::http::disguise;
 use crate::http::handler::{Answer, Failure, Handler};
 use crate::http::kept::Wish;
 use crate::http::message::{Request, Response};
-use crate::zones::Zones;
+use crate::http::stored::{Became, ByRule, Witness};
+use crate::zones::{Zones, query};
 use course::Course;
 use flown::Aim;
 
@@ -72,17 +73,20 @@ impl Shared {
     }
 
     /// Carries out an operator's purge: when it returns, nothing that was stored or on its way
-    /// before is served any more.
+    /// before is served any more, or taken for fresh. Of a URL, what the zone's rules make of its
+    /// query is meant as well.
     ///
     /// # Errors
     /// As [`NotPurged`] says.
-    pub fn purge(&self, purge: Purge<'_>, zones: &Zones) -> Result<(), NotPurged> {
-        let by_host = |host: &str| zones.find(host).map(|zone| zone.name.to_string());
+    pub fn purge(&self, purge: Purge<'_>, effect: Effect, zones: &Zones) -> Result<(), NotPurged> {
+        let by_host = |host: &str| zones.find(host).cloned();
         let exists = |name: &str| zones.all().iter().any(|zone| &*zone.name == name);
-        let ban = purge.ban(by_host, exists)?;
-        let done = self.store.purge(ban.clone(), UnixTime::now());
-        // Also where it could not be written down: it is in force.
-        self.flights.detach(|key| ban.may_mean(key));
+        let mut done = Ok(());
+        for ban in purge.bans(by_host, exists)? {
+            // The others are in force, also where one could not be written down.
+            done = self.store.purge(effect, ban.clone(), UnixTime::now()).and(done);
+            self.flights.detach(|key| ban.may_mean(key));
+        }
         done.map_err(NotPurged::NotWritten)
     }
 
@@ -107,14 +111,12 @@ impl Shared {
     }
 
     /// An unsafe request has succeeded: what is stored of the URL, or on its way, is out of date
-    /// (RFC 9111 section 4.4).
-    async fn invalidate(&self, key: String) {
+    /// (RFC 9111 section 4.4). `keyed`: more may be stored of it than under `key`.
+    async fn invalidate(&self, key: String, keyed: bool) {
         let usual = bans::normal(&key, "");
         let spelled = [&usual, &key].into_iter();
-        if !spelled
-            .clone()
-            .any(|key| self.store.may_have(key) || self.flights.has(key))
-        {
+        let known = |key: &String| self.store.may_have(key) || self.flights.has(key);
+        if !keyed && !spelled.clone().any(known) {
             return;
         }
         spelled.for_each(|key| self.flights.detach_one(key));
@@ -141,7 +143,14 @@ impl Cache {
 
 impl Handler for Cache {
     fn handle(&self, mut request: Request) -> Answer<'_> {
+        let rule = request.head.extensions.remove::<ByRule>().map(|ByRule(rule)| rule);
+        let witness = request.head.extensions.remove::<Witness>();
         let Some(zone) = request.exchange.zone.cache.clone() else {
+            if let Some(witness) = witness {
+                witness.tell(Became::Not(
+                    "the zone stores nothing, or a rule has it pass the cache by",
+                ));
+            }
             return self.0.next.handle(request);
         };
         if let Some(wish) = request.head.extensions.remove::<Wish>() {
@@ -153,9 +162,9 @@ impl Handler for Cache {
                 && !request.head.upgrades()
                 && !disguise::disguised(&request.head.headers);
             if plain {
-                self.0.clone().cached(zone, request).await
+                self.0.clone().cached(zone, (rule, witness), request).await
             } else {
-                self.0.other(&zone, request).await
+                self.0.other(&zone, rule.as_deref(), request).await
             }
         })
     }
@@ -163,10 +172,13 @@ impl Handler for Cache {
 
 impl Inner {
     /// What is not answered from the store.
-    async fn other(&self, zone: &Zone, request: Request) -> Result<Response, Failure> {
+    async fn other(&self, zone: &Zone, rule: Option<&CacheRule>, request: Request) -> Result<Response, Failure> {
         let metrics = self.shared.store.metrics().zone(&request.exchange.zone.name);
         let method = request.head.method.clone();
-        let key = resource::key(&request.exchange, &request.head);
+        let keys = request.exchange.zone.cache_keys.clone();
+        let keyed = keys.parts;
+        let key = resource::key(&request.exchange, &request.head, rule.map(|rule| &rule.key));
+        let uri = request.head.uri.clone();
         let mut response = self.next.handle(request).await?;
         let safe = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
         if !safe && (response.head.status.is_success() || response.head.status.is_redirection()) {
@@ -177,10 +189,16 @@ impl Inner {
                     .get(name)
                     .and_then(|v| sibling(&key, v.to_str().ok()?))
                 {
-                    self.shared.invalidate(other).await;
+                    self.shared.invalidate(other, keyed).await;
                 }
             }
-            self.shared.invalidate(key).await;
+            for query in &keys.queries {
+                if let Some(target) = query::target(query, &uri) {
+                    let other = resource::with_target(&key, &target);
+                    self.shared.invalidate(other, keyed).await;
+                }
+            }
+            self.shared.invalidate(key, keyed).await;
         }
         if zone.status_field {
             let told = Told {
@@ -194,22 +212,36 @@ impl Inner {
         Ok(response)
     }
 
-    async fn cached(self: Arc<Self>, zone: Arc<Zone>, request: Request) -> Result<Response, Failure> {
+    async fn cached(
+        self: Arc<Self>,
+        zone: Arc<Zone>,
+        (rule, witness): (Option<Arc<CacheRule>>, Option<Witness>),
+        mut request: Request,
+    ) -> Result<Response, Failure> {
+        let key = rule.as_deref().map(|rule| &rule.key);
+        // For the origin, too: what it sees and the key does not have would be in everybody's answer.
+        if let Some(uri) = key.and_then(|key| query::target(key.query.as_ref()?, &request.head.uri)) {
+            request.head.uri = uri;
+        }
+        let zone = rule.as_ref().map_or(zone.clone(), |rule| rule.within(&zone));
         let wishes = if zone.obey_requests {
             Wishes::of(&request.head.headers)
         } else {
             Wishes::default()
         };
         let course = Course {
-            key: resource::key(&request.exchange, &request.head),
+            key: resource::key(&request.exchange, &request.head, key),
             metrics: self.shared.store.metrics().zone(&request.exchange.zone.name),
             zone,
             wishes,
+            rule,
+            witness,
             head: request.head,
             exchange: request.exchange,
         };
         // What cannot be purged is not stored.
         if wishes.no_store || !bans::sound(&course.key) {
+            course.tell(Became::Not("the request says no-store, or its URL is too long"));
             let response = self.next.handle(course.request()).await?;
             return Ok(course.pass(response, Outcome::Bypass, Forward::Request));
         }
@@ -225,7 +257,7 @@ impl Inner {
             }
             let joins = !course.zone.coalesce.is_zero()
                 && !course.is_head()
-                && (stored.is_some() || !course.is_partial() && !course.is_personal())
+                && (stored.is_some() || !course.is_partial() && !course.has_credentials())
                 && forward != Forward::Bypass
                 && look + 1 < MOST_LOOKS
                 && !self.shared.refused(&course.key, now);
@@ -241,8 +273,7 @@ impl Inner {
                 Some(Landing::Stored | Landing::Gone) => {}
                 Some(Landing::Streaming(variant, fill)) => {
                     let usable = variant.matches(&course.head.headers)
-                        && reuse::judge(&variant, &course.head.headers, &course.wishes, &course.zone, now)
-                            == Reuse::Fresh;
+                        && reuse::judge(&variant, course.asker(), &course.zone, now) == Reuse::Fresh;
                     if !usable {
                         return self.fly(&course, None, aim, forward).await;
                     }
@@ -256,6 +287,7 @@ impl Inner {
                         collapsed: true,
                         ..Told::default()
                     };
+                    course.tell(Became::Known);
                     return Ok(course.serve(&variant, content, UnixTime::now(), Outcome::Coalesced, told));
                 }
                 Some(Landing::Failed(reason, detail)) => {
@@ -277,7 +309,7 @@ impl Inner {
         let Some(variant) = resource.select(headers) else {
             return Look::Forward(None, Forward::VaryMiss);
         };
-        let reuse = reuse::judge(variant, headers, &course.wishes, &course.zone, now);
+        let reuse = reuse::judge(variant, course.asker(), &course.zone, now);
         if reuse == Reuse::Never {
             return Look::Forward(None, Forward::Bypass);
         }
@@ -302,6 +334,7 @@ impl Inner {
                 return Look::Forward(Some((variant.clone(), body)), forward);
             }
         };
+        course.tell(Became::Known);
         Look::Answered(course.serve(variant, Content::Stored(body), now, outcome, Told::default()))
     }
 
@@ -320,6 +353,8 @@ impl Inner {
             zone: course.zone.clone(),
             wishes: Wishes::default(),
             metrics: course.metrics.clone(),
+            rule: course.rule.clone(),
+            witness: None,
             head,
             exchange: course.exchange.clone(),
         };

@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::bans::Ban;
+use super::bans::{Ban, Effect};
 use super::record::{Key, Record};
 
 /// How a request was answered: the label, and the access log's `cache` field.
@@ -240,12 +240,13 @@ impl Metrics {
         self.0.disk_errors.inc();
     }
 
-    pub(super) fn purged(&self, ban: &Ban) {
-        let kind = match ban {
-            Ban::Url(_) => "url",
-            Ban::Prefix(_) => "prefix",
-            Ban::Tag(_) => "tag",
-            Ban::All => "all",
+    pub(super) fn purged(&self, effect: Effect, ban: &Ban) {
+        let kind = match (effect, ban) {
+            (Effect::Void, Ban::Url(_)) => "url",
+            (Effect::Void, Ban::Prefix(_)) => "prefix",
+            (Effect::Void, Ban::Tag(_)) => "tag",
+            (Effect::Void, Ban::All) => "all",
+            (Effect::Stale, _) => "soft",
         };
         self.0.purges.get_or_create(&OfKind { kind }).inc();
     }

@@ -16,7 +16,7 @@ use super::worth::Worth;
 use crate::base::clock::UnixTime;
 
 /// Of the form on disk; another one's records are not read.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The longest list or text of a record, bodies apart.
 const MOST: u32 = 1 << 20;
 
@@ -238,7 +238,7 @@ fn write<W: Write>(out: &mut Out<'_, W>, variant: &Variant) -> foyer::Result<()>
     ] {
         out.u64(n)?;
     }
-    out.raw(&[u8::from(worth.for_authorized)])?;
+    out.raw(&[u8::from(worth.for_authorized), u8::from(worth.granted)])?;
     out.raw(&flags(worth).map(u8::from))?;
     let d = &worth.directives;
     for n in [d.max_age, d.s_maxage, d.stale_while_revalidate, d.stale_if_error] {
@@ -266,7 +266,7 @@ fn read<R: Read>(input: &mut In<'_, R>) -> foyer::Result<Variant> {
     }
     let body = BodyId(u128::from_le_bytes(input.array()?));
     let [length, asked, came, lifetime, age] = [input.u64()?, input.u64()?, input.u64()?, input.u64()?, input.u64()?];
-    let [for_authorized] = input.array()?;
+    let [for_authorized, granted] = input.array()?;
     let flags: [u8; 10] = input.array()?;
     let [
         no_store,
@@ -311,6 +311,8 @@ fn read<R: Read>(input: &mut In<'_, R>) -> foyer::Result<Variant> {
             age,
             directives,
             for_authorized: for_authorized == 1,
+            granted: granted == 1,
+            purged: false,
         },
     })
 }
@@ -330,6 +332,7 @@ mod tests {
         );
         one.worth.directives.stale_if_error = Some(5);
         one.worth.directives.no_transform = true;
+        one.worth.granted = true;
         let resource = Resource::default().with(one);
         let mut bytes = Vec::new();
         Record::Resource(Arc::new(resource.clone())).encode(&mut bytes).unwrap();

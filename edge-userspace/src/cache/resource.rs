@@ -3,11 +3,14 @@
 //! to disk. Pure.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, request};
+use http::{StatusCode, Uri, request};
 
 use super::directives::{Directives, FOREVER};
 use super::worth::{Worth, single_date};
 use crate::base::clock::UnixTime;
+use crate::base::digest::Digest;
+use crate::config::cache::Key;
+use crate::gate::cookie;
 use crate::http::codings::Accepted;
 use crate::http::fields;
 use crate::http::forwarded::{self, Written};
@@ -21,22 +24,72 @@ const MOST_NAMES: usize = 16;
 /// Purge tags of a response; with more, the rest is ignored.
 pub(super) const MOST_TAGS: usize = 64;
 
-/// Names a resource: zone, scheme, authority, path and query. Two zones never share one, whatever
-/// their hosts.
-pub(super) fn key(exchange: &Exchange, head: &request::Parts) -> String {
+/// Names a resource: zone, scheme, authority, path and query, and what `rule` adds. Two zones never
+/// share one, whatever their hosts.
+pub(super) fn key(exchange: &Exchange, head: &request::Parts, rule: Option<&Key>) -> String {
     let scheme = exchange.peer.scheme();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let key = url_key(&exchange.zone.name, scheme, &exchange.host, target);
-    match &exchange.zone.pool {
-        None => key,
-        // What one pool answers is not another's. No target has a `#` in it (RFC 9112 section 3.2).
-        Some(pool) => format!("{key}#{pool}"),
+    let parts = rule.and_then(|rule| parts(rule, &head.headers));
+    // What one pool answers is not another's. No target has a `#` in it (RFC 9112 section 3.2), nor
+    // has a pool's name.
+    match (&exchange.zone.pool, parts) {
+        (None, None) => key,
+        (Some(pool), None) => format!("{key}#{pool}"),
+        (pool, Some(parts)) => format!("{key}#{}#{parts}", pool.as_deref().unwrap_or_default()),
     }
+}
+
+/// What `rule` tells requests apart by beside their URLs; `None`: nothing. A digest of names and
+/// values with their lengths, so that no two lists of them run together, none makes a key long, and
+/// none stands in a log. All values of a name count, as they were written: nobody knows by which of
+/// them an origin goes. Those of `Accept-Encoding` count as they do for `Vary`.
+fn parts(rule: &Key, fields: &HeaderMap) -> Option<Digest> {
+    if rule.headers.is_empty() && rule.cookies.is_empty() {
+        return None;
+    }
+    let mut text = Vec::new();
+    let mut part = |kind: u8, name: &str, values: &[&[u8]]| {
+        text.push(kind);
+        text.extend_from_slice(&(values.len() as u64).to_be_bytes());
+        for bytes in std::iter::once(name.as_bytes()).chain(values.iter().copied()) {
+            text.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+            text.extend_from_slice(bytes);
+        }
+    };
+    for name in &rule.headers {
+        let normal = (*name == header::ACCEPT_ENCODING)
+            .then(|| selecting(fields, name))
+            .flatten();
+        match &normal {
+            Some(normal) => part(b'h', name.as_str(), &[normal]),
+            None => {
+                let values: Vec<_> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+                part(b'h', name.as_str(), &values);
+            }
+        }
+    }
+    for name in &rule.cookies {
+        let values: Vec<_> = cookie::pairs(fields)
+            .filter_map(|pair| cookie::value(pair, name))
+            .collect();
+        part(b'c', name, &values);
+    }
+    Some(Digest::of(&text))
 }
 
 /// The key of a resource's URL, whichever pool answers for it.
 pub(super) fn url_of(key: &str) -> &str {
     key.split_once('#').map_or(key, |(url, _)| url)
+}
+
+/// `key` with another target, whichever pool answers for it.
+pub(super) fn with_target(key: &str, target: &Uri) -> String {
+    let url = url_of(key);
+    let path = url
+        .find("://")
+        .and_then(|at| Some(at + 3 + url.get(at + 3..)?.find('/')?));
+    format!("{}{target}", path.and_then(|path| url.get(..path)).unwrap_or(url))
 }
 
 /// As [`key`], of parts. A zone's name has no space in it.
@@ -114,6 +167,12 @@ impl Variant {
             .age
             .saturating_add(now.since(self.came).as_secs())
             .min(FOREVER)
+    }
+
+    /// As it is after a soft purge at `time`: stale since then, if it was not before.
+    pub(super) fn softly(&mut self, time: UnixTime) {
+        self.worth.lifetime = self.worth.lifetime.min(self.age(time));
+        self.worth.purged = true;
     }
 
     /// Purge tags: of `Cache-Tag` and `Surrogate-Key`.
@@ -309,6 +368,8 @@ pub(super) mod tests {
                 age: 0,
                 directives: Directives::of(&fields),
                 for_authorized: false,
+                granted: false,
+                purged: false,
             },
             fields,
         }
@@ -427,5 +488,57 @@ pub(super) mod tests {
         assert_ne!(url_key("a", "https", "h", "/"), url_key("b", "https", "h", "/"));
         assert_ne!(url_key("a", "https", "h", "/?a"), url_key("a", "https", "h", "/?b"));
         assert_eq!(url_key("a", "https", "h:443", "/"), url_key("a", "https", "h", "/"));
+        let target = Uri::from_static("/x?c=1");
+        for key in ["a https://h:1/a/b?c", "a https://h:1/#pool", "a https://h:1/?x##digest"] {
+            assert_eq!(with_target(key, &target), "a https://h:1/x?c=1");
+        }
+    }
+
+    /// One visitor would get what is another's, told apart by what the operator named: lists that
+    /// run together, a cookie that is there twice, a field that is empty and one that is not there.
+    #[test]
+    fn parts_of_keys_do_not_run_together() {
+        let rule = |headers: &[&'static str], cookies: &[&str]| Key {
+            query: None,
+            headers: headers.iter().map(|name| HeaderName::from_static(name)).collect(),
+            cookies: cookies.iter().map(|name| (*name).into()).collect(),
+        };
+        let key = |rule: &Key, fields: &[(&'static str, &str)]| parts(rule, &headers(fields));
+        let by = rule(&["x-a", "x-b"], &["c", "d"]);
+        let asked: [&[(&'static str, &str)]; 14] = [
+            &[],
+            &[("x-a", "")],
+            &[("x-b", "")],
+            &[("x-a", "1")],
+            &[("x-b", "1")],
+            &[("x-a", "1"), ("x-b", "1")],
+            &[("x-a", "1"), ("x-a", "1")],
+            &[("x-a", "1,1")],
+            &[("cookie", "c=1")],
+            &[("cookie", "d=1")],
+            &[("cookie", "c=1; c=2")],
+            &[("cookie", "c=2; c=1")],
+            &[("cookie", "c=1; d=2")],
+            &[("cookie", "c=")],
+        ];
+        let keys: std::collections::HashSet<_> = asked.iter().map(|fields| key(&by, fields).unwrap()).collect();
+        assert_eq!(keys.len(), asked.len());
+        assert_eq!(
+            key(&by, &[("cookie", "x=1; c=1")]),
+            key(&by, &[("cookie", "c=1"), ("x-c", "1")])
+        );
+        assert_ne!(
+            key(&rule(&["x-a"], &[]), &[("x-a", "1")]),
+            key(&rule(&["x-b"], &[]), &[("x-b", "1")])
+        );
+        assert_ne!(
+            key(&rule(&["c"], &[]), &[("c", "1")]),
+            key(&rule(&[], &["c"]), &[("cookie", "c=1")])
+        );
+        let coding = rule(&["accept-encoding"], &[]);
+        let of = |value: &str| key(&coding, &[("accept-encoding", value)]);
+        assert_eq!(of("gzip, br"), of("br;q=0.5,gzip"));
+        assert_ne!(of("gzip"), of("br"));
+        assert_eq!(key(&Key::default(), &[("x-a", "1")]), None);
     }
 }

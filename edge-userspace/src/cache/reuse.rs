@@ -23,12 +23,27 @@ pub(super) enum Reuse {
     Never,
 }
 
+/// What was purged softly answers at least this long after the purge, in seconds, while it is
+/// validated.
+const SOFTLY: u64 = 60;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    /// The request's fields.
+    pub(super) fields: &'a HeaderMap,
+    /// It shows who it is, by `Authorization` or by a certificate.
+    pub(super) personal: bool,
+    pub(super) wishes: &'a Wishes,
+}
+
 /// Judges `variant`, which matches the request, at `now`.
-pub(super) fn judge(variant: &Variant, request: &HeaderMap, wishes: &Wishes, zone: &Cache, now: UnixTime) -> Reuse {
-    let worth = &variant.worth;
+pub(super) fn judge(variant: &Variant, asker: Asker<'_>, zone: &Cache, now: UnixTime) -> Reuse {
+    let (worth, wishes) = (&variant.worth, asker.wishes);
     // Who shows credentials may expect a page of their own; only what is meant for all is given to
-    // them.
-    if request.contains_key(header::AUTHORIZATION) && !worth.for_authorized {
+    // them. That a page is for all who show none was the operator's word, not the origin's.
+    let credentials = asker.fields.contains_key(header::AUTHORIZATION) || worth.granted && asker.personal;
+    if credentials && !worth.for_authorized {
         return Reuse::Never;
     }
     if wishes.no_cache || worth.directives.no_cache {
@@ -51,6 +66,7 @@ pub(super) fn judge(variant: &Variant, request: &HeaderMap, wishes: &Wishes, zon
     let staleness = age.saturating_sub(worth.lifetime);
     let window = worth.directives.stale_while_revalidate;
     let window = window.unwrap_or(zone.stale_while_revalidate.as_secs());
+    let window = if worth.purged { window.max(SOFTLY) } else { window };
     if staleness < window {
         return Reuse::Revalidating;
     }
@@ -81,7 +97,12 @@ mod tests {
         let variant = variant(&[], &[("cache-control", cc)], 1);
         let request = headers(request);
         let now = UnixTime::from_secs(100 + age);
-        judge(&variant, &request, &Wishes::of(&request), &Cache::default(), now)
+        let asker = Asker {
+            fields: &request,
+            personal: false,
+            wishes: &Wishes::of(&request),
+        };
+        judge(&variant, asker, &Cache::default(), now)
     }
 
     /// The variant of these tests is fresh for 60 s.
@@ -136,5 +157,46 @@ mod tests {
         };
         let silent = variant(&[], &[], 1);
         assert!(at(&silent, 65, &zone) && !at(&silent, 66, &zone) && !at(&silent, 66, &plain));
+    }
+
+    /// Who shows a certificate would get what the operator, not the origin, called a page for all;
+    /// or what an origin calls so no more.
+    #[test]
+    fn what_the_operator_granted_is_not_for_who_shows_who_it_is() {
+        let judged = |granted: bool, public: bool, personal: bool| {
+            let mut variant = variant(&[], &[], 1);
+            (variant.worth.granted, variant.worth.for_authorized) = (granted, public);
+            let asker = Asker {
+                fields: &HeaderMap::new(),
+                personal,
+                wishes: &Wishes::default(),
+            };
+            judge(&variant, asker, &Cache::default(), UnixTime::from_secs(101))
+        };
+        assert_eq!(judged(true, false, true), Reuse::Never);
+        assert_eq!(judged(true, false, false), Reuse::Fresh);
+        assert_eq!(judged(true, true, true), Reuse::Fresh);
+        assert_eq!(judged(false, false, true), Reuse::Fresh, "the origin's word");
+    }
+
+    /// After a soft purge either everybody would wait for the origin, or the old page answer for
+    /// ever.
+    #[test]
+    fn softly_purged_pages_answer_for_a_minute() {
+        let judged = |cc: &str, age: u64| {
+            let mut variant = variant(&[], &[("cache-control", cc)], 1);
+            variant.softly(UnixTime::from_secs(110));
+            let asker = Asker {
+                fields: &HeaderMap::new(),
+                personal: false,
+                wishes: &Wishes::default(),
+            };
+            judge(&variant, asker, &Cache::default(), UnixTime::from_secs(100 + age))
+        };
+        assert_eq!(judged("", 11), Reuse::Revalidating, "it would have been fresh");
+        assert_eq!(judged("", 69), Reuse::Revalidating);
+        assert_eq!(judged("", 70), Reuse::Validate);
+        assert_eq!(judged("stale-while-revalidate=90", 99), Reuse::Revalidating);
+        assert_eq!(judged("must-revalidate", 11), Reuse::Validate);
     }
 }

@@ -20,7 +20,7 @@ use foyer::{
 use prometheus_client::registry::Registry;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
-use super::bans::{self, Ban, Bans};
+use super::bans::{self, Ban, Effect, Purges};
 use super::metrics::Metrics;
 use super::record::{Key, Record};
 use super::resource::{self, BodyId, Resource, Variant};
@@ -54,7 +54,7 @@ pub enum Error {
 /// The store.
 pub struct Store {
     records: HybridCache<Key, Record>,
-    bans: Arc<RwLock<Bans>>,
+    purges: Arc<RwLock<Purges>>,
     log: Option<Written>,
     locks: Vec<AsyncMutex<()>>,
     filling: Arc<AtomicU64>,
@@ -73,6 +73,7 @@ struct Written {
 
 /// A purge that is to be written down, and who waits for that.
 struct Line {
+    effect: Effect,
     ban: Ban,
     time: UnixTime,
     done: oneshot::Sender<io::Result<()>>,
@@ -143,7 +144,7 @@ impl Store {
             .enable_all()
             .build()
             .map_err(Error::Threads)?;
-        let (mut opened, mut bans) = (None, Bans::default());
+        let (mut opened, mut purges) = (None, Purges::default());
         let builder = HybridCacheBuilder::new()
             .with_name("edge")
             .with_policy(HybridCachePolicy::WriteOnInsertion)
@@ -158,7 +159,7 @@ impl Store {
         let builder = if node.disk > 0 {
             std::fs::create_dir_all(path).map_err(directory)?;
             let (file, known) = bans::Log::open(path).map_err(directory)?;
-            (opened, bans) = (Some(Arc::new(Mutex::new(file))), known);
+            (opened, purges) = (Some(Arc::new(Mutex::new(file))), known);
             let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
             let block = largest.saturating_mul(2).max(LEAST_BLOCK);
             let device = FsDeviceBuilder::new(path.join("records")).with_capacity(size(node.disk));
@@ -184,14 +185,14 @@ impl Store {
                 .unwrap_or_else(|_| Err(foyer::Error::new(foyer::ErrorKind::Recover, "recovery failed")))
         })
         .map_err(store)?;
-        let bans = Arc::new(RwLock::new(bans));
+        let purges = Arc::new(RwLock::new(purges));
         let log = match opened {
-            Some(log) => Some(Written::start(log, bans.clone()).map_err(Error::Threads)?),
+            Some(log) => Some(Written::start(log, purges.clone()).map_err(Error::Threads)?),
             None => None,
         };
         Ok(Arc::new(Self {
             records,
-            bans,
+            purges,
             log,
             locks: (0..LOCKS).map(|_| AsyncMutex::new(())).collect(),
             filling: Arc::default(),
@@ -239,17 +240,26 @@ impl Store {
         }
     }
 
-    /// What is stored under `key`, without what was purged.
+    /// What is stored under `key`, without what was purged, and with what was purged softly stale.
     pub(super) async fn find(&self, key: &str) -> Option<Arc<Resource>> {
         let Record::Resource(resource) = self.record(&Key::Resource(key.to_owned())).await? else {
             return None;
         };
-        let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);
-        if !resource.variants.iter().any(|variant| bans.covers(key, variant)) {
+        let Purges { void, stale } = &*self.purges.read().unwrap_or_else(PoisonError::into_inner);
+        let meant = |variant: &Variant| void.covers(key, variant) || stale.covers(key, variant);
+        if !resource.variants.iter().any(meant) {
             return Some(resource);
         }
-        let kept = resource.variants.iter().filter(|variant| !bans.covers(key, variant));
-        let variants: Vec<Variant> = kept.cloned().collect();
+        let kept = resource.variants.iter().filter(|variant| !void.covers(key, variant));
+        let variants: Vec<Variant> = kept
+            .cloned()
+            .map(|mut variant| {
+                if let Some(time) = stale.since(key, &variant) {
+                    variant.softly(time);
+                }
+                variant
+            })
+            .collect();
         (!variants.is_empty()).then(|| Arc::new(Resource { variants }))
     }
 
@@ -337,16 +347,16 @@ impl Store {
         self.records.contains(&Key::Resource(key.to_owned()))
     }
 
-    /// Voids what is stored, or under way, now, and returns once that outlasts a power failure:
-    /// waits for the disk.
+    /// Voids what is stored, or under way, now, or makes it stale, and returns once that outlasts a
+    /// power failure: waits for the disk.
     ///
     /// # Errors
     /// When it is in force, but could not be written down.
-    pub(super) fn purge(&self, ban: Ban, now: UnixTime) -> io::Result<()> {
-        self.ban(&ban, now);
+    pub(super) fn purge(&self, effect: Effect, ban: Ban, now: UnixTime) -> io::Result<()> {
+        self.ban(effect, &ban, now);
         match &self.log {
             None => Ok(()),
-            Some(written) => add(&written.log, &self.bans, &ban, now, true),
+            Some(written) => add(&written.log, &self.purges, (effect, &ban), now, true),
         }
     }
 
@@ -357,24 +367,30 @@ impl Store {
     pub(super) async fn void(&self, key: String, now: UnixTime) -> io::Result<()> {
         // Of every pool that answers for the URL.
         let ban = Ban::url(resource::url_of(&key));
-        self.ban(&ban, now);
+        let effect = Effect::Void;
+        self.ban(effect, &ban, now);
         let Some(written) = &self.log else { return Ok(()) };
         let (done, answer) = oneshot::channel();
-        let line = Line { ban, time: now, done };
+        let line = Line {
+            effect,
+            ban,
+            time: now,
+            done,
+        };
         let gone = || io::Error::other("the thread that writes purges down is gone");
         written.queue.send(line).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Puts it in force. Whoever looks something up waits for this and no disk.
-    fn ban(&self, ban: &Ban, now: UnixTime) {
-        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
-        bans.add(ban.clone(), now);
-        drop(bans);
-        if let Ban::Url(key) = ban {
+    fn ban(&self, effect: Effect, ban: &Ban, now: UnixTime) {
+        let mut purges = self.purges.write().unwrap_or_else(PoisonError::into_inner);
+        purges.add(effect, ban.clone(), now);
+        drop(purges);
+        if let (Effect::Void, Ban::Url(key)) = (effect, ban) {
             self.records.remove(&Key::Resource(key.clone()));
         }
-        self.metrics.purged(ban);
+        self.metrics.purged(effect, ban);
     }
 
     /// Sets the gauges.
@@ -394,26 +410,33 @@ impl Store {
 
 impl Written {
     /// Starts the thread that writes invalidations down.
-    fn start(log: Arc<Mutex<bans::Log>>, bans: Arc<RwLock<Bans>>) -> io::Result<Self> {
+    fn start(log: Arc<Mutex<bans::Log>>, purges: Arc<RwLock<Purges>>) -> io::Result<Self> {
         let (queue, mut lines) = mpsc::channel::<Line>(QUEUED_LINES);
         let own = log.clone();
         // Ends with the store, whose sender it waits for.
         std::thread::Builder::new()
             .name("cache-purges".to_owned())
             .spawn(move || {
-                while let Some(Line { ban, time, done }) = lines.blocking_recv() {
+                while let Some(line) = lines.blocking_recv() {
+                    let written = add(&own, &purges, (line.effect, &line.ban), line.time, false);
                     // Who asked may have gone; it is written down all the same.
-                    drop(done.send(add(&own, &bans, &ban, time, false)));
+                    drop(line.done.send(written));
                 }
             })?;
         Ok(Self { log, queue })
     }
 }
 
-fn add(log: &Mutex<bans::Log>, bans: &RwLock<Bans>, ban: &Ban, time: UnixTime, durable: bool) -> io::Result<()> {
+fn add(
+    log: &Mutex<bans::Log>,
+    purges: &RwLock<Purges>,
+    purge: (Effect, &Ban),
+    time: UnixTime,
+    durable: bool,
+) -> io::Result<()> {
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-    log.add(ban, time, durable, || {
-        bans.read().unwrap_or_else(PoisonError::into_inner).lines()
+    log.add(purge, time, durable, || {
+        purges.read().unwrap_or_else(PoisonError::into_inner).lines()
     })
 }
 

@@ -52,6 +52,11 @@ pub(super) struct Worth {
     pub(super) directives: Directives,
     /// May answer requests with `Authorization` (section 3.5).
     pub(super) for_authorized: bool,
+    /// By the operator's word, not the origin's.
+    pub(super) granted: bool,
+    /// It was purged softly: it is stale since then, and answers for a while all the same. Not kept
+    /// with the response; whoever finds it asks the purges in force.
+    pub(super) purged: bool,
 }
 
 /// Heuristic freshness (RFC 9111 section 4.2.2).
@@ -63,65 +68,191 @@ pub(super) struct Heuristic {
     pub(super) most: u64,
 }
 
-/// Judges a response to GET; `None`: it must not be stored, or there is no use in it.
-pub(super) fn judge(seen: &Seen<'_>, heuristic: Heuristic) -> Option<Worth> {
-    let mut directives = Directives::of(seen.fields);
-    let status = seen.status.as_u16();
-    if directives.must_understand {
-        if !UNDERSTOOD.contains(&status) {
-            return None;
+/// Freshness by the operator's word (`ttl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    /// Seconds from its arrival on.
+    pub(super) ttl: u64,
+    /// Whatever the response says; otherwise only if it says nothing.
+    pub(super) forced: bool,
+    /// It is for everybody, also if the response says `private`.
+    pub(super) public: bool,
+}
+
+impl Granted {
+    /// Whether it holds for a response that says this. `explicit`: how long it is fresh, too.
+    fn holds(&self, said: &Directives, explicit: bool) -> bool {
+        match self.forced {
+            true => !said.private || self.public,
+            false => !explicit && !said.no_store && !said.no_cache && !said.private,
         }
-        directives.no_store = false;
     }
-    if seen.status.is_informational() || matches!(status, 206 | 304) || varies_on_all(seen.fields) {
-        return None;
+
+    /// What counts in place of `said`. Fields that `private` or `no-cache` name stay out.
+    fn over(&self, said: &Directives) -> Directives {
+        Directives {
+            max_age: Some(self.ttl),
+            public: self.public,
+            stale_while_revalidate: said.stale_while_revalidate,
+            stale_if_error: said.stale_if_error,
+            immutable: said.immutable,
+            no_transform: said.no_transform,
+            withheld: said.withheld.clone(),
+            // `Expires` and `Pragma` do not count.
+            targeted: true,
+            ..Directives::default()
+        }
+    }
+}
+
+/// What the operator says of freshness.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Policy {
+    pub(super) heuristic: Heuristic,
+    /// Of responses with this status; `None`: nothing, or not to this request.
+    pub(super) granted: Option<Granted>,
+    /// `Set-Cookie` is taken off, for everybody.
+    pub(super) strips_cookies: bool,
+}
+
+impl Policy {
+    /// Of an operator who leaves it to the origin.
+    pub(super) fn plain(heuristic: Heuristic) -> Self {
+        Self {
+            heuristic,
+            granted: None,
+            strips_cookies: false,
+        }
+    }
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Status,
+    VariesOnAll,
+    VariesBySender,
+    Coding,
+    SetCookie,
+    Cookie,
+    Private,
+    NoStore,
+    Credentials,
+    Silent,
+    TooLong,
+}
+
+impl Why {
+    /// In words for an operator.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Status => "its status is not one that is stored",
+            Self::VariesOnAll => "it says Vary: *",
+            Self::VariesBySender => "it varies by too many fields, or by one that differs for each client",
+            Self::Coding => "it is in a coding that the request did not list, or that is not known",
+            Self::SetCookie => "it has Set-Cookie, without public, s-maxage or strip_set_cookie",
+            Self::Cookie => "it says nothing of its freshness, and the request has a Cookie",
+            Self::Private => "it says private",
+            Self::NoStore => "it says no-store",
+            Self::Credentials => "the request has Authorization, and it is not for all",
+            Self::Silent => "it says nothing of its freshness, and has no validator",
+            Self::TooLong => "it is longer than object_bytes",
+        }
+    }
+}
+
+/// Judges a response to GET.
+///
+/// # Errors
+/// It must not be stored, or there is no use in it.
+pub(super) fn judge(seen: &Seen<'_>, policy: &Policy) -> Result<Worth, Why> {
+    let mut said = Directives::of(seen.fields);
+    let status = seen.status.as_u16();
+    let expires = seen.fields.contains_key(header::EXPIRES) && !said.targeted;
+    let explicit = said.max_age.is_some() || said.s_maxage.is_some() || expires;
+    let granted = policy.granted.filter(|granted| granted.holds(&said, explicit));
+    if said.must_understand && !granted.is_some_and(|granted| granted.forced) {
+        if !UNDERSTOOD.contains(&status) {
+            return Err(Why::Status);
+        }
+        said.no_store = false;
+    }
+    if seen.status.is_informational() || matches!(status, 206 | 304) {
+        return Err(Why::Status);
+    }
+    if varies_on_all(seen.fields) {
+        return Err(Why::VariesOnAll);
     }
     // Noise to who takes over the request's part: in a coding that it did not list, or one that
     // variants are not told apart by.
     let varies = fields::has(seen.fields, header::VARY, "accept-encoding");
     if !Accepted::of(seen.request).admits(seen.fields) || varies && !codings::known(seen.fields) {
-        return None;
+        return Err(Why::Coding);
     }
     // With a cookie it is one client's, unless the origin says that it is for all. The cookie
     // itself is never stored.
-    if seen.fields.contains_key(header::SET_COOKIE) && !directives.public && directives.s_maxage.is_none() {
-        return None;
+    let shown = said.public || said.s_maxage.is_some() || policy.strips_cookies;
+    if seen.fields.contains_key(header::SET_COOKIE) && !shown {
+        return Err(Why::SetCookie);
     }
-    let expires = seen.fields.contains_key(header::EXPIRES) && !directives.targeted;
-    let explicit = directives.max_age.is_some() || directives.s_maxage.is_some() || expires;
+    let directives = granted.map_or_else(|| said.clone(), |granted| granted.over(&said));
     // With a cookie it may be one client's; nothing but a guess would make it everybody's.
-    if !explicit && !directives.public && seen.request.contains_key(header::COOKIE) {
-        return None;
+    let forced = granted.is_some_and(|granted| granted.forced);
+    let silent = !explicit && !directives.public && !directives.private && !directives.no_store;
+    if silent && !forced && seen.request.contains_key(header::COOKIE) {
+        return Err(Why::Cookie);
     }
-    let policy = CachePolicy::new_options(
-        &request(seen.request)?,
-        &response(seen, &directives, explicit)?,
+    let explicit = explicit || granted.is_some();
+    let judged = request(seen.request).zip(response(seen, &directives, explicit));
+    let (request, response) = judged.ok_or(Why::Silent)?;
+    let library = CachePolicy::new_options(
+        &request,
+        &response,
         SystemTime::from(seen.came),
         CacheOptions {
             shared: true,
-            cache_heuristic: f32::from(heuristic.percent) / 100.0,
+            cache_heuristic: f32::from(policy.heuristic.percent) / 100.0,
             // `immutable` without a lifetime promises nothing (RFC 8246 section 2).
             immutable_min_time_to_live: std::time::Duration::ZERO,
             ignore_cargo_cult: false,
         },
     );
-    if !policy.is_storable() {
-        return None;
+    if !library.is_storable() {
+        return Err(match &directives {
+            said if said.no_store => Why::NoStore,
+            said if said.private => Why::Private,
+            _ if seen.request.contains_key(header::AUTHORIZATION) => Why::Credentials,
+            _ => Why::Silent,
+        });
     }
-    // Asked at its arrival, with no Age among the fields: the whole lifetime.
-    let mut lifetime = policy.time_to_live(seen.came.into()).as_secs().min(FOREVER);
-    if !explicit {
-        lifetime = lifetime.min(heuristic.most);
-    }
+    let age = age(seen);
+    let lifetime = match granted {
+        // From its arrival on, however long it was on its way.
+        Some(granted) => granted.ttl.saturating_add(age).min(FOREVER),
+        None => {
+            // Asked at its arrival, with no Age among the fields: the whole lifetime.
+            let lifetime = library.time_to_live(seen.came.into()).as_secs().min(FOREVER);
+            if explicit {
+                lifetime
+            } else {
+                lifetime.min(policy.heuristic.most)
+            }
+        }
+    };
     let this = Worth {
         lifetime,
-        age: age(seen),
+        age,
         for_authorized: directives.public || directives.must_revalidate || directives.s_maxage.is_some(),
         directives,
+        granted: granted.is_some(),
+        purged: false,
     };
     // Neither fresh nor to be validated: it would only take room.
     let validators = seen.fields.contains_key(header::ETAG) || seen.fields.contains_key(header::LAST_MODIFIED);
-    (this.lifetime > 0 || validators).then_some(this)
+    match this.lifetime > 0 || validators {
+        true => Ok(this),
+        false => Err(Why::Silent),
+    }
 }
 
 fn varies_on_all(fields: &HeaderMap) -> bool {
@@ -239,7 +370,7 @@ mod tests {
             asked: UnixTime::from_secs(NOW - 2),
             came: UnixTime::from_secs(NOW),
         };
-        judge(&seen, HEURISTIC)
+        judge(&seen, &Policy::plain(HEURISTIC)).ok()
     }
 
     fn lifetime(status: u16, fields: &[(&'static str, &str)]) -> Option<u64> {
@@ -381,5 +512,97 @@ mod tests {
         assert_eq!(age(&[("age", "-5")]), 2);
         assert_eq!(age(&[("age", "18446744073709551615")]), FOREVER);
         assert_eq!(age(&[("date", "Tue, 14 Nov 2023 22:03:20 GMT")]), 600, "apparent age");
+    }
+
+    /// What an operator grants to responses, by status or against the origin's word.
+    fn granted(
+        policy: (bool, bool, bool),
+        request: &[(&'static str, &str)],
+        fields: &[(&'static str, &str)],
+    ) -> Result<Worth, Why> {
+        let (forced, public, strips_cookies) = policy;
+        let map = |fields: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in fields {
+                map.append(*name, value.parse().unwrap());
+            }
+            map
+        };
+        let seen = Seen {
+            request: &map(request),
+            status: StatusCode::OK,
+            fields: &map(fields),
+            asked: UnixTime::from_secs(NOW),
+            came: UnixTime::from_secs(NOW),
+        };
+        let granted = Granted {
+            ttl: 600,
+            forced,
+            public,
+        };
+        let policy = Policy {
+            heuristic: HEURISTIC,
+            granted: Some(granted),
+            strips_cookies,
+        };
+        judge(&seen, &policy)
+    }
+
+    /// Pages would be stored against the word of who made them, or for longer than the operator
+    /// said.
+    #[test]
+    fn a_time_by_status_is_for_what_says_nothing() {
+        let given = |request: &[(&'static str, &str)], fields: &[(&'static str, &str)]| {
+            granted((false, false, false), request, fields)
+        };
+        let worth = given(&[], &[]).unwrap();
+        assert!((worth.lifetime, worth.granted, worth.for_authorized) == (600, true, false));
+        let own = given(&[], &[("cache-control", "max-age=5")]).unwrap();
+        assert_eq!((own.lifetime, own.granted), (5, false), "it says so itself");
+        for (fields, why) in [
+            (("cache-control", "no-store"), Why::NoStore),
+            (("cache-control", "private"), Why::Private),
+            (("cache-control", "no-cache"), Why::Silent),
+            (("pragma", "no-cache"), Why::Silent),
+            (("expires", "0"), Why::Silent),
+            (("vary", "*"), Why::VariesOnAll),
+            (("set-cookie", "a=b"), Why::SetCookie),
+        ] {
+            assert_eq!(given(&[], &[fields]), Err(why), "{fields:?}");
+        }
+        assert_eq!(given(&[("cookie", "id=1")], &[]), Err(Why::Cookie));
+        assert_eq!(given(&[("authorization", "x")], &[]), Err(Why::Credentials));
+    }
+
+    /// One visitor's cookie, or what one may see, would be everybody's; or the operator's word come
+    /// to nothing.
+    #[test]
+    fn force_is_against_the_origins_word_and_within_bounds() {
+        let forced = |fields: &[(&'static str, &str)]| granted((true, false, false), &[("cookie", "id=1")], fields);
+        for said in [
+            "no-store",
+            "no-cache, max-age=0, must-revalidate",
+            "max-age=5",
+            "s-maxage=1",
+            "no-store, must-understand",
+        ] {
+            let worth = forced(&[("cache-control", said), ("pragma", "no-cache"), ("expires", "0")]).unwrap();
+            assert_eq!((worth.lifetime, worth.granted), (600, true), "{said}");
+            assert!(!worth.for_authorized && !worth.directives.forbids_stale(), "{said}");
+        }
+        let old = forced(&[("age", "1000"), ("cache-control", "max-age=10")]).unwrap();
+        assert_eq!((old.lifetime, old.age), (1_600, 1_000), "ten minutes from now on");
+        assert_eq!(forced(&[("set-cookie", "a=b")]), Err(Why::SetCookie));
+        assert_eq!(forced(&[("cache-control", "private")]), Err(Why::Private));
+        assert_eq!(forced(&[("vary", "*")]), Err(Why::VariesOnAll));
+        let named = forced(&[("cache-control", "private=\"x-me\", no-store")]).unwrap();
+        assert_eq!(named.directives.withheld, ["x-me"], "one client's field all the same");
+        let public = |request: &[(&'static str, &str)], fields: &[(&'static str, &str)]| {
+            granted((true, true, false), request, fields)
+        };
+        assert!(public(&[], &[("cache-control", "private")]).unwrap().for_authorized);
+        assert!(public(&[("authorization", "x")], &[]).is_ok());
+        assert_eq!(public(&[], &[("set-cookie", "a=b")]), Err(Why::SetCookie));
+        assert!(granted((true, false, true), &[], &[("set-cookie", "a=b")]).is_ok());
     }
 }

@@ -45,6 +45,14 @@ impl FromStr for Line {
 #[derive(Clone, Debug)]
 pub(super) struct Field(HeaderName, HeaderValue);
 
+impl Field {
+    /// Its name and its value.
+    pub(super) fn text(&self) -> (String, String) {
+        let value = String::from_utf8_lossy(self.1.as_bytes());
+        (self.0.to_string(), value.into_owned())
+    }
+}
+
 impl FromStr for Field {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

@@ -229,6 +229,7 @@ fn zone(text: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Zone
         .map(|(name, pool)| (name.clone(), pool.clone()))
         .collect();
     zone.rules = rules;
+    cached(&zone, text, checker);
     match &text.origin {
         Some(origin) => zone.origin = super::origin::origin(&zone.name, origin, around.pools, checker),
         None if text.worker.is_none() && text.route.is_empty() && text.rule.is_empty() => {
@@ -238,6 +239,25 @@ fn zone(text: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Zone
         None => {}
     }
     zone
+}
+
+/// Whether what the zone's rules say of caching can be carried out.
+fn cached(zone: &Zone, text: &ZoneText, checker: &mut Checker<'_>) {
+    let Some(rules) = &zone.rules else { return };
+    // Each is where it stands in the file.
+    let mut written = rules.all.iter().zip(&text.rule);
+    let says = |(rule, _): &(&rule::Rule, _)| rule.act.cache.is_some();
+    if let (Some((_, rule)), None) = (written.clone().find(says), &zone.cache) {
+        let what = "a rule with `cache` in a zone that stores nothing";
+        checker.mistake(rule.span(), what, "write [zone.cache]");
+    }
+    let most = cache::MOST_QUERIES;
+    if cache::Keys::of(rules).queries.len() > most
+        && let Some((_, rule)) = written.rfind(says)
+    {
+        let what = "the rules of the zone change queries in too many ways";
+        checker.mistake(rule.span(), what, format!("write at most {most} different `key.query`"));
+    }
 }
 
 /// What the zone does not say is as the node has it.

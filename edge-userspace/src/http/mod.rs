@@ -29,7 +29,9 @@ pub mod metrics;
 pub mod redirect;
 pub mod server;
 mod service;
+pub mod stored;
 pub mod trailers;
+pub mod warm;
 pub mod websocket;
 
 pub use redirect::Redirect;

@@ -11,8 +11,8 @@ use super::gates::Gates;
 use super::isolates;
 use super::lockdown::Lockdowns;
 use crate::admin::{
-    self, Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalised, Penalty, Purged, TopSource,
-    WorkerOrder,
+    self, Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalised, Penalty, PurgeOrder, TopSource,
+    WarmOrder, WorkerOrder,
 };
 use crate::base::shutdown::Phase;
 use crate::config::value::OriginAddress;
@@ -187,11 +187,18 @@ impl Control for Node {
         Ok(())
     }
 
-    fn purge(&self, what: &Purged) -> Result<(), ControlError> {
-        super::cache::purge(self.cache.as_ref(), &self.zones.load(), what)?;
-        self.near.void();
-        tracing::info!(target: "edge::cache", %what, "purged by the operator");
+    fn purge(&self, order: &PurgeOrder) -> Result<(), ControlError> {
+        super::cache::purge(self.cache.as_ref(), &self.zones.load(), order)?;
+        // What is only stale is asked for anew, and differences are to what is held.
+        if !order.soft {
+            self.near.void();
+        }
+        tracing::info!(target: "edge::cache", what = %order.what, soft = order.soft, "purged by the operator");
         Ok(())
+    }
+
+    fn warm(&self, order: WarmOrder) -> Ordered<'_> {
+        Box::pin(self.warming.warm(self.cache.is_some(), order))
     }
 
     fn fleet(&self, order: bytes::Bytes) -> Ordered<'_> {

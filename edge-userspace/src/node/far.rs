@@ -17,7 +17,7 @@ use super::{process, threads};
 use crate::admin::access::NodeLogs;
 use crate::admin::server::Rights;
 use crate::admin::{
-    Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalised, Penalty, Purged, TopSource, WorkerOrder,
+    Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalised, Penalty, PurgeOrder, TopSource, WorkerOrder,
 };
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
@@ -90,6 +90,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
                 server: http::Server::new(http.clone(), handler, shutdown.clone()),
                 redirect: http::Server::new(http.clone(), redirect.clone(), shutdown.clone()),
                 clock: None,
+                warmer: None,
                 shutdown: shutdown.clone(),
             }
         })?;
@@ -334,7 +335,7 @@ impl Control for End {
         none()
     }
 
-    fn purge(&self, _: &Purged) -> Result<(), ControlError> {
+    fn purge(&self, _: &PurgeOrder) -> Result<(), ControlError> {
         none()
     }
 

@@ -242,7 +242,7 @@ impl Host for Seat {
     fn void(&self) {
         match self.node() {
             Some(node) => {
-                if let Err(ControlError(why)) = node.purge(&Purged::All { all: true }) {
+                if let Err(ControlError(why)) = node.purge(&Purged::All { all: true }.into()) {
                     tracing::error!(target: "edge::fleet", why, "what is stored could not be voided");
                 }
             }
@@ -266,13 +266,13 @@ impl Node {
     /// have) holds already, unless it was issued here: then somebody has mistyped.
     fn apply(&self, action: &Action, ours: bool) -> Result<(), String> {
         let done = match action {
-            Action::PurgeUrl(url) => self.purge(&Purged::Url { url: url.clone() }),
-            Action::PurgePrefix(prefix) => self.purge(&Purged::Prefix { prefix: prefix.clone() }),
-            Action::PurgeTag { zone, tag } => self.purge(&Purged::Tag {
-                zone: zone.clone(),
-                tag: tag.clone(),
-            }),
-            Action::PurgeAll => self.purge(&Purged::All { all: true }),
+            Action::PurgeUrl(url) => self.purge(&Purged::Url { url: url.clone() }.into()),
+            Action::PurgePrefix(prefix) => self.purge(&Purged::Prefix { prefix: prefix.clone() }.into()),
+            Action::PurgeTag { zone, tag } => {
+                let (zone, tag) = (zone.clone(), tag.clone());
+                self.purge(&Purged::Tag { zone, tag }.into())
+            }
+            Action::PurgeAll => self.purge(&Purged::All { all: true }.into()),
             Action::Penalise {
                 subject,
                 blocked,

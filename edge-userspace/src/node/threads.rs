@@ -108,6 +108,8 @@ pub(super) struct Worker {
     pub(super) redirect: http::Server,
     /// Runs workers by their schedules; the first thread's does.
     pub(super) clock: Option<Arc<Isolated>>,
+    /// Fills the cache as operators order; one thread's does.
+    pub(super) warmer: Option<http::warm::Warmer>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -260,6 +262,15 @@ fn work(
             tokio::spawn(async move {
                 tokio::select! {
                     () = clock.keep_time() => {}
+                    () = shutdown.reached(Phase::Draining) => {}
+                }
+            });
+        }
+        if let Some(warmer) = worker.warmer {
+            let mut shutdown = worker.shutdown.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = warmer.run() => {}
                     () = shutdown.reached(Phase::Draining) => {}
                 }
             });

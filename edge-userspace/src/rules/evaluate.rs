@@ -23,6 +23,7 @@ use super::fill::{Escape, fill, groups};
 use super::forward::{self, Said};
 use super::keyring::Held;
 use super::{jwt, split};
+use crate::config::cache::CacheRule;
 use crate::config::pool::Mirror;
 use crate::config::rule::jwt::{Jwt, KeyServer, Source};
 use crate::config::rule::{Basic, Content, Cors, Fields, Forward, Repath, Respond, Rewrite, Rule, Rules, Template};
@@ -41,8 +42,12 @@ pub(super) struct Made<'r> {
     pub(super) request: Vec<Change>,
     /// Of the response.
     pub(super) response: Vec<Change>,
-    /// The cache is passed by.
+    /// The cache is passed by: it would not see whose the answer is.
     pub(super) uncached: bool,
+    /// A rule says that the cache is passed by.
+    bypassed: bool,
+    /// The last rule that says how what is stored of the request is, by its name.
+    pub(super) cache: Option<(&'r Arc<str>, &'r Arc<CacheRule>)>,
     /// The pool that answers.
     pub(super) pool: Option<&'r Arc<str>>,
     /// The pool that gets a copy.
@@ -252,7 +257,10 @@ impl<'r> Made<'r> {
         let filled = |template: &Template, escape| fill(template, facts, groups.as_ref(), escape);
         self.rules.push(rule);
         let act = &rule.act;
-        self.uncached |= act.uncached;
+        self.bypassed |= act.uncached;
+        if let Some(cache) = &act.cache {
+            self.cache = Some((&rule.name, cache));
+        }
         if let Some(pool) = &act.origin {
             self.pool = Some(pool);
         }
@@ -286,6 +294,13 @@ impl<'r> Made<'r> {
             self.answer = Some(responded(respond, filled));
         }
         self.answer.is_some() || rule.last
+    }
+
+    /// Whether the request passes the cache by: a rule says so, or shown credentials were taken out
+    /// of it and no rule says that the answer is for everybody all the same.
+    pub(super) fn passes_by(&self) -> bool {
+        let public = self.cache.is_some_and(|(_, cache)| cache.public);
+        self.bypassed || self.uncached && !public
     }
 
     fn rewrite(&mut self, rewrite: &Rewrite, facts: &Facts<'_>, filled: impl Fn(&Template, Escape) -> String) {

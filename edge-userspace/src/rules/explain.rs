@@ -151,8 +151,10 @@ fn tell(text: &mut String, made: &Made<'_>, target: &http::uri::PathAndQuery) {
             if let Some(new) = made.target.as_ref().filter(|new| *new != target) {
                 let _ = writeln!(text, "  target: {new}");
             }
-            if made.uncached {
+            if made.passes_by() {
                 text.push_str("  passes the cache by\n");
+            } else if let Some((name, _)) = made.cache {
+                let _ = writeln!(text, "  stored as rule {name} says");
             }
             fields(text, "request", &made.request);
         }

@@ -17,6 +17,7 @@ use super::keyring::{Held, Keyrings};
 use super::metrics::Metrics;
 use super::mirror::Mirrors;
 use crate::base::clock::UnixTime;
+use crate::config::cache::CacheRule;
 use crate::config::pool::Mirror;
 use crate::config::rule::jwt::KeyServer;
 use crate::config::rule::{Basic, Forward, Rules};
@@ -24,6 +25,7 @@ use crate::gate::account::{Account, Exceeded};
 use crate::http::error_page::Asked as Paged;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{Request, Response};
+use crate::http::stored::ByRule;
 use crate::zones::Zone;
 use crate::zones::path::Path;
 
@@ -59,6 +61,7 @@ pub struct Ruled {
 /// Where a request goes.
 struct Way {
     uncached: bool,
+    cache: Option<Arc<CacheRule>>,
     pool: Option<Arc<str>>,
     mirror: Option<Mirror>,
 }
@@ -240,7 +243,8 @@ impl Ruled {
                 self.shared.keyrings.refresh(server, of, &self.next);
             }
             let way = Way {
-                uncached: made.uncached,
+                uncached: made.passes_by(),
+                cache: made.cache.map(|(_, cache)| cache.clone()),
                 pool: made.pool.cloned(),
                 mirror: made.mirror.cloned(),
             };
@@ -280,6 +284,9 @@ impl Ruled {
                 Some(uncached) if way.uncached => uncached.clone(),
                 _ => zone,
             };
+            if let Some(rule) = way.cache {
+                request.head.extensions.insert(ByRule(rule));
+            }
         }
         Outcome::Done(Judged {
             answer,

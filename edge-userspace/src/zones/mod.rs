@@ -2,6 +2,7 @@
 //! authority, `route` for a request's way.
 
 pub mod path;
+pub mod query;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Zone {
     pub delta: Option<Arc<str>>,
     /// What is stored of its responses; `None`: nothing.
     pub cache: Option<Arc<config::cache::Cache>>,
+    /// What its rules make of the keys that responses are stored by.
+    pub cache_keys: Arc<config::cache::Keys>,
     /// How its responses are coded for clients; `None`: as they come.
     pub coding: Option<Arc<config::coding::Coding>>,
     /// What is done with its requests before they are routed; `None`: nothing.
@@ -95,6 +98,7 @@ impl Zone {
             request_timeout: zone.request_timeout,
             delta: zone.delta.clone(),
             cache: zone.cache.clone(),
+            cache_keys: Arc::new(zone.rules.as_deref().map(config::cache::Keys::of).unwrap_or_default()),
             coding: zone.coding.clone(),
             rules: zone.rules.clone(),
             error_pages: zone.error_pages.clone(),

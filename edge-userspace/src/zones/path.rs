@@ -97,7 +97,7 @@ fn fits(pattern: &str, path: &str) -> bool {
 
 /// Percent-encoding of printable characters undone, but for `/` and `%`; what stays encoded in
 /// capitals, and what cannot stand in a URL encoded (RFC 3986 sections 2.1, 6.2.2).
-fn decoded(path: &str) -> String {
+pub(super) fn decoded(path: &str) -> String {
     let mut decoded = String::with_capacity(path.len());
     let bytes = path.as_bytes();
     let mut at = 0;

@@ -2,18 +2,28 @@
 
 use std::sync::Arc;
 
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 
 use super::super::directives::Wishes;
 use super::super::metrics::{Outcome, ZoneMetrics};
 use super::super::resource::Variant;
+use super::super::reuse::Asker;
 use super::super::serve::{self, Content, Forward, Told};
-use super::super::worth::Heuristic;
+use super::super::worth::{Granted, Heuristic, Policy, Why};
 use crate::base::clock::UnixTime;
-use crate::config::cache::Cache as Zone;
+use crate::config::cache::{Cache as Zone, CacheRule};
 use crate::http::body::Body;
 use crate::http::door::Head;
 use crate::http::message::{Exchange, Request, Response};
+use crate::http::stored::{Became, Witness};
+
+/// How freshness is guessed in a zone.
+pub(super) fn heuristic(zone: &Zone) -> Heuristic {
+    Heuristic {
+        percent: zone.heuristic_percent,
+        most: zone.heuristic_most.as_secs(),
+    }
+}
 
 /// One request and what is known for all its steps.
 pub(super) struct Course {
@@ -21,7 +31,11 @@ pub(super) struct Course {
     pub(super) zone: Arc<Zone>,
     pub(super) wishes: Wishes,
     pub(super) metrics: Arc<ZoneMetrics>,
-    /// As the client sent it.
+    /// What the zone's rules say of it.
+    pub(super) rule: Option<Arc<CacheRule>>,
+    /// Who wants to hear what becomes of the response.
+    pub(super) witness: Option<Witness>,
+    /// As the client sent it, but for what a rule leaves out of the query.
     pub(super) head: Head,
     pub(super) exchange: Exchange,
 }
@@ -35,11 +49,43 @@ impl Course {
         }
     }
 
-    pub(super) fn heuristic(&self) -> Heuristic {
-        Heuristic {
-            percent: self.zone.heuristic_percent,
-            most: self.zone.heuristic_most.as_secs(),
+    /// What the operator says of the freshness of its response, if that has this status.
+    pub(super) fn policy(&self, status: StatusCode) -> Policy {
+        let heuristic = heuristic(&self.zone);
+        let rule = self.rule.as_deref();
+        let public = rule.is_some_and(|rule| rule.public);
+        // What somebody got by who they are is stored by the origin's word alone.
+        if self.is_personal() && !public {
+            return Policy::plain(heuristic);
         }
+        let by_rule = rule.and_then(|rule| Some((rule.ttl.of(status.as_u16())?, rule.force)));
+        let granted = by_rule.or_else(|| Some((self.zone.ttl.of(status.as_u16())?, false)));
+        Policy {
+            heuristic,
+            granted: granted.map(|(ttl, forced)| Granted { ttl, forced, public }),
+            strips_cookies: rule.is_some_and(|rule| rule.strip_set_cookie),
+        }
+    }
+
+    /// Who asks, as it counts for what is stored.
+    pub(super) fn asker(&self) -> Asker<'_> {
+        Asker {
+            fields: &self.head.headers,
+            personal: self.is_personal(),
+            wishes: &self.wishes,
+        }
+    }
+
+    /// Says what became of the response.
+    pub(super) fn tell(&self, became: Became) {
+        if let Some(witness) = &self.witness {
+            witness.tell(became);
+        }
+    }
+
+    /// Says that it is not stored.
+    pub(super) fn not_stored(&self, why: Why) {
+        self.tell(Became::Not(why.words()));
     }
 
     pub(super) fn is_head(&self) -> bool {
@@ -62,8 +108,14 @@ impl Course {
 
     /// A request with credentials: unless it turns out otherwise, its answer is nobody else's (RFC
     /// 9111 section 3.5), so that neither it nor others gain by waiting.
-    pub(super) fn is_personal(&self) -> bool {
+    pub(super) fn has_credentials(&self) -> bool {
         self.head.headers.contains_key(header::AUTHORIZATION)
+    }
+
+    /// A request that shows who sends it: by credentials, or by the certificate of its connection.
+    fn is_personal(&self) -> bool {
+        let handshake = self.exchange.peer.handshake.as_ref();
+        self.has_credentials() || handshake.is_some_and(|handshake| handshake.certificate.is_some())
     }
 
     /// The answer made of something stored, or being stored.

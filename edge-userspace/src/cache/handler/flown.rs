@@ -13,13 +13,18 @@ use super::super::metrics::{Kept, Outcome};
 use super::super::resource::{self, BodyId, Variant};
 use super::super::reuse;
 use super::super::serve::{self, Content, Forward, Told};
-use super::super::worth::{self, Seen};
+use super::super::worth::{self, Seen, Why};
 use super::course::Course;
 use super::{Inner, Shared};
 use crate::base::clock::UnixTime;
 use crate::http::body::Body;
 use crate::http::handler::{Failure, Fault, Reason};
 use crate::http::message::{Report, Response};
+use crate::http::stored::Became;
+
+/// Why content is not stored, beside what its response says.
+const BROKEN: &str = "its content broke off, or was not as long as it said";
+const NO_ROOM: &str = "too much was on its way into the store";
 
 /// What the origin is asked.
 pub(super) enum Aim {
@@ -131,36 +136,46 @@ impl Inner {
             asked,
             came,
         };
+        let policy = course.policy(status);
         let worth = if whole || !matches!(status.as_u16(), 206 | 304 | 412 | 416) {
-            worth::judge(&seen, course.heuristic())
+            worth::judge(&seen, &policy)
         } else {
-            None
+            Err(Why::Status)
         };
         let length = announced(&response);
         let vary = resource::selectors(&response.head.headers, &course.head.headers);
-        let (Some(worth), Some(vary), false) = (worth, vary, length.is_some_and(|n| n > course.zone.object_bytes))
-        else {
-            let kept = match length {
-                Some(n) if n > course.zone.object_bytes => Kept::TooLarge,
-                _ => Kept::Uncacheable,
-            };
-            course.metrics.kept(kept);
-            if whole {
-                // What was stored is no longer what the origin says.
-                if let Some((variant, _)) = stored.filter(|_| !status.is_server_error()) {
-                    self.shared.store.drop_variant(&course.key, variant.body).await;
+        let too_long = length.is_some_and(|n| n > course.zone.object_bytes);
+        let judged = worth.and_then(|worth| Ok((worth, vary.ok_or(Why::VariesBySender)?)));
+        let judged = judged.and_then(|judged| if too_long { Err(Why::TooLong) } else { Ok(judged) });
+        let (worth, vary) = match judged {
+            Ok(judged) => judged,
+            Err(why) => {
+                let kept = match too_long {
+                    true => Kept::TooLarge,
+                    false => Kept::Uncacheable,
+                };
+                course.metrics.kept(kept);
+                course.not_stored(why);
+                if whole {
+                    // What was stored is no longer what the origin says.
+                    if let Some((variant, _)) = stored.filter(|_| !status.is_server_error()) {
+                        self.shared.store.drop_variant(&course.key, variant.body).await;
+                    }
+                    self.shared
+                        .refuse(&course.key, came, serve::refusal(&response.head.headers));
                 }
-                self.shared
-                    .refuse(&course.key, came, serve::refusal(&response.head.headers));
+                if let Some(pilot) = pilot.take() {
+                    pilot.close(Landing::Alone);
+                }
+                return Ok(course.pass(response, outcome, forward));
             }
-            if let Some(pilot) = pilot.take() {
-                pilot.close(Landing::Alone);
-            }
-            return Ok(course.pass(response, outcome, forward));
         };
         let mut fields = std::mem::take(&mut response.head.headers);
         let others = fields.get("cache-status").cloned();
-        let cookies = cookies(&fields);
+        let cookies = match policy.strips_cookies {
+            true => Vec::new(),
+            false => cookies(&fields),
+        };
         resource::strip(&mut fields, &worth.directives);
         resource::date(&mut fields, came);
         let variant = Variant {
@@ -227,6 +242,9 @@ impl Inner {
                 store.put(&course.key, variant.clone(), bytes.clone()).await;
                 self.shared.welcome(&course.key);
                 course.metrics.kept(Kept::Stored);
+                course.tell(Became::Stored);
+            } else {
+                course.tell(Became::Not(if sound { Why::TooLong.words() } else { BROKEN }));
             }
             if let Some(pilot) = pilot {
                 pilot.close(if sound { landing } else { Landing::Alone });
@@ -248,12 +266,13 @@ impl Inner {
         let (shared, metrics) = (self.shared.clone(), course.metrics.clone());
         let (key, most) = (course.key.clone(), course.zone.object_bytes);
         let stored = variant.clone();
+        let witness = course.witness.clone();
         // On this worker: the origin's connection lives here.
         tokio::spawn(async move {
             let _trip = trip;
             let filled = fill.drive(body, length, most, &mut room).await;
             fill.hold(room);
-            let (kept, landing) = match filled {
+            let (kept, landing, became) = match filled {
                 Filled::Whole(bytes) => {
                     let mut variant = Variant {
                         length: bytes.len() as u64,
@@ -262,13 +281,16 @@ impl Inner {
                     variant.body = shared.name(&variant, &bytes, before.as_ref()).await;
                     shared.store.put(&key, variant, bytes).await;
                     shared.welcome(&key);
-                    (Kept::Stored, landing)
+                    (Kept::Stored, landing, Became::Stored)
                 }
-                Filled::Broken => (Kept::Broken, Landing::Alone),
-                Filled::TooLarge => (Kept::TooLarge, Landing::Alone),
-                Filled::NoRoom => (Kept::NoRoom, Landing::Alone),
+                Filled::Broken => (Kept::Broken, Landing::Alone, Became::Not(BROKEN)),
+                Filled::TooLarge => (Kept::TooLarge, Landing::Alone, Became::Not(Why::TooLong.words())),
+                Filled::NoRoom => (Kept::NoRoom, Landing::Alone, Became::Not(NO_ROOM)),
             };
             metrics.kept(kept);
+            if let Some(witness) = witness {
+                witness.tell(became);
+            }
             if kept != Kept::Stored {
                 shared.refuse(&key, UnixTime::now(), serve::REFUSAL);
             }
@@ -306,14 +328,18 @@ impl Inner {
             asked,
             came,
         };
-        let worth = worth::judge(&seen, course.heuristic());
-        let storable = worth.is_some();
+        let worth = worth::judge(&seen, &course.policy(variant.status));
+        let storable = worth.is_ok();
+        course.tell(match &worth {
+            Ok(_) => Became::Stored,
+            Err(why) => Became::Not(why.words()),
+        });
         let mut landing = Landing::Alone;
         let updated = Variant {
             fields,
             asked,
             came,
-            worth: worth.unwrap_or_else(|| variant.worth.clone()),
+            worth: worth.unwrap_or_else(|_| variant.worth.clone()),
             ..variant
         };
         if storable {
@@ -338,7 +364,9 @@ impl Inner {
             ..Told::default()
         };
         let mut answer = course.serve(&updated, Content::Stored(body), came, Outcome::Revalidated, told);
-        answer.head.headers.extend(cookies);
+        if !course.policy(updated.status).strips_cookies {
+            answer.head.headers.extend(cookies);
+        }
         answer.report = Report {
             cache: answer.report.cache,
             ..report
@@ -374,8 +402,8 @@ impl Inner {
             asked,
             came,
         };
-        match worth::judge(&seen, course.heuristic()) {
-            Some(worth) if same => {
+        match worth::judge(&seen, &course.policy(variant.status)) {
+            Ok(worth) if same => {
                 let updated = Variant {
                     fields,
                     asked,

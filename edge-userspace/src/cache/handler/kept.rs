@@ -14,10 +14,11 @@ use super::super::directives::Wishes;
 use super::super::fill::{Fill, Outcome as Filled};
 use super::super::metrics::{Kept, Outcome};
 use super::super::resource::{self, BodyId, Variant};
-use super::super::reuse::{self, Reuse};
+use super::super::reuse::{self, Asker, Reuse};
 use super::super::serve::{self, Content};
-use super::super::worth::{self, Heuristic, Seen};
+use super::super::worth::{self, Policy, Seen};
 use super::Inner;
+use super::course::heuristic;
 use crate::base::clock::UnixTime;
 use crate::config::cache::Cache as Zone;
 use crate::http::body::Body;
@@ -82,7 +83,12 @@ impl Inner {
         let resource = self.shared.store.find(key).await.ok_or_else(none)?;
         let variant = resource.select(headers).ok_or_else(none)?;
         // Nobody would bring a stale one up to date.
-        if reuse::judge(variant, headers, &Wishes::default(), zone, now) != Reuse::Fresh {
+        let asker = Asker {
+            fields: headers,
+            personal: false,
+            wishes: &Wishes::default(),
+        };
+        if reuse::judge(variant, asker, zone, now) != Reuse::Fresh {
             return Err(none());
         }
         let body = self.shared.store.body(variant).await.ok_or_else(none)?;
@@ -108,12 +114,9 @@ impl Inner {
             asked: now,
             came: now,
         };
-        let heuristic = Heuristic {
-            percent: zone.heuristic_percent,
-            most: zone.heuristic_most.as_secs(),
-        };
+        let policy = Policy::plain(heuristic(zone));
         let vary = resource::selectors(&fields, &head.headers);
-        let (Some(worth), Some(vary)) = (worth::judge(&seen, heuristic), vary) else {
+        let (Ok(worth), Some(vary)) = (worth::judge(&seen, &policy), vary) else {
             return Taken::Uncacheable;
         };
         let length = http_body::Body::size_hint(&body).exact();

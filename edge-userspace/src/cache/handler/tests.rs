@@ -1,6 +1,7 @@
 //! Requests through the cache with an origin in memory, which counts what reaches it.
 
 mod kept;
+mod ruled;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -363,7 +364,11 @@ async fn invalidation() {
         tokio::spawn(async move { bed.ask("GET", "/late", &[]).await })
     };
     tokio::time::sleep(Duration::from_millis(10)).await;
-    bed.cache.0.shared.purge(Purge::Tag("z", "t"), &bed.zones).unwrap();
+    bed.cache
+        .0
+        .shared
+        .purge(Purge::Tag("z", "t"), Effect::Void, &bed.zones)
+        .unwrap();
     under_way.await.unwrap().unwrap();
     bed.settle().await;
     bed.ask("GET", "/late", &[]).await.unwrap();
@@ -474,7 +479,7 @@ async fn nobody_joins_what_was_voided_as_it_streams() {
                 tokio::spawn(async move { bed.get(&[]).await })
             };
             bed.settle().await;
-            let purge = |purge| bed.cache.0.shared.purge(purge, &bed.zones).unwrap();
+            let purge = |purge| bed.cache.0.shared.purge(purge, Effect::Void, &bed.zones).unwrap();
             match by {
                 "url" => purge(Purge::Url("http://z.example/")),
                 "prefix" => purge(Purge::Prefix("http://z.example/")),

@@ -48,7 +48,9 @@ async fn memory_alone() {
     store.put(KEY, of(1, &body), body.clone()).await;
     let found = store.find(KEY).await.unwrap();
     assert_eq!(store.body(&found.variants[0]).await.unwrap(), body);
-    store.purge(Ban::Url(KEY.to_owned()), UnixTime::from_secs(100)).unwrap();
+    store
+        .purge(Effect::Void, Ban::Url(KEY.to_owned()), UnixTime::from_secs(100))
+        .unwrap();
     assert!(store.find(KEY).await.is_none());
     assert!(!directory.path().join("cache").exists(), "nothing is written");
 }
@@ -77,8 +79,12 @@ async fn disk() {
     for (n, body) in bodies.iter().enumerate() {
         store.put(&key(n), of(n as u128 + 1, body), body.clone()).await;
     }
-    store.purge(Ban::Url(key(0)), UnixTime::from_secs(100)).unwrap();
-    store.purge(Ban::Prefix(key(1)), UnixTime::from_secs(100)).unwrap();
+    store
+        .purge(Effect::Void, Ban::Url(key(0)), UnixTime::from_secs(100))
+        .unwrap();
+    store
+        .purge(Effect::Void, Ban::Prefix(key(1)), UnixTime::from_secs(100))
+        .unwrap();
     // Closing waits for what is being written.
     store.records.close().await.unwrap();
     drop(store);
@@ -122,8 +128,12 @@ async fn disk() {
     for (n, body) in bodies.iter().enumerate() {
         store.put(&key(n), of(n as u128 + 1, body), body.clone()).await;
     }
-    store.purge(Ban::Url(key(0)), UnixTime::from_secs(100)).unwrap();
-    store.purge(Ban::Prefix(key(1)), UnixTime::from_secs(100)).unwrap();
+    store
+        .purge(Effect::Void, Ban::Url(key(0)), UnixTime::from_secs(100))
+        .unwrap();
+    store
+        .purge(Effect::Void, Ban::Prefix(key(1)), UnixTime::from_secs(100))
+        .unwrap();
     // Closing waits for what is being written.
     store.records.close().await.unwrap();
     drop(store);

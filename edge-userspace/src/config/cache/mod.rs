@@ -1,8 +1,10 @@
 //! The cache's part of the file: `[cache]`, what all zones share, and `[zone.cache]`. The store
 //! relies on these bounds.
 
+mod rule;
 #[cfg(test)]
 mod tests;
+pub(in crate::config) mod ttl;
 
 use std::path::PathBuf;
 
@@ -11,6 +13,9 @@ use super::checker::Checker;
 use super::kind::{Bytes, Count, File, Flag, Span};
 use super::section::section;
 use super::value::{Size, seconds};
+
+pub use rule::{CacheRule, Key, Keys, MOST_QUERIES, Query};
+pub use ttl::{ByStatus, Ttls};
 
 /// The longest content that a store on disk can hold in one of its blocks.
 pub const MOST_OBJECT: u64 = 256 << 20;
@@ -38,6 +43,9 @@ section! {
     CacheText => Cache {
         /// The longest content that is stored.
         live object_bytes: Bytes = Size(8 << 20), Size(1 << 10) => Size(MOST_OBJECT);
+        /// How long responses are fresh that say nothing of it themselves, by status, or by class
+        /// as "5xx": docs/cache.md. Not those to requests with credentials or cookies.
+        live ttl: ByStatus = ttl::Written::new(); like { "200" = "10m", "404" = "30s" };
         /// Freshness of a response that says neither how long it is fresh nor that it is not: this
         /// share of the time since its `Last-Modified`, in percent; 0: none.
         live heuristic_percent: Count<u8> = 10, 0 => 100;

@@ -42,6 +42,15 @@ fn mistakes() {
             "0 to 100",
         ),
         ("[zone.cache]\ncoalesce = \"5m\"\n", 9, "out of bounds", "0s to 1m"),
+        (
+            "[zone.cache]\nttl = { \"206\" = \"1m\" }\n",
+            9,
+            "206 is the answer",
+            "never",
+        ),
+        ("[zone.cache]\nttl = { \"1xx\" = \"1m\" }\n", 9, "not a status", "5xx"),
+        ("[zone.cache]\nttl = { \"+20\" = \"1m\" }\n", 9, "not a status", "5xx"),
+        ("[zone.cache]\nttl = { \"200\" = \"366d\" }\n", 9, "longer", "365d"),
         ("[cache]\nmemory = \"0B\"\n", 9, "out of bounds", "MiB"),
         ("[cache]\ndisk = \"64MiB\"\n[zone.cache]\n", 0, "", ""),
         (
@@ -59,5 +68,74 @@ fn mistakes() {
             found.iter().any(hit),
             "wanted {line} {what:?} {mend:?}, got {found:#?}\nfor\n{text}"
         );
+    }
+}
+
+/// A rule's caching.
+fn rule(cache: &str) -> Result<Config, Mistakes> {
+    parse(&format!("[zone.cache]\n[[zone.rule]]\nname = \"r\"\ncache = {cache}\n"))
+}
+
+/// An operator would find out by what visitors see.
+#[test]
+fn mistakes_of_rules() {
+    for (cache, what, mend) in [
+        ("true", "changes nothing", "cache = false"),
+        ("\"10m\"", "", "ttl"),
+        ("{}", "says nothing", "ttl"),
+        ("{ time = \"1m\" }", "time", ""),
+        ("{ force = true }", "without `ttl`", "200"),
+        ("{ ttl = { \"304\" = \"1m\" } }", "304", "never"),
+        ("{ stale_if_error = \"31d\" }", "out of bounds", "30d"),
+        ("{ key = { headers = [\"Authorization\"] } }", "nobody else", "public"),
+        ("{ key = { headers = [\"cookie\"] } }", "all cookies", "NAME"),
+        (
+            "{ key = { headers = [\"X-Forwarded-For\"] } }",
+            "writes x-forwarded-for itself",
+            "",
+        ),
+        ("{ key = { headers = [\"a b\"] } }", "field name", ""),
+        ("{ key = { cookies = [\"a=b\"] } }", "valid name", ""),
+        ("{ key = { query = {} } }", "changes nothing", "keep"),
+        (
+            "{ key = { query = { keep = [\"a\"], drop = [\"b\"] } } }",
+            "both",
+            "one",
+        ),
+    ] {
+        let found = rule(cache).unwrap_err().0;
+        let hit = |m: &crate::config::Mistake| {
+            let words = format!("{} {}", m.what, m.mend);
+            m.line == 11 && words.contains(what) && words.contains(mend)
+        };
+        assert!(found.iter().any(hit), "{cache}: {found:#?}");
+    }
+    let without = parse("[[zone.rule]]\nname = \"r\"\ncache = { public = true }\n").unwrap_err();
+    assert!(without.0[0].what.contains("stores nothing"), "{without}");
+    // Each change of queries makes one more purge of each URL.
+    let one = |n: usize| {
+        format!("[[zone.rule]]\nname = \"r{n}\"\ncache = {{ key = {{ query = {{ drop = [\"a{n}\"] }} }} }}\n")
+    };
+    let many = |n: usize| parse(&format!("[zone.cache]\n{}", (0..n).map(one).collect::<String>()));
+    assert!(many(super::MOST_QUERIES).is_ok());
+    assert!(many(super::MOST_QUERIES + 1).is_err());
+}
+
+/// Pages would be kept for another time than the operator wrote.
+#[test]
+fn times_by_status() {
+    let config = rule("{ ttl = { \"2xx\" = \"1m\", \"204\" = \"2m\", \"4xx\" = \"3s\" } }").unwrap();
+    let rules = config.zones[0].rules.as_ref().unwrap();
+    let ttl = &rules.all[0].act.cache.as_ref().unwrap().ttl;
+    for (status, seconds) in [
+        (200, Some(60)),
+        (204, Some(120)),
+        (206, None),
+        (404, Some(3)),
+        (401, None),
+        (301, None),
+        (999, None),
+    ] {
+        assert_eq!(ttl.of(status), seconds, "{status}");
     }
 }

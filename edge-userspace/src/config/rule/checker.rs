@@ -15,6 +15,30 @@ use crate::config::origin::Pools;
 pub(super) const ANSWER_BYTES: u64 = 1 << 20;
 pub(super) const LIST_BYTES: u64 = 64 << 20;
 
+/// Fields that decide how a message is read or where it goes, or that the edge writes itself: no
+/// rule may.
+pub(super) const OURS: [&str; 19] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "content-length",
+    "host",
+    "expect",
+    "via",
+    "cdn-loop",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+    "alt-svc",
+];
+
 /// What was found so far.
 pub(super) struct Checker<'a> {
     pub(super) source: &'a Source<'a>,

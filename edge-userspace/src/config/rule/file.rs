@@ -11,7 +11,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::checker::{ANSWER_BYTES, Checker, LIST_BYTES};
+use super::cached::RawCache;
+use super::checker::{ANSWER_BYTES, Checker, LIST_BYTES, OURS};
 use super::forward::Vouched;
 use super::guard::RawAuth;
 use super::ways::{RawMirror, RawSplit};
@@ -26,30 +27,6 @@ use crate::config::value::{HostPattern, Network, Time};
 /// Rules of one zone; conditions of one list.
 const RULES: usize = 20_000;
 const LIST: usize = 4_096;
-
-/// Fields that decide how a message is read or where it goes, or that the edge writes itself: no
-/// rule may.
-const OURS: [&str; 19] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "content-length",
-    "host",
-    "expect",
-    "via",
-    "cdn-loop",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-request-id",
-    "alt-svc",
-];
 
 /// `[[zone.rule]]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -77,7 +54,7 @@ pub(in crate::config) struct RawRule {
     #[serde(default)]
     cors: Option<RawCors>,
     #[serde(default)]
-    cache: Option<Spanned<bool>>,
+    cache: Option<Spanned<RawCache>>,
     #[serde(default)]
     origin: Option<Spanned<String>>,
     #[serde(default)]
@@ -242,6 +219,7 @@ impl Checker<'_> {
         }
         let groups = groups(&when);
         let auth = raw.auth.as_ref();
+        let (uncached, cache) = self.cache(raw.cache.as_ref());
         let act = Act {
             auth: auth
                 .and_then(|auth| auth.basic.as_ref())
@@ -257,7 +235,8 @@ impl Checker<'_> {
             request: self.fields(&raw.request, &groups),
             response: self.fields(&raw.response, &groups),
             security: raw.security,
-            uncached: self.uncached(raw.cache.as_ref()),
+            uncached,
+            cache: cache.map(Arc::new),
             cors: raw.cors.as_ref().map(|cors| self.cors(cors)),
             origin: raw.origin.as_ref().and_then(|name| self.pool(name)),
             split: raw.split.as_ref().map(|split| self.split(split)),
@@ -274,14 +253,14 @@ impl Checker<'_> {
             && act.request.is_empty()
             && act.response.is_empty()
             && !act.security
-            && !act.uncached
+            && raw.cache.is_none()
             && act.cors.is_none()
             && raw.origin.is_none()
             && act.split.is_none()
             && raw.mirror.is_none();
         if idle && !raw.last {
             let mend = "write `auth`, `redirect`, `redirects`, `respond`, `rewrite`, `request`, `response`, `security`, \
-                        `cors`, `origin`, `split`, `mirror` or `cache = false`; or `last = true` to keep later rules away";
+                        `cors`, `origin`, `split`, `mirror` or `cache`; or `last = true` to keep later rules away";
             self.mistake(raw.name.span(), "a rule that does nothing", mend);
         }
         Rule {
@@ -384,14 +363,6 @@ impl Checker<'_> {
             self.mistake(written.span(), what, mend);
             Template::default()
         })
-    }
-
-    fn uncached(&mut self, cache: Option<&Spanned<bool>>) -> bool {
-        if let Some(written) = cache.filter(|written| *written.get_ref()) {
-            let mend = "write `cache = false` for what passes the cache by; the rest is stored where the zone has [zone.cache]";
-            self.mistake(written.span(), "`cache = true` changes nothing", mend);
-        }
-        cache.is_some_and(|cache| !cache.get_ref())
     }
 
     fn redirect(&mut self, raw: &RawRedirect, groups: &[String]) -> Redirect {

@@ -2,6 +2,7 @@
 //! `file`; the room `rules` asks the checked form for each request.
 
 mod auth;
+mod cached;
 mod checker;
 pub(super) mod file;
 mod forward;
@@ -28,6 +29,7 @@ pub use list::List;
 pub use pattern::Pattern;
 pub use template::{Piece, Template, Variable};
 
+use super::cache::CacheRule;
 use super::pool::{Mirror, Split};
 use super::value::HostPattern;
 
@@ -182,6 +184,8 @@ pub struct Act {
     pub forward: Option<Arc<Forward>>,
     /// Passes the cache by: nothing stored answers, and nothing is stored.
     pub uncached: bool,
+    /// How what is stored of its requests is; the last rule that says so counts.
+    pub cache: Option<Arc<CacheRule>>,
     /// The pool that answers.
     pub origin: Option<Arc<str>>,
     /// Pools that answer parts of the requests.

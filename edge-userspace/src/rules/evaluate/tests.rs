@@ -737,3 +737,42 @@ fn who_is_asked_speaks_for_the_client() {
     assert_eq!(made.answer, Some(no));
     assert!(made.response.is_empty(), "nothing else of the rule");
 }
+
+/// What one user got by a password would be everybody's, or what is the same for all be asked for
+/// by each.
+#[test]
+fn rules_say_what_is_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users");
+    let hash = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
+    std::fs::write(&file, format!("ann:{hash}\n")).unwrap();
+    let text = format!(
+        "[[zone.rule]]\nname = \"all\"\ncache = {{ ttl = {{ \"200\" = \"1m\" }} }}\n\
+         [[zone.rule]]\nname = \"people\"\nmatch = {{ cookies = {{ session = \"*\" }} }}\ncache = false\n\
+         [[zone.rule]]\nname = \"locked\"\nmatch = {{ paths = [\"/locked/\"] }}\nauth = {{ basic = {{ file = \"{0}\" }} }}\n\
+         [[zone.rule]]\nname = \"shared\"\nmatch = {{ paths = [\"/locked/shared/\"] }}\ncache = {{ public = true }}\n\
+         [zone.cache]\n",
+        file.display()
+    );
+    let rules = rules(&text);
+    let password = [("authorization", "Basic YW5uOnNlY3JldA==")];
+    for (target, fields, passes, by) in [
+        ("/a", &[][..], false, Some("all")),
+        ("/a", &[("cookie", "session=1")], true, Some("all")),
+        ("/locked/a", &password, true, Some("all")),
+        ("/locked/shared/a", &password, false, Some("shared")),
+        (
+            "/locked/shared/a",
+            &[password[0], ("cookie", "session=1")],
+            true,
+            Some("shared"),
+        ),
+    ] {
+        let asked = get(target, fields);
+        let facts = asked.facts();
+        let made = self::made(&rules, &facts);
+        assert!(made.answer.is_none(), "{target}");
+        assert_eq!(made.passes_by(), passes, "{target} {fields:?}");
+        assert_eq!(made.cache.map(|(name, _)| &**name), by, "{target} {fields:?}");
+    }
+}

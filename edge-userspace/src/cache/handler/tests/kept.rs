@@ -158,7 +158,7 @@ async fn purges_mean_what_workers_keep() {
                 .is_some()
         );
         assert_eq!(find(&bed, "a", PAGE).await.as_deref(), Some("kept"));
-        bed.cache.0.shared.purge(purge, &bed.zones).unwrap();
+        bed.cache.0.shared.purge(purge, Effect::Void, &bed.zones).unwrap();
         assert_eq!(find(&bed, "a", PAGE).await, None);
         // Later than the purge by its clock.
         tokio::time::sleep(Duration::from_millis(5)).await;
