@@ -194,6 +194,12 @@ impl Node {
         fs::create_dir_all(at.join("www/.well-known/acme-challenge")).unwrap();
         fs::create_dir_all(at.join("www/static")).unwrap();
         fs::write(at.join("www/static/a.css"), "a { }").unwrap();
+        fs::create_dir_all(at.join("www/assets")).unwrap();
+        fs::create_dir_all(at.join("www/pub/<old>")).unwrap();
+        fs::write(at.join("www/index.html"), "<p>The application.").unwrap();
+        fs::write(at.join("www/assets/app.js"), "run()").unwrap();
+        fs::write(at.join("www/assets/app.js.gz"), "as if it were gzip").unwrap();
+        fs::write(at.join("www/pub/a b.txt"), "text").unwrap();
         fs::write(at.join("www/.well-known/acme-challenge/token"), "key authorization").unwrap();
         fs::write(
             at.join("moved.txt"),
@@ -303,6 +309,32 @@ fn judge(name: &str, node: &Node) -> bool {
             has(&node.get("/static/a.css", &[]), &["a { }", "content-type: text/css"]);
             has(&node.get("/api/x?y=1", &[]), &["GET /v1/x?y=1 ", "x-client: 127.0.0.1"]);
             has(&node.get("/apix", &[]), &["GET /apix "]);
+        }
+        "single-page" => {
+            let page = ["the application", "cache-control: no-cache", "text/html"];
+            has(&node.get("/", &[]), &page);
+            has(&node.get("/orders/5?x", &[]), &page);
+            let script = ["content-type: text/javascript", "immutable", "vary: accept-encoding"];
+            has(&node.get("/assets/app.js", &[]), &script);
+            has(&node.get("/assets/app.js", &[]), &["run()"]);
+            let coded = node.get("/assets/app.js", &["-H", "Accept-Encoding: gzip, br"]);
+            has(&coded, &script);
+            has(&coded, &["content-encoding: gzip", "as if it were gzip"]);
+        }
+        "single-page-with-api" => {
+            has(&node.get("/orders/5", &[]), &[" 200", "the application"]);
+            has(&node.get("/api/orders", &[]), &["GET /api/orders ", "x-server: first"]);
+        }
+        "downloads-list" => {
+            has(&node.get("/pub", &[]), &["GET /pub "]);
+            let list = node.get("/pub/", &[]);
+            has(&list, &["href=\"./a%20b.txt\"", "&lt;old&gt;/", "default-src 'none'"]);
+            lacks(&list, &["<old>"]);
+            has(
+                &node.get("/pub/%3Cold%3E?q", &[]),
+                &[" 308", "location: /pub/%3cold%3e/?q"],
+            );
+            has(&node.get("/pub/a%20b.txt", &[]), &[" 200", "text"]);
         }
         "moved-pages" => {
             has(&node.get("/old?a=b", &[]), &[" 301", "location: /new?a=b"]);

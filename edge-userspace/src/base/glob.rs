@@ -1,4 +1,5 @@
-//! Globs: literals, and `*` for any characters between them.
+//! Globs: literals, and `*` for any characters between them; and patterns of paths, which without one
+//! are prefixes.
 
 /// Whether `glob` fits the whole of `text`. Linear in the text for each `*`: the leftmost fit of
 /// each literal is never worse than a later one.
@@ -17,4 +18,12 @@ pub fn fits(glob: &str, text: &str) -> bool {
         }
     }
     text.ends_with(tail)
+}
+
+/// Whether `text` is one of `pattern`: without `*` a prefix, with it the whole text.
+pub fn begins(pattern: &str, text: &str) -> bool {
+    match pattern.contains('*') {
+        true => fits(pattern, text),
+        false => text.starts_with(pattern),
+    }
 }

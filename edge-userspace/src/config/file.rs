@@ -11,8 +11,8 @@ use super::mistake::{Mistake, Mistakes, Source};
 use super::section::Section;
 use super::zone::{Around, Zone, ZoneText};
 use super::{
-    Config, TlsVersion, acme, admin, cache, certificate, coding, delta, error_page, fleet, gate, isolate, limits,
-    origin, section,
+    Config, TlsVersion, acme, admin, cache, certificate, coding, delta, error_page, files, fleet, gate, isolate,
+    limits, origin, section,
 };
 use super::{dataplane, server, tls, zone};
 
@@ -114,6 +114,7 @@ pub(super) fn all_sections() -> Vec<(&'static str, Vec<section::Entry>)> {
         ("[zone.gate]", gate::GateText::entries()),
         ("# [[zone.gate.crawler]]", gate::CrawlerText::entries()),
         ("# [[zone.gate.rule]]", gate::rule::RuleText::entries()),
+        ("[zone.files]", files::FilesText::entries()),
         ("[zone.cache]", cache::CacheText::entries()),
         ("[zone.coding]", coding::CodingText::entries()),
         ("# [[zone.dictionary]]", coding::DictionaryText::entries()),

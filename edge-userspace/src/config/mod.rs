@@ -14,6 +14,7 @@ pub mod delta;
 pub mod error_page;
 pub mod far;
 mod file;
+pub mod files;
 pub mod fleet;
 pub mod gate;
 pub mod isolate;

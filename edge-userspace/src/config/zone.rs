@@ -18,7 +18,7 @@ use super::requests::Requests;
 use super::section::section;
 use super::tls::TlsVersion;
 use super::value::HostPattern;
-use super::{Limits, Place, Server, Upstream, acme, cache, coding, error_page, gate, isolate, rule};
+use super::{Limits, Place, Server, Upstream, acme, cache, coding, error_page, files, gate, isolate, rule};
 
 section! {
     /// A tenant.
@@ -75,6 +75,7 @@ section! {
         acme: Option<Spanned<acme::AcmeText>>,
         requests: Requests,
         gate: Option<gate::GateText>,
+        files: files::FilesText,
         cache: Option<cache::CacheText>,
         coding: Option<coding::CodingText>,
         dictionary: Vec<Spanned<coding::DictionaryText>>,
@@ -97,6 +98,8 @@ section! {
         requests: Arc<Requests>,
         /// Who is let in; `None`: everybody.
         gate: Option<Arc<gate::Gate>>,
+        /// How its files are served.
+        files: Arc<files::Files>,
         /// What is stored of its responses; `None`: nothing.
         cache: Option<Arc<cache::Cache>>,
         /// How its responses are coded for clients; `None`: as they come.
@@ -208,6 +211,7 @@ fn zone(text: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Zone
         .gate
         .as_ref()
         .map(|gate| Arc::new(gate::gate(gate, &zone.hosts, checker)));
+    zone.files = Arc::new(files::files(&text.files, checker));
     zone.cache = text.cache.as_ref().map(|cache| Arc::new(cache.check(checker)));
     zone.coding = coding::zone(text.coding.as_ref(), &text.dictionary, checker).map(Arc::new);
     zone.error_pages = error_page::pages(&zone.name, &text.error_page, checker);

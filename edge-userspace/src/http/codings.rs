@@ -1,8 +1,10 @@
 //! Content codings that a request accepts (`Accept-Encoding`, RFC 9110 section 12.5.3). `delta`
 //! chooses a coding by it and checks what comes over the hop, `cache` tells variants apart by it
-//! and checks what origins answer. Pure.
+//! and checks what origins answer, `origin` chooses among the forms of a file. Pure.
 
 use http::header::{self, HeaderMap};
+
+use crate::config::coding::Encoding;
 
 /// Codings of one field that are read; the rest is ignored.
 const MOST: usize = 64;
@@ -63,6 +65,21 @@ impl Accepted {
         }
     }
 
+    /// The best of `ours`: the client's weight decides, then our order. `None`: identity is as good
+    /// or better.
+    pub fn choose(&self, ours: &[Encoding]) -> Option<Encoding> {
+        let mut best: Option<(Encoding, u16)> = None;
+        for encoding in ours {
+            let weight = self.weight(token(*encoding));
+            if weight > best.map_or(0, |(_, weight)| weight) {
+                best = Some((*encoding, weight));
+            }
+        }
+        let (encoding, weight) = best?;
+        let identity = self.listed("identity");
+        identity.is_none_or(|own| weight >= own).then_some(encoding)
+    }
+
     /// Whether the request takes a response with `fields`, as its `Content-Encoding` says. Without
     /// the field any coding is acceptable (RFC 9110 section 12.5.3), but none that needs a
     /// dictionary.
@@ -79,6 +96,15 @@ impl Accepted {
     pub fn normal(&self) -> Option<Vec<u8>> {
         let accepted: Vec<&str> = KNOWN.into_iter().filter(|coding| self.weight(coding) > 0).collect();
         self.said.then(|| accepted.join(",").into_bytes())
+    }
+}
+
+/// A token of the registry of content codings.
+pub fn token(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Zstd => "zstd",
+        Encoding::Br => "br",
+        Encoding::Gzip => "gzip",
     }
 }
 
@@ -168,5 +194,34 @@ mod tests {
         assert!(Accepted::default().admits(&coded("br")));
         assert!(!Accepted::default().admits(&coded("dcb")));
         assert!(known(&coded("gzip")) && !known(&coded("exi")));
+    }
+
+    /// A coding the client cannot read is a page it cannot show.
+    #[test]
+    fn choices() {
+        let ours = [Encoding::Zstd, Encoding::Br, Encoding::Gzip];
+        let choose = |value: &str| accepted(value).choose(&ours).map(token);
+        assert_eq!(choose("gzip, deflate, br, zstd"), Some("zstd"));
+        assert_eq!(choose("gzip, br;q=0.9"), Some("gzip"));
+        assert_eq!(choose("br;q=0, gzip;q=0.001"), Some("gzip"));
+        assert_eq!(choose("X-GZIP"), Some("gzip"));
+        assert_eq!(choose("*"), Some("zstd"));
+        assert_eq!(choose("*;q=0.5, zstd;q=0"), Some("br"));
+        assert_eq!(choose("identity, gzip;q=0.5"), None);
+        for none in [
+            "",
+            "identity",
+            "deflate",
+            "gzip;q=0",
+            "*;q=0",
+            "gzip;q=2",
+            "gzip;q=x",
+            "gzip;q=0.0001",
+        ] {
+            assert_eq!(choose(none), None, "{none}");
+        }
+        assert_eq!(Accepted::of(&HeaderMap::new()).choose(&ours), None);
+        assert_eq!(accepted("*").weight("dcz"), 0);
+        assert_eq!(accepted("dcz").weight("dcz"), 1_000);
     }
 }

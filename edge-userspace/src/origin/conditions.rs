@@ -41,9 +41,11 @@ pub(super) enum Verdict {
 }
 
 impl Validators {
-    pub(super) fn new(size: u64, modified: SystemTime) -> Self {
+    /// Of a file, or of its form in a `coding`: each has a tag of its own.
+    pub(super) fn new(size: u64, modified: SystemTime, coding: Option<&str>) -> Self {
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let etag = format!("\"{:x}-{size:x}\"", since.as_nanos());
+        let coding = coding.map_or_else(String::new, |coding| format!("-{coding}"));
+        let etag = format!("\"{:x}-{size:x}{coding}\"", since.as_nanos());
         // HTTP's dates end with the year 9999, and httpdate panics beyond.
         let modified = UNIX_EPOCH + Duration::from_secs(since.as_secs().min(253_402_300_799));
         let date = httpdate::fmt_http_date(modified);
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn precedence() {
         let at = UNIX_EPOCH + Duration::new(1_000_000_000, 5);
-        let validators = Validators::new(10, at);
+        let validators = Validators::new(10, at, None);
         let etag = validators.etag.to_str().unwrap().to_owned();
         let weak = format!("\"x\", W/{etag}");
         let (now, before, after) = (

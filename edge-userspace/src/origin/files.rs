@@ -1,8 +1,10 @@
-//! Static files: a zone's directory as its origin. Paths are resolved by the kernel beneath the
-//! directory (openat2), so neither `..` nor a symbolic link leads out; reading happens off the
-//! event loop, a bounded chunk at a time.
+//! Static files: a zone's directory as its origin. `root` finds what is under a path, beneath the
+//! directory, `listing` shows what is in one; reading happens off the event loop, a bounded chunk at
+//! a time.
 
-use std::borrow::Cow;
+mod listing;
+mod root;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -10,18 +12,21 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode, request};
 use http_body::{Frame, SizeHint};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use tokio::task::JoinHandle;
 
+use self::root::{Entry, Regular, Root};
 use super::conditions::{self, Span, Validators, Verdict};
 use super::media;
+use crate::base::glob;
+use crate::config::coding::Encoding;
+use crate::config::files::{Fallback, Files};
 use crate::http::body::{Body, BodyError};
+use crate::http::codings::{self, Accepted};
 use crate::http::handler::{Failure, Reason};
 use crate::http::message::Response;
 
@@ -35,24 +40,39 @@ const WELL_KNOWN: &str = ".well-known";
 
 /// What was found under a path.
 enum Found {
-    File {
-        file: File,
-        size: u64,
-        modified: SystemTime,
-        content_type: Cow<'static, str>,
-        /// Read at once, when it is small.
-        whole: Option<Bytes>,
-    },
+    File(Picked),
     /// A directory that was asked for without its slash.
     Directory,
+    /// What is in a directory, as a page.
+    Listing(Bytes),
     Nothing,
 }
 
-/// Answers `head` from `directory`.
+/// A file that answers.
+struct Picked {
+    /// Its path below the directory, without what its coding adds.
+    name: String,
+    file: Regular,
+    /// It holds the file of that name in this coding.
+    coding: Option<Encoding>,
+    /// Read at once, when it is small.
+    whole: Option<Bytes>,
+}
+
+/// What a request says of which file it takes.
+struct Asked {
+    /// Relative, decoded; empty, or with a slash at its end, for a directory.
+    path: String,
+    accepted: Accepted,
+    /// Content is wanted.
+    reads: bool,
+}
+
+/// Answers `head` from `directory`, as `files` says.
 ///
 /// # Errors
 /// When nothing is there, or it cannot be read.
-pub(super) async fn serve(directory: &Path, head: &request::Parts) -> Result<Response, Failure> {
+pub(super) async fn serve(directory: &Path, files: &Arc<Files>, head: &request::Parts) -> Result<Response, Failure> {
     if !matches!(head.method, Method::GET | Method::HEAD) {
         let mut response = Response::new(StatusCode::METHOD_NOT_ALLOWED, Body::Empty);
         response
@@ -62,24 +82,30 @@ pub(super) async fn serve(directory: &Path, head: &request::Parts) -> Result<Res
         return Ok(response);
     }
     let nothing = || Failure::new(Reason::NotFound, "no such file");
-    let path = resolve(head.uri.path()).ok_or_else(nothing)?;
-    let root = directory.to_owned();
-    let reads = head.method == Method::GET;
-    let found = tokio::task::spawn_blocking(move || find(&root, &path, reads))
+    let asked = Asked {
+        path: resolve(head.uri.path()).ok_or_else(nothing)?,
+        accepted: match files.precompressed.is_empty() {
+            true => Accepted::default(),
+            false => Accepted::of(&head.headers),
+        },
+        reads: head.method == Method::GET,
+    };
+    let (root, served) = (directory.to_owned(), files.clone());
+    let found = tokio::task::spawn_blocking(move || find(&root, &served, &asked))
         .await
         .map_err(|_| Failure::new(Reason::Internal, "reading a file was cut off"))?;
     match found {
         Err(error) => Err(Failure::new(Reason::Internal, format!("reading a file: {error}"))),
         Ok(Found::Nothing) => Err(nothing()),
         Ok(Found::Directory) => redirect(head).ok_or_else(nothing),
-        Ok(Found::File {
-            file,
-            size,
-            modified,
-            content_type,
-            whole,
-        }) => Ok(answer(head, file, size, modified, content_type, whole)),
+        Ok(Found::Listing(page)) => Ok(listed(head, page)),
+        Ok(Found::File(picked)) => Ok(answer(head, files, picked)),
     }
+}
+
+/// Whether what is called so is not served.
+fn hidden(name: &str) -> bool {
+    name.starts_with('.') && name != WELL_KNOWN
 }
 
 /// The path relative to the directory, decoded once (RFC 3986 section 2.1); `None` for what cannot
@@ -88,7 +114,7 @@ fn resolve(path: &str) -> Option<String> {
     let mut relative = String::with_capacity(path.len());
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         let name = decode(segment)?;
-        if (name.starts_with('.') && name != WELL_KNOWN) || name.contains(['/', '\0']) {
+        if hidden(&name) || name.contains(['/', '\0']) {
             return None;
         }
         relative.push_str(&name);
@@ -113,67 +139,88 @@ fn decode(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn find(root: &Path, path: &str, reads: bool) -> io::Result<Found> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(root, flags, Mode::empty())?;
-    let open = |path: &str| {
-        // NONBLOCK: opening a FIFO must not wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)
-    };
-    let slash = path.is_empty() || path.ends_with('/');
-    let index;
-    let name = if slash {
-        index = format!("{path}index.html");
-        &index
-    } else {
-        path
-    };
-    let file = match open(name) {
-        Ok(file) => file,
-        Err(
-            rustix::io::Errno::NOENT
-            | rustix::io::Errno::NOTDIR
-            | rustix::io::Errno::XDEV
-            | rustix::io::Errno::LOOP
-            | rustix::io::Errno::ACCESS
-            | rustix::io::Errno::NAMETOOLONG
-            | rustix::io::Errno::INVAL
-            | rustix::io::Errno::NXIO,
-        ) => return Ok(Found::Nothing),
-        Err(error) => return Err(error.into()),
-    };
-    let stat = rustix::fs::fstat(&file)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {}
-        // Without an index there is nothing under the path with its slash either.
-        FileType::Directory if !slash => {
-            let index = open(&format!("{path}/index.html"));
-            return Ok(index.map_or(Found::Nothing, |_| Found::Directory));
+/// What answers: the file of that path; its index, or a list, for a directory; else the first of
+/// what the operator names in its place.
+fn find(root: &Path, files: &Files, asked: &Asked) -> io::Result<Found> {
+    let root = Root::open(root)?;
+    let path = asked.path.as_str();
+    if path.is_empty() || path.ends_with('/') {
+        for index in &files.index {
+            let name = format!("{path}{index}");
+            if let Entry::File(file) = root.find(&name)? {
+                return pick(&root, files, asked, name, file);
+            }
         }
-        _ => return Ok(Found::Nothing),
-    }
-    let size = u64::try_from(stat.st_size).unwrap_or(0);
-    let modified = UNIX_EPOCH
-        + Duration::new(
-            u64::try_from(stat.st_mtime).unwrap_or(0),
-            u32::try_from(stat.st_mtime_nsec).unwrap_or(0).min(999_999_999),
-        );
-    let content_type = media::of(name);
-    let file = File::from(file);
-    let whole = if reads && size <= CHUNK {
-        Some(read(&file, 0, size)?)
+        if files.listing
+            && let Entry::Directory(directory) = root.find(path)?
+        {
+            let page = listing::page(&root, &directory, (path, &format!("/{path}")), hidden)?;
+            return Ok(Found::Listing(page));
+        }
     } else {
-        None
-    };
-    Ok(Found::File {
+        match root.find(path)? {
+            Entry::File(file) => return pick(&root, files, asked, path.to_owned(), file),
+            // Without an index there is nothing under the path with its slash either.
+            Entry::Directory(_) if files.listing => return Ok(Found::Directory),
+            Entry::Directory(_) => {
+                for index in &files.index {
+                    if !matches!(root.find(&format!("{path}/{index}"))?, Entry::Nothing) {
+                        return Ok(Found::Directory);
+                    }
+                }
+            }
+            Entry::Nothing => {}
+        }
+    }
+    for fallback in &files.fallbacks {
+        let name = match fallback {
+            Fallback::File(name) => name.to_string(),
+            Fallback::Ending(_) if path.is_empty() => continue,
+            Fallback::Ending(ending) => format!("{}{ending}", path.trim_end_matches('/')),
+        };
+        if let Entry::File(file) = root.find(&name)? {
+            return pick(&root, files, asked, name, file);
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+/// The form of `file` that the client takes best.
+fn pick(root: &Root, files: &Files, asked: &Asked, name: String, file: Regular) -> io::Result<Found> {
+    let mut picked = Picked {
+        name,
         file,
-        size,
-        modified,
-        content_type,
-        whole,
-    })
+        coding: None,
+        whole: None,
+    };
+    let mut left = files.precompressed.clone();
+    while let Some(coding) = asked.accepted.choose(&left) {
+        let coded = match root.find(&format!("{}{}", picked.name, ending(coding)))? {
+            // Of an earlier version, perhaps.
+            Entry::File(coded) => (coded.modified >= picked.file.modified).then_some(coded),
+            Entry::Directory(_) | Entry::Nothing => None,
+        };
+        if let Some(coded) = coded {
+            picked.file = coded;
+            picked.coding = Some(coding);
+            break;
+        }
+        left.retain(|other| *other != coding);
+    }
+    let size = picked.file.size;
+    if asked.reads && size <= CHUNK {
+        picked.whole = Some(read(&picked.file.file, 0, size)?);
+    }
+    Ok(Found::File(picked))
+}
+
+/// What the name of a file's form in a coding has at its end.
+fn ending(coding: Encoding) -> &'static str {
+    match coding {
+        Encoding::Zstd => ".zst",
+        Encoding::Br => ".br",
+        Encoding::Gzip => ".gz",
+    }
 }
 
 /// Exactly `n` bytes from `at`; a file that has become shorter is an error, as its length has been
@@ -205,15 +252,42 @@ fn redirect(head: &request::Parts) -> Option<Response> {
     Some(response)
 }
 
-fn answer(
-    head: &request::Parts,
-    file: File,
-    size: u64,
-    modified: SystemTime,
-    content_type: Cow<'static, str>,
-    whole: Option<Bytes>,
-) -> Response {
-    let validators = Validators::new(size, modified);
+/// A page that shows what is in a directory. Its names are other people's text: whatever a browser
+/// makes of them, nothing runs.
+fn listed(head: &request::Parts, page: Bytes) -> Response {
+    let length = page.len();
+    let body = match head.method == Method::GET {
+        true => Body::from(page),
+        false => Body::Empty,
+    };
+    let mut response = Response::new(StatusCode::OK, body);
+    let headers = &mut response.head.headers;
+    let fields: [(HeaderName, &'static str); 4] = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    for (name, value) in fields {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+fn answer(head: &request::Parts, files: &Files, picked: Picked) -> Response {
+    let Picked {
+        name,
+        file: Regular { file, size, modified },
+        coding,
+        whole,
+    } = picked;
+    // Ranges and tags are of the form that is sent (RFC 9110 section 8.8.3: a strong tag is of one
+    // coding).
+    let validators = Validators::new(size, modified, coding.map(codings::token));
     let verdict = conditions::judge(&head.method, &head.headers, &validators, size);
     let (status, span) = match verdict {
         Verdict::Whole => (StatusCode::OK, Some(Span { from: 0, length: size })),
@@ -229,6 +303,9 @@ fn answer(
     let mut response = Response::new(status, body);
     let headers = &mut response.head.headers;
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if !files.precompressed.is_empty() {
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
     if matches!(verdict, Verdict::Failed | Verdict::Unsatisfiable) {
         if verdict == Verdict::Unsatisfiable
             && let Ok(range) = HeaderValue::from_str(&format!("bytes */{size}"))
@@ -239,9 +316,21 @@ fn answer(
     }
     headers.insert(header::ETAG, validators.etag.clone());
     headers.insert(header::LAST_MODIFIED, validators.last_modified.clone());
+    let path = format!("/{name}");
+    if let Some((_, value)) = files
+        .cache_control
+        .iter()
+        .find(|(pattern, _)| glob::begins(pattern, &path))
+    {
+        headers.insert(header::CACHE_CONTROL, value.clone());
+    }
     if let Some(span) = span {
-        if let Ok(content_type) = HeaderValue::try_from(content_type.as_ref()) {
+        if let Ok(content_type) = HeaderValue::try_from(media::of(&name).as_ref()) {
             headers.insert(header::CONTENT_TYPE, content_type);
+        }
+        if let Some(coding) = coding {
+            let token = HeaderValue::from_static(codings::token(coding));
+            headers.insert(header::CONTENT_ENCODING, token);
         }
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(span.length));
         if let Verdict::Part(span) = verdict {

@@ -119,7 +119,7 @@ impl Origin {
         let zone = request.exchange.zone.clone();
         match &zone.origin {
             config::Origin::None => Err(Failure::new(Reason::NotFound, "the zone has no origin")),
-            config::Origin::Directory(directory) => files::serve(directory, &request.head).await,
+            config::Origin::Directory(directory) => files::serve(directory, &zone.files, &request.head).await,
             config::Origin::Servers(upstream) => {
                 let local = self.local(&zone, upstream)?;
                 let outcome = exchange::run(&local, request).await;

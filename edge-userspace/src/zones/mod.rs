@@ -39,6 +39,8 @@ pub struct Zone {
     pub delta: Option<Arc<str>>,
     /// What is stored of its responses; `None`: nothing.
     pub cache: Option<Arc<config::cache::Cache>>,
+    /// How its files are served, if a directory answers.
+    pub files: Arc<config::files::Files>,
     /// What its rules make of the keys that responses are stored by.
     pub cache_keys: Arc<config::cache::Keys>,
     /// How its responses are coded for clients; `None`: as they come.
@@ -98,6 +100,7 @@ impl Zone {
             request_timeout: zone.request_timeout,
             delta: zone.delta.clone(),
             cache: zone.cache.clone(),
+            files: zone.files.clone(),
             cache_keys: Arc::new(zone.rules.as_deref().map(config::cache::Keys::of).unwrap_or_default()),
             coding: zone.coding.clone(),
             rules: zone.rules.clone(),
@@ -143,7 +146,12 @@ impl Zone {
             })
             .collect();
         let assets = zone.worker.as_ref().and_then(|worker| worker.assets.as_ref());
-        let assets = assets.map(|directory| with(Origin::Directory(directory.clone())));
+        let assets = assets.map(|directory| {
+            Arc::new(Self {
+                files: Arc::new(zone.files.beside_a_worker()),
+                ..Self::clone(&with(Origin::Directory(directory.clone())))
+            })
+        });
         let kept = zone.worker.as_ref().and(zone.cache.clone()).map(|cache| {
             Arc::new(Self {
                 cache: Some(cache),

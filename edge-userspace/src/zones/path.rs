@@ -63,7 +63,7 @@ impl<'a> Path<'a> {
     /// path, each `*` any characters.
     pub fn matches(&self, pattern: &str) -> bool {
         let mut others = self.others.iter();
-        fits(pattern, &self.plain) || others.any(|other| fits(pattern, other))
+        glob::begins(pattern, &self.plain) || others.any(|other| glob::begins(pattern, other))
     }
 
     /// The path, if all servers read the same in it.
@@ -84,14 +84,6 @@ impl<'a> Path<'a> {
     /// Whether servers may differ about what is asked for.
     pub fn is_ambiguous(&self) -> bool {
         !self.others.is_empty()
-    }
-}
-
-/// One pattern, one reading.
-fn fits(pattern: &str, path: &str) -> bool {
-    match pattern.contains('*') {
-        true => glob::fits(pattern, path),
-        false => path.starts_with(pattern),
     }
 }
 

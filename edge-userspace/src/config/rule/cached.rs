@@ -146,7 +146,7 @@ impl Checker<'_> {
             } else if name == COOKIE {
                 let mend = "write cookies = [\"NAME\"], or cache = false for requests with one";
                 self.mistake(written.span(), "the field of all cookies", mend);
-            } else if OURS.contains(&name.as_str()) {
+            } else if OURS.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
                 let mend = "leave it out; scheme and host are in each key already";
                 self.mistake(written.span(), format!("the edge writes {name} itself"), mend);
             } else if !headers.contains(&name) {

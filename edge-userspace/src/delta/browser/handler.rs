@@ -19,9 +19,10 @@ use super::held::{self, Held, Learning};
 use super::metrics::{Metrics, Offer};
 use super::rules;
 use crate::base::ledger::{Charge, Kind};
+use crate::config::Origin;
 use crate::config::coding::{Coding, Encoding, Node};
 use crate::http::body::Body;
-use crate::http::codings::Accepted;
+use crate::http::codings::{self, Accepted};
 use crate::http::door::Head;
 use crate::http::handler::{Answer, Failure, Handler, Reason};
 use crate::http::message::{ContentName, Exchange, Payer, Request, Response};
@@ -116,9 +117,15 @@ impl Browsers {
     async fn coded(&self, zone: Arc<Coding>, mut request: Request) -> Result<Response, Failure> {
         let asked = asked(&request);
         let headers = &mut request.head.headers;
-        // The answer is coded here; a variant for each coding would only fill the cache.
-        for name in [header::ACCEPT_ENCODING, AVAILABLE_DICTIONARY, rules::DICTIONARY_ID] {
+        for name in [AVAILABLE_DICTIONARY, rules::DICTIONARY_ID] {
             headers.remove(name);
+        }
+        // The answer is coded here; a variant for each coding would only fill the cache. But for
+        // files that are there in codings.
+        let zone_of = &asked.exchange.zone;
+        let coded = matches!(zone_of.origin, Origin::Directory(_)) && !zone_of.files.precompressed.is_empty();
+        if !coded {
+            headers.remove(header::ACCEPT_ENCODING);
         }
         let ranged = headers.contains_key(header::RANGE);
         let mut response = self.next.handle(request).await?;
@@ -166,7 +173,7 @@ impl Browsers {
                 return Ok(response);
             }
         }
-        match negotiate::choose(&asked.accepted, &zone.encodings) {
+        match asked.accepted.choose(&zone.encodings) {
             Some(encoding) => Ok(self.ordinary(encoding, &asked, response)),
             None => Ok(response),
         }
@@ -303,7 +310,7 @@ impl Browsers {
 
     /// An ordinary coding: from the shelf, or as the content passes.
     fn ordinary(&self, encoding: Encoding, asked: &Asked, mut response: Response) -> Response {
-        let coding = negotiate::token(encoding);
+        let coding = codings::token(encoding);
         let known = length(&response);
         if asked.head.method == Method::HEAD {
             negotiate::mark(&mut response.head.headers, coding);

@@ -3,32 +3,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, response};
 
-use crate::config::coding::{Coding, Encoding};
-use crate::http::codings::Accepted;
-
-/// A token of the registry of content codings.
-pub fn token(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Zstd => "zstd",
-        Encoding::Br => "br",
-        Encoding::Gzip => "gzip",
-    }
-}
-
-/// The best of `ours`: the client's weight decides, then our order. `None`: identity is as good or
-/// better.
-pub fn choose(accepted: &Accepted, ours: &[Encoding]) -> Option<Encoding> {
-    let mut best: Option<(Encoding, u16)> = None;
-    for encoding in ours {
-        let weight = accepted.weight(token(*encoding));
-        if weight > best.map_or(0, |(_, weight)| weight) {
-            best = Some((*encoding, weight));
-        }
-    }
-    let (encoding, weight) = best?;
-    let identity = accepted.listed("identity");
-    identity.is_none_or(|own| weight >= own).then_some(encoding)
-}
+use crate::config::coding::Coding;
 
 /// Whether a response is one whose coding may be chosen: it has content that a coding can be
 /// applied to, of a kind that shrinks.
@@ -117,41 +92,6 @@ pub(in super::super) fn weaken(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn accepted(value: &str) -> Accepted {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());
-        Accepted::of(&headers)
-    }
-
-    /// A coding the client cannot read is a page it cannot show.
-    #[test]
-    fn choices() {
-        let ours = [Encoding::Zstd, Encoding::Br, Encoding::Gzip];
-        let choose = |value: &str| super::choose(&accepted(value), &ours).map(token);
-        assert_eq!(choose("gzip, deflate, br, zstd"), Some("zstd"));
-        assert_eq!(choose("gzip, br;q=0.9"), Some("gzip"));
-        assert_eq!(choose("br;q=0, gzip;q=0.001"), Some("gzip"));
-        assert_eq!(choose("X-GZIP"), Some("gzip"));
-        assert_eq!(choose("*"), Some("zstd"));
-        assert_eq!(choose("*;q=0.5, zstd;q=0"), Some("br"));
-        assert_eq!(choose("identity, gzip;q=0.5"), None);
-        for none in [
-            "",
-            "identity",
-            "deflate",
-            "gzip;q=0",
-            "*;q=0",
-            "gzip;q=2",
-            "gzip;q=x",
-            "gzip;q=0.0001",
-        ] {
-            assert_eq!(choose(none), None, "{none}");
-        }
-        assert_eq!(super::choose(&Accepted::of(&HeaderMap::new()), &ours), None);
-        assert_eq!(accepted("*").weight("dcz"), 0);
-        assert_eq!(accepted("dcz").weight("dcz"), 1_000);
-    }
 
     /// Ranges of one coding joined to those of another make a broken file: tags of coded content
     /// are weak.

@@ -137,6 +137,7 @@ fn zone(name: &str, delta: Option<&str>) -> Arc<Zone> {
         request_timeout: None,
         delta: delta.map(Arc::from),
         cache: None,
+        files: Arc::default(),
         cache_keys: Arc::default(),
         coding: None,
         worker: None,
