@@ -595,9 +595,30 @@ mod tests {
         ]);
         assert!(matches!(run.unwrap().command, Command::Run(run) if run.interface == ["a", "b"]));
         assert!(Edge::try_parse_from(["edge", "deny", "add", "nowhere"]).is_err());
-        for wrong in [&[][..], &["--tag", "t"], &["https://a/", "--prefix", "https://a/"]] {
-            let line = ["edge", "cache", "purge"].iter().chain(wrong);
-            assert!(Edge::try_parse_from(line).is_err(), "{wrong:?}");
+        let purge = |what: &[&'static str]| {
+            let line = ["edge", "cache", "purge"].iter().chain(what);
+            Edge::try_parse_from(line).is_ok()
+        };
+        for wrong in [
+            &[][..],
+            &["--tag", "t"],
+            &["https://a/", "--prefix", "https://a/"],
+            &["https://a/", "--zone", "z"],
+            &["--all", "--zone", "z"],
+            &["--prefix", "https://a/", "--all"],
+            &["--soft"],
+            &["--soft", "--fleet", "--all"],
+        ] {
+            assert!(!purge(wrong), "{wrong:?}");
+        }
+        for right in [
+            &["https://a/"][..],
+            &["--prefix", "https://a/"],
+            &["--zone", "z"],
+            &["--zone", "z", "--tag", "t", "--soft"],
+            &["--all"],
+        ] {
+            assert!(purge(right), "{right:?}");
         }
         assert!(Edge::try_parse_from(["edge", "run", "--no-xdp", "--xdp", "native"]).is_err());
     }

@@ -417,4 +417,8 @@ fn a_cache_is_filled_and_brought_up_to_date() {
         assert!(std::time::Instant::now() < deadline, "still old");
         std::thread::sleep(Duration::from_millis(50));
     }
+    world.asked();
+    assert!(world.control(&["purge", "--zone", "site"]).contains("all of zone site"));
+    world.fetch();
+    assert_eq!(world.asked(), OBJECTS, "nothing of the zone is left");
 }

@@ -286,7 +286,7 @@ mod tests {
         }
         fn purge(&self, order: &PurgeOrder) -> Result<(), ControlError> {
             match (&order.what, order.soft) {
-                (Purged::Url { .. }, _) | (Purged::All { all: true }, true) => Ok(()),
+                (Purged::Url { .. } | Purged::Zone { .. }, _) | (Purged::All { all: true }, true) => Ok(()),
                 _ => Err(ControlError("none".to_owned())),
             }
         }
@@ -390,6 +390,7 @@ mod tests {
         assert_eq!(purge("{\"url\":\"https://a/\"}"), 200);
         assert_eq!(purge("{\"zone\":\"z\",\"tag\":\"t\"}"), 409);
         assert_eq!(purge("{\"uri\":\"https://a/\"}"), 400);
+        assert_eq!(purge("{\"zone\":\"z\"}"), 200);
         assert_eq!(purge("{\"all\":true}"), 409);
         assert_eq!(purge("{\"all\":true,\"soft\":true}"), 200);
         assert_eq!(purge("{\"url\":\"https://a/\",\"soft\":true}"), 200);

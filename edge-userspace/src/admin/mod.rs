@@ -424,6 +424,11 @@ pub enum Purged {
         /// One word of `Cache-Tag` or `Surrogate-Key`.
         tag: String,
     },
+    /// All of a zone.
+    Zone {
+        /// The zone's name.
+        zone: String,
+    },
     /// Everything.
     All {
         /// `true`.
@@ -437,6 +442,7 @@ impl fmt::Display for Purged {
             Self::Url { url } => write!(f, "{url}"),
             Self::Prefix { prefix } => write!(f, "all below {prefix}"),
             Self::Tag { zone, tag } => write!(f, "all of zone {zone} tagged {tag}"),
+            Self::Zone { zone } => write!(f, "all of zone {zone}"),
             Self::All { .. } => f.write_str("everything"),
         }
     }

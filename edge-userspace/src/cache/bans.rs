@@ -392,6 +392,7 @@ mod tests {
             Ban::Prefix("z https://h/a/".to_owned()),
             Ban::Tag("z two".to_owned()),
             Ban::Tag("z four".to_owned()),
+            Ban::prefix("z "),
             Ban::All,
         ] {
             assert!(
@@ -402,6 +403,7 @@ mod tests {
         }
         assert!(!covered(Ban::Url("y https://h/a/b?c".to_owned()), 100), "another zone");
         assert!(!covered(Ban::Prefix("z https://h/b".to_owned()), 100));
+        assert!(!covered(Ban::prefix("y "), 100), "another zone");
         assert!(!covered(Ban::Tag("y two".to_owned()), 100));
     }
 
@@ -472,6 +474,7 @@ mod tests {
             (Effect::Void, &tag, 100),
             (Effect::Void, &Ban::All, 80),
             (Effect::Stale, &soft, 70),
+            (Effect::Stale, &Ban::prefix("z "), 75),
             (Effect::Stale, &Ban::All, 60),
         ] {
             purges.add(effect, ban.clone(), at(secs));
@@ -487,6 +490,7 @@ mod tests {
             assert_eq!(purges.void.tags.at.get("z two words"), Some(&at(100)));
             assert!(purges.void.urls.at.is_empty() && purges.void.prefixes.at.is_empty());
             assert_eq!(purges.stale.prefixes.at.get("z https://h/a"), Some(&at(70)));
+            assert_eq!(purges.stale.prefixes.at.get("z "), Some(&at(75)), "a whole zone");
             assert_eq!((purges.void.floor, purges.stale.floor), (Some(at(80)), Some(at(60))));
         }
     }

@@ -20,6 +20,8 @@ pub enum Purge<'a> {
     Prefix(&'a str),
     /// A zone and a tag of `Cache-Tag` or `Surrogate-Key`.
     Tag(&'a str, &'a str),
+    /// A whole zone, what its workers keep included.
+    Zone(&'a str),
     /// Everything.
     All,
 }
@@ -64,10 +66,10 @@ impl Purge<'_> {
             }
             Self::Prefix(text) => Ok(vec![Ban::prefix(&Url::read(text, by_host)?.key())]),
             Self::All => Ok(vec![Ban::All]),
+            Self::Tag(zone, _) | Self::Zone(zone) if !exists(zone) => Err(Unsound::Zone(zone.to_owned())),
+            // As all its keys begin.
+            Self::Zone(zone) => Ok(vec![Ban::prefix(&format!("{zone} "))]),
             Self::Tag(zone, tag) => {
-                if !exists(zone) {
-                    return Err(Unsound::Zone(zone.to_owned()));
-                }
                 if !bans::sound(tag) || tag.contains([' ', ',']) {
                     return Err(Unsound::Tag(tag.to_owned()));
                 }
@@ -156,6 +158,7 @@ mod tests {
             ),
             (Purge::All, vec![Ban::All]),
             (Purge::Tag("z", "t"), vec![Ban::Tag("z t".to_owned())]),
+            (Purge::Zone("z"), prefix("z ")),
         ] {
             assert_eq!(bans(&zones, purge).unwrap(), meant, "{purge:?}");
         }
@@ -166,6 +169,8 @@ mod tests {
             Purge::Url("ftp://h.example/"),
             Purge::Url("https://user@h.example/"),
             Purge::Tag("y", "t"),
+            Purge::Zone("y"),
+            Purge::Zone(""),
             Purge::Tag("z", "two words"),
             Purge::Tag("z", ""),
         ] {

@@ -34,18 +34,19 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).args(["url", "prefix", "tag", "all"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["url", "prefix", "zone", "all"])))]
 struct Purge {
     /// One URL, whole: `https://www.example.com/path?query`.
+    #[arg(conflicts_with_all = ["prefix", "tag", "zone", "all"])]
     url: Option<String>,
     /// All URLs that begin so: `https://www.example.com/images/`.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["tag", "zone", "all"])]
     prefix: Option<String>,
     /// All responses of a zone with this word in Cache-Tag or Surrogate-Key.
-    #[arg(long, requires = "zone")]
+    #[arg(long, requires = "zone", conflicts_with = "all")]
     tag: Option<String>,
-    /// The zone's name.
-    #[arg(long, conflicts_with_all = ["url", "prefix"])]
+    /// The zone's name: all of it, or with --tag a part.
+    #[arg(long, conflicts_with = "all")]
     zone: Option<String>,
     /// Everything.
     #[arg(long)]
@@ -100,8 +101,9 @@ fn purge(asked: &Asked, purge: &Purge) -> anyhow::Result<()> {
             zone: zone.clone(),
             tag: tag.clone(),
         },
+        (_, _, _, Some(zone)) => Purged::Zone { zone: zone.clone() },
         _ if *all => Purged::All { all: true },
-        _ => anyhow::bail!("write a URL, --prefix, --zone with --tag, or --all"),
+        _ => anyhow::bail!("write a URL, --prefix, --zone, --zone with --tag, or --all"),
     };
     if everywhere.fleet {
         let action = match &what {
@@ -111,6 +113,11 @@ fn purge(asked: &Asked, purge: &Purge) -> anyhow::Result<()> {
                 zone: zone.clone(),
                 tag: tag.clone(),
             },
+            Purged::Zone { .. } => {
+                anyhow::bail!(
+                    "a zone is purged on one node at a time; write --prefix https://HOST/ for each of its hosts"
+                );
+            }
             Purged::All { .. } => Action::PurgeAll,
         };
         return fleet::issue(asked, everywhere, &action);

@@ -87,6 +87,7 @@ pub(super) fn purge(shared: Option<&Arc<Shared>>, zones: &Zones, order: &PurgeOr
         Purged::Url { url } => Purge::Url(url),
         Purged::Prefix { prefix } => Purge::Prefix(prefix),
         Purged::Tag { zone, tag } => Purge::Tag(zone, tag),
+        Purged::Zone { zone } => Purge::Zone(zone),
         Purged::All { .. } => Purge::All,
     };
     let effect = if order.soft { Effect::Stale } else { Effect::Void };

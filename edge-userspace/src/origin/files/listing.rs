@@ -12,9 +12,9 @@ use rustix::fs::{AtFlags, Dir, FileType};
 
 use super::root::{Entry, Root, modified, size};
 
-/// Names on a page.
+/// Names on a page: with 255 bytes each, as long as their escapes can be, 2.5 MB.
 const MOST: usize = 1_000;
-/// Names of a directory that are looked at.
+/// Names of a directory that are looked at: 5 MB, for as long as a page is made.
 const LOOKED_AT: usize = 20_000;
 
 /// One name.
