@@ -11,6 +11,7 @@ mod kv;
 mod origin;
 mod quick;
 mod source;
+mod top;
 mod typescript;
 mod worker;
 mod wrangler;
@@ -59,6 +60,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Show a running node's state as JSON.
     Status(Asked),
+    /// Watch a running node in the terminal: rates, zones, origins, workers, penalties, verdicts.
+    Top(top::Top),
     /// Show or change the networks whose connection attempts are dropped, on a running node.
     Deny(Deny),
     /// Show where the packets come from that XDP drops on a running node, by its samples of the
@@ -297,6 +300,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => self::check(&check),
         Command::Doctor(doctor) => return doctor::run(&doctor),
         Command::Status(asked) => ask(&asked, Method::GET, "/status", String::new()).map(|text| print(&text)),
+        Command::Top(top) => top::run(&top),
         Command::Deny(command) => deny(&command),
         Command::TopSources(command) => top_sources(&command),
         Command::Penalty(command) => penalty(&command),

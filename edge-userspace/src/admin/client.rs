@@ -80,7 +80,15 @@ pub fn send(
     })
 }
 
-/// The same within a runtime.
+/// Asks for what changes nothing, within a runtime; the caller bounds the time.
+///
+/// # Errors
+/// As [`Error`] says.
+pub async fn read(address: &AdminAddress, path: &str) -> Result<String, Error> {
+    converse(address, Method::GET, path, Bytes::new()).await
+}
+
+/// As [`send`] within a runtime, without a bound on the time.
 ///
 /// # Errors
 /// As [`Error`] says.
