@@ -14,5 +14,6 @@ mod neighbours;
 mod quic;
 mod reload;
 mod survival;
+mod top;
 mod visitor;
 mod world;
