@@ -1,5 +1,5 @@
-//! Globs: literals, and `*` for any characters between them; and patterns of paths, which without one
-//! are prefixes.
+//! Globs: literals, and `*` for any characters between them; and patterns of paths, which without
+//! one are prefixes.
 
 /// Whether `glob` fits the whole of `text`. Linear in the text for each `*`: the leftmost fit of
 /// each literal is never worse than a later one.

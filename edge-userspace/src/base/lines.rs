@@ -2,8 +2,8 @@
 //! through a visitor, send it over a channel, and wake a thread that writes it alone: a fifth of
 //! what a small request costs. Here a line is formatted into a buffer that the thread seldom shares
 //! with another, and a thread of its own writes whole buffers ten times a second, or as soon as one
-//! is [full](FULL). A reader that does not read stops nobody: lines beyond [`MOST`] are dropped and
-//! counted.
+//! has 64 KiB. A reader that does not read stops nobody: lines beyond 1 MiB of a buffer are dropped
+//! and counted.
 
 use std::fmt::{Debug, Display};
 use std::io::{self, Write};

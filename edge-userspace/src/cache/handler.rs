@@ -219,7 +219,8 @@ impl Inner {
         mut request: Request,
     ) -> Result<Response, Failure> {
         let key = rule.as_deref().map(|rule| &rule.key);
-        // For the origin, too: what it sees and the key does not have would be in everybody's answer.
+        // For the origin, too: what it sees and the key does not have would be in everybody's
+        // answer.
         if let Some(uri) = key.and_then(|key| query::target(key.query.as_ref()?, &request.head.uri)) {
             request.head.uri = uri;
         }

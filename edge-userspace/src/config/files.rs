@@ -33,11 +33,12 @@ section! {
     read {
         /// The file that answers for a directory: the first of these that is there.
         live index: List<Text> = kind::list(["index.html".to_owned()]);
-        /// What answers where nothing is under a path, the first that is there: a file ("/app.html",
-        /// for applications of one page), or the path with an ending ("${path}.html").
+        /// What answers where nothing is under a path, the first that is there: a file
+        /// ("/app.html", for applications of one page), or the path with an ending
+        /// ("${path}.html").
         live r#try: List<Text> = Vec::new(); like ["${path}.html", "/index.html"];
-        /// `Cache-Control` of files by their paths below the directory, a prefix or a glob each; the
-        /// first that matches.
+        /// `Cache-Control` of files by their paths below the directory, a prefix or a glob each;
+        /// the first that matches.
         live cache_control: Inline<Vec<CacheControlText>> = Vec::new();
             like [{ path = "/assets/", value = "public, max-age=31536000, immutable" }, { path = "*.html", value = "no-cache" }];
     }

@@ -117,9 +117,9 @@ section! {
         /// Instead of servers: those of the `[[origin]]` of this name.
         live pool: Maybe<Text> = None; like "shared";
         /// A cookie that leads a client back to the server that it met, as long as nothing speaks
-        /// against that one. It is sealed, names no server, and is not sent on to servers; an answer
-        /// that sets it is marked private. `max_age`: how long browsers keep it; left out: until
-        /// they end.
+        /// against that one. It is sealed, names no server, and is not sent on to servers; an
+        /// answer that sets it is marked private. `max_age`: how long browsers keep it; left out:
+        /// until they end.
         live sticky: Inline<Option<StickyText>> = None; like { cookie = "server", same_site = "lax", max_age = "1d" };
         /// Of `[[origin]]` alone: what zones and rules call it.
         live name: Maybe<Name<64>> = None; like "shared";

@@ -101,8 +101,8 @@ impl Shared {
     }
 
     /// One per process. Zones come from `zones`, which is swapped by others; what connections hold
-    /// is charged to `ledger`, and requests write their lines to `lines`. `http3`: the UDP ports on which HTTP/3 is served, which clients are
-    /// told of.
+    /// is charged to `ledger`, and requests write their lines to `lines`. `http3`: the UDP ports on
+    /// which HTTP/3 is served, which clients are told of.
     pub fn new(
         config: &Config,
         http3: &[u16],

@@ -1,6 +1,6 @@
 //! Static files: a zone's directory as its origin. `root` finds what is under a path, beneath the
-//! directory, `listing` shows what is in one; reading happens off the event loop, a bounded chunk at
-//! a time.
+//! directory, `listing` shows what is in one; reading happens off the event loop, a bounded chunk
+//! at a time.
 
 mod listing;
 mod root;

@@ -170,8 +170,8 @@ impl Fleet {
         })
     }
 
-    /// Seals the cookies that lead to servers with `key`, which other nodes and the next process may
-    /// have, too. Without it, before the first is asked for, they end with the process.
+    /// Seals the cookies that lead to servers with `key`, which other nodes and the next process
+    /// may have, too. Without it, before the first is asked for, they end with the process.
     pub fn seal(&self, key: &[u8; 16]) {
         self.seal.set(key);
     }

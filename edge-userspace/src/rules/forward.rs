@@ -1,6 +1,6 @@
 //! Asks a pool whether a request may pass (`auth.forward`), as nginx's `auth_request` and Traefik's
-//! `forwardAuth` do. `handler` asks when `evaluate` has come to such a rule; who does not say yes or
-//! no lets nobody pass.
+//! `forwardAuth` do. `handler` asks when `evaluate` has come to such a rule; who does not say yes
+//! or no lets nobody pass.
 
 use std::sync::Arc;
 

@@ -147,8 +147,8 @@ impl Keyrings {
     }
 }
 
-/// The end of the request that is under way: a new one, if that may be made now. It goes on when the
-/// client goes whose token was the first.
+/// The end of the request that is under way: a new one, if that may be made now. It goes on when
+/// the client goes whose token was the first.
 fn begin(
     ring: &Arc<Ring>,
     server: &KeyServer,

@@ -321,8 +321,8 @@ async fn lists() {
     assert_eq!(text(response).await, (200, String::new()));
 }
 
-/// A client would get bytes that it cannot read, parts of two forms joined to one broken file, or an
-/// old form of a new file.
+/// A client would get bytes that it cannot read, parts of two forms joined to one broken file, or
+/// an old form of a new file.
 #[tokio::test]
 async fn forms_of_a_file() {
     let (directory, bed) = served("precompressed = [\"br\", \"gzip\", \"zstd\"]", |www| {

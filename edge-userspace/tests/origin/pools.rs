@@ -54,8 +54,8 @@ async fn requests_with_one_key_meet_one_server() {
     }
 }
 
-/// A visitor would lose what its server remembers; or one whose server is gone would get nothing; or
-/// servers would be told what is between the edge and its clients.
+/// A visitor would lose what its server remembers; or one whose server is gone would get nothing;
+/// or servers would be told what is between the edge and its clients.
 #[tokio::test]
 async fn a_cookie_leads_back_to_a_server() {
     let named = async |name: &'static str| {

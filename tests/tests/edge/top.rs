@@ -1,5 +1,5 @@
-//! `edge top` on a running daemon. If this fails, an operator over SSH sees wrong figures, or is left
-//! with a terminal that shows nothing of what they type.
+//! `edge top` on a running daemon. If this fails, an operator over SSH sees wrong figures, or is
+//! left with a terminal that shows nothing of what they type.
 
 use std::fs;
 use std::io::Write;

@@ -26,8 +26,8 @@ impl Sample {
 pub(super) struct Exposition(HashMap<String, Vec<Sample>>);
 
 impl Exposition {
-    /// Reads a page. `None`: it does not end as the format demands, so a part is missing. Lines that
-    /// cannot be read are left out.
+    /// Reads a page. `None`: it does not end as the format demands, so a part is missing. Lines
+    /// that cannot be read are left out.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let lines = text.trim_end().strip_suffix("# EOF")?.lines();
         let mut families: HashMap<String, Vec<Sample>> = HashMap::new();

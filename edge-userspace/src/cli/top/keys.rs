@@ -22,8 +22,8 @@ pub(super) enum Key {
 }
 
 /// Takes the keys off the front of `bytes`. What may be the beginning of one stays there, until
-/// more comes or `whole` says that nothing will: then a lone ESC is the key of that name. A sequence
-/// that is not known is no key.
+/// more comes or `whole` says that nothing will: then a lone ESC is the key of that name. A
+/// sequence that is not known is no key.
 pub(super) fn decode(bytes: &mut Vec<u8>, whole: bool) -> Vec<Key> {
     let mut keys = Vec::new();
     let mut rest = bytes.as_slice();

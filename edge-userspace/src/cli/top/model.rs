@@ -1,8 +1,8 @@
 //! What is shown, worked out of two looks at a node: rates, and the tables. `board` keeps it; pure.
 //!
 //! A counter that is lower than before began again at zero (a kernel map that was made anew), and
-//! has counted what it shows. Another process begins everything again: its rates come with the second
-//! look at it.
+//! has counted what it shows. Another process begins everything again: its rates come with the
+//! second look at it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A rule's `cache`: whether its requests pass the cache by, or how their responses are stored. Read
-//! by `file`.
+//! A rule's `cache`: whether its requests pass the cache by, or how their responses are stored.
+//! Read by `file`.
 
 use std::fmt;
 
@@ -156,7 +156,7 @@ impl Checker<'_> {
         Key {
             query: raw.query.as_ref().map(|query| self.query(query)),
             headers,
-            cookies: self.names(&raw.cookies),
+            cookies: self.plain_names(&raw.cookies),
         }
     }
 
@@ -170,14 +170,14 @@ impl Checker<'_> {
             self.mistake(spanned.span(), "a `query` that changes nothing", mend);
         }
         Query {
-            keep: raw.keep.as_ref().map(|names| self.names(names)),
-            drop: self.names(&raw.drop),
+            keep: raw.keep.as_ref().map(|names| self.plain_names(names)),
+            drop: self.plain_names(&raw.drop),
             sort: raw.sort,
         }
     }
 
     /// Names of cookies or parameters.
-    fn names(&mut self, written: &[Spanned<String>]) -> Vec<Box<str>> {
+    fn plain_names(&mut self, written: &[Spanned<String>]) -> Vec<Box<str>> {
         if let Some(over) = written.get(MOST) {
             self.mistake(over.span(), "too many names", format!("write at most {MOST}"));
         }

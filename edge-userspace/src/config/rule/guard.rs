@@ -1,4 +1,5 @@
-//! A rule's `auth`: passwords, tokens and who is asked, checked as the file is read. Read by `file`.
+//! A rule's `auth`: passwords, tokens and who is asked, checked as the file is read. Read by
+//! `file`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

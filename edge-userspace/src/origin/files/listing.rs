@@ -1,6 +1,6 @@
 //! What is in a directory, as a page: names, sizes and times, no more than [`MOST`] of them. Names
-//! are text that somebody else may have chosen: they are escaped, and links to them begin with `./`,
-//! so that none is taken for a scheme or a host.
+//! are text that somebody else may have chosen: they are escaped, and links to them begin with
+//! `./`, so that none is taken for a scheme or a host.
 
 use std::fmt::Write as _;
 use std::io;
