@@ -128,12 +128,14 @@ impl links::Kept for Shared {
     fn look(&self, netlink: &Netlink) -> bool {
         let Some(pins) = &self.pins else { return false };
         let looked = || {
-            if pins.identity().ok() != self.identity {
+            let taken = || pins.identity().ok() != self.identity;
+            // Asked again under the lock: whoever had it may have taken all away.
+            let lock = if taken() { None } else { Some(pins.lock()?) };
+            if lock.is_none() || taken() {
                 self.links
                     .close("`edge detach --force` has taken the program off; start the daemon again to attach it");
                 return Ok(!self.released.load(Ordering::Acquire));
             }
-            let _lock = pins.lock()?;
             if self.released.load(Ordering::Acquire) {
                 return Ok(false);
             }
@@ -174,7 +176,7 @@ impl Dataplane {
             return Err(Error::Off);
         }
         let pins = Pins::prepare(&config.pin_directory)?;
-        let owner = pins.own()?;
+        let owner = pins.own(pins::ENDING)?;
         let lock = pins.lock()?;
         let capacity = lists::capacity(config);
         let kept = pins.salvage(capacity, config.penalty_entries)?;

@@ -43,7 +43,7 @@ const REPLACEMENT: &str = "_new";
 
 /// How long a daemon that ends may keep its claim: its threads finish what they do, and a process
 /// that another thread has forked holds its files until it executes its program.
-const ENDING: Duration = Duration::from_secs(2);
+pub(super) const ENDING: Duration = Duration::from_secs(2);
 
 /// The pin directory.
 #[derive(Clone, Debug)]
@@ -240,15 +240,16 @@ impl Pins {
         fs::metadata(&self.links).map(|directory| (directory.dev(), directory.ino()))
     }
 
-    /// Claims the directory for this daemon. One that is about to end may hold it still: it is
-    /// given [`ENDING`].
-    pub(super) fn own(&self) -> Result<Owner, Error> {
+    /// Claims the directory for this daemon. Whoever has it is given `patience` to let go.
+    pub(super) fn own(&self, patience: Duration) -> Result<Owner, Error> {
         let file = File::open(&self.links).map_err(Error::pin(&self.links))?;
         let start = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Owner(file)),
-                Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < ENDING => std::thread::sleep(ENDING / 100),
+                Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < patience => {
+                    std::thread::sleep(patience / 100);
+                }
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     return Err(Error::Owned {
                         path: self.root.clone(),
@@ -399,7 +400,7 @@ pub fn detach(root: &Path, force: bool) -> Result<bool, Error> {
         return Err(Error::NotBpfFileSystem { path: root.to_owned() });
     }
     let _lock = pins.lock()?;
-    let _owner = match pins.own() {
+    let _owner = match pins.own(Duration::ZERO) {
         Ok(owner) => Some(owner),
         Err(Error::Owned { .. }) if force => None,
         // Half of what a daemon makes: nobody can own it.

@@ -130,9 +130,15 @@ fn one_zone_asks_another_and_its_own_origin() {
         .find(|line| line.contains("\"sub-request\"") && line.contains("\"zone\":\"greeter\""));
     let line = line.unwrap_or_else(|| panic!("no sub-request in {log}"));
     let id = line.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap();
-    let access = log
-        .lines()
-        .find(|line| line.contains("edge::access") && line.contains(id));
+    // Access lines are written together, after a moment.
+    let access = (0..100).find_map(|_| {
+        sleep(Duration::from_millis(50));
+        let log = world.daemon.log();
+        let access = log
+            .lines()
+            .find(|line| line.contains("edge::access") && line.contains(id));
+        access.map(str::to_owned)
+    });
     assert!(access.is_some_and(|line| line.contains("\"/greet/bob\"")), "{log}");
     let told = log
         .lines()
