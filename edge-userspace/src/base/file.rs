@@ -18,10 +18,18 @@ pub const MOST: u64 = 64 << 20;
 /// # Errors
 /// It is none, or cannot be opened.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Opening a pipe waits for a writer, but for this flag; asked of the open file, so that it
-    // cannot be another one by then.
+    open_as(OpenOptions::new().read(true), path)
+}
+
+/// Opens `path` as `options` say, if it is a regular file then.
+///
+/// # Errors
+/// It is none, or cannot be opened.
+pub fn open_as(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    // Opening a pipe waits for who is at its other end, but for this flag; asked of the open file,
+    // so that it cannot be another one by then.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = options.custom_flags(flags).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
@@ -33,9 +41,17 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// It is no regular file, has more than [`MOST`] bytes, or cannot be read.
 pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    read_at_most(path, MOST)
+}
+
+/// The same with another bound.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_at_most(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = open(path)?;
     let length = file.metadata()?.len();
-    if length > MOST {
+    if length > most {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     // Room for all of it at once: a vector that grows leaves copies behind that nobody wipes.

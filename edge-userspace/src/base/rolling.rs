@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::file;
+
 /// How often it is looked whether the file is still there.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -78,16 +80,8 @@ impl Rolling {
     }
 }
 
-/// Never waits: a pipe without a reader is an error.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o640).custom_flags(flags);
-    let file = options.open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
-    }
+    file::open_as(OpenOptions::new().append(true).create(true).mode(0o640), path)
 }
 
 impl Write for Rolling {

@@ -1,7 +1,6 @@
 //! `[[zone.error_page]]`: what clients see in place of the edge's phrases for failures, and of what
 //! origins say, by status. Read and cut at its placeholders here; `http::error_page` fills it in.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use toml::Spanned;
 use super::checker::Checker;
 use super::kind::{File, Flag, List, Maybe, Must, Text, unbounded};
 use super::section::section;
+use crate::base::file;
 
 /// Pages of one zone, and bytes of each: 16 MiB a zone.
 const PAGES: usize = 64;
@@ -230,17 +230,15 @@ fn usual(file: &std::path::Path) -> &'static str {
 /// The file's content; one that cannot be used is the zone's fault alone.
 fn read(zone: &Arc<str>, file: &Spanned<PathBuf>, checker: &mut Checker<'_>) -> String {
     let path = checker.path(file);
-    let what = match fs::metadata(&path) {
-        Err(error) => error.to_string(),
-        Ok(meta) if !meta.is_file() => "it is not a file".to_owned(),
-        Ok(meta) if meta.len() > BYTES as u64 => format!("it has {} bytes", meta.len()),
-        Ok(_) => match fs::read_to_string(&path) {
-            Ok(content) if content.len() <= BYTES => return content,
-            Ok(_) => "it grows while it is read".to_owned(),
-            Err(error) => error.to_string(),
-        },
+    let content = file::read_at_most(&path, BYTES as u64).map_err(|error| error.to_string());
+    let text = content.and_then(|mut content| {
+        let content = std::mem::take(&mut *content);
+        String::from_utf8(content).map_err(|error| error.to_string())
+    });
+    let what = match text {
+        Ok(text) => return text,
+        Err(what) => format!("{}: {what}", path.display()),
     };
-    let what = format!("{}: {what}", path.display());
     let mistake = checker
         .place(file.span())
         .mistake(what, "name a file of UTF-8 text, of at most 256KiB");
@@ -277,6 +275,8 @@ fn pieces(content: &str) -> Result<Vec<Piece>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::{Config, Mistakes};
 

@@ -14,6 +14,8 @@ use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::base::file;
+
 /// Keys of one file.
 const KEYS: usize = 64;
 /// Bytes of one document.
@@ -95,10 +97,7 @@ impl KeyFile {
     /// # Errors
     /// What is wrong with it.
     pub fn read_again(&self) -> Result<(), String> {
-        let content = crate::base::file::read(&self.path).map_err(|error| error.to_string())?;
-        if content.len() > DOCUMENT {
-            return Err(format!("it has {} bytes", content.len()));
-        }
+        let content = file::read_at_most(&self.path, DOCUMENT as u64).map_err(|error| error.to_string())?;
         self.now.store(Arc::new(keys(&content)?));
         Ok(())
     }

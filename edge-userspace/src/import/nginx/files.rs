@@ -3,8 +3,10 @@
 //! Asked by `syntax`; every count has a bound.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Component, Path, PathBuf};
+
+use crate::base::file;
 
 /// Bytes of one file. With [`FILES`] of them, what is read at most is `BYTES` all the same.
 pub(super) const BYTES: u64 = 16 << 20;
@@ -47,16 +49,7 @@ impl Files for Nowhere {
 
 impl Files for Disk {
     fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
-        let file = fs::File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
-        let mut content = Vec::new();
-        file.take(most + 1).read_to_end(&mut content)?;
-        if content.len() as u64 > most {
-            return Err(io::Error::other(format!("more than {most} bytes")));
-        }
-        Ok(content)
+        file::read_at_most(path, most).map(|mut content| std::mem::take(&mut *content))
     }
 
     fn named(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
