@@ -9,7 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::checker::{Checker, OURS};
+use super::checker::{Checker, is_ours};
 use crate::config::cache::{CacheRule, Key, Query, Ttls, ttl};
 use crate::config::value::Time;
 
@@ -146,7 +146,7 @@ impl Checker<'_> {
             } else if name == COOKIE {
                 let mend = "write cookies = [\"NAME\"], or cache = false for requests with one";
                 self.mistake(written.span(), "the field of all cookies", mend);
-            } else if OURS.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
+            } else if is_ours(name.as_str()) {
                 let mend = "leave it out; scheme and host are in each key already";
                 self.mistake(written.span(), format!("the edge writes {name} itself"), mend);
             } else if !headers.contains(&name) {

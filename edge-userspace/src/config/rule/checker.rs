@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use http::HeaderName;
 use toml::Spanned;
 
+use crate::base::file;
 use crate::config::mistake::{Mistake, Source};
 use crate::config::origin::Pools;
 
@@ -17,7 +18,7 @@ pub(super) const LIST_BYTES: u64 = 64 << 20;
 
 /// Fields that decide how a message is read or where it goes, or that the edge writes itself: no
 /// rule may.
-pub(super) const OURS: [&str; 19] = [
+const OURS: [&str; 19] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -38,6 +39,12 @@ pub(super) const OURS: [&str; 19] = [
     "x-request-id",
     "alt-svc",
 ];
+
+/// Whether `name`, in lower case, is one of those, or one of all that begin with `x-forwarded-`,
+/// which a server is told of by the edge alone (`http::forwarded`).
+pub fn is_ours(name: &str) -> bool {
+    OURS.contains(&name) || name.starts_with("x-forwarded-")
+}
 
 /// What was found so far.
 pub(super) struct Checker<'a> {
@@ -69,8 +76,8 @@ impl Checker<'_> {
             Err(error) => format!("{}: {error}", path.display()),
             Ok(meta) if !meta.is_file() => format!("{} is not a file", path.display()),
             Ok(meta) if meta.len() > most => format!("{} has {} bytes", path.display(), meta.len()),
-            Ok(_) => match fs::read(&path) {
-                Ok(content) => return content,
+            Ok(_) => match file::read_at_most(&path, most) {
+                Ok(mut content) => return std::mem::take(&mut *content),
                 Err(error) => format!("{}: {error}", path.display()),
             },
         };

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::cached::RawCache;
-use super::checker::{ANSWER_BYTES, Checker, LIST_BYTES, OURS};
+use super::checker::{ANSWER_BYTES, Checker, LIST_BYTES, is_ours};
 use super::forward::Vouched;
 use super::guard::RawAuth;
 use super::ways::{RawMirror, RawSplit};
@@ -543,8 +543,7 @@ impl Checker<'_> {
     /// A field that rules may change.
     pub(super) fn own_field(&mut self, written: &Spanned<String>) -> Option<HeaderName> {
         let name = self.field_name(written)?;
-        // A server is told of all that begin so by the edge alone (`http::forwarded`).
-        if OURS.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
+        if is_ours(name.as_str()) {
             let mend = "rules change fields of the message; connections, framing and who forwarded it are the edge's";
             self.mistake(written.span(), format!("no rule may change {name}"), mend);
             return None;

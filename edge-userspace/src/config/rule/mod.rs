@@ -23,6 +23,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use ipnet::IpNet;
 
 pub use auth::{Basic, Hash, Scheme, users};
+pub use checker::is_ours;
 pub use forward::{Forward, Vouched, alike};
 pub use index::Index;
 pub use list::List;

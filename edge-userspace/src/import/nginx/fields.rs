@@ -6,30 +6,28 @@ use std::collections::BTreeMap;
 use super::context::{Context, Levels, time};
 use super::syntax::Directive;
 use super::text::{Known, Text};
+use crate::config::rule::is_ours;
 use crate::import::Weight;
 use crate::import::write::{self, Entry};
 
-/// Fields that edge writes itself, and no rule may.
-const OURS: [&str; 18] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "content-length",
-    "expect",
-    "via",
-    "cdn-loop",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-request-id",
-    "alt-svc",
-];
+/// `part = { … }` of a rule: the fields that it takes out, sets and adds.
+fn entry(
+    part: &str,
+    remove: &[String],
+    set: &BTreeMap<String, String>,
+    add: &BTreeMap<String, String>,
+) -> Option<Entry> {
+    let mut parts = Vec::new();
+    if !remove.is_empty() {
+        parts.push(format!("remove = {}", write::list(remove)));
+    }
+    for (name, fields) in [("set", set), ("add", add)] {
+        if !fields.is_empty() {
+            parts.push(format!("{name} = {}", write::table(fields)));
+        }
+    }
+    (!parts.is_empty()).then(|| (part.to_owned(), format!("{{ {} }}", parts.join(", "))))
+}
 
 /// What happens to a response's fields.
 #[derive(Clone, Debug, Default)]
@@ -44,17 +42,7 @@ pub(super) struct Response {
 impl Response {
     /// `response = { … }`
     pub(super) fn entry(&self) -> Option<Entry> {
-        let mut parts = Vec::new();
-        if !self.remove.is_empty() {
-            parts.push(format!("remove = {}", write::list(&self.remove)));
-        }
-        if !self.set.is_empty() {
-            parts.push(format!("set = {}", write::table(&self.set)));
-        }
-        if !self.add.is_empty() {
-            parts.push(format!("add = {}", write::table(&self.add)));
-        }
-        (!parts.is_empty()).then(|| ("response".to_owned(), format!("{{ {} }}", parts.join(", "))))
+        entry("response", &self.remove, &self.set, &self.add)
     }
 }
 
@@ -124,7 +112,7 @@ pub(super) fn response(cx: &mut Context<'_>, levels: &Levels<'_>, known: &Known,
 /// Whether a rule may change the field; told of, if not.
 fn usable(cx: &mut Context<'_>, directive: &Directive, name: &str) -> bool {
     let sound = http::HeaderName::from_bytes(name.as_bytes()).is_ok();
-    if !sound || OURS.contains(&name.to_ascii_lowercase().as_str()) || name.eq_ignore_ascii_case("host") {
+    if !sound || is_ours(&name.to_ascii_lowercase()) {
         cx.tell(
             directive,
             Weight::Missing,
@@ -177,14 +165,7 @@ pub(super) struct Request {
 impl Request {
     /// `request = { … }`
     pub(super) fn entry(&self) -> Option<Entry> {
-        let mut parts = Vec::new();
-        if !self.remove.is_empty() {
-            parts.push(format!("remove = {}", write::list(&self.remove)));
-        }
-        if !self.set.is_empty() {
-            parts.push(format!("set = {}", write::table(&self.set)));
-        }
-        (!parts.is_empty()).then(|| ("request".to_owned(), format!("{{ {} }}", parts.join(", "))))
+        entry("request", &self.remove, &self.set, &BTreeMap::new())
     }
 }
 

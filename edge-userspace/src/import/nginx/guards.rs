@@ -45,7 +45,7 @@ pub(super) struct Guards {
     pub(super) refused: Vec<When>,
     /// `auth = { … }`
     pub(super) auth: Option<Entry>,
-    /// Whom that is asked of; `None`: everybody.
+    /// Who is asked that; `None`: everybody.
     pub(super) asked: Option<When>,
 }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
-/// Whom a list lets pass, and whom not: every address is in one of the two.
+/// Who may pass by a list, and who may not: every address is in one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Access {
     pub(super) allowed: Vec<IpNet>,
@@ -38,7 +38,7 @@ const V6: Family = Family {
     },
 };
 
-/// What `lines` come to; each says whether it allows, and whom (`None`: all).
+/// What `lines` come to; each says whether it allows, and which network (`None`: all).
 pub(super) fn access(lines: &[(bool, Option<IpNet>)]) -> Access {
     let mut access = Access::default();
     for family in [V4, V6] {
@@ -120,7 +120,7 @@ mod tests {
         text.split(';').map(line).collect()
     }
 
-    /// Somebody would be let in whom nginx kept out.
+    /// Somebody would be let in who was kept out by nginx.
     #[test]
     fn the_first_line_that_fits_decides() {
         let addresses = [

@@ -60,6 +60,27 @@ struct Spot<'s, 't> {
     jumps: usize,
 }
 
+impl<'s, 't> Spot<'s, 't> {
+    /// Of `owner`, within its blocks, that no rewrite led to.
+    fn new((owner, levels): (usize, &'s Levels<'t>), name: String, when: When, known: Known) -> Self {
+        Self {
+            owner,
+            name,
+            levels,
+            when,
+            known,
+            rewritten: None,
+            fields: Which::All,
+            jumps: 0,
+        }
+    }
+
+    /// Adds a rule for what comes here, which others may follow.
+    fn rule(&self, draft: &mut Draft, name: &str, act: Vec<Entry>) {
+        draft.rule(self.owner, name, self.when.clone(), act, false);
+    }
+}
+
 /// Whether requests go on after what rewrites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
@@ -77,16 +98,7 @@ pub(super) fn server<'t>(
     main: bool,
 ) {
     let site = Site::of(cx, owner, levels);
-    let spot = Spot {
-        owner,
-        name: "server".to_owned(),
-        levels,
-        when: base.clone(),
-        known: known.clone(),
-        rewritten: None,
-        fields: Which::All,
-        jumps: 0,
-    };
+    let spot = Spot::new((owner, levels), "server".to_owned(), base.clone(), known.clone());
     let (flow, known) = phase(cx, draft, &site, spot);
     if flow == Flow::Ended {
         for location in &site.all {
@@ -101,16 +113,8 @@ pub(super) fn server<'t>(
     for (at, (location, when)) in ordered.into_iter().enumerate() {
         let Some(when) = when.and(base) else { continue };
         let last = at + 1 == most;
-        let spot = Spot {
-            owner: location.owner,
-            name: location.name(),
-            levels: &location.levels,
-            when,
-            known: known.clone(),
-            rewritten: None,
-            fields: Which::All,
-            jumps: 0,
-        };
+        let of = (location.owner, &location.levels);
+        let spot = Spot::new(of, location.name(), when, known.clone());
         self::location(cx, draft, &site, location, spot, (last, last && main));
     }
     for location in &site.all {
@@ -216,13 +220,7 @@ fn answer(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, spot: 
             let response = fields::response(cx, spot.levels, &known, which);
             let mut act = vec![entry];
             act.extend(response.entry());
-            draft.rule(
-                spot.owner,
-                &format!("{}-return", spot.name),
-                spot.when.clone(),
-                act,
-                false,
-            );
+            spot.rule(draft, &format!("{}-return", spot.name), act);
         }
         Err(why) => refuse(cx, draft, directive, spot, &why),
     }
@@ -240,13 +238,7 @@ fn refuse(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, spot: 
     };
     cx.tell(directive, weight, format!("{why}. Answered {status} instead"));
     let act = vec![("respond".to_owned(), format!("{{ status = {status} }}"))];
-    draft.rule(
-        spot.owner,
-        &format!("{}-return", spot.name),
-        spot.when.clone(),
-        act,
-        false,
-    );
+    spot.rule(draft, &format!("{}-return", spot.name), act);
 }
 
 /// `if`: what it does with the requests that fulfil its condition.
@@ -293,13 +285,7 @@ fn closed(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, why: &
 
 fn close(draft: &mut Draft, spot: &Spot<'_, '_>) {
     let act = vec![("respond".to_owned(), "{ status = 403 }".to_owned())];
-    draft.rule(
-        spot.owner,
-        &format!("closed-{}", spot.name),
-        spot.when.clone(),
-        act,
-        false,
-    );
+    spot.rule(draft, &format!("closed-{}", spot.name), act);
 }
 
 /// `rewrite`: another path, by a rule for the paths that its expression fits.
@@ -397,14 +383,11 @@ fn rewritten<'t>(
     }
     cx.take(directive);
     let spot = Spot {
-        owner: spot.owner,
-        name: spot.name,
         levels: &target.levels,
-        when: spot.when,
-        known: spot.known,
         rewritten: Some(new),
         fields: Which::All,
         jumps: spot.jumps + 1,
+        ..spot
     };
     match flag == "break" {
         true => content(cx, draft, site, target, spot, (false, false)),
@@ -488,13 +471,7 @@ fn content<'t>(
     }
     if let Some(fields) = refusal.entry().filter(|_| guards.auth.is_some()) {
         // A rule of their own: of the one that asks for a password, who has none gets nothing.
-        draft.rule(
-            spot.owner,
-            &format!("{}-field", spot.name),
-            spot.when.clone(),
-            vec![fields],
-            false,
-        );
+        spot.rule(draft, &format!("{}-field", spot.name), vec![fields]);
         spot.fields = Which::Others;
     }
     let mut act = Vec::new();

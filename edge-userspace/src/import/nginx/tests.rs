@@ -235,7 +235,7 @@ fn what_rewrites() {
     assert_eq!(imported.worst(), Some(Weight::Different), "{}", notes(&imported));
 }
 
-/// Somebody would come in whom nginx kept out.
+/// Somebody would come in who was kept out by nginx.
 #[test]
 fn what_guards_stays() {
     let text = site(
