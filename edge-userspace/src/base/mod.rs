@@ -22,6 +22,8 @@ pub mod ledger;
 #[cfg(feature = "node")]
 pub mod lines;
 pub mod link;
+#[cfg(feature = "node")]
+pub mod markup;
 pub mod peer;
 pub mod pem;
 #[cfg(feature = "node")]

@@ -8,8 +8,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// The targeted field for caches of content delivery networks.
-pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+use crate::http::fields::CDN_CACHE_CONTROL;
 
 /// A longer time is this one (RFC 9111 section 1.2.2): it neither overflows nor ends in practice.
 pub const FOREVER: u64 = 1 << 31;
@@ -443,15 +442,8 @@ fn parameters(text: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::resource::tests::headers;
     use super::*;
-
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in fields {
-            map.append(*name, value.parse().unwrap());
-        }
-        map
-    }
 
     fn plain(value: &str) -> Directives {
         Directives::of(&headers(&[("cache-control", value)]))

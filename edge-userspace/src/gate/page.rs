@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::texts::{Catalogue, Texts};
+use crate::base::markup::escape;
 
 /// The built-in page.
 const BUILT_IN: &str = include_str!("page.html");
@@ -198,20 +199,6 @@ fn message(with: Filling<'_>, texts: &Texts) -> String {
     text.push(' ');
     text.push_str(if with.again { &texts.again } else { &texts.resend });
     text
-}
-
-/// Escapes for text and for quoted attributes.
-fn escape(page: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '&' => page.push_str("&amp;"),
-            '<' => page.push_str("&lt;"),
-            '>' => page.push_str("&gt;"),
-            '"' => page.push_str("&quot;"),
-            '\'' => page.push_str("&#39;"),
-            c => page.push(c),
-        }
-    }
 }
 
 #[cfg(test)]

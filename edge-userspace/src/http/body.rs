@@ -4,8 +4,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 /// Content that broke off. Says who is at fault; the message is aborted, never ended as if it were
@@ -68,6 +69,36 @@ impl Body {
     /// Boxes a body of a room's own.
     pub fn boxed(body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
         Self::Boxed(Box::pin(body))
+    }
+}
+
+impl Body {
+    /// All of it, if that is at most `most` bytes; trailers are left out.
+    ///
+    /// # Errors
+    /// It broke off, or is longer: [`BodyError::TooLarge`].
+    pub async fn gathered(mut self, most: usize) -> Result<Bytes, BodyError> {
+        let mut content = BytesMut::new();
+        while let Some(frame) = self.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if content.len() + data.len() > most {
+                return Err(BodyError::TooLarge);
+            }
+            content.extend_from_slice(&data);
+        }
+        Ok(content.freeze())
+    }
+
+    /// Reads it for nobody, so that its connection can serve again; what is longer than `most`
+    /// bytes ends that.
+    pub async fn drain(mut self, most: usize) {
+        let mut left = most;
+        while let Some(Ok(frame)) = self.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
     }
 }
 

@@ -50,8 +50,8 @@ pub struct Asked {
     zone: Arc<Zone>,
     host: Arc<str>,
     request: RequestId,
-    /// The client asks for JSON before anything a human reads.
-    json: bool,
+    /// What the client would read.
+    accept: Option<HeaderValue>,
 }
 
 impl Asked {
@@ -62,7 +62,7 @@ impl Asked {
             zone: exchange.zone.clone(),
             host: exchange.host.clone(),
             request: exchange.id,
-            json: answer::wants_json(headers.get(ACCEPT)),
+            accept: headers.get(ACCEPT).cloned(),
         })
     }
 
@@ -74,7 +74,8 @@ impl Asked {
             return;
         }
         let pages = self.zone.error_pages.as_deref().unwrap_or_default();
-        let Some(page) = choose(pages, status, self.json, of_origin) else {
+        let json = answer::wants_json(self.accept.as_ref());
+        let Some(page) = choose(pages, status, json, of_origin) else {
             return;
         };
         let headers = &mut response.head.headers;

@@ -30,6 +30,11 @@ pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
 /// RFC 8586.
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
+/// The targeted field for caches of content delivery networks (RFC 9213).
+pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+/// What came before it (Edge Architecture Specification 1.0).
+pub const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+
 /// Our name in `Via` and `CDN-Loop` (RFC 9110 section 7.6.3, RFC 8586).
 pub const PSEUDONYM: &str = "edge";
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use data_encoding::BASE64URL_NOPAD;
-use http::header::{CACHE_CONTROL, EXPIRES, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{CACHE_CONTROL, EXPIRES, HeaderMap, HeaderValue, SET_COOKIE};
 use http::{StatusCode, response};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hmac;
@@ -14,15 +14,13 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::maglev;
 use crate::config::{self, gate::SameSite};
-use crate::http::fields;
+use crate::http::fields::{self, CDN_CACHE_CONTROL, SURROGATE_CONTROL};
 
 /// Salt, the server's name hashed, tag.
 const SALT: usize = 16;
 const SEALED: usize = SALT + 8 + 16;
 /// Cookies of the name that are looked at.
 const MOST: usize = 4;
-const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
-const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
 /// What cookies are sealed with.
 #[derive(Default)]

@@ -3,6 +3,7 @@
 use regex::Captures;
 
 use super::facts::Facts;
+use crate::base::markup;
 use crate::config::rule::{Pattern, Piece, Rule, Template, Variable};
 
 /// How values are written where they stand.
@@ -35,19 +36,9 @@ pub(super) fn fill(template: &Template, facts: &Facts<'_>, groups: Option<&Captu
 }
 
 fn put(text: &mut String, value: &str, escape: Escape) {
-    if escape == Escape::Not {
-        text.push_str(value);
-        return;
-    }
-    for c in value.chars() {
-        match c {
-            '&' => text.push_str("&amp;"),
-            '<' => text.push_str("&lt;"),
-            '>' => text.push_str("&gt;"),
-            '"' => text.push_str("&quot;"),
-            '\'' => text.push_str("&#39;"),
-            other => text.push(other),
-        }
+    match escape {
+        Escape::Not => text.push_str(value),
+        Escape::Html => markup::escape(text, value),
     }
 }
 

@@ -4,20 +4,20 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
     LAST_MODIFIED, PRAGMA, SET_COOKIE, TRAILER,
 };
 use http::uri::PathAndQuery;
 use http::{StatusCode, response};
-use http_body_util::BodyExt;
 
 use super::change::{Change, Given};
 use crate::base::ledger::Kind;
 use crate::config::rule::{Forward, alike};
-use crate::http::body::Body;
+use crate::http::body::{Body, BodyError};
 use crate::http::door::Head;
+use crate::http::fields::{CDN_CACHE_CONTROL, SURROGATE_CONTROL};
 use crate::http::handler::{Failure, Handler, Reason};
 use crate::http::message::{About, Exchange, Payer, Request};
 
@@ -60,8 +60,7 @@ pub(super) async fn ask(
             .map_err(|failure| unknown(failure.to_string()))?;
         let (head, body) = (answer.head, answer.body);
         if head.status.is_success() {
-            // Read, so that the connection can serve again; what is longer ends it.
-            let _ = gathered(body).await;
+            body.drain(CONTENT).await;
             return passes(forward, &head.headers).ok_or_else(|| unknown("fields beyond 16 KiB".to_owned()));
         }
         if !refuses(head.status) {
@@ -73,7 +72,13 @@ pub(super) async fn ask(
             let detail = "as much memory is held for the client's address or the node as may be";
             return Err(Failure::new(Reason::Overload, detail));
         }
-        let content = gathered(body).await.map_err(|why| unknown(why.to_owned()))?;
+        let content = body.gathered(CONTENT).await.map_err(|error| {
+            let why = match error {
+                BodyError::TooLarge => "an answer of more than 64 KiB",
+                _ => "the answer broke off",
+            };
+            unknown(why.to_owned())
+        })?;
         Ok(Said::Refused(refusal(head, content)))
     };
     let answer = tokio::time::timeout(forward.timeout, asking).await;
@@ -104,19 +109,6 @@ fn refuses(status: StatusCode) -> bool {
         || status.is_redirection() && status != StatusCode::NOT_MODIFIED
 }
 
-async fn gathered(mut body: Body) -> Result<Bytes, &'static str> {
-    let mut content = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| "the answer broke off")?;
-        let Ok(data) = frame.into_data() else { continue };
-        if content.len() + data.len() > CONTENT {
-            return Err("an answer of more than 64 KiB");
-        }
-        content.extend_from_slice(&data);
-    }
-    Ok(content.freeze())
-}
-
 /// The fields that are copied; `None`: too many bytes.
 fn passes(forward: &Forward, headers: &HeaderMap) -> Option<Said> {
     let copied = |names: &[HeaderName]| -> Vec<(HeaderName, HeaderValue)> {
@@ -136,10 +128,6 @@ fn passes(forward: &Forward, headers: &HeaderMap) -> Option<Said> {
 /// The answer that the client gets: for nobody else, and now.
 fn refusal(head: response::Parts, content: Bytes) -> Given {
     let mut headers = head.headers;
-    let targeted = [
-        HeaderName::from_static("cdn-cache-control"),
-        HeaderName::from_static("surrogate-control"),
-    ];
     for name in [
         CONTENT_LENGTH,
         TRAILER,
@@ -149,10 +137,9 @@ fn refusal(head: response::Parts, content: Bytes) -> Given {
         AGE,
         EXPIRES,
         PRAGMA,
-    ]
-    .into_iter()
-    .chain(targeted)
-    {
+        CDN_CACHE_CONTROL,
+        SURROGATE_CONTROL,
+    ] {
         headers.remove(name);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

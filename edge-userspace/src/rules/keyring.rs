@@ -7,17 +7,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use http::StatusCode;
 use http::header::{ACCEPT, HeaderValue};
-use http_body_util::BodyExt;
 use tokio::sync::watch;
 
 use crate::base::id::RequestId;
 use crate::base::peer::Peer;
 use crate::config::rule::jwt::{DOCUMENT, Key, KeyServer, Material, keys};
 use crate::config::{Origin, Upstream};
-use crate::http::body::Body;
+use crate::http::body::{Body, BodyError};
 use crate::http::door::Head;
 use crate::http::handler::{Failure, Handler, Reason};
 use crate::http::message::{Exchange, Request};
@@ -234,15 +232,10 @@ async fn document(asking: Request, next: &Arc<dyn Handler>) -> Result<Vec<Key>, 
     if response.head.status != StatusCode::OK {
         return Err(format!("status {}", response.head.status.as_u16()));
     }
-    let (mut content, mut body) = (BytesMut::new(), response.body);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| error.to_string())?;
-        let Ok(data) = frame.into_data() else { continue };
-        if content.len() + data.len() > DOCUMENT {
-            return Err("a document of more than 1 MiB".to_owned());
-        }
-        content.extend_from_slice(&data);
-    }
+    let content = response.body.gathered(DOCUMENT).await.map_err(|error| match error {
+        BodyError::TooLarge => "a document of more than 1 MiB".to_owned(),
+        error => error.to_string(),
+    })?;
     let mut keys = keys(&content)?;
     keys.retain(|key| !matches!(key.material, Material::Secret(_)));
     match keys.is_empty() {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType};
 
 use super::root::{Entry, Root, modified, size};
+use crate::base::markup;
 
 /// Names on a page: with 255 bytes each, as long as their escapes can be, 2.5 MB.
 const MOST: usize = 1_000;
@@ -140,17 +141,9 @@ fn latest() -> SystemTime {
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            // What turns the direction of a text around would show another name (CVE-2021-42574).
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => escaped.push('\u{fffd}'),
-            c if c.is_control() => escaped.push('\u{fffd}'),
-            other => escaped.push(other),
-        }
+        // What turns the direction of a text around would show another name (CVE-2021-42574).
+        let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        markup::push(&mut escaped, if turns || c.is_control() { '\u{fffd}' } else { c });
     }
     escaped
 }
