@@ -63,29 +63,29 @@ enum Command {
     /// Watch a running node in the terminal: rates, zones, origins, workers, penalties, verdicts.
     Top(top::Top),
     /// Show or change the networks whose connection attempts are dropped, on a running node.
-    Deny(Deny),
+    Deny(OnNode<DenyCommand>),
     /// Show where the packets come from that XDP drops on a running node, by its samples of the
     /// last minute or two.
     TopSources(TopSourcesArguments),
     /// Show or change whom a running node's gate penalises.
-    Penalty(PenaltyArguments),
+    Penalty(OnNode<PenaltyCommand>),
     /// Void what a running node's cache has stored, make it stale, or have it filled.
-    Cache(cache::Arguments),
+    Cache(OnNode<cache::Command>),
     /// Many nodes that act as one: keys, deployments, what each node holds.
     Fleet(fleet::Arguments),
     /// Show a running node's origin servers, drain one, or give it another weight.
-    Origin(origin::Arguments),
+    Origin(OnNode<origin::Command>),
     /// Show or change whether a running node answers QUIC attempts that prove nothing with a Retry.
     Lockdown(LockdownArguments),
     /// Make, verify or inspect a wait token.
     Token(gate::command::Token),
     /// Deploy and watch zones' workers on a running node, or begin a new one.
-    Worker(worker::Worker),
+    Worker(OnNode<worker::Command>),
     /// Try a worker on this machine: plain HTTP on 127.0.0.1, reloaded at each change, its log in
     /// the terminal.
     Dev(dev::Dev),
     /// Show or change what a zone's workers stored, on a running node.
-    Kv(kv::Kv),
+    Kv(OnNode<kv::Command>),
     /// Print the configuration that another server's or platform's file becomes.
     Import(import::Import),
     /// Compile a worker from standard input to standard output, under limits: run by the daemon.
@@ -160,19 +160,20 @@ struct Asked {
     admin: AdminAddress,
 }
 
+/// One of several commands, to a running node.
 #[derive(Debug, Args)]
-struct TopSourcesArguments {
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
+struct OnNode<C: Subcommand> {
+    #[command(subcommand)]
+    command: C,
     #[command(flatten)]
     asked: Asked,
 }
 
 #[derive(Debug, Args)]
-struct Deny {
-    #[command(subcommand)]
-    command: DenyCommand,
+struct TopSourcesArguments {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     asked: Asked,
 }
@@ -203,14 +204,6 @@ struct Network {
     cidr: value::Network,
     #[command(flatten)]
     everywhere: fleet::Everywhere,
-}
-
-#[derive(Debug, Args)]
-struct PenaltyArguments {
-    #[command(subcommand)]
-    command: PenaltyCommand,
-    #[command(flatten)]
-    asked: Asked,
 }
 
 #[derive(Debug, Subcommand)]
@@ -412,7 +405,7 @@ fn top_sources(command: &TopSourcesArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn deny(deny: &Deny) -> anyhow::Result<()> {
+fn deny(deny: &OnNode<DenyCommand>) -> anyhow::Result<()> {
     match &deny.command {
         DenyCommand::Add { network, .. } if network.everywhere.fleet => {
             fleet::issue(&deny.asked, &network.everywhere, &Action::Deny(network.cidr.0))?;
@@ -460,7 +453,7 @@ fn deny(deny: &Deny) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn penalty(arguments: &PenaltyArguments) -> anyhow::Result<()> {
+fn penalty(arguments: &OnNode<PenaltyCommand>) -> anyhow::Result<()> {
     match &arguments.command {
         PenaltyCommand::Add {
             subject,

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use super::explain::Field;
-use super::{Asked, ask, client, fleet, print};
+use super::{Asked, OnNode, ask, client, fleet, print};
 use crate::admin::{PurgeOrder, Purged, WarmOrder, WarmState, Warmed};
 use crate::base::file;
 use crate::fleet::event::Action;
@@ -17,16 +17,8 @@ use crate::fleet::event::Action;
 /// How long an order may take; the daemon gives up before.
 const PATIENCE: Duration = Duration::from_secs(280);
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    asked: Asked,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Void stored responses, and those under way, at once and across restarts.
     Purge(Purge),
     /// Have the responses to a list of URLs stored, and say of which they are not, and why.
@@ -35,7 +27,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["url", "prefix", "zone", "all"])))]
-struct Purge {
+pub(super) struct Purge {
     /// One URL, whole: `https://www.example.com/path?query`.
     #[arg(conflicts_with_all = ["prefix", "tag", "zone", "all"])]
     url: Option<String>,
@@ -60,7 +52,7 @@ struct Purge {
 }
 
 #[derive(Debug, Args)]
-struct Warm {
+pub(super) struct Warm {
     /// A file with a whole URL on each line; empty lines and those that begin with `#` are passed
     /// over. `-` reads standard input.
     file: PathBuf,
@@ -77,7 +69,7 @@ struct Warm {
 }
 
 /// Does what the arguments say.
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &OnNode<Command>) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Purge(purge) => self::purge(&arguments.asked, purge),
         Command::Warm(warm) => self::warm(&arguments.asked, warm),

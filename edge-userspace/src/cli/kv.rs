@@ -6,24 +6,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use http::Method;
 
 use super::worker::{ask, path};
-use super::{Asked, print};
+use super::{OnNode, print};
 use crate::isolate::tenant::{Entry, Listed};
 
-/// Arguments of `edge kv`.
-#[derive(Debug, Args)]
-pub(super) struct Kv {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    asked: Asked,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Write a value to standard output.
     Get {
         /// The zone's name.
@@ -68,7 +59,7 @@ fn hex(text: &str) -> String {
 }
 
 /// Does what `edge kv` says.
-pub(super) fn run(kv: &Kv) -> anyhow::Result<()> {
+pub(super) fn run(kv: &OnNode<Command>) -> anyhow::Result<()> {
     let asked = &kv.asked;
     match &kv.command {
         Command::Get { zone, key } => {

@@ -5,19 +5,11 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use http::Method;
 
-use super::{Asked, ask, print};
+use super::{Asked, OnNode, ask, print};
 use crate::admin::OriginOrder;
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    asked: Asked,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Show all servers: zone or pool, address, health, weight, requests under way.
     List,
     /// Give a server no new requests. Those under way end; no connection is cut.
@@ -35,7 +27,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Which {
+pub(super) struct Which {
     /// The server's address, as the file has it: `http://10.0.0.1:8080`.
     server: String,
     /// In this zone or pool alone.
@@ -44,7 +36,7 @@ struct Which {
 }
 
 /// Does what the arguments say.
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &OnNode<Command>) -> anyhow::Result<()> {
     let (which, weight, done) = match &arguments.command {
         Command::List => return list(&arguments.asked),
         Command::Drain(which) => (which, Some(0), "drained".to_owned()),

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use zeroize::Zeroizing;
 
-use super::{Asked, dev, print, source};
+use super::{Asked, OnNode, dev, print, source};
 use crate::admin::client;
 use crate::base::clock::UnixTime;
 use crate::isolate::compile;
@@ -19,17 +19,8 @@ use crate::isolate::log::{Level, Line};
 use crate::isolate::program::Kind;
 use crate::isolate::project;
 
-/// Arguments of `edge worker`.
-#[derive(Debug, Args)]
-pub(super) struct Worker {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    asked: Asked,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Make a file the worker of a zone: it is compiled, checked, and activated at once or not at
     /// all.
     Deploy {
@@ -105,7 +96,7 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-enum Secret {
+pub(super) enum Secret {
     /// Give a secret, or another value for one: what is on standard input, or in a file.
     Put {
         /// The zone's name.
@@ -131,7 +122,7 @@ enum Secret {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Language {
+pub(super) enum Language {
     /// A component, by cargo.
     Rust,
     /// A script.
@@ -139,7 +130,7 @@ enum Language {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Engine {
+pub(super) enum Engine {
     /// Edge's own, QuickJS-ng: one file, deployed as it is.
     Quickjs,
     /// StarlingMonkey, by componentize-js: all of the web platform, at a price.
@@ -171,7 +162,7 @@ pub(super) fn compile(arguments: &Compile) -> anyhow::Result<()> {
 }
 
 /// Does what `edge worker` says.
-pub(super) fn run(worker: &Worker) -> anyhow::Result<()> {
+pub(super) fn run(worker: &OnNode<Command>) -> anyhow::Result<()> {
     let asked = &worker.asked;
     match &worker.command {
         Command::Deploy {
