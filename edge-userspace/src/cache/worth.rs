@@ -346,6 +346,7 @@ fn age(seen: &Seen<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::resource::tests::headers;
     use super::*;
 
     const NOW: u64 = 1_700_000_000;
@@ -356,17 +357,10 @@ mod tests {
     };
 
     fn judged(status: u16, request: &[(&'static str, &str)], fields: &[(&'static str, &str)]) -> Option<Worth> {
-        let map = |fields: &[(&'static str, &str)]| {
-            let mut map = HeaderMap::new();
-            for (name, value) in fields {
-                map.append(*name, value.parse().unwrap());
-            }
-            map
-        };
         let seen = Seen {
-            request: &map(request),
+            request: &headers(request),
             status: StatusCode::from_u16(status).unwrap(),
-            fields: &map(fields),
+            fields: &headers(fields),
             asked: UnixTime::from_secs(NOW - 2),
             came: UnixTime::from_secs(NOW),
         };
@@ -521,17 +515,10 @@ mod tests {
         fields: &[(&'static str, &str)],
     ) -> Result<Worth, Why> {
         let (forced, public, strips_cookies) = policy;
-        let map = |fields: &[(&'static str, &str)]| {
-            let mut map = HeaderMap::new();
-            for (name, value) in fields {
-                map.append(*name, value.parse().unwrap());
-            }
-            map
-        };
         let seen = Seen {
-            request: &map(request),
+            request: &headers(request),
             status: StatusCode::OK,
-            fields: &map(fields),
+            fields: &headers(fields),
             asked: UnixTime::from_secs(NOW),
             came: UnixTime::from_secs(NOW),
         };

@@ -1,5 +1,5 @@
-//! Requests for whose storing zone rules say something: what is stored, told apart, and kept from
-//! whom. The rooms in front have applied the rules; here is what they leave with the request.
+//! Requests for whose storing zone rules say something: what is stored, told apart, and kept back.
+//! The rooms in front have applied the rules; here is what they leave with the request.
 
 use super::*;
 use crate::base::peer::{Handshake, Identity};
