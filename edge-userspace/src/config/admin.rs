@@ -87,8 +87,8 @@ section! {
         /// Where access lines go instead of standard error; a relative path begins at this file's
         /// directory. Once it is renamed or removed, a new one is begun within a second.
         fixed access_file: Maybe<File> = None; like "/var/log/edge/access.log";
-        /// A file that would be longer is renamed to `….1`, the old ones to `….2` and on. 0B: no
-        /// bound.
+        /// A file that would be longer is renamed: `.1` is added to its name, and the numbers of
+        /// the old ones grow by one. 0B: no bound.
         fixed access_file_bytes: Bytes = Size(0), Size(0) => Size(1 << 40);
         /// Renamed files that are kept.
         fixed access_files: Count<u32> = 5, 0 => 1_000;

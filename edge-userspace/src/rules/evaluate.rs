@@ -215,7 +215,7 @@ impl<'r> Made<'r> {
                 self.answer = Some(answer.clone());
             }
             Some(Said::Passes(to_origin, to_client)) => {
-                // The cache would not see whom it was said of.
+                // The cache would not see who it was said of.
                 self.uncached = true;
                 self.passed.push(forward);
                 self.request

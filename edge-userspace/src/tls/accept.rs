@@ -223,8 +223,8 @@ struct Guest {
 }
 
 impl Guest {
-    /// Learns for whom a proxy speaks, and lets the client in or not: all that is known before it
-    /// says anything.
+    /// Learns which client a proxy speaks for, and lets the client in or not: all that is known
+    /// before it says anything.
     async fn greet(&mut self, stream: &mut TcpStream, terms: &Terms) -> Result<(), Closed> {
         if terms.proxied
             && let Header::Proxied { client, local } = proxy_protocol::read(stream).await?

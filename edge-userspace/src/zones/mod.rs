@@ -88,8 +88,9 @@ pub enum Way {
 }
 
 impl Zone {
-    fn new(zone: &config::Zone) -> Self {
-        let mut this = Self {
+    /// Without the views of it that some of its requests are given.
+    fn alone(zone: &config::Zone) -> Self {
+        Self {
             name: zone.name.clone(),
             default: zone.default,
             body_bytes: zone.body_bytes,
@@ -116,7 +117,11 @@ impl Zone {
             pool: None,
             asked: Vec::new(),
             out: false,
-        };
+        }
+    }
+
+    fn new(zone: &config::Zone) -> Self {
+        let mut this = Self::alone(zone);
         // What is kept of the zone's own origin must not answer for another, nor may its far end be
         // asked for it.
         let with = |origin| {
@@ -210,16 +215,12 @@ impl Zone {
 
     /// The zone as it is for requests that a rule sends to that pool.
     pub fn sent_to(&self, pool: &str) -> Option<&Arc<Self>> {
-        self.pools
-            .iter()
-            .find(|(name, _)| **name == *pool)
-            .map(|(_, zone)| zone)
+        of_pool(&self.pools, pool)
     }
 
     /// The zone as it is for what is asked of that pool about a request.
     pub fn asked(&self, pool: &str) -> Option<&Arc<Self>> {
-        let mut asked = self.asked.iter();
-        asked.find(|(name, _)| **name == *pool).map(|(_, zone)| zone)
+        of_pool(&self.asked, pool)
     }
 
     /// The way of a request for `path`.
@@ -229,6 +230,11 @@ impl Zone {
             .find(|(pattern, _)| path.matches(pattern))
             .map_or(&Way::Origin, |(_, way)| way)
     }
+}
+
+fn of_pool<'a>(views: &'a [(Arc<str>, Arc<Zone>)], pool: &str) -> Option<&'a Arc<Zone>> {
+    let mut views = views.iter();
+    views.find(|(name, _)| **name == *pool).map(|(_, zone)| zone)
 }
 
 /// Whether a rule that does this may have a request pass the cache by.

@@ -57,7 +57,7 @@ impl Exposition {
     }
 }
 
-/// `name{label="value",…} number …`; what comes after the number (a time, an exemplar) is not read.
+/// `name{label="value"} number`; what comes after the number (a time, an exemplar) is not read.
 fn line(line: &str) -> Option<(&str, Sample)> {
     let end = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at_checked(end)?;

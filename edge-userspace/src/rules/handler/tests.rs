@@ -191,7 +191,7 @@ const ASKING: &str = "[zone.cache]\n[[zone.rule]]\nname = \"a\"\nauth = { forwar
                       to_origin = [\"Remote-User\"], to_client = [\"Set-Cookie\"], timeout = \"100ms\" } }\n\
                       [[origin]]\nname = \"id\"\nservers = [{ address = \"http://127.0.0.1:1\" }]\n";
 
-/// What a POST with content comes to, and what was sent to whom.
+/// What a POST with content comes to, and what was sent where.
 async fn asked(says: fn() -> Result<Response, Failure>) -> (Result<Response, Failure>, Vec<String>) {
     let service = Arc::new(Service {
         says,
