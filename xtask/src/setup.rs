@@ -11,6 +11,7 @@ mod packages;
 mod toolchain;
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -85,7 +86,7 @@ const TOOLS: &[Tool] = {
         tool("nft", "nftables", &[Bench]),
         tool("ethtool", "ethtool", &[Bench]),
         tool("xdp-filter", "xdp-tools", &[Bench]),
-        tool("npm", "npm", &[Bench, Componentize]),
+        tool("npm", "npm", &[Bench, Componentize, Conform]),
         tool("softhsm2-util", "softhsm2", &[Test]),
         // BoringSSL's; its libclang comes with the clang of the JavaScript engine. Lints look at
         // every feature.
@@ -93,6 +94,8 @@ const TOOLS: &[Tool] = {
         tool("cmake", "cmake", &[Lint, Legacy]),
         tool("c++", "g++", &[Lint, Legacy]),
         tool("testssl", "testssl.sh", &[Conform]),
+        tool("node", "nodejs", &[Conform]),
+        tool("go", "golang-go", &[Conform]),
         tool("qemu-system-x86_64", "qemu-system-x86", &[Kernels]),
         tool("busybox", "busybox-static", &[Kernels]),
         tool("strip", "binutils", &[Kernels, Package]),
@@ -111,6 +114,22 @@ const OPTIONAL: &[Tool] = &[
     tool("chromedriver", "chromium-driver", &[Purpose::Test]),
     // An engine that distributions have; one without known holes comes from PyPI (`clients`).
     tool("nats-server", "nats-server", &[Purpose::Test]),
+];
+
+/// Libraries that h2spec is built of, each with where its package puts it.
+const GO_LIBRARIES: &[(&str, &str)] = &[
+    (
+        "golang-golang-x-net-dev",
+        "/usr/share/gocode/src/golang.org/x/net/http2",
+    ),
+    (
+        "golang-github-spf13-cobra-dev",
+        "/usr/share/gocode/src/github.com/spf13/cobra",
+    ),
+    (
+        "golang-github-fatih-color-dev",
+        "/usr/share/gocode/src/github.com/fatih/color",
+    ),
 ];
 
 const fn tool(program: &'static str, package: &'static str, purposes: &'static [Purpose]) -> Tool {
@@ -142,6 +161,16 @@ pub(crate) fn run(setup: &Setup) -> Result<()> {
             packages::install(&packages)?;
             for tool in absent {
                 workspace::need(tool.program, workspace::SETUP_BENCH)?;
+            }
+        }
+    }
+
+    if wants(&[Purpose::Conform]) {
+        for (package, _) in GO_LIBRARIES.iter().filter(|(_, path)| !Path::new(path).is_dir()) {
+            if setup.check {
+                missing.push(format!("package {package}"));
+            } else {
+                packages::install(&[package])?;
             }
         }
     }

@@ -5,7 +5,10 @@
 //! fault of ours. They are not tests: they take minutes, and install programs that nothing else
 //! needs.
 
+mod cache_tests;
+mod h2spec;
 mod h3i;
+mod node;
 mod testssl;
 mod wpt;
 
@@ -37,6 +40,10 @@ pub(crate) struct Conform {
 /// One of them.
 #[derive(clap::Subcommand)]
 enum Program {
+    /// The cache, by cache-tests from a checkout
+    CacheTests(cache_tests::CacheTests),
+    /// HTTP/2 framing and HPACK, by h2spec from a checkout
+    H2spec(h2spec::H2spec),
     /// HTTP/3, by h3i: requests as they should be, and malformed ones, each with the code that the
     /// RFC asks for
     H3i(h3i::H3i),
@@ -50,17 +57,12 @@ enum Program {
 /// Suites of others that are not run, each with the reason.
 const LEFT_OUT: &[(&str, &str)] = &[
     (
-        "h2spec",
-        "no registry or distribution has it; HTTP/2 framing is the h2 crate's, which runs it itself, and `tests/front/http2.rs` \
-         has its cases on what the edge adds",
+        "h2spec, cache-tests, web-platform-tests",
+        "of a checkout that no registry has: `cargo xtask conform h2spec DIR`, `cache-tests DIR`, `wpt DIR`",
     ),
     (
         "tlsfuzzer",
         "neither in Debian nor on PyPI; handshake messages are rustls's, whose own suite is BoGo",
-    ),
-    (
-        "cache-tests",
-        "a checkout by hand; docs/cache.md says how, and with which result",
     ),
 ];
 
@@ -75,6 +77,8 @@ struct Row {
 /// Runs one or all.
 pub(crate) fn run(conform: &Conform) -> Result<()> {
     match (&conform.program, conform.all) {
+        (Some(Program::CacheTests(cache_tests)), _) => cache_tests::run(cache_tests),
+        (Some(Program::H2spec(h2spec)), _) => h2spec::run(h2spec),
         (Some(Program::H3i(h3i)), _) => h3i::run(h3i),
         (Some(Program::Testssl(testssl)), _) => testssl::run(testssl),
         (Some(Program::Wpt(wpt)), _) => wpt::run(wpt),
@@ -145,6 +149,9 @@ fn table(rows: &[Row]) -> String {
     text += "\n| deviation | reason |\n|---|---|\n";
     for (id, reason) in testssl::EXPLAINED {
         let _ = writeln!(text, "| testssl.sh `{id}` | {reason} |");
+    }
+    for (id, reason) in cache_tests::EXPLAINED {
+        let _ = writeln!(text, "| cache-tests `{id}` | {reason} |");
     }
     for (suite, reason) in LEFT_OUT {
         let _ = writeln!(text, "| {suite}, not run | {reason} |");
