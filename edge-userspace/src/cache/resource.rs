@@ -247,7 +247,7 @@ const CONTENTS: [HeaderName; 4] = [
 /// Fields that are never stored: of the connection (RFC 9111 section 3.1), of other caches, and
 /// cookies, which are one client's whatever is said of the rest. What `Connection` names is gone
 /// before a response gets here.
-const UNSTORED: [&str; 13] = [
+const UNSTORED: [&str; 12] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -260,7 +260,6 @@ const UNSTORED: [&str; 13] = [
     "age",
     "cache-status",
     "set-cookie",
-    "set-cookie2",
 ];
 
 /// Gives a response without `Date` the one when it came: otherwise each answer from the store would
