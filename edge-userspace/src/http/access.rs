@@ -85,6 +85,16 @@ impl Account {
         }));
     }
 
+    /// Lets go of the request's head, of which the line has parts: each keeps all of the buffer
+    /// that the head came in. Long parts are cut.
+    pub(super) fn let_go(&mut self) {
+        if let Some(line) = &mut self.line {
+            line.target = Uri::try_from(short(line.target.path())).unwrap_or_default();
+            let agent = line.agent.as_ref().and_then(|agent| agent.to_str().ok());
+            line.agent = agent.and_then(|agent| HeaderValue::from_str(short(agent)).ok());
+        }
+    }
+
     pub(super) fn zone(&mut self, metrics: Arc<ZoneMetrics>, host: &Arc<str>, zone: &Arc<Zone>) {
         self.zone = Some(metrics);
         if let Some(line) = &mut self.line {
@@ -145,6 +155,13 @@ impl Drop for Account {
             line.write(self, took, received);
         }
     }
+}
+
+/// What a line keeps of a path or an agent when the request is not let in.
+const SHORT: usize = 256;
+
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(SHORT)).unwrap_or(text)
 }
 
 impl Line {

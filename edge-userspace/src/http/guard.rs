@@ -48,6 +48,21 @@ impl Shared {
 }
 
 impl Shared {
+    /// Writes what goes before everything else, and sends it.
+    pub(super) fn poll_interjected(&self, cx: &mut Context<'_>, life: &Life) -> Poll<io::Result<()>> {
+        let mut io = self.io();
+        let written = life.poll_before(|message| match Pin::new(&mut *io).poll_write(cx, message) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => written,
+        });
+        life.blocked(written.is_pending());
+        ready!(written)?;
+        drop(io);
+        self.poll_flush(cx, life)
+    }
+}
+
+impl Shared {
     /// Ends a connection that nobody drives any more: over TLS by close_notify, so that the client
     /// knows that nothing was cut off (RFC 8446 section 6.1). A client that takes nothing is not
     /// waited for.
@@ -180,6 +195,14 @@ impl Guard {
         self.io.clone()
     }
 
+    /// Lets what was interjected go first.
+    fn poll_interjected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.life.interjected() {
+            true => self.io.poll_interjected(cx, &self.life),
+            false => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Judges what was filled into `buf` behind `before`.
     fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         let Input::Judged(framing) = &mut self.input else {
@@ -258,6 +281,9 @@ impl AsyncRead for Guard {
                 let before = buf.filled().len();
                 requests.give(buf);
                 while buf.filled().len() == before {
+                    if this.life.had_its_turn(cx.waker()) {
+                        return Poll::Pending;
+                    }
                     ready!(match &mut this.frames {
                         Some(frames) => frames.poll_read(Pin::new(&mut *this.io.io()), cx, buf),
                         None => Pin::new(&mut *this.io.io()).poll_read(cx, buf),
@@ -266,6 +292,7 @@ impl AsyncRead for Guard {
                     if new.is_empty() {
                         break;
                     }
+                    this.life.read(new.len());
                     if requests.seen < PREFACE {
                         requests.seen = requests.seen.saturating_add(new.len());
                         if requests.seen >= PREFACE {
@@ -305,8 +332,12 @@ impl AsyncRead for Guard {
                 }
             }
         }
+        if this.life.had_its_turn(cx.waker()) {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut *this.io.io()).poll_read(cx, buf))?;
+        this.life.read(buf.filled().len().saturating_sub(before));
         if buf.filled().len() == before {
             // hyper would take the end of the client's direction for the end of the client, and
             // drop the request under way.
@@ -369,6 +400,7 @@ impl Guard {
 impl AsyncWrite for Guard {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interjected(cx))?;
         if this.life.corked() {
             let sealed = this.io.io().seal(&[io::IoSlice::new(buf)])?;
             if sealed > 0 {
@@ -387,6 +419,7 @@ impl AsyncWrite for Guard {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interjected(cx))?;
         if this.life.corked() {
             let sealed = this.io.io().seal(bufs)?;
             if sealed > 0 {
@@ -404,6 +437,7 @@ impl AsyncWrite for Guard {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interjected(cx))?;
         if self.life.corked() {
             // The driver flushes when this turn of the connection is over.
             return Poll::Ready(Ok(()));

@@ -21,6 +21,7 @@ pub mod heads;
 mod holding;
 mod hpack;
 mod intake;
+pub mod interim;
 pub mod kept;
 mod leftover;
 mod life;

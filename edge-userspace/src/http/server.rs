@@ -218,7 +218,8 @@ impl Serve for Server {
                 let connection = http1_builder(&limits)
                     .serve_connection(TokioIo::new(io), service)
                     .with_upgrades();
-                if drive(connection, (&life, &holder), &limits, &metrics, shutdown, None).await {
+                let output = Output::Interjected(socket.clone());
+                if drive(connection, (&life, &holder), &limits, &metrics, shutdown, output).await {
                     socket.close().await;
                 }
                 gauge.dec();
@@ -241,16 +242,8 @@ impl Serve for Server {
                     service.call(request.map(Body::Client), Some(flow))
                 });
                 let connection = http2_builder(&limits, spawner).serve_connection(TokioIo::new(io), service);
-                if drive(
-                    connection,
-                    (&life, &holder),
-                    &limits,
-                    &metrics,
-                    shutdown,
-                    Some(socket.clone()),
-                )
-                .await
-                {
+                let output = Output::Gathered(socket.clone());
+                if drive(connection, (&life, &holder), &limits, &metrics, shutdown, output).await {
                     socket.close().await;
                 }
                 gauge.dec();
@@ -334,16 +327,34 @@ where
     }
 }
 
-/// Runs a connection to its end, or to the end of its time. With `gather`, what one turn of the
-/// connection writes leaves at its end: the h2 crate would flush after each DATA frame. True: it
-/// was ended for its time, and the client is there to be told.
+/// What is done about a connection's output after each of its turns.
+enum Output {
+    /// HTTP/1.1: what was put before hyper's next message leaves.
+    Interjected(guard::Shared),
+    /// HTTP/2: all that was written in the turn leaves at once. The h2 crate would flush after each
+    /// DATA frame.
+    Gathered(guard::Shared),
+}
+
+impl Output {
+    fn poll(&self, cx: &mut Context<'_>, life: &Life) -> Poll<std::io::Result<()>> {
+        match self {
+            Self::Interjected(socket) if life.interjected() => socket.poll_interjected(cx, life),
+            Self::Interjected(_) => Poll::Ready(Ok(())),
+            Self::Gathered(socket) => socket.poll_flush(cx, life),
+        }
+    }
+}
+
+/// Runs a connection to its end, or to the end of its time. True: it was ended for its time, and
+/// the client is there to be told.
 async fn drive(
     connection: impl Graceful,
     (life, holder): (&Life, &Holder),
     limits: &Limits,
     metrics: &Metrics,
     mut shutdown: Shutdown,
-    gather: Option<guard::Shared>,
+    output: Output,
 ) -> bool {
     let mut stopping = shutdown.clone();
     let mut connection = pin!(connection);
@@ -353,15 +364,14 @@ async fn drive(
     let mut ending = false;
     let outcome = std::future::poll_fn(|cx| {
         loop {
-            life.cork(gather.is_some());
+            life.turn();
+            life.cork(matches!(output, Output::Gathered(_)));
             let turn = connection.as_mut().poll(cx);
             life.cork(false);
             if let Poll::Ready(result) = turn {
                 return Poll::Ready(Ok(result));
             }
-            if let Some(socket) = &gather
-                && let Poll::Ready(Err(_)) = socket.poll_flush(cx, life)
-            {
+            if let Poll::Ready(Err(_)) = output.poll(cx, life) {
                 // The client left.
                 return Poll::Ready(Err(None));
             }

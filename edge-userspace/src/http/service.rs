@@ -19,6 +19,7 @@ use super::error_page;
 use super::handler::{Failure, Front, Reason};
 use super::holding::{self, Ahead, Holding};
 use super::intake::{Intake, Meter, Terms};
+use super::interim::{self, Interim, Interims};
 use super::leftover;
 use super::life::Life;
 use super::message::{CloseAfter, Exchange, Payer, ReadAhead, Request, Response, Unjudged};
@@ -79,6 +80,15 @@ struct Opening {
     accept: Option<HeaderValue>,
 }
 
+/// A request that is let in: it has a zone, and what it makes the node hold is on the ledger.
+struct Entered {
+    head: Head,
+    exchange: Exchange,
+    holder: Arc<ledger::Holder>,
+    paged: Option<error_page::Asked>,
+    charges: Vec<Charge>,
+}
+
 /// A request's content as its head announces it.
 #[derive(Clone, Copy)]
 struct Content {
@@ -108,7 +118,9 @@ impl Content {
 
 impl Service {
     /// Answers one request. What must happen even if the future is never polled happens before it
-    /// is returned.
+    /// is returned; so does letting the request in, or else answering it: those of one turn of a
+    /// connection, and of a thousand connections, wait to be polled with all that they hold. The
+    /// future is short: an answer may wait long for its client.
     pub(super) fn call(
         self: &Arc<Self>,
         request: http::Request<Body>,
@@ -143,74 +155,127 @@ impl Service {
             head_only: head.method.clone(),
             accept: head.headers.get(ACCEPT).cloned(),
         };
-        let this = self.clone();
-        async move { Ok(this.answer(head, body, opening, account, flow, started).await) }
+        let answer = match self.enter(head, &body, &opening, &mut account, started) {
+            Ok(entered) => Ok(Box::pin(self.clone().answer(entered, body, opening, account, flow))),
+            Err((failure, paged)) => {
+                let response = self.failed(failure, paged, &opening, &mut account);
+                // Until its client takes the answer, nothing of its head is kept: there may be as
+                // many of these as there may be streams, on nobody's account.
+                account.let_go();
+                let left = Content::of(&body).left(None, response.head.status, &self.life);
+                self.spurn(body);
+                Err(self.finish(response, opening, account, (flow, None, None), left, Vec::new()))
+            }
+        };
+        async move {
+            Ok(match answer {
+                Ok(answer) => answer.await,
+                Err(response) => response,
+            })
+        }
     }
 
     async fn answer(
         self: Arc<Self>,
-        head: request::Parts,
+        entered: Entered,
         body: Body,
         opening: Opening,
         mut account: Account,
         flow: Option<Arc<Flow>>,
-        started: Instant,
     ) -> http::Response<Delivery> {
-        let mut deadline = None;
-        let mut meter = None;
-        let mut charges = Vec::new();
+        let Entered {
+            mut head,
+            exchange,
+            holder,
+            paged,
+            charges,
+        } = entered;
+        let (mut meter, mut filter) = (None, None);
         let content = Content::of(&body);
-        let (mut requests, mut filter, mut paged) = (None, None, None);
-        let result = match self.open(head, &opening, &mut account) {
-            Err(failure) => {
-                self.spurn(body);
-                Err(failure)
-            }
-            Ok((mut head, host, zone)) => {
-                requests = Some(host.zone.requests.clone());
-                deadline = host
-                    .zone
-                    .request_timeout
-                    .map(|limit| tokio::time::Instant::from_std(started + limit));
-                let exchange = Exchange {
-                    id: opening.id,
-                    peer: opening.peer.clone(),
-                    zone: host.zone,
-                    host: host.authority,
-                    started,
-                };
-                paged = error_page::Asked::of(&exchange, &head.headers);
-                let holder = self.holder(&opening.peer);
-                let taken = self.intake((&head, body), (&exchange, &zone, &holder), &mut meter, &mut charges);
-                match taken.await {
-                    Err(failure) => Err(failure),
-                    Ok(body) => {
-                        if let Some(meter) = &meter {
-                            account.meter(meter.clone());
-                        }
-                        head.extensions.insert(Payer(holder.clone()));
-                        let request = Request { head, body, exchange };
-                        self.ask(Unjudged::new(request), deadline, meter.as_deref()).await
+        let requests = exchange.zone.requests.clone();
+        let deadline = exchange
+            .zone
+            .request_timeout
+            .map(|limit| tokio::time::Instant::from_std(exchange.started + limit));
+        let result = match self.intake(&head, body, &exchange, &mut meter).await {
+            Err(failure) => Err(failure),
+            Ok(body) => {
+                if let Some(meter) = &meter {
+                    account.meter(meter.clone());
+                }
+                head.extensions.insert(Payer(holder));
+                let interims = self.interims(&mut head);
+                let request = Request { head, body, exchange };
+                let answer = self.ask(Unjudged::new(request), deadline, meter.as_deref());
+                match interims {
+                    Some(interims) => {
+                        let tell = |interim: Interim| self.life.interject(&interim.http1());
+                        interims.relay(answer, || self.life.takes(), tell).await
                     }
+                    None => answer.await,
                 }
             }
         };
         let response = match result {
             Ok(response) => {
-                filter = requests.map(|requests| Filter::response(requests, &response.head.headers));
+                filter = Some(Filter::response(requests, &response.head.headers));
                 account.responds(response.head.status.as_u16(), response.report.clone());
                 response
             }
-            Err(failure) => {
-                let mut response = self.failure(failure, &opening, &mut account);
-                if let Some(paged) = paged {
-                    paged.show(&mut response, false);
-                }
-                response
-            }
+            Err(failure) => self.failed(failure, paged, &opening, &mut account),
         };
         let left = content.left(meter.as_deref(), response.head.status, &self.life);
         self.finish(response, opening, account, (flow, deadline, filter), left, charges)
+    }
+
+    /// Lets a request in, and puts it on the ledger: its head, and what will come of its content
+    /// before anybody reads it.
+    fn enter(
+        &self,
+        head: request::Parts,
+        body: &Body,
+        opening: &Opening,
+        account: &mut Account,
+        started: Instant,
+    ) -> Result<Entered, (Failure, Option<error_page::Asked>)> {
+        let (head, host, zone) = self.open(head, opening, account).map_err(|failure| (failure, None))?;
+        let exchange = Exchange {
+            id: opening.id,
+            peer: opening.peer.clone(),
+            zone: host.zone,
+            host: host.authority,
+            started,
+        };
+        let paged = error_page::Asked::of(&exchange, &head.headers);
+        let holder = self.holder(&opening.peer);
+        let size = holding::REQUEST.saturating_add(holding::HEADS.saturating_mul(size(&head)));
+        let announced = match body.is_end_stream() {
+            true => 0,
+            false => body.size_hint().exact().unwrap_or(u64::MAX),
+        };
+        let mut charges = Vec::new();
+        for (kind, bytes) in [(Kind::Requests, size), (Kind::Uploads, announced.min(holding::UPLOAD))] {
+            if bytes == 0 {
+                continue;
+            }
+            match holder.charge(kind, Some(&zone), bytes) {
+                Some(charge) => charges.push(charge),
+                None => {
+                    let failure = Failure::new(
+                        Reason::Overload,
+                        "as much memory is held for the client's address, the zone or the node as may be",
+                    );
+                    return Err((failure, paged));
+                }
+            }
+        }
+        Ok(Entered {
+            head,
+            exchange,
+            holder,
+            paged,
+            charges,
+        })
     }
 
     /// Brings the head through the door, and finds its zone, and that one's account.
@@ -254,42 +319,17 @@ impl Service {
         }
     }
 
-    /// Puts the request on the ledger, and limits around its content, and finds out whether there
-    /// is any: a head need not be the end of a request that has none (HTTP/2 and HTTP/3 may end it
-    /// by an empty DATA frame, HTTP/1.1 by an empty chunk). Content that announces more than the
-    /// limit is refused before a byte of it is read, and before 100-continue invites it.
+    /// Puts limits around the request's content, and finds out whether there is any: a head need
+    /// not be the end of a request that has none (HTTP/2 and HTTP/3 may end it by an empty DATA
+    /// frame, HTTP/1.1 by an empty chunk). Content that announces more than the limit is refused
+    /// before a byte of it is read, and before 100-continue invites it.
     async fn intake(
         &self,
-        (head, body): (&Head, Body),
-        (exchange, zone, holder): (&Exchange, &Arc<ledger::Zone>, &Arc<ledger::Holder>),
+        head: &Head,
+        body: Body,
+        exchange: &Exchange,
         meter: &mut Option<Arc<Meter>>,
-        charges: &mut Vec<Charge>,
     ) -> Result<Body, Failure> {
-        let mut charge = |kind, bytes| match holder.charge(kind, Some(zone), bytes) {
-            Some(charge) => {
-                charges.push(charge);
-                Ok(())
-            }
-            None => Err(Failure::new(
-                Reason::Overload,
-                "as much memory is held for the client's address, the zone or the node as may be",
-            )),
-        };
-        let size = holding::REQUEST.saturating_add(holding::HEADS.saturating_mul(size(head)));
-        let charged = charge(Kind::Requests, size).and_then(|()| {
-            let announced = match body.is_end_stream() {
-                true => Some(0),
-                false => body.size_hint().exact(),
-            };
-            match announced.unwrap_or(u64::MAX).min(holding::UPLOAD) {
-                0 => Ok(()),
-                bytes => charge(Kind::Uploads, bytes),
-            }
-        });
-        if let Err(failure) = charged {
-            self.spurn(body);
-            return Err(failure);
-        }
         if body.is_end_stream() {
             return Ok(Body::Empty);
         }
@@ -319,6 +359,16 @@ impl Service {
             true => Ok(Body::boxed(intake)),
             false => Ok(Body::Empty),
         }
+    }
+
+    /// Where the origin may put interim responses, if this client can be told: over HTTP/1.1.
+    fn interims(&self, head: &mut Head) -> Option<Interims> {
+        if self.wire != Wire::H1 || !interim::known_to(head.version) {
+            return None;
+        }
+        let interims = Interims::default();
+        head.extensions.insert(interims.clone());
+        Some(interims)
     }
 
     /// Lets go of content that nobody will read. Over HTTP/1 the connection lingers for it.
@@ -352,6 +402,21 @@ impl Service {
             }
             failure
         })
+    }
+
+    /// The answer to a request that failed: the zone's page, if it has one.
+    fn failed(
+        &self,
+        failure: Failure,
+        paged: Option<error_page::Asked>,
+        opening: &Opening,
+        account: &mut Account,
+    ) -> Response {
+        let mut response = self.failure(failure, opening, account);
+        if let Some(paged) = paged {
+            paged.show(&mut response, false);
+        }
+        response
     }
 
     fn failure(&self, failure: Failure, opening: &Opening, account: &mut Account) -> Response {

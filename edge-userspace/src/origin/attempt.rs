@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, request};
+use http::{Request, StatusCode, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::driver::Sent;
+use super::forward::via;
 use super::pool::{CheckoutError, Lease};
 use super::upload::{Progress, Upload};
 use crate::http::handler::{Failure, Reason};
+use crate::http::interim::Interims;
 
 /// How long content is held back for the origin's 100 (Continue) (RFC 9110 section 10.1.1 forbids
 /// to wait for ever).
@@ -128,6 +130,27 @@ impl Failed {
     }
 }
 
+/// Who hears of what an origin says before its response.
+#[derive(Clone, Copy)]
+pub(super) struct Heard<'a> {
+    /// The content, which may wait for 100 (Continue).
+    pub(super) progress: Option<&'a Arc<Progress>>,
+    /// The client.
+    pub(super) interims: Option<&'a Interims>,
+}
+
+/// Has the origin's interim responses open the `gate` of the content (100), and reach the client
+/// (the others).
+fn hear(request: &mut Request<Upload>, gate: Option<Arc<Progress>>, interims: Option<Interims>) {
+    hyper::ext::on_informational(request, move |interim| {
+        if let Some(gate) = gate.as_ref().filter(|_| interim.status() == StatusCode::CONTINUE) {
+            gate.open();
+        } else if let Some(interims) = &interims {
+            interims.put(interim.status(), interim.headers(), via(interim.version()));
+        }
+    });
+}
+
 /// Sends `head`, and the content of `progress`, on `lease`, and gives the response once its head is
 /// there.
 ///
@@ -136,7 +159,7 @@ impl Failed {
 pub(super) async fn send(
     lease: &mut Lease,
     head: request::Parts,
-    progress: Option<&Arc<Progress>>,
+    Heard { progress, interims }: Heard<'_>,
     timeout: Duration,
 ) -> Result<http::Response<Incoming>, Failed> {
     let waits = head.headers.contains_key(http::header::EXPECT);
@@ -147,15 +170,16 @@ pub(super) async fn send(
         // origin's 100.
         Some(progress) if waits && !lease.is_h2() => {
             progress.gate();
-            let gate = progress.clone();
-            hyper::ext::on_informational(&mut request, move |interim| {
-                if interim.status() == http::StatusCode::CONTINUE {
-                    gate.open();
-                }
-            });
+            hear(&mut request, Some(progress.clone()), interims.cloned());
         }
-        _ if waits => drop(request.headers_mut().remove(http::header::EXPECT)),
-        _ => {}
+        _ => {
+            if waits {
+                request.headers_mut().remove(http::header::EXPECT);
+            }
+            if let Some(interims) = interims {
+                hear(&mut request, None, Some(interims.clone()));
+            }
+        }
     }
     let mut timer = lease.take_timer();
     let mut answer = pin!(lease.send(request));

@@ -10,11 +10,11 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::attempt::{self, Again, Failed};
+use super::attempt::{self, Again, Failed, Heard};
 use super::balance::{Balancer, Candidate as _, Standing};
 use super::early::Early;
 use super::fleet::{Group, Server};
-use super::forward::{self, Length, Looped, Target};
+use super::forward::{self, Length, Target};
 use super::lease::Load;
 use super::maglev;
 use super::pool::{Lease, Pool, Wish};
@@ -29,6 +29,7 @@ use crate::config::pool::HashKey;
 use crate::http::body::Body;
 use crate::http::fields;
 use crate::http::handler::{Failure, Reason};
+use crate::http::interim::Interims;
 use crate::http::message::{Exchange, ReadAhead, Report, Request, Response};
 
 /// One worker's view of a zone's servers: its connections and its turn.
@@ -101,6 +102,7 @@ struct Course<'a> {
     ask: Option<Ask>,
     length: Length,
     progress: Option<Arc<Progress>>,
+    interims: Option<Interims>,
     own_host: bool,
     /// The cookie that leads to servers, and where the client's leads.
     sticky: Option<(&'a Sticky, Option<usize>)>,
@@ -116,9 +118,9 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
     let Request { head, body, exchange } = request;
     let (mut head, meant) = head.into_parts();
     let ask = Ask::take(&mut head, &meant, upstream.upgrades, body.is_end_stream())?;
-    if forward::prepare(&mut head, &meant, &exchange) == Err(Looped) {
+    let Ok(interims) = forward::prepare(&mut head, &meant, &exchange) else {
         return Ok(Response::new(StatusCode::LOOP_DETECTED, Body::Empty));
-    }
+    };
     // An extended CONNECT's content is the tunnel.
     let body = if ask.is_some() { Body::Empty } else { body };
     let length = Length::of(&body);
@@ -132,6 +134,7 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
         ask,
         length,
         progress: (length != Length::None).then(|| Progress::new(body)),
+        interims,
         own_host: !upstream.preserve_host,
         sticky,
     };
@@ -387,8 +390,11 @@ impl Course<'_> {
             handshake.finish(&mut head);
         }
         let sent = Instant::now();
-        let progress = self.progress.as_ref();
-        let response = attempt::send(&mut lease, head, progress, group.upstream.response_timeout).await?;
+        let heard = Heard {
+            progress: self.progress.as_ref(),
+            interims: self.interims.as_ref(),
+        };
+        let response = attempt::send(&mut lease, head, heard, group.upstream.response_timeout).await?;
         let first_byte = sent.elapsed();
         group.metrics.first_byte.observe(first_byte.as_secs_f64());
         let (mut head, mut incoming) = response.into_parts();

@@ -14,6 +14,7 @@ use crate::config::Origin;
 use crate::http::door::Meant;
 use crate::http::fields::{self, CDN_LOOP, PSEUDONYM};
 use crate::http::forwarded;
+use crate::http::interim::Interims;
 use crate::http::message::{About, Exchange};
 
 /// So often may a request have passed an edge before it is refused: chained nodes are legitimate, a
@@ -58,9 +59,16 @@ impl Length {
 /// Makes a head in normal form ours: all that does not depend on the server or on the version
 /// spoken to it. What of the connection is `meant` for the next one is said again.
 ///
+/// What the origin may say before its response goes to the interims that are returned.
+///
 /// # Errors
 /// [`Looped`] when the request has passed too many edges.
-pub(super) fn prepare(head: &mut request::Parts, meant: &Meant, exchange: &Exchange) -> Result<(), Looped> {
+pub(super) fn prepare(
+    head: &mut request::Parts,
+    meant: &Meant,
+    exchange: &Exchange,
+) -> Result<Option<Interims>, Looped> {
+    let interims = head.extensions.remove::<Interims>();
     let about = head.extensions.remove::<About>();
     // Extensions are hyper's and of this side only.
     head.extensions.clear();
@@ -84,7 +92,7 @@ pub(super) fn prepare(head: &mut request::Parts, meant: &Meant, exchange: &Excha
             forwarded::about(headers, &about);
         }
     }
-    Ok(())
+    Ok(interims)
 }
 
 /// The `Via` entry for a message received in `version`.

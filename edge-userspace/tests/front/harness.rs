@@ -20,12 +20,13 @@ use edge::gate::token::Tokens;
 use edge::gate::verdict::Ungated;
 use edge::http::body::Body;
 use edge::http::handler::{Answer, Failure, Handler, Reason};
+use edge::http::interim::Interims;
 use edge::http::message::{Request, Response};
 use edge::http::{Redirect, Server, Shared};
 use edge::route::gated::Open;
 use edge::tls::{Front, Socket, certificates, listener};
 use edge::zones::{Current, Zones};
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HeaderMap, HeaderValue, LINK, UPGRADE};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
@@ -326,6 +327,17 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
                 StatusCode::OK,
                 format!("{} bytes, {trailers} trailers", all.to_bytes().len()),
             ))
+        }
+        // As an origin that is heard: hints, some time, and the answer.
+        "hints" => {
+            if let Some(interims) = request.head.extensions.get::<Interims>() {
+                let fields = HeaderMap::from_iter([(LINK, HeaderValue::from_static("</a.css>; rel=preload"))]);
+                for _ in 0..2 {
+                    interims.put(StatusCode::EARLY_HINTS, &fields, HeaderValue::from_static("1.1 edge"));
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            Ok(Response::new(StatusCode::OK, "page"))
         }
         // Listens and speaks at once: ten ticks, then whether all of the request's content came.
         "both" => {

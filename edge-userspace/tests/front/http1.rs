@@ -162,6 +162,38 @@ async fn methods_and_expectations() {
     assert!(answer.starts_with("HTTP/1.1 417"), "{answer}");
 }
 
+/// A browser fetches what a page needs while the page is being made (RFC 8297); a client of
+/// HTTP/1.0 would take the hint for the page.
+#[tokio::test]
+async fn interim_responses_come_before_the_final_one() {
+    const HINT: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nvia: 1.1 edge\r\n\r\n";
+    let edge = Edge::start("");
+    let mut stream = edge.tls("a.example", &["http/1.1"]).await;
+    for _ in 0..3 {
+        let head = b"GET /hints HTTP/1.1\r\nHost: a.example\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        assert_eq!(response(&mut stream).await, HINT);
+        assert_eq!(response(&mut stream).await, HINT);
+        let page = response(&mut stream).await;
+        assert!(
+            page.starts_with("HTTP/1.1 200 OK\r\n") && page.ends_with("page"),
+            "{page}"
+        );
+    }
+    // Two at once: each hint stands before its own answer.
+    let two = b"GET /hints HTTP/1.1\r\nHost: a.example\r\n\r\n".repeat(2);
+    stream.write_all(&two).await.unwrap();
+    for expected in [HINT, HINT, "page", HINT, HINT, "page"] {
+        assert!(response(&mut stream).await.ends_with(expected));
+    }
+    let mut old = edge.plain().await;
+    old.write_all(b"GET /hints HTTP/1.0\r\nHost: a.example\r\n\r\n")
+        .await
+        .unwrap();
+    let page = response(&mut old).await;
+    assert!(page.starts_with("HTTP/1.0 200") && page.ends_with("page"), "{page}");
+}
+
 /// Clients wait in vain for 100-continue, or are asked for content that nobody reads.
 #[tokio::test]
 async fn continues() {

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edge::http::body::{Body, BodyError};
-use edge::http::handler::Reason;
+use edge::http::handler::{Handler as _, Reason};
+use edge::http::interim::{Interim, Interims};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::bed::{Bed, Server, full, post, read_head, text, until};
+use super::bed::{Bed, Server, full, get, post, read_head, text, until};
 
 /// So many bytes, made as they are asked for.
 struct Counted {
@@ -219,6 +220,36 @@ impl http_body::Body for Fed {
             .poll_recv(cx)
             .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
+}
+
+/// What an origin says before its response is heard, by the client that asked and no other.
+#[tokio::test]
+async fn interim_responses_are_heard() {
+    let hinting = Server::raw(|mut socket| async move {
+        for _ in 0..2 {
+            read_head(&mut socket).await;
+            let hint =
+                b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nconnection: x-own\r\nx-own: 1\r\n\r\n";
+            socket.write_all(hint).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let page = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npage";
+            socket.write_all(page).await.unwrap();
+        }
+    })
+    .await;
+    let bed = Bed::one(hinting.address, "");
+    let interims = Interims::default();
+    let mut request = bed.request(get("/"));
+    request.head.extensions.insert(interims.clone());
+    let heard = std::sync::Mutex::new(Vec::new());
+    let note = |interim: Interim| heard.lock().unwrap().push(interim);
+    let response = interims.relay(bed.origin.handle(request), || true, note).await.unwrap();
+    assert_eq!(text(response).await, (200, "page".into()));
+    let heard = heard.into_inner().unwrap();
+    assert_eq!(heard.len(), 1);
+    let names: Vec<_> = heard[0].headers.keys().map(http::HeaderName::as_str).collect();
+    assert_eq!((heard[0].status.as_u16(), &names[..]), (103, &["link", "via"][..]));
+    assert_eq!(bed.text("/").await, (200, "page".into()), "one who does not listen");
 }
 
 /// 100 (Continue): the client's content is asked for when the origin asks for it, not before.
