@@ -39,7 +39,7 @@ section! {
         /// has. Beyond half of it, no client and no zone gets more than its equal part.
         live memory: Bytes = Size(0);
         /// The same for one IPv4 address or IPv6 /64, at most `memory`; 0B: no bound of its own.
-        live memory_per_address: Bytes = Size(128 << 20);
+        live memory_per_address: Bytes = Size(96 << 20);
         /// Bytes of a message head. Beyond: 431.
         live header_bytes: Memory = Size(32 << 10), Size(8 << 10) => Size(1 << 20);
         /// Fields of a message head. Beyond: 431.

@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 
 use super::access::Account;
 use super::body::{Body, BodyError};
-use super::holding::{Ahead, Holding};
+use super::holding::Holding;
 use super::trailers::Filter;
 use crate::base::ledger::Charge;
 
@@ -79,7 +79,6 @@ pub(super) struct Delivery {
     short: Option<(Pin<Box<Sleep>>, Duration)>,
     /// What the request has taken of the ledger, and what its content has on its way here.
     _charges: Vec<Charge>,
-    ahead: Option<Ahead>,
 }
 
 impl Delivery {
@@ -90,7 +89,7 @@ impl Delivery {
         account: Account,
         (flow, deadline, filter): (Option<Arc<Flow>>, Option<tokio::time::Instant>, Option<Filter>),
         holding: Option<Arc<Holding>>,
-        (charges, ahead): (Vec<Charge>, Option<Ahead>),
+        charges: Vec<Charge>,
     ) -> Self {
         let expected = http_body::Body::size_hint(&inner).exact();
         Self {
@@ -108,7 +107,6 @@ impl Delivery {
             holding,
             short: None,
             _charges: charges,
-            ahead,
         }
     }
 
@@ -152,9 +150,6 @@ impl http_body::Body for Delivery {
         std::task::ready!(this.poll_room(cx));
         let mut frame = if this.rest.is_empty() {
             let frame = std::task::ready!(Pin::new(&mut this.inner).poll_frame(cx));
-            if let Some(ahead) = &mut this.ahead {
-                ahead.piece();
-            }
             match (frame, &this.filter) {
                 // Trailers are the last frame: without any it is the end.
                 (Some(Ok(frame)), Some(filter)) => filter.frame(frame).map(Ok),

@@ -17,8 +17,8 @@ pub(super) const FREE: u64 = 16 << 10;
 const GRAIN: u64 = 32 << 10;
 /// A request under way, beside its head: its stream and task, what each room keeps while it waits
 /// for the next one, field lists of both sides, timers, the line for the log. As `bench attack`
-/// measures it: 16 KiB, and 25 with a far end.
-pub(super) const REQUEST: u64 = 24 << 10;
+/// measures it: 16 KiB, and 30 with a far end.
+pub(super) const REQUEST: u64 = 32 << 10;
 /// How often a head's length is held for a request under way, as `bench attack` measures it: the
 /// fields point into the buffer that their frames were gathered in, which has grown to twice what
 /// it holds, and into that of the socket; the connection to the origin keeps the buffer, which grew
@@ -32,36 +32,6 @@ pub(super) const AHEAD: u64 = 128 << 10;
 /// Content of one request that has come and that nobody has read yet: of longer content, what its
 /// flow-control window lets come.
 pub(super) const UPLOAD: u64 = 128 << 10;
-
-/// What is read ahead of one response: charged once it has more than one piece, so that what comes
-/// at once costs nothing.
-#[derive(Debug)]
-pub(super) struct Ahead {
-    charge: Charge,
-    most: u64,
-    pieces: u8,
-}
-
-impl Ahead {
-    /// At most `most` bytes.
-    pub(super) fn new(charge: Charge, most: u64) -> Self {
-        Self {
-            charge,
-            most,
-            pieces: 0,
-        }
-    }
-
-    /// A piece has come.
-    pub(super) fn piece(&mut self) {
-        self.pieces = self.pieces.saturating_add(1);
-        // It is there already: what does not fit is charged all the same, so that no more is asked
-        // for.
-        if self.pieces == 2 && !self.charge.set(self.most) {
-            self.charge.move_to(self.most);
-        }
-    }
-}
 
 /// One connection's.
 #[derive(Debug)]

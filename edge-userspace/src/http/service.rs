@@ -17,7 +17,7 @@ use super::delivery::{Delivery, Flow};
 use super::door::{self, Head, Host, Recent};
 use super::error_page;
 use super::handler::{Failure, Front, Reason};
-use super::holding::{self, Ahead, Holding};
+use super::holding::{self, Holding};
 use super::intake::{Intake, Meter, Terms};
 use super::interim::{self, Interim, Interims};
 use super::leftover;
@@ -440,7 +440,7 @@ impl Service {
         account: Account,
         (flow, deadline, filter): (Option<Arc<Flow>>, Option<tokio::time::Instant>, Option<Filter>),
         left: bool,
-        charges: Vec<Charge>,
+        mut charges: Vec<Charge>,
     ) -> http::Response<Delivery> {
         let Response { mut head, body, .. } = response;
         let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS
@@ -472,17 +472,18 @@ impl Service {
             None => drop(head.headers.remove(ALT_SVC)),
         }
         let body = answer::without_content(&mut head, body, &opening.head_only);
-        let ahead = self.ahead(&head, &body, &charges);
+        charges.extend(self.ahead(&head, &body, &charges));
         // quinn's buffer is counted by whoever fills it.
         let holding = (self.wire != Wire::H3).then(|| self.holding.clone());
-        let delivery = Delivery::new(body, account, (flow, deadline, filter), holding, (charges, ahead));
+        let delivery = Delivery::new(body, account, (flow, deadline, filter), holding, charges);
         http::Response::from_parts(head, delivery)
     }
 }
 
 impl Service {
-    /// What is read ahead of the client for a response that streams, on the account of its request.
-    fn ahead(&self, head: &http::response::Parts, body: &Body, charges: &[Charge]) -> Option<Ahead> {
+    /// What is read ahead of the client for a response that streams, on the account of its request:
+    /// from its head on, for it lies in the origin's connection whether the client takes it or not.
+    fn ahead(&self, head: &http::response::Parts, body: &Body, charges: &[Charge]) -> Option<Charge> {
         if matches!(body, Body::Empty | Body::Full(_)) {
             return None;
         }
@@ -493,8 +494,9 @@ impl Service {
             .unwrap_or(u64::MAX)
             .min(said.max(holding::AHEAD));
         let zone = charges.first().and_then(Charge::zone);
-        let charge = self.holding.holder().must(Kind::Responses, zone, 0);
-        Some(Ahead::new(charge, most))
+        // It is on its way already: what does not fit is charged all the same, so that no more is
+        // asked for.
+        Some(self.holding.holder().must(Kind::Responses, zone, most))
     }
 }
 
