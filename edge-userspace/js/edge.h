@@ -48,3 +48,12 @@ JSValue natives(JSContext *ctx);
 // The source of the prelude: a function expression that takes `host`. Written by `cargo xtask build-js`.
 extern const char prelude[];
 extern const size_t prelude_size;
+// Parts of the platform that are compiled when somebody names them, each called as its global is. Written as the prelude is.
+struct unit {
+  const char *name, *source;
+  size_t size;
+};
+extern const struct unit units[];
+extern const size_t units_count;
+// The function that a unit is, which takes what it needs of the prelude's.
+JSValue unit_function(JSContext *ctx, const char *name);

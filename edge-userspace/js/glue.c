@@ -120,6 +120,35 @@ static int drain(void) {
   }
 }
 
+// A function of ours, from its source: compiled, written out without that, and read back, else each function within would keep its text.
+static JSValue lean(const char *source, size_t size) {
+  JSValue compiled = JS_Eval(context, source, size, "edge", JS_EVAL_TYPE_GLOBAL | JS_EVAL_FLAG_COMPILE_ONLY);
+  if (JS_IsException(compiled)) return compiled;
+  size_t n;
+  uint8_t *code = JS_WriteObject(context, &n, compiled, JS_WRITE_OBJ_BYTECODE | JS_WRITE_OBJ_STRIP_SOURCE | JS_WRITE_OBJ_STRIP_DEBUG);
+  JS_FreeValue(context, compiled);
+  if (!code) return JS_EXCEPTION;
+  JSValue function = JS_ReadObject(context, code, n, JS_READ_OBJ_BYTECODE);
+  js_free(context, code);
+  return JS_IsException(function) ? function : JS_EvalFunction(context, function);
+}
+
+JSValue unit_function(JSContext *ctx, const char *name) {
+  for (size_t i = 0; i < units_count; i++)
+    if (!strcmp(units[i].name, name)) return lean(units[i].source, units[i].size);
+  return JS_ThrowReferenceError(ctx, "no unit %s", name);
+}
+
+// Units that a script names are made before it runs: they are part of its image, and no request compiles them.
+static int units_for(const char *script) {
+  JSValue global = JS_GetGlobalObject(context);
+  int fine = 1;
+  for (size_t i = 0; i < units_count && fine; i++)
+    if (strstr(script, units[i].name)) fine = settled(JS_GetPropertyStr(context, global, units[i].name));
+  JS_FreeValue(context, global);
+  return fine;
+}
+
 static int prepare(void) {
   static const JSMallocFunctions memory = {m_calloc, m_malloc, m_free, m_realloc, malloc_usable_size};
   runtime = JS_NewRuntime2(&memory, NULL);
@@ -139,17 +168,7 @@ static int prepare(void) {
 
   json_install(context);
 
-  // Compiled, written out without its source, and read back: else each function of the prelude would keep its text.
-  JSValue compiled = JS_Eval(context, prelude, prelude_size, "edge", JS_EVAL_TYPE_GLOBAL | JS_EVAL_FLAG_COMPILE_ONLY);
-  if (JS_IsException(compiled)) return settled(compiled), THREW;
-  size_t n;
-  uint8_t *code = JS_WriteObject(context, &n, compiled, JS_WRITE_OBJ_BYTECODE | JS_WRITE_OBJ_STRIP_SOURCE | JS_WRITE_OBJ_STRIP_DEBUG);
-  JS_FreeValue(context, compiled);
-  if (!code) return NO_MEMORY;
-  JSValue lean = JS_ReadObject(context, code, n, JS_READ_OBJ_BYTECODE);
-  js_free(context, code);
-  if (JS_IsException(lean)) return settled(lean), THREW;
-  JSValue function = JS_EvalFunction(context, lean);
+  JSValue function = lean(prelude, prelude_size);
   if (JS_IsException(function)) return settled(function), THREW;
   JSValue host = natives(context), doors = JS_Call(context, function, JS_UNDEFINED, 1, &host);
   JS_FreeValue(context, host);
@@ -195,12 +214,30 @@ static int fill_module(JSContext *ctx, JSModuleDef *module) {
   return fine;
 }
 
+// Modules of the worker's own, beside its main one: they stay in the image, for imports that come later.
+typedef struct Module {
+  struct Module *next;
+  const char *name, *text;
+  size_t n;
+} Module;
+static Module *own;
+
+static JSModuleDef *own_module(JSContext *ctx, const Module *module) {
+  JSValue compiled = JS_Eval(ctx, module->text, module->n, module->name, JS_EVAL_TYPE_MODULE | JS_EVAL_FLAG_COMPILE_ONLY);
+  if (JS_IsException(compiled)) return NULL;
+  JSModuleDef *definition = JS_VALUE_GET_PTR(compiled);
+  JS_FreeValue(ctx, compiled);
+  return definition;
+}
+
 static JSModuleDef *load_module(JSContext *ctx, const char *name, void *opaque) {
   (void)opaque;
+  for (const Module *module = own; module; module = module->next)
+    if (!strcmp(module->name, name)) return own_module(ctx, module);
   JSValue exports = exports_of(ctx, name);
   if (JS_IsException(exports)) return NULL;
   if (!JS_IsObject(exports)) {
-    JS_ThrowReferenceError(ctx, "cannot import '%s': a worker is one file, and there is no such module here; bundle it", name);
+    JS_ThrowReferenceError(ctx, "cannot import '%s': there is no such module here; bundle it", name);
     return NULL;
   }
   JSModuleDef *module = JS_NewCModule(ctx, name, fill_module);
@@ -219,21 +256,52 @@ static JSModuleDef *load_module(JSContext *ctx, const char *name, void *opaque) 
   return module;
 }
 
-// Names are as they are written: there is nothing that they could be relative to.
-static char *same_name(JSContext *ctx, const char *base, const char *name, void *opaque) {
-  (void)base, (void)opaque;
-  return js_strdup(ctx, name);
+// `./` and `../` are relative to the module that imports; other names are as they are written.
+static char *full_name(JSContext *ctx, const char *base, const char *name, void *opaque) {
+  (void)opaque;
+  if (name[0] != '.' || (name[1] != '/' && (name[1] != '.' || name[2] != '/'))) return js_strdup(ctx, name);
+  const char *slash = strrchr(base, '/');
+  size_t n = slash ? (size_t)(slash - base) : 0;
+  char *full = js_malloc(ctx, n + strlen(name) + 2);
+  if (!full) return NULL;
+  memcpy(full, base, n);
+  while (*name) {
+    const char *end = strchr(name, '/');
+    size_t part = end ? (size_t)(end - name) : strlen(name);
+    if (part == 2 && !memcmp(name, "..", 2)) {
+      while (n && full[n - 1] != '/') n--;
+      if (n) n--;
+    } else if (part && !(part == 1 && *name == '.')) {
+      if (n) full[n++] = '/';
+      memcpy(full + n, name, part), n += part;
+    }
+    name += part + (end ? 1 : 0);
+  }
+  full[n] = 0;
+  return full;
 }
 
 // Room for the script, or anything else the host writes before a call.
 EXPORT("alloc") void *door_alloc(size_t n) { return malloc(n); }
+
+// Another module of the worker's, before `init`: a name, and n bytes and a zero.
+EXPORT("module") int door_module(const char *name, const char *text, size_t n) {
+  Module *module = malloc(sizeof *module);
+  if (!module) return NO_MEMORY;
+  *module = (Module){own, name, text, n};
+  own = module;
+  return OK;
+}
 
 // Evaluates the script (n bytes and a zero) as a module or, with `module` 0, as a classic script, under `name`. Called once; afterwards
 // this memory is the worker's image.
 EXPORT("init") int door_init(char *script, size_t n, const char *name, int module) {
   int code = prepare();
   if (code) return code;
-  JS_SetModuleLoaderFunc(runtime, same_name, load_module, NULL);
+  if (!units_for(script)) return THREW;
+  for (const Module *each = own; each; each = each->next)
+    if (!units_for(each->text)) return THREW;
+  JS_SetModuleLoaderFunc(runtime, full_name, load_module, NULL);
   JSValue exported = JS_UNDEFINED;
   if (module) {
     JSValue compiled = JS_Eval(context, script, n, name, JS_EVAL_TYPE_MODULE | JS_EVAL_FLAG_COMPILE_ONLY);

@@ -134,6 +134,114 @@ NATIVE(n_encode) {
   if (p) utf8_scrub(p, n);
   return array;
 }
+// Bytes as a string of one character each, and back; characters beyond U+00FF, which the prelude does not hand over, lose what does not fit.
+NATIVE(n_binary) {
+  Bytes data;
+  if (!bytes_of(ctx, argv[0], &data)) return JS_EXCEPTION;
+  char *wide = malloc(2 * data.n + 1);
+  if (!wide) return JS_ThrowOutOfMemory(ctx);
+  size_t n = 0;
+  for (size_t i = 0; i < data.n; i++) {
+    uint8_t byte = data.p[i];
+    if (byte >= 0x80) wide[n++] = (char)(0xC0 | byte >> 6), byte = 0x80 | (byte & 0x3F);
+    wide[n++] = (char)byte;
+  }
+  JSValue text = JS_NewStringLen(ctx, wide, n);
+  free(wide);
+  return text;
+}
+NATIVE(n_unbinary) {
+  Bytes text;
+  if (!bytes_of(ctx, argv[0], &text)) return JS_EXCEPTION;
+  uint8_t *to = js_malloc(ctx, text.n + 1);
+  size_t n = 0;
+  for (size_t i = 0; to && i < text.n; i++) {
+    uint8_t byte = text.p[i];
+    if (byte >= 0xC0 && i + 1 < text.n) byte = (uint8_t)(byte << 6 | (text.p[++i] & 0x3F));
+    to[n++] = byte;
+  }
+  release(ctx, &text);
+  return to ? bytes_owned(ctx, to, n) : JS_EXCEPTION;
+}
+// Reads a whole tag of HTML, as rewriter/tokens.js does piece by piece: `out` gets its length (0: it is not whole within n bytes, or has more
+// attributes than are counted here), where its name ends, whether it ends with a slash, the number of its attributes, and of each where its name,
+// its value begin and end, and where all of it does.
+enum { TAG_HEAD = 4, PER_ATTRIBUTE = 5, MOST_ATTRIBUTES = 64 };
+static int html_space(uint8_t c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f'; }
+static size_t html_spaces(const uint8_t *p, size_t n, size_t i) {
+  while (i < n && html_space(p[i])) i++;
+  return i;
+}
+static void html_tag(const uint8_t *p, size_t n, int32_t *out) {
+  int32_t count = 0, closed = 0;
+  size_t i = 2;
+  out[0] = 0;
+  while (i < n && !html_space(p[i]) && p[i] != '/' && p[i] != '>') i++;
+  out[1] = (int32_t)i;
+  for (;;) {
+    while (i < n && (html_space(p[i]) || p[i] == '/')) i++;
+    if (i >= n) return;
+    if (p[i] == '>') {
+      closed = p[i - 1] == '/';
+      break;
+    }
+    if (count == MOST_ATTRIBUTES) return;
+    int32_t *of = out + TAG_HEAD + PER_ATTRIBUTE * count++;
+    of[0] = (int32_t)i++;
+    while (i < n && !html_space(p[i]) && p[i] != '/' && p[i] != '>' && p[i] != '=') i++;
+    of[1] = of[4] = (int32_t)i;
+    of[2] = of[3] = -1;
+    i = html_spaces(p, n, i);
+    if (i >= n) return;
+    if (p[i] != '=') continue;
+    i = html_spaces(p, n, i + 1);
+    if (i >= n) return;
+    uint8_t quote = p[i] == '"' || p[i] == '\'' ? p[i++] : 0;
+    of[2] = (int32_t)i;
+    if (quote) {
+      const uint8_t *end = memchr(p + i, quote, n - i);
+      if (!end) return;
+      i = (size_t)(end - p);
+    } else {
+      while (i < n && !html_space(p[i]) && p[i] != '>') i++;
+      if (i >= n) return;
+    }
+    of[3] = (int32_t)i;
+    if (quote) i++;
+    of[4] = (int32_t)i;
+    // What ends with a bare value has no slash of its own.
+    if (!quote && p[i] == '>') break;
+  }
+  out[3] = count, out[2] = closed, out[0] = (int32_t)i + 1;
+}
+static int html_letter(uint8_t c) { return (uint8_t)((c | 0x20) - 'a') < 26; }
+// tag(bytes, from, out): where the next markup begins, or -1. If it is a tag, `out`, the bytes of an Int32Array, gets what html_tag reads of it.
+NATIVE(n_tag) {
+  size_t n = 0, room = 0;
+  const uint8_t *p = JS_GetUint8Array(ctx, &n, argv[0]);
+  int32_t *out = (int32_t *)JS_GetUint8Array(ctx, &room, argv[2]);
+  if (!out || room < sizeof *out * (TAG_HEAD + PER_ATTRIBUTE * MOST_ATTRIBUTES)) return JS_ThrowTypeError(ctx, "no room for a tag");
+  for (size_t i = (size_t)integer(ctx, argv[1]); p && i < n; i++) {
+    const uint8_t *open = memchr(p + i, '<', n - i);
+    if (!open) break;
+    i = (size_t)(open - p);
+    if (i + 1 >= n) break;
+    uint8_t c = p[i + 1];
+    if (!html_letter(c) && c != '/' && c != '!' && c != '?') continue;
+    out[0] = 0;
+    if (html_letter(c) || (c == '/' && i + 2 < n && html_letter(p[i + 2]))) html_tag(open, n - i, out);
+    return JS_NewInt32(ctx, (int32_t)i);
+  }
+  return JS_NewInt32(ctx, -1);
+}
+// The function of a unit, by its name.
+NATIVE(n_unit) {
+  const char *name = JS_ToCString(ctx, argv[0]);
+  if (!name) return JS_EXCEPTION;
+  JSValue function = unit_function(ctx, name);
+  JS_FreeCString(ctx, name);
+  return function;
+}
 // decode(bytes, encoding 0 utf-8 1 utf-16le 2 utf-16be, fatal, more) -> [text, used], or null if malformed and fatal.
 NATIVE(n_decode) {
   Bytes data;
@@ -311,6 +419,7 @@ JSValue natives(JSContext *ctx) {
       {"keep", n_keep, 1},       {"pass", n_pass, 0},     {"find", n_find, 3},         {"context", n_context, 0}, {"enter", n_enter, 1},
             {"equal", n_equal, 2},   {"urlParse", n_url_parse, 2}, {"urlSet", n_url_set, 3},
       {"encode", n_encode, 1},   {"decode", n_decode, 4}, {"text", n_text, 2},         {"json", n_json, 1},
+      {"binary", n_binary, 1},   {"unbinary", n_unbinary, 1}, {"unit", n_unit, 1}, {"tag", n_tag, 3},
       {"respond", n_respond, 4}, {"fetch", n_fetch, 3},   {"read", n_read, 2},         {"write", n_write, 2},
       {"close", n_close, 2},     {"store", n_store, 3},   {"cancel", n_cancel, 1},     {"view", n_view, 1},
       {"isBuffer", n_is_buffer, 1}, {"isPromise", n_is_promise, 1}, {"isProxy", n_is_proxy, 1},

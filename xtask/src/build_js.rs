@@ -23,6 +23,8 @@ const BOTH: &str = "json";
 /// Bytes of the engine's own stack; glue.c tells QuickJS of fewer, so that deep recursion is an
 /// exception.
 const STACK: u32 = 256 << 10;
+/// Units beside the prelude: the global that each makes, and the directory of its source.
+const UNITS: &[(&str, &str)] = &[("HTMLRewriter", "rewriter")];
 /// Changes when the commands below do, so that a cached object is not taken for one of theirs.
 const RECIPE: &str = "3";
 /// Functions of QuickJS that call themselves as deep as their input is, and what one call takes of
@@ -115,7 +117,11 @@ pub(crate) fn run(_: &BuildJs) -> Result<()> {
     let source = workspace::root().join("edge-userspace/js");
     let engine = engine_source(&source)?;
     let objects = workspace::output("js-build")?;
-    let prelude = prelude(&source)?;
+    let prelude = function_of(&source.join("prelude"), "host")?;
+    let units = UNITS
+        .iter()
+        .map(|(name, directory)| Ok((*name, function_of(&source.join(directory), "from")?)))
+        .collect::<Result<Vec<_>>>()?;
 
     let mut linked = Vec::new();
     let mut stamp = format!("{RECIPE} {clang}\n{}\n", FLAGS.join(" "));
@@ -146,7 +152,8 @@ pub(crate) fn run(_: &BuildJs) -> Result<()> {
         stamp += &fs::read_to_string(source.join(format!("{name}.c")))?;
     }
     stamp += &fs::read_to_string(source.join("edge.h"))?;
-    stamp += &prelude;
+    let generated = sources_in_c(&prelude, &units);
+    stamp += &generated;
     let module = workspace::output("js")?.join("engine.wasm");
     if module.is_file() && fs::read_to_string(objects.join("engine.stamp")).is_ok_and(|old| old == stamp) {
         println!("build-js: {} is up to date", module.display());
@@ -161,10 +168,10 @@ pub(crate) fn run(_: &BuildJs) -> Result<()> {
         compile(&clang, &engine, &source.join(format!("{name}.c")), &object, &flags)?;
         linked.push(object);
     }
-    let generated = objects.join("prelude.c");
-    write(&generated, prelude_in_c(&prelude).as_bytes())?;
+    let prelude = objects.join("prelude.c");
+    write(&prelude, generated.as_bytes())?;
     let object = objects.join("prelude.o");
-    compile(&clang, &engine, &generated, &object, &[])?;
+    compile(&clang, &engine, &prelude, &object, &[])?;
     linked.push(object);
 
     let partial = objects.join("engine.partial");
@@ -294,24 +301,35 @@ fn engine_source(source: &Path) -> Result<PathBuf> {
         .with_context(|| format!("{CRATE} is not among the dependencies of {}", source.display()))
 }
 
-/// The files that `order` lists, as one function of `host`.
-fn prelude(source: &Path) -> Result<String> {
-    let directory = source.join("prelude");
+/// The files that `order` of a directory lists, as one function with one parameter.
+fn function_of(directory: &Path, parameter: &str) -> Result<String> {
     let order = fs::read_to_string(directory.join("order"))?;
-    let mut text = String::from("(host => {\"use strict\";\n");
+    let mut text = format!("({parameter} => {{\"use strict\";\n");
     for name in order.lines() {
-        text += &fs::read_to_string(directory.join(name)).with_context(|| format!("reading prelude/{name}"))?;
+        let file = directory.join(name);
+        text += &fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     }
     Ok(text + "})")
 }
 
-fn prelude_in_c(text: &str) -> String {
-    let mut c = String::from("#include <stddef.h>\nconst char prelude[] = {");
-    for byte in text.bytes() {
+/// The prelude and the units as constants that edge.h declares.
+fn sources_in_c(prelude: &str, units: &[(&str, String)]) -> String {
+    let bytes = |name: &str, text: &str| {
         // `char` is signed here.
-        c += &format!("{},", byte.cast_signed());
+        let values: String = text.bytes().map(|byte| format!("{},", byte.cast_signed())).collect();
+        format!("const char {name}[] = {{{values}0}};\n")
+    };
+    let mut c = String::from("#include \"edge.h\"\n") + &bytes("prelude", prelude);
+    c += &format!("const size_t prelude_size = {};\n", prelude.len());
+    let mut table = String::new();
+    for (number, (name, text)) in units.iter().enumerate() {
+        c += &format!("static {}", bytes(&format!("unit_{number}"), text));
+        table += &format!("{{\"{name}\", unit_{number}, {}}},", text.len());
     }
-    c + &format!("0}};\nconst size_t prelude_size = {};\n", text.len())
+    c + &format!(
+        "const struct unit units[] = {{{table}}};\nconst size_t units_count = {};\n",
+        units.len()
+    )
 }
 
 #[cfg(test)]

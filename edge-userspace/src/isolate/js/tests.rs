@@ -5,6 +5,7 @@ mod documented;
 mod harness;
 mod messages;
 mod platform;
+mod rewriter;
 mod serving;
 mod sockets;
 mod urls;

@@ -52,7 +52,7 @@ fn scripts_that_cannot_run_are_refused_with_the_reason() {
         ),
         (
             "import x from './x.js'; export default { fetch() {} }",
-            "a worker is one file",
+            "no such module here; bundle it",
         ),
         (
             "fetch('https://b.test/'); export default { fetch() {} }",
