@@ -72,7 +72,7 @@ pub(super) fn human(format: LogFormat) -> bool {
 /// Libraries that warn of what strangers send, with what they sent in the line, and the most that
 /// they may say unless the level names them: a ClientHello that nobody has to answer for would grow
 /// the log by several times its own length.
-const LIBRARIES: [(&str, LevelFilter); 10] = [
+const LIBRARIES: [(&str, LevelFilter); 8] = [
     ("rustls", LevelFilter::ERROR),
     ("tokio_rustls", LevelFilter::ERROR),
     ("quinn", LevelFilter::ERROR),
@@ -81,9 +81,6 @@ const LIBRARIES: [(&str, LevelFilter); 10] = [
     ("hyper", LevelFilter::ERROR),
     ("hyper_util", LevelFilter::ERROR),
     ("h2", LevelFilter::ERROR),
-    // An error of theirs is a client that left.
-    ("h3", LevelFilter::OFF),
-    ("h3_quinn", LevelFilter::OFF),
 ];
 
 /// The filter for a checked level; `info` should it ever not parse.
@@ -161,11 +158,10 @@ mod tests {
                 "quinn_proto::connection",
                 "quinn_udp",
                 "h2::proto",
-                "h3::stream",
             ] {
                 assert!(!enabled(level, target, Level::WARN), "{level} {target}");
             }
-            assert!(enabled(level, "rustls", Level::ERROR) && !enabled(level, "h3::stream", Level::ERROR));
+            assert!(enabled(level, "rustls", Level::ERROR));
             assert!(enabled(level, "edge::tls", Level::WARN));
         }
         assert!(enabled("info,rustls=debug", "rustls::conn", Level::DEBUG));

@@ -22,7 +22,7 @@ pub enum BodyError {
     Client(hyper::Error),
     /// The client's QUIC stream or connection broke off.
     #[error("the client's content broke off: {0}")]
-    Quic(h3::error::StreamError),
+    Quic(quinn::ReadError),
     /// The client's content is not what its head says.
     #[error("{0}")]
     Framing(&'static str),

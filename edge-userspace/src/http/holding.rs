@@ -228,7 +228,11 @@ mod tests {
             ),
             (Kind::Uploads, Some(UPLOAD), streams * UPLOAD),
             (Kind::Responses, Some(AHEAD + send), streams * (AHEAD + send)),
-            (Kind::Quic, None, super::super::h3::window::MOST),
+            (
+                Kind::Quic,
+                None,
+                super::super::h3::window::MOST + super::super::h3::TABLES,
+            ),
             (Kind::Dictionaries, Some(16 << 20), streams * (16 << 20)),
         ];
         let docs = include_str!("../../../docs/limits.md");

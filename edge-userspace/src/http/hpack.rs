@@ -5,6 +5,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use super::huffman;
 use crate::base::varint::prefixed;
 
 /// A field that no request of HTTP/2 may have (RFC 9113 section 8.2.2), as a literal that enters no
@@ -128,7 +129,7 @@ fn literal(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let coded = bytes.first()? & 0x80 != 0;
     let (length, rest) = integer(bytes, 7)?;
     let (text, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    let text = if coded { decoded(text)? } else { text.to_vec() };
+    let text = if coded { huffman::decoded(text)? } else { text.to_vec() };
     Some((text, rest))
 }
 
@@ -166,102 +167,9 @@ fn value_is_sound(field: &Field<'_>, value: &[u8]) -> bool {
     }
 }
 
-/// Bits of each byte's code (RFC 7541 appendix B). The codes are canonical: shorter ones first,
-/// among equals in the bytes' order; the end of a string is the last of those of 30 bits.
-const LENGTHS: [u8; 256] = [
-    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28,
-    28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12,
-    10, 13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6, 15, 5, 6,
-    5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5, 6, 7, 6, 5, 5, 6, 7, 7, 7, 7, 7, 15, 11, 14, 13, 28, 20, 22, 20, 20, 22, 22,
-    22, 23, 22, 23, 23, 23, 23, 23, 24, 23, 24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24, 22, 21, 20,
-    22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23,
-    26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25, 19, 21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28,
-    27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28,
-    27, 27, 27, 27, 27, 26,
-];
-/// Bits of the longest code.
-const LONGEST: usize = 30;
-
-/// The codes in the order of their length: how many there are of each, and the bytes that they
-/// stand for.
-struct Codes {
-    counts: [u16; LONGEST + 1],
-    bytes: [u8; 256],
-}
-
-const CODES: Codes = codes();
-
-#[expect(clippy::indexing_slicing, reason = "evaluated when it is compiled")]
-const fn codes() -> Codes {
-    let mut codes = Codes {
-        counts: [0; LONGEST + 1],
-        bytes: [0; 256],
-    };
-    let (mut length, mut next) = (1, 0);
-    while length <= LONGEST {
-        let mut byte = 0;
-        while byte < 256 {
-            if LENGTHS[byte] as usize == length {
-                codes.counts[length] += 1;
-                codes.bytes[next] = byte as u8;
-                next += 1;
-            }
-            byte += 1;
-        }
-        length += 1;
-    }
-    codes
-}
-
-/// Undoes Huffman code; `None` for what is none (section 5.2).
-fn decoded(coded: &[u8]) -> Option<Vec<u8>> {
-    let mut text = Vec::with_capacity(coded.len().saturating_mul(8) / 5);
-    // The code so far, the first code of its length, and the place of that one's byte.
-    let (mut code, mut first, mut place, mut length) = (0_u32, 0_u32, 0_usize, 0_usize);
-    let mut ones = true;
-    for bit in coded
-        .iter()
-        .flat_map(|byte| (0..8).rev().map(move |at| u32::from(byte >> at & 1)))
-    {
-        code = code << 1 | bit;
-        first <<= 1;
-        length += 1;
-        ones &= bit == 1;
-        let count = u32::from(*CODES.counts.get(length)?);
-        match code.checked_sub(first) {
-            Some(at) if at < count => {
-                text.push(*CODES.bytes.get(place.checked_add(usize::try_from(at).ok()?)?)?);
-                (code, first, place, length, ones) = (0, 0, 0, 0, true);
-            }
-            _ => {
-                first = first.checked_add(count)?;
-                place = place.checked_add(usize::try_from(count).ok()?)?;
-            }
-        }
-    }
-    // What is left are the first bits of the code for the end, less than a byte.
-    (length < 8 && ones).then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Literals that the client and h2 read otherwise than the guard would pass it.
-    #[test]
-    fn huffman_code() {
-        // RFC 7541 appendix C.4.1, C.6.1.
-        let host = [0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff];
-        assert_eq!(decoded(&host).unwrap(), b"www.example.com");
-        assert_eq!(decoded(&[0x64, 0x02]).unwrap(), b"302");
-        assert_eq!(decoded(&[]).unwrap(), b"");
-        // NUL has 13 bits, 1111111111000.
-        assert_eq!(decoded(&[0xff, 0xc7]).unwrap(), b"\0");
-        for wrong in [&[0xff][..], &[0xff, 0xff, 0xff, 0xff], &[0xf1, 0xff, 0xff]] {
-            assert_eq!(decoded(wrong), None, "{wrong:?}");
-        }
-        assert_eq!(CODES.counts.iter().sum::<u16>(), 256);
-    }
 
     /// `:method: GET`, `:scheme: https`, `:path: /`, and `:authority: a` into the table.
     const GET: [u8; 6] = [0x82, 0x87, 0x84, 0x41, 1, b'a'];

@@ -84,7 +84,7 @@ impl Interims {
     }
 
     /// The oldest that waits; the task is woken when one comes.
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Interim> {
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Interim> {
         let mut waiting = self.waiting();
         match waiting.heads.pop_front() {
             Some(interim) => {

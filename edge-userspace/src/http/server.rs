@@ -419,7 +419,7 @@ async fn drive(
 pin_project! {
     /// One timer for all deadlines of a connection. It is moved forward only when a nearer deadline
     /// appears; one that moves away, as with each request, is noticed when the old one passes.
-    struct Timer {
+    pub(super) struct Timer {
         #[pin]
         sleep: Sleep,
         recheck: Duration,
@@ -430,7 +430,7 @@ pin_project! {
 impl Timer {
     /// Looks again after `recheck` when there is no deadline; the shortest time in which an unseen
     /// one could pass.
-    fn new(recheck: Duration) -> Self {
+    pub(super) fn new(recheck: Duration) -> Self {
         Self {
             sleep: tokio::time::sleep(recheck),
             recheck,
@@ -438,7 +438,8 @@ impl Timer {
         }
     }
 
-    fn poll(
+    /// Ready with what a deadline that has passed is for.
+    pub(super) fn poll(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         deadline: impl Fn() -> Option<(Instant, Overdue)>,

@@ -11,9 +11,9 @@ use std::sync::{Mutex, PoisonError};
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, request, response};
 use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
 
 use crate::http::door::Head;
+use crate::http::switch::Switch;
 use crate::http::websocket::{self, Key};
 
 /// Another protocol, as a version of HTTP asks for it.
@@ -21,14 +21,14 @@ use crate::http::websocket::{self, Key};
 enum Wish {
     /// `Upgrade` of HTTP/1.1, with its value.
     Field(HeaderValue),
-    /// Extended CONNECT of HTTP/2.
+    /// Extended CONNECT of HTTP/2 and HTTP/3.
     Connect(Protocol),
 }
 
 /// What a client asked for.
 #[derive(Debug)]
 struct Asked {
-    on: OnUpgrade,
+    on: Switch,
     wish: Wish,
     /// The `Sec-WebSocket-Key` that the guest is shown: the client's, or one of ours in place of
     /// extended CONNECT.
@@ -63,7 +63,7 @@ impl Wish {
 impl Upgrade {
     /// Takes it out of the request's head, and makes that what a guest is shown.
     pub(super) fn of(head: &mut Head) -> Self {
-        let on = head.extensions.remove::<OnUpgrade>();
+        let on = Switch::take(&mut head.extensions);
         let connect = head.extensions.remove::<Protocol>().map(Wish::Connect);
         let wish = connect.or_else(|| head.meant().upgrade.clone().map(Wish::Field));
         let Some((on, wish)) = on.zip(wish) else {
@@ -137,7 +137,7 @@ impl Upgrade {
     /// Grants the client's wish for a WebSocket: the guest is its other side. `head` becomes the
     /// response; the connection is there when that has been sent. `None`: the client asked for
     /// none, or in a way that is against the grammar (RFC 6455 section 4.2.1).
-    pub(super) fn accept(&self, head: &mut response::Parts) -> Option<OnUpgrade> {
+    pub(super) fn accept(&self, head: &mut response::Parts) -> Option<Switch> {
         let Asked { on, wish, key } = self.asked.as_ref().filter(|asked| asked.wish.is_websocket())?;
         if matches!(wish, Wish::Field(_)) {
             let accept = websocket::accept(key.as_ref()?.as_bytes());

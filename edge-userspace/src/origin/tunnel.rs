@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
+use crate::http::switch::Switch;
 
 /// Per direction; what a peer that reads slowly makes us hold.
 const BUFFER: usize = 16 << 10;
@@ -20,22 +21,20 @@ const BUFFER: usize = 16 << 10;
 const SWITCH: Duration = Duration::from_secs(10);
 
 /// Joins both sides once they have switched; `idle` without a byte either way ends it.
-pub(super) async fn run(client: OnUpgrade, origin: OnUpgrade, metrics: &Metrics, idle: Duration) {
-    let both = async { tokio::try_join!(client, origin) };
-    let Ok(Ok((client, origin))) = tokio::time::timeout(SWITCH, both).await else {
+pub(super) async fn run(client: Switch, origin: OnUpgrade, metrics: &Metrics, idle: Duration) {
+    let both = async {
+        let origin = async { origin.await.ok() };
+        let (client, origin) = tokio::join!(client.switched(), origin);
+        client.zip(origin)
+    };
+    let Ok(Some((client, origin))) = tokio::time::timeout(SWITCH, both).await else {
         tracing::debug!("an upgrade was agreed on, but one side did not switch");
         return;
     };
     metrics.tunnels.inc();
     let _open = Open(&metrics.tunnels);
     let [to_origin, to_client] = metrics.tunnel_bytes();
-    join(
-        TokioIo::new(client),
-        TokioIo::new(origin),
-        [&to_origin, &to_client],
-        idle,
-    )
-    .await;
+    join(client, TokioIo::new(origin), [&to_origin, &to_client], idle).await;
 }
 
 /// As [`run`], with a worker on the one side.

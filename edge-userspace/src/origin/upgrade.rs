@@ -1,5 +1,5 @@
-//! Upgrades: a client's HTTP/1.1 `Upgrade` (RFC 9110 section 7.8) or HTTP/2 extended CONNECT (RFC
-//! 8441), or a worker's WebSocket, asked of an origin in the version it speaks; then both
+//! Upgrades: a client's HTTP/1.1 `Upgrade` (RFC 9110 section 7.8) or extended CONNECT of HTTP/2
+//! and HTTP/3 (RFC 8441, RFC 9220), or a worker's WebSocket, asked of an origin in the version it speaks; then both
 //! connections are joined by `tunnel`.
 
 use http::header::{self, HeaderValue};
@@ -13,15 +13,16 @@ use super::tunnel;
 use crate::http::door::Meant;
 use crate::http::fields::{self, members as tokens};
 use crate::http::handler::{Failure, Reason};
+use crate::http::switch::Switch;
 use crate::http::websocket::{self, Inside, Key};
 
 /// What a client asks for.
 #[derive(Debug)]
 pub(super) enum Ask {
     /// `Upgrade` with its value.
-    Upgrade(OnUpgrade, HeaderValue),
+    Upgrade(Switch, HeaderValue),
     /// Extended CONNECT with its `:protocol`.
-    Connect(OnUpgrade, Protocol),
+    Connect(Switch, Protocol),
     /// A WebSocket, by a worker that is its other side.
     Inside(Inside),
 }
@@ -55,7 +56,7 @@ impl Ask {
         if let Some(inside) = head.extensions.remove::<Inside>() {
             return Ok(allowed.then_some(Self::Inside(inside)));
         }
-        let on = head.extensions.remove::<OnUpgrade>();
+        let on = Switch::take(&mut head.extensions);
         if head.method == Method::CONNECT {
             return match (head.extensions.remove::<Protocol>(), on) {
                 (Some(protocol), Some(on)) if allowed => Ok(Some(Self::Connect(on, protocol))),

@@ -22,6 +22,7 @@ use edge::http::body::Body;
 use edge::http::handler::{Answer, Failure, Handler, Reason};
 use edge::http::interim::Interims;
 use edge::http::message::{Request, Response};
+use edge::http::switch::Switch;
 use edge::http::{Redirect, Server, Shared};
 use edge::route::gated::Open;
 use edge::tls::{Front, Socket, certificates, listener};
@@ -374,6 +375,12 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
             let content = String::from_utf8_lossy(&content);
             Ok(Response::new(StatusCode::OK, format!("{head}{content} {trailers}")))
         }
+        "fields" => {
+            let mut response = Response::new(StatusCode::OK, "fields");
+            let value = HeaderValue::from_str(&"r".repeat(64)).unwrap();
+            response.head.headers.insert("x-repeats", value);
+            Ok(response)
+        }
         "ignore" => Ok(Response::new(StatusCode::OK, "ignored")),
         "big" => {
             let size: usize = words.next().unwrap().parse().unwrap();
@@ -402,9 +409,9 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
             Ok(response)
         }
         "connect" if request.head.method == Method::CONNECT => {
-            let on = request.head.extensions.remove::<hyper::upgrade::OnUpgrade>().unwrap();
+            let on = Switch::take(&mut request.head.extensions).unwrap();
             tokio::spawn(async move {
-                let mut io = TokioIo::new(on.await.unwrap());
+                let mut io = on.switched().await.unwrap();
                 let mut buffer = [0; 1024];
                 while let Ok(n @ 1..) = io.read(&mut buffer).await {
                     io.write_all(&buffer[..n]).await.unwrap();

@@ -12,6 +12,7 @@ mod alike;
 mod clients;
 mod door;
 mod early;
+mod h3_frames;
 mod harness;
 mod http1;
 mod http2;

@@ -401,9 +401,9 @@ fn qpack(host: &str) -> Vec<Case> {
             Want::Close(DECOMPRESSION),
         ),
         case(
-            "QPACK: an entry that was never inserted",
-            "9204 2.2.1",
-            with_control([bytes(REQUEST, true, &[HEADERS, 3, 2, 0, 0x80])]),
+            "QPACK: an entry that the prefix does not cover",
+            "9204 2.2.3",
+            with_control([bytes(REQUEST, true, &[HEADERS, 3, 0, 0, 0x80])]),
             Want::Close(DECOMPRESSION),
         ),
         case(

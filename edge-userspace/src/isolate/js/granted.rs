@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 
 use super::code::Code;
@@ -170,9 +169,9 @@ impl Outside for Grant {
     fn accept(&self, head: &mut http::response::Parts) -> Option<Doing<Box<dyn Wire>>> {
         let on = self.upgrade.accept(head)?;
         Some(Box::pin(async move {
-            let switched = tokio::time::timeout(SWITCH, on).await;
-            let switched = switched.map_err(|_| Code::Timeout)?.map_err(|_| Code::Broken)?;
-            let wire: Box<dyn Wire> = Box::new(TokioIo::new(switched));
+            let switched = tokio::time::timeout(SWITCH, on.switched()).await;
+            let switched = switched.map_err(|_| Code::Timeout)?.ok_or(Code::Broken)?;
+            let wire: Box<dyn Wire> = Box::new(switched);
             Ok(wire)
         }))
     }
