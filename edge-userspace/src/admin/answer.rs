@@ -1,222 +1,199 @@
-//! What the endpoint answers, request by request; pure but for the calls to [`Control`].
+//! What the endpoint answers: one table of paths and methods, pure but for the calls to [`Control`].
 
-use std::net::IpAddr;
-
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::server::Rights;
-use super::{Control, ControlError, OriginOrder, Penalty, PurgeOrder, metrics};
+use super::reply::{Answer, json, text, with_type};
+use super::{Control, ControlError, OriginOrder, Penalised, Penalty, PurgeOrder, metrics, page};
+use crate::config::LockdownMode;
 use crate::config::value::Network;
 
-/// Marks a control command. A web page cannot set it across origins without a preflight, which this
-/// endpoint never grants, so a browser on the operator's machine cannot be made to change the node
-/// (cross-site request forgery).
-pub(super) const CONTROL_HEADER: &str = "edge-control";
-
-pub(super) type Answer = Response<Full<Bytes>>;
-
-/// Whether a method changes nothing.
-pub(super) fn is_read(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
+/// One request whose content has been read, and which [`guard`](super::guard) has let through.
+pub(super) struct Asked<'a> {
+    pub(super) body: &'a [u8],
+    pub(super) registry: &'a Registry,
+    pub(super) control: &'a dyn Control,
 }
 
-/// Why a request is not looked at any further, whatever it asks for; before a byte of its content
-/// is read.
-pub(super) fn refusal(head: &http::request::Parts, rights: Rights) -> Option<Answer> {
-    if !local_host(&head.headers) {
-        let words = "the admin endpoint is asked by address or as localhost\n";
-        return Some(text(StatusCode::MISDIRECTED_REQUEST, words));
-    }
-    if is_read(&head.method) {
-        return None;
-    }
-    if !head.headers.contains_key(CONTROL_HEADER) {
-        let words = "control commands need the field `Edge-Control: 1`\n";
-        return Some(text(StatusCode::FORBIDDEN, words));
-    }
-    let words = "this address is for reading; commands are taken where [admin] listen says, by default unix:/run/edge/admin.sock\n";
-    (rights == Rights::Read).then(|| text(StatusCode::FORBIDDEN, words))
+/// What answers a request.
+type Step = fn(&Asked<'_>) -> Answer;
+
+/// A path, and what answers each method there. HEAD is answered as GET, without the content.
+struct Route {
+    path: &'static str,
+    get: Option<Step>,
+    post: Option<Step>,
+    delete: Option<Step>,
 }
 
-/// Answers one request whose content has been read, and which [`refusal`] has let through.
-pub(super) fn answer(method: &Method, path: &str, body: &[u8], registry: &Registry, control: &dyn Control) -> Answer {
-    let read = is_read(method);
-    match path {
-        "/" if read => super::page::page(),
-        "/metrics" if read => with_type(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(registry)),
-        "/healthz" if read => text(StatusCode::OK, "alive\n"),
-        "/readyz" if read && control.ready() => {
-            let notes = control.notes();
-            text(
-                StatusCode::OK,
-                format!(
-                    "ready\n{}",
-                    notes.iter().map(|note| format!("{note}\n")).collect::<String>()
-                ),
-            )
-        }
-        "/readyz" if read => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-        "/status" if read => json(StatusCode::OK, &control.status()),
-        "/deny" if read => match control.denied() {
-            Ok(list) => json(StatusCode::OK, &list),
-            Err(error) => failed(&error),
-        },
-        "/deny" if *method == Method::POST => match network(body) {
-            Some(network) => match control.deny(network) {
-                Ok(denial) => json(StatusCode::OK, &denial),
-                Err(error) => failed(&error),
-            },
-            None => no_network(),
-        },
-        "/top-sources" if read => match control.top_sources() {
-            Ok(list) => json(StatusCode::OK, &list),
-            Err(error) => failed(&error),
-        },
-        "/top-sources" => not_allowed("GET, HEAD"),
-        "/deny/cut" if *method == Method::POST => match network(body) {
-            Some(network) => match control.cut(network) {
-                Ok(count) => json(StatusCode::OK, &count),
-                Err(error) => failed(&error),
-            },
-            None => no_network(),
-        },
-        "/deny/cut" => not_allowed("POST"),
-        "/deny" if *method == Method::DELETE => match network(body) {
-            Some(network) => match control.lift(network) {
-                Ok(()) => json(StatusCode::OK, &network),
-                Err(error) => failed(&error),
-            },
-            None => no_network(),
-        },
-        "/penalty" if read => match control.penalties() {
-            Ok(list) => json(StatusCode::OK, &list),
-            Err(error) => failed(&error),
-        },
-        "/penalty" if *method == Method::POST => match serde_json::from_slice::<Penalty>(body) {
-            Ok(penalty) => match control.penalise(&penalty) {
-                Ok(()) => json(StatusCode::OK, &penalty),
-                Err(error) => failed(&error),
-            },
-            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-        },
-        "/penalty" if *method == Method::DELETE => match std::str::from_utf8(body).unwrap_or_default().parse() {
-            Ok(subject) => match control.forgive(subject) {
-                Ok(()) => json(StatusCode::OK, &subject),
-                Err(error) => failed(&error),
-            },
-            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-        },
-        "/cache/purge" if *method == Method::POST => match serde_json::from_slice::<PurgeOrder>(body) {
-            Ok(order) => match control.purge(&order) {
-                Ok(()) => json(StatusCode::OK, &order),
-                Err(error) => failed(&error),
-            },
-            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-        },
-        "/origin" if *method == Method::POST => match serde_json::from_slice::<OriginOrder>(body) {
-            Ok(order) => match control.origin(&order) {
-                Ok(()) => json(StatusCode::OK, &order),
-                Err(error) => failed(&error),
-            },
-            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-        },
-        "/origin" => not_allowed("POST"),
-        "/lockdown" if read => match control.lockdown() {
-            Ok(lockdown) => json(StatusCode::OK, &lockdown),
-            Err(error) => failed(&error),
-        },
-        "/lockdown" if *method == Method::POST => match serde_json::from_slice(body) {
-            Ok(mode) => match control.lock_down(mode) {
-                Ok(lockdown) => json(StatusCode::OK, &lockdown),
-                Err(error) => failed(&error),
-            },
-            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-        },
-        "/cache/purge" => not_allowed("POST"),
-        "/leave" if *method == Method::POST => match control.leave() {
-            Ok(()) => text(StatusCode::OK, "left\n"),
-            Err(error) => failed(&error),
-        },
-        "/leave" => not_allowed("POST"),
-        "/lockdown" => not_allowed("GET, HEAD, POST"),
-        "/" | "/events" | "/metrics" | "/healthz" | "/readyz" | "/status" => not_allowed("GET, HEAD"),
-        "/deny" | "/penalty" => not_allowed("GET, HEAD, POST, DELETE"),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "known: / /events /metrics /healthz /readyz /status /deny /deny/cut /top-sources /penalty /lockdown /cache/purge /cache/warm /origin /worker\n",
-        ),
-    }
-}
+/// Every path that is answered from the request alone; those that take long or carry much are
+/// [`ELSEWHERE`].
+const ROUTES: &[Route] = &[
+    Route::at("/").get(|_| page::page()),
+    Route::at("/metrics")
+        .get(|asked| with_type(StatusCode::OK, metrics::CONTENT_TYPE, metrics::encode(asked.registry))),
+    Route::at("/healthz").get(|_| text(StatusCode::OK, "alive\n")),
+    Route::at("/readyz").get(ready),
+    Route::at("/status").get(|asked| json(StatusCode::OK, &asked.control.status())),
+    Route::at("/deny")
+        .get(|asked| told(asked.control.denied()))
+        .post(|asked| asked.network(|network| told(asked.control.deny(network))))
+        .delete(|asked| asked.network(|network| told(asked.control.lift(network).map(|()| network)))),
+    Route::at("/deny/cut").post(|asked| asked.network(|network| told(asked.control.cut(network)))),
+    Route::at("/top-sources").get(|asked| told(asked.control.top_sources())),
+    Route::at("/penalty")
+        .get(|asked| told(asked.control.penalties()))
+        .post(|asked| asked.order(|penalty: Penalty| told(asked.control.penalise(&penalty).map(|()| penalty))))
+        .delete(forgive),
+    Route::at("/lockdown")
+        .get(|asked| told(asked.control.lockdown()))
+        .post(|asked| asked.order(|mode: LockdownMode| told(asked.control.lock_down(mode)))),
+    Route::at("/cache/purge")
+        .post(|asked| asked.order(|order: PurgeOrder| told(asked.control.purge(&order).map(|()| order)))),
+    Route::at("/origin")
+        .post(|asked| asked.order(|order: OriginOrder| told(asked.control.origin(&order).map(|()| order)))),
+    Route::at("/leave").post(|asked| match asked.control.leave() {
+        Ok(()) => text(StatusCode::OK, "left\n"),
+        Err(error) => failed(&error),
+    }),
+];
 
-/// Whether the request was addressed to an address or to localhost: a name that an attacker's DNS
-/// points here (rebinding) is refused. A request over a Unix socket names no host or `localhost`.
-pub(super) fn local_host(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(HOST) else { return true };
-    let Ok(host) = host.to_str() else { return false };
-    let Ok(authority) = host.parse::<http::uri::Authority>() else {
-        return host.is_empty();
+/// Paths that `server` has answered elsewhere.
+const ELSEWHERE: &[&str] = &["/events", "/cache/warm", "/worker", "/fleet/event"];
+
+/// Answers one request.
+pub(super) fn answer(method: &Method, path: &str, asked: &Asked<'_>) -> Answer {
+    let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
+        return match path {
+            "/events" => not_allowed("GET"),
+            _ => unknown(),
+        };
     };
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    let step = match *method {
+        Method::GET | Method::HEAD => route.get,
+        Method::POST => route.post,
+        Method::DELETE => route.delete,
+        _ => None,
+    };
+    step.map_or_else(|| not_allowed(&route.methods()), |step| step(asked))
 }
 
-fn network(body: &[u8]) -> Option<IpNet> {
-    let network: Network = std::str::from_utf8(body).ok()?.trim().parse().ok()?;
-    Some(network.0)
+impl Route {
+    const fn at(path: &'static str) -> Self {
+        Self {
+            path,
+            get: None,
+            post: None,
+            delete: None,
+        }
+    }
+
+    const fn get(mut self, step: Step) -> Self {
+        self.get = Some(step);
+        self
+    }
+
+    const fn post(mut self, step: Step) -> Self {
+        self.post = Some(step);
+        self
+    }
+
+    const fn delete(mut self, step: Step) -> Self {
+        self.delete = Some(step);
+        self
+    }
+
+    /// The methods that are answered, as `Allow` has them.
+    fn methods(&self) -> String {
+        let all = [("GET, HEAD", self.get), ("POST", self.post), ("DELETE", self.delete)];
+        let names: Vec<_> = all
+            .iter()
+            .filter(|(_, step)| step.is_some())
+            .map(|(name, _)| *name)
+            .collect();
+        names.join(", ")
+    }
 }
 
-fn no_network() -> Answer {
-    text(
-        StatusCode::BAD_REQUEST,
-        "write a network: 192.0.2.0/24, 2001:db8::/32 or one address\n",
-    )
+impl Asked<'_> {
+    /// With the network that the content names.
+    fn network(&self, step: impl FnOnce(IpNet) -> Answer) -> Answer {
+        let text_of = std::str::from_utf8(self.body).ok();
+        match text_of.and_then(|text| text.trim().parse().ok()) {
+            Some(Network(network)) => step(network),
+            None => text(
+                StatusCode::BAD_REQUEST,
+                "write a network: 192.0.2.0/24, 2001:db8::/32 or one address\n",
+            ),
+        }
+    }
+
+    /// With the order that the content is, as JSON.
+    fn order<T: DeserializeOwned>(&self, step: impl FnOnce(T) -> Answer) -> Answer {
+        match serde_json::from_slice(self.body) {
+            Ok(order) => step(order),
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        }
+    }
+}
+
+fn ready(asked: &Asked<'_>) -> Answer {
+    if !asked.control.ready() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
+    }
+    let notes = asked.control.notes();
+    let notes: String = notes.iter().map(|note| format!("{note}\n")).collect();
+    text(StatusCode::OK, format!("ready\n{notes}"))
+}
+
+fn forgive(asked: &Asked<'_>) -> Answer {
+    match std::str::from_utf8(asked.body).unwrap_or_default().parse::<Penalised>() {
+        Ok(subject) => told(asked.control.forgive(subject).map(|()| subject)),
+        Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    }
+}
+
+/// What the node says to a command.
+fn told<T: Serialize>(said: Result<T, ControlError>) -> Answer {
+    match said {
+        Ok(value) => json(StatusCode::OK, &value),
+        Err(error) => failed(&error),
+    }
 }
 
 fn failed(error: &ControlError) -> Answer {
     text(StatusCode::CONFLICT, format!("{error}\n"))
 }
 
-fn not_allowed(methods: &'static str) -> Answer {
+fn not_allowed(methods: &str) -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("allowed: {methods}\n"));
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
-    answer
-}
-
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    match serde_json::to_string_pretty(value) {
-        Ok(body) => with_type(status, "application/json", body + "\n"),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    if let Ok(methods) = HeaderValue::from_str(methods) {
+        answer.headers_mut().insert(ALLOW, methods);
     }
+    answer
 }
 
-pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Answer {
-    with_type(status, "text/plain; charset=utf-8", body.into())
-}
-
-fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+fn unknown() -> Answer {
+    let paths: Vec<_> = ROUTES
+        .iter()
+        .map(|route| route.path)
+        .chain(ELSEWHERE.iter().copied())
+        .collect();
+    text(StatusCode::NOT_FOUND, format!("known: {}\n", paths.join(" ")))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Denial, Denied, Lockdown, Penalised, Purged, TopSource};
-    use super::*;
-    use crate::config::LockdownMode;
+    use std::net::IpAddr;
     use std::sync::Mutex;
+
+    use super::super::guard::{Rights, refusal};
+    use super::super::{Denial, Denied, Lockdown, Purged, TopSource};
+    use super::*;
 
     #[derive(Default)]
     struct Fake(Mutex<Vec<IpNet>>);
@@ -331,7 +308,12 @@ mod tests {
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
         let refused = refusal(&head, rights);
-        let answer = refused.unwrap_or_else(|| answer(&head.method, path, body.as_bytes(), &Registry::default(), fake));
+        let asked = Asked {
+            body: body.as_bytes(),
+            registry: &Registry::default(),
+            control: fake,
+        };
+        let answer = refused.unwrap_or_else(|| answer(&head.method, path, &asked));
         answer.status().as_u16()
     }
 

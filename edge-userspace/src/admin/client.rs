@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::answer::CONTROL_HEADER;
+use super::guard::CONTROL_HEADER;
 use crate::config::value::AdminAddress;
 
 /// A command that did not come through.

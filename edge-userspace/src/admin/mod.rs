@@ -7,10 +7,14 @@ pub mod access;
 mod answer;
 #[cfg(feature = "node")]
 pub mod client;
+#[cfg(feature = "node")]
+pub mod guard;
 pub mod log;
 pub mod metrics;
 #[cfg(feature = "node")]
 mod page;
+#[cfg(feature = "node")]
+mod reply;
 #[cfg(feature = "node")]
 pub mod server;
 #[cfg(feature = "node")]
@@ -31,7 +35,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::LockdownMode;
 
 /// What the endpoint can ask of the node. Implemented by `node`; calls are short and may take a
-/// lock, never the network.
+/// lock, never the network. A process answers for the parts that it has; a command to another one
+/// is refused.
 pub trait Control: Send + Sync + 'static {
     /// The node's state, for `/status`.
     fn status(&self) -> serde_json::Value;
@@ -49,62 +54,80 @@ pub trait Control: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why the list cannot be read, in words for the operator.
-    fn denied(&self) -> Result<Vec<Denied>, ControlError>;
+    fn denied(&self) -> Result<Vec<Denied>, ControlError> {
+        Err(lacking("XDP program"))
+    }
 
     /// Drops attempts from `network` from now on, across restarts.
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    fn deny(&self, network: IpNet) -> Result<Denial, ControlError>;
+    fn deny(&self, _network: IpNet) -> Result<Denial, ControlError> {
+        Err(lacking("XDP program"))
+    }
 
     /// Ends the connections of clients in a denied network; how many there were.
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    fn cut(&self, network: IpNet) -> Result<usize, ControlError>;
+    fn cut(&self, _network: IpNet) -> Result<usize, ControlError> {
+        Err(lacking("XDP program"))
+    }
 
     /// Whom the packets come from that XDP drops, most first.
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    fn top_sources(&self) -> Result<Vec<TopSource>, ControlError>;
+    fn top_sources(&self) -> Result<Vec<TopSource>, ControlError> {
+        Err(lacking("XDP program"))
+    }
 
     /// Lifts a denial made by [`Control::deny`].
     ///
     /// # Errors
     /// Why not, in words for the operator: it was not denied, or the file denies it.
-    fn lift(&self, network: IpNet) -> Result<(), ControlError>;
+    fn lift(&self, _network: IpNet) -> Result<(), ControlError> {
+        Err(lacking("XDP program"))
+    }
 
     /// Whom the gate penalises now.
     ///
     /// # Errors
     /// No zone has a gate.
-    fn penalties(&self) -> Result<Vec<Penalty>, ControlError>;
+    fn penalties(&self) -> Result<Vec<Penalty>, ControlError> {
+        Err(lacking("gate"))
+    }
 
     /// Penalises a client or an address in all zones.
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    fn penalise(&self, penalty: &Penalty) -> Result<(), ControlError>;
+    fn penalise(&self, _penalty: &Penalty) -> Result<(), ControlError> {
+        Err(lacking("gate"))
+    }
 
     /// Lifts whatever penalty is in force against `subject`.
     ///
     /// # Errors
     /// Why not, in words for the operator: none was in force.
-    fn forgive(&self, subject: Penalised) -> Result<(), ControlError>;
+    fn forgive(&self, _subject: Penalised) -> Result<(), ControlError> {
+        Err(lacking("gate"))
+    }
 
     /// Voids what the cache has stored, or is about to, or makes it stale.
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    fn purge(&self, order: &PurgeOrder) -> Result<(), ControlError>;
+    fn purge(&self, _order: &PurgeOrder) -> Result<(), ControlError> {
+        Err(lacking("cache"))
+    }
 
     /// Has the cache filled with what these URLs answer; takes as long as the slowest of them.
     ///
     /// # Errors
     /// Why not, in words for the operator.
     fn warm(&self, _order: WarmOrder) -> Ordered<'_> {
-        Box::pin(async { Err(ControlError("this process has no cache".to_owned())) })
+        Box::pin(async { Err(lacking("cache")) })
     }
 
     /// Drains a server of an origin, or gives it another weight.
@@ -117,7 +140,9 @@ pub trait Control: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    fn worker(&self, order: WorkerOrder) -> Ordered<'_>;
+    fn worker(&self, _order: WorkerOrder) -> Ordered<'_> {
+        Box::pin(async { Err(lacking("workers")) })
+    }
 
     /// Makes something happen on every node of the fleet, as the JSON says; may take seconds.
     ///
@@ -137,14 +162,23 @@ pub trait Control: Send + Sync + 'static {
     ///
     /// # Errors
     /// The node speaks no QUIC.
-    fn lockdown(&self) -> Result<Lockdown, ControlError>;
+    fn lockdown(&self) -> Result<Lockdown, ControlError> {
+        Err(lacking("lockdown"))
+    }
 
     /// Locks the node down, opens it, or leaves that to the rate of attempts, until the next order
     /// or the end of the process.
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    fn lock_down(&self, mode: LockdownMode) -> Result<Lockdown, ControlError>;
+    fn lock_down(&self, _mode: LockdownMode) -> Result<Lockdown, ControlError> {
+        Err(lacking("lockdown"))
+    }
+}
+
+/// Why a command is refused to whose part the process lacks.
+fn lacking(part: &str) -> ControlError {
+    ControlError(format!("this process has no {part}"))
 }
 
 /// What [`Control::worker`] gives back.

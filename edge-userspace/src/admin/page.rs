@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::answer::Answer;
-use super::server::Rights;
+use super::guard::Rights;
+use super::reply::Answer;
 use super::{Control, metrics};
 
 const PAGE: &str = include_str!("page.html");

@@ -24,8 +24,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::answer::{answer, is_read, json, refusal, text};
+use super::answer::{self, answer};
+use super::guard::{Rights, is_read, refusal};
 use super::page::{self, Events};
+use super::reply::{json, text};
 use super::{Control, client, warm, worker};
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::config::value::AdminAddress;
@@ -41,15 +43,6 @@ const LEAVING: Duration = Duration::from_secs(2);
 
 /// The group that may command a node beside its owner, if there is one.
 const GROUP: &str = "edge";
-
-/// What may be asked of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rights {
-    /// Everything.
-    Command,
-    /// What changes nothing.
-    Read,
-}
 
 /// A bound admin endpoint.
 #[derive(Debug)]
@@ -340,13 +333,14 @@ async fn serve_one(io: Box<dyn Io>, peer: Peer, asked: Asked) {
                     }
                 }
                 None => match Limited::new(body, BODY).collect().await {
-                    Ok(collected) => answer(
-                        &head.method,
-                        head.uri.path(),
-                        &collected.to_bytes(),
-                        registry,
-                        &**control,
-                    ),
+                    Ok(collected) => {
+                        let asked = answer::Asked {
+                            body: &collected.to_bytes(),
+                            registry,
+                            control: &**control,
+                        };
+                        answer(&head.method, head.uri.path(), &asked)
+                    }
                     Err(_) => text(StatusCode::PAYLOAD_TOO_LARGE, "too long for a command\n"),
                 },
             };

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
-use super::answer::{Answer, json, text};
+use super::reply::{Answer, json, text};
 use super::{Control, WarmOrder};
 
 /// Bytes of an order: 100 URLs of 4 KiB, and their fields.

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
-use super::answer::{Answer, json, text};
+use super::reply::{Answer, json, text};
 use super::{Control, KeyOrder, SecretOrder, WorkerOrder};
 
 /// Bytes of a worker; the node's configuration may allow fewer.
@@ -22,110 +22,20 @@ pub(super) fn is_for(path: &str) -> bool {
     path == "/worker" || path.starts_with("/worker/")
 }
 
+/// Why a request is not an order: what is answered instead.
+type Refused = (StatusCode, &'static str);
+
+const UNKNOWN: Refused = (
+    StatusCode::NOT_FOUND,
+    "known: GET /worker /worker/logs /worker/kv /worker/secret, POST /worker/deploy /worker/rollout /worker/rollback \
+     /worker/kv /worker/kv/delete /worker/secret /worker/secret/delete, each with ?zone=\n",
+);
+
 /// Answers one request.
 pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) -> Answer {
-    let changes = head.method == Method::POST;
-    let query = head.uri.query().unwrap_or_default();
-    let value = |name: &str| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
-    };
-    // Keys may be of any characters: they come as hexadecimal digits.
-    let text_of = |name: &str| {
-        let digits = value(name)?.to_ascii_lowercase();
-        let bytes = data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?;
-        String::from_utf8(bytes).ok()
-    };
-    let number = |name: &str| value(name).and_then(|digits| digits.parse::<u64>().ok());
-    let percent = || match value("percent") {
-        None => Ok(None),
-        Some(digits) => digits
-            .parse()
-            .ok()
-            .filter(|percent| *percent <= 100_u8)
-            .map(Some)
-            .ok_or(()),
-    };
-    let order = match (head.uri.path(), changes, value("zone")) {
-        ("/worker", false, zone) => WorkerOrder::List { zone },
-        ("/worker/logs", false, Some(zone)) => WorkerOrder::Logs {
-            zone,
-            after: number("after").unwrap_or(0),
-        },
-        ("/worker/rollback", true, Some(zone)) => WorkerOrder::Rollback {
-            zone,
-            version: number("version"),
-        },
-        ("/worker/rollout", true, Some(zone)) => match percent() {
-            Ok(Some(percent)) => WorkerOrder::Rollout { zone, percent },
-            _ => return text(StatusCode::BAD_REQUEST, "write percent=0 to 100\n"),
-        },
-        ("/worker/secret", false, Some(zone)) => WorkerOrder::Secret {
-            zone,
-            order: SecretOrder::List,
-        },
-        ("/worker/secret/delete", true, Some(zone)) => WorkerOrder::Secret {
-            zone,
-            order: SecretOrder::Delete(text_of("name").unwrap_or_default()),
-        },
-        ("/worker/secret", true, Some(zone)) => match read(body).await {
-            Some(bytes) => WorkerOrder::Secret {
-                zone,
-                order: SecretOrder::Put(text_of("name").unwrap_or_default(), bytes),
-            },
-            None => {
-                return text(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the secret did not come whole, or is too long\n",
-                );
-            }
-        },
-        ("/worker/kv", false, Some(zone)) => {
-            let order = match (text_of("key"), text_of("prefix")) {
-                (Some(key), _) => KeyOrder::Get(key),
-                (None, prefix) => KeyOrder::List(prefix.unwrap_or_default(), text_of("after")),
-            };
-            WorkerOrder::Key { zone, order }
-        }
-        ("/worker/kv/delete", true, Some(zone)) => WorkerOrder::Key {
-            zone,
-            order: KeyOrder::Delete(text_of("key").unwrap_or_default()),
-        },
-        ("/worker/kv", true, Some(zone)) => match read(body).await {
-            Some(bytes) => {
-                let key = text_of("key").unwrap_or_default();
-                let order = KeyOrder::Put(key, bytes, number("until").unwrap_or(0));
-                WorkerOrder::Key { zone, order }
-            }
-            None => {
-                return text(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the value did not come whole, or is too long\n",
-                );
-            }
-        },
-        ("/worker/deploy", true, Some(zone)) => match (percent(), read(body).await) {
-            (Ok(percent), Some(bytes)) => WorkerOrder::Deploy {
-                zone,
-                bytes,
-                percent,
-                preview: value("preview").is_some(),
-            },
-            (Err(()), _) => return text(StatusCode::BAD_REQUEST, "write percent=1 to 99\n"),
-            (_, None) => {
-                return text(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the worker did not come whole, or is too long\n",
-                );
-            }
-        },
-        _ => {
-            return text(
-                StatusCode::NOT_FOUND,
-                "known: GET /worker /worker/logs /worker/kv /worker/secret, POST /worker/deploy /worker/rollout /worker/rollback \
-                 /worker/kv /worker/kv/delete /worker/secret /worker/secret/delete, each with ?zone=\n",
-            );
-        }
+    let order = match order(head, body).await {
+        Ok(order) => order,
+        Err((status, words)) => return text(status, words),
     };
     match control.worker(order).await {
         Ok(value) => json(StatusCode::OK, &value),
@@ -133,7 +43,119 @@ pub(super) async fn answer(head: &Parts, body: Incoming, control: &dyn Control) 
     }
 }
 
-async fn read(body: Incoming) -> Option<Bytes> {
+async fn order(head: &Parts, body: Incoming) -> Result<WorkerOrder, Refused> {
+    let (path, query) = (head.uri.path(), Query(head.uri.query().unwrap_or_default()));
+    let changes = head.method == Method::POST;
+    match query.value("zone") {
+        zone if path == "/worker" && !changes => Ok(WorkerOrder::List { zone }),
+        Some(zone) if changes => change(path, zone, &query, body).await,
+        Some(zone) => look(path, zone, &query),
+        None => Err(UNKNOWN),
+    }
+}
+
+/// An order that changes nothing.
+fn look(path: &str, zone: String, query: &Query<'_>) -> Result<WorkerOrder, Refused> {
+    Ok(match path {
+        "/worker/logs" => WorkerOrder::Logs {
+            zone,
+            after: query.number("after").unwrap_or(0),
+        },
+        "/worker/secret" => WorkerOrder::Secret {
+            zone,
+            order: SecretOrder::List,
+        },
+        "/worker/kv" => {
+            let order = match (query.text("key"), query.text("prefix")) {
+                (Some(key), _) => KeyOrder::Get(key),
+                (None, prefix) => KeyOrder::List(prefix.unwrap_or_default(), query.text("after")),
+            };
+            WorkerOrder::Key { zone, order }
+        }
+        _ => return Err(UNKNOWN),
+    })
+}
+
+/// An order that changes something; what it carries is read.
+async fn change(path: &str, zone: String, query: &Query<'_>, body: Incoming) -> Result<WorkerOrder, Refused> {
+    Ok(match path {
+        "/worker/deploy" => {
+            let bytes = read(body, "the worker did not come whole, or is too long\n").await?;
+            WorkerOrder::Deploy {
+                zone,
+                bytes,
+                percent: query
+                    .percent()
+                    .map_err(|()| (StatusCode::BAD_REQUEST, "write percent=1 to 99\n"))?,
+                preview: query.value("preview").is_some(),
+            }
+        }
+        "/worker/rollout" => match query.percent() {
+            Ok(Some(percent)) => WorkerOrder::Rollout { zone, percent },
+            _ => return Err((StatusCode::BAD_REQUEST, "write percent=0 to 100\n")),
+        },
+        "/worker/rollback" => WorkerOrder::Rollback {
+            zone,
+            version: query.number("version"),
+        },
+        "/worker/secret" => {
+            let bytes = read(body, "the secret did not come whole, or is too long\n").await?;
+            let order = SecretOrder::Put(query.text("name").unwrap_or_default(), bytes);
+            WorkerOrder::Secret { zone, order }
+        }
+        "/worker/secret/delete" => WorkerOrder::Secret {
+            zone,
+            order: SecretOrder::Delete(query.text("name").unwrap_or_default()),
+        },
+        "/worker/kv" => {
+            let bytes = read(body, "the value did not come whole, or is too long\n").await?;
+            let key = query.text("key").unwrap_or_default();
+            let order = KeyOrder::Put(key, bytes, query.number("until").unwrap_or(0));
+            WorkerOrder::Key { zone, order }
+        }
+        "/worker/kv/delete" => WorkerOrder::Key {
+            zone,
+            order: KeyOrder::Delete(query.text("key").unwrap_or_default()),
+        },
+        _ => return Err(UNKNOWN),
+    })
+}
+
+async fn read(body: Incoming, refused: &'static str) -> Result<Bytes, Refused> {
     let whole = tokio::time::timeout(SENDING, Limited::new(body, WORKER).collect()).await;
-    Some(whole.ok()?.ok()?.to_bytes())
+    match whole {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(_)) | Err(_) => Err((StatusCode::PAYLOAD_TOO_LARGE, refused)),
+    }
+}
+
+/// The query of a request: `name=value` with `&` between.
+struct Query<'a>(&'a str);
+
+impl Query<'_> {
+    fn value(&self, name: &str) -> Option<String> {
+        let mut pairs = self.0.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+    }
+
+    /// Any characters: they come as hexadecimal digits.
+    fn text(&self, name: &str) -> Option<String> {
+        let digits = self.value(name)?.to_ascii_lowercase();
+        let bytes = data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?;
+        String::from_utf8(bytes).ok()
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.value(name)?.parse().ok()
+    }
+
+    /// # Errors
+    /// It is not 0 to 100.
+    fn percent(&self) -> Result<Option<u8>, ()> {
+        let Some(digits) = self.value("percent") else {
+            return Ok(None);
+        };
+        let percent = digits.parse().ok().filter(|percent| *percent <= 100);
+        percent.map(Some).ok_or(())
+    }
 }

@@ -8,21 +8,18 @@ use std::time::Instant;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::endpoint::Endpoint;
+use super::signals::Signals;
 use super::{process, threads};
 use crate::admin::access::NodeLogs;
-use crate::admin::server::Rights;
-use crate::admin::{
-    Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalised, Penalty, PurgeOrder, TopSource, WorkerOrder,
-};
+use crate::admin::{Control, ControlError, OriginOrder};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
+use crate::config::Mistakes;
 use crate::config::far::{FarConfig, FarFixed};
-use crate::config::{LockdownMode, Mistakes};
 use crate::dataplane::Lists;
 use crate::delta::versions::{OnDisk, Versions};
 use crate::delta::{Far, Metrics, far};
@@ -50,11 +47,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let (trigger, shutdown) = shutdown::channel();
-        let listen = &config.node.admin.listen;
-        let admin = admin::server::bind(listen)
-            .await
-            .with_context(|| format!("the admin endpoint cannot listen on {listen}; write another [admin] listen"))?;
-        let reading = super::reading(&config.node.admin).await?;
+        let endpoint = Endpoint::bind(&config.node.admin).await?;
         let mut registry = Registry::default();
         admin::metrics::register(&mut registry, logs.dropped());
         for warning in &certificates.warnings {
@@ -108,7 +101,7 @@ pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
             logs,
             shutdown,
         });
-        end.serve((admin, reading), Arc::new(registry), running, &trigger).await
+        end.serve(endpoint, Arc::new(registry), running, &trigger).await
     })
 }
 
@@ -178,33 +171,14 @@ struct End {
 impl End {
     async fn serve(
         self: Arc<Self>,
-        (listener, reading): (admin::server::Listener, Option<admin::server::Listener>),
+        endpoint: Endpoint,
         registry: Arc<Registry>,
         threads: threads::Threads,
         trigger: &Trigger,
     ) -> anyhow::Result<()> {
-        let shutdown = self.shutdown.clone();
-        if let Some(reading) = reading {
-            let (registry, end) = (registry.clone(), self.clone());
-            tokio::spawn(admin::server::serve(
-                reading,
-                Rights::Read,
-                registry,
-                end,
-                shutdown.clone(),
-            ));
-        }
-        let admin = tokio::spawn(admin::server::serve(
-            listener,
-            Rights::Command,
-            registry,
-            self.clone(),
-            shutdown.clone(),
-        ));
-        let health = tokio::spawn(self.fleet.clone().watch(shutdown));
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let admin = endpoint.serve(registry, self.clone(), self.shutdown.clone());
+        let health = tokio::spawn(self.fleet.clone().watch(self.shutdown.clone()));
+        let mut signals = Signals::catch()?;
         threads.ready().await?;
         self.ready.store(true, Ordering::Release);
         process::notify_ready();
@@ -214,23 +188,12 @@ impl End {
             tracing::info!(?listen, zones, admin = %config.admin.listen, "serving near ends");
         }
         let watchdog = tokio::spawn(process::watchdog());
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => self.reload(),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-            }
-        }
+        signals.until_the_end(|| self.reload()).await;
         self.ready.store(false, Ordering::Release);
         process::notify_stopping();
         trigger.advance(Phase::Draining);
-        let drain = self.config.load().node.server.drain;
-        tokio::select! {
-            () = threads.ended() => {}
-            () = tokio::time::sleep(drain) => tracing::warn!("the drain time is over; what is left is cut"),
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        let time = self.config.load().node.server.drain;
+        signals.drain(&threads, time, || self.front.connections()).await;
         trigger.advance(Phase::Stopped);
         watchdog.abort();
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
@@ -275,13 +238,6 @@ impl End {
     }
 }
 
-/// Why a node's command is refused.
-fn none<T>() -> Result<T, ControlError> {
-    Err(ControlError(
-        "a far end has no XDP program, no gate, no cache and no workers".to_owned(),
-    ))
-}
-
 impl Control for End {
     fn status(&self) -> Value {
         let config = &self.config.load().node;
@@ -303,59 +259,11 @@ impl Control for End {
         self.ready.load(Ordering::Acquire)
     }
 
-    fn denied(&self) -> Result<Vec<Denied>, ControlError> {
-        none()
-    }
-
-    fn deny(&self, _: IpNet) -> Result<Denial, ControlError> {
-        none()
-    }
-
-    fn top_sources(&self) -> Result<Vec<TopSource>, ControlError> {
-        none()
-    }
-
-    fn cut(&self, _: IpNet) -> Result<usize, ControlError> {
-        none()
-    }
-
-    fn lift(&self, _: IpNet) -> Result<(), ControlError> {
-        none()
-    }
-
-    fn penalties(&self) -> Result<Vec<Penalty>, ControlError> {
-        none()
-    }
-
-    fn penalise(&self, _: &Penalty) -> Result<(), ControlError> {
-        none()
-    }
-
-    fn forgive(&self, _: Penalised) -> Result<(), ControlError> {
-        none()
-    }
-
-    fn purge(&self, _: &PurgeOrder) -> Result<(), ControlError> {
-        none()
-    }
-
     fn origin(&self, order: &OriginOrder) -> Result<(), ControlError> {
         super::control::origin(&self.fleet, order)
     }
 
-    fn worker(&self, _: WorkerOrder) -> Ordered<'_> {
-        Box::pin(async { none() })
-    }
-
     fn leave(&self) -> Result<(), ControlError> {
         Err(ControlError("a far end has no successor beside it".to_owned()))
-    }
-
-    fn lockdown(&self) -> Result<admin::Lockdown, ControlError> {
-        none()
-    }
-
-    fn lock_down(&self, _: LockdownMode) -> Result<admin::Lockdown, ControlError> {
-        none()
     }
 }
