@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::fill::Fill;
 use super::resource::Variant;
-use crate::http::handler::Reason;
+use crate::http::handler::{Failure, Reason};
 
 /// What became of the request that flew.
 #[derive(Clone)]
@@ -27,6 +27,16 @@ pub(super) enum Landing {
     /// It came to nothing for a reason of its own: its client went away, or the origin did not like
     /// it. The next one flies.
     Gone,
+}
+
+impl Landing {
+    /// What a failure is to those who wait.
+    pub(super) fn of(failure: &Failure) -> Self {
+        match shared(failure.reason) {
+            true => Self::Failed(failure.reason, failure.detail.as_str().into()),
+            false => Self::Gone,
+        }
+    }
 }
 
 /// Requests under way, by resource.
@@ -193,7 +203,7 @@ pub(super) async fn wait(mut receiver: watch::Receiver<Option<Landing>>, patienc
 
 /// Whether a failure is everybody's who asks for the same: only what is found out before the origin
 /// has seen anything of the request cannot depend on it.
-pub(super) fn shared(reason: Reason) -> bool {
+fn shared(reason: Reason) -> bool {
     matches!(reason, Reason::OriginUnreachable | Reason::Overload)
 }
 

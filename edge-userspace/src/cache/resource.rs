@@ -110,6 +110,10 @@ pub(super) struct Resource {
     pub(super) variants: Vec<Variant>,
 }
 
+/// The names of a response's `Vary`, each with the value of the request that got it; `None`: the
+/// request had no such field.
+pub(super) type Selectors = Vec<(HeaderName, Option<Vec<u8>>)>;
+
 /// One stored response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variant {
@@ -118,7 +122,7 @@ pub(super) struct Variant {
     /// End-to-end fields, `Age` left out.
     pub(super) fields: HeaderMap,
     /// What `Vary` names, with the values of the request that got this.
-    pub(super) vary: Vec<(HeaderName, Option<Vec<u8>>)>,
+    pub(super) vary: Selectors,
     /// Its content.
     pub(super) body: BodyId,
     /// The content's length.
@@ -284,7 +288,7 @@ pub(super) fn strip(fields: &mut HeaderMap, directives: &Directives) {
 
 /// What of a request decides which variant answers it: the names of the response's `Vary` with the
 /// request's values. `None`: not to be stored.
-pub(super) fn selectors(response: &HeaderMap, request: &HeaderMap) -> Option<Vec<(HeaderName, Option<Vec<u8>>)>> {
+pub(super) fn selectors(response: &HeaderMap, request: &HeaderMap) -> Option<Selectors> {
     let mut distinct: Vec<HeaderName> = Vec::new();
     for name in fields::list(response, header::VARY) {
         let name = HeaderName::from_bytes(name).ok()?;

@@ -32,6 +32,8 @@ pub(super) struct Failed {
     pub(super) again: Again,
     /// The request's head, when none of it was sent.
     pub(super) back: Option<request::Parts>,
+    /// The connection had served before.
+    pub(super) reused: bool,
 }
 
 /// Whether another try makes sense.
@@ -56,6 +58,7 @@ impl Failed {
             servers_fault,
             again,
             back: None,
+            reused: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Failed {
             servers_fault: true,
             again: Again::No,
             back: None,
+            reused: false,
         }
     }
 

@@ -99,6 +99,8 @@ const UNPROCESSED: u8 = 2;
 struct Course<'a> {
     exchange: &'a Exchange,
     method: Method,
+    /// It may be done twice.
+    idempotent: bool,
     ask: Option<Ask>,
     length: Length,
     progress: Option<Arc<Progress>>,
@@ -130,6 +132,7 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
         .map(|sticky| (sticky, sticky.take(&mut head.headers)));
     let course = Course {
         exchange: &exchange,
+        idempotent: ask.is_none() && forward::idempotent(&head.method),
         method: head.method.clone(),
         ask,
         length,
@@ -138,87 +141,37 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
         own_host: !upstream.preserve_host,
         sticky,
     };
-    let idempotent = course.ask.is_none() && forward::idempotent(&course.method);
-    let mut early = Early::begin(&exchange.peer, &mut head, idempotent && length == Length::None).await?;
+    let may_be_a_copy = course.idempotent && length == Length::None;
+    let mut early = Early::begin(&exchange.peer, &mut head, may_be_a_copy).await?;
     let key = upstream.hash.as_ref().and_then(|by| placed(by, &head, &exchange));
     group.budget.request();
-    let mut tries = Tries {
-        wish: Wish {
-            fresh: None,
-            only_h1: course.ask.is_some() && upstream.http != OriginHttp::V2,
-            proxied: upstream
-                .proxy_protocol
-                .then_some((exchange.peer.client, exchange.peer.local)),
-        },
-        key,
-        retries: upstream.retries,
-        unprocessed: UNPROCESSED,
-        made: 0,
-        tried: Vec::new(),
-        again_at: None,
+    let wish = Wish {
+        fresh: None,
+        only_h1: course.ask.is_some() && upstream.http != OriginHttp::V2,
+        proxied: upstream
+            .proxy_protocol
+            .then_some((exchange.peer.client, exchange.peer.local)),
     };
+    let mut tries = Tries::new(wish, key, upstream.retries);
     loop {
-        let chosen = match tries.again_at.take() {
-            Some(at) => local.pools.get(at).map(|pool| (at, pool)),
-            None => local.choose(&tries.tried, tries.key, sticky.and_then(|(_, led)| led)),
-        };
-        let Some((at, pool)) = chosen else {
-            let mut failure = Failure::new(Reason::OriginUnreachable, "all servers are unhealthy");
-            failure.attempts = tries.made;
-            return Err(failure);
-        };
-        tries.made = tries.made.saturating_add(1);
-        let server = &pool.server;
-        server.health.chosen(|| server.now());
-        let load = Load::new(server);
-        let (failed, reused) = match pool.checkout(tries.wish).await {
-            Err(error) => {
-                let mut failed = Failed::checkout(&error);
-                failed.back = Some(head);
-                (failed, false)
-            }
-            Ok(mut lease) => {
-                lease.carry(load);
-                if lease.reused {
-                    group.metrics.reused.inc();
+        let (at, pool) = tries.turn(local, sticky.and_then(|(_, led)| led))?;
+        head = match course.once(group, pool, tries.wish, head).await {
+            Ok((mut response, spare)) => {
+                response.report.attempts = tries.made;
+                let status = response.head.status;
+                let Some(mut spare) = spare.filter(|_| course.idempotent && course.repeatable()) else {
+                    return Ok(course.settled(response, at));
+                };
+                if early.is_refused(status) {
+                    drop(response);
+                    early.wait(&exchange.peer, &mut spare).await?;
+                } else if !tries.elsewhere(local, at, status) {
+                    return Ok(course.settled(response, at));
                 }
-                let reused = lease.reused;
-                let spare = (idempotent || lease.is_h2()).then(|| head.clone());
-                match course.attempt(group, server, lease, head).await {
-                    Ok(mut response) => {
-                        response.report.attempts = tries.made;
-                        let status = response.head.status;
-                        let Some(mut spare) = spare.filter(|_| idempotent && course.repeatable()) else {
-                            return Ok(course.settled(response, at));
-                        };
-                        if early.is_refused(status) {
-                            drop(response);
-                            early.wait(&exchange.peer, &mut spare).await?;
-                        } else if !tries.elsewhere(local, at, status) {
-                            return Ok(course.settled(response, at));
-                        }
-                        group.counts.retries.inc();
-                        head = spare;
-                        continue;
-                    }
-                    Err(mut failed) => {
-                        failed.back = failed.back.or(spare);
-                        (failed, reused)
-                    }
-                }
+                spare
             }
+            Err(failed) => tries.failed(&course, group, (at, &pool.server), failed)?,
         };
-        head = tries.failed(
-            group,
-            server,
-            at,
-            failed,
-            Kind {
-                reused,
-                idempotent,
-                repeatable: course.repeatable(),
-            },
-        )?;
         group.counts.retries.inc();
     }
 }
@@ -253,40 +206,59 @@ struct Tries {
     again_at: Option<usize>,
 }
 
-/// What a failed try was made of.
-struct Kind {
-    /// On a connection that had served before.
-    reused: bool,
-    /// A method that may be done twice.
-    idempotent: bool,
-    /// All of the content is still at hand.
-    repeatable: bool,
-}
-
 impl Tries {
+    fn new(wish: Wish, key: Option<u64>, retries: u8) -> Self {
+        Self {
+            wish,
+            key,
+            retries,
+            unprocessed: UNPROCESSED,
+            made: 0,
+            tried: Vec::new(),
+            again_at: None,
+        }
+    }
+
+    /// The server for the next try. `led`: where the client's cookie leads.
+    ///
+    /// # Errors
+    /// There is none.
+    fn turn<'l>(&mut self, local: &'l Local, led: Option<usize>) -> Result<(usize, &'l Arc<Pool>), Failure> {
+        let chosen = match self.again_at.take() {
+            Some(at) => local.pools.get(at).map(|pool| (at, pool)),
+            None => local.choose(&self.tried, self.key, led),
+        };
+        let Some(chosen) = chosen else {
+            let mut failure = Failure::new(Reason::OriginUnreachable, "all servers are unhealthy");
+            failure.attempts = self.made;
+            return Err(failure);
+        };
+        self.made = self.made.saturating_add(1);
+        Ok(chosen)
+    }
+
     /// After a failure: the head for another try.
     ///
     /// # Errors
     /// The failure, if there is to be none.
     fn failed(
         &mut self,
+        course: &Course<'_>,
         group: &Group,
-        server: &Server,
-        at: usize,
+        (at, server): (usize, &Server),
         mut failed: Failed,
-        kind: Kind,
     ) -> Result<request::Parts, Failure> {
         failed.failure.attempts = self.made;
-        let back = failed.back.take().filter(|_| kind.repeatable);
+        let back = failed.back.take().filter(|_| course.repeatable());
         let may = match failed.again {
             Again::Unseen | Again::Unprocessed => back,
             Again::Older if !self.wish.only_h1 && group.upstream.http == OriginHttp::Auto => back,
-            Again::Perhaps if kind.idempotent => back,
+            Again::Perhaps if course.idempotent => back,
             Again::Older | Again::Perhaps | Again::No => None,
         };
         // An idle connection that the origin has just closed says nothing about the origin: ask it
         // again, on a new one.
-        let stale = kind.reused && self.wish.fresh.is_none();
+        let stale = failed.reused && self.wish.fresh.is_none();
         let excused = failed.again == Again::Older || stale && failed.again != Again::No;
         if failed.servers_fault && !excused {
             group.failed(server);
@@ -357,6 +329,42 @@ impl Course<'_> {
             sticky.lead(&mut response.head, at);
         }
         response
+    }
+
+    /// One try at the server of `pool`; with its response comes the head for another one, if the
+    /// request could be sent again.
+    async fn once(
+        &self,
+        group: &Group,
+        pool: &Arc<Pool>,
+        wish: Wish,
+        head: request::Parts,
+    ) -> Result<(Response, Option<request::Parts>), Failed> {
+        let server = &pool.server;
+        server.health.chosen(|| server.now());
+        let load = Load::new(server);
+        let mut lease = match pool.checkout(wish).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                let mut failed = Failed::checkout(&error);
+                failed.back = Some(head);
+                return Err(failed);
+            }
+        };
+        lease.carry(load);
+        let reused = lease.reused;
+        if reused {
+            group.metrics.reused.inc();
+        }
+        let spare = (self.idempotent || lease.is_h2()).then(|| head.clone());
+        match self.attempt(group, server, lease, head).await {
+            Ok(response) => Ok((response, spare)),
+            Err(mut failed) => {
+                failed.back = failed.back.or(spare);
+                failed.reused = reused;
+                Err(failed)
+            }
+        }
     }
 
     /// One try on `lease`.

@@ -1,7 +1,7 @@
 //! The UDP front door: what all workers share and the accept loop each of them runs. `node` makes
 //! one and gives it the sockets; connections go to what implements [`Serve`].
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use crate::dataplane::Lists;
 use crate::gate;
 use crate::gate::token::{Carrier, ClientId, Tokens};
 use crate::tls;
-use crate::tls::limits::Limiter;
+use crate::tls::limits::{Limiter, Permit};
 use crate::tls::sessions::Sessions;
 use crate::tls::tickets::Tickets;
 
@@ -268,68 +268,116 @@ impl Front {
         Ok(())
     }
 
-    fn take<S: Serve>(self: &Arc<Self>, incoming: Incoming, door: &Door, serve: &S, alive: &mpsc::Sender<()>) {
+    /// Takes an attempt, turns it away, or asks it to prove its address first.
+    fn take<S: Serve>(&self, incoming: Incoming, door: &Door, serve: &S, alive: &mpsc::Sender<()>) {
         self.metrics.incoming.inc();
-        let remote = incoming.remote_address();
-        // Before anything is answered, kept or computed. A token says who comes; an operator's word
-        // holds for who it is, too.
-        if self.gate.as_ref().is_some_and(|gate| gate.is_barred(remote.ip())) {
-            self.metrics.refused_operator.inc();
+        if self.is_unwelcome(incoming.remote_address().ip()) {
+            // Without an answer, as the kernel would: a spoofed one would go to whoever is denied.
             return incoming.ignore();
         }
-        // Without an answer, as the kernel would: a spoofed one would go to whoever is denied.
-        if self.lists.is_denied(remote.ip()) {
-            self.metrics.refused_denied.inc();
-            return incoming.ignore();
-        }
-        let address = remote.ip().to_canonical();
-        let (permit, unproven) = if incoming.remote_address_validated() {
-            match accept::place(&self.limiter, remote) {
-                Ok(permit) => (Some(permit), None),
-                Err(closed) => {
-                    self.metrics.told(remote, &closed);
-                    return incoming.refuse();
-                }
+        match self.admit(&incoming, door) {
+            Admission::Admitted { permit, unproven } => {
+                let settings = self.settings.load();
+                let limit = settings.handshake_timeout;
+                let attempt = self.attempt(incoming, door, &settings, permit, unproven);
+                tokio::spawn(carry(
+                    attempt,
+                    limit,
+                    self.metrics.clone(),
+                    serve.clone(),
+                    alive.clone(),
+                ));
             }
-        } else {
-            self.unproven.fetch_add(1, Ordering::Relaxed);
-            let place = match self.locked_down.load(Ordering::Relaxed) {
-                true => None,
-                false => self.strangers.admit(address),
-            };
-            let Some(place) = place else {
+            Admission::Full => incoming.refuse(),
+            Admission::Unproven => {
                 self.metrics.retries.inc();
                 // May fail only for one that brings a Retry's token, and is proven.
                 let _ = incoming.retry();
-                return;
+            }
+        }
+    }
+
+    /// Whether an operator has said that nothing is to come from `ip`; before anything is answered,
+    /// kept or computed. A token says who comes; an operator's word holds for who it is, too.
+    fn is_unwelcome(&self, ip: IpAddr) -> bool {
+        if self.gate.as_ref().is_some_and(|gate| gate.is_barred(ip)) {
+            self.metrics.refused_operator.inc();
+            return true;
+        }
+        let denied = self.lists.is_denied(ip);
+        if denied {
+            self.metrics.refused_denied.inc();
+        }
+        denied
+    }
+
+    /// Whether there is a place for an attempt: a proven address takes one of a connection, another
+    /// one of the few for strangers.
+    fn admit(&self, incoming: &Incoming, door: &Door) -> Admission {
+        let remote = incoming.remote_address();
+        if incoming.remote_address_validated() {
+            return match accept::place(&self.limiter, remote) {
+                Ok(permit) => Admission::Admitted {
+                    permit: Some(permit),
+                    unproven: None,
+                },
+                Err(closed) => {
+                    self.metrics.told(remote, &closed);
+                    Admission::Full
+                }
             };
-            let budget = door.finds.budgets.open(remote);
-            (None, Some(Unproven { place, budget }))
+        }
+        self.unproven.fetch_add(1, Ordering::Relaxed);
+        let place = match self.locked_down.load(Ordering::Relaxed) {
+            true => None,
+            false => self.strangers.admit(remote.ip().to_canonical()),
         };
+        let Some(place) = place else {
+            return Admission::Unproven;
+        };
+        let budget = door.finds.budgets.open(remote);
+        Admission::Admitted {
+            permit: None,
+            unproven: Some(Unproven { place, budget }),
+        }
+    }
+
+    /// The client's id in the token that an attempt came with, if it was genuine.
+    fn known(&self, incoming: &Incoming, door: &Door) -> Option<ClientId> {
+        if !incoming.remote_address_validated() {
+            return None;
+        }
         // quinn says that the address is valid, not by which token: what the hint says has to be
         // genuine itself.
-        let client = incoming
-            .remote_address_validated()
-            .then(|| door.finds.hints.take(remote, &incoming.orig_dst_cid()))
-            .flatten()
-            .and_then(|front| {
-                let checked = self.tokens.check(UnixTime::now(), address, Carrier::Quic, &front);
-                Some(ClientId(checked.ok()?.header.client))
-            });
-        let settings = self.settings.load();
+        let remote = incoming.remote_address();
+        let front = door.finds.hints.take(remote, &incoming.orig_dst_cid())?;
+        let address = remote.ip().to_canonical();
+        let checked = self.tokens.check(UnixTime::now(), address, Carrier::Quic, &front);
+        Some(ClientId(checked.ok()?.header.client))
+    }
+
+    /// What a handshake begins with.
+    fn attempt(
+        &self,
+        incoming: Incoming,
+        door: &Door,
+        settings: &Settings,
+        permit: Option<Permit>,
+        unproven: Option<Unproven>,
+    ) -> Attempt {
+        let remote = incoming.remote_address();
+        let client = self.known(&incoming, door);
         let id = client.unwrap_or_else(ClientId::fresh);
         let mut config = settings.quic.clone();
         config.token_key(TokenKey::of(self.tokens.clone(), id));
         let keyless = self.keep.load(Ordering::Relaxed);
-        let attempt = Attempt {
+        let kept = &door.finds.kept;
+        Attempt {
             config,
-            opening: Opening::new(settings.terms.clone(), address, id, unproven),
+            opening: Opening::new(settings.terms.clone(), remote.ip().to_canonical(), id, unproven),
             keyless,
             claim: match keyless {
-                true => door
-                    .finds
-                    .kept
-                    .claim(remote, &incoming.orig_dst_cid(), !incoming.may_retry()),
+                true => kept.claim(remote, &incoming.orig_dst_cid(), !incoming.may_retry()),
                 false => None,
             },
             preparation: door.preparation.clone(),
@@ -338,37 +386,53 @@ impl Front {
             permit,
             limiter: self.limiter.clone(),
             known: client.is_some(),
-        };
-        let limit = settings.handshake_timeout;
-        let (serve, alive, metrics) = (serve.clone(), alive.clone(), self.metrics.clone());
-        tokio::spawn(async move {
-            let opening = attempt.opening.clone();
-            let result = Box::pin(accept::accept(attempt, limit)).await;
-            if let Some(taken) = opening.early_data() {
-                metrics.early_data(taken);
-            }
-            drop(opening);
-            match result {
-                Ok(Met { connection, rest }) => {
-                    match rest {
-                        None => metrics.shook(&connection.peer),
-                        Some(rest) => {
-                            let peer = connection.peer.clone();
-                            tokio::spawn(async move {
-                                match rest.run().await {
-                                    Ok(()) => metrics.shook(&peer),
-                                    Err(closed) => metrics.told(remote, &closed),
-                                }
-                            });
-                        }
-                    }
-                    serve.serve_quic(connection).await;
-                }
-                Err(closed) => metrics.told(remote, &closed),
-            }
-            drop(alive);
-        });
+        }
     }
+}
+
+/// What [`Front::admit`] says.
+enum Admission {
+    /// There is a place.
+    Admitted {
+        /// That of a connection, for an address that is proven.
+        permit: Option<Permit>,
+        /// That of a stranger.
+        unproven: Option<Unproven>,
+    },
+    /// There is none for a connection.
+    Full,
+    /// There is none for strangers: the address is to be proven.
+    Unproven,
+}
+
+/// Carries an attempt through its handshake, and serves the connection that comes of it.
+async fn carry<S: Serve>(attempt: Attempt, limit: Duration, metrics: Metrics, serve: S, alive: mpsc::Sender<()>) {
+    let remote = attempt.incoming.remote_address();
+    let opening = attempt.opening.clone();
+    let result = Box::pin(accept::accept(attempt, limit)).await;
+    if let Some(taken) = opening.early_data() {
+        metrics.early_data(taken);
+    }
+    drop(opening);
+    match result {
+        Ok(Met { connection, rest }) => {
+            match rest {
+                None => metrics.shook(&connection.peer),
+                Some(rest) => {
+                    let peer = connection.peer.clone();
+                    tokio::spawn(async move {
+                        match rest.run().await {
+                            Ok(()) => metrics.shook(&peer),
+                            Err(closed) => metrics.told(remote, &closed),
+                        }
+                    });
+                }
+            }
+            serve.serve_quic(connection).await;
+        }
+        Err(closed) => metrics.told(remote, &closed),
+    }
+    drop(alive);
 }
 
 /// What one endpoint's attempts share.

@@ -4,22 +4,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, response};
 
 use super::super::fill::{Fill, Outcome as Filled};
-use super::super::flight::{self, Landing, Pilot, Trip};
+use super::super::flight::{Landing, Pilot, Trip};
 use super::super::metrics::{Kept, Outcome};
-use super::super::resource::{self, BodyId, Variant};
+use super::super::resource::{self, BodyId, Selectors, Variant};
 use super::super::reuse;
 use super::super::serve::{self, Content, Forward, Told};
-use super::super::worth::{self, Seen, Why};
+use super::super::worth::{self, Seen, Why, Worth};
 use super::course::Course;
 use super::{Inner, Shared};
 use crate::base::clock::UnixTime;
 use crate::http::body::Body;
 use crate::http::handler::{Failure, Fault, Reason};
-use crate::http::message::{Report, Response};
+use crate::http::message::{Report, Request, Response};
 use crate::http::stored::Became;
 
 /// Why content is not stored, beside what its response says.
@@ -43,6 +43,19 @@ impl Aim {
         stored.map_or(Self::Plain, |stored| Self::Confirm(Box::new(stored)))
     }
 
+    /// The request for it.
+    fn request(&self, course: &Course) -> Request {
+        let mut request = course.request();
+        if !course.is_head() {
+            match self {
+                Self::Plain => {}
+                Self::Whole => serve::validation(&mut request.head, None),
+                Self::Confirm(stored) => serve::validation(&mut request.head, Some(&stored.0)),
+            }
+        }
+        request
+    }
+
     /// What would answer if it is confirmed.
     pub(super) fn stored(self) -> Option<(Variant, Bytes)> {
         match self {
@@ -57,150 +70,235 @@ impl Inner {
     pub(super) async fn fly(
         &self,
         course: &Course,
-        mut pilot: Option<Pilot>,
+        pilot: Option<Pilot>,
         aim: Aim,
         forward: Forward,
     ) -> Result<Response, Failure> {
-        let mut request = course.request();
-        if !course.is_head() {
-            match &aim {
-                Aim::Plain => {}
-                Aim::Whole => serve::validation(&mut request.head, None),
-                Aim::Confirm(stored) => serve::validation(&mut request.head, Some(&stored.0)),
-            }
-        }
+        let request = aim.request(course);
         // Conditions that are not ours: the answer is the client's alone.
         let own = matches!(aim, Aim::Plain) && course.is_partial();
-        let (whole, again) = (!own, matches!(aim, Aim::Whole));
+        let again = matches!(aim, Aim::Whole);
         let stored = aim.stored();
         let trip = self.shared.flights.depart(&course.key);
         let asked = UnixTime::now();
-        let mut response = match self.next.handle(request).await {
+        let response = match self.next.handle(request).await {
             Ok(response) => response,
             Err(failure) => {
-                if let Some(pilot) = pilot.take() {
-                    pilot.close(if flight::shared(failure.reason) {
-                        Landing::Failed(failure.reason, failure.detail.as_str().into())
-                    } else {
-                        Landing::Gone
-                    });
+                if let Some(pilot) = pilot {
+                    pilot.close(Landing::of(&failure));
                 }
                 return self.failed(course, stored, failure);
             }
         };
-        let came = UnixTime::now();
-        let status = response.head.status;
-        if matches!(status.as_u16(), 500 | 502 | 503 | 504)
-            && let Some((variant, body)) = &stored
-            && reuse::instead_of_error(variant, &course.wishes, &course.zone, came)
-        {
-            if let Some(pilot) = pilot.take() {
-                pilot.close(Landing::Alone);
-            }
-            return Ok(stale(course, variant, body, came, Some(status)));
+        let mut flown = Flown {
+            shared: &self.shared,
+            course,
+            pilot,
+            trip,
+            stored,
+            forward,
+            whole: !own,
+            asked,
+            came: UnixTime::now(),
+        };
+        if let Some(stale) = flown.instead_of_error(response.head.status) {
+            return Ok(stale);
         }
         if course.is_head() {
-            self.compare(course, stored.map(|(variant, _)| variant), &response.head, asked, came)
-                .await;
-            return Ok(course.pass(response, Outcome::Miss, forward));
+            return Ok(flown.answer_head(response).await);
         }
-        let stored = match stored {
-            Some((variant, _)) if status == StatusCode::NOT_MODIFIED && !variant.confirmed(&response.head.headers) => {
-                // Another response than the stored one is what has not changed (RFC 9111 section
-                // 4.3.4).
-                drop((response, trip));
-                self.shared.store.drop_variant(&course.key, variant.body).await;
-                return Box::pin(self.fly(course, pilot, Aim::Whole, forward)).await;
+        if response.head.status == StatusCode::NOT_MODIFIED {
+            match flown.stored.take() {
+                Some(stored) if stored.0.confirmed(&response.head.headers) => {
+                    return Ok(flown.confirm(stored, response).await);
+                }
+                Some((variant, _)) => {
+                    // Another response than the stored one is what has not changed (RFC 9111
+                    // section 4.3.4).
+                    let Flown { pilot, trip, .. } = flown;
+                    drop((response, trip));
+                    self.shared.store.drop_variant(&course.key, variant.body).await;
+                    return Box::pin(self.fly(course, pilot, Aim::Whole, forward)).await;
+                }
+                None if again => {
+                    let mut failure = Failure::new(Reason::OriginMalformed, "304 for a request without conditions");
+                    failure.attempts = response.report.attempts;
+                    return Err(failure);
+                }
+                None => {}
             }
-            Some((variant, body)) if status == StatusCode::NOT_MODIFIED => {
-                return Ok(self
-                    .confirmed(course, pilot, variant, body, response, asked, came)
-                    .await);
-            }
-            None if status == StatusCode::NOT_MODIFIED && again => {
-                let mut failure = Failure::new(Reason::OriginMalformed, "304 for a request without conditions");
-                failure.attempts = response.report.attempts;
-                return Err(failure);
-            }
-            other => other,
-        };
-        let outcome = if stored.is_some() {
-            Outcome::Expired
-        } else {
-            Outcome::Miss
-        };
-        let seen = Seen {
-            request: &course.head.headers,
+        }
+        Ok(match flown.judge(&response) {
+            Ok(storable) => flown.store(storable, response).await,
+            Err(unstorable) => flown.pass(unstorable, response).await,
+        })
+    }
+
+    /// The origin failed: what is stored stands in, where that is allowed.
+    pub(super) fn failed(
+        &self,
+        course: &Course,
+        stored: Option<(Variant, Bytes)>,
+        failure: Failure,
+    ) -> Result<Response, Failure> {
+        let now = UnixTime::now();
+        if failure.reason.fault() != Fault::Client
+            && let Some((variant, body)) = &stored
+            && reuse::instead_of_error(variant, &course.wishes, &course.zone, now)
+        {
+            return Ok(stale(course, variant, body, now, None));
+        }
+        course.metrics.outcome(Outcome::Miss);
+        Err(failure)
+    }
+}
+
+/// A request that the origin has answered.
+struct Flown<'a> {
+    shared: &'a Arc<Shared>,
+    course: &'a Course,
+    /// Others wait for it.
+    pilot: Option<Pilot>,
+    /// Held until the response is stored.
+    trip: Trip,
+    /// What was stored for it before.
+    stored: Option<(Variant, Bytes)>,
+    forward: Forward,
+    /// The answer says something about the whole resource, not only about what the client named.
+    whole: bool,
+    asked: UnixTime,
+    came: UnixTime,
+}
+
+/// What [`Flown::judge`] says of a response that may be stored.
+struct Storable {
+    worth: Worth,
+    vary: Selectors,
+    /// The content's length, if it was announced.
+    length: Option<u64>,
+    strips_cookies: bool,
+}
+
+/// And of one that may not.
+struct Unstorable {
+    why: Why,
+    kept: Kept,
+}
+
+impl Flown<'_> {
+    /// For an answer that says the server failed: what is stored, where that is allowed.
+    fn instead_of_error(&mut self, status: StatusCode) -> Option<Response> {
+        let (variant, body) = self.stored.as_ref()?;
+        let stands_in = matches!(status.as_u16(), 500 | 502 | 503 | 504)
+            && reuse::instead_of_error(variant, &self.course.wishes, &self.course.zone, self.came);
+        if !stands_in {
+            return None;
+        }
+        if let Some(pilot) = self.pilot.take() {
+            pilot.close(Landing::Alone);
+        }
+        Some(stale(self.course, variant, body, self.came, Some(status)))
+    }
+
+    /// What `response` is to what may be stored.
+    fn seen<'s>(&'s self, status: StatusCode, fields: &'s HeaderMap) -> Seen<'s> {
+        Seen {
+            request: &self.course.head.headers,
             status,
-            fields: &response.head.headers,
-            asked,
-            came,
-        };
-        let policy = course.policy(status);
-        let worth = if whole || !matches!(status.as_u16(), 206 | 304 | 412 | 416) {
-            worth::judge(&seen, &policy)
-        } else {
-            Err(Why::Status)
-        };
-        let length = announced(&response);
-        let vary = resource::selectors(&response.head.headers, &course.head.headers);
+            fields,
+            asked: self.asked,
+            came: self.came,
+        }
+    }
+
+    /// Whether `response` may be stored.
+    fn judge(&self, response: &Response) -> Result<Storable, Unstorable> {
+        let (course, head) = (self.course, &response.head);
+        let policy = course.policy(head.status);
+        let length = announced(response);
         let too_long = length.is_some_and(|n| n > course.zone.object_bytes);
-        let judged = worth.and_then(|worth| Ok((worth, vary.ok_or(Why::VariesBySender)?)));
-        let judged = judged.and_then(|judged| if too_long { Err(Why::TooLong) } else { Ok(judged) });
-        let (worth, vary) = match judged {
-            Ok(judged) => judged,
-            Err(why) => {
-                let kept = match too_long {
-                    true => Kept::TooLarge,
-                    false => Kept::Uncacheable,
-                };
-                course.metrics.kept(kept);
-                course.not_stored(why);
-                if whole {
-                    // What was stored is no longer what the origin says.
-                    if let Some((variant, _)) = stored.filter(|_| !status.is_server_error()) {
-                        self.shared.store.drop_variant(&course.key, variant.body).await;
-                    }
-                    self.shared
-                        .refuse(&course.key, came, serve::refusal(&response.head.headers));
-                }
-                if let Some(pilot) = pilot.take() {
-                    pilot.close(Landing::Alone);
-                }
-                return Ok(course.pass(response, outcome, forward));
-            }
+        let not = |why| Unstorable {
+            why,
+            kept: match too_long {
+                true => Kept::TooLarge,
+                false => Kept::Uncacheable,
+            },
         };
-        let mut fields = std::mem::take(&mut response.head.headers);
+        if !self.whole && matches!(head.status.as_u16(), 206 | 304 | 412 | 416) {
+            return Err(not(Why::Status));
+        }
+        let worth = worth::judge(&self.seen(head.status, &head.headers), &policy).map_err(not)?;
+        let vary = resource::selectors(&head.headers, &course.head.headers);
+        let vary = vary.ok_or_else(|| not(Why::VariesBySender))?;
+        if too_long {
+            return Err(not(Why::TooLong));
+        }
+        Ok(Storable {
+            worth,
+            vary,
+            length,
+            strips_cookies: policy.strips_cookies,
+        })
+    }
+
+    /// How a new response is counted.
+    fn outcome(&self) -> Outcome {
+        match self.stored {
+            Some(_) => Outcome::Expired,
+            None => Outcome::Miss,
+        }
+    }
+
+    /// Hands on what is not stored.
+    async fn pass(self, unstorable: Unstorable, response: Response) -> Response {
+        let (course, shared, outcome) = (self.course, self.shared, self.outcome());
+        course.metrics.kept(unstorable.kept);
+        course.not_stored(unstorable.why);
+        if self.whole {
+            // What was stored is no longer what the origin says.
+            if let Some((variant, _)) = self.stored.filter(|_| !response.head.status.is_server_error()) {
+                shared.store.drop_variant(&course.key, variant.body).await;
+            }
+            shared.refuse(&course.key, self.came, serve::refusal(&response.head.headers));
+        }
+        if let Some(pilot) = self.pilot {
+            pilot.close(Landing::Alone);
+        }
+        course.pass(response, outcome, self.forward)
+    }
+
+    /// Stores a response, in the place of what was stored before, and answers with it.
+    async fn store(mut self, storable: Storable, response: Response) -> Response {
+        let (course, came, outcome) = (self.course, self.came, self.outcome());
+        let Response { head, body, report } = response;
+        let mut fields = head.headers;
         let others = fields.get("cache-status").cloned();
-        let cookies = match policy.strips_cookies {
+        let cookies = match storable.strips_cookies {
             true => Vec::new(),
             false => cookies(&fields),
         };
-        resource::strip(&mut fields, &worth.directives);
+        resource::strip(&mut fields, &storable.worth.directives);
         resource::date(&mut fields, came);
         let variant = Variant {
-            status,
+            status: head.status,
             fields,
-            vary,
+            vary: storable.vary,
             body: BodyId(crate::cache::random()),
-            length: length.unwrap_or(0),
-            asked,
+            length: storable.length.unwrap_or(0),
+            asked: self.asked,
             came,
-            worth,
+            worth: storable.worth,
         };
-        let mut before = stored.map(|(variant, _)| variant);
-        if let Some(old) = before.take_if(|old| old.vary != variant.vary) {
+        if let Some((old, _)) = self.stored.take_if(|(old, _)| old.vary != variant.vary) {
             self.shared.store.drop_variant(&course.key, old.body).await;
         }
         let told = Told {
-            forward: Some(forward),
-            status: Some(status),
+            forward: Some(self.forward),
+            status: Some(head.status),
             stored: true,
             ..Told::default()
         };
-        let report = std::mem::take(&mut response.report);
-        let flown = Flown { pilot, trip, before };
-        let (variant, content) = self.keep(course, flown, variant, length, response.body).await;
+        let (variant, content) = self.keep(variant, storable.length, body).await;
         let mut answer = course.serve(&variant, content, came, outcome, told);
         answer.head.headers.extend(cookies);
         if let Some(others) = others {
@@ -213,20 +311,20 @@ impl Inner {
             cache: answer.report.cache,
             ..report
         };
-        Ok(answer)
+        answer
     }
 
     /// Stores a response: at once, if it is at hand, else as it comes.
-    async fn keep(
-        &self,
-        course: &Course,
-        flown: Flown,
-        mut variant: Variant,
-        length: Option<u64>,
-        body: Body,
-    ) -> (Arc<Variant>, Content) {
-        let Flown { pilot, trip, before } = flown;
-        let store = &self.shared.store;
+    async fn keep(self, mut variant: Variant, length: Option<u64>, body: Body) -> (Arc<Variant>, Content) {
+        let Self {
+            shared,
+            course,
+            pilot,
+            trip,
+            ..
+        } = self;
+        let before = self.stored.map(|(variant, _)| variant);
+        let store = &shared.store;
         let fresh = variant.worth.lifetime > variant.worth.age && !variant.worth.directives.no_cache;
         let landing = if fresh { Landing::Stored } else { Landing::Alone };
         let at_hand = match &body {
@@ -238,9 +336,9 @@ impl Inner {
             let sound = length.is_none_or(|n| n == bytes.len() as u64);
             if sound && bytes.len() as u64 <= course.zone.object_bytes {
                 variant.length = bytes.len() as u64;
-                variant.body = self.shared.name(&variant, &bytes, before.as_ref()).await;
+                variant.body = shared.name(&variant, &bytes, before.as_ref()).await;
                 store.put(&course.key, variant.clone(), bytes.clone()).await;
-                self.shared.welcome(&course.key);
+                shared.welcome(&course.key);
                 course.metrics.kept(Kept::Stored);
                 course.tell(Became::Stored);
             } else {
@@ -263,7 +361,7 @@ impl Inner {
             first: true,
             announced: length.is_some(),
         };
-        let (shared, metrics) = (self.shared.clone(), course.metrics.clone());
+        let (shared, metrics) = (shared.clone(), course.metrics.clone());
         let (key, most) = (course.key.clone(), course.zone.object_bytes);
         let stored = variant.clone();
         let witness = course.witness.clone();
@@ -302,17 +400,8 @@ impl Inner {
     }
 
     /// The origin says that what is stored is still right.
-    #[expect(clippy::too_many_arguments, reason = "one step of `fly`, which has them all")]
-    async fn confirmed(
-        &self,
-        course: &Course,
-        pilot: Option<Pilot>,
-        variant: Variant,
-        body: Bytes,
-        response: Response,
-        asked: UnixTime,
-        came: UnixTime,
-    ) -> Response {
+    async fn confirm(self, (variant, body): (Variant, Bytes), response: Response) -> Response {
+        let (course, shared, came) = (self.course, self.shared, self.came);
         let Response { head, report, .. } = response;
         let cookies = cookies(&head.headers);
         let fields = variant.updated(&head.headers);
@@ -321,14 +410,7 @@ impl Inner {
         if let Some(age) = head.headers.get(header::AGE) {
             judged.insert(header::AGE, age.clone());
         }
-        let seen = Seen {
-            request: &course.head.headers,
-            status: variant.status,
-            fields: &judged,
-            asked,
-            came,
-        };
-        let worth = worth::judge(&seen, &course.policy(variant.status));
+        let worth = worth::judge(&self.seen(variant.status, &judged), &course.policy(variant.status));
         let storable = worth.is_ok();
         course.tell(match &worth {
             Ok(_) => Became::Stored,
@@ -337,7 +419,7 @@ impl Inner {
         let mut landing = Landing::Alone;
         let updated = Variant {
             fields,
-            asked,
+            asked: self.asked,
             came,
             worth: worth.unwrap_or_else(|_| variant.worth.clone()),
             ..variant
@@ -348,13 +430,13 @@ impl Inner {
             } else {
                 // It is to be confirmed each time: nobody gains by waiting for another's
                 // confirmation.
-                self.shared.refuse(&course.key, came, serve::REFUSAL);
+                shared.refuse(&course.key, came, serve::REFUSAL);
             }
-            self.shared.store.refresh(&course.key, updated.clone()).await;
+            shared.store.refresh(&course.key, updated.clone()).await;
         } else {
-            self.shared.store.drop_variant(&course.key, updated.body).await;
+            shared.store.drop_variant(&course.key, updated.body).await;
         }
-        if let Some(pilot) = pilot {
+        if let Some(pilot) = self.pilot {
             pilot.close(landing);
         }
         let told = Told {
@@ -374,19 +456,16 @@ impl Inner {
         answer
     }
 
-    /// What an answer to HEAD says of what is stored (RFC 9111 section 4.3.5).
-    async fn compare(
-        &self,
-        course: &Course,
-        stored: Option<Variant>,
-        response: &response::Parts,
-        asked: UnixTime,
-        came: UnixTime,
-    ) {
-        let Some(variant) = stored.filter(|_| response.status == StatusCode::OK) else {
-            return;
-        };
-        let said = &response.headers;
+    /// Hands on an answer to HEAD, after what it says of what is stored (RFC 9111 section 4.3.5).
+    async fn answer_head(mut self, response: Response) -> Response {
+        if let Some((variant, _)) = self.stored.take().filter(|_| response.head.status == StatusCode::OK) {
+            self.compare(variant, &response.head.headers).await;
+        }
+        self.course.pass(response, Outcome::Miss, self.forward)
+    }
+
+    async fn compare(&self, variant: Variant, said: &HeaderMap) {
+        let (course, store) = (self.course, &self.shared.store);
         let same = variant.confirmed(said)
             && [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH]
                 .iter()
@@ -395,54 +474,20 @@ impl Inner {
                         .is_none_or(|value| variant.fields.get(name) == Some(value))
                 });
         let fields = variant.updated(said);
-        let seen = Seen {
-            request: &course.head.headers,
-            status: variant.status,
-            fields: &fields,
-            asked,
-            came,
-        };
-        match worth::judge(&seen, &course.policy(variant.status)) {
+        match worth::judge(&self.seen(variant.status, &fields), &course.policy(variant.status)) {
             Ok(worth) if same => {
                 let updated = Variant {
                     fields,
-                    asked,
-                    came,
+                    asked: self.asked,
+                    came: self.came,
                     worth,
                     ..variant
                 };
-                self.shared.store.refresh(&course.key, updated).await;
+                store.refresh(&course.key, updated).await;
             }
-            _ => self.shared.store.drop_variant(&course.key, variant.body).await,
+            _ => store.drop_variant(&course.key, variant.body).await,
         }
     }
-
-    /// The origin failed: what is stored stands in, where that is allowed.
-    pub(super) fn failed(
-        &self,
-        course: &Course,
-        stored: Option<(Variant, Bytes)>,
-        failure: Failure,
-    ) -> Result<Response, Failure> {
-        let now = UnixTime::now();
-        if failure.reason.fault() != Fault::Client
-            && let Some((variant, body)) = &stored
-            && reuse::instead_of_error(variant, &course.wishes, &course.zone, now)
-        {
-            return Ok(stale(course, variant, body, now, None));
-        }
-        course.metrics.outcome(Outcome::Miss);
-        Err(failure)
-    }
-}
-
-/// What is left of a flight when its response is to be kept.
-struct Flown {
-    pilot: Option<Pilot>,
-    /// Held until the response is stored.
-    trip: Trip,
-    /// What was stored for the same requests before.
-    before: Option<Variant>,
 }
 
 impl Shared {
