@@ -1,7 +1,7 @@
 //! `edge worker`: deploys and watches third-party code on a running node, and begins new projects.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -170,105 +170,124 @@ pub(super) fn run(worker: &OnNode<Command>) -> anyhow::Result<()> {
             file,
             percent,
             preview,
-        } => {
-            let more = match (preview, percent) {
-                (true, _) => "&preview=1".to_owned(),
-                (false, Some(percent)) => format!("&percent={percent}"),
-                (false, None) => String::new(),
-            };
-            let made = dev::scratch()?;
-            let worker = source::deployable(file, made.path())?;
-            let bytes = std::fs::read(&worker).with_context(|| format!("{} cannot be read", worker.display()))?;
-            let text = ask(asked, Method::POST, &path("/worker/deploy", zone, &more)?, bytes.into())?;
-            let deployed: Deployed = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
-            let version = &deployed.version;
-            let compiled = match version.compile_ms {
-                0 => "compiled before".to_owned(),
-                ms => format!("compiled in {ms} ms"),
-            };
-            let state = match (&deployed.preview, deployed.percent) {
-                (Some(host), _) => format!("at https://{host}/"),
-                (None, Some(percent)) => format!("on trial for {percent} percent of the clients"),
-                (None, None) => "active".to_owned(),
-            };
-            print(&format!("{zone}: version {} is {state}, {compiled}\n", version.number));
-        }
-        Command::Rollout { zone, percent } => {
-            let path = path("/worker/rollout", zone, &format!("&percent={percent}"))?;
-            let text = ask(asked, Method::POST, &path, Bytes::new())?;
-            let deployed: Deployed = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
-            let state = match percent {
-                0 => "out".to_owned(),
-                100 => "active".to_owned(),
-                percent => format!("on trial for {percent} percent of the clients"),
-            };
-            print(&format!("{zone}: version {} is {state}\n", deployed.version.number));
-        }
-        Command::Secret { command } => secret(asked, command)?,
-        Command::Rollback { zone, version } => {
-            let version = version.map(|n| format!("&version={n}")).unwrap_or_default();
-            let text = ask(
-                asked,
-                Method::POST,
-                &path("/worker/rollback", zone, &version)?,
-                Bytes::new(),
-            )?;
-            let deployed: Deployed = serde_json::from_str(&text).context("the daemon's answer cannot be read")?;
-            print(&format!("{zone}: version {} is active\n", deployed.version.number));
-        }
-        Command::List { zone, json } => {
-            let path = match zone {
-                Some(zone) => path("/worker", zone, "")?,
-                None => "/worker".to_owned(),
-            };
-            let text = ask(asked, Method::GET, &path, Bytes::new())?;
-            if *json {
-                print(&text);
-            } else {
-                let list: Vec<Status> = serde_json::from_str(&text).context("the daemon's list cannot be read")?;
-                print(&list.iter().map(table).collect::<String>());
-            }
-        }
-        Command::Logs { zone, follow, json } => {
-            let mut after = 0;
-            loop {
-                let path = path("/worker/logs", zone, &format!("&after={after}"))?;
-                let text = ask(asked, Method::GET, &path, Bytes::new())?;
-                let lines: Vec<Line> = serde_json::from_str(&text).context("the daemon's lines cannot be read")?;
-                for line in &lines {
-                    after = after.max(line.number);
-                    print(&if *json {
-                        serde_json::to_string(line)? + "\n"
-                    } else {
-                        human(line)
-                    });
-                }
-                if !follow {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(500));
-            }
-        }
-        Command::Check { file } => dev::check(file)?,
+        } => deploy(asked, zone, file, *percent, *preview),
+        Command::Rollout { zone, percent } => rollout(asked, zone, *percent),
+        Command::Secret { command } => secret(asked, command),
+        Command::Rollback { zone, version } => rollback(asked, zone, *version),
+        Command::List { zone, json } => list(asked, zone.as_deref(), *json),
+        Command::Logs { zone, follow, json } => logs(asked, zone, *follow, *json),
+        Command::Check { file } => dev::check(file),
         Command::New {
             directory,
             lang,
             engine,
-        } => {
-            let language = match (lang, engine) {
-                (Language::Rust, Engine::Quickjs) => project::Language::Rust,
-                (Language::Rust, Engine::Componentize) => {
-                    bail!("--engine is for projects in JavaScript: add --lang js")
-                }
-                (Language::Js, Engine::Quickjs) => project::Language::Js,
-                (Language::Js, Engine::Componentize) => project::Language::Componentize,
-            };
-            project::write(directory, language)?;
-            let next = project::next(directory, language);
-            print(&format!("{}\n{next}", directory.display()));
-        }
+        } => begin(directory, *lang, *engine),
+    }
+}
+
+fn deploy(asked: &Asked, zone: &str, file: &Path, percent: Option<u8>, preview: bool) -> anyhow::Result<()> {
+    let more = match (preview, percent) {
+        (true, _) => "&preview=1".to_owned(),
+        (false, Some(percent)) => format!("&percent={percent}"),
+        (false, None) => String::new(),
+    };
+    let made = dev::scratch()?;
+    let worker = source::deployable(file, made.path())?;
+    let bytes = std::fs::read(&worker).with_context(|| format!("{} cannot be read", worker.display()))?;
+    let deployed = change(asked, &path("/worker/deploy", zone, &more)?, bytes.into())?;
+    let version = &deployed.version;
+    let compiled = match version.compile_ms {
+        0 => "compiled before".to_owned(),
+        ms => format!("compiled in {ms} ms"),
+    };
+    let state = match (&deployed.preview, deployed.percent) {
+        (Some(host), _) => format!("at https://{host}/"),
+        (None, Some(percent)) => on_trial(percent),
+        (None, None) => "active".to_owned(),
+    };
+    print(&format!("{zone}: version {} is {state}, {compiled}\n", version.number));
+    Ok(())
+}
+
+fn rollout(asked: &Asked, zone: &str, percent: u8) -> anyhow::Result<()> {
+    let path = path("/worker/rollout", zone, &format!("&percent={percent}"))?;
+    let deployed = change(asked, &path, Bytes::new())?;
+    let state = match percent {
+        0 => "out".to_owned(),
+        100 => "active".to_owned(),
+        percent => on_trial(percent),
+    };
+    print(&format!("{zone}: version {} is {state}\n", deployed.version.number));
+    Ok(())
+}
+
+fn rollback(asked: &Asked, zone: &str, version: Option<u64>) -> anyhow::Result<()> {
+    let version = version.map(|n| format!("&version={n}")).unwrap_or_default();
+    let deployed = change(asked, &path("/worker/rollback", zone, &version)?, Bytes::new())?;
+    print(&format!("{zone}: version {} is active\n", deployed.version.number));
+    Ok(())
+}
+
+fn list(asked: &Asked, zone: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let path = match zone {
+        Some(zone) => path("/worker", zone, "")?,
+        None => "/worker".to_owned(),
+    };
+    let text = ask(asked, Method::GET, &path, Bytes::new())?;
+    if json {
+        print(&text);
+    } else {
+        let list: Vec<Status> = serde_json::from_str(&text).context("the daemon's list cannot be read")?;
+        print(&list.iter().map(table).collect::<String>());
     }
     Ok(())
+}
+
+fn logs(asked: &Asked, zone: &str, follow: bool, json: bool) -> anyhow::Result<()> {
+    let mut after = 0;
+    loop {
+        let path = path("/worker/logs", zone, &format!("&after={after}"))?;
+        let text = ask(asked, Method::GET, &path, Bytes::new())?;
+        let lines: Vec<Line> = serde_json::from_str(&text).context("the daemon's lines cannot be read")?;
+        for line in &lines {
+            after = after.max(line.number);
+            print(&if json {
+                serde_json::to_string(line)? + "\n"
+            } else {
+                human(line)
+            });
+        }
+        if !follow {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Writes a new project, and says what comes next.
+fn begin(directory: &Path, lang: Language, engine: Engine) -> anyhow::Result<()> {
+    let language = match (lang, engine) {
+        (Language::Rust, Engine::Quickjs) => project::Language::Rust,
+        (Language::Rust, Engine::Componentize) => {
+            bail!("--engine is for projects in JavaScript: add --lang js")
+        }
+        (Language::Js, Engine::Quickjs) => project::Language::Js,
+        (Language::Js, Engine::Componentize) => project::Language::Componentize,
+    };
+    project::write(directory, language)?;
+    let next = project::next(directory, language);
+    print(&format!("{}\n{next}", directory.display()));
+    Ok(())
+}
+
+/// Gives an order about versions; what came of it.
+fn change(asked: &Asked, path: &str, body: Bytes) -> anyhow::Result<Deployed> {
+    let text = ask(asked, Method::POST, path, body)?;
+    serde_json::from_str(&text).context("the daemon's answer cannot be read")
+}
+
+fn on_trial(percent: u8) -> String {
+    format!("on trial for {percent} percent of the clients")
 }
 
 /// Does what `edge worker secret` says.
