@@ -160,6 +160,37 @@ fn body(output: &Output) -> &str {
     str::from_utf8(&output.stdout).unwrap()
 }
 
+/// A denied client's attempts end in the kernel; what it has open goes on, and so does its other family.
+fn deny_and_let_in_again(demo: &Demo, shop: &str, v4: &str, v6: &str) {
+    let client = demo.variable("CLIENT_ADDR").to_owned();
+    let before = demo.dropped();
+    let log = tempfile::tempdir().unwrap();
+    let slow = ["--fail", "--max-time", "20", &format!("https://{shop}/slow/4000")];
+    let mut open = Process::spawn(&mut demo.curl(shop, v4, &slow), &log.path().join("slow")).unwrap();
+    let connected = format!("{v4}:443");
+    open.wait_until("open connection", START, || {
+        let sockets = demo.inside("ss", &["-tnH", "state", "established", "src", &connected]);
+        Ok(!sockets.trim().is_empty())
+    })
+    .unwrap();
+    // Long enough for the handshake and the request on a busy machine, short enough for the answer
+    // to be open.
+    std::thread::sleep(Duration::from_millis(1000));
+    demo.deny("add", &client);
+    let refused = demo.get(shop, v4, "/");
+    assert_eq!(refused.status.code(), Some(28), "not a timeout: {refused:?}");
+    assert!(demo.dropped() > before, "the drop was not counted");
+    assert!(demo.deny("list", &client).contains(&client));
+    assert!(
+        open.wait(START).unwrap().success(),
+        "an established connection was cut: {}",
+        open.log()
+    );
+    body(&demo.get(shop, v6, "/"));
+    demo.deny("del", &client);
+    body(&demo.get(shop, v4, "/"));
+}
+
 #[test]
 fn a_visitor_uses_the_demo_from_start_to_end() {
     if !privilege::can_attach(&checkout::root()) {
@@ -224,35 +255,7 @@ fn a_visitor_uses_the_demo_from_start_to_end() {
     }
     assert!(body(&demo.get(worker, &v4, "/greet/ann")).contains("ann"));
 
-    // A denied client's attempts end in the kernel; what it has open goes on, and so does its other
-    // family.
-    let client = demo.variable("CLIENT_ADDR").to_owned();
-    let before = demo.dropped();
-    let log = tempfile::tempdir().unwrap();
-    let slow = ["--fail", "--max-time", "20", &format!("https://{shop}/slow/4000")];
-    let mut open = Process::spawn(&mut demo.curl(shop, &v4, &slow), &log.path().join("slow")).unwrap();
-    let connected = format!("{v4}:443");
-    open.wait_until("open connection", START, || {
-        let sockets = demo.inside("ss", &["-tnH", "state", "established", "src", &connected]);
-        Ok(!sockets.trim().is_empty())
-    })
-    .unwrap();
-    // Long enough for the handshake and the request on a busy machine, short enough for the answer
-    // to be open.
-    std::thread::sleep(Duration::from_millis(1000));
-    demo.deny("add", &client);
-    let refused = demo.get(shop, &v4, "/");
-    assert_eq!(refused.status.code(), Some(28), "not a timeout: {refused:?}");
-    assert!(demo.dropped() > before, "the drop was not counted");
-    assert!(demo.deny("list", &client).contains(&client));
-    assert!(
-        open.wait(START).unwrap().success(),
-        "an established connection was cut: {}",
-        open.log()
-    );
-    body(&demo.get(shop, &v6, "/"));
-    demo.deny("del", &client);
-    body(&demo.get(shop, &v4, "/"));
+    deny_and_let_in_again(&demo, shop, &v4, &v6);
 
     // The end leaves nothing.
     let edge = format!("/proc/{}", demo.variable("PID"));

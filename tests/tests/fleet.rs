@@ -5,7 +5,7 @@
 
 mod checkout;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,9 +51,18 @@ fn three_nodes_lose_each_other_and_the_engine() {
     let printed = bed.deploy().unwrap();
     assert_eq!(printed.matches("in force").count(), 3, "{printed}");
     assert_eq!(versions(&bed, &["a", "b", "c"]), ["one"; 3]);
+    deploy_while_clients_ask(&mut bed);
+    refuse_a_manifest(&mut bed);
+    prove_a_purge(&mut bed);
+    give_orders(&mut bed, directory.path());
+    lose_a_node(&mut bed);
+    lose_the_engine(&mut bed);
+    cut_a_node_off(&mut bed);
+}
 
-    // Deployments while clients ask: none of them fails, and each version is seen after the one
-    // before.
+/// Deployments while clients ask: none of them fails, and each version is seen after the one
+/// before.
+fn deploy_while_clients_ask(bed: &mut Bed) {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(AtomicU64::new(0));
     let clients: Vec<_> = bed
@@ -78,7 +87,7 @@ fn three_nodes_lose_each_other_and_the_engine() {
         let printed = bed.deploy().unwrap();
         assert_eq!(printed.matches("in force").count(), 3, "{printed}");
         assert_eq!(
-            versions(&bed, &["a", "b", "c"]),
+            versions(bed, &["a", "b", "c"]),
             [version.to_string(), version.to_string(), version.to_string()]
         );
     }
@@ -87,20 +96,24 @@ fn three_nodes_lose_each_other_and_the_engine() {
         client.join().unwrap();
     }
     assert!(asked.load(Ordering::SeqCst) > 20);
+}
 
-    // A manifest that no node can prepare changes nothing, and says why.
+/// A manifest that no node can prepare changes nothing, and says why.
+fn refuse_a_manifest(bed: &mut Bed) {
     bed.write("6\" }, redirect = { to = \"nowhere").unwrap();
     let refused = bed.deploy().unwrap_err().to_string();
     assert!(
         refused.contains("refused") && refused.contains("shop.toml"),
         "{refused}"
     );
-    assert_eq!(versions(&bed, &["a", "c"]), ["5"; 2]);
+    assert_eq!(versions(bed, &["a", "c"]), ["5"; 2]);
     assert!(bed.ask("a", &["status"]).unwrap().contains("\"refused\""));
     bed.write("7").unwrap();
     bed.deploy().unwrap();
+}
 
-    // A purge is proven on all; what is served after it is new.
+/// A purge is proven on all; what is served after it is new.
+fn prove_a_purge(bed: &mut Bed) {
     let before: Vec<_> = ["a", "b", "c"]
         .iter()
         .map(|name| bed.get(name, "/cached").unwrap().2)
@@ -125,20 +138,24 @@ fn three_nodes_lose_each_other_and_the_engine() {
         mistyped.to_string().contains("no zone serves nobody.example"),
         "{mistyped}"
     );
+}
 
-    // What nodes may not say takes an operator's key.
+/// What nodes may not say takes an operator's key.
+fn give_orders(bed: &mut Bed, directory: &Path) {
     let deny = ["deny", "add", "198.51.100.0/24", "--fleet"];
     assert!(bed.ask("a", &deny).unwrap_err().to_string().contains("--key"));
-    let key = directory.path().join("deploy.key").display().to_string();
+    let key = directory.join("deploy.key").display().to_string();
     bed.ask("a", &[&deny[..], &["--key", &key]].concat()).unwrap();
     assert!(bed.ask("c", &["deny", "list"]).unwrap().contains("198.51.100.0/24"));
     bed.ask("c", &["penalty", "add", "203.0.113.7", "--fleet"]).unwrap();
     assert!(bed.ask("a", &["penalty", "list"]).unwrap().contains("203.0.113.7"));
+}
 
-    // A node is killed: the others serve, and a purge names it. It is back, and serves nothing old.
+/// A node is killed: the others serve, and a purge names it. It is back, and serves nothing old.
+fn lose_a_node(bed: &mut Bed) {
     let old = bed.get("c", "/lost").unwrap().2;
     bed.kill("c").unwrap();
-    assert_eq!(versions(&bed, &["a", "b"]), ["7"; 2]);
+    assert_eq!(versions(bed, &["a", "b"]), ["7"; 2]);
     let url = format!("http://{}/lost", fleet::HOST);
     let unproven = bed
         .ask("a", &["cache", "purge", &url, "--fleet", "--wait", "300ms"])
@@ -153,13 +170,15 @@ fn three_nodes_lose_each_other_and_the_engine() {
     bed.start_node("c").unwrap();
     assert_ne!(bed.get("c", "/lost").unwrap().2, old);
     bed.signed(&["uncordon", "c"], &[]).unwrap();
+}
 
-    // The engine is killed with all that it kept: nodes go on, start without it, and give it back
-    // what it lost.
+/// The engine is killed with all that it kept: nodes go on, start without it, and give it back what
+/// it lost.
+fn lose_the_engine(bed: &mut Bed) {
     bed.kill_engine(true).unwrap();
     bed.kill("b").unwrap();
     bed.start_node("b").unwrap();
-    assert_eq!(versions(&bed, &["a", "b", "c"]), ["7"; 3], "from the disk");
+    assert_eq!(versions(bed, &["a", "b", "c"]), ["7"; 3], "from the disk");
     bed.start_engine().unwrap();
     until("all nodes are back", PATIENCE, || {
         ["a", "b", "c"]
@@ -176,10 +195,11 @@ fn three_nodes_lose_each_other_and_the_engine() {
     bed.add("d").unwrap();
     bed.write("8").unwrap();
     bed.deploy().unwrap();
-    assert_eq!(versions(&bed, &["a", "b", "c", "d"]), ["8"; 4]);
+    assert_eq!(versions(bed, &["a", "b", "c", "d"]), ["8"; 4]);
+}
 
-    // A partition: the engine stands still. A purge is not called proven, and holds when it goes
-    // on.
+/// A partition: the engine stands still. A purge is not called proven, and holds when it goes on.
+fn cut_a_node_off(bed: &mut Bed) {
     let old = bed.get("d", "/cut").unwrap().2;
     bed.freeze_engine(true).unwrap();
     let url = format!("http://{}/cut", fleet::HOST);
@@ -187,7 +207,7 @@ fn three_nodes_lose_each_other_and_the_engine() {
         bed.ask("a", &["cache", "purge", &url, "--fleet", "--wait", "300ms"])
             .is_err()
     );
-    assert_eq!(versions(&bed, &["a", "d"]), ["8"; 2]);
+    assert_eq!(versions(bed, &["a", "d"]), ["8"; 2]);
     bed.freeze_engine(false).unwrap();
     until("d has heard of it", PATIENCE, || bed.get("d", "/cut").unwrap().2 != old).unwrap();
     let metrics = bed.log("a");

@@ -1,10 +1,12 @@
-//! The form that rustfmt and clippy do not look at: comments of at most 100 columns, files below
-//! 800 lines. `cargo xtask lint` checks both; `cargo xtask lint --wrap` wraps the comments.
+//! The form that rustfmt and clippy do not look at: comments of at most 100 columns, functions of
+//! at most 100 lines, files of at most 800. `cargo xtask lint` checks all three; `cargo xtask lint
+//! --wrap` wraps the comments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::workspace;
 
@@ -12,10 +14,12 @@ use crate::workspace;
 const COLUMNS: usize = 100;
 /// Lines of a file.
 const LINES: usize = 800;
+/// Lines of a function, from `fn` to its last brace.
+const FUNCTION: usize = 100;
 /// Where the code is.
 const SOURCES: &[&str] = &["edge-common", "edge-ebpf", "edge-userspace", "tests", "xtask"];
 
-/// Fails for each file with comments that are too wide, or too many lines.
+/// Fails for comments that are too wide, and for functions and files with too many lines.
 pub(crate) fn check() -> Result<()> {
     let mut wrong = 0;
     for file in files()? {
@@ -26,6 +30,15 @@ pub(crate) fn check() -> Result<()> {
             eprintln!("{name}: {lines} lines\n    mend: split it below {LINES}, one idea a file");
             wrong += 1;
         }
+        let tokens: TokenStream = text.parse().map_err(|error| anyhow!("{name}: {error}"))?;
+        for long in long_functions(tokens) {
+            eprintln!(
+                "{name}:{}: `{}` has {} lines\n    mend: give its phases names: steps of at most {FUNCTION} lines each, or types \
+                 that one hands to the next; a table becomes a constant",
+                long.line, long.name, long.lines
+            );
+            wrong += 1;
+        }
         let wrapped = wrapped(&text);
         let differ = text.lines().zip(wrapped.lines()).position(|(is, should)| is != should);
         if let Some(at) = differ {
@@ -34,9 +47,50 @@ pub(crate) fn check() -> Result<()> {
         }
     }
     if wrong > 0 {
-        bail!("{wrong} file(s) are out of form");
+        bail!("{wrong} place(s) are out of form");
     }
     Ok(())
+}
+
+/// A function with too many lines.
+#[derive(Debug, PartialEq, Eq)]
+struct Long {
+    name: String,
+    /// Where it begins, from 1.
+    line: usize,
+    lines: usize,
+}
+
+/// The functions with more than [`FUNCTION`] lines, those within others and within macros included.
+fn long_functions(tokens: TokenStream) -> Vec<Long> {
+    let mut found = Vec::new();
+    let mut begun: Option<(String, usize)> = None;
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            // `fn(u8)` is a type.
+            TokenTree::Ident(word) if word == "fn" => {
+                if let Some(TokenTree::Ident(name)) = tokens.peek() {
+                    begun = Some((name.to_string(), word.span().start().line));
+                }
+            }
+            // A declaration without a body.
+            TokenTree::Punct(end) if end.as_char() == ';' => begun = None,
+            TokenTree::Group(group) => {
+                if group.delimiter() == Delimiter::Brace
+                    && let Some((name, line)) = begun.take()
+                {
+                    let lines = group.span_close().end().line + 1 - line;
+                    if lines > FUNCTION {
+                        found.push(Long { name, line, lines });
+                    }
+                }
+                found.extend(long_functions(group.stream()));
+            }
+            TokenTree::Ident(_) | TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
+    found
 }
 
 /// Wraps the comments of each file.
@@ -180,6 +234,23 @@ fn flow(head: &str, paragraph: &[&str], out: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A function would grow until nobody reads it to its end; or one that is short be refused.
+    #[test]
+    fn functions_that_are_too_long() {
+        let body = "    step();\n".repeat(FUNCTION - 1);
+        let text = format!(
+            "trait T {{\n    fn declared(&self);\n}}\ntype F = fn(u8);\nstruct S {{\n{}}}\nimpl T for S {{\n// A comment.\nfn \
+             long(\n    f: fn(u8),\n) -> [u8; 2] {{\n{body}}}\n}}\nfn short() {{\n{}}}\n",
+            "    f: u8,\n".repeat(FUNCTION),
+            &body["    step();\n".len()..],
+        );
+        let found = long_functions(text.parse().unwrap());
+        let name = "long".to_owned();
+        let line = text.lines().position(|line| line.starts_with("fn long")).unwrap() + 1;
+        let lines = FUNCTION + 3;
+        assert_eq!(found, [Long { name, line, lines }]);
+    }
 
     /// A table, code or a drawing would be run together; or words would be lost.
     #[test]

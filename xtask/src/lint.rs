@@ -36,7 +36,11 @@ const CHECKS: &[(&str, Check, &str)] = &[
         "cargo fmt --all",
     ),
     ("format of edge-ebpf", build_ebpf::fmt, "the same in edge-ebpf"),
-    ("comments and files", form::check, "cargo xtask lint --wrap"),
+    (
+        "comments, functions and files",
+        form::check,
+        "see the mend under each; cargo xtask lint --wrap for comments",
+    ),
     (
         "import arrows",
         || layers::run(&layers::Layers {}),

@@ -142,122 +142,170 @@ const fn tool(program: &'static str, package: &'static str, purposes: &'static [
 
 /// Sets the machine up.
 pub(crate) fn run(setup: &Setup) -> Result<()> {
-    let wants = |purposes: &[Purpose]| purposes.iter().any(|purpose| setup.purposes.contains(purpose));
-    let mut missing = Vec::new();
+    let mut machine = Machine {
+        setup,
+        missing: Vec::new(),
+    };
+    machine.programs()?;
+    machine.go_libraries()?;
+    machine.optional_programs();
+    machine.clients()?;
+    machine.ebpf_toolchain()?;
+    machine.clang()?;
+    machine.cargo_programs()?;
+    machine.finish()
+}
 
-    let absent: Vec<_> = TOOLS
-        .iter()
-        .filter(|tool| wants(tool.purposes) && workspace::tool(tool.program).is_none())
-        .collect();
-    if !absent.is_empty() {
-        let packages: Vec<_> = absent.iter().map(|tool| tool.package).collect();
-        if setup.check {
-            missing.extend(
-                absent
-                    .iter()
-                    .map(|tool| format!("{} (package {})", tool.program, tool.package)),
-            );
-        } else {
+/// The machine that is set up, or only looked at.
+struct Machine<'a> {
+    setup: &'a Setup,
+    /// What only a look has found missing, or nobody here can install.
+    missing: Vec<String>,
+}
+
+impl Machine<'_> {
+    fn wants(&self, purposes: &[Purpose]) -> bool {
+        purposes.iter().any(|purpose| self.setup.purposes.contains(purpose))
+    }
+
+    /// Programs of the distribution.
+    fn programs(&mut self) -> Result<()> {
+        let absent: Vec<_> = TOOLS
+            .iter()
+            .filter(|tool| self.wants(tool.purposes) && workspace::tool(tool.program).is_none())
+            .collect();
+        if self.setup.check {
+            let words = |tool: &&Tool| format!("{} (package {})", tool.program, tool.package);
+            self.missing.extend(absent.iter().map(words));
+        } else if !absent.is_empty() {
+            let packages: Vec<_> = absent.iter().map(|tool| tool.package).collect();
             packages::install(&packages)?;
             for tool in absent {
                 workspace::need(tool.program, workspace::SETUP_BENCH)?;
             }
         }
+        Ok(())
     }
 
-    if wants(&[Purpose::Conform]) {
+    /// Libraries of Go that h2spec is built of.
+    fn go_libraries(&mut self) -> Result<()> {
+        if !self.wants(&[Purpose::Conform]) {
+            return Ok(());
+        }
         for (package, _) in GO_LIBRARIES.iter().filter(|(_, path)| !Path::new(path).is_dir()) {
-            if setup.check {
-                missing.push(format!("package {package}"));
-            } else {
-                packages::install(&[package])?;
+            match self.setup.check {
+                true => self.missing.push(format!("package {package}")),
+                false => packages::install(&[package])?,
+            }
+        }
+        Ok(())
+    }
+
+    fn optional_programs(&self) {
+        for tool in OPTIONAL {
+            let wanted = self.wants(tool.purposes) && workspace::tool(tool.program).is_none();
+            if wanted && (self.setup.check || !packages::install_optional(tool.package)) {
+                println!(
+                    "setup: without {} (package {}): its test is skipped",
+                    tool.program, tool.package
+                );
             }
         }
     }
 
-    for tool in OPTIONAL {
-        let wanted = wants(tool.purposes) && workspace::tool(tool.program).is_none();
-        if wanted && (setup.check || !packages::install_optional(tool.package)) {
-            println!(
-                "setup: without {} (package {}): its test is skipped",
-                tool.program, tool.package
-            );
+    /// Clients, peers and kernels, from elsewhere than the distribution.
+    fn clients(&self) -> Result<()> {
+        let check = self.setup.check;
+        if self.wants(&[Purpose::Test]) {
+            clients::aioquic(check)?;
+            clients::nats(check)?;
         }
+        if self.wants(&[Purpose::Bench]) {
+            clients::peers(check)?;
+        }
+        if self.wants(&[Purpose::Kernels]) && !check && packages::available() {
+            packages::refresh()?;
+            crate::kernels::fetch()?;
+        }
+        Ok(())
     }
 
-    if wants(&[Purpose::Test]) {
-        clients::aioquic(setup.check)?;
-        clients::nats(setup.check)?;
-    }
-    if wants(&[Purpose::Bench]) {
-        clients::peers(setup.check)?;
-    }
-    if wants(&[Purpose::Kernels]) && !setup.check && packages::available() {
-        packages::refresh()?;
-        crate::kernels::fetch()?;
+    fn ebpf_toolchain(&mut self) -> Result<()> {
+        let Some(toolchain) = toolchain::ensure(self.setup.check)? else {
+            self.missing
+                .push("a Rust toolchain with the source of `core`, and a bpf-linker of its LLVM".into());
+            return Ok(());
+        };
+        println!("setup: eBPF by {toolchain}");
+        if self.wants(&[Purpose::Lint]) && !toolchain.has_clippy() {
+            match self.setup.check {
+                true => self.missing.push("clippy for the eBPF toolchain".into()),
+                false => toolchain.install_clippy()?,
+            }
+        }
+        Ok(())
     }
 
-    match toolchain::ensure(setup.check)? {
-        Some(toolchain) => {
-            println!("setup: eBPF by {toolchain}");
-            if wants(&[Purpose::Lint]) && !toolchain.has_clippy() {
-                if setup.check {
-                    missing.push("clippy for the eBPF toolchain".into());
-                } else {
-                    toolchain.install_clippy()?;
+    /// The compiler of the JavaScript engine.
+    fn clang(&mut self) -> Result<()> {
+        match clang::ensure(self.setup.check)? {
+            Some(clang) => println!("setup: JavaScript engine by {clang}"),
+            None => self.missing.push("clang, wasm-ld and libclang-rt for wasm32".into()),
+        }
+        Ok(())
+    }
+
+    /// Programs that cargo builds, and its own parts.
+    fn cargo_programs(&mut self) -> Result<()> {
+        if self.wants(&[Purpose::Docs]) {
+            self.cargo_program("mdbook")?;
+        }
+        if self.wants(&[Purpose::Lint]) {
+            for component in ["fmt", "clippy"] {
+                let found = Command::new("cargo")
+                    .args([component, "--version"])
+                    .output()
+                    .is_ok_and(|o| o.status.success());
+                if !found {
+                    let name = rustup_name(component);
+                    self.missing
+                        .push(format!("cargo {component} (`rustup component add {name}`)"));
                 }
             }
+            self.cargo_program("cargo-deny")?;
         }
-        None => missing.push("a Rust toolchain with the source of `core`, and a bpf-linker of its LLVM".into()),
+        Ok(())
     }
 
-    if wants(&[Purpose::Docs]) && workspace::tool("mdbook").is_none() {
-        match setup.check {
-            true => missing.push("mdbook".into()),
-            false => cargo_install("mdbook", &[], &[])?,
+    fn cargo_program(&mut self, name: &str) -> Result<()> {
+        if workspace::tool(name).is_some() {
+            return Ok(());
         }
+        match self.setup.check {
+            true => self.missing.push(name.to_owned()),
+            false => cargo_install(name, &[], &[])?,
+        }
+        Ok(())
     }
 
-    match clang::ensure(setup.check)? {
-        Some(clang) => println!("setup: JavaScript engine by {clang}"),
-        None => missing.push("clang, wasm-ld and libclang-rt for wasm32".into()),
-    }
-
-    if wants(&[Purpose::Lint]) {
-        for component in ["fmt", "clippy"] {
-            let found = Command::new("cargo")
-                .args([component, "--version"])
-                .output()
-                .is_ok_and(|o| o.status.success());
-            if !found {
-                missing.push(format!(
-                    "cargo {component} (`rustup component add {}`)",
-                    rustup_name(component)
-                ));
-            }
+    /// # Errors
+    /// Something is missing.
+    fn finish(self) -> Result<()> {
+        if self.missing.is_empty() {
+            println!("setup: everything is there");
+            return Ok(());
         }
-        if workspace::tool("cargo-deny").is_none() {
-            if setup.check {
-                missing.push("cargo-deny".into());
-            } else {
-                cargo_install("cargo-deny", &[], &[])?;
-            }
-        }
-    }
-
-    if !missing.is_empty() {
-        let again = setup
+        let again = self
+            .setup
             .purposes
             .iter()
             .map(|purpose| format!(" {purpose:?}").to_lowercase())
             .collect::<String>();
         bail!(
             "missing: {}; `cargo xtask setup{again}` installs what can be installed",
-            missing.join(", ")
+            self.missing.join(", ")
         );
     }
-    println!("setup: everything is there");
-    Ok(())
 }
 
 fn rustup_name(component: &str) -> &str {

@@ -245,6 +245,30 @@ impl Guard {
             *given += now.len();
         }
     }
+
+    /// What comes through a tunnel, as it is.
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // No driver looks after a tunnel.
+        if self.holding.holder().poll_cut(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.cut.is_none() {
+            self.cut = self.life.cut().map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+        }
+        if let Some(cut) = &mut self.cut
+            && cut.as_mut().poll(cx).is_ready()
+        {
+            self.metrics.overdue(Overdue::Expired.label());
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if !self.held.is_empty() {
+            return Poll::Ready(self.release(buf));
+        }
+        match &mut self.frames {
+            Some(frames) => frames.poll_read(Pin::new(&mut *self.io.io()), cx, buf),
+            None => Pin::new(&mut *self.io.io()).poll_read(cx, buf),
+        }
+    }
 }
 
 fn broken() -> io::Error {
@@ -255,28 +279,7 @@ impl AsyncRead for Guard {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match &mut this.input {
-            Input::Raw => {
-                // No driver looks after a tunnel.
-                if this.holding.holder().poll_cut(cx).is_ready() {
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-                }
-                if this.cut.is_none() {
-                    this.cut = this.life.cut().map(|at| Box::pin(tokio::time::sleep_until(at.into())));
-                }
-                if let Some(cut) = &mut this.cut
-                    && cut.as_mut().poll(cx).is_ready()
-                {
-                    this.metrics.overdue(Overdue::Expired.label());
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-                }
-                if !this.held.is_empty() {
-                    return Poll::Ready(this.release(buf));
-                }
-                return match &mut this.frames {
-                    Some(frames) => frames.poll_read(Pin::new(&mut *this.io.io()), cx, buf),
-                    None => Pin::new(&mut *this.io.io()).poll_read(cx, buf),
-                };
-            }
+            Input::Raw => return this.poll_tunnel(cx, buf),
             Input::Requests(requests) => {
                 let before = buf.filled().len();
                 requests.give(buf);

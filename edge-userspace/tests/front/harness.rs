@@ -340,25 +340,7 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
             }
             Ok(Response::new(StatusCode::OK, "page"))
         }
-        // Listens and speaks at once: ten ticks, then whether all of the request's content came.
-        "both" => {
-            let heard = tokio::spawn(request.body.collect());
-            let ticks = futures_util::stream::unfold((0, Some(heard)), |(n, mut heard)| async move {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                let text = match n {
-                    0..10 => "tick ".to_owned(),
-                    _ => match heard.take()? {
-                        heard if heard.is_finished() => format!("whole: {}", heard.await.unwrap().is_ok()),
-                        _ => "listening".to_owned(),
-                    },
-                };
-                Some((Ok(http_body::Frame::data(Bytes::from(text))), (n + 1, heard)))
-            });
-            Ok(Response::new(
-                StatusCode::OK,
-                Body::boxed(http_body_util::StreamBody::new(ticks)),
-            ))
-        }
+        "both" => Ok(both(request.body)),
         "elsewhere" => {
             let mut response = Response::new(StatusCode::OK, "elsewhere");
             let alternative = HeaderValue::from_static("h3=\":9999\"");
@@ -393,13 +375,7 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
         }
         "upgrade" => {
             let on = hyper::upgrade::on(http::Request::from_parts(request.head.into_parts().0, ()));
-            tokio::spawn(async move {
-                let mut io = TokioIo::new(on.await.unwrap());
-                let mut buffer = [0; 1024];
-                while let Ok(n @ 1..) = io.read(&mut buffer).await {
-                    io.write_all(&buffer[..n]).await.unwrap();
-                }
-            });
+            tokio::spawn(async move { repeat(TokioIo::new(on.await.unwrap())).await });
             let mut response = Response::new(StatusCode::SWITCHING_PROTOCOLS, Body::Empty);
             response.head.headers.insert(UPGRADE, HeaderValue::from_static("echo"));
             response
@@ -410,13 +386,7 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
         }
         "connect" if request.head.method == Method::CONNECT => {
             let on = Switch::take(&mut request.head.extensions).unwrap();
-            tokio::spawn(async move {
-                let mut io = on.switched().await.unwrap();
-                let mut buffer = [0; 1024];
-                while let Ok(n @ 1..) = io.read(&mut buffer).await {
-                    io.write_all(&buffer[..n]).await.unwrap();
-                }
-            });
+            tokio::spawn(async move { repeat(on.switched().await.unwrap()).await });
             Ok(Response::new(StatusCode::OK, Body::Empty))
         }
         "id" => {
@@ -443,6 +413,31 @@ async fn answer(mut request: Request) -> Result<Response, Failure> {
                 ),
             ))
         }
+    }
+}
+
+/// Listens and speaks at once: ten ticks, then whether all of the request's content came.
+fn both(content: Body) -> Response {
+    let heard = tokio::spawn(content.collect());
+    let ticks = futures_util::stream::unfold((0, Some(heard)), |(n, mut heard)| async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let text = match n {
+            0..10 => "tick ".to_owned(),
+            _ => match heard.take()? {
+                heard if heard.is_finished() => format!("whole: {}", heard.await.unwrap().is_ok()),
+                _ => "listening".to_owned(),
+            },
+        };
+        Some((Ok(http_body::Frame::data(Bytes::from(text))), (n + 1, heard)))
+    });
+    Response::new(StatusCode::OK, Body::boxed(http_body_util::StreamBody::new(ticks)))
+}
+
+/// Sends back what comes over a connection that was given away.
+async fn repeat(mut io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
+    let mut buffer = [0; 1024];
+    while let Ok(n @ 1..) = io.read(&mut buffer).await {
+        io.write_all(&buffer[..n]).await.unwrap();
     }
 }
 

@@ -11,6 +11,38 @@ const SOON: Duration = Duration::from_secs(3);
 /// What an attacker wants served.
 const PRIZE: &str = "GET /prize HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
+/// TE.TE: each hides the coding from one of two parsers.
+const CODINGS: &[&str] = &[
+    "Transfer-Encoding: xchunked",
+    "Transfer-Encoding : chunked",
+    "Transfer-Encoding:\x0bchunked",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: x",
+    "Transfer-Encoding: x\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked, chunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: chunked, identity",
+    "Transfer-Encoding: identity",
+    "Transfer-Encoding: identity, chunked",
+    "Transfer-Encoding: \"chunked\"",
+    "Transfer-Encoding: chunked;q=1",
+    "Transfer-Encoding: chunked\0",
+    "Transfer-Encoding: chunked,",
+    "Transfer-Encoding: ,chunked",
+    "Transfer-Encoding:",
+    "Transfer_Encoding: chunked",
+    "transfer-encoding\t: chunked",
+    "Transfer-Encoding\r\n : chunked",
+    "Transfer-Encoding:\r\n chunked",
+    "X: y\nTransfer-Encoding: chunked",
+    "X: y\rTransfer-Encoding: chunked",
+    "\x0cTransfer-Encoding: chunked",
+    "Transfer-Encoding: chu\u{212a}ed",
+    "Transfer-Encoding\u{a0}: chunked",
+    "Transfer-Encoding: chunked\x0b",
+    "Transfer-Encoding: cow",
+];
+
 fn vectors() -> Vec<String> {
     let post =
         |fields: &str, content: &str| format!("POST /collect HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n{content}");
@@ -85,37 +117,7 @@ fn vectors() -> Vec<String> {
         "POST /collect HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
         "POST /collect HTTP/1.0\r\nHost: a.example\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
     ];
-    // TE.TE: each hides the coding from one of two parsers.
-    for coding in [
-        "Transfer-Encoding: xchunked",
-        "Transfer-Encoding : chunked",
-        "Transfer-Encoding:\x0bchunked",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: x",
-        "Transfer-Encoding: x\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: chunked, chunked",
-        "Transfer-Encoding: gzip, chunked",
-        "Transfer-Encoding: chunked, identity",
-        "Transfer-Encoding: identity",
-        "Transfer-Encoding: identity, chunked",
-        "Transfer-Encoding: \"chunked\"",
-        "Transfer-Encoding: chunked;q=1",
-        "Transfer-Encoding: chunked\0",
-        "Transfer-Encoding: chunked,",
-        "Transfer-Encoding: ,chunked",
-        "Transfer-Encoding:",
-        "Transfer_Encoding: chunked",
-        "transfer-encoding\t: chunked",
-        "Transfer-Encoding\r\n : chunked",
-        "Transfer-Encoding:\r\n chunked",
-        "X: y\nTransfer-Encoding: chunked",
-        "X: y\rTransfer-Encoding: chunked",
-        "\x0cTransfer-Encoding: chunked",
-        "Transfer-Encoding: chu\u{212a}ed",
-        "Transfer-Encoding\u{a0}: chunked",
-        "Transfer-Encoding: chunked\x0b",
-        "Transfer-Encoding: cow",
-    ] {
+    for coding in CODINGS {
         all.push(post(&format!("{coding}\r\n"), "0\r\n\r\n"));
         all.push(post(&format!("Content-Length: 4\r\n{coding}\r\n"), "0\r\n\r\n"));
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use edge::http::body::Body;
 use edge::http::handler::Reason;
+use edge::http::message::Response;
 use http_body_util::BodyExt;
 
 use super::bed::{Bed, get, text};
@@ -321,11 +322,9 @@ async fn lists() {
     assert_eq!(text(response).await, (200, String::new()));
 }
 
-/// A client would get bytes that it cannot read, parts of two forms joined to one broken file, or
-/// an old form of a new file.
-#[tokio::test]
-async fn forms_of_a_file() {
-    let (directory, bed) = served("precompressed = [\"br\", \"gzip\", \"zstd\"]", |www| {
+/// Files, some of them with forms that are coded already.
+fn forms() -> (tempfile::TempDir, Bed) {
+    served("precompressed = [\"br\", \"gzip\", \"zstd\"]", |www| {
         write(
             www,
             &[
@@ -338,14 +337,23 @@ async fn forms_of_a_file() {
                 ("d.js.br/x", "a directory"),
             ],
         );
-    });
-    let ask = async |path: &str, fields: &[(&'static str, &str)]| {
-        let mut request = get(path);
-        for (name, value) in fields {
-            request.headers_mut().insert(*name, value.parse().unwrap());
-        }
-        bed.ask(request).await.unwrap()
-    };
+    })
+}
+
+async fn ask(bed: &Bed, path: &str, fields: &[(&'static str, &str)]) -> Response {
+    let mut request = get(path);
+    for (name, value) in fields {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    bed.ask(request).await.unwrap()
+}
+
+/// A client would get bytes that it cannot read, parts of two forms joined to one broken file, or
+/// an old form of a new file.
+#[tokio::test]
+async fn forms_of_a_file() {
+    let (_directory, bed) = forms();
+    let ask = async |path: &str, fields: &[(&'static str, &str)]| ask(&bed, path, fields).await;
     let mut tags = std::collections::HashSet::new();
     for (accepts, coding, content) in [
         ("", None, "plain text of some length"),
@@ -406,7 +414,14 @@ async fn forms_of_a_file() {
         (not_modified(&br, "br").await, not_modified(&br, "gzip").await),
         (304, 200)
     );
-    // What has no form is sent as it is; a form without its file is none.
+}
+
+/// A form would be sent for another file than it was made of.
+#[tokio::test]
+async fn what_has_no_form_is_sent_as_it_is() {
+    let (directory, bed) = forms();
+    let ask = async |path: &str, fields: &[(&'static str, &str)]| ask(&bed, path, fields).await;
+    // A form without its file is none.
     let all = [("accept-encoding", "gzip, br, zstd")];
     assert_eq!(text(ask("/b.js", &all).await).await, (200, "plain b".to_owned()));
     assert_eq!(text(ask("/d.js", &all).await).await, (200, "plain d".to_owned()));

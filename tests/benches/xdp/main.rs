@@ -74,9 +74,15 @@ struct Case {
     verdict: u32,
 }
 
-fn main() -> Outcome<()> {
-    let mut quick = false;
-    let mut output = None;
+/// What the command line says.
+struct Arguments {
+    /// Fewer and shorter rounds.
+    quick: bool,
+    output: Option<PathBuf>,
+}
+
+fn arguments() -> Outcome<Arguments> {
+    let (mut quick, mut output) = (false, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -87,6 +93,11 @@ fn main() -> Outcome<()> {
             other => return Err(format!("unknown argument `{other}`: --quick, --output PATH").into()),
         }
     }
+    Ok(Arguments { quick, output })
+}
+
+fn main() -> Outcome<()> {
+    let Arguments { quick, output } = arguments()?;
     if !rustix::process::geteuid().is_root() {
         return Err("needs root: run `sudo -E cargo xtask bench xdp`".into());
     }
@@ -94,7 +105,7 @@ fn main() -> Outcome<()> {
     let dataplane = Dataplane::unattached(&config())?;
     // The same without the gate, which is how it runs for who does not use it.
     let gated = Dataplane::unattached(&config())?;
-    let key = penalise(&gated)?;
+    let mint = Mint::new(penalise(&gated)?)?;
     let programs = [
         Program::bare(verdict::DROP)?,
         Program::bare(verdict::PASS)?,
@@ -108,35 +119,107 @@ fn main() -> Outcome<()> {
     let denied = peer::deny(&many)?;
     println!("xdp-filter's map took {denied} of {MANY} addresses");
     let roomy = peer::roomy(&many)?;
-    let frame = |address: [u8; 4]| Frame::from(IpAddr::from(address));
-    let syn = |address| frame(address).tcp(443, SYN).bytes();
-    let case = |name, program, packet, verdict| Case {
-        name,
-        program,
-        packet,
-        verdict,
-    };
-    let now = u32::try_from(std::time::UNIX_EPOCH.elapsed()?.as_secs())?;
-    let header = Header {
-        key_id: 0,
-        family: 0,
-        flags: QUIC,
-        not_before: now - 10,
-        expires: now + 86_400,
-        nonce: 7,
-        client: 7,
-    };
-    // From `PENALISED`: what a token is not good for, the address's penalty decides.
-    let token = |header: Header, address: [u8; 4], flip: u8| {
-        let mut token = to_bytes(header.encode(Prefix::v4(address), &key)).to_vec();
+
+    let cases: Vec<Case> = lists()?.into_iter().chain(gate(&mint)).collect();
+    let (rounds, repeat) = if quick { (7, 200_000) } else { (11, 1_000_000) };
+    let few = if quick { 4_000 } else { 40_000 };
+    let runs = in_turns(&cases, &programs, &gated, rounds, repeat)?;
+    let mut others = spread_runs(&programs, &roomy, (&many, denied), few)?;
+    let valid = mint.initial(mint.header, PENALISED, 0);
+    others.extend(tokens(&programs, |nonce| mint.piece(nonce), &valid, rounds * 8)?);
+    let count = u32::try_from(few)?;
+    others.insert("retry_minted", retries(&programs, &gated, count)?);
+    others.insert("syn_cookie", cookies(&programs, &gated, count)?);
+    others.insert("handshake_not_ours", foreign(&programs, &gated, rounds, repeat)?);
+    others.extend(large::runs(&config(), &large::Sizes::new(quick))?);
+    report(&cases, &runs, &others, quick, output)
+}
+
+/// Makes tokens.
+struct Mint {
+    key: TokenKey,
+    /// Of one that is valid now.
+    header: Header,
+}
+
+impl Mint {
+    fn new(key: TokenKey) -> Outcome<Self> {
+        let now = u32::try_from(std::time::UNIX_EPOCH.elapsed()?.as_secs())?;
+        let header = Header {
+            key_id: 0,
+            family: 0,
+            flags: QUIC,
+            not_before: now - 10,
+            expires: now + 86_400,
+            nonce: 7,
+            client: 7,
+        };
+        Ok(Self { key, header })
+    }
+
+    /// An Initial from [`PENALISED`] with a token of `address`, the MAC of which is changed by
+    /// `flip`: if the token is not good for anything, the penalty of the packet's address decides.
+    fn initial(&self, header: Header, address: [u8; 4], flip: u8) -> Vec<u8> {
+        let mut token = to_bytes(header.encode(Prefix::v4(address), &self.key)).to_vec();
         token[31] ^= flip;
         token.resize(96, 0x55);
         frame(PENALISED)
             .udp(443, &quic_token(1, &[1; 8], &[2; 8], &token, 2))
             .bytes()
-    };
+    }
+
+    /// The part of such a token that tells it from others.
+    fn piece(&self, nonce: u32) -> [u8; PIECE] {
+        to_bytes(Header { nonce, ..self.header }.encode(Prefix::v4(PENALISED), &self.key))
+    }
+}
+
+fn frame(address: [u8; 4]) -> Frame {
+    Frame::from(IpAddr::from(address))
+}
+
+fn syn(address: [u8; 4]) -> Vec<u8> {
+    frame(address).tcp(443, SYN).bytes()
+}
+
+fn case(name: &'static str, program: usize, packet: Vec<u8>, verdict: u32) -> Case {
+    Case {
+        name,
+        program,
+        packet,
+        verdict,
+    }
+}
+
+/// The least that a program costs, the operator's lists, and xdp-filter's.
+fn lists() -> Outcome<Vec<Case>> {
+    let v6 = Frame::from("2001:db8:bad::7".parse()?).tcp(443, SYN).bytes();
+    let initial = frame(CLEAN).udp(443, &quic_initial()).bytes();
+    let other = frame(CLEAN).tcp(8080, SYN).bytes();
+    let established = frame(IN_NETWORK).tcp(443, ACK).bytes();
+    Ok(vec![
+        case("bare_drop", 0, syn(CLEAN), verdict::DROP),
+        case("bare_pass", 1, syn(CLEAN), verdict::PASS),
+        case("not_our_port", 2, other, verdict::PASS),
+        case("established", 2, established, verdict::PASS),
+        case("syn_clean", 2, syn(CLEAN), verdict::PASS),
+        case("syn_clean_near", 2, syn(NEIGHBOUR), verdict::PASS),
+        case("initial_clean", 2, initial, verdict::PASS),
+        case("cidr_deny", 2, syn(IN_NETWORK), verdict::DROP),
+        case("address_deny", 2, syn(ADDRESS), verdict::DROP),
+        case("cidr_deny_v6", 2, v6, verdict::DROP),
+        case("xdp_filter_deny", 3, syn(ADDRESS), verdict::DROP),
+        case("xdp_filter_pass", 3, syn(CLEAN), verdict::PASS),
+        case("xdp_filter_dispatched_deny", 4, syn(ADDRESS), verdict::DROP),
+        case("xdp_filter_all_deny", 5, syn(ADDRESS), verdict::DROP),
+    ])
+}
+
+/// Penalties and tokens.
+fn gate(mint: &Mint) -> Vec<Case> {
+    let header = mint.header;
     let expired = Header {
-        expires: now - 10,
+        expires: header.not_before,
         ..header
     };
     let penalised = Header {
@@ -144,35 +227,13 @@ fn main() -> Outcome<()> {
         ..header
     };
     let early = Header {
-        not_before: now + 80_000,
+        not_before: header.expires - 6_400,
         ..header
     };
     let initial = |address| frame(address).udp(443, &quic_initial()).bytes();
-    let cases = [
-        case("bare_drop", 0, syn(CLEAN), verdict::DROP),
-        case("bare_pass", 1, syn(CLEAN), verdict::PASS),
-        case("not_our_port", 2, frame(CLEAN).tcp(8080, SYN).bytes(), verdict::PASS),
-        case("established", 2, frame(IN_NETWORK).tcp(443, ACK).bytes(), verdict::PASS),
-        case("syn_clean", 2, syn(CLEAN), verdict::PASS),
-        case("syn_clean_near", 2, syn(NEIGHBOUR), verdict::PASS),
-        case(
-            "initial_clean",
-            2,
-            frame(CLEAN).udp(443, &quic_initial()).bytes(),
-            verdict::PASS,
-        ),
-        case("cidr_deny", 2, syn(IN_NETWORK), verdict::DROP),
-        case("address_deny", 2, syn(ADDRESS), verdict::DROP),
-        case(
-            "cidr_deny_v6",
-            2,
-            Frame::from("2001:db8:bad::7".parse()?).tcp(443, SYN).bytes(),
-            verdict::DROP,
-        ),
-        case("xdp_filter_deny", 3, syn(ADDRESS), verdict::DROP),
-        case("xdp_filter_pass", 3, syn(CLEAN), verdict::PASS),
-        case("xdp_filter_dispatched_deny", 4, syn(ADDRESS), verdict::DROP),
-        case("xdp_filter_all_deny", 5, syn(ADDRESS), verdict::DROP),
+    let token = |header, address, flip| mint.initial(header, address, flip);
+    let short = frame(PENALISED).udp(443, &quic_short()).bytes();
+    vec![
         case("syn_gated", 6, syn(CLEAN), verdict::PASS),
         case("syn_penalised", 6, syn(PENALISED), verdict::DROP),
         case("syn_budgeted", 6, syn(BUDGETED), verdict::PASS),
@@ -191,18 +252,22 @@ fn main() -> Outcome<()> {
             token(penalised, PENALISED, 0),
             verdict::DROP,
         ),
-        case(
-            "short_header",
-            6,
-            frame(PENALISED).udp(443, &quic_short()).bytes(),
-            verdict::PASS,
-        ),
-    ];
-    let (rounds, repeat) = if quick { (7, 200_000) } else { (11, 1_000_000) };
+        case("short_header", 6, short, verdict::PASS),
+    ]
+}
+
+/// The cases, each in each round. Round 0 warms caches and branch predictors, and checks the
+/// verdicts.
+fn in_turns(
+    cases: &[Case],
+    programs: &[Program],
+    gated: &Dataplane,
+    rounds: u32,
+    repeat: u32,
+) -> Outcome<BTreeMap<&'static str, Vec<u32>>> {
     let mut runs: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-    // Round 0 warms caches and branch predictors, and checks the verdicts.
     for round in 0..=rounds {
-        for case in &cases {
+        for case in cases {
             let repeat = if case.name == "syn_budgeted" {
                 // A new penalty has its budget whole.
                 gated.penalties().write(&[BUDGET])?;
@@ -222,20 +287,7 @@ fn main() -> Outcome<()> {
             }
         }
     }
-    let mut others = spread_runs(&programs, &roomy, (&many, denied), if quick { 4_000 } else { 40_000 })?;
-    let mint = |nonce| to_bytes(Header { nonce, ..header }.encode(Prefix::v4(PENALISED), &key));
-    others.extend(tokens(&programs, mint, &token(header, PENALISED, 0), rounds * 8)?);
-    others.insert(
-        "retry_minted",
-        retries(&programs, &gated, if quick { 4_000 } else { 40_000 })?,
-    );
-    others.insert(
-        "syn_cookie",
-        cookies(&programs, &gated, if quick { 4_000 } else { 40_000 })?,
-    );
-    others.insert("handshake_not_ours", foreign(&programs, &gated, rounds, repeat)?);
-    others.extend(large::runs(&config(), &large::Sizes::new(quick))?);
-    report(&cases, &runs, &others, quick, output)
+    Ok(runs)
 }
 
 /// A Handshake packet with a connection id that nobody has given out, in a lockdown, as [`retries`]

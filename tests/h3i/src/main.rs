@@ -187,6 +187,7 @@ fn cases(host: &str) -> Vec<Case> {
     ];
     cases.extend(unexpected(host));
     cases.extend(control(host));
+    cases.extend(one_way());
     cases.extend(qpack(host));
     cases.extend(messages(host));
     // Who only waits for an answer goes when it has come, or when its stream was ended.
@@ -271,7 +272,7 @@ fn unexpected(host: &str) -> Vec<Case> {
     cases
 }
 
-/// The control stream, and streams of one direction.
+/// The control stream.
 fn control(host: &str) -> Vec<Case> {
     let control = |payload: &[u8]| bytes(CONTROL, false, &[&[TYPE_CONTROL][..], payload].concat());
     let after = |frames: &[u8]| vec![control(&[&[SETTINGS, 0][..], frames].concat())];
@@ -344,6 +345,22 @@ fn control(host: &str) -> Vec<Case> {
             Want::Close(ID),
         ),
         case("GOAWAY too long", "7.1", after(&[GOAWAY, 2, 0, 0]), Want::Close(FRAME)),
+    ];
+    for (name, id) in [
+        ("HTTP/2's ENABLE_PUSH", 2),
+        ("HTTP/2's MAX_CONCURRENT_STREAMS", 3),
+        ("HTTP/2's INITIAL_WINDOW_SIZE", 4),
+        ("HTTP/2's MAX_FRAME_SIZE", 5),
+    ] {
+        let actions = vec![control(&[SETTINGS, 2, id, 1])];
+        cases.push(case(name, "7.2.4.1", actions, Want::Close(SETTING)));
+    }
+    cases
+}
+
+/// Streams of one direction, and how they end.
+fn one_way() -> Vec<Case> {
+    vec![
         case(
             "second control stream",
             "6.2.1",
@@ -377,17 +394,7 @@ fn control(host: &str) -> Vec<Case> {
             with_control([bytes(OTHER, false, &[TYPE_PUSH, 0])]),
             Want::Close(STREAM_CREATION),
         ),
-    ];
-    for (name, id) in [
-        ("HTTP/2's ENABLE_PUSH", 2),
-        ("HTTP/2's MAX_CONCURRENT_STREAMS", 3),
-        ("HTTP/2's INITIAL_WINDOW_SIZE", 4),
-        ("HTTP/2's MAX_FRAME_SIZE", 5),
-    ] {
-        let actions = vec![control(&[SETTINGS, 2, id, 1])];
-        cases.push(case(name, "7.2.4.1", actions, Want::Close(SETTING)));
-    }
-    cases
+    ]
 }
 
 /// Compressed fields (RFC 9204).

@@ -74,6 +74,38 @@ enum On {
 /// Long enough for what was sent to be read.
 const READ: Duration = Duration::from_millis(200);
 
+/// Sends frames, and keeps their streams open.
+async fn send(connection: &quinn::Connection, frames: Vec<On>) -> Vec<quinn::SendStream> {
+    let mut open = Vec::new();
+    for on in frames {
+        match on {
+            On::Uni(bytes) => {
+                let mut stream = connection.open_uni().await.unwrap();
+                let _ = stream.write_all(bytes).await;
+                open.push(stream);
+            }
+            On::Slowly(first, second) => {
+                let mut stream = connection.open_uni().await.unwrap();
+                let _ = stream.write_all(first).await;
+                tokio::time::sleep(READ).await;
+                if second.is_empty() {
+                    let _ = stream.finish();
+                } else {
+                    let _ = stream.write_all(second).await;
+                }
+                open.push(stream);
+            }
+            On::Request(bytes) => {
+                let (mut stream, _) = connection.open_bi().await.unwrap();
+                let _ = stream.write_all(bytes).await;
+                let _ = stream.finish();
+                open.push(stream);
+            }
+        }
+    }
+    open
+}
+
 /// RFC 9114 section 8.1 and RFC 9204 section 6: each fault has its code, and ends the connection.
 #[test]
 fn broken_frames_get_their_codes() {
@@ -144,33 +176,7 @@ fn broken_frames_get_their_codes() {
                 .unwrap()
                 .await
                 .unwrap();
-            let mut open = Vec::new();
-            for on in sent {
-                match on {
-                    On::Uni(bytes) => {
-                        let mut stream = connection.open_uni().await.unwrap();
-                        let _ = stream.write_all(bytes).await;
-                        open.push(stream);
-                    }
-                    On::Slowly(first, second) => {
-                        let mut stream = connection.open_uni().await.unwrap();
-                        let _ = stream.write_all(first).await;
-                        tokio::time::sleep(READ).await;
-                        if second.is_empty() {
-                            let _ = stream.finish();
-                        } else {
-                            let _ = stream.write_all(second).await;
-                        }
-                        open.push(stream);
-                    }
-                    On::Request(bytes) => {
-                        let (mut stream, _) = connection.open_bi().await.unwrap();
-                        let _ = stream.write_all(bytes).await;
-                        let _ = stream.finish();
-                        open.push(stream);
-                    }
-                }
-            }
+            let _open = send(&connection, sent).await;
             let closed = tokio::time::timeout(PATIENCE, connection.closed()).await;
             match &closed {
                 Ok(quinn::ConnectionError::ApplicationClosed(close)) if close.error_code.into_inner() == expected => {}

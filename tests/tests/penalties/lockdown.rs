@@ -282,6 +282,35 @@ fn what_proves_something_passes_and_what_cannot_be_answered_is_dropped() {
         ("handshake under way", under_way(1), ATTEMPT),
         ("version 2", from(here).udp(443, &quic_long(0x6b33_43cf, 1)), VERSION),
         ("a draft", from(here).udp(443, &quic_long(0xff00_001d, 0)), VERSION),
+        ("0-RTT", from(here).udp(443, &quic_long(V1, 1)), ESTABLISHED),
+        ("too short", from(here).udp(443, &padded_less), SHORT),
+        (
+            "an id no client begins with",
+            from(here).udp(443, &quic_token(V1, &[1; 7], &[], &[], 1)),
+            MALFORMED,
+        ),
+        ("SYN", from(here).tcp(443, SYN), ATTEMPT),
+        ("another port", from(here).udp(53, &initial(&[])), ("pass", "not_ours")),
+    ]);
+    bench.penalties().set_lockdown(Lockdown::NONE).unwrap();
+    bench.all(vec![
+        ("off", quic(here, &[]), ATTEMPT),
+        ("off, a draft", from(here).udp(443, &quic_long(0xff00_001d, 0)), ATTEMPT),
+        ("off, too short", from(here).udp(443, &padded_less), SHORT),
+    ]);
+}
+
+/// Connections would be cut by a flood that is not theirs; or a flood of what belongs to none would
+/// reach the daemon.
+#[test]
+fn a_connection_goes_on_if_it_is_ours() {
+    if !root() {
+        return;
+    }
+    let bench = locked();
+    let here = "192.0.2.7";
+    let there = "2001:db8:c::7";
+    bench.all(vec![
         ("connection of nobody's", from(here).udp(443, &quic_short()), FOREIGN),
         (
             "connection of nobody's, cut short",
@@ -319,27 +348,10 @@ fn what_proves_something_passes_and_what_cannot_be_answered_is_dropped() {
             FOREIGN,
         ),
         ("TCP goes on", from(here).tcp(443, ACK), ESTABLISHED),
-        ("0-RTT", from(here).udp(443, &quic_long(V1, 1)), ESTABLISHED),
-        ("too short", from(here).udp(443, &padded_less), SHORT),
-        (
-            "an id no client begins with",
-            from(here).udp(443, &quic_token(V1, &[1; 7], &[], &[], 1)),
-            MALFORMED,
-        ),
-        ("SYN", from(here).tcp(443, SYN), ATTEMPT),
-        ("another port", from(here).udp(53, &initial(&[])), ("pass", "not_ours")),
     ]);
     bench.penalties().set_lockdown(Lockdown::NONE).unwrap();
-    bench.all(vec![
-        ("off", quic(here, &[]), ATTEMPT),
-        ("off, a draft", from(here).udp(443, &quic_long(0xff00_001d, 0)), ATTEMPT),
-        ("off, too short", from(here).udp(443, &padded_less), SHORT),
-        (
-            "off, connection of nobody's",
-            from(here).udp(443, &quic_short()),
-            ESTABLISHED,
-        ),
-    ]);
+    let nobodys = from(here).udp(443, &quic_short());
+    bench.all(vec![("off, connection of nobody's", nobodys, ESTABLISHED)]);
 }
 
 /// One id, which a single handshake gives, would open the lockdown for a flood, in its own form or

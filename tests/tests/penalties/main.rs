@@ -32,32 +32,21 @@ fn every_verdict(wrap: impl Fn(Frame) -> Frame, here: &str, there: &str) {
     let [old, key, ..] = keys();
     let syn = || wrap(from(here).tcp(443, SYN));
     let quic = |token: &[u8]| wrap(from(here).udp(443, &initial(token)));
-    let good = minted(header(), here, &key);
-    let early = minted(
-        Header {
-            not_before: NOW + 100,
-            ..header()
-        },
-        here,
-        &key,
-    );
-    let expired = minted(
-        Header {
-            expires: NOW - 10,
-            ..header()
-        },
-        here,
-        &key,
-    );
-    let carrier = |flags| minted(Header { flags, ..header() }, here, &key);
-    let mallorys = minted(
-        Header {
-            client: MALLORY,
-            ..header()
-        },
-        here,
-        &key,
-    );
+    let made = |header| minted(header, here, &key);
+    let good = made(header());
+    let early = made(Header {
+        not_before: NOW + 100,
+        ..header()
+    });
+    let expired = made(Header {
+        expires: NOW - 10,
+        ..header()
+    });
+    let carrier = |flags| made(Header { flags, ..header() });
+    let mallorys = made(Header {
+        client: MALLORY,
+        ..header()
+    });
     let elsewhere = minted(header(), there, &key);
     let unknown = minted(header(), here, &TokenKey { epoch: 7, ..key });
     let mut forged = good.clone();

@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use edge_testbed::pki::Authority;
+use edge_testbed::pki::{Authority, Files};
 use edge_testbed::process::{self, Process, free_address};
 use rustix::thread::sched_getaffinity;
 use serde::Serialize;
@@ -129,81 +130,13 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
             workspace::build_binaries(profile)?;
         }
     }
-    let effort = if bench.quick {
-        Effort {
-            rounds: 3,
-            window: Duration::from_millis(800),
-        }
-    } else {
-        Effort {
-            rounds: 7,
-            window: Duration::from_secs(4),
-        }
-    };
-    let (load_core, proxy_core) = cores()?;
-    let directory = match &bench.output {
-        Some(directory) => directory
-            .canonicalize()
-            .with_context(|| format!("looking at {}", directory.display()))?,
-        None => workspace::output("bench")?,
-    };
-    let authority = Authority::new("Edge bench CA")?;
-    let ca = directory.join("ca.pem");
-    authority.write(&ca)?;
-    let leaf = authority.write_leaf(&directory, "leaf", &[HOST])?;
-    write_files(&directory.join("origin/www"))?;
-
-    let origin = free_address()?;
-    let _origin = nginx::origin(
-        &directory.join("origin"),
-        origin,
-        &directory.join("origin/www"),
-        load_core,
-    )?;
-    let setting = |name: &str| -> Result<Setting<'_>> {
-        Ok(Setting {
-            prefix: directory.join(name),
-            address: free_address()?,
-            origin,
-            host: HOST,
-            leaf: &leaf,
-            core: proxy_core,
-            access_log: !bench.no_access_log,
-        })
-    };
-    let (mut contestants, mut peers) = (Vec::new(), vec![nginx::version()?]);
-    let mut enter = |name, setting: &Setting<'_>, process: Process| {
-        contestants.push(Contestant {
-            name,
-            target: Target {
-                address: setting.address,
-                pid: process.id(),
-            },
-            _process: process,
-        });
-    };
-    let ours = setting("edge")?;
-    let edge = if bench.self_check {
-        nginx::proxy(&ours)?
-    } else {
-        edge::proxy(&workspace::binary("edge", profile), &ours)?
-    };
-    enter("edge", &ours, edge);
-    let theirs = setting("nginx")?;
-    enter("nginx", &theirs, nginx::proxy(&theirs)?);
-    for peer in Peer::ALL.into_iter().filter(|_| !bench.nginx_alone) {
-        if peer.program().is_none() {
-            println!("without {}: `cargo xtask setup bench` could not have it", peer.name());
-            continue;
-        }
-        let setting = setting(peer.name())?;
-        enter(peer.name(), &setting, peer.proxy(&setting)?);
-        peers.push(peer.version()?);
-    }
+    let effort = Effort::of(bench.quick);
+    let stage = Stage::set(bench)?;
+    let (contestants, peers) = stage.enter(bench, profile)?;
     let chosen = |case: &&Case| bench.cases.is_empty() || bench.cases.iter().any(|name| name == case.name);
     let cases: Vec<_> = CASES.iter().filter(chosen).collect();
     for contestant in &contestants {
-        verify(&cases, contestant.target, &ca).with_context(|| contestant.name)?;
+        verify(&cases, contestant.target, &stage.ca).with_context(|| contestant.name)?;
     }
 
     let mut report = Report {
@@ -215,13 +148,119 @@ pub(crate) fn run(bench: &BenchHttp) -> Result<()> {
         cases: Vec::new(),
     };
     for case in cases {
-        report.cases.push(compare(case, &contestants, &effort, load_core)?);
+        report
+            .cases
+            .push(compare(case, &contestants, &effort, stage.load_core)?);
     }
     print!("{}", table(&report));
-    let file = directory.join("http.json");
+    let file = stage.directory.join("http.json");
     fs::write(&file, serde_json::to_string_pretty(&report)? + "\n")?;
     println!("written to {}", file.display());
     Ok(())
+}
+
+impl Effort {
+    const fn of(quick: bool) -> Self {
+        if quick {
+            Self {
+                rounds: 3,
+                window: Duration::from_millis(800),
+            }
+        } else {
+            Self {
+                rounds: 7,
+                window: Duration::from_secs(4),
+            }
+        }
+    }
+}
+
+/// What all proxies stand on and before: files, certificate, cores, and the origin.
+struct Stage {
+    directory: PathBuf,
+    ca: PathBuf,
+    leaf: Files,
+    origin: SocketAddr,
+    _origin: Process,
+    load_core: usize,
+    proxy_core: usize,
+    access_log: bool,
+}
+
+impl Stage {
+    fn set(bench: &BenchHttp) -> Result<Self> {
+        let (load_core, proxy_core) = cores()?;
+        let directory = match &bench.output {
+            Some(directory) => directory
+                .canonicalize()
+                .with_context(|| format!("looking at {}", directory.display()))?,
+            None => workspace::output("bench")?,
+        };
+        let authority = Authority::new("Edge bench CA")?;
+        let ca = directory.join("ca.pem");
+        authority.write(&ca)?;
+        let leaf = authority.write_leaf(&directory, "leaf", &[HOST])?;
+        let files = directory.join("origin/www");
+        write_files(&files)?;
+        let origin = free_address()?;
+        Ok(Self {
+            _origin: nginx::origin(&directory.join("origin"), origin, &files, load_core)?,
+            directory,
+            ca,
+            leaf,
+            origin,
+            load_core,
+            proxy_core,
+            access_log: !bench.no_access_log,
+        })
+    }
+
+    /// What one proxy is set up by.
+    fn setting(&self, name: &str) -> Result<Setting<'_>> {
+        Ok(Setting {
+            prefix: self.directory.join(name),
+            address: free_address()?,
+            origin: self.origin,
+            host: HOST,
+            leaf: &self.leaf,
+            core: self.proxy_core,
+            access_log: self.access_log,
+        })
+    }
+
+    /// Starts the proxies, the edge first; with the names and versions of the others.
+    fn enter(&self, bench: &BenchHttp, profile: Profile) -> Result<(Vec<Contestant>, Vec<String>)> {
+        let (mut contestants, mut peers) = (Vec::new(), vec![nginx::version()?]);
+        let mut enter = |name, setting: &Setting<'_>, process: Process| {
+            contestants.push(Contestant {
+                name,
+                target: Target {
+                    address: setting.address,
+                    pid: process.id(),
+                },
+                _process: process,
+            });
+        };
+        let ours = self.setting("edge")?;
+        let edge = if bench.self_check {
+            nginx::proxy(&ours)?
+        } else {
+            edge::proxy(&workspace::binary("edge", profile), &ours)?
+        };
+        enter("edge", &ours, edge);
+        let theirs = self.setting("nginx")?;
+        enter("nginx", &theirs, nginx::proxy(&theirs)?);
+        for peer in Peer::ALL.into_iter().filter(|_| !bench.nginx_alone) {
+            if peer.program().is_none() {
+                println!("without {}: `cargo xtask setup bench` could not have it", peer.name());
+                continue;
+            }
+            let setting = self.setting(peer.name())?;
+            enter(peer.name(), &setting, peer.proxy(&setting)?);
+            peers.push(peer.version()?);
+        }
+        Ok((contestants, peers))
+    }
 }
 
 fn compare(case: &Case, contestants: &[Contestant], effort: &Effort, core: usize) -> Result<Outcome> {

@@ -50,11 +50,26 @@ fn rules() {
     assert_eq!(manual.policy, Policy::Manual(Duration::from_secs(5)));
 }
 
+/// A text, and of the mistake in it: line, part of what it is, part of the mend.
+type Case<'a> = (String, usize, &'a str, &'a str);
+
+fn are_told(cases: &[Case<'_>]) {
+    for (text, line, what, mend) in cases {
+        let found = parse(text).unwrap_err().0;
+        let hit = |m: &crate::config::Mistake| {
+            m.line == *line && m.what.contains(what) && m.mend.contains(mend) && !m.mend.is_empty()
+        };
+        assert!(
+            found.iter().any(hit),
+            "wanted {line} {what:?} {mend:?}, got {found:#?}\nfor\n{text}"
+        );
+    }
+}
+
 /// An operator sees where the mistake is and how to mend it.
 #[test]
-fn mistakes() {
-    let rule = "[zone.gate]\n[[zone.gate.rule]]\n";
-    for (text, line, what, mend) in [
+fn mistakes_of_the_gate() {
+    are_told(&[
         ("[zone.gate]\ngrase = 3\n".to_owned(), 9, "unknown key", "`grace`"),
         ("[zone.gate]\ngrace = 0\n".to_owned(), 9, "out of bounds", "1 to"),
         ("[zone.gate]\ndefer = \"0s\"\n".to_owned(), 9, "out of bounds", "1s to"),
@@ -71,6 +86,14 @@ fn mistakes() {
             "6h",
         ),
         ("[zone.gate]\nallow = [\"10.0.0.1/99\"]\n".to_owned(), 9, "", ""),
+    ]);
+}
+
+/// The same, of its rules.
+#[test]
+fn mistakes_of_rules() {
+    let rule = "[zone.gate]\n[[zone.gate.rule]]\n";
+    are_told(&[
         (format!("{rule}path = \"/\"\n"), 9, "without a policy", "rate = {"),
         (
             format!("{rule}concurrency = 1\nmanual = {{}}\n"),
@@ -146,14 +169,5 @@ fn mistakes() {
             "already",
             "name",
         ),
-    ] {
-        let found = parse(&text).unwrap_err().0;
-        let hit = |m: &crate::config::Mistake| {
-            m.line == line && m.what.contains(what) && m.mend.contains(mend) && !m.mend.is_empty()
-        };
-        assert!(
-            found.iter().any(hit),
-            "wanted {line} {what:?} {mend:?}, got {found:#?}\nfor\n{text}"
-        );
-    }
+    ]);
 }

@@ -7,103 +7,105 @@ use std::time::{Duration, Instant};
 use super::harness::{World, ask, bed, get, limits, load, run};
 use crate::isolate::error::Ended;
 
+/// What a worker does, and what may end it.
+const ATTACKS: &[(&str, &[Ended])] = &[
+    ("for (;;) {}", &[Ended::Cpu]),
+    ("for (;;) await null;", &[Ended::Cpu]),
+    (
+        "const f = () => Promise.resolve().then(f); f(); await new Promise(() => {});",
+        &[Ended::Cpu, Ended::Memory],
+    ),
+    (
+        "for (;;) Promise.resolve().then(() => {});",
+        &[Ended::Memory, Ended::Cpu, Ended::Exception],
+    ),
+    ("/^(a+)+$/.test('a'.repeat(60) + 'b');", &[Ended::Cpu]),
+    ("/(x+x+)+y/.exec('x'.repeat(200));", &[Ended::Cpu]),
+    ("const f = () => f() + 1; f();", &[Ended::Exception, Ended::Stack]),
+    (
+        "let o = {}; for (let i = 0; i < 1e6; i++) o = { o }; JSON.stringify(o);",
+        &[Ended::Exception, Ended::Memory, Ended::Cpu],
+    ),
+    ("JSON.parse('['.repeat(1e6));", &[Ended::Exception, Ended::Stack]),
+    ("new RegExp('('.repeat(1e5));", &[Ended::Exception]),
+    ("eval('('.repeat(1e6));", &[Ended::Exception, Ended::Stack]),
+    ("let s = 'x'; for (;;) s += s;", &[Ended::Exception, Ended::Memory]),
+    (
+        "let s = 'x'; for (;;) { s = s.padEnd(s.length * 2); s.charCodeAt(5) }",
+        &[Ended::Exception, Ended::Memory],
+    ),
+    (
+        "const a = []; for (;;) a.push(new ArrayBuffer(1 << 20));",
+        &[Ended::Memory, Ended::Exception],
+    ),
+    (
+        "new Array(2 ** 32 - 1).fill(0);",
+        &[Ended::Memory, Ended::Exception, Ended::Cpu],
+    ),
+    ("'x'.repeat(2 ** 30);", &[Ended::Exception, Ended::Memory]),
+    (
+        "const m = new Map(); for (let i = 0; ; i++) m.set(i, {});",
+        &[Ended::Memory, Ended::Cpu, Ended::Exception],
+    ),
+    ("10n ** (10n ** 9n);", &[Ended::Exception, Ended::Cpu, Ended::Memory]),
+    ("for (;;) setTimeout(() => {}, 1e6);", &[Ended::Exception]),
+    (
+        "setInterval(() => {}, 0); await new Promise(() => {});",
+        &[Ended::Wall, Ended::Cpu],
+    ),
+    (
+        "return new Response(new ReadableStream({ pull() { return new Promise(() => {}) } }))",
+        &[Ended::BadResponse, Ended::NoResponse],
+    ),
+    ("await new Promise(r => setTimeout(r, 1e9));", &[Ended::Wall]),
+    ("await fetch('https://a.test/' + 'x'.repeat(1e6));", &[Ended::Exception]),
+    (
+        "return new Response('', { headers: Array.from({ length: 1e4 }, (_, i) => ['h' + i, 'v']) });",
+        // On a slow processor the fields take longer to make than the request may.
+        &[Ended::BadResponse, Ended::Cpu],
+    ),
+    (
+        "await Promise.all(Array.from({ length: 500 }, () => fetch('https://nobody.test/')));",
+        &[Ended::Exception],
+    ),
+    (
+        "globalThis.Promise = null; Array.prototype.push = null; Object.defineProperty(Object.prototype, 'then', { get() { throw 1 } }); return new Response('x');",
+        &[Ended::Exception],
+    ),
+    (
+        "Response.prototype.constructor = null; Object.setPrototypeOf(Response.prototype, new Proxy({}, { get() { throw 2 } })); throw new Error('x');",
+        &[Ended::Exception],
+    ),
+    (
+        "const e = new Error('x'); Object.defineProperty(e, 'stack', { get() { for (;;) {} } }); throw e;",
+        &[Ended::Cpu],
+    ),
+    (
+        "crypto.getRandomValues(new Uint8Array(new SharedArrayBuffer(8))); new Uint8Array(8).set([1], 9);",
+        &[Ended::Exception],
+    ),
+    (
+        "const b = new ArrayBuffer(8, { maxByteLength: 16 }), v = new Uint8Array(b, 4, 4); b.resize(2); await crypto.subtle.digest('SHA-256', v); throw 1;",
+        &[Ended::Exception],
+    ),
+    (
+        "await crypto.subtle.digest({ get name() { for (;;) {} } }, new Uint8Array(1));",
+        &[Ended::Cpu],
+    ),
+    (
+        "const x = { toString() { x.b.transfer(); return 'SHA-256' }, b: new ArrayBuffer(64) }; await crypto.subtle.digest(x, x.b); throw 1;",
+        &[Ended::Exception],
+    ),
+];
+
 /// A tenant could take the processor, the memory or the log from others, or bring the daemon down.
 #[test]
 fn end_with_an_error_of_that_request_alone() {
     if bed().is_none() {
         return;
     }
-    let attacks: &[(&str, &[Ended])] = &[
-        ("for (;;) {}", &[Ended::Cpu]),
-        ("for (;;) await null;", &[Ended::Cpu]),
-        (
-            "const f = () => Promise.resolve().then(f); f(); await new Promise(() => {});",
-            &[Ended::Cpu, Ended::Memory],
-        ),
-        (
-            "for (;;) Promise.resolve().then(() => {});",
-            &[Ended::Memory, Ended::Cpu, Ended::Exception],
-        ),
-        ("/^(a+)+$/.test('a'.repeat(60) + 'b');", &[Ended::Cpu]),
-        ("/(x+x+)+y/.exec('x'.repeat(200));", &[Ended::Cpu]),
-        ("const f = () => f() + 1; f();", &[Ended::Exception, Ended::Stack]),
-        (
-            "let o = {}; for (let i = 0; i < 1e6; i++) o = { o }; JSON.stringify(o);",
-            &[Ended::Exception, Ended::Memory, Ended::Cpu],
-        ),
-        ("JSON.parse('['.repeat(1e6));", &[Ended::Exception, Ended::Stack]),
-        ("new RegExp('('.repeat(1e5));", &[Ended::Exception]),
-        ("eval('('.repeat(1e6));", &[Ended::Exception, Ended::Stack]),
-        ("let s = 'x'; for (;;) s += s;", &[Ended::Exception, Ended::Memory]),
-        (
-            "let s = 'x'; for (;;) { s = s.padEnd(s.length * 2); s.charCodeAt(5) }",
-            &[Ended::Exception, Ended::Memory],
-        ),
-        (
-            "const a = []; for (;;) a.push(new ArrayBuffer(1 << 20));",
-            &[Ended::Memory, Ended::Exception],
-        ),
-        (
-            "new Array(2 ** 32 - 1).fill(0);",
-            &[Ended::Memory, Ended::Exception, Ended::Cpu],
-        ),
-        ("'x'.repeat(2 ** 30);", &[Ended::Exception, Ended::Memory]),
-        (
-            "const m = new Map(); for (let i = 0; ; i++) m.set(i, {});",
-            &[Ended::Memory, Ended::Cpu, Ended::Exception],
-        ),
-        ("10n ** (10n ** 9n);", &[Ended::Exception, Ended::Cpu, Ended::Memory]),
-        ("for (;;) setTimeout(() => {}, 1e6);", &[Ended::Exception]),
-        (
-            "setInterval(() => {}, 0); await new Promise(() => {});",
-            &[Ended::Wall, Ended::Cpu],
-        ),
-        (
-            "return new Response(new ReadableStream({ pull() { return new Promise(() => {}) } }))",
-            &[Ended::BadResponse, Ended::NoResponse],
-        ),
-        ("await new Promise(r => setTimeout(r, 1e9));", &[Ended::Wall]),
-        ("await fetch('https://a.test/' + 'x'.repeat(1e6));", &[Ended::Exception]),
-        (
-            "return new Response('', { headers: Array.from({ length: 1e4 }, (_, i) => ['h' + i, 'v']) });",
-            // On a slow processor the fields take longer to make than the request may.
-            &[Ended::BadResponse, Ended::Cpu],
-        ),
-        (
-            "await Promise.all(Array.from({ length: 500 }, () => fetch('https://nobody.test/')));",
-            &[Ended::Exception],
-        ),
-        (
-            "globalThis.Promise = null; Array.prototype.push = null; Object.defineProperty(Object.prototype, 'then', { get() { throw 1 } }); return new Response('x');",
-            &[Ended::Exception],
-        ),
-        (
-            "Response.prototype.constructor = null; Object.setPrototypeOf(Response.prototype, new Proxy({}, { get() { throw 2 } })); throw new Error('x');",
-            &[Ended::Exception],
-        ),
-        (
-            "const e = new Error('x'); Object.defineProperty(e, 'stack', { get() { for (;;) {} } }); throw e;",
-            &[Ended::Cpu],
-        ),
-        (
-            "crypto.getRandomValues(new Uint8Array(new SharedArrayBuffer(8))); new Uint8Array(8).set([1], 9);",
-            &[Ended::Exception],
-        ),
-        (
-            "const b = new ArrayBuffer(8, { maxByteLength: 16 }), v = new Uint8Array(b, 4, 4); b.resize(2); await crypto.subtle.digest('SHA-256', v); throw 1;",
-            &[Ended::Exception],
-        ),
-        (
-            "await crypto.subtle.digest({ get name() { for (;;) {} } }, new Uint8Array(1));",
-            &[Ended::Cpu],
-        ),
-        (
-            "const x = { toString() { x.b.transfer(); return 'SHA-256' }, b: new ArrayBuffer(64) }; await crypto.subtle.digest(x, x.b); throw 1;",
-            &[Ended::Exception],
-        ),
-    ];
     let good = load("export default { fetch() { return new Response('still here') } }").unwrap();
-    for (attack, ends) in attacks {
+    for (attack, ends) in ATTACKS {
         let script = load(&format!(
             "export default {{ async fetch(request) {{ if (request.url.endsWith('good')) return new Response('good'); {attack} }} }}"
         ))
