@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::ParsedCertificate;
 
 use super::AcmeError;
-use crate::base::{directory, file, pem};
+use crate::base::{directory, file, pem, validity};
 use crate::config::value::HostPattern;
 use crate::config::{Key, Zone};
 use crate::tls::certificates;
@@ -32,7 +32,7 @@ pub(super) fn held(zone: &Zone) -> Option<Held> {
     let certificate = zone.certificate.as_ref()?;
     let bytes = file::read(&certificate.chain).ok()?;
     let leaf = pem::certificates(&bytes).ok()?.into_iter().next()?;
-    let (from, until) = certificates::period(&leaf)?;
+    let (from, until) = validity::period(&leaf)?;
     let parsed = ParsedCertificate::try_from(&leaf).ok()?;
     let names = zone.hosts.iter().all(|host| {
         // A wildcard is covered when any one label in front of it is.

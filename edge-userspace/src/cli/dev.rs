@@ -16,8 +16,8 @@ use super::source::Source;
 use crate::base::ledger::Ledger;
 use crate::config::Config;
 use crate::isolate::isolates::Isolates;
+use crate::isolate::kind::Kind;
 use crate::isolate::metrics::Metrics;
-use crate::isolate::program::Kind;
 use crate::node::{self, LogFormat, Run};
 use crate::zones::Zones;
 

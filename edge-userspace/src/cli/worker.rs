@@ -15,8 +15,8 @@ use crate::admin::client;
 use crate::base::clock::UnixTime;
 use crate::isolate::compile;
 use crate::isolate::deploy::{Deployed, Status};
+use crate::isolate::kind::Kind;
 use crate::isolate::log::{Level, Line};
-use crate::isolate::program::Kind;
 use crate::isolate::project;
 
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,7 +24,6 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::error::Error;
 use super::memory::{Memory, Single};
-use super::pins::Pins;
 use super::table::{Table, is_client, is_penalty};
 
 /// Buckets of the table that are looked at without letting go of it: some 100 microseconds.
@@ -114,19 +112,8 @@ impl Penalties {
         Self::build(|name| ebpf.take_map(name).ok_or(Error::Missing("map for penalties or keys")))
     }
 
-    /// The penalties pinned under `pin_directory`, whether or not a daemon runs.
-    ///
-    /// # Errors
-    /// [`Error::NotPinned`] if none are.
-    pub fn open(pin_directory: &Path) -> Result<Self, Error> {
-        let pins = Pins::existing(pin_directory)?;
-        Self::build(|name| {
-            let data = MapData::from_pin(pins.maps().join(name)).map_err(Error::map(name))?;
-            Map::from_map_data(data).map_err(Error::map(name))
-        })
-    }
-
-    fn build(mut map: impl FnMut(&'static str) -> Result<Map, Error>) -> Result<Self, Error> {
+    /// Of the maps that `map` gives by their names.
+    pub(super) fn build(mut map: impl FnMut(&'static str) -> Result<Map, Error>) -> Result<Self, Error> {
         let maps = Maps {
             barred: map(maps::BARRED)?.try_into().map_err(Error::map(maps::BARRED))?,
             alive: map(maps::ALIVE)?.try_into().map_err(Error::map(maps::ALIVE))?,

@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use aya::maps::{MapData, MapError, MapInfo, MapType};
+use aya::maps::{Map, MapData, MapError, MapInfo, MapType};
 use edge_common::lockdown::{Cookies, Lockdown};
 use edge_common::steering::{LISTENERS, Listener, SLOTS, Steering};
 use edge_common::table::{self, Bucket, Front};
@@ -375,6 +375,20 @@ impl Pins {
     /// Where the link of an interface is pinned.
     pub(super) fn link(&self, index: u32, mode: &str) -> Result<PathBuf, Error> {
         Ok(self.links.join(format!("{}-{index}-{mode}", namespace()?)))
+    }
+}
+
+impl Penalties {
+    /// The penalties pinned under `pin_directory`, whether or not a daemon runs.
+    ///
+    /// # Errors
+    /// [`Error::NotPinned`] if none are.
+    pub fn open(pin_directory: &Path) -> Result<Self, Error> {
+        let pins = Pins::existing(pin_directory)?;
+        Self::build(|name| {
+            let data = MapData::from_pin(pins.maps().join(name)).map_err(Error::map(name))?;
+            Map::from_map_data(data).map_err(Error::map(name))
+        })
     }
 }
 

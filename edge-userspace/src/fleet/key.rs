@@ -11,12 +11,16 @@ use std::str::FromStr;
 
 use data_encoding::BASE64;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use rustls::crypto::hpke::HpkePrivateKey;
+use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
+use rustls::crypto::hpke::{Hpke, HpkePrivateKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{NoRandomness, seal};
+use super::NoRandomness;
 use crate::base::file;
+
+/// What is sealed to a key, and how: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
+pub(super) static SUITE: &dyn Hpke = DH_KEM_X25519_HKDF_SHA256_AES_256;
 
 /// Bytes of a signature.
 pub const SIGNATURE: usize = 64;
@@ -230,7 +234,7 @@ impl Identity {
     /// # Errors
     /// No key can be made.
     pub fn generate() -> Result<Self, Error> {
-        let (public, secret) = seal::SUITE.generate_key_pair().map_err(|_| Error::Seal)?;
+        let (public, secret) = SUITE.generate_key_pair().map_err(|_| Error::Seal)?;
         let recipient = Recipient(public.0.try_into().map_err(|_| Error::Seal)?);
         let secret = Zeroizing::new(secret.secret_bytes().try_into().map_err(|_| Error::Seal)?);
         Ok(Self {

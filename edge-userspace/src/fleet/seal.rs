@@ -4,14 +4,10 @@
 //! see neither.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
-use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePublicKey};
+use rustls::crypto::hpke::{EncapsulatedSecret, HpkePublicKey};
 use zeroize::Zeroizing;
 
-use super::key::{Identity, Recipient};
-
-/// DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
-pub(super) static SUITE: &dyn Hpke = DH_KEM_X25519_HKDF_SHA256_AES_256;
+use super::key::{Identity, Recipient, SUITE};
 
 /// Bytes of an encapsulated X25519 share.
 const SHARE: usize = 32;

@@ -14,7 +14,7 @@ use super::intake::Meter;
 use super::life::Life;
 use super::message::Report;
 use super::metrics::ZoneMetrics;
-use super::server::Shared;
+use super::shared::Shared;
 use crate::base::id::RequestId;
 use crate::base::lines::ACCESS;
 use crate::base::peer::Peer;

@@ -13,8 +13,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri, Version, request};
 
 pub use self::authority::Authority;
+use super::failure::{Failure, Reason};
 use super::fields;
-use super::handler::{Failure, Reason};
 use crate::base::peer::Peer;
 use crate::zones::path::Path;
 use crate::zones::{Zone, Zones};

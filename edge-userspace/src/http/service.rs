@@ -24,7 +24,7 @@ use super::leftover;
 use super::life::Life;
 use super::message::{CloseAfter, Exchange, Payer, ReadAhead, Request, Response, Unjudged};
 use super::metrics::ZoneMetrics;
-use super::server::{Settings, Shared};
+use super::shared::{Settings, Shared};
 use super::trailers::Filter;
 use crate::base::id::RequestId;
 use crate::base::ledger::{self, Charge, Kind};
@@ -508,21 +508,4 @@ fn size(head: &request::Parts) -> u64 {
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len() + 32);
     fields.fold(target as u64, |sum, field| sum.saturating_add(field as u64))
-}
-
-impl Shared {
-    /// Whether this request gets a line: one in `access_sample`, and only if someone listens.
-    fn logs(&self, settings: &Settings) -> bool {
-        let Some(sample) = settings.access_sample else {
-            return false;
-        };
-        if !self.lines.on() {
-            return false;
-        }
-        sample <= 1
-            || self
-                .sampler
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-                .is_multiple_of(sample)
-    }
 }

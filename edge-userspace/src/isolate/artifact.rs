@@ -14,7 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::error::Error;
-use super::program::Kind;
+use super::kind::Kind;
 use crate::base::digest::Digest;
 
 /// What the MAC is over begins with this, so that no other use of the key makes one.

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::engine;
 use super::error::Error;
-use super::program::Kind;
+use super::kind::Kind;
 use crate::config::isolate::Node;
 
 /// Bytes of compiled code.

@@ -1,46 +1,29 @@
-//! Programs that are components: anything that exports `wasi:http/incoming-handler` 0.2. `load`
-//! makes them, `handler` runs them.
+//! Programs that are components: anything that exports `wasi:http/incoming-handler` 0.2. `deploy`
+//! makes them, `handler` runs them; what they may ask of the node is in [`host`](super::host).
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
-use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
 use wasmtime::Store;
-use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
-use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use super::budget::Start;
-use super::clocks::{Monotonic, Wall};
 use super::engine::Engine;
 use super::error::{Ended, Error};
-use super::grant::{Grant, Refused};
-use super::program::{Call, Kind, Leftover, Program, Responder, Run};
+use super::grant::Grant;
+use super::host::{FromGuest, Host, ToGuest};
+use super::kind::Kind;
+use super::program::{Call, Leftover, Program, Responder, Run};
 use super::ready::{self, Place, Ready};
-use super::speech::Speech;
-use super::store::{self, Base, HANDLES, Hosted};
-use super::wasi;
+use super::{store, wasi};
 use crate::config::isolate::Worker;
-use crate::http::body::{Body, BodyError};
-
-/// Bytes of the fields of one message that a guest makes, with what they cost in memory. A guest
-/// has at most [`HANDLES`] of them: 8 MiB of the host's memory for a request, on its account.
-const FIELDS: usize = 16 << 10;
-/// Bytes that the host keeps for one handle, at most: [`FIELDS`], or half of a [`CHUNK`], for a
-/// body with a chunk has two. All handles of a guest: 16 MiB.
-const HANDLE: usize = 32 << 10;
-/// Bytes of random data in one call.
-const RANDOM: u64 = 64 << 10;
-/// Bytes of one write to a body: as much of a response is held while the client takes none.
-const CHUNK: usize = 64 << 10;
+use crate::http::body::Body;
 
 /// A component, ready to be instantiated.
 pub(super) struct Proxied {
@@ -61,113 +44,6 @@ struct Finished {
     program: Arc<Proxied>,
     worker: Arc<Worker>,
     live: Live,
-}
-
-/// A guest's store.
-pub(super) struct Host {
-    base: Base,
-    table: ResourceTable,
-    /// Handles that are on the account.
-    charged: usize,
-    wasi: WasiCtx,
-    http: WasiHttpCtx,
-    hooks: Hooks,
-    speech: Speech,
-}
-
-struct Hooks {
-    grant: Arc<Grant>,
-}
-
-impl Host {
-    fn new(grant: Arc<Grant>) -> Self {
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(HANDLES);
-        let speech = Speech::new(grant.clone());
-        let limits = grant.exchange.zone.worker.as_ref().map(|worker| &worker.limits);
-        let base = match limits {
-            Some(limits) => Base::new(grant.meter.clone(), limits, grant.tenant.account(limits)),
-            None => Base::none(grant.meter.clone()),
-        };
-        let wasi = WasiCtx::builder()
-            .stdout(speech.clone())
-            .stderr(speech.clone())
-            .max_random_size(RANDOM)
-            .wall_clock(Wall)
-            .monotonic_clock(Monotonic::new())
-            .allow_tcp(false)
-            .allow_udp(false)
-            .allow_ip_name_lookup(false)
-            .build();
-        let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(FIELDS);
-        Self {
-            base,
-            table,
-            charged: 0,
-            wasi,
-            http,
-            speech,
-            hooks: Hooks { grant },
-        }
-    }
-
-    pub(super) fn grant(&self) -> &Arc<Grant> {
-        &self.hooks.grant
-    }
-
-    pub(super) fn table(&mut self) -> &mut ResourceTable {
-        self.charge_handles();
-        &mut self.table
-    }
-
-    /// Charges what the host keeps for handles. When the account is full, the guest gets no more of
-    /// them: its next call fails.
-    fn charge_handles(&mut self) {
-        let count = self.table.iter_mut().count();
-        let account = self.base.account();
-        let more = count.saturating_sub(self.charged);
-        if more > 0 && account.take(more.saturating_mul(HANDLE)).is_err() {
-            self.table.set_max_capacity(count);
-            return;
-        }
-        account.release(self.charged.saturating_sub(count).saturating_mul(HANDLE));
-        self.table.set_max_capacity(HANDLES);
-        self.charged = count;
-    }
-
-    fn renew(&mut self, grant: Arc<Grant>, start: Start) {
-        self.base.renew(grant.meter.clone(), start);
-        self.speech.renew(grant.clone());
-        self.hooks.grant = grant;
-    }
-}
-
-impl Hosted for Host {
-    fn base(&mut self) -> &mut Base {
-        &mut self.base
-    }
-}
-
-impl WasiView for Host {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.charge_handles();
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
-}
-
-impl WasiHttpView for Host {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        self.charge_handles();
-        WasiHttpCtxView {
-            ctx: &mut self.http,
-            table: &mut self.table,
-            hooks: &mut self.hooks,
-        }
-    }
 }
 
 /// What components may import: WASI 0.2 without files, network and environment, and the interfaces
@@ -247,7 +123,7 @@ impl Proxied {
         live.served = live.served.saturating_add(1);
         if live.served >= worker.limits.reuse {
             // Bodies that the guest left open end now, not when the instance goes.
-            live.store.data_mut().table = ResourceTable::new();
+            live.store.data_mut().close_all();
         }
         Ok(Box::new(Finished {
             program: self,
@@ -294,117 +170,5 @@ impl Program for Proxied {
 
     fn sweep(&self, now: Instant) {
         self.ready.sweep(now);
-    }
-}
-
-type Sent = Result<
-    (
-        http::Response<WasiBody>,
-        Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
-    ),
-    wasmtime_wasi_http::Error,
->;
-
-impl WasiHttpHooks for Hooks {
-    fn send_request(
-        &mut self,
-        request: http::Request<WasiBody>,
-        options: Option<RequestOptions>,
-        _: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        let grant = self.grant.clone();
-        Box::new(async move {
-            let request = request.map(|body| {
-                if http_body::Body::is_end_stream(&body) {
-                    Body::Empty
-                } else {
-                    Body::boxed(FromGuest(body))
-                }
-            });
-            let send = grant.send(request);
-            let response = match options.and_then(|options| options.first_byte_timeout) {
-                None => send.await,
-                Some(limit) => tokio::time::timeout(limit, send).await.unwrap_or(Err(Refused::Timeout)),
-            };
-            let response = response.map_err(told)?;
-            let response = response.map(|body| ToGuest(body).boxed_unsync());
-            let done: Box<dyn Future<Output = _> + Send> = Box::new(async { Ok(()) });
-            Ok((response, done))
-        })
-    }
-
-    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        CHUNK
-    }
-}
-
-/// Plain codes: what a guest may know of why.
-fn told(refused: Refused) -> wasmtime_wasi_http::Error {
-    use wasmtime_wasi_http::Error as E;
-    match refused {
-        Refused::Denied => E::HttpRequestDenied,
-        Refused::TooMany | Refused::Overload => E::ConnectionLimitReached,
-        Refused::Loop => E::LoopDetected,
-        Refused::Malformed => E::HttpRequestUriInvalid,
-        Refused::Unreachable => E::DestinationUnavailable,
-        Refused::Timeout => E::HttpResponseTimeout,
-        Refused::Protocol => E::HttpProtocolError,
-    }
-}
-
-/// Content on its way into a guest.
-struct ToGuest(Body);
-
-impl http_body::Body for ToGuest {
-    type Data = Bytes;
-    type Error = wasmtime_wasi_http::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
-        use wasmtime_wasi_http::Error as E;
-        Pin::new(&mut self.0).poll_frame(cx).map_err(|error| match error {
-            BodyError::TooLarge => E::HttpRequestBodySize(None),
-            BodyError::Stalled => E::ConnectionReadTimeout,
-            BodyError::Client(_)
-            | BodyError::Quic(_)
-            | BodyError::Framing(_)
-            | BodyError::Origin(_)
-            | BodyError::Damaged(_)
-            | BodyError::Shared
-            | BodyError::Worker(_) => E::ConnectionTerminated,
-            BodyError::File(_) => E::InternalError(None),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}
-
-/// Content on its way out of a guest.
-struct FromGuest(WasiBody);
-
-impl http_body::Body for FromGuest {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.0)
-            .poll_frame(cx)
-            .map_err(|_| BodyError::Worker("broken off"))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
     }
 }

@@ -12,17 +12,19 @@ use wasmtime::component::Component;
 use super::artifact::{self, Sound};
 use super::compile;
 use super::component::Proxied;
+use super::deployment::{Active, Deployment, Rollout};
 use super::engine::{self, Mapped, Rest};
 use super::error::Error;
 use super::isolates::Isolates;
 use super::js::Script;
 use super::keyvalue::Vault;
+use super::kind::Kind;
 use super::metrics::{Metrics, Summary};
-use super::program::{Kind, Program};
-use super::rollout::{Rollout, Standing};
+use super::program::Program;
 use super::secrets;
 use super::slots::Slots;
-use super::tenant::{Active, Tenant};
+use super::tenant::Tenant;
+use super::trial::Standing;
 use super::versions::{self, Aim, Returned, Version, Versions};
 use crate::base::clock::UnixTime;
 use crate::base::digest::Digest;
@@ -32,14 +34,14 @@ use crate::config::{self, Faults, Place};
 use crate::gate::token::ClientId;
 use crate::zones::Current;
 
-/// Tenants that were checked and can be put into force.
+/// What was checked and can be put into force.
 pub struct Plan {
-    tenants: HashMap<Arc<str>, Arc<Tenant>>,
+    deployments: HashMap<Arc<str>, Arc<Deployment>>,
     changes: Vec<Change>,
 }
 
 struct Change {
-    tenant: Arc<Tenant>,
+    deployment: Arc<Deployment>,
     /// What answers from now on; `None`: what does already.
     active: Option<Active>,
     slots: (usize, usize),
@@ -125,9 +127,6 @@ fn faulty(faults: &mut Faults, zone: &config::Zone, place: &Place, error: Option
     }
 }
 
-/// Code that is mapped: zones that deploy the same share it.
-pub(super) type Known = HashMap<Digest, Weak<Mapped<Component>>>;
-
 impl Isolates {
     /// Compiles and links the workers that the file names, in a directory of its own that goes
     /// afterwards. What cannot be used is told among the faults. Blocks, for as long as compiling
@@ -168,15 +167,15 @@ impl Isolates {
     /// changed.
     pub fn plan(&self, zones: &[config::Zone], faults: &mut Faults) -> Plan {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = self.tenants.load();
+        let old = self.deployments.load();
         let mut plan = Plan {
-            tenants: HashMap::new(),
+            deployments: HashMap::new(),
             changes: Vec::new(),
         };
         for zone in zones {
             let Some(worker) = &zone.worker else { continue };
-            let tenant = match old.get(&zone.name) {
-                Some(tenant) => tenant.clone(),
+            let deployment = match old.get(&zone.name) {
+                Some(deployment) => deployment.clone(),
                 None => {
                     let tenant = Tenant::new(
                         zone.name.clone(),
@@ -192,14 +191,15 @@ impl Isolates {
                             continue;
                         }
                     }
-                    Arc::new(tenant)
+                    Deployment::new(tenant)
                 }
             };
             let active = match &worker.file {
-                Some((path, _)) => self.configured(&tenant, path),
-                None => Ok(self.deployed(&tenant)),
+                Some((path, _)) => self.configured(&deployment, path),
+                None => Ok(self.deployed(&deployment)),
             };
-            let vault = worker.keyvalue.as_ref().map(|limits| self.vault(&tenant, limits));
+            let vault = worker.keyvalue.as_ref();
+            let vault = vault.map(|limits| self.vault(&deployment.tenant, limits));
             let (active, vault) = match (active, vault.transpose()) {
                 (Ok(active), Ok(vault)) => (active, vault),
                 (active, vault) => {
@@ -210,12 +210,12 @@ impl Isolates {
                 }
             };
             plan.changes.push(Change {
-                tenant: tenant.clone(),
+                deployment: deployment.clone(),
                 active,
                 slots: (worker.limits.concurrency, worker.limits.nested),
                 vault,
             });
-            plan.tenants.insert(zone.name.clone(), tenant);
+            plan.deployments.insert(zone.name.clone(), deployment);
         }
         plan
     }
@@ -237,17 +237,17 @@ impl Isolates {
     /// Puts `plan` into force. A zone for which `keeps` holds stays as it is; one for which `out`
     /// holds has no worker.
     pub fn install(&self, mut plan: Plan, keeps: impl Fn(&str) -> bool, out: impl Fn(&str) -> bool) {
-        plan.tenants.retain(|zone, _| !out(zone));
-        for (zone, tenant) in self.tenants.load().iter().filter(|(zone, _)| keeps(zone)) {
-            plan.tenants.insert(zone.clone(), tenant.clone());
+        plan.deployments.retain(|zone, _| !out(zone));
+        for (zone, deployment) in self.deployments.load().iter().filter(|(zone, _)| keeps(zone)) {
+            plan.deployments.insert(zone.clone(), deployment.clone());
         }
         for change in plan.changes {
-            let tenant = change.tenant;
+            let (deployment, tenant) = (&change.deployment, &change.deployment.tenant);
             if keeps(&tenant.name) || out(&tenant.name) {
                 continue;
             }
             if let Some(active) = change.active {
-                tenant.active.store(Some(Arc::new(active)));
+                deployment.active.store(Some(Arc::new(active)));
             }
             if let Some((vault, limits)) = &change.vault {
                 vault.adjust(limits.clone());
@@ -258,9 +258,9 @@ impl Isolates {
                 tenant.slots.store(Arc::new(Slots::new(outer, nested)));
             }
         }
-        self.shares().among(plan.tenants.len());
-        self.memory.among(plan.tenants.len());
-        self.tenants.store(Arc::new(plan.tenants));
+        self.shares().among(plan.deployments.len());
+        self.memory.among(plan.deployments.len());
+        self.deployments.store(Arc::new(plan.deployments));
         self.prune();
     }
 
@@ -274,30 +274,31 @@ impl Isolates {
         Ok(self.load(bytes, Digest::of(bytes))?.kind)
     }
 
-    fn configured(&self, tenant: &Tenant, path: &Path) -> Result<Option<Active>, Error> {
+    fn configured(&self, deployment: &Deployment, path: &Path) -> Result<Option<Active>, Error> {
         let bytes = read(path)?;
         let digest = Digest::of(&bytes);
         let same = |active: &Arc<Active>| active.version == 0 && active.digest == digest.to_string();
-        if tenant.active.load().as_ref().is_some_and(same) {
+        if deployment.active.load().as_ref().is_some_and(same) {
             return Ok(None);
         }
         let loaded = self.load(&bytes, digest)?;
-        tenant.counts.compiled(loaded.compiled);
+        deployment.tenant.counts.compiled(loaded.compiled);
         Ok(Some(Active::new(loaded.program, loaded.code, 0, digest.to_string())))
     }
 
-    fn deployed(&self, tenant: &Tenant) -> Option<Active> {
-        let deployed = tenant.active.load().as_ref().is_some_and(|active| active.version > 0);
-        if deployed || !tenant.previews.load().is_empty() {
+    fn deployed(&self, deployment: &Deployment) -> Option<Active> {
+        let active = deployment.active.load();
+        if active.as_ref().is_some_and(|active| active.version > 0) || !deployment.previews.load().is_empty() {
             return None;
         }
-        match self.stored(&tenant.name) {
+        let zone = &deployment.tenant.name;
+        match self.stored(zone) {
             Ok(active) => {
-                self.resume(tenant);
+                self.resume(deployment);
                 active
             }
             Err(error) => {
-                tracing::error!(target: "edge::isolate", zone = %tenant.name, %error, "the zone has no worker now");
+                tracing::error!(target: "edge::isolate", %zone, %error, "the zone has no worker now");
                 None
             }
         }
@@ -317,10 +318,11 @@ impl Isolates {
 
     /// The trial that was under way when the node last ran. One that cannot be loaded is logged,
     /// and everybody gets the active version.
-    fn resume(&self, tenant: &Tenant) {
-        let directory = self.directory(&tenant.name);
+    fn resume(&self, deployment: &Deployment) {
+        let zone = &deployment.tenant.name;
+        let directory = self.directory(zone);
         let resumed = Versions::read(&directory).and_then(|versions| {
-            self.resume_previews(tenant, &versions);
+            self.resume_previews(deployment, &versions);
             let Some((number, percent)) = versions.rollout else {
                 return Ok(());
             };
@@ -328,11 +330,11 @@ impl Isolates {
                 return Ok(());
             };
             let loaded = self.load_version(&directory, version)?;
-            self.try_out(tenant, loaded, (number, version.digest.clone()), percent);
+            self.try_out(deployment, loaded, (number, version.digest.clone()), percent);
             Ok(())
         });
         if let Err(error) = resumed {
-            tracing::error!(target: "edge::isolate", zone = %tenant.name, %error, "the version on trial is out");
+            tracing::error!(target: "edge::isolate", %zone, %error, "the version on trial is out");
         }
     }
 
@@ -408,15 +410,15 @@ impl Isolates {
         self.config.state_directory.join("zones").join(format!("zone-{zone}"))
     }
 
-    /// A tenant whose worker is deployed and not a file of the configuration.
-    pub(super) fn deployable(&self, zone: &str) -> Result<Arc<Tenant>, Error> {
-        let tenant = self.tenant(zone).ok_or_else(|| Error::NoWorker(zone.to_owned()))?;
+    /// That of a zone whose worker is deployed and not a file of the configuration.
+    pub(super) fn deployable(&self, zone: &str) -> Result<Arc<Deployment>, Error> {
+        let deployment = self.deployment(zone).ok_or_else(|| Error::NoWorker(zone.to_owned()))?;
         let zones = self.zones().load();
         let known = zones.all().iter().find(|known| *known.name == *zone);
         match known.and_then(|zone| zone.worker.as_ref()) {
             None => Err(Error::NoWorker(zone.to_owned())),
             Some(worker) if worker.file.is_some() => Err(Error::FromFile(zone.to_owned())),
-            Some(_) => Ok(tenant),
+            Some(_) => Ok(deployment),
         }
     }
 
@@ -427,7 +429,7 @@ impl Isolates {
     /// Why not, for who deploys; the old one keeps serving then.
     pub fn deploy(&self, zone: &str, bytes: &[u8], aim: Aim) -> Result<Deployed, Error> {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let tenant = self.deployable(zone)?;
+        let deployment = self.deployable(zone)?;
         let digest = Digest::of(bytes);
         let loaded = self.load(bytes, digest)?;
         let directory = self.directory(zone);
@@ -444,25 +446,25 @@ impl Isolates {
         let aim = match aim {
             Aim::Preview if preview.is_none() => return Err(Error::NoPreviews(zone.to_owned())),
             // There is nothing to go back to.
-            Aim::Percent(_) if tenant.active.load().is_none() => Aim::All,
+            Aim::Percent(_) if deployment.active.load().is_none() => Aim::All,
             Aim::Percent(percent) if !(1..100).contains(&percent) => Aim::All,
             aim => aim,
         };
         let number = versions.add(version, self.config.versions, aim);
         versions.write(&directory, Some(bytes))?;
-        tenant.counts.compiled(loaded.compiled);
+        deployment.tenant.counts.compiled(loaded.compiled);
         let version = versions.find(number).cloned();
         let version = version.ok_or_else(|| Error::Refused("it was removed at once".to_owned()))?;
-        tenant.keep_previews(&versions);
+        deployment.keep_previews(&versions);
         let (mut percent, mut host) = (None, None);
         match aim {
-            Aim::All => self.activate(&tenant, loaded, number, digest.to_string()),
+            Aim::All => self.activate(&deployment, loaded, number, digest.to_string()),
             Aim::Percent(share) => {
-                self.try_out(&tenant, loaded, (number, digest.to_string()), share);
+                self.try_out(&deployment, loaded, (number, digest.to_string()), share);
                 percent = Some(share);
             }
             Aim::Preview => {
-                tenant.add_preview(&version, loaded);
+                deployment.add_preview(&version, loaded);
                 host = preview;
             }
         }
@@ -482,7 +484,7 @@ impl Isolates {
     /// There is none, or it cannot be loaded any more; the active one keeps serving then.
     pub fn rollback(&self, zone: &str, number: Option<u64>) -> Result<Deployed, Error> {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let tenant = self.deployable(zone)?;
+        let deployment = self.deployable(zone)?;
         let directory = self.directory(zone);
         let mut versions = Versions::read(&directory)?;
         let found = match number {
@@ -498,7 +500,7 @@ impl Isolates {
         versions.active = version.number;
         versions.rollout = None;
         versions.write(&directory, None)?;
-        self.activate(&tenant, loaded, version.number, version.digest.clone());
+        self.activate(&deployment, loaded, version.number, version.digest.clone());
         Ok(Deployed {
             zone: zone.to_owned(),
             version,
@@ -509,14 +511,15 @@ impl Isolates {
 
     /// Every zone that has a worker, by name.
     pub fn status(&self) -> Vec<Status> {
-        let tenants = self.tenants.load();
-        let mut all: Vec<Status> = tenants.values().map(|tenant| self.one(tenant)).collect();
+        let deployments = self.deployments.load();
+        let mut all: Vec<Status> = deployments.values().map(|deployment| self.one(deployment)).collect();
         all.sort_by(|a, b| a.zone.cmp(&b.zone));
         all
     }
 
-    fn one(&self, tenant: &Tenant) -> Status {
-        let active = tenant.active.load();
+    fn one(&self, deployment: &Deployment) -> Status {
+        let tenant = &deployment.tenant;
+        let active = deployment.active.load();
         let active = active.as_ref();
         // A list that cannot be read is said to who deploys next.
         let versions = Versions::read(&self.directory(&tenant.name)).unwrap_or_default();
@@ -526,35 +529,41 @@ impl Isolates {
             digest: active.map(|active| active.digest.clone()),
             kind: active.map(|active| active.program.kind()),
             versions: versions.all,
-            rollout: tenant.standing(),
+            rollout: deployment.standing(),
             returned: versions.returned,
             figures: tenant.summary(),
         }
     }
 
     /// Gives a version to some percent of the clients.
-    pub(super) fn try_out(&self, tenant: &Tenant, loaded: Loaded, (version, digest): (u64, String), percent: u8) {
-        tracing::info!(target: "edge::isolate", zone = %tenant.name, version, digest, percent, "on trial");
+    pub(super) fn try_out(
+        &self,
+        deployment: &Deployment,
+        loaded: Loaded,
+        (version, digest): (u64, String),
+        percent: u8,
+    ) {
+        tracing::info!(target: "edge::isolate", zone = %deployment.tenant.name, version, digest, percent, "on trial");
         let active = Active::new(loaded.program, loaded.code, version, digest);
-        tenant.rollout.store(Some(Arc::new(Rollout::new(active, percent))));
+        deployment.rollout.store(Some(Arc::new(Rollout::new(active, percent))));
     }
 
     /// Gives a version to all clients, and ends a trial.
-    pub(super) fn activate(&self, tenant: &Tenant, loaded: Loaded, version: u64, digest: String) {
-        tracing::info!(target: "edge::isolate", zone = %tenant.name, version, digest, "activated");
+    pub(super) fn activate(&self, deployment: &Deployment, loaded: Loaded, version: u64, digest: String) {
+        tracing::info!(target: "edge::isolate", zone = %deployment.tenant.name, version, digest, "activated");
         let active = Active::new(loaded.program, loaded.code, version, digest);
-        tenant.active.store(Some(Arc::new(active)));
-        tenant.rollout.store(None);
+        deployment.active.store(Some(Arc::new(active)));
+        deployment.rollout.store(None);
     }
 
     /// Removes compiled code that no version of any zone wants.
     fn prune(&self) {
         let mut wanted: HashSet<String> = self.scripts.digests().collect();
-        for tenant in self.tenants.load().values() {
-            if let Some(active) = tenant.active.load().as_ref() {
+        for deployment in self.deployments.load().values() {
+            if let Some(active) = deployment.active.load().as_ref() {
                 wanted.insert(active.digest.clone());
             }
-            let Ok(versions) = Versions::read(&self.directory(&tenant.name)) else {
+            let Ok(versions) = Versions::read(&self.directory(&deployment.tenant.name)) else {
                 return;
             };
             wanted.extend(versions.all.into_iter().map(|version| version.digest));

@@ -342,7 +342,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let artifacts = super::super::artifact::Artifacts::open(state.path(), engine.fingerprint()).unwrap();
         let digest = crate::base::digest::Digest::of(wasm);
-        let kind = super::super::program::Kind::Script;
+        let kind = super::super::kind::Kind::Script;
         let code = engine.wasm().precompile_module(wasm).unwrap();
         artifacts.write(digest, kind, &code).unwrap();
         let sound = artifacts.read(digest, kind).unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! What one request's guest may use: its meter, its zone's settings and log, and whom it may ask.
 //! Made by `handler`, held by the guest's store.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -11,9 +12,10 @@ use http::uri::Scheme;
 
 use super::assets;
 use super::budget::Meter;
-use super::rollout::Trial;
+use super::log::Level;
 use super::tenant::Tenant;
 use super::tie::Tie;
+use super::trial::Trial;
 use super::upgrade::Upgrade;
 use crate::config::Origin;
 use crate::config::isolate::Limits;
@@ -76,6 +78,70 @@ impl Grant {
             trial: OnceLock::new(),
             without_cache: AtomicBool::new(false),
         })
+    }
+
+    /// Says why the guest's run came to a bad end. Not counted among the lines it may write: this
+    /// is what the log is read for.
+    pub fn reason(&self, text: &str) {
+        let (tenant, now) = (&self.tenant, Instant::now());
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            tenant.log.always(&tenant.name, self.exchange.id, line, now);
+        }
+    }
+
+    /// Writes what the guest says, line by line, within the request's and the zone's limits.
+    pub fn say(&self, level: Level, text: &str) {
+        let rate = self
+            .exchange
+            .zone
+            .worker
+            .as_ref()
+            .map_or(0, |worker| worker.limits.log_rate);
+        let now = Instant::now();
+        let mut dropped = 0;
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            let fits = |left: usize| left.checked_sub(line.len());
+            let fits = self.log_left.fetch_update(Relaxed, Relaxed, fits).is_ok();
+            let tenant = &self.tenant;
+            if !fits {
+                tenant.log.beyond(self.exchange.id);
+                dropped += 1;
+            } else if !tenant.log.write(&tenant.name, self.exchange.id, level, line, rate, now) {
+                dropped += 1;
+            }
+        }
+        if dropped > 0 {
+            self.tenant.counts.log_dropped(dropped);
+        }
+    }
+
+    /// A setting or secret of the zone. The configuration's come before those that were given by a
+    /// command.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let worker = self.exchange.zone.worker.as_deref()?;
+        let plain = worker.settings.iter().find(|(known, _)| known == name);
+        let written = plain.map(|(_, value)| value.as_str()).or_else(|| {
+            let secret = worker.secrets.iter().find(|(known, _)| known == name);
+            secret.map(|(_, value)| value.0.as_str())
+        });
+        let given = self.tenant.secrets.load();
+        written
+            .or_else(|| given.get(name).map(|value| value.0.as_str()))
+            .map(ToOwned::to_owned)
+    }
+
+    /// All settings and secrets of the zone, by name.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        let given = self.tenant.secrets.load();
+        let given = given.iter().map(|(name, value)| (name.as_str(), value.0.as_str()));
+        let worker = self.exchange.zone.worker.as_deref();
+        let plain = worker.into_iter().flat_map(|w| &w.settings);
+        let plain = plain.map(|(name, value)| (name.as_str(), value.as_str()));
+        let secret = worker.into_iter().flat_map(|w| &w.secrets);
+        let secret = secret.map(|(name, value)| (name.as_str(), value.0.as_str()));
+        // A later one takes the place of an earlier one.
+        let all = given.chain(secret).chain(plain);
+        all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 }
 

@@ -16,10 +16,10 @@ use url::Url;
 
 use super::assets;
 use super::budget::Metered;
+use super::deployment::Meant;
 use super::error::Ended;
 use super::grant::{Grant, Lineage, Reach};
 use super::isolates::Isolates;
-use super::preview::Meant;
 use super::program::{Call, Leftover, Responder, Run};
 use super::shares::Share;
 use super::slots::Slot;
@@ -95,10 +95,11 @@ impl Isolated {
         if let Some(file) = assets::before(&*self.origin, &request.head, &request.exchange).await? {
             return Ok(file);
         }
-        let tenant = self.isolates.tenant(&zone.name).ok_or_else(none)?;
+        let deployment = self.isolates.deployment(&zone.name).ok_or_else(none)?;
+        let tenant = &deployment.tenant;
         let client = request.exchange.peer.client.ip();
-        let (active, trial) = match tenant.meant(worker, &request.exchange.host) {
-            Meant::Zone => tenant.version_for(client).ok_or_else(none)?,
+        let (active, trial) = match deployment.meant(worker, &request.exchange.host) {
+            Meant::Zone => deployment.version_for(client).ok_or_else(none)?,
             Meant::Preview(active) => (active, None),
             Meant::Nothing => {
                 return Err(Failure::new(
@@ -124,10 +125,10 @@ impl Isolated {
             tenant.counts.failed(ended);
             ended.failure()
         };
-        let slots = self.slots(&tenant, nested).await.map_err(failed)?;
+        let slots = self.slots(tenant, nested).await.map_err(failed)?;
         let reach = self.reach()?.clone();
         let upgrade = Upgrade::of(&mut request.head);
-        let grant = Grant::new((&tenant, limits), request.exchange.clone(), lineage, reach, upgrade);
+        let grant = Grant::new((tenant, limits), request.exchange.clone(), lineage, reach, upgrade);
         if let Some(trial) = trial {
             // It is new.
             let _ = grant.trial.set(trial);

@@ -2,33 +2,37 @@
 //! by `node`, shared by all worker threads; asked by the control commands.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
-use wasmtime::component::Linker;
+use wasmtime::component::{Component, Linker};
 
 use super::artifact::{Artifacts, directory};
-use super::component::Host;
-use super::deploy::Known;
-use super::engine::Engine;
+use super::deployment::Deployment;
+use super::engine::{Engine, Mapped};
 use super::error::Error;
+use super::host::Host;
 use super::js::Scripts;
 use super::memory::Memory;
 use super::metrics::Metrics;
 use super::shares::Shares;
 use super::tenant::Tenant;
+use crate::base::digest::Digest;
 use crate::base::ledger::Ledger;
 use crate::config::{self, Config};
 use crate::zones::Current;
+
+/// Code that is mapped: zones that deploy the same share it.
+type Known = HashMap<Digest, Weak<Mapped<Component>>>;
 
 /// Everything that workers need.
 pub struct Isolates {
     engine: Engine,
     pub(super) linker: Linker<Host>,
     zones: Current,
-    pub(super) tenants: ArcSwap<HashMap<Arc<str>, Arc<Tenant>>>,
+    pub(super) deployments: ArcSwap<HashMap<Arc<str>, Arc<Deployment>>>,
     shares: Arc<Shares>,
     pub(super) memory: Arc<Memory>,
     places: Arc<Semaphore>,
@@ -57,7 +61,7 @@ impl Isolates {
         Ok(Arc::new(Self {
             linker,
             zones,
-            tenants: ArcSwap::default(),
+            deployments: ArcSwap::default(),
             shares: Shares::new(all / 8 * 5, all / 8 * 2),
             // What is left of the pool: for instances that wait for a request, or for their end.
             places: Arc::new(Semaphore::new(all / 8)),
@@ -90,22 +94,30 @@ impl Isolates {
         &self.places
     }
 
+    /// What answers for a zone that has a worker.
+    pub(super) fn deployment(&self, zone: &str) -> Option<Arc<Deployment>> {
+        self.deployments.load().get(zone).cloned()
+    }
+
     /// A zone that has a worker.
     pub fn tenant(&self, zone: &str) -> Option<Arc<Tenant>> {
-        self.tenants.load().get(zone).cloned()
+        self.deployments
+            .load()
+            .get(zone)
+            .map(|deployment| deployment.tenant.clone())
     }
 
     /// Once a second: instances that nobody wanted go, and the memory of code that nobody runs.
     pub fn tick(&self, now: Instant) {
-        for tenant in self.tenants.load().values() {
-            tenant.sweep(now);
+        for deployment in self.deployments.load().values() {
+            deployment.sweep(now);
         }
     }
 
     /// Removes what is over of what workers stored. Blocks.
     pub fn sweep_stores(&self) {
-        for tenant in self.tenants.load().values() {
-            if let Some(vault) = tenant.vault.load_full() {
+        for deployment in self.deployments.load().values() {
+            if let Some(vault) = deployment.tenant.vault.load_full() {
                 // What cannot be read or written is logged there.
                 let _ = vault.sweep();
             }

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::error::Ended;
 use super::grant::Grant;
+use super::kind::Kind;
 use super::ready::Place;
 use crate::http::body::Body;
 use crate::http::door::Head;
@@ -44,16 +45,6 @@ pub trait Program: Send + Sync + 'static {
     fn sweep(&self, now: Instant) {
         let _ = now;
     }
-}
-
-/// Languages, by how they are run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A component that exports `wasi:http/incoming-handler`.
-    Component,
-    /// A script on the shared JavaScript engine.
-    Script,
 }
 
 /// One request to a guest.

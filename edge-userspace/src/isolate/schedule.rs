@@ -12,7 +12,8 @@ use jiff::tz::TimeZone;
 use super::error::Ended;
 use super::grant::{Grant, Lineage};
 use super::handler::{Isolated, spawn};
-use super::program::{Call, Due, Kind, Responder};
+use super::kind::Kind;
+use super::program::{Call, Due, Responder};
 use super::upgrade::Upgrade;
 use crate::base::clock::UnixTime;
 use crate::base::id::RequestId;
@@ -71,10 +72,11 @@ impl Isolated {
 
     /// Begins one run. One that finds no slot is counted, as a request would be.
     async fn fire(&self, zone: &Arc<Zone>, due: Due) {
-        let Some(tenant) = self.isolates().tenant(&zone.name) else {
+        let Some(deployment) = self.isolates().deployment(&zone.name) else {
             return;
         };
-        let (Some(active), Some(worker)) = (tenant.active.load_full(), &zone.worker) else {
+        let tenant = &deployment.tenant;
+        let (Some(active), Some(worker)) = (deployment.active.load_full(), &zone.worker) else {
             return;
         };
         let Ok(reach) = self.reach() else { return };
@@ -95,12 +97,12 @@ impl Isolated {
             started: Instant::now(),
         };
         let lineage = Lineage::root(&http::HeaderMap::new(), limits.subrequests);
-        let grant = Grant::new((&tenant, limits), exchange, lineage, reach.clone(), Upgrade::default());
+        let grant = Grant::new((tenant, limits), exchange, lineage, reach.clone(), Upgrade::default());
         if active.program.kind() == Kind::Component {
             grant.reason("its schedule is for scripts that export `scheduled`, and the worker is a component");
             return tenant.counts.failed(Ended::NoResponse);
         }
-        let taken = match self.slots(&tenant, false).await {
+        let taken = match self.slots(tenant, false).await {
             Ok(taken) => taken,
             Err(ended) => {
                 grant.reason(&format!("its schedule \"{}\": {ended}", due.cron));

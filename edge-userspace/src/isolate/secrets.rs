@@ -5,18 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::artifact;
 use super::error::Error;
-use super::isolates::Isolates;
-use super::tenant::Tenant;
 use crate::config::isolate::Secret;
 
 /// Secrets of one zone.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 /// Bytes of one.
 const BYTES: usize = 64 << 10;
 /// Characters of a name.
@@ -49,7 +47,7 @@ pub(super) fn read(state: &Path, zone: &str) -> Result<Secrets, Error> {
         .collect())
 }
 
-fn write(state: &Path, zone: &str, secrets: &Secrets) -> Result<(), Error> {
+pub(super) fn write(state: &Path, zone: &str, secrets: &Secrets) -> Result<(), Error> {
     artifact::directory(&state.join("secrets"))?;
     let path = file(state, zone);
     let plain: BTreeMap<&str, &str> = secrets
@@ -61,7 +59,7 @@ fn write(state: &Path, zone: &str, secrets: &Secrets) -> Result<(), Error> {
 }
 
 /// What a secret is, if it can be one.
-fn sound(name: &str, value: &[u8]) -> Result<Secret, Error> {
+pub(super) fn sound(name: &str, value: &[u8]) -> Result<Secret, Error> {
     let refused = |why: &str| Err(Error::Secret(why.to_owned()));
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > NAME || !name.chars().all(plain) {
@@ -75,70 +73,6 @@ fn sound(name: &str, value: &[u8]) -> Result<Secret, Error> {
     match std::str::from_utf8(value) {
         Ok(text) => Ok(Secret(Arc::new(Zeroizing::new(text.to_owned())))),
         Err(_) => refused("it is not UTF-8"),
-    }
-}
-
-impl Isolates {
-    /// Gives the worker of `zone` a secret, or another value for one. Blocks.
-    ///
-    /// # Errors
-    /// Why not, for the operator; nothing has changed then.
-    pub fn keep_secret(&self, zone: &str, name: &str, value: &[u8]) -> Result<(), Error> {
-        let secret = sound(name, value)?;
-        self.change_secrets(zone, |tenant, secrets| {
-            if self.is_configured(&tenant.name, name) {
-                let why = format!("zone \"{zone}\" has a setting or secret of that name in the configuration");
-                return Err(Error::Secret(why));
-            }
-            secrets.insert(name.to_owned(), secret);
-            match secrets.len() > MOST {
-                true => Err(Error::Secret(format!("zone \"{zone}\" has {MOST} already"))),
-                false => Ok(()),
-            }
-        })
-    }
-
-    /// Takes a secret from the worker of `zone`. Blocks.
-    ///
-    /// # Errors
-    /// It has none of that name, or it cannot be written.
-    pub fn drop_secret(&self, zone: &str, name: &str) -> Result<(), Error> {
-        self.change_secrets(zone, |_, secrets| match secrets.remove(name) {
-            Some(_) => Ok(()),
-            None => Err(Error::Secret(format!("zone \"{zone}\" was given none of that name"))),
-        })
-    }
-
-    /// Names of the secrets that `zone` was given.
-    ///
-    /// # Errors
-    /// The zone has no worker.
-    pub fn secrets(&self, zone: &str) -> Result<Vec<String>, Error> {
-        let tenant = self.tenant(zone).ok_or_else(|| Error::NoWorker(zone.to_owned()))?;
-        Ok(tenant.secrets.load().keys().cloned().collect())
-    }
-
-    fn change_secrets(
-        &self,
-        zone: &str,
-        change: impl FnOnce(&Tenant, &mut Secrets) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let tenant = self.tenant(zone).ok_or_else(|| Error::NoWorker(zone.to_owned()))?;
-        let mut secrets = Secrets::clone(&tenant.secrets.load());
-        change(&tenant, &mut secrets)?;
-        write(&self.config.state_directory, zone, &secrets)?;
-        tenant.secrets.store(Arc::new(secrets));
-        Ok(())
-    }
-
-    fn is_configured(&self, zone: &str, name: &str) -> bool {
-        let zones = self.zones().load();
-        let known = zones.all().iter().find(|known| *known.name == *zone);
-        known.and_then(|zone| zone.worker.as_ref()).is_some_and(|worker| {
-            worker.settings.iter().any(|(known, _)| known == name)
-                || worker.secrets.iter().any(|(known, _)| known == name)
-        })
     }
 }
 

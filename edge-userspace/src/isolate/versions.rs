@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::artifact;
 use super::error::Error;
-use super::program::Kind;
+use super::kind::Kind;
 use crate::base::digest::Digest;
 
 /// Characters of a preview's label.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTableError};
 
-use super::component::Host;
+use super::host::Host;
 use super::keyvalue::{Refusal, Vault};
 use super::log::Level;
 

@@ -12,9 +12,11 @@ use http::{Request, StatusCode, request};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::driver::Sent;
+use super::connection::Sent;
+use super::error::ConnectError;
 use super::forward::via;
-use super::pool::{CheckoutError, Lease};
+use super::lease::Lease;
+use super::pool::CheckoutError;
 use super::upload::{Progress, Upload};
 use crate::http::handler::{Failure, Reason};
 use crate::http::interim::Interims;
@@ -77,7 +79,7 @@ impl Failed {
     pub(super) fn checkout(error: &CheckoutError) -> Self {
         match error {
             CheckoutError::Busy => Self::new(Reason::Overload, error.to_string(), false, Again::Unseen),
-            CheckoutError::Connect(super::connect::ConnectError::Timeout) => {
+            CheckoutError::Connect(ConnectError::Timeout) => {
                 Self::new(Reason::OriginTimeout, error.to_string(), true, Again::Unseen)
             }
             CheckoutError::Connect(_) => Self::new(Reason::OriginUnreachable, error.to_string(), true, Again::Unseen),

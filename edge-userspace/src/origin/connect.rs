@@ -13,103 +13,21 @@ use futures_util::stream::FuturesUnordered;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-use super::health::Trouble;
+use super::error::ConnectError;
 use super::names::{Names, ordered};
 use super::proxy_header;
 use crate::config::value::OriginAddress;
 use crate::config::{Mistake, OriginHttp, Upstream};
-use crate::tls::{certificates, trust};
+use crate::tls::{certificates, pem_file, trust};
 
 /// The head start of each address over the next (RFC 8305 section 5, "Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
-
-/// Why there is no connection. The words are ours: certificates and names of the peer stay out of
-/// them.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
-    /// The operator or the network: the name has no address.
-    #[error("the name does not resolve")]
-    Resolve,
-    /// The operator or the owner of the name: it has none but addresses that this upstream must not
-    /// be asked at.
-    #[error("the name has private addresses only")]
-    Private,
-    /// The origin: nothing listens.
-    #[error("connection refused")]
-    Refused,
-    /// The network.
-    #[error("unreachable: {0}")]
-    Unreachable(io::ErrorKind),
-    /// The origin or the network.
-    #[error("no connection in time")]
-    Timeout,
-    /// The origin or the operator: the certificate is for another name.
-    #[error("the certificate is for another name")]
-    TlsName,
-    /// The origin: an untrusted certificate, no common version, not TLS at all.
-    #[error("TLS failed: {0}")]
-    Tls(&'static str),
-    /// The origin: it does not speak the HTTP version that is configured.
-    #[error("the origin does not speak HTTP/2")]
-    Alpn,
-    /// The operator: the roots cannot be read any more.
-    #[error("the roots to trust cannot be loaded")]
-    Roots,
-    /// The HTTP/2 preface could not be sent.
-    #[error("the HTTP handshake failed")]
-    Handshake,
-}
-
-impl ConnectError {
-    /// As shown in `/status`.
-    pub(super) fn trouble(&self) -> Trouble {
-        match self {
-            Self::Resolve | Self::Private => Trouble::Resolve,
-            Self::Refused => Trouble::Refused,
-            Self::Unreachable(_) => Trouble::Unreachable,
-            Self::Timeout => Trouble::Timeout,
-            Self::TlsName => Trouble::TlsName,
-            Self::Tls(_) | Self::Roots => Trouble::Tls,
-            Self::Alpn | Self::Handshake => Trouble::Protocol,
-        }
-    }
-
-    fn from_io(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused,
-            io::ErrorKind::TimedOut => Self::Timeout,
-            kind => Self::Unreachable(kind),
-        }
-    }
-
-    fn from_tls(error: &io::Error) -> Self {
-        match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Self::TlsName,
-            Some(rustls::Error::InvalidCertificate(
-                CertificateError::Expired | CertificateError::ExpiredContext { .. },
-            )) => Self::Tls("the certificate has expired"),
-            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                Self::Tls("the certificate's issuer is not trusted")
-            }
-            Some(rustls::Error::InvalidCertificate(error)) if trust::is_authority(error) => {
-                Self::Tls("the certificate is an authority's (CA:TRUE), and not itself among those in `ca`")
-            }
-            Some(rustls::Error::InvalidCertificate(_)) => Self::Tls("the certificate is not valid"),
-            Some(rustls::Error::AlertReceived(_)) => Self::Tls("the origin ended it by an alert"),
-            Some(rustls::Error::NoApplicationProtocol) => Self::Alpn,
-            Some(_) => Self::Tls("the handshake failed"),
-            None => Self::Tls("the connection broke off"),
-        }
-    }
-}
 
 /// Connects to the servers of one upstream.
 #[derive(Debug)]
@@ -160,7 +78,7 @@ impl Connector {
                 Some((file, place)) => {
                     let mend = "write a PEM file with at least one CA certificate";
                     let mut roots = RootCertStore::empty();
-                    let certificates = certificates::certificates(file, place)?;
+                    let certificates = pem_file::certificates(file, place)?;
                     let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
                     if added == 0 {
                         return Err(place.mistake(format!("{} has no certificate", file.display()), mend));
@@ -316,42 +234,6 @@ fn system_roots() -> Arc<RootCertStore> {
         .clone()
 }
 
-/// Whether `address` is one of the public Internet, by the registries of special purpose addresses
-/// (RFC 6890, RFC 8190), those that carry an IPv4 address judged by it as well.
-pub(super) fn public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_documentation()
-                || v4.is_multicast()
-                || a == 0
-                || a >= 240
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 192 && b == 0 && c == 0)
-                || (a == 192 && b == 88 && c == 99)
-                || (a == 198 && (b == 18 || b == 19)))
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, e, f, g, h] = v6.segments();
-            let carried = |high: u16, low: u16| {
-                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-                public(IpAddr::from([a, b, c, d]))
-            };
-            // Only 2000::/3 is handed out, and 64:ff9b::/96 stands for IPv4 (RFC 6052).
-            if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
-                return carried(g, h);
-            }
-            if a == 0x2002 {
-                return carried(b, c);
-            }
-            a & 0xe000 == 0x2000 && !(a == 0x2001 && (b < 0x200 || b == 0xdb8)) && !(a == 0x3fff && b < 0x1000)
-        }
-    }
-}
-
 /// A TCP connection.
 struct Dialled {
     stream: TcpStream,
@@ -473,39 +355,5 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, io => io.poll_shutdown(cx))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A worker would reach what only this host's network may.
-    #[test]
-    fn what_is_public() {
-        for (text, is) in [
-            ("8.8.8.8", true),
-            ("10.0.0.1", false),
-            ("127.0.0.1", false),
-            ("169.254.169.254", false),
-            ("100.64.0.1", false),
-            ("0.0.0.0", false),
-            ("255.255.255.255", false),
-            ("192.0.2.1", false),
-            ("224.0.0.1", false),
-            ("::1", false),
-            ("::", false),
-            ("fe80::1", false),
-            ("fd00::1", false),
-            ("::ffff:127.0.0.1", false),
-            ("::ffff:8.8.8.8", true),
-            ("64:ff9b::7f00:1", false),
-            ("64:ff9b::808:808", true),
-            ("2002:7f00:1::", false),
-            ("2001:db8::1", false),
-            ("2606:4700::1111", true),
-        ] {
-            assert_eq!(public(text.parse().unwrap()), is, "{text}");
-        }
     }
 }

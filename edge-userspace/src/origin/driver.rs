@@ -2,25 +2,20 @@
 //! that drive them.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
-use super::connect::{ConnectError, Connected, Socket};
-use super::lease::{H2, Shared};
-use super::names::Valid;
-use super::pool::{Pool, Slot};
-use super::timer::Timer;
+use super::connect::{Connected, Socket};
+use super::connection::{H1, H2, Home, STREAMS, Slot, Streams, Wear};
+use super::error::ConnectError;
 use super::upload::Upload;
 use crate::http::data_frames::DataFrames;
 
@@ -28,8 +23,6 @@ use crate::http::data_frames::DataFrames;
 /// and the largest single read of its content. hyper's own bound of 100 fields comes on top.
 const READ_BUFFER: usize = 128 << 10;
 
-/// Streams of one HTTP/2 connection at once; further requests get a further connection.
-pub(super) const STREAMS: usize = 100;
 /// HTTP/2: what an origin may send ahead of a client that reads slowly, per stream: 100 Mbit/s over
 /// the round trip that was seen when connecting, within these bounds.
 const STREAM_WINDOW: (u64, u64) = (256 << 10, 1 << 20);
@@ -49,64 +42,6 @@ const UNSAID: usize = 0x7fff_fffe;
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What hyper answers a request with; the error has the request when nothing of it was sent.
-pub(super) type Sent = Result<http::Response<Incoming>, hyper::client::conn::TrySendError<http::Request<Upload>>>;
-
-/// How much more a connection may be used, and where it leads.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wear {
-    pub(super) peer: SocketAddr,
-    pub(super) opened: Instant,
-    /// It takes no new requests from then on.
-    until: Option<Instant>,
-    /// Or after that many.
-    most: usize,
-}
-
-impl Wear {
-    /// Of a connection to `peer` that begins now. Ages differ by up to a tenth, so that connections
-    /// that were opened together do not end together.
-    pub(super) fn new(peer: SocketAddr, age: Option<Duration>, most: Option<usize>) -> Self {
-        let opened = Instant::now();
-        Self {
-            peer,
-            opened,
-            until: age.and_then(|age| opened.checked_add(super::watch::jittered(age))),
-            most: most.unwrap_or(usize::MAX),
-        }
-    }
-
-    /// Whether a connection that had `served` requests takes another, with addresses that are still
-    /// `valid`.
-    pub(super) fn takes(&self, served: usize, now: Instant, valid: &Valid) -> bool {
-        served < self.most && self.until.is_none_or(|until| now < until) && valid.has(self.peer)
-    }
-}
-
-/// An established HTTP/1.1 connection that nobody uses.
-#[derive(Debug)]
-pub(super) struct H1 {
-    pub(super) sender: http1::SendRequest<Upload>,
-    /// Held by the driver as well: a tunnel's connection has no driver any more, and still counts.
-    #[expect(dead_code, reason = "held for its drop")]
-    slot: Arc<Slot>,
-    pub(super) timer: Timer,
-    /// When it became idle.
-    pub(super) since: Instant,
-    pub(super) wear: Wear,
-    /// Requests so far.
-    pub(super) served: usize,
-}
-
-impl H1 {
-    /// Waits for a request, has not been idle for `limit`, and is not worn.
-    pub(super) fn usable(&self, now: Instant, limit: Duration, valid: &Valid) -> bool {
-        self.sender.is_ready()
-            && now.saturating_duration_since(self.since) < limit
-            && self.wear.takes(self.served, now, valid)
-    }
-}
-
 /// HTTP/1.1 on a connection.
 pub(super) async fn open_h1(socket: Socket, slot: Arc<Slot>, wear: Wear) -> Result<H1, ConnectError> {
     let (sender, connection) = http1::Builder::new()
@@ -122,22 +57,15 @@ pub(super) async fn open_h1(socket: Socket, slot: Arc<Slot>, wear: Wear) -> Resu
         let _ = connection.with_upgrades().await;
         drop(held);
     });
-    Ok(H1 {
-        sender,
-        slot,
-        timer: Timer::default(),
-        since: Instant::now(),
-        wear,
-        served: 0,
-    })
+    Ok(H1::new(sender, slot, wear))
 }
 
-/// HTTP/2 on a connection of `pool`, which is told when more streams may be opened.
+/// HTTP/2 on a connection of `home`, which is told when more streams may be opened.
 pub(super) async fn open_h2(
     connected: Connected,
     slot: Arc<Slot>,
     wear: Wear,
-    pool: Weak<Pool>,
+    home: Weak<dyn Home>,
 ) -> Result<H2, ConnectError> {
     let (least, most) = STREAM_WINDOW;
     let a_round_trip = connected
@@ -146,7 +74,7 @@ pub(super) async fn open_h2(
         .saturating_mul(u128::from(BYTES_A_SECOND))
         / 1_000_000;
     let stream_window = u64::try_from(a_round_trip).unwrap_or(most).clamp(least, most);
-    let shared = Arc::new(Shared::new(wear, stream_window));
+    let shared = Arc::new(Streams::new(wear, stream_window));
     let socket = Frames {
         frames: DataFrames::from_server(),
         socket: connected.socket,
@@ -174,9 +102,9 @@ pub(super) async fn open_h2(
             seen.extended
                 .store(connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
             if seen.settle(said)
-                && let Some(pool) = pool.upgrade()
+                && let Some(home) = home.upgrade()
             {
-                pool.changed();
+                home.changed();
             }
             outcome.map(drop)
         })
@@ -189,7 +117,7 @@ pub(super) async fn open_h2(
 /// Runs hyper's tasks of one connection. The one that reads learns of the peer's SETTINGS, and
 /// hyper tells nobody: until they have come, each turn of a task has the driver look.
 #[derive(Clone)]
-struct Executor(Arc<Shared>);
+struct Executor(Arc<Streams>);
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executor {
     fn execute(&self, task: F) {
@@ -204,7 +132,7 @@ pin_project! {
     struct Nudging<F> {
         #[pin]
         task: F,
-        shared: Arc<Shared>,
+        shared: Arc<Streams>,
     }
 }
 

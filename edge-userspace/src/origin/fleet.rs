@@ -535,6 +535,15 @@ impl Group {
 }
 
 impl Server {
+    /// Has the server's name asked again if that is due, without waiting for it: connections that
+    /// are used over and over would never ask.
+    pub(super) fn refresh_names(self: &Arc<Self>, now: Instant) {
+        if self.names.is_due(now) {
+            let server = self.clone();
+            tokio::spawn(async move { server.names.ask_again(&server.address).await });
+        }
+    }
+
     /// Milliseconds since the fleet began.
     pub(super) fn now(&self) -> u64 {
         millis(self.epoch)

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, public};
-use super::fleet::Server;
+use super::error::ConnectError;
+use super::public::public;
 use crate::config::value::OriginAddress;
 
 /// How long addresses are used before the name is asked again, and how long they serve when it then
@@ -182,22 +182,19 @@ impl Names {
         Valid(Some(valid.map(|address| address.at).collect()))
     }
 
-    /// Has the name asked again if that is due, without waiting for it: connections that are used
-    /// over and over would never ask.
-    pub(super) fn refresh(server: &Arc<Server>, now: Instant) {
-        let names = &server.names;
-        let due = names.lock().at.is_some_and(|at| now.duration_since(at) >= FRESH);
-        if !due || names.asking.swap(true, Ordering::Relaxed) {
-            return;
+    /// Whether the name is to be asked again, by the caller and nobody else: [`Names::ask_again`].
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let due = self.lock().at.is_some_and(|at| now.duration_since(at) >= FRESH);
+        due && !self.asking.swap(true, Ordering::Relaxed)
+    }
+
+    /// Asks once more, after [`Names::is_due`].
+    pub(super) async fn ask_again(&self, server: &OriginAddress) {
+        let _asking = Asking(&self.asking);
+        if self.ask(server).await.is_err() {
+            // Not again for each request; what is known goes on to serve.
+            tokio::time::sleep(FRESH / 10).await;
         }
-        let server = server.clone();
-        tokio::spawn(async move {
-            let _asking = Asking(&server.names.asking);
-            if server.names.ask(&server.address).await.is_err() {
-                // Not again for each request; what is known goes on to serve.
-                tokio::time::sleep(FRESH / 10).await;
-            }
-        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -11,15 +11,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, Manner};
-use super::driver::{H1, Wear, open_h1, open_h2};
+use super::connect::Manner;
+use super::connection::{H1, H2, Home, Slot, Wear};
+use super::driver::{open_h1, open_h2};
+use super::error::ConnectError;
 use super::fleet::{Group, Server};
-use super::lease::H2;
+use super::lease::Lease;
 use super::metrics::State as Gauge;
-use super::names::{Names, Valid};
+use super::names::Valid;
 use crate::config::OriginHttp;
-
-pub(super) use super::lease::Lease;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -95,19 +95,6 @@ pub(super) struct Pool {
     this: Weak<Self>,
 }
 
-/// The right to one open connection; returned when dropped.
-#[derive(Debug)]
-pub(super) struct Slot(Weak<Pool>, prometheus_client::metrics::gauge::Gauge);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.1.dec();
-        if let Some(pool) = self.0.upgrade() {
-            pool.release();
-        }
-    }
-}
-
 impl Pool {
     pub(super) fn new(server: Arc<Server>, group: Arc<Group>) -> Arc<Self> {
         let speaks = match group.upstream.http {
@@ -168,7 +155,7 @@ impl Pool {
                 valid: Valid::any(),
             };
         }
-        Names::refresh(&self.server, now);
+        self.server.refresh_names(now);
         Look {
             now,
             valid: self.server.names.valid(now),
@@ -306,9 +293,7 @@ impl Pool {
     }
 
     fn counted(&self) -> Slot {
-        let gauge = self.group.gauge(Gauge::open).clone();
-        gauge.inc();
-        Slot(self.this.clone(), gauge)
+        Slot::new(self.this.clone(), self.group.gauge(Gauge::open).clone())
     }
 
     async fn open(&self, slot: Slot, wish: Wish, turn: Option<SocketAddr>) -> Result<Lease, CheckoutError> {
@@ -345,71 +330,6 @@ impl Pool {
             let h1 = open_h1(connected.socket, slot, wear).await?;
             Ok(Lease::h1(h1, pool, false))
         }
-    }
-
-    /// Takes back a connection that may serve again.
-    pub(super) fn checkin(&self, mut h1: H1) {
-        if self.group.upstream.proxy_protocol {
-            // It names a client, and the next request may be another one's.
-            return;
-        }
-        h1.since = Instant::now();
-        let look = self.look(h1.since);
-        if !h1.wear.takes(h1.served, look.now, &look.valid) {
-            return;
-        }
-        loop {
-            let mut state = self.lock();
-            let Some(first) = state.waiting.pop_front() else {
-                if state.idle.len() < self.group.upstream.idle_connections {
-                    state.idle.push(h1);
-                    if !state.sweeping {
-                        drop(state);
-                        self.sweep_later();
-                    }
-                } else {
-                    drop(state);
-                    drop(h1);
-                }
-                return;
-            };
-            drop(state);
-            match first.send(Grant::Connection(h1)) {
-                Err(Grant::Connection(back)) => h1 = back,
-                _ => return,
-            }
-        }
-    }
-
-    /// A slot came back: for the first in line, else for whoever comes.
-    fn release(&self) {
-        loop {
-            let mut state = self.lock();
-            let Some(first) = state.waiting.pop_front() else {
-                state.open = state.open.saturating_sub(1);
-                drop(state);
-                self.again.notify_one();
-                return;
-            };
-            drop(state);
-            match first.send(Grant::Slot(self.counted())) {
-                Err(Grant::Slot(mut back)) => {
-                    // Nobody waits there any more; disarmed, or its drop would come back here.
-                    back.0 = Weak::new();
-                }
-                _ => return,
-            }
-        }
-    }
-
-    /// An HTTP/2 stream ended.
-    pub(super) fn stream_ended(&self) {
-        self.again.notify_one();
-    }
-
-    /// A peer has said how many streams it takes.
-    pub(super) fn changed(&self) {
-        self.again.notify_waiters();
     }
 
     /// Closes idle connections in time, also when no request comes any more. One task while there
@@ -449,6 +369,70 @@ impl Pool {
         drop(state);
         drop((old, old_h2));
         more
+    }
+}
+
+impl Home for Pool {
+    fn take_back(&self, mut h1: H1) {
+        if self.group.upstream.proxy_protocol {
+            // It names a client, and the next request may be another one's.
+            return;
+        }
+        h1.since = Instant::now();
+        let look = self.look(h1.since);
+        if !h1.wear.takes(h1.served, look.now, &look.valid) {
+            return;
+        }
+        loop {
+            let mut state = self.lock();
+            let Some(first) = state.waiting.pop_front() else {
+                if state.idle.len() < self.group.upstream.idle_connections {
+                    state.idle.push(h1);
+                    if !state.sweeping {
+                        drop(state);
+                        self.sweep_later();
+                    }
+                } else {
+                    drop(state);
+                    drop(h1);
+                }
+                return;
+            };
+            drop(state);
+            match first.send(Grant::Connection(h1)) {
+                Err(Grant::Connection(back)) => h1 = back,
+                _ => return,
+            }
+        }
+    }
+
+    /// For the first in line, else for whoever comes.
+    fn released(&self) {
+        loop {
+            let mut state = self.lock();
+            let Some(first) = state.waiting.pop_front() else {
+                state.open = state.open.saturating_sub(1);
+                drop(state);
+                self.again.notify_one();
+                return;
+            };
+            drop(state);
+            match first.send(Grant::Slot(self.counted())) {
+                Err(Grant::Slot(mut back)) => {
+                    // Nobody waits there any more; disarmed, or its drop would come back here.
+                    back.disarm();
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn stream_ended(&self) {
+        self.again.notify_one();
+    }
+
+    fn changed(&self) {
+        self.again.notify_waiters();
     }
 }
 

@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::pool::Lease;
+use super::lease::Lease;
 use super::timer::Timer;
 use super::upload::Progress;
 use crate::http::body::BodyError;

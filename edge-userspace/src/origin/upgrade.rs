@@ -8,7 +8,7 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use super::fleet::Group;
-use super::pool::Lease;
+use super::lease::Lease;
 use super::tunnel;
 use crate::http::door::Meant;
 use crate::http::fields::{self, members as tokens};

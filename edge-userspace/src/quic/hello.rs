@@ -7,7 +7,7 @@ use quinn_proto::{TransportError, TransportErrorCode};
 use rustls::AlertDescription;
 use rustls::server::Acceptor;
 
-use crate::tls::certificates;
+use crate::tls::names;
 
 /// The longest ClientHello taken; rustls takes no longer message either.
 pub const LONGEST: usize = 0xffff;
@@ -73,7 +73,7 @@ pub fn server_name(message: &[u8]) -> Result<Option<Arc<str>>, TransportError> {
             Ok(None) => {}
             Ok(Some(accepted)) => {
                 let hello = accepted.client_hello();
-                return Ok(hello.server_name().map(|name| certificates::normal(name).into()));
+                return Ok(hello.server_name().map(|name| names::normal(name).into()));
             }
             Err((why, mut refused)) => {
                 // As a record: type, version, length, level, description.

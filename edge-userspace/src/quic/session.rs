@@ -35,9 +35,9 @@ use crate::gate::token::ClientId;
 use crate::tls::certificates::{Entry, Store};
 use crate::tls::clients;
 use crate::tls::keyless::{Keyless, Seat, Whose};
-use crate::tls::policy::Shown;
 use crate::tls::remote::Refusal;
 use crate::tls::sessions::Sessions;
+use crate::tls::shown::Shown;
 use crate::tls::tickets::{Ticketer, Tickets};
 
 /// What all connections of a configuration share.

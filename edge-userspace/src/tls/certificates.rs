@@ -3,7 +3,6 @@
 //! bytes are zeroized once rustls has them and never printed, or a route to key servers.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +20,8 @@ use super::challenge::Challenges;
 use super::clients;
 #[cfg(feature = "legacy-rsa")]
 use super::legacy::Legacy;
+use super::names;
+use super::pem_file;
 use super::policy::Policy;
 use super::remote::{KeyServers, PublicKey, RemoteKey, Route};
 use super::staple;
@@ -226,7 +227,11 @@ pub fn identity(files: &Identity) -> Result<Arc<CertifiedKey>, Mistake> {
 fn shown(files: &Identity, warnings: &mut Vec<Mistake>) -> Result<Arc<CertifiedKey>, Mistake> {
     let chain = (&*files.chain, &files.chain_place);
     let key = certified(chain, (&files.key, &files.key_place), warnings)?;
-    warnings.extend(key.cert.first().and_then(|leaf| aging(leaf, chain.0, chain.1)));
+    warnings.extend(
+        key.cert
+            .first()
+            .and_then(|leaf| pem_file::aging(leaf, chain.0, chain.1)),
+    );
     Ok(key)
 }
 
@@ -243,7 +248,7 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
         },
         Key::Servers { names, exchange, .. } => {
             let route = route(zone, chain, names, &loaded.key_servers)?;
-            let credential = Credential::elsewhere(certificates_of(chain)?, route);
+            let credential = Credential::elsewhere(pem_file::chain(chain)?, route);
             (credential, *exchange == KeyExchange::Remote)
         }
     };
@@ -263,7 +268,7 @@ fn entry(zone: &config::Zone, files: &Certificate, loaded: &mut Loaded) -> Resul
         let credential = match (&more.key, &files.key) {
             (None, Key::Servers { names, .. }) => {
                 let route = route(zone, chain, names, &loaded.key_servers)?;
-                Credential::elsewhere(certificates_of(chain)?, route)
+                Credential::elsewhere(pem_file::chain(chain)?, route)
             }
             (Some((key, place)), _) => Credential::here(certified(chain, (key, place), &mut loaded.warnings)?),
             // The configuration's check tells this with its own words.
@@ -309,7 +314,7 @@ impl Credential {
         match file::read(path) {
             Err(error) => {
                 let what = format!("{shown}: {error}; no OCSP response is stapled");
-                warnings.push(place.mistake(what, mend(&error)));
+                warnings.push(place.mistake(what, pem_file::mend(&error)));
             }
             Ok(bytes) => match staple::until(&bytes, &self.key.cert, now()) {
                 Ok(until) => {
@@ -412,7 +417,7 @@ fn route(
     names: &[String],
     servers: &KeyServers,
 ) -> Result<Arc<Route>, Mistake> {
-    let chain = certificates_of(file)?;
+    let chain = pem_file::chain(file)?;
     let key = chain.first().and_then(PublicKey::of).ok_or_else(|| {
         file.1.mistake(
             format!("{} has a key of a kind that key servers do not have", file.0.display()),
@@ -484,7 +489,13 @@ impl Snapshot {
                 .iter()
                 .map(|more| (&more.chain, &more.chain_place, &more.ocsp));
             for (credential, (chain, place, ocsp)) in entry.credentials().zip(std::iter::once(first).chain(more)) {
-                warnings.extend(credential.key.cert.first().and_then(|leaf| aging(leaf, chain, place)));
+                warnings.extend(
+                    credential
+                        .key
+                        .cert
+                        .first()
+                        .and_then(|leaf| pem_file::aging(leaf, chain, place)),
+                );
                 warnings.extend(
                     ocsp.as_ref()
                         .and_then(|(path, place)| credential.response_ends(path, place)),
@@ -570,14 +581,9 @@ impl Store {
 
 impl ResolvesServerCert for Store {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().map(normal);
+        let name = hello.server_name().map(names::normal);
         Some(self.snapshot.load().find(name.as_deref())?.for_client(&hello).clone())
     }
-}
-
-/// A server name as the maps have it: lower case, no trailing dot.
-pub fn normal(name: &str) -> String {
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 fn certified(
@@ -586,7 +592,7 @@ fn certified(
     warnings: &mut Vec<Mistake>,
 ) -> Result<Arc<CertifiedKey>, Mistake> {
     let shown = chain.0.display();
-    let chain = certificates_of(chain)?;
+    let chain = pem_file::chain(chain)?;
     let mut key = key(file, place, warnings)?;
     // By AWS-LC: it signs by RSA in less time than ring, and wipes its copy of the key. By
     // reference, so that these bytes can be wiped too.
@@ -620,50 +626,13 @@ pub(crate) fn is_pair(files: &Certificate) -> bool {
     }
 }
 
-/// Seconds since 1970 from which and until which a certificate holds; `None` when it cannot be
-/// read.
-pub(crate) fn period(certificate: &[u8]) -> Option<(i64, i64)> {
-    validity::period(certificate)
-}
-
-/// The certificates in a PEM file, at least one, every section of it.
-pub(crate) fn certificates(path: &Path, place: &Place) -> Result<Vec<CertificateDer<'static>>, Mistake> {
-    let shown = path.display();
-    let bytes = file::read(path).map_err(|error| place.mistake(format!("{shown}: {error}"), mend(&error)))?;
-    pem::certificates(&bytes).map_err(|unread| place.mistake(format!("{shown}: {unread}"), unread.mend()))
-}
-
-/// A chain, whose leaf can be read.
-fn certificates_of((path, place): (&Path, &Place)) -> Result<Vec<CertificateDer<'static>>, Mistake> {
-    let file = path.display();
-    let chain = certificates(path, place)?;
-    if chain
-        .first()
-        .is_none_or(|leaf| ParsedCertificate::try_from(leaf).is_err())
-    {
-        return Err(place.mistake(
-            format!("{file}: the first certificate cannot be read"),
-            "put the leaf first, in X.509 version 3",
-        ));
-    }
-    Ok(chain)
-}
-
 fn key(path: &Path, place: &Place, warnings: &mut Vec<Mistake>) -> Result<PrivateKeyDer<'static>, Mistake> {
     let shown = path.display();
-    let bytes = file::read(path).map_err(|error| place.mistake(format!("{shown}: {error}"), mend(&error)))?;
+    let bytes = file::read(path).map_err(|error| place.mistake(format!("{shown}: {error}"), pem_file::mend(&error)))?;
     if readable_by_all(path) {
         warnings.push(place.mistake(format!("{shown} is readable by everyone"), format!("chmod 600 {shown}")));
     }
     pem::private_key(&bytes).map_err(|unread| place.mistake(format!("{shown}: {unread}"), unread.mend()))
-}
-
-fn mend(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => "name a file that is there; relative paths start at the configuration's directory",
-        io::ErrorKind::PermissionDenied => "let the user edge runs as read it",
-        _ => "see the system's message",
-    }
 }
 
 fn readable_by_all(path: &Path) -> bool {
@@ -680,7 +649,7 @@ fn doubts(zone: &config::Zone, chain: &Path, place: &Place, credential: &Credent
     let Some(leaf) = credential.key.cert.first() else {
         return Vec::new();
     };
-    let mut doubts: Vec<Mistake> = aging(leaf, chain, place).into_iter().collect();
+    let mut doubts: Vec<Mistake> = pem_file::aging(leaf, chain, place).into_iter().collect();
     if validity::must_staple(leaf) && credential.stapled.is_none() {
         let what = format!("{file} asks for a stapled OCSP response (RFC 7633), and none is sent");
         let mend = "some clients will refuse it; name a file with the response as `ocsp`, or have it issued without the \
@@ -706,12 +675,6 @@ fn doubts(zone: &config::Zone, chain: &Path, place: &Place, credential: &Credent
     doubts
 }
 
-/// A warning if the certificate has expired, soon will, or is not valid yet.
-pub(super) fn aging(leaf: &[u8], path: &Path, place: &Place) -> Option<Mistake> {
-    let (what, mend) = validity::aging(validity::period(leaf)?, now())?;
-    Some(place.mistake(format!("{} {what}", path.display()), mend))
-}
-
 /// Warnings of what this node shows of itself to key servers and far ends, and of revocation lists,
 /// as their files are now: that it has ended, or soon will.
 pub(crate) fn ending(config: &Config) -> Vec<Mistake> {
@@ -721,8 +684,8 @@ pub(crate) fn ending(config: &Config) -> Vec<Mistake> {
     let mut warnings = Vec::new();
     for (path, place) in links.chain(far) {
         // What cannot be read is told when it is needed.
-        let chain = certificates(&path, &place).unwrap_or_default();
-        warnings.extend(chain.first().and_then(|leaf| aging(leaf, &path, &place)));
+        let chain = pem_file::certificates(&path, &place).unwrap_or_default();
+        warnings.extend(chain.first().and_then(|leaf| pem_file::aging(leaf, &path, &place)));
     }
     let zones = config.zones.iter().filter_map(|zone| zone.certificate.as_ref());
     for clients in zones.filter_map(|certificate| certificate.clients.as_ref()) {

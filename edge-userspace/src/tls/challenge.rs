@@ -13,7 +13,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::net::TcpStream;
 use tokio_rustls::StartHandshake;
 
-use super::certificates::normal;
+use super::names::normal;
 
 /// The protocol in which certificates of challenges are asked for (RFC 8737 section 6.2).
 const PROTOCOL: &[u8] = b"acme-tls/1";

@@ -13,7 +13,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{CommonState, Error, HandshakeKind, RootCertStore};
 use x509_parser::extensions::GeneralName;
 
-use super::certificates;
+use super::pem_file;
 use super::policy::Policy;
 use super::signed::{Signed, parsed};
 use crate::base::peer::Identity;
@@ -32,7 +32,7 @@ pub(super) fn policy(zone: &str, clients: &Clients, warnings: &mut Vec<Mistake>)
             "name the certificates of the CAs that sign clients' certificates",
         )
     };
-    let authorities = certificates::certificates(path, place)?;
+    let authorities = pem_file::certificates(path, place)?;
     let mut roots = RootCertStore::empty();
     for root in &authorities {
         roots.add(root.clone()).map_err(|error| wrong(&error))?;

@@ -14,8 +14,9 @@ use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::accept::{self, Closed, Connection, Terms};
+use super::accept::{self, Connection, Terms};
 use super::certificates::{Loaded, Snapshot, Store};
+use super::closed::Closed;
 use super::keyless::Keyless;
 use super::limits::Limiter;
 use super::metrics::Metrics;

@@ -10,8 +10,8 @@ use rustls::{Error, PeerIncompatible};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::accept::Closed;
 use super::client_hello::{self, Tickets};
+use super::closed::Closed;
 #[cfg(feature = "legacy-rsa")]
 use super::static_rsa;
 use crate::gate::door::{Door, Entry, Penalised, Refusal};
@@ -213,7 +213,7 @@ impl Hello {
         let offer = client_hello::Offer::find(&message).ok()?;
         static_rsa::only(offer.suites(), ours).then(|| OldHello {
             version: offer.version,
-            server_name: offer.server_name.map(|name| super::certificates::normal(name).into()),
+            server_name: offer.server_name.map(|name| super::names::normal(name).into()),
             bytes: self.bytes.clone(),
         })
     }

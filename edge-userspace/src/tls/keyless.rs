@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::accept::Closed;
+use super::closed::Closed;
 use super::flights::{self, Flights};
 #[cfg(feature = "legacy-rsa")]
 use super::remote::Question;

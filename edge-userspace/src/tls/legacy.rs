@@ -27,7 +27,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_boring::{HandshakeError, SslStream, SslStreamBuilder};
 
-use super::accept::Closed;
+use super::closed::Closed;
 use super::hello::OldHello;
 use super::keyless::{Keyless, Whose};
 use super::static_rsa;

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use rustls::NamedGroup;
 
-use super::accept::Closed;
+use super::closed::Closed;
 
 /// Handles shared by all workers; cheap to clone.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Sessions that this node keeps and gives out once, for zones that take early data: rustls takes
 //! it in no others, because that is what tells a copy of a client's first flight (RFC 8446 section
 //! 8.1). A session is taken when it is asked for, whatever comes of it. What is kept is sealed as
-//! tickets are ([`Ticketer`]): bound to the client's address prefix, with its id and an end. `quic`
+//! tickets are ([`Ticketer`](super::tickets::Ticketer)): bound to the client's address prefix, with its id and an end. `quic`
 //! equips connections by [`Tickets::equip_once`](super::tickets::Tickets::equip_once).
 
 use std::collections::HashMap;
@@ -9,8 +9,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::server::{ProducesTickets, StoresServerSessions};
-
-use super::tickets::Ticketer;
 
 /// Bytes kept at most, names included; half of them are younger than the other half. A session
 /// without a certificate of the client's takes some 300.
@@ -66,12 +64,12 @@ impl Sessions {
 /// The sessions as rustls asks for them on one connection.
 pub(super) struct Keeper {
     sessions: Arc<Sessions>,
-    ticketer: Arc<Ticketer>,
+    ticketer: Arc<dyn ProducesTickets>,
 }
 
 impl Keeper {
     /// What `ticketer` seals is kept in `sessions`.
-    pub(super) fn new(sessions: Arc<Sessions>, ticketer: Arc<Ticketer>) -> Arc<Self> {
+    pub(super) fn new(sessions: Arc<Sessions>, ticketer: Arc<dyn ProducesTickets>) -> Arc<Self> {
         Arc::new(Self { sessions, ticketer })
     }
 }

@@ -10,8 +10,9 @@ use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVer
 use rustls::{RootCertStore, ServerConfig};
 
 use super::Error;
-use super::certificates::{Entry, Store, certificates};
+use super::certificates::{Entry, Store};
 use super::compression;
+use super::pem_file;
 use super::remote::exchange;
 use crate::config::{self, Mistakes, Place, TlsVersion};
 
@@ -126,7 +127,7 @@ fn near_ends(path: &Path, place: &Place, provider: Arc<CryptoProvider>) -> Resul
     let mend = "write a PEM file with the certificate of the near ends' authority";
     let wrong = |what: String| Error::Mistake(Mistakes(vec![place.mistake(what, mend)]));
     let mut roots = RootCertStore::empty();
-    let found = certificates(path, place).map_err(|mistake| Error::Mistake(Mistakes(vec![mistake])))?;
+    let found = pem_file::certificates(path, place).map_err(|mistake| Error::Mistake(Mistakes(vec![mistake])))?;
     if roots.add_parsable_certificates(found).0 == 0 {
         return Err(wrong(format!("{} has no certificate", path.display())));
     }

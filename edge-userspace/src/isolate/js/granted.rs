@@ -21,8 +21,9 @@ use crate::isolate::budget::Meter;
 use crate::isolate::error::Ended;
 use crate::isolate::grant::{Grant, Refused};
 use crate::isolate::keyvalue::{Refusal, Stored, Vault};
+use crate::isolate::kind::Kind;
 use crate::isolate::log;
-use crate::isolate::program::{Call, Kind, Leftover, Program, Responder, Run};
+use crate::isolate::program::{Call, Leftover, Program, Responder, Run};
 use crate::isolate::ready::{self, Place};
 use crate::isolate::tenant::Tenant;
 

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use wasmtime::{Caller, Memory};
 
 use super::codecs::Codecs;
-use super::host::Pending;
 use super::maps::Map;
 use super::outside::{Level, Outside};
+use super::pending::Pending;
 use super::sourcemap::SourceMap;
 use super::traffic::Traffic;
 use crate::http::body::Body;

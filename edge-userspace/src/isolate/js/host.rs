@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use ring::rand::SecureRandom;
@@ -15,6 +15,7 @@ use super::address::{self, Address};
 use super::code::Code;
 use super::guest::{self, Guest, Live};
 use super::outside::{Ask, Item, Switched, Told};
+use super::pending::{self, Pending};
 use super::sockets::Incoming;
 use super::traffic::{Event, Outcome, Traffic};
 use super::{fields, services};
@@ -22,7 +23,6 @@ use crate::http::body::Body;
 use crate::http::kept::Deed;
 use crate::isolate::coding::{self, Coding};
 use crate::isolate::error::Ended;
-use crate::isolate::program::Responder;
 
 /// Random bytes at once; the prelude asks for no more.
 const RANDOM: u32 = 65_536;
@@ -250,7 +250,7 @@ fn respond(mut c: Call<'_>, status: i32, head: u32, head_n: u32, at: u32, n: u32
         (None, _) | (_, Body::Empty) => responder.send(parts, body),
         (Some(coding), Body::Full(bytes)) => {
             if !coding.begins(bytes) {
-                uncoded(&mut parts.headers);
+                pending::uncoded(&mut parts.headers);
             }
             responder.send(parts, body);
         }
@@ -286,21 +286,6 @@ fn accept(c: &mut Call<'_>, mut parts: http::response::Parts) -> wasmtime::Resul
     Ok(socket)
 }
 
-/// The script read content that was coded, and copied its fields: what it sends is not coded.
-fn uncoded(headers: &mut HeaderMap) {
-    headers.remove(header::CONTENT_ENCODING);
-    headers.remove(header::CONTENT_LENGTH);
-}
-
-/// A response whose first piece of content decides whether it is coded as its fields say.
-pub(super) struct Pending {
-    stream: i32,
-    coding: Coding,
-    parts: http::response::Parts,
-    body: Body,
-    responder: Responder,
-}
-
 impl Live {
     /// The coding that a response with `headers` says its content has, if content of that coding
     /// was decoded for this script: then the field may have been copied with the rest.
@@ -311,21 +296,9 @@ impl Live {
 
     /// Begins the response that waits for the first piece of `stream`.
     fn begin_response(&mut self, stream: i32, first: &[u8]) {
-        let waits = self.pending.take_if(|pending| pending.stream == stream);
-        let Some(Pending {
-            coding,
-            mut parts,
-            body,
-            responder,
-            ..
-        }) = waits
-        else {
-            return;
-        };
-        if !coding.begins(first) {
-            uncoded(&mut parts.headers);
+        if let Some(pending) = self.pending.take_if(|pending| pending.stream == stream) {
+            pending.begin(first);
         }
-        responder.send(parts, body);
     }
 }
 
@@ -421,7 +394,7 @@ async fn truly(fields: &mut HeaderMap, body: &mut Body, coding: Coding) {
         first = frame.into_data().unwrap_or_default();
     }
     if !coding.begins(&first) {
-        uncoded(fields);
+        pending::uncoded(fields);
     }
     let rest = BodyStream::new(std::mem::take(body));
     let first = stream::iter((!first.is_empty()).then(|| Ok(Frame::data(first))));

@@ -15,6 +15,7 @@ mod handed;
 mod host;
 mod maps;
 mod outside;
+mod pending;
 mod script;
 mod scripts;
 mod services;

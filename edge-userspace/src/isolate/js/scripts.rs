@@ -10,7 +10,7 @@ use crate::isolate::artifact::Sound;
 use crate::isolate::engine::{Engine, map_module};
 use crate::isolate::error::Error;
 use crate::isolate::isolates::Isolates;
-use crate::isolate::program::Kind;
+use crate::isolate::kind::Kind;
 
 /// What a node needs for scripts.
 pub(in crate::isolate) struct Scripts {

@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Refusal;
-use super::server::Target;
+use super::target::Target;
 use crate::keyserver::wire::{self, Answer, ErrorCode, KeyId, Query, Request};
 
 type Stream = TlsStream<TcpStream>;

@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod server;
 pub mod signer;
 pub mod survey;
+mod target;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};

@@ -3,82 +3,22 @@
 //! keeps those that have not changed, with their connections.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ring::digest::{SHA256, digest};
-use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::{Notify, watch};
 
 use super::health::{Breaker, Health};
 use super::link::Link;
-use super::metrics::{Handles, Metrics};
+use super::metrics::Metrics;
+use super::target::Target;
 use crate::base::{file, link, pem};
 use crate::config::{self, Mistake, Place};
 use crate::keyserver::wire;
-use crate::tls::{certificates, trust};
-
-/// How a key server is reached, and how it does.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) name: String,
-    pub(super) address: SocketAddr,
-    pub(super) server_name: ServerName<'static>,
-    pub(super) tls: Arc<ClientConfig>,
-    pub(super) health: Health,
-    pub(super) handles: Handles,
-    /// Told when a server, any of them, may be worth another try.
-    pub(super) changed: Arc<Notify>,
-    started: Instant,
-}
-
-impl Target {
-    /// On the clock of its health.
-    pub(super) fn now(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// It answered.
-    pub(super) fn answered(&self) {
-        if self.health.succeeded() {
-            self.handles.open.set(0);
-            tracing::info!(server = self.name, "the key server is in use again");
-            self.changed.notify_waiters();
-        }
-    }
-
-    /// There is a connection to it; whether it answers is not known yet.
-    pub(super) fn connected(&self) {
-        self.changed.notify_waiters();
-    }
-
-    /// A request or a connection failed. True when that opened the breaker.
-    pub(super) fn failed(&self) -> bool {
-        let opened = self.health.failed(self.now());
-        if opened {
-            self.handles.open.set(1);
-            tracing::warn!(
-                server = self.name,
-                "the key server fails; requests go elsewhere for now"
-            );
-        }
-        opened
-    }
-
-    /// It takes requests and does not answer.
-    pub(super) fn wedged(&self) {
-        if self.health.trip(self.now()) {
-            self.handles.open.set(1);
-            tracing::warn!(
-                server = self.name,
-                "the key server is silent; requests go elsewhere for now"
-            );
-        }
-    }
-}
+use crate::tls::{pem_file, trust};
 
 /// One key server.
 #[derive(Debug)]
@@ -235,7 +175,7 @@ fn client(server: &config::KeyServer, warnings: &mut Vec<Mistake>) -> Result<(Cl
     }
     let chain = pem::certificates(&certificate).map_err(|error| unread(&server.certificate, &error))?;
     let (path, place) = &server.certificate;
-    warnings.extend(chain.first().and_then(|leaf| certificates::aging(leaf, path, place)));
+    warnings.extend(chain.first().and_then(|leaf| pem_file::aging(leaf, path, place)));
     let private = pem::private_key(&key).map_err(|error| unread(&server.key, &error))?;
     let config = ClientConfig::builder_with_provider(link::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
