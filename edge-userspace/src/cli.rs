@@ -20,11 +20,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::builder::PossibleValue;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use http::Method;
 
-use crate::admin::{Denial, Denied, Lockdown, Penalised, Penalty, PenaltyLevel, TopSource, client};
+use crate::admin::{Denial, Denied, Lockdown, Penalty, TopSource, client};
 use crate::base::clock::UnixTime;
+use crate::base::penalty::{Level, Subject};
 use crate::config::far::FarConfig;
 use crate::config::value::AdminAddress;
 use crate::config::{self, Config, LockdownMode, value};
@@ -212,10 +214,10 @@ enum PenaltyCommand {
     Add {
         /// An address (of IPv6 its /64), or client: and the 16 hexadecimal digits of an id in
         /// tokens.
-        subject: Penalised,
+        subject: Subject,
         /// How hard.
         #[arg(long, value_enum, default_value = "blocked")]
-        level: LevelArgument,
+        level: Level,
         /// For how long: 30s, 10m, 6h.
         #[arg(long = "for", default_value = "10m")]
         lasts: config::value::Time,
@@ -225,7 +227,7 @@ enum PenaltyCommand {
     /// Lift whatever penalty is in force, strikes included.
     Lift {
         /// As for `add`.
-        subject: Penalised,
+        subject: Subject,
         #[command(flatten)]
         everywhere: fleet::Everywhere,
     },
@@ -237,12 +239,18 @@ enum PenaltyCommand {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LevelArgument {
-    /// A few connections a second pass, for those who share the address.
-    Deferred,
-    /// Nothing passes.
-    Blocked,
+impl ValueEnum for Level {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Deferred, Self::Blocked]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Deferred => "A few connections a second pass, for those who share the address",
+            Self::Blocked => "Nothing passes",
+        };
+        Some(PossibleValue::new(self.word()).help(help))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -463,7 +471,7 @@ fn penalty(arguments: &OnNode<PenaltyCommand>) -> anyhow::Result<()> {
         } if everywhere.fleet => {
             let action = Action::Penalise {
                 subject: subject.to_string(),
-                blocked: matches!(level, LevelArgument::Blocked),
+                blocked: *level == Level::Blocked,
                 until: UnixTime::now().after(lasts.0).millis(),
             };
             fleet::issue(&arguments.asked, everywhere, &action)?;
@@ -476,10 +484,7 @@ fn penalty(arguments: &OnNode<PenaltyCommand>) -> anyhow::Result<()> {
         } => {
             let penalty = Penalty {
                 subject: *subject,
-                level: match level {
-                    LevelArgument::Deferred => PenaltyLevel::Deferred,
-                    LevelArgument::Blocked => PenaltyLevel::Blocked,
-                },
+                level: *level,
                 seconds: lasts.0.as_secs().max(1),
             };
             ask(
@@ -501,10 +506,7 @@ fn penalty(arguments: &OnNode<PenaltyCommand>) -> anyhow::Result<()> {
             } else {
                 let list: Vec<Penalty> = serde_json::from_str(&text).context("the daemon's list cannot be read")?;
                 let lines = list.iter().map(|penalty| {
-                    let level = match penalty.level {
-                        PenaltyLevel::Deferred => "deferred",
-                        PenaltyLevel::Blocked => "blocked",
-                    };
+                    let level = penalty.level.word();
                     format!("{}\t{level}\t{} s\n", penalty.subject, penalty.seconds)
                 });
                 print(&lines.collect::<String>());

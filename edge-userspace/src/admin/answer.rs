@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::reply::{Answer, json, text, with_type};
-use super::{Control, ControlError, OriginOrder, Penalised, Penalty, PurgeOrder, metrics, page};
+use super::{Control, ControlError, OriginOrder, Penalty, PurgeOrder, metrics, page};
+use crate::base::penalty::Subject;
 use crate::config::LockdownMode;
 use crate::config::value::Network;
 
@@ -151,7 +152,7 @@ fn ready(asked: &Asked<'_>) -> Answer {
 }
 
 fn forgive(asked: &Asked<'_>) -> Answer {
-    match std::str::from_utf8(asked.body).unwrap_or_default().parse::<Penalised>() {
+    match std::str::from_utf8(asked.body).unwrap_or_default().parse::<Subject>() {
         Ok(subject) => told(asked.control.forgive(subject).map(|()| subject)),
         Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
     }
@@ -240,15 +241,15 @@ mod tests {
             Ok(Vec::new())
         }
         fn penalise(&self, penalty: &Penalty) -> Result<(), ControlError> {
-            let known = matches!(penalty.subject, Penalised::Client(0xab));
+            let known = matches!(penalty.subject, Subject::Client(0xab));
             if known {
                 Ok(())
             } else {
                 Err(ControlError("full".to_owned()))
             }
         }
-        fn forgive(&self, subject: Penalised) -> Result<(), ControlError> {
-            let known = matches!(subject, Penalised::Address(IpAddr::V6(_)));
+        fn forgive(&self, subject: Subject) -> Result<(), ControlError> {
+            let known = matches!(subject, Subject::Address(IpAddr::V6(_)));
             if known {
                 Ok(())
             } else {

@@ -26,12 +26,12 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::str::FromStr;
 
 use bytes::Bytes;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::base::penalty::{Level, Subject};
 use crate::config::LockdownMode;
 
 /// What the endpoint can ask of the node. Implemented by `node`; calls are short and may take a
@@ -110,7 +110,7 @@ pub trait Control: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why not, in words for the operator: none was in force.
-    fn forgive(&self, _subject: Penalised) -> Result<(), ControlError> {
+    fn forgive(&self, _subject: Subject) -> Result<(), ControlError> {
         Err(lacking("gate"))
     }
 
@@ -311,55 +311,6 @@ pub struct TopSource {
     pub seconds: u64,
 }
 
-/// Whom the gate penalises: an address (`192.0.2.1`, `2001:db8::`; of IPv6 the /64 counts) or a
-/// client by the id in its tokens (`client:` and 16 hexadecimal digits).
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Penalised {
-    /// An address.
-    Address(IpAddr),
-    /// A client.
-    Client(u64),
-}
-
-impl FromStr for Penalised {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let client = text.strip_prefix("client:").filter(|digits| digits.len() == 16);
-        match client.map(|digits| u64::from_str_radix(digits, 16)) {
-            Some(Ok(id)) => Ok(Self::Client(id)),
-            _ => match text.trim_end_matches("/64").parse() {
-                Ok(address) => Ok(Self::Address(address)),
-                Err(_) => Err(format!(
-                    "\"{text}\" is nobody; write an address, or client: and 16 hexadecimal digits"
-                )),
-            },
-        }
-    }
-}
-
-impl fmt::Display for Penalised {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Client(id) => write!(f, "client:{id:016x}"),
-        }
-    }
-}
-
-impl TryFrom<String> for Penalised {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Penalised> for String {
-    fn from(subject: Penalised) -> Self {
-        subject.to_string()
-    }
-}
-
 /// What operators want of a server of an origin.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -487,21 +438,11 @@ impl fmt::Display for Purged {
 #[serde(deny_unknown_fields)]
 pub struct Penalty {
     /// Against whom.
-    pub subject: Penalised,
+    pub subject: Subject,
     /// How hard.
-    pub level: PenaltyLevel,
+    pub level: Level,
     /// For how many seconds from now.
     pub seconds: u64,
-}
-
-/// How hard a penalty is.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PenaltyLevel {
-    /// A few connections a second pass, for those who share the address.
-    Deferred,
-    /// Nothing passes.
-    Blocked,
 }
 
 /// What [`Control::deny`] did.

@@ -3,7 +3,7 @@
 //! PEM files, digests, fields of messages, files as they are read and replaced, directories that
 //! are to be written to, a thread's random generator, the cryptography of links to key servers,
 //! what waits until a thread is idle, the ledger of memory, a request that the zone rules are tried
-//! on, when certificates end, and files that somebody else replaces.
+//! on, when certificates end, files that somebody else replaces, and the words of penalties.
 
 pub mod clock;
 #[cfg(feature = "node")]
@@ -26,6 +26,7 @@ pub mod link;
 pub mod markup;
 pub mod peer;
 pub mod pem;
+pub mod penalty;
 #[cfg(feature = "node")]
 pub mod rolling;
 pub mod shutdown;

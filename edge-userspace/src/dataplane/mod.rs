@@ -46,7 +46,7 @@ pub use events::{Events, name as reason};
 pub use links::{LinkMetrics, Links, Open};
 pub use lists::{Added, Denied, Lists};
 pub use metrics::Metrics;
-pub use penalties::{Origin, Penalised, Penalties, Penalty, Severity, clock_offset};
+pub use penalties::{Penalties, Penalty, Severity, clock_offset};
 pub use pins::detach;
 pub use top::{TopSource, TopSources};
 

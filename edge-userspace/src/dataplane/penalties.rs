@@ -17,7 +17,7 @@ use aya::maps::{Array, Map, MapData};
 use edge_common::lockdown::Lockdown;
 use edge_common::maps;
 use edge_common::penalty::{self, BLOCKED, DEFERRED, HOLD, OPERATOR, address_key, address_prefix};
-use edge_common::table::{Bucket, END_UNIT, Front, Kind, Subject};
+use edge_common::table::{self, Bucket, END_UNIT, Front, Kind};
 use edge_common::token::{KEYS, Prefix, TokenKey};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::time::{ClockId, clock_gettime};
@@ -25,6 +25,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::error::Error;
 use super::memory::{Memory, Single};
 use super::table::{Table, is_client, is_penalty};
+use crate::base::penalty::{Origin, Subject};
 
 /// Buckets of the table that are looked at without letting go of it: some 100 microseconds.
 const PIECE: u32 = 4_096;
@@ -50,16 +51,6 @@ struct Maps {
     alive: Array<MapData, u64>,
 }
 
-/// Who is penalised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Penalised {
-    /// A validated address: all of an IPv4 address, the /64 of an IPv6 one. A spoofed one here
-    /// locks out its owner.
-    Address(IpAddr),
-    /// A client id, out of a token.
-    Client(u64),
-}
-
 /// How hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -70,22 +61,11 @@ pub enum Severity {
     Blocked,
 }
 
-/// Whose word a penalty is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The gate's: tokens pass an address's.
-    Gate,
-    /// An operator's: nobody passes it.
-    Operator,
-    /// None: a client was told to wait, and nothing is held against it.
-    Hold,
-}
-
 /// A penalty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalty {
     /// Who.
-    pub who: Penalised,
+    pub who: Subject,
     /// Whose word it is.
     pub origin: Origin,
     /// How hard.
@@ -150,7 +130,7 @@ impl Penalties {
         let now = monotonic();
         for piece in penalties.chunks(PIECE as usize) {
             let barring =
-                |penalty: &Penalty| penalty.origin == Origin::Operator && matches!(penalty.who, Penalised::Address(_));
+                |penalty: &Penalty| penalty.origin == Origin::Operator && matches!(penalty.who, Subject::Address(_));
             if piece.iter().any(barring) {
                 // Before the first one, and from then on: it costs a look-up, not a verdict.
                 self.maps().barred.set(0, 1, 0).map_err(Error::map(maps::BARRED))?;
@@ -167,7 +147,7 @@ impl Penalties {
     }
 
     /// Lifts penalties; who has none, has none after.
-    pub fn remove(&self, who: &[Penalised]) {
+    pub fn remove(&self, who: &[Subject]) {
         for piece in who.chunks(PIECE as usize) {
             let mut table = self.table();
             if self.is_released() {
@@ -198,7 +178,7 @@ impl Penalties {
         self.count(|_, _, _| ());
     }
 
-    fn count(&self, mut each: impl FnMut(Subject, penalty::Penalty, u64)) {
+    fn count(&self, mut each: impl FnMut(table::Subject, penalty::Penalty, u64)) {
         let (mut addresses, mut clients) = (0_u64, 0_u64);
         self.pieces(|table, piece| {
             let now = monotonic();
@@ -356,13 +336,13 @@ fn random() -> Result<[u64; 2], Error> {
     Ok(bytes.map(u64::from_ne_bytes))
 }
 
-fn subject(who: Penalised) -> Subject {
+fn subject(who: Subject) -> table::Subject {
     match who {
-        Penalised::Address(address) => Subject {
+        Subject::Address(address) => table::Subject {
             kind: Kind::Address,
             key: address_key(Prefix::of(address)),
         },
-        Penalised::Client(key) => Subject {
+        Subject::Client(key) => table::Subject {
             kind: Kind::Client,
             key,
         },
@@ -394,11 +374,11 @@ fn packed(penalty: &Penalty, now: u64) -> penalty::Penalty {
     }
 }
 
-fn unpacked(subject: Subject, penalty: &penalty::Penalty, now: u64) -> Penalty {
+fn unpacked(subject: table::Subject, penalty: &penalty::Penalty, now: u64) -> Penalty {
     Penalty {
         who: match subject.kind {
-            Kind::Client => Penalised::Client(subject.key),
-            Kind::Address => Penalised::Address(address(address_prefix(subject.key))),
+            Kind::Client => Subject::Client(subject.key),
+            Kind::Address => Subject::Address(address(address_prefix(subject.key))),
         },
         origin: match penalty.level {
             level if level & OPERATOR != 0 => Origin::Operator,

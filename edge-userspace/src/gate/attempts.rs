@@ -6,9 +6,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::penalty::Subject;
 use super::prefixes;
 use super::table::{Table, Worth};
+use crate::base::penalty::Subject;
 
 /// The waits told on a node, per zone and subject.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use super::inside::Inside;
 use super::metrics::{Kind, Outcome};
 use super::neighbours::Neighbours;
 use super::pass::{self, Opened, Pass, Passes};
-use super::penalty::{Book, Company, Level, NODE, Offence, Offender, Strike, Subject, Terms};
+use super::penalty::{Book, Company, NODE, Offence, Offender, Strike, Terms};
 use super::policy::{self, Denied, Passed, Who};
 use super::prefixes;
 use super::queue::Claim;
@@ -27,6 +27,7 @@ use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Written};
 use super::work;
 use super::zone::ZoneGate;
 use crate::base::peer::client_prefix;
+use crate::base::penalty::{Level, Subject};
 
 /// The time in which a network has the early attempts of its clients' grace.
 const CROWDED: Duration = Duration::from_secs(60);

@@ -9,10 +9,11 @@ use edge_common::token::HEADER;
 
 use super::clock::{Clock, Now};
 use super::neighbours::Neighbours;
-use super::penalty::{Book, Level, NODE, Subject};
+use super::penalty::{Book, NODE};
 use super::token::{Carrier, Maturity, Tokens};
 use crate::base::clock::UnixTime;
 use crate::base::peer::client_prefix;
+use crate::base::penalty::{Level, Subject};
 
 /// The penalties of a node, as they are asked for at the ClientHello.
 #[derive(Debug)]

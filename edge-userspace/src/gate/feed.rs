@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::clock::Clock;
-use super::penalty::{Book, Origin, PenaltyChange, Subject};
+use super::penalty::{Book, PenaltyChange};
+use crate::base::penalty::{Origin, Subject};
 
 /// Changes in one batch at most.
 const BATCH: usize = 512;
@@ -222,7 +223,8 @@ fn last_of_each(changes: Vec<PenaltyChange>) -> Vec<PenaltyChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::penalty::{Company, Level, Strike, Subject};
+    use crate::base::penalty::Level;
+    use crate::gate::penalty::{Company, Strike};
 
     /// What is fed, failures to come, and who is held.
     struct Maps(std::sync::mpsc::Sender<Vec<PenaltyChange>>, u32, Vec<Subject>);

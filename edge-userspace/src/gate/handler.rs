@@ -19,11 +19,12 @@ use super::feed::{self, Changes};
 use super::metrics::Metrics;
 use super::page::Template;
 use super::pass::{Passes, Used};
-use super::penalty::{Book, Level};
+use super::penalty::Book;
 use super::texts::Catalogue;
 use super::token::Tokens;
 use super::verdict::{Admission, Admitted, Attempt, Decision};
 use super::zone::{Meter, ZoneGate};
+use crate::base::penalty::Level;
 use crate::config::gate::{Cookie, Crawler, Node};
 use crate::config::{self, Faults, Mistake, Mistakes, Place};
 

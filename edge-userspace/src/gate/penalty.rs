@@ -19,6 +19,7 @@ use super::clock::nanos;
 use super::feed::Feed;
 use super::prefixes;
 use super::table::{Table, Worth};
+use crate::base::penalty::{Level, Origin, Subject};
 
 /// SYNs per second that pass for a deferred address without neighbours, and more for each
 /// neighbour.
@@ -42,35 +43,6 @@ const SHARE_BURST: u64 = 5;
 pub const NODE: u64 = 0;
 /// Penalties that operators may add.
 const OPERATORS: usize = 65_536;
-
-/// Who is penalised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Subject {
-    /// An address prefix, as `base::peer::client_prefix` makes it.
-    Address(IpAddr),
-    /// A proven client.
-    Client(u64),
-}
-
-/// How hard; the harder is the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Level {
-    /// A budget passes, because others share the address.
-    Deferred,
-    /// Nothing passes.
-    Blocked,
-}
-
-/// Whose word a change is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The gate's: tokens pass an address's.
-    Gate,
-    /// An operator's block: nobody passes it.
-    Operator,
-    /// No penalty: a client was told to wait, and nothing is held against it.
-    Hold,
-}
 
 /// News for the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,9 +15,10 @@ use super::feed::{self, Changes};
 use super::metrics::{Metrics, Outcome};
 use super::pass::fake::Plain;
 use super::pass::{Passes, Spent};
-use super::penalty::{Book, Level, Subject};
+use super::penalty::Book;
 use super::verdict::{Attempt, Change, Decision, Deferral, Named};
 use super::zone::ZoneGate;
+use crate::base::penalty::{Level, Subject};
 use crate::config::Config;
 
 const START: u64 = 1_700_000_000;

@@ -11,9 +11,10 @@ use super::gates::Gates;
 use super::isolates;
 use super::lockdown::Lockdowns;
 use crate::admin::{
-    self, Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalised, Penalty, PurgeOrder, TopSource,
-    WarmOrder, WorkerOrder,
+    self, Control, ControlError, Denial, Denied, Ordered, OriginOrder, Penalty, PurgeOrder, TopSource, WarmOrder,
+    WorkerOrder,
 };
+use crate::base::penalty::Subject;
 use crate::base::shutdown::Phase;
 use crate::config::value::OriginAddress;
 use crate::config::{LockdownMode, XdpMode};
@@ -179,7 +180,7 @@ impl Control for Node {
         Ok(())
     }
 
-    fn forgive(&self, subject: Penalised) -> Result<(), ControlError> {
+    fn forgive(&self, subject: Subject) -> Result<(), ControlError> {
         if !self.gates()?.forgive(subject) {
             return Err(ControlError(format!("no penalty is in force against {subject}")));
         }

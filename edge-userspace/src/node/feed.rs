@@ -1,14 +1,15 @@
-//! The gate's penalties into the kernel's maps: the two rooms do not know each other, so the words
-//! of one become the words of the other here. The gate's feeding thread calls it, `dataplane` does
+//! The gate's penalties into the kernel's maps: the two rooms do not know each other, so the gate's
+//! news become what the maps hold here. The gate's feeding thread calls it, `dataplane` does
 //! the writing.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dataplane::{self, Penalised, Penalties, Penalty, Severity};
+use crate::base::penalty::{Level, Subject};
+use crate::dataplane::{Penalties, Penalty, Severity};
 use crate::gate::feed::{FeedError, KernelFeed};
-use crate::gate::penalty::{Level, Origin, PenaltyChange, Subject};
+use crate::gate::penalty::PenaltyChange;
 
 /// The kernel, as the gate's thread feeds it.
 #[derive(Debug)]
@@ -33,31 +34,23 @@ impl KernelFeed for Kernel {
     }
 }
 
-fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Penalised>) {
+fn translate(now: Duration, changes: &[PenaltyChange]) -> (Vec<Penalty>, Vec<Subject>) {
     let mut written = Vec::with_capacity(changes.len());
     let mut lifted = Vec::new();
     for change in changes {
-        let who = match change.key {
-            Subject::Address(address) => Penalised::Address(address),
-            Subject::Client(id) => Penalised::Client(id),
-        };
         let severity = match change.level {
             Some(Level::Deferred) => Severity::Deferred(change.syn_budget),
             Some(Level::Blocked) => Severity::Blocked,
             None => {
-                lifted.push(who);
+                lifted.push(change.key);
                 continue;
             }
         };
         // What has ended while it waited to be fed ends here, too: it replaces one that would go
         // on.
         written.push(Penalty {
-            who,
-            origin: match change.origin {
-                Origin::Gate => dataplane::Origin::Gate,
-                Origin::Operator => dataplane::Origin::Operator,
-                Origin::Hold => dataplane::Origin::Hold,
-            },
+            who: change.key,
+            origin: change.origin,
             severity,
             remaining: change.until.saturating_sub(now),
             probation: change.probation,
@@ -73,15 +66,8 @@ pub(super) fn heard(now: Duration, penalty: &Penalty) -> PenaltyChange {
         Severity::Blocked => (Level::Blocked, 0),
     };
     PenaltyChange {
-        key: match penalty.who {
-            Penalised::Address(address) => Subject::Address(address),
-            Penalised::Client(id) => Subject::Client(id),
-        },
-        origin: match penalty.origin {
-            dataplane::Origin::Gate => Origin::Gate,
-            dataplane::Origin::Operator => Origin::Operator,
-            dataplane::Origin::Hold => Origin::Hold,
-        },
+        key: penalty.who,
+        origin: penalty.origin,
         level: Some(level),
         until: now.saturating_add(penalty.remaining),
         syn_budget,
@@ -92,6 +78,7 @@ pub(super) fn heard(now: Duration, penalty: &Penalty) -> PenaltyChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::penalty::Origin;
 
     /// A penalty read as another would block who is deferred, or never end.
     #[test]
@@ -116,22 +103,22 @@ mod tests {
             written,
             [
                 Penalty {
-                    who: Penalised::Address(address),
-                    origin: dataplane::Origin::Gate,
+                    who: Subject::Address(address),
+                    origin: Origin::Gate,
                     severity: Severity::Deferred(6),
                     remaining,
                     probation
                 },
                 Penalty {
-                    who: Penalised::Client(7),
-                    origin: dataplane::Origin::Gate,
+                    who: Subject::Client(7),
+                    origin: Origin::Gate,
                     severity: Severity::Blocked,
                     remaining,
                     probation
                 },
             ]
         );
-        assert_eq!(lifted, [Penalised::Client(8)]);
+        assert_eq!(lifted, [Subject::Client(8)]);
         assert!(translate(Duration::from_secs(20), &changes).0[0].remaining.is_zero());
     }
 

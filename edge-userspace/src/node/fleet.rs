@@ -11,8 +11,9 @@ use serde::Deserialize;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::Node;
-use crate::admin::{Control, ControlError, Penalised, Penalty, PenaltyLevel, Purged};
+use crate::admin::{Control, ControlError, Penalty, Purged};
 use crate::base::clock::UnixTime;
+use crate::base::penalty::{Level, Subject};
 use crate::config::{self, Config, Mistake};
 use crate::fleet::agent::{Agent, Host, Install, Settings, View};
 use crate::fleet::event::{Action, Order};
@@ -278,18 +279,14 @@ impl Node {
                 blocked,
                 until,
             } => {
-                let subject: Penalised = subject.parse()?;
+                let subject: Subject = subject.parse()?;
                 let left = UnixTime::from_millis(*until).since(UnixTime::now());
                 if left.is_zero() {
                     return Ok(());
                 }
                 self.penalise(&Penalty {
                     subject,
-                    level: if *blocked {
-                        PenaltyLevel::Blocked
-                    } else {
-                        PenaltyLevel::Deferred
-                    },
+                    level: if *blocked { Level::Blocked } else { Level::Deferred },
                     seconds: left.as_secs().max(1),
                 })
             }

@@ -8,16 +8,17 @@ use prometheus_client::registry::Registry;
 
 use super::Node;
 use super::feed::{self, Kernel};
-use crate::admin::{Penalised, Penalty, PenaltyLevel};
+use crate::admin::Penalty;
 use crate::base::clock::UnixTime;
 use crate::base::peer::client_prefix;
+use crate::base::penalty::Subject;
 use crate::config::Config;
 use crate::dataplane::{self, Dataplane, Penalties};
 use crate::gate::door::Door;
 use crate::gate::handler::Gate;
 use crate::gate::keys::KernelKeys;
 use crate::gate::metrics::Metrics;
-use crate::gate::penalty::{Level, PenaltyChange, Subject};
+use crate::gate::penalty::PenaltyChange;
 use crate::gate::sealed::Sealed;
 use crate::gate::token::Tokens;
 
@@ -115,14 +116,8 @@ impl Gates {
         let now = self.gate.clock().now().mono;
         let told = |change: PenaltyChange| {
             Some(Penalty {
-                subject: match change.key {
-                    Subject::Address(address) => Penalised::Address(address),
-                    Subject::Client(id) => Penalised::Client(id),
-                },
-                level: match change.level? {
-                    Level::Deferred => PenaltyLevel::Deferred,
-                    Level::Blocked => PenaltyLevel::Blocked,
-                },
+                subject: change.key,
+                level: change.level?,
                 seconds: change.until.saturating_sub(now).as_secs(),
             })
         };
@@ -131,19 +126,15 @@ impl Gates {
 
     /// `false` if there are too many.
     pub(super) fn penalise(&self, penalty: &Penalty) -> bool {
-        let level = match penalty.level {
-            PenaltyLevel::Deferred => Level::Deferred,
-            PenaltyLevel::Blocked => Level::Blocked,
-        };
         // A year is for ever, and keeps the sum within the clock.
         let lasts = Duration::from_secs(penalty.seconds.min(365 * 86_400));
         let now = self.gate.clock().now().mono;
-        self.gate.book().add(now, subject(penalty.subject), level, lasts)
+        self.gate.book().add(now, whole(penalty.subject), penalty.level, lasts)
     }
 
     /// `false` if there was none.
-    pub(super) fn forgive(&self, whom: Penalised) -> bool {
-        self.gate.book().lift(self.gate.clock().now().mono, subject(whom))
+    pub(super) fn forgive(&self, subject: Subject) -> bool {
+        self.gate.book().lift(self.gate.clock().now().mono, whole(subject))
     }
 }
 
@@ -156,10 +147,11 @@ fn tell(kernel: &Penalties, keys: &KernelKeys) {
     }
 }
 
-fn subject(whom: Penalised) -> Subject {
-    match whom {
-        Penalised::Address(address) => Subject::Address(client_prefix(address)),
-        Penalised::Client(id) => Subject::Client(id),
+/// As the book has it: an operator may write any address of a /64.
+fn whole(subject: Subject) -> Subject {
+    match subject {
+        Subject::Address(address) => Subject::Address(client_prefix(address)),
+        Subject::Client(_) => subject,
     }
 }
 

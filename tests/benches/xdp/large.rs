@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use edge::base::penalty::{Origin, Subject};
 use edge::config;
-use edge::dataplane::{Dataplane, Origin, Penalised, Penalty, Severity};
+use edge::dataplane::{Dataplane, Penalty, Severity};
 use edge_testbed::packet::Frame;
 use edge_testbed::packet::flag::SYN;
 use edge_testbed::test_run::{Program, verdict};
@@ -63,7 +64,7 @@ fn penalised(base: &config::Dataplane, sizes: &Sizes) -> Outcome<Vec<u32>> {
     dataplane.switch_gate(true)?;
     for first in (0..sizes.penalties).step_by(usize::try_from(BATCH)?) {
         let batch = (first..sizes.penalties.min(first + BATCH)).map(|n| Penalty {
-            who: Penalised::Address(IpAddr::V4(client(n))),
+            who: Subject::Address(IpAddr::V4(client(n))),
             origin: Origin::Gate,
             severity: Severity::Blocked,
             remaining: Duration::from_secs(86_400),

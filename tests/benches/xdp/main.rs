@@ -15,8 +15,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use edge::base::penalty::{Origin, Subject};
 use edge::config::{self, XdpMode};
-use edge::dataplane::{Dataplane, Origin, Penalised, Penalty, Severity, clock_offset};
+use edge::dataplane::{Dataplane, Penalty, Severity, clock_offset};
 use edge_common::lockdown::{Lockdown, ON};
 use edge_common::token::{Header, Prefix, QUIC, TokenKey, to_bytes};
 use edge_testbed::packet::flag::{ACK, SYN};
@@ -42,7 +43,7 @@ const PENALISED: [u8; 4] = [100, 64, 9, 9];
 /// On no list, deferred by the gate with the largest budget.
 const BUDGETED: [u8; 4] = [100, 64, 9, 10];
 const BUDGET: Penalty = Penalty {
-    who: Penalised::Address(IpAddr::V4(Ipv4Addr::from_octets(BUDGETED))),
+    who: Subject::Address(IpAddr::V4(Ipv4Addr::from_octets(BUDGETED))),
     origin: Origin::Gate,
     severity: Severity::Deferred(u16::MAX),
     remaining: Duration::from_secs(86_400),
@@ -646,14 +647,14 @@ fn penalise(dataplane: &Dataplane) -> Outcome<TokenKey> {
         remaining: Duration::from_secs(86_400),
         probation: Duration::ZERO,
     };
-    let address = |address: [u8; 4]| Penalised::Address(address.into());
+    let address = |address: [u8; 4]| Subject::Address(address.into());
     let many = many()
         .into_iter()
-        .map(|a| penalty(Penalised::Address(a.into()), Severity::Blocked));
+        .map(|a| penalty(Subject::Address(a.into()), Severity::Blocked));
     let mut all: Vec<Penalty> = many.collect();
     all.push(penalty(address(PENALISED), Severity::Blocked));
     all.push(penalty(address(DEFERRED), Severity::Deferred(0)));
-    all.push(penalty(Penalised::Client(PENALISED_CLIENT), Severity::Blocked));
+    all.push(penalty(Subject::Client(PENALISED_CLIENT), Severity::Blocked));
     penalties.write(&all)?;
     dataplane.switch_gate(true)?;
     Ok(key)

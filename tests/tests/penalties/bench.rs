@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use edge::base::penalty::{Origin, Subject};
 use edge::config::{self, XdpMode};
-use edge::dataplane::{Dataplane, Origin, Penalised, Penalties, Penalty, Severity};
+use edge::dataplane::{Dataplane, Penalties, Penalty, Severity};
 use edge_common::retry::{self, Source};
 use edge_common::token::{Header, KEYS, Prefix, QUIC, TokenKey, to_bytes};
 use edge_testbed::packet::{Frame, quic_token};
@@ -113,7 +114,7 @@ impl Bench {
         self.penalties().set_clock(now - monotonic).unwrap();
     }
 
-    pub(crate) fn penalise(&self, who: Penalised, severity: Severity, remaining: Duration) {
+    pub(crate) fn penalise(&self, who: Subject, severity: Severity, remaining: Duration) {
         let penalty = Penalty {
             who,
             origin: Origin::Gate,
@@ -125,7 +126,7 @@ impl Bench {
     }
 
     pub(crate) fn block(&self, address: &str) {
-        self.penalise(Penalised::Address(address.parse().unwrap()), Severity::Blocked, LONG);
+        self.penalise(Subject::Address(address.parse().unwrap()), Severity::Blocked, LONG);
     }
 
     pub(crate) fn counters(&self) -> BTreeMap<Expect, u64> {

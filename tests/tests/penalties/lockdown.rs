@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use edge::dataplane::{Origin, Penalised, Penalty, Severity};
+use edge::base::penalty::{Origin, Subject};
+use edge::dataplane::{Penalty, Severity};
 use edge_common::lockdown::{Lockdown, ON};
 use edge_common::retry::{LENGTH, MAX_CID, SEALED_MAGIC, Source, WORDS, verify};
 use edge_common::siphash::Key;
@@ -397,7 +398,7 @@ fn an_operators_word_holds_for_bearers_of_tokens() {
     }
     for bench in [Bench::new(), locked()] {
         let here = "192.0.2.7";
-        let who = Penalised::Address(here.parse().unwrap());
+        let who = Subject::Address(here.parse().unwrap());
         let of = |origin, severity, remaining| Penalty {
             who,
             origin,
@@ -437,7 +438,7 @@ fn a_penalty_that_is_written_again_keeps_what_is_used_up() {
         return;
     }
     let bench = Bench::new();
-    let who = Penalised::Address("192.0.2.7".parse().unwrap());
+    let who = Subject::Address("192.0.2.7".parse().unwrap());
     let syn = from("192.0.2.7").tcp(443, SYN).bytes();
     let begun = Instant::now();
     let mut passed = 0;
@@ -458,7 +459,7 @@ fn penalties_hold_in_lockdown() {
     }
     let bench = locked();
     let here = "192.0.2.7";
-    let who = Penalised::Address(here.parse().unwrap());
+    let who = Subject::Address(here.parse().unwrap());
     let question = from(here).udp(443, &initial(&[])).bytes();
     bench.penalise(who, Severity::Blocked, LONG);
     assert_eq!(bench.judge(&question), BLOCKED);

@@ -15,8 +15,9 @@ use bench::{
     LONG, MALFORMED, MALLORY, NOW, PORT, PROVIDER_TAG, TAG, TOKEN, V1, config, from, header, initial, keys, minted,
     prefix, retried,
 };
+use edge::base::penalty::{Origin, Subject};
 use edge::config;
-use edge::dataplane::{Dataplane, Origin, Penalised, Penalties, Penalty, Severity, clock_offset};
+use edge::dataplane::{Dataplane, Penalties, Penalty, Severity, clock_offset};
 use edge_common::retry;
 use edge_common::token::{HTTP, Header, QUIC, SKEW, TICKET, TokenKey, Verdict, to_bytes, verify};
 use edge_testbed::packet::extension::{DESTINATION, HOP_BY_HOP};
@@ -56,7 +57,7 @@ fn every_verdict(wrap: impl Fn(Frame) -> Frame, here: &str, there: &str) {
     let mut forged_retry = retry.clone();
     forged_retry[40] ^= 1;
 
-    bench.penalise(Penalised::Client(MALLORY), Severity::Blocked, LONG);
+    bench.penalise(Subject::Client(MALLORY), Severity::Blocked, LONG);
     // As good as none: what comes of them is what comes of the address.
     let none = |expected| {
         vec![
@@ -109,7 +110,7 @@ fn every_verdict(wrap: impl Fn(Frame) -> Frame, here: &str, there: &str) {
     bench.block(here);
     bench.all(none(BLOCKED));
     bench.all(some());
-    let who = Penalised::Address(here.parse().unwrap());
+    let who = Subject::Address(here.parse().unwrap());
     bench.penalise(who, Severity::Deferred(0), LONG);
     bench.all(none(DEFERRED));
     bench.all(some());
@@ -414,11 +415,7 @@ fn a_deferred_address_gets_its_budget() {
     }
     let bench = Bench::new();
     for address in ["192.0.2.7", "2001:db8:c::1"] {
-        bench.penalise(
-            Penalised::Address(address.parse().unwrap()),
-            Severity::Deferred(4),
-            LONG,
-        );
+        bench.penalise(Subject::Address(address.parse().unwrap()), Severity::Deferred(4), LONG);
         let syn = from(address).tcp(443, SYN).bytes();
         let initial = from(address).udp(443, &quic_initial()).bytes();
         let burst = || {
@@ -435,11 +432,11 @@ fn a_deferred_address_gets_its_budget() {
         std::thread::sleep(Duration::from_millis(1300));
         let full = burst();
         assert!((4..=5).contains(&full), "no more is saved up than a second's: {full}");
-        bench.penalise(Penalised::Address(address.parse().unwrap()), Severity::Blocked, LONG);
+        bench.penalise(Subject::Address(address.parse().unwrap()), Severity::Blocked, LONG);
         assert_eq!(burst(), 0);
     }
     // A client's own budget.
-    bench.penalise(Penalised::Client(ALICE), Severity::Deferred(3), LONG);
+    bench.penalise(Subject::Client(ALICE), Severity::Deferred(3), LONG);
     let data = initial(&minted(header(), "192.0.2.7", &keys()[0]));
     let packet = from("192.0.2.7").udp(443, &data).bytes();
     let passed = (0..100).filter(|_| bench.passes(&packet)).count();
@@ -454,7 +451,7 @@ fn processors_share_a_budget() {
     }
     let bench = Bench::new();
     let budget = u16::MAX;
-    let who = Penalised::Address("192.0.2.7".parse().unwrap());
+    let who = Subject::Address("192.0.2.7".parse().unwrap());
     let program = &bench.program;
     for round in 0..10 {
         // A penalty that is only written again goes on with what is left of its budget.
@@ -490,7 +487,7 @@ fn a_penalty_ends_by_itself() {
         return;
     }
     let bench = Bench::new();
-    let who = Penalised::Address("192.0.2.7".parse().unwrap());
+    let who = Subject::Address("192.0.2.7".parse().unwrap());
     let syn = from("192.0.2.7").tcp(443, SYN).bytes();
     for severity in [Severity::Blocked, Severity::Deferred(0)] {
         bench.penalise(who, severity, Duration::from_millis(200));
@@ -512,7 +509,7 @@ fn a_probation_follows_a_penalty() {
         return;
     }
     let bench = Bench::new();
-    let who = Penalised::Address("192.0.2.7".parse().unwrap());
+    let who = Subject::Address("192.0.2.7".parse().unwrap());
     let syn = from("192.0.2.7").tcp(443, SYN).bytes();
     let of = |severity, remaining| Penalty {
         who,
@@ -548,7 +545,7 @@ fn a_full_map_forgets_who_has_given_up() {
         return;
     }
     let bench = Bench::new();
-    let address = |n: u32| Penalised::Address(Ipv4Addr::from_bits(0x0a00_0000 + n).into());
+    let address = |n: u32| Subject::Address(Ipv4Addr::from_bits(0x0a00_0000 + n).into());
     let block = |range: std::ops::Range<u32>| {
         let penalties: Vec<_> = range
             .map(|n| Penalty {
@@ -596,7 +593,7 @@ fn a_full_map_forgets_who_has_given_up() {
     assert_eq!(bench.penalties().counted(), (left.len() as u64, 0));
 }
 
-/// Penalised clients would get in while the daemon restarts, and tokens would be refused.
+/// Subject clients would get in while the daemon restarts, and tokens would be refused.
 #[test]
 fn pinned_maps_survive_a_restart_with_their_contents() {
     if !root() {
@@ -608,12 +605,9 @@ fn pinned_maps_survive_a_restart_with_their_contents() {
         ..config()
     };
     let penalties = [
-        (Penalised::Address("192.0.2.7".parse().unwrap()), Severity::Blocked),
-        (
-            Penalised::Address("2001:db8:c::".parse().unwrap()),
-            Severity::Deferred(3),
-        ),
-        (Penalised::Client(MALLORY), Severity::Blocked),
+        (Subject::Address("192.0.2.7".parse().unwrap()), Severity::Blocked),
+        (Subject::Address("2001:db8:c::".parse().unwrap()), Severity::Deferred(3)),
+        (Subject::Client(MALLORY), Severity::Blocked),
     ]
     .map(|(who, severity)| Penalty {
         who,
@@ -681,7 +675,7 @@ fn a_table_of_another_size_takes_the_penalties_over() {
         ..config()
     };
     let operators = Penalty {
-        who: Penalised::Address("192.0.2.7".parse().unwrap()),
+        who: Subject::Address("192.0.2.7".parse().unwrap()),
         origin: Origin::Operator,
         severity: Severity::Deferred(3),
         remaining: LONG,
@@ -713,8 +707,8 @@ fn metrics_count_the_penalties() {
     }
     let bench = Bench::new();
     bench.block("192.0.2.7");
-    bench.penalise(Penalised::Client(7), Severity::Blocked, LONG);
-    bench.penalise(Penalised::Client(8), Severity::Blocked, LONG);
+    bench.penalise(Subject::Client(7), Severity::Blocked, LONG);
+    bench.penalise(Subject::Client(8), Severity::Blocked, LONG);
     bench.penalties().list();
     let mut registry = prometheus_client::registry::Registry::default();
     registry.register_collector(Box::new(bench.dataplane.metrics()));

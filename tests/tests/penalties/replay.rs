@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use edge::base::penalty::{Origin, Subject};
 use edge::config;
-use edge::dataplane::{Dataplane, Origin, Penalised, Penalty, Severity};
+use edge::dataplane::{Dataplane, Penalty, Severity};
 use edge_common::replay::{BURST, WAYS};
 use edge_common::token::Header;
 use edge_testbed::packet::flag::SYN;
@@ -73,7 +74,7 @@ fn a_token_is_good_for_one_connection_and_not_for_a_flood() {
             here,
             &key,
         );
-        bench.penalise(Penalised::Client(MALLORY), Severity::Blocked, LONG);
+        bench.penalise(Subject::Client(MALLORY), Severity::Blocked, LONG);
         let refused = from(here).udp(443, &initial(&mallorys)).bytes();
         let plain = [from(here).tcp(443, SYN), from(here).udp(443, &initial(&[]))].map(|frame| frame.bytes());
         for _ in 0..2 * BURST {
@@ -108,7 +109,7 @@ fn copies_do_not_take_from_the_address_s_budget() {
     }
     let bench = Bench::new();
     let here = "192.0.2.7";
-    let who = Penalised::Address(here.parse().unwrap());
+    let who = Subject::Address(here.parse().unwrap());
     let retry = from(here).udp(443, &initial(&retried(here, PORT, NOW.into()))).bytes();
     bench.penalise(who, Severity::Deferred(1000), LONG);
     let found: Vec<_> = (0..200).map(|_| bench.judge(&retry)).collect();
@@ -169,7 +170,7 @@ fn a_pinned_map_of_another_type_is_replaced_alone() {
         ..crate::bench::config()
     };
     let blocked = Penalty {
-        who: Penalised::Address("192.0.2.9".parse().unwrap()),
+        who: Subject::Address("192.0.2.9".parse().unwrap()),
         origin: Origin::Gate,
         severity: Severity::Blocked,
         remaining: LONG,

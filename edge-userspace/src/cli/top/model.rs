@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::exposition::{Exposition, Sample, clean};
 use super::scrape::Look;
 use super::table::{Cell, Column, Mood, Table, bytes, duration, lasting, number, percent};
-use crate::admin::PenaltyLevel;
+use crate::base::penalty::Level;
 
 /// Counters at one moment.
 #[derive(Clone, Debug)]
@@ -568,8 +568,8 @@ impl Pair<'_> {
 fn penalties(look: &Look) -> Table {
     let row = |penalty: &crate::admin::Penalty| {
         let level = match penalty.level {
-            PenaltyLevel::Deferred => Cell::text("deferred").with(Mood::Warning),
-            PenaltyLevel::Blocked => Cell::text("blocked").with(Mood::Bad),
+            Level::Deferred => Cell::text("deferred").with(Mood::Warning),
+            Level::Blocked => Cell::text("blocked").with(Mood::Bad),
         };
         let subject = penalty.subject.to_string();
         let lasts = Cell::figure(Some(penalty.seconds as f64), |seconds| lasting(seconds as u64));

@@ -13,7 +13,8 @@ use super::exposition::Exposition;
 use super::keys::Key;
 use super::scrape::Look;
 use super::table::{bytes, duration, lasting, number};
-use crate::admin::{Penalised, Penalty, PenaltyLevel};
+use crate::admin::Penalty;
+use crate::base::penalty::{Level, Subject};
 
 /// A node of three zones that has counted `times` the same.
 fn look(pid: u64, times: u64) -> Look {
@@ -79,8 +80,8 @@ fn look(pid: u64, times: u64) -> Look {
         ready: true,
         notes: Vec::new(),
         penalties: Some(vec![Penalty {
-            subject: Penalised::Client(0xab),
-            level: PenaltyLevel::Blocked,
+            subject: Subject::Client(0xab),
+            level: Level::Blocked,
             seconds: 90,
         }]),
     }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use edge_common::token::SKEW;
 
 use super::super::pass::{self, Opened, Pass, Spent};
-use super::super::penalty::{Offence, Subject};
+use super::super::penalty::Offence;
 use super::super::policy::{Denied, Passed, Who};
 use super::super::queue::Claim;
 use super::super::verdict::{Change, Decision, Deferral};
 use super::super::work;
 use super::{Bearing, Best, Case, Kind, Outcome, Verdict};
+use crate::base::penalty::Subject;
 
 /// Who is told to come then is let in so much before (`edge_common::token`).
 const TOLERANCE: Duration = Duration::from_secs(SKEW);

@@ -4,12 +4,13 @@
 use super::super::bucket::{Rate, Start, Taken};
 use super::super::cause;
 use super::super::pass::{self, Pass};
-use super::super::penalty::{Company, Level, Subject};
+use super::super::penalty::Company;
 use super::super::policy::{self, Denied, Passed, Who};
 use super::super::queue::Claim;
 use super::super::verdict::{Change, Named};
 use super::super::zone::Meter;
 use super::{CROWDED, Case, Duration, Kind, Verdict};
+use crate::base::penalty::{Level, Subject};
 
 /// Requests for which an address vouches: at once, and per second. A page's pictures from another
 /// host are so many.
