@@ -378,7 +378,7 @@ fn far_end(end: FarEnd) -> anyhow::Result<()> {
     }
     let config = FarConfig::read(&end.config)?;
     node::far::check(&config)?;
-    let zones = config.node.zones.len();
+    let zones = config.zones.len();
     print(&format!("{}: {zones} zones, sound\n", end.config.display()));
     Ok(())
 }

@@ -67,7 +67,7 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
     if let Some(error) = refused {
         tracing::warn!(%error, "core dumps, with private keys in them, cannot be forbidden");
     }
-    process::prepare(&config);
+    process::prepare(&config.limits);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("control")

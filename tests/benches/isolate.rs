@@ -119,7 +119,13 @@ fn main() -> Outcome<()> {
     let zones = Arc::new(Zones::new(&config.zones));
     let ledger = Ledger::new(config.limits.memory, u64::MAX);
     let current = Arc::new(ArcSwap::new(zones.clone()));
-    let isolates = Isolates::new(&config, current, Metrics::default(), &ledger)?;
+    let isolates = Isolates::new(
+        &config.isolate,
+        config.server.workers,
+        current,
+        Metrics::default(),
+        &ledger,
+    )?;
     let mut faults = Faults::default();
     let plan = isolates.plan(&config.zones, &mut faults);
     faults.or(()).map_err(|mistakes| mistakes.to_string())?;

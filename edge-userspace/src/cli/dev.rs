@@ -230,7 +230,8 @@ pub(super) fn check(file: &Path) -> anyhow::Result<()> {
     let config = Config::parse(&made.path().join("edge.toml"), &text)?;
     let zones = Arc::new(ArcSwap::from_pointee(Zones::default()));
     let isolates = Isolates::new(
-        &config,
+        &config.isolate,
+        config.server.workers,
         zones,
         Metrics::default(),
         &Ledger::new(config.limits.memory, u64::MAX),

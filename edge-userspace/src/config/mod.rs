@@ -31,6 +31,7 @@ pub mod requests;
 pub mod rule;
 mod section;
 mod server;
+mod serving;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -50,6 +51,7 @@ pub use listed::{Group, Groups, Listed};
 pub use mistake::{Faults, Mistake, Mistakes, Place};
 pub use origin::{Balance, Health, Origin, OriginHttp, OriginServer, Passive, Sticky, Upstream};
 pub use server::{Server, ZonesFail};
+pub use serving::Serving;
 pub use tls::{LockdownMode, Quic, Tls, TlsVersion};
 pub use zone::{Written, Zone};
 

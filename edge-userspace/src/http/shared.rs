@@ -12,7 +12,7 @@ use super::metrics::Metrics;
 use crate::base::ledger::Ledger;
 use crate::base::lines::Lines;
 use crate::config::client_address::ClientAddress;
-use crate::config::{Config, Limits};
+use crate::config::{Limits, Serving};
 use crate::dataplane::Lists;
 use crate::zones;
 
@@ -41,7 +41,7 @@ pub(super) struct Settings {
 const ALTERNATIVE_AGE: u32 = 86_400;
 
 impl Settings {
-    fn new(config: &Config, http3: &[u16]) -> Arc<Self> {
+    fn new(config: Serving<'_>, http3: &[u16]) -> Arc<Self> {
         Arc::new(Self {
             limits: config.limits.clone(),
             access_sample: config.log.access_sample,
@@ -69,7 +69,7 @@ impl Shared {
     /// is charged to `ledger`, and requests write their lines to `lines`. `http3`: the UDP ports on
     /// which HTTP/3 is served, which clients are told of.
     pub fn new(
-        config: &Config,
+        config: Serving<'_>,
         http3: &[u16],
         zones: zones::Current,
         (ledger, lines): (Ledger, Lines),
@@ -95,7 +95,7 @@ impl Shared {
 
     /// Other limits from the next request on; what a connection was set up with (buffers, streams,
     /// timeouts of the connection itself) holds from the next connection on.
-    pub fn reload(&self, config: &Config, http3: &[u16]) {
+    pub fn reload(&self, config: Serving<'_>, http3: &[u16]) {
         self.settings.store(Settings::new(config, http3));
     }
 

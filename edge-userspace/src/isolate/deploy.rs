@@ -131,27 +131,21 @@ impl Isolates {
     /// Compiles and links the workers that the file names, in a directory of its own that goes
     /// afterwards. What cannot be used is told among the faults. Blocks, for as long as compiling
     /// takes.
-    pub fn try_files(config: &config::Config, faults: &mut Faults) {
+    pub fn try_files(zones: &[config::Zone], config: &config::isolate::Node, ledger: &Ledger, faults: &mut Faults) {
         let scratch = Scratch::new();
         let trial = scratch.as_ref().map_err(ToString::to_string).and_then(|scratch| {
             let mut config = config.clone();
-            config.isolate.state_directory.clone_from(&scratch.0);
-            config.isolate.instances = 16;
-            let ledger = Ledger::new(config.limits.memory, u64::MAX);
-            Self::new(&config, Current::default(), Metrics::default(), &ledger).map_err(|error| error.to_string())
+            config.state_directory.clone_from(&scratch.0);
+            config.instances = 16;
+            Self::new(&config, 1, Current::default(), Metrics::default(), ledger).map_err(|error| error.to_string())
         });
         let trial = match trial {
             Ok(trial) => trial,
             Err(what) => {
-                return faults.node(
-                    config
-                        .isolate
-                        .place
-                        .mistake(what, "let edge write to the temporary directory"),
-                );
+                return faults.node(config.place.mistake(what, "let edge write to the temporary directory"));
             }
         };
-        for zone in &config.zones {
+        for zone in zones {
             let Some((path, place)) = zone.worker.as_ref().and_then(|worker| worker.file.as_ref()) else {
                 continue;
             };

@@ -21,7 +21,7 @@ use super::shares::Shares;
 use super::tenant::Tenant;
 use crate::base::digest::Digest;
 use crate::base::ledger::Ledger;
-use crate::config::{self, Config};
+use crate::config;
 use crate::zones::Current;
 
 /// Code that is mapped: zones that deploy the same share it.
@@ -47,17 +47,24 @@ pub struct Isolates {
 }
 
 impl Isolates {
-    /// For the zones of `config` that have a worker; `ledger` counts their memory. What they stored
+    /// For the zones that have a worker, of which `turns` guests of each may compute for long at once;
+    /// `ledger` counts their memory. What they stored
     /// and deployed is opened by [`Isolates::plan`].
     ///
     /// # Errors
     /// The engine or the state directory cannot be had.
-    pub fn new(config: &Config, zones: Current, metrics: Metrics, ledger: &Ledger) -> Result<Arc<Self>, Error> {
-        let engine = Engine::new(config.isolate.instances)?;
+    pub fn new(
+        config: &config::isolate::Node,
+        turns: usize,
+        zones: Current,
+        metrics: Metrics,
+        ledger: &Ledger,
+    ) -> Result<Arc<Self>, Error> {
+        let engine = Engine::new(config.instances)?;
         let linker = super::component::linker(&engine)?;
-        directory(&config.isolate.state_directory)?;
-        let artifacts = Artifacts::open(&config.isolate.state_directory, engine.fingerprint())?;
-        let all = usize::try_from(config.isolate.instances).unwrap_or(usize::MAX);
+        directory(&config.state_directory)?;
+        let artifacts = Artifacts::open(&config.state_directory, engine.fingerprint())?;
+        let all = usize::try_from(config.instances).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
             linker,
             zones,
@@ -65,10 +72,10 @@ impl Isolates {
             shares: Shares::new(all / 8 * 5, all / 8 * 2),
             // What is left of the pool: for instances that wait for a request, or for their end.
             places: Arc::new(Semaphore::new(all / 8)),
-            memory: Memory::new(config.isolate.memory, ledger),
+            memory: Memory::new(config.memory, ledger),
             metrics,
-            config: config.isolate.clone(),
-            turns: config.server.workers,
+            config: config.clone(),
+            turns,
             artifacts,
             mapped: Mutex::default(),
             scripts: Scripts::new()?,

@@ -49,9 +49,9 @@ impl Ground {
     /// An address is taken; or every mistake of the file.
     pub(super) fn lay(config: Config, registry: &mut Registry) -> anyhow::Result<Self> {
         // Sockets first: a port that is taken must not cost an attached program.
-        let sockets = threads::Sockets::bind(&config)?;
+        let sockets = threads::Sockets::bind(&config.server)?;
         let zones: zones::Current = Arc::default();
-        let ledger = ledger::start(&config, registry);
+        let ledger = ledger::start(config.serving(), registry);
         let isolates = isolates::start(&config, zones.clone(), &ledger, registry)?;
         let fleet = Fleet::empty(origin::Metrics::register(registry));
         let gathered = reload::gather_first(config, &reload::Rooms::empty(&fleet, isolates.as_deref()))?;
@@ -115,7 +115,7 @@ impl Entrance {
 
         // 3 tls, and certificates that are ordered for zones
         let door = gates.as_ref().map(|gates| gates.door(&tokens));
-        let front = tls::Front::new(config, loaded, tokens.clone(), door, listed.clone(), registry)?;
+        let front = tls::Front::new(config.serving(), loaded, tokens.clone(), door, listed.clone(), registry)?;
         let acme = config
             .acme
             .is_on()
@@ -125,7 +125,7 @@ impl Entrance {
         let mut quic = None;
         if !ground.sockets.open().quic.is_empty() {
             let ids = lockdown::ids(&tokens, sealed::lasts(&config.gate, lasting), dataplane.as_ref())?;
-            let of_udp = quic::Front::new(config, &front, tokens.clone(), ids.clone(), registry)?;
+            let of_udp = quic::Front::new(config.serving(), &front, tokens.clone(), ids.clone(), registry)?;
             quic = Some((of_udp, ids));
         }
         let steered = quic.is_some() && steer(dataplane.as_ref(), &ground.sockets);
@@ -173,10 +173,10 @@ impl Inside {
         let config = &state.config;
 
         // 5 http
-        let advertised = ground.sockets.open().advertised(config);
+        let advertised = ground.sockets.open().advertised(&config.server);
         let zones = &ground.zones;
         let accounts = (ground.ledger.clone(), logs.lines());
-        let http = http::Shared::new(config, &advertised, zones.clone(), accounts, registry);
+        let http = http::Shared::new(config.serving(), &advertised, zones.clone(), accounts, registry);
         http.keep_to(entrance.listed.clone());
         let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
 

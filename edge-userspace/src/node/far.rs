@@ -23,7 +23,7 @@ use crate::config::far::{FarConfig, FarFixed};
 use crate::dataplane::Lists;
 use crate::delta::versions::{OnDisk, Versions};
 use crate::delta::{Far, Metrics, far};
-use crate::gate::sealed;
+use crate::gate::keys::{Epochs, Secret};
 use crate::gate::token::Tokens;
 use crate::gate::verdict::Ungated;
 use crate::http::handler::{Front, Handler};
@@ -39,36 +39,42 @@ use crate::{admin, http, tls};
 pub(crate) fn run(file: PathBuf) -> anyhow::Result<()> {
     let config = FarConfig::read(&file)?;
     let certificates = tls::certificates::load_one(&config.identity)?;
-    let logs = NodeLogs::start(&config.node.log)?;
-    process::prepare(&config.node);
+    let logs = NodeLogs::start(&config.log)?;
+    process::prepare(&config.limits);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("control")
         .build()?;
     runtime.block_on(async {
         let (trigger, shutdown) = shutdown::channel();
-        let endpoint = Endpoint::bind(&config.node.admin).await?;
+        let endpoint = Endpoint::bind(&config.admin).await?;
         let mut registry = Registry::default();
         admin::metrics::register(&mut registry, logs.dropped());
         for warning in &certificates.warnings {
             tracing::warn!(target: "edge::tls", "{warning}");
         }
-        let sockets = threads::Sockets::bind(&config.node)?;
-        let zones: zones::Current = Arc::new(ArcSwap::from_pointee(Zones::new(&config.node.zones)));
+        let sockets = threads::Sockets::bind(&config.server)?;
+        let zones: zones::Current = Arc::new(ArcSwap::from_pointee(Zones::new(&config.zones)));
         let front = tls::Front::new(
-            &config.node,
+            config.serving(),
             certificates,
-            tokens(&config)?,
+            tokens()?,
             None,
             Arc::new(Lists::none()),
             &mut registry,
         )?;
-        let ledger = super::ledger::start(&config.node, &mut registry);
-        let http = http::Shared::new(&config.node, &[], zones.clone(), (ledger, logs.lines()), &mut registry);
+        let ledger = super::ledger::start(config.serving(), &mut registry);
+        let http = http::Shared::new(
+            config.serving(),
+            &[],
+            zones.clone(),
+            (ledger, logs.lines()),
+            &mut registry,
+        );
         let fleet = Fleet::new(&zones.load(), origin::Metrics::register(&mut registry))?;
         let shared = store(&config, &mut registry)?;
-        let redirect = Arc::new(http::Redirect::new(zones.clone(), config.node.server.redirect_port));
-        let ungated = Ungated::of(&config.node.zones).context("a far end's zone has a gate")?;
+        let redirect = Arc::new(http::Redirect::new(zones.clone(), config.server.redirect_port));
+        let ungated = Ungated::of(&config.zones).context("a far end's zone has a gate")?;
         let open = sockets.open().clone();
         let running = sockets.start(false, || {
             // Right to left, behind the door: far(origin).
@@ -115,14 +121,11 @@ pub(crate) fn check(config: &FarConfig) -> anyhow::Result<()> {
         eprintln!("warning: {warning}");
     }
     let mut registry = Registry::default();
-    Fleet::new(
-        &Zones::new(&config.node.zones),
-        origin::Metrics::register(&mut registry),
-    )?;
+    Fleet::new(&Zones::new(&config.zones), origin::Metrics::register(&mut registry))?;
     tls::Front::new(
-        &config.node,
+        config.serving(),
         loaded,
-        tokens(config)?,
+        tokens()?,
         None,
         Arc::new(Lists::none()),
         &mut registry,
@@ -131,8 +134,9 @@ pub(crate) fn check(config: &FarConfig) -> anyhow::Result<()> {
 }
 
 /// No client has a ticket here; keys that end with the process will do.
-fn tokens(config: &FarConfig) -> Result<Arc<Tokens>, Mistakes> {
-    sealed::tokens(&config.node.gate, false, UnixTime::now()).map_err(|mistake| Mistakes(vec![mistake]))
+fn tokens() -> anyhow::Result<Arc<Tokens>> {
+    let secret = Secret::random().context("the system has no random numbers")?;
+    Ok(Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now())))
 }
 
 fn store(config: &FarConfig, registry: &mut Registry) -> anyhow::Result<Arc<far::Shared>> {
@@ -183,7 +187,7 @@ impl End {
         self.ready.store(true, Ordering::Release);
         process::notify_ready();
         {
-            let config = &self.config.load().node;
+            let config = self.config.load();
             let (listen, zones) = (&config.server.https, config.zones.len());
             tracing::info!(?listen, zones, admin = %config.admin.listen, "serving near ends");
         }
@@ -192,7 +196,7 @@ impl End {
         self.ready.store(false, Ordering::Release);
         process::notify_stopping();
         trigger.advance(Phase::Draining);
-        let time = self.config.load().node.server.drain;
+        let time = self.config.load().server.drain;
         signals.drain(&threads, time, || self.front.connections()).await;
         trigger.advance(Phase::Stopped);
         watchdog.abort();
@@ -222,17 +226,17 @@ impl End {
     fn try_reload(&self) -> anyhow::Result<()> {
         let new = FarConfig::read(&self.file)?;
         let loaded = tls::certificates::load_one(&new.identity)?;
-        let zones = Zones::new(&new.node.zones);
+        let zones = Zones::new(&new.zones);
         let plan = self.fleet.plan(&zones)?;
-        let tls = self.front.plan(&new.node, loaded)?;
+        let tls = self.front.plan(new.serving(), loaded)?;
         for key in self.fixed.that_differ(&new.fixed) {
             tracing::warn!("{key} is not what the far end was started with; that takes a restart");
         }
         self.front.install(tls);
         self.fleet.install(plan);
         self.zones.store(Arc::new(zones));
-        self.http.reload(&new.node, &[]);
-        self.logs.apply(&new.node.log);
+        self.http.reload(new.serving(), &[]);
+        self.logs.apply(&new.log);
         self.config.store(Arc::new(new));
         Ok(())
     }
@@ -240,7 +244,7 @@ impl End {
 
 impl Control for End {
     fn status(&self) -> Value {
-        let config = &self.config.load().node;
+        let config = self.config.load();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "role": "far end",

@@ -47,7 +47,8 @@ pub(super) fn try_files(config: &Config, faults: &mut Faults) {
         .iter()
         .filter(|zone| zone.worker.as_ref().is_some_and(|worker| worker.file.is_some()));
     if files.count() > 0 {
-        Isolates::try_files(config, faults);
+        let ledger = Ledger::new(config.limits.memory, u64::MAX);
+        Isolates::try_files(&config.zones, &config.isolate, &ledger, faults);
     }
 }
 
@@ -66,7 +67,13 @@ pub(super) fn start(
     }
     let metrics = Metrics::default();
     metrics.register(registry);
-    Ok(Some(Isolates::new(config, zones, metrics, ledger)?))
+    Ok(Some(Isolates::new(
+        &config.isolate,
+        config.server.workers,
+        zones,
+        metrics,
+        ledger,
+    )?))
 }
 
 /// Lets go, once a second, of what nobody wants.

@@ -10,10 +10,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::base::ledger::{Kind, Ledger};
-use crate::config::Config;
+use crate::config::Serving;
 
 /// The node's ledger, with its figures among the metrics.
-pub(super) fn start(config: &Config, registry: &mut Registry) -> Ledger {
+pub(super) fn start(config: Serving<'_>, registry: &mut Registry) -> Ledger {
     let ledger = Ledger::new(config.limits.memory, config.limits.memory_per_address);
     ledger.trust(config.server.trusted().to_vec());
     registry.register_collector(Box::new(Figures(ledger.clone())));

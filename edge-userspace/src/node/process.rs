@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use sd_notify::NotifyState;
 
-use crate::config::Config;
+use crate::config::Limits;
 
 /// No core dumps: private keys, session keys and the cluster's secret are in memory. Without
 /// workers, no other process of the same user may look into it either (ptrace(2), /proc/PID/mem);
@@ -44,8 +44,8 @@ pub(super) fn close() -> std::io::Result<()> {
 }
 
 /// Raises the descriptor limit to what the configured connections need, as far as allowed.
-pub(super) fn prepare(config: &Config) {
-    let wanted = config.limits.descriptors();
+pub(super) fn prepare(limits: &Limits) {
+    let wanted = limits.descriptors();
     let now = getrlimit(Resource::Nofile);
     let current = now.current.unwrap_or(u64::MAX);
     if current >= wanted {

@@ -87,7 +87,7 @@ pub(super) fn gather(mut config: Config, rooms: &Rooms<'_>) -> Result<Gathered, 
         // when it has settled.
         let _ = file.read_again();
     }
-    let mut loaded = certificates::gather(&config, key_servers, &mut faults);
+    let mut loaded = certificates::gather(&config.zones, &config.key_servers, key_servers, &mut faults);
     let pages = pages(&config.zones, &mut faults);
     let with_far_ends = delta::with_far_ends(&config);
     let mut of_fleet = Faults::default();
@@ -151,7 +151,7 @@ pub(super) fn check(mut config: Config) -> anyhow::Result<Vec<Mistake>> {
     let warnings = loaded.warnings.clone();
     let tokens = sealed::throwaway(&state.config.gate, UnixTime::now()).map_err(|mistake| Mistakes(vec![mistake]))?;
     tls::Front::new(
-        &state.config,
+        state.config.serving(),
         loaded,
         tokens,
         None,
@@ -259,8 +259,14 @@ impl Node {
             )])
         };
         let config = &gathered.state.config;
-        let tls = self.front.plan(config, loaded).map_err(|error| ours(&error))?;
-        let quic = self.quic.as_ref().map(|quic| quic.plan(config, &self.front, &tls));
+        let tls = self
+            .front
+            .plan(config.serving(), loaded)
+            .map_err(|error| ours(&error))?;
+        let quic = self
+            .quic
+            .as_ref()
+            .map(|quic| quic.plan(config.serving(), &self.front, &tls));
         let quic = quic.transpose().map_err(|error| ours(&error))?;
         Ok(Prepared { gathered, tls, quic })
     }
@@ -305,7 +311,8 @@ impl Node {
         let limits = &config.limits;
         self.ledger.adjust(limits.memory, limits.memory_per_address);
         self.ledger.trust(config.server.trusted().to_vec());
-        self.http.reload(config, &self.open.advertised(config));
+        self.http
+            .reload(config.serving(), &self.open.advertised(&config.server));
         self.redirect.adjust(config.server.redirect_port);
         self.logs.apply(&config.log);
         self.metrics.reload(true);
@@ -341,7 +348,12 @@ impl Node {
         let state = self.state.load();
         let before = self.front.certificates().snapshot();
         let mut faults = Faults::default();
-        let mut loaded = certificates::gather(&state.config, Some(&self.front.key_servers()), &mut faults);
+        let mut loaded = certificates::gather(
+            &state.config.zones,
+            &state.config.key_servers,
+            Some(&self.front.key_servers()),
+            &mut faults,
+        );
         loaded.settle(&state.config.zones, Some(&before), |zone| {
             faults.has(zone) || state.is_out(zone)
         });
@@ -351,12 +363,15 @@ impl Node {
         for warning in &loaded.warnings {
             tracing::warn!(target: "edge::tls", "{warning}");
         }
-        let planned = self.front.plan(&state.config, loaded).map_err(anyhow::Error::from);
+        let planned = self
+            .front
+            .plan(state.config.serving(), loaded)
+            .map_err(anyhow::Error::from);
         let planned = planned.and_then(|tls| {
             let quic = self
                 .quic
                 .as_ref()
-                .map(|quic| quic.plan(&state.config, &self.front, &tls));
+                .map(|quic| quic.plan(state.config.serving(), &self.front, &tls));
             Ok((tls, quic.transpose()?))
         });
         match planned {

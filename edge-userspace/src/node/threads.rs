@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::base::{generator, idle};
-use crate::config::Config;
+use crate::config::Server;
 use crate::isolate::handler::Isolated;
 use crate::isolate::tie;
 use crate::tls::{Front, Socket, listener};
@@ -58,9 +58,9 @@ impl Open {
         }
     }
 
-    /// The ports on which clients are told of HTTP/3: open ones, unless `config` ends it.
-    pub(super) fn advertised(&self, config: &Config) -> Vec<u16> {
-        if config.server.http3 {
+    /// The ports on which clients are told of HTTP/3: open ones, unless the file ends it.
+    pub(super) fn advertised(&self, server: &Server) -> Vec<u16> {
+        if server.http3 {
             ports(self.quic.iter())
         } else {
             Vec::new()
@@ -116,10 +116,9 @@ pub(super) struct Worker {
 impl Sockets {
     /// One socket per worker and address. A socket handed over by the service manager serves in
     /// place of the address it is bound to, shared by all workers.
-    pub(super) fn bind(config: &Config) -> anyhow::Result<Self> {
+    pub(super) fn bind(server: &Server) -> anyhow::Result<Self> {
         let mut given = given()?;
-        let mut workers: Vec<Bound> = (0..config.server.workers).map(|_| Bound::default()).collect();
-        let server = &config.server;
+        let mut workers: Vec<Bound> = (0..server.workers).map(|_| Bound::default()).collect();
         let tls = server.https.iter().map(|a| (*a, Serves::Tls));
         let redirects = server.http.iter().map(|a| (*a, Serves::Redirects));
         let plain = server.plain.iter().map(|a| (*a, Serves::Plain));
@@ -136,8 +135,8 @@ impl Sockets {
                 worker.tcp.push((listener, serves));
             }
         }
-        if config.server.http3 {
-            for address in &config.server.https {
+        if server.http3 {
+            for address in &server.https {
                 for worker in &mut workers {
                     worker.udp.push(quic::socket::bind(*address)?);
                 }

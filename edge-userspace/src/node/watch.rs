@@ -106,7 +106,9 @@ pub(super) async fn tend(node: Arc<Node>) {
         if looks.is_multiple_of(WARNED_EVERY) {
             let state = node.state.load();
             let zones = node.front.certificates().snapshot().aging(&state.config.zones);
-            for warning in zones.into_iter().chain(certificates::ending(&state.config)) {
+            let config = &state.config;
+            let ending = certificates::ending(&config.zones, &config.key_servers, &config.far_ends);
+            for warning in zones.into_iter().chain(ending) {
                 tracing::warn!(target: "edge::tls", "{warning}");
             }
         }

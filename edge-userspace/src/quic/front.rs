@@ -25,7 +25,7 @@ use super::token::TokenKey;
 use super::{Error, Serve, settings};
 use crate::base::clock::UnixTime;
 use crate::base::shutdown::{Phase, Shutdown};
-use crate::config::Config;
+use crate::config::Serving;
 use crate::dataplane::Lists;
 use crate::gate;
 use crate::gate::token::{Carrier, ClientId, Tokens};
@@ -88,7 +88,7 @@ pub struct Plan {
 impl Settings {
     /// `server` and `tickets` are those that `tcp` has, or will have.
     fn new(
-        config: &Config,
+        config: Serving<'_>,
         tcp: &tls::Front,
         (server, tickets): (&rustls::ServerConfig, Tickets),
         tokens: &Arc<Tokens>,
@@ -97,7 +97,7 @@ impl Settings {
         let tls = settings::tls(server);
         let (stock, initial) = settings::crypto(&tls)?;
         Ok(Self {
-            quic: settings::server(stock.clone(), TokenKey::new(tokens.clone()), &config.limits),
+            quic: settings::server(stock.clone(), TokenKey::new(tokens.clone()), config.limits),
             terms: Arc::new(Terms {
                 tls,
                 certificates: tcp.certificates().clone(),
@@ -116,7 +116,7 @@ impl Settings {
 /// What a client remembers of a session's connection and relies on in early data: these values must
 /// not have become smaller when the session is taken up again (RFC 9000 section 7.4.1, RFC 9114
 /// section 7.2.4.2).
-fn promised(config: &Config) -> (u32, usize) {
+fn promised(config: Serving<'_>) -> (u32, usize) {
     (config.limits.streams_per_connection, config.limits.header_bytes)
 }
 
@@ -133,7 +133,7 @@ impl Front {
     /// # Errors
     /// rustls cannot be set up for QUIC.
     pub fn new(
-        config: &Config,
+        config: Serving<'_>,
         tcp: &tls::Front,
         tokens: Arc<Tokens>,
         ids: IdKey,
@@ -177,7 +177,7 @@ impl Front {
     ///
     /// # Errors
     /// rustls cannot be set up.
-    pub fn plan(&self, config: &Config, tcp: &tls::Front, planned: &tls::front::Plan) -> Result<Plan, Error> {
+    pub fn plan(&self, config: Serving<'_>, tcp: &tls::Front, planned: &tls::front::Plan) -> Result<Plan, Error> {
         let old = self.settings.load();
         let sessions = if old.promised == promised(config) {
             old.terms.sessions.clone()

@@ -96,11 +96,11 @@ impl World {
         );
         let config = Config::parse(&pki.path("edge.toml"), &text).unwrap();
         let mut registry = Registry::default();
-        let loaded = certificates::load(&config, None).unwrap();
+        let loaded = certificates::load(&config.zones, &config.key_servers, None).unwrap();
         let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
         let tokens = Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()));
         let tcp = tls::Front::new(
-            &config,
+            config.serving(),
             loaded,
             tokens.clone(),
             None,
@@ -109,7 +109,7 @@ impl World {
         )
         .unwrap();
         let ids = IdKey::of(&tokens);
-        let front = Front::new(&config, &tcp, tokens, ids, &mut registry).unwrap();
+        let front = Front::new(config.serving(), &tcp, tokens, ids, &mut registry).unwrap();
         let socket = socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let (trigger, shutdown) = shutdown::channel();
@@ -406,11 +406,14 @@ async fn sessions_end_with_the_limits_that_came_with_them() {
         let config = Config::parse(&world.pki.path("edge.toml"), &text).unwrap();
         let planned = world
             .tcp
-            .plan(&config, certificates::load(&config, None).unwrap())
+            .plan(
+                config.serving(),
+                certificates::load(&config.zones, &config.key_servers, None).unwrap(),
+            )
             .unwrap();
         world
             .front
-            .install(world.front.plan(&config, &world.tcp, &planned).unwrap());
+            .install(world.front.plan(config.serving(), &world.tcp, &planned).unwrap());
         world.tcp.install(planned);
         assert_eq!(meet(&mut world).await, kept, "{limit}");
     }

@@ -28,9 +28,7 @@ use super::staple;
 use crate::base::clock::UnixTime;
 use crate::base::{file, pem, validity};
 use crate::config::value::HostPattern;
-use crate::config::{
-    self, Certificate, Config, Faults, Identity, Key, KeyExchange, Mistake, Mistakes, Place, TlsVersion,
-};
+use crate::config::{self, Certificate, Faults, Identity, Key, KeyExchange, Mistake, Mistakes, Place, TlsVersion};
 
 /// Certificates at one moment.
 #[derive(Debug, Default)]
@@ -112,12 +110,17 @@ pub struct Store {
 /// key servers that are as they were in `before` stay connected. A zone whose certificate cannot be
 /// used is left out, and told among the faults; so is a key server, with the zones whose keys it
 /// has.
-pub fn gather(config: &Config, before: Option<&KeyServers>, faults: &mut Faults) -> Loaded {
+pub fn gather(
+    zones: &[config::Zone],
+    key_servers: &[config::KeyServer],
+    before: Option<&KeyServers>,
+    faults: &mut Faults,
+) -> Loaded {
     let mut loaded = Loaded::default();
-    let (key_servers, failed) = KeyServers::load(&config.key_servers, before, &mut loaded.warnings);
-    loaded.key_servers = key_servers;
+    let (connected, failed) = KeyServers::load(key_servers, before, &mut loaded.warnings);
+    loaded.key_servers = connected;
     let mut idle: Vec<&str> = failed.keys().map(String::as_str).collect();
-    for zone in &config.zones {
+    for zone in zones {
         let Some(files) = &zone.certificate else { continue };
         if let Key::Servers { names, .. } = &files.key {
             let wrong: Vec<_> = names.iter().filter_map(|name| failed.get(name)).collect();
@@ -146,7 +149,7 @@ pub fn gather(config: &Config, before: Option<&KeyServers>, faults: &mut Faults)
             faults.node(mistake.clone());
         }
     }
-    loaded.settle(&config.zones, None, |_| false);
+    loaded.settle(zones, None, |_| false);
     loaded
 }
 
@@ -154,9 +157,13 @@ pub fn gather(config: &Config, before: Option<&KeyServers>, faults: &mut Faults)
 ///
 /// # Errors
 /// Every file that is missing, is not a certificate or key, or does not match its other half.
-pub fn load(config: &Config, before: Option<&KeyServers>) -> Result<Loaded, Mistakes> {
+pub fn load(
+    zones: &[config::Zone],
+    key_servers: &[config::KeyServer],
+    before: Option<&KeyServers>,
+) -> Result<Loaded, Mistakes> {
     let mut faults = Faults::default();
-    let loaded = gather(config, before, &mut faults);
+    let loaded = gather(zones, key_servers, before, &mut faults);
     faults.or(loaded)
 }
 
@@ -677,9 +684,13 @@ fn doubts(zone: &config::Zone, chain: &Path, place: &Place, credential: &Credent
 
 /// Warnings of what this node shows of itself to key servers and far ends, and of revocation lists,
 /// as their files are now: that it has ended, or soon will.
-pub(crate) fn ending(config: &Config) -> Vec<Mistake> {
-    let links = config.key_servers.iter().map(|server| server.certificate.clone());
-    let far = config.far_ends.iter().filter_map(|end| end.upstream.identity.as_ref());
+pub(crate) fn ending(
+    zones: &[config::Zone],
+    key_servers: &[config::KeyServer],
+    far_ends: &[config::delta::FarEnd],
+) -> Vec<Mistake> {
+    let links = key_servers.iter().map(|server| server.certificate.clone());
+    let far = far_ends.iter().filter_map(|end| end.upstream.identity.as_ref());
     let far = far.map(|identity| (identity.chain.clone(), identity.chain_place.clone()));
     let mut warnings = Vec::new();
     for (path, place) in links.chain(far) {
@@ -687,8 +698,8 @@ pub(crate) fn ending(config: &Config) -> Vec<Mistake> {
         let chain = pem_file::certificates(&path, &place).unwrap_or_default();
         warnings.extend(chain.first().and_then(|leaf| pem_file::aging(leaf, &path, &place)));
     }
-    let zones = config.zones.iter().filter_map(|zone| zone.certificate.as_ref());
-    for clients in zones.filter_map(|certificate| certificate.clients.as_ref()) {
+    let named = zones.iter().filter_map(|zone| zone.certificate.as_ref());
+    for clients in named.filter_map(|certificate| certificate.clients.as_ref()) {
         warnings.extend(clients::overdue(clients));
     }
     warnings

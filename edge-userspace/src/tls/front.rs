@@ -26,7 +26,7 @@ use super::sealing::Sealing;
 use super::tickets::Tickets;
 use super::{Error, listener, settings};
 use crate::base::shutdown::{Phase, Shutdown};
-use crate::config::{self, Config};
+use crate::config::{self, Serving};
 use crate::dataplane::Lists;
 use crate::gate::door::Door;
 use crate::gate::token::Tokens;
@@ -109,7 +109,7 @@ impl Plan {
 }
 
 fn plan(
-    config: &Config,
+    config: Serving<'_>,
     loaded: Loaded,
     certificates: &Arc<Store>,
     (tokens, sealing): (&Arc<Tokens>, &Arc<Sealing>),
@@ -133,7 +133,7 @@ impl Front {
     /// # Errors
     /// rustls cannot be set up.
     pub fn new(
-        config: &Config,
+        config: Serving<'_>,
         loaded: Loaded,
         tokens: Arc<Tokens>,
         door: Option<Arc<Door>>,
@@ -145,13 +145,13 @@ impl Front {
         let sealing = Sealing::new(config.tls.ticket_rotation, Instant::now());
         let plan = plan(config, loaded, &certificates, (&tokens, &sealing))?;
         plan.key_servers.metrics().register(registry);
-        let limits = &config.limits;
+        let limits = config.limits;
         let this = Arc::new(Self {
             settings: ArcSwap::from_pointee(plan.settings.clone()),
             sealing,
             certificates,
             key_servers: ArcSwap::from_pointee(KeyServers::default()),
-            keyless: Arc::new(Keyless::new(&config.tls, registry)),
+            keyless: Arc::new(Keyless::new(config.tls, registry)),
             limiter: Limiter::new(
                 limits.connections,
                 limits.connections_per_address,
@@ -171,7 +171,7 @@ impl Front {
     ///
     /// # Errors
     /// rustls cannot be set up.
-    pub fn plan(&self, config: &Config, loaded: Loaded) -> Result<Plan, Error> {
+    pub fn plan(&self, config: Serving<'_>, loaded: Loaded) -> Result<Plan, Error> {
         plan(config, loaded, &self.certificates, (&self.tokens, &self.sealing))
     }
 
@@ -193,7 +193,7 @@ impl Front {
     ///
     /// # Errors
     /// As `plan`; nothing is changed then.
-    pub fn reload(&self, config: &Config, loaded: Loaded) -> Result<(), Error> {
+    pub fn reload(&self, config: Serving<'_>, loaded: Loaded) -> Result<(), Error> {
         self.install(self.plan(config, loaded)?);
         Ok(())
     }
@@ -400,11 +400,11 @@ impl Front {
 }
 
 /// Gives zones that need it a configuration of their own.
-fn arm(snapshot: &Snapshot, config: &Config) -> Result<(), Error> {
+fn arm(snapshot: &Snapshot, config: Serving<'_>) -> Result<(), Error> {
     for entry in snapshot.entries().filter(|entry| entry.is_special()) {
         if entry.config.get().is_none() {
             // Set here and nowhere else.
-            let _ = entry.config.set(settings::special(&config.tls, entry)?);
+            let _ = entry.config.set(settings::special(config.tls, entry)?);
         }
     }
     Ok(())
@@ -412,13 +412,13 @@ fn arm(snapshot: &Snapshot, config: &Config) -> Result<(), Error> {
 
 impl Settings {
     fn new(
-        config: &Config,
+        config: Serving<'_>,
         certificates: Arc<Store>,
         tokens: Arc<Tokens>,
         sealing: Arc<Sealing>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            tls: settings::server(&config.tls, certificates)?,
+            tls: settings::server(config.tls, certificates)?,
             tickets: Tickets::new(tokens, sealing, config.tls.ticket_rotation, config.tls.ticket_roaming),
             handshake_timeout: config.tls.handshake_timeout,
             proxies: config.server.proxy_protocol_from.clone(),

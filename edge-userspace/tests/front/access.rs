@@ -140,7 +140,7 @@ async fn sampled() {
     exchange(&mut edge.plain().await, &requests, Duration::from_millis(80)).await;
     lines.take(4).await;
     edge.shared
-        .reload(&config(edge.directory.path(), "[log]\naccess = false\n"), &[]);
+        .reload(config(edge.directory.path(), "[log]\naccess = false\n").serving(), &[]);
     exchange(&mut edge.plain().await, &requests, Duration::from_millis(80)).await;
     lines.take(0).await;
 }
@@ -155,7 +155,7 @@ async fn reload_under_a_connection() {
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 200"));
     let config = config(edge.directory.path(), "[limits]\nbody_bytes = \"4B\"\n");
     edge.zones.store(Arc::new(Zones::new(&config.zones)));
-    edge.shared.reload(&config, &[]);
+    edge.shared.reload(config.serving(), &[]);
     stream.write_all(post).await.unwrap();
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 413"));
 }

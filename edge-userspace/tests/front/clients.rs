@@ -35,8 +35,8 @@ fn begin() -> (Edge, ClientConfig) {
         revoked: Vec::new(),
         revoked_must_be_current: false,
     });
-    let loaded = certificates::load(&config, None).unwrap();
-    edge.front.reload(&config, loaded).unwrap();
+    let loaded = certificates::load(&config.zones, &config.key_servers, None).unwrap();
+    edge.front.reload(config.serving(), loaded).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["client.example".to_owned()]).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();

@@ -114,7 +114,7 @@ impl Edge {
             .unwrap();
         roots.add(certificate(directory.path(), "b", &["b.example"])).unwrap();
         let config = config(directory.path(), extra);
-        let loaded = certificates::load(&config, None).unwrap();
+        let loaded = certificates::load(&config.zones, &config.key_servers, None).unwrap();
         let mut registry = Registry::default();
         let secret = Secret::new(b"an example of thirty-two bytes..").unwrap();
         let tokens = Arc::new(Tokens::new(secret, Epochs::DEFAULT, UnixTime::now()));
@@ -122,7 +122,7 @@ impl Edge {
         let (gate, _) = Gate::new(&config.gate, &config.zones, sealed, Metrics::default()).unwrap();
         let door = Arc::new(gate.door(tokens.clone()));
         let front = Front::new(
-            &config,
+            config.serving(),
             loaded,
             tokens.clone(),
             Some(door),
@@ -131,11 +131,11 @@ impl Edge {
         )
         .unwrap();
         let ids = edge::quic::IdKey::of(&tokens);
-        let quic = edge::quic::Front::new(&config, &front, tokens, ids, &mut registry).unwrap();
+        let quic = edge::quic::Front::new(config.serving(), &front, tokens, ids, &mut registry).unwrap();
         let zones: Current = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new(&config.zones)));
         let ledger = Ledger::new(config.limits.memory, config.limits.memory_per_address);
         ledger.trust(config.server.trusted().to_vec());
-        let shared = Shared::new(&config, &[], zones.clone(), (ledger, lines), &mut registry);
+        let shared = Shared::new(config.serving(), &[], zones.clone(), (ledger, lines), &mut registry);
         shared.keep_to(Arc::new(Lists::alone(&config.dataplane).unwrap()));
         let (trigger, shutdown) = shutdown::channel();
         let ungated = Ungated::of(&config.zones).unwrap();

@@ -48,7 +48,10 @@ async fn unrecognized_name() {
     let mut config = config(edge.directory.path(), "");
     config.zones[1].default = false;
     edge.front
-        .reload(&config, certificates::load(&config, None).unwrap())
+        .reload(
+            config.serving(),
+            certificates::load(&config.zones, &config.key_servers, None).unwrap(),
+        )
         .unwrap();
     let error = edge
         .tls_with("other.example", edge.client(&[]))
@@ -106,7 +109,10 @@ async fn resumption() {
             // Reloading keeps the ticket keys.
             let config = config(edge.directory.path(), &edge.extra);
             edge.front
-                .reload(&config, certificates::load(&config, None).unwrap())
+                .reload(
+                    config.serving(),
+                    certificates::load(&config.zones, &config.key_servers, None).unwrap(),
+                )
                 .unwrap();
         }
         edge.counts("resumed=\"true\"} 2").await;
@@ -174,7 +180,10 @@ async fn reload_swaps_certificates() {
     let renewed = certificate(edge.directory.path(), "a", &["a.example"]);
     let config = config(edge.directory.path(), "");
     edge.front
-        .reload(&config, certificates::load(&config, None).unwrap())
+        .reload(
+            config.serving(),
+            certificates::load(&config.zones, &config.key_servers, None).unwrap(),
+        )
         .unwrap();
     edge.roots = rustls::RootCertStore::empty();
     edge.roots.add(renewed).unwrap();
@@ -189,7 +198,11 @@ async fn mistakes_in_files() {
     let edge = Edge::start("");
     let directory = edge.directory.path();
     let config = config(directory, "");
-    let complaint = || certificates::load(&config, None).unwrap_err().to_string();
+    let complaint = || {
+        certificates::load(&config.zones, &config.key_servers, None)
+            .unwrap_err()
+            .to_string()
+    };
     let key = std::fs::read(directory.join("a.key")).unwrap();
     let chain = std::fs::read(directory.join("a.pem")).unwrap();
 
@@ -238,7 +251,7 @@ async fn mistakes_in_files() {
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let pair = rcgen::KeyPair::from_pem(std::str::from_utf8(&key).unwrap()).unwrap();
     std::fs::write(directory.join("a.pem"), params.self_signed(&pair).unwrap().pem()).unwrap();
-    let warnings: Vec<String> = certificates::load(&config, None)
+    let warnings: Vec<String> = certificates::load(&config.zones, &config.key_servers, None)
         .unwrap()
         .warnings
         .iter()

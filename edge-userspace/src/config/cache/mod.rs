@@ -8,7 +8,6 @@ pub(in crate::config) mod ttl;
 
 use std::path::PathBuf;
 
-use super::Place;
 use super::checker::Checker;
 use super::kind::{Bytes, Count, File, Flag, Span};
 use super::section::section;
@@ -65,18 +64,6 @@ section! {
         live obey_requests: Flag = true;
         /// Send `Cache-Status` (RFC 9211).
         live status_field: Flag = true;
-    }
-}
-
-impl Node {
-    /// Of a process without caches.
-    pub(super) fn unused() -> Self {
-        Self {
-            memory: 0,
-            disk: 0,
-            filling: 0,
-            directory: (PathBuf::new(), Place::nowhere()),
-        }
     }
 }
 

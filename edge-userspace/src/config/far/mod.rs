@@ -20,7 +20,7 @@ use super::requests::Requests;
 use super::section::{self, Section, section};
 use super::value::{AdminAddress, Size, seconds};
 use super::zone::{Around, ZoneText};
-use super::{Config, Dataplane, Fixed, Identity, LockdownMode, Place, Quic, Server, Tls, TlsVersion, ZonesFail, text};
+use super::{Admin, Identity, Log, Place, Server, Serving, Tls, TlsVersion, Zone, ZonesFail, text};
 
 /// The commented defaults, for `edge far-end --print-defaults`.
 pub fn defaults() -> String {
@@ -127,9 +127,18 @@ impl FarFixed {
 /// A checked far end's file.
 #[derive(Clone, Debug)]
 pub struct FarConfig {
-    /// What it has in common with a node: listeners, limits, admin, log, zones. Its TLS asks near
-    /// ends for certificates.
-    pub node: Config,
+    /// Where near ends come in.
+    pub server: Server,
+    /// Asks them for certificates.
+    pub tls: Tls,
+    /// Bounds towards them.
+    pub limits: Arc<Limits>,
+    /// The admin endpoint.
+    pub admin: Admin,
+    /// Logs.
+    pub log: Log,
+    /// Zones with their origins.
+    pub zones: Vec<Zone>,
     /// What it shows to near ends.
     pub identity: Identity,
     /// What it keeps.
@@ -142,7 +151,7 @@ impl FarConfig {
     /// Reads and checks `file`.
     ///
     /// # Errors
-    /// As [`Config::read`].
+    /// As [`Config::read`](super::Config::read).
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
         let text = text::one(file, "edge far-end --print-defaults > far-end.toml")?;
         Self::parse(file, &text)
@@ -151,7 +160,7 @@ impl FarConfig {
     /// Checks `text`, naming `file` in errors and taking paths relative to its directory.
     ///
     /// # Errors
-    /// As [`Config::read`].
+    /// As [`Config::read`](super::Config::read).
     pub fn parse(file: &Path, text: &str) -> Result<Self, Mistakes> {
         let source = Source {
             file,
@@ -161,14 +170,19 @@ impl FarConfig {
         let raw = toml::from_str::<Raw>(text).map_err(|e| Mistakes(vec![source.toml_mistake(&e)]))?;
         let mut checker = Checker::new(&source);
         let this = far(&mut checker, &raw);
-        checker.end(this)?.or_faults()
+        // Its zones stand or fall together.
+        let faults = std::mem::take(&mut checker.faults);
+        faults.or(checker.end(this)?)
     }
-}
 
-impl FarConfig {
-    /// Its zones stand or fall together.
-    fn or_faults(mut self) -> Result<Self, Mistakes> {
-        std::mem::take(&mut self.node.faults).or(self)
+    /// Its sections of serving.
+    pub const fn serving(&self) -> Serving<'_> {
+        Serving {
+            server: &self.server,
+            tls: &self.tls,
+            limits: &self.limits,
+            log: &self.log,
+        }
     }
 }
 
@@ -214,48 +228,20 @@ fn far(checker: &mut Checker<'_>, raw: &Raw) -> FarConfig {
             admin: raw.admin.clone(),
             log: raw.log.clone(),
         },
-        node: Config {
-            dataplane: Dataplane::none(),
-            tls: Tls {
-                min_version: TlsVersion::V1_3,
-                ticket_rotation: std::time::Duration::from_secs(3_600),
-                // Its key is here: no handshake waits.
-                handshakes_waiting: 1,
-                handshakes_waiting_per_address: 1,
-                near_ends: Some(listening.near_ends),
-                ..Tls::default()
-            },
-            limits: Arc::new(limits),
-            admin: super::admin::admin(&raw.admin, checker),
-            log: super::admin::log(&raw.log, checker),
-            gate: super::gate::Node::unused(),
-            delta: super::delta::Node {
-                memory: 0,
-                object_bytes: 0,
-            },
-            far_ends: Vec::new(),
-            quic: Quic {
-                lockdown: LockdownMode::Off,
-                lockdown_above: 1,
-                lockdown_below: 1,
-                lockdown_hold: std::time::Duration::ZERO,
-            },
-            key_servers: Vec::new(),
-            acme,
-            fleet: None,
-            cache: super::cache::Node::unused(),
-            isolate: super::isolate::Node::unused(),
-            coding: super::coding::Node {
-                memory: 0,
-                dictionaries: 0,
-            },
-            server,
-            zones,
-            fixed: Fixed::default(),
-            faults: std::mem::take(&mut checker.faults),
-            warnings: Vec::new(),
-            lists_place: Place::nowhere(),
+        tls: Tls {
+            min_version: TlsVersion::V1_3,
+            ticket_rotation: std::time::Duration::from_secs(3_600),
+            // Its key is here: no handshake waits.
+            handshakes_waiting: 1,
+            handshakes_waiting_per_address: 1,
+            near_ends: Some(listening.near_ends),
+            ..Tls::default()
         },
+        limits: Arc::new(limits),
+        admin: super::admin::admin(&raw.admin, checker),
+        log: super::admin::log(&raw.log, checker),
+        server,
+        zones,
     }
 }
 

@@ -7,7 +7,6 @@ pub mod rule;
 mod tests;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -55,21 +54,6 @@ section! {
     checked {
         /// The cluster's secret: a file, or a directory for one that the node makes for itself.
         secret: Secret,
-    }
-}
-
-impl Node {
-    /// Of a process without gates: takes no memory and reads no secret.
-    pub(super) fn unused() -> Self {
-        Self {
-            clients: 0,
-            keys: 0,
-            penalties: 0,
-            trials: 0,
-            used_tokens: 0,
-            secret: Secret::default(),
-            key_epoch: Duration::ZERO,
-        }
     }
 }
 

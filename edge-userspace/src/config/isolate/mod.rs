@@ -69,22 +69,6 @@ section! {
     }
 }
 
-impl Node {
-    /// Of a process without workers.
-    pub(super) fn unused() -> Self {
-        Self {
-            place: Place::nowhere(),
-            state_directory: PathBuf::new(),
-            instances: 0,
-            worker_bytes: 0,
-            compile_time: Duration::ZERO,
-            compile_memory: 0,
-            memory: 0,
-            versions: 0,
-        }
-    }
-}
-
 /// `[isolate]`.
 pub(super) fn node(raw: &NodeText, checker: &mut Checker<'_>) -> Node {
     let mut node = raw.check(checker);

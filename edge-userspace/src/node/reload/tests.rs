@@ -459,7 +459,7 @@ async fn what_is_open_is_asked_of_the_sockets() {
         std::fs::write(world.path("edge.toml"), parts.text(world.directory.path(), port)).unwrap();
         let prepared = node.prepare(node.overrides.configuration().unwrap()).unwrap();
         let dataplane = prepared.gathered.state.config.dataplane.clone();
-        let advertised = node.open.advertised(&prepared.gathered.state.config);
+        let advertised = node.open.advertised(&prepared.gathered.state.config.server);
         node.install(prepared);
         (dataplane.tcp_ports, dataplane.udp_ports, advertised)
     };
@@ -485,7 +485,7 @@ async fn what_is_open_is_asked_of_the_sockets() {
         .unwrap();
     let config = &prepared.gathered.state.config;
     assert_eq!(config.dataplane.udp_ports, Vec::<u16>::new());
-    assert_eq!(world.node().open.advertised(config), Vec::<u16>::new());
+    assert_eq!(world.node().open.advertised(&config.server), Vec::<u16>::new());
     tokio::time::sleep(Duration::from_millis(1)).await;
     world.stop().await;
 }

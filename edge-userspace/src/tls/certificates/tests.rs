@@ -10,6 +10,7 @@ use rustls::{
 };
 
 use super::*;
+use crate::config::Config;
 use crate::tls::settings;
 use crate::tls::staple::tests::{Authority, GOOD, Said};
 
@@ -141,7 +142,7 @@ impl Zone {
 
     /// What is stapled now, and what the operator is told.
     fn load(&self, versions: &[&'static SupportedProtocolVersion]) -> (Vec<u8>, String) {
-        let loaded = load(&self.config, None).unwrap();
+        let loaded = load(&self.config.zones, &self.config.key_servers, None).unwrap();
         let told: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
         (
             stapled(&loaded.snapshot, &self.authority.root(), versions),
@@ -225,7 +226,7 @@ fn a_response_is_not_sent_after_its_end() {
     let (sent, told) = zone.load(V13);
     assert!(!sent.is_empty());
     assert!(told.contains("a.ocsp expires in 2 hours; fetch it anew"), "{told}");
-    let loaded = load(&zone.config, None).unwrap();
+    let loaded = load(&zone.config.zones, &zone.config.key_servers, None).unwrap();
     assert_eq!(loaded.snapshot.aging(&zone.config.zones).len(), 1);
     assert_eq!(loaded.snapshot.responses_end().count(), 1);
     let key = loaded.snapshot.find(Some("a.example")).unwrap().first.key.clone();
@@ -246,7 +247,7 @@ fn second_certificates_and_keys_elsewhere_have_responses_too() {
     let zone = Zone::new(true, more);
     let good = zone.authority.says(&zone.leaf, &GOOD);
     zone.write(&good);
-    let loaded = load(&zone.config, None).unwrap();
+    let loaded = load(&zone.config.zones, &zone.config.key_servers, None).unwrap();
     let entry = loaded.snapshot.find(Some("a.example")).unwrap();
     assert_eq!(entry.more[0].shown().ocsp.as_ref(), Some(&good));
     let told: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
