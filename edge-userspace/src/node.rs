@@ -21,7 +21,6 @@ mod metrics;
 mod overrides;
 mod process;
 mod reload;
-mod signals;
 mod state;
 mod threads;
 mod watch;
@@ -36,6 +35,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::access::NodeLogs;
 use crate::base::ledger::Ledger;
+use crate::base::service::{self, Asked, Signals};
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::base::watched::Watched;
 use crate::config::{Config, Mistake};
@@ -50,7 +50,6 @@ use crate::{admin, http, quic, tls};
 
 use assembly::{Chain, Entrance, Ground, Inside};
 use endpoint::Endpoint;
-use signals::Signals;
 use state::State;
 
 pub(crate) use overrides::{LogFormat, Run};
@@ -235,7 +234,7 @@ impl Node {
             dataplane.take_over()?;
         }
         self.ready.store(true, Ordering::Release);
-        process::notify_ready();
+        service::notify_ready();
         tracing::info!(
             https = ?self.open.https,
             http = ?self.open.http,
@@ -282,10 +281,12 @@ impl Running {
         threads.ready().await?;
         node.announce()?;
         let upkeep = Upkeep::begin(&node, acme);
-        signals.until_the_end(|| node.reload()).await;
+        while signals.next().await == Asked::Reload {
+            node.reload();
+        }
 
         node.ready.store(false, Ordering::Release);
-        process::notify_stopping();
+        service::notify_stopping();
         tracing::info!(connections = node.front.connections(), "draining");
         trigger.advance(Phase::Draining);
         // From here on a successor may start beside this daemon: pins, keys and clock are its own,
@@ -296,7 +297,7 @@ impl Running {
             dataplane.release();
         }
         let time = node.state.load().config.server.drain;
-        signals.drain(&threads, time, || node.front.connections()).await;
+        threads.drain(time, &mut signals, || node.front.connections()).await;
 
         trigger.advance(Phase::Stopped);
         node.endpoint.advance(Phase::Stopped);
@@ -333,7 +334,7 @@ impl Upkeep {
         Self {
             of_the_kernel: tokio::spawn(gates::tick(node.clone())),
             of_the_node: vec![
-                tokio::spawn(process::watchdog()),
+                tokio::spawn(service::watchdog()),
                 tokio::spawn(cache::tick(node.cache.clone())),
                 tokio::spawn(coding::tick(node.coding.clone())),
                 tokio::spawn(isolates::tick(node.clone())),

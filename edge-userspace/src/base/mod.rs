@@ -1,5 +1,5 @@
 //! What every room may lean on and what leans on none: the clock, identifiers, the peer of a
-//! connection and whether its handshake is over, the stop signal, QUIC's integers, the outline of
+//! connection and whether its handshake is over, the stop signal, the process as a service, QUIC's integers, the outline of
 //! PEM files, digests, fields of messages, files as they are read and replaced, directories that
 //! are to be written to, a thread's random generator, the cryptography of links to key servers,
 //! what waits until a thread is idle, the ledger of memory, a request that the zone rules are tried
@@ -29,6 +29,8 @@ pub mod pem;
 pub mod penalty;
 #[cfg(feature = "node")]
 pub mod rolling;
+#[cfg(any(feature = "node", feature = "keyserver"))]
+pub mod service;
 pub mod shutdown;
 pub mod validity;
 pub mod varint;

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
-use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::lane::Lane;
@@ -25,6 +23,7 @@ use crate::admin::log::{self, Logs};
 use crate::admin::metrics as process_metrics;
 use crate::base::clock::UnixTime;
 use crate::base::generator;
+use crate::base::service::{self, Asked, Signals};
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::base::watched::{Sight, Watched};
 use crate::config::LogFormat;
@@ -164,13 +163,6 @@ struct Server {
     told: HashMap<PathBuf, Instant>,
 }
 
-/// Nothing listens outside systemd; then this does nothing, and a failure is nobody's business.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(target: "edge::keyserver", %error, "the service manager was not told");
-    }
-}
-
 impl Server {
     async fn serve(
         mut self,
@@ -179,9 +171,7 @@ impl Server {
         registry: Registry,
         trigger: &Trigger,
     ) -> anyhow::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut signals = Signals::catch()?;
         let draining = Arc::new(AtomicBool::new(false));
         let shown = endpoint::Shown {
             registry,
@@ -199,7 +189,7 @@ impl Server {
         }
         let listen = &self.config.server.listen;
         tracing::info!(target: "edge::keyserver", ?listen, keys = self.shared.metrics.keys.get(), "ready");
-        notify(&[NotifyState::Ready]);
+        service::notify_ready();
 
         self.tell_ends();
         let mut poll = tokio::time::interval(self.config.keys.poll);
@@ -213,15 +203,16 @@ impl Server {
                     }
                     self.tell_ends();
                 }
-                _ = hangup.recv() => self.reload(),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                asked = signals.next() => match asked {
+                    Asked::Reload => self.reload(),
+                    Asked::End => break,
+                },
             }
         }
 
         let drain = self.config.server.drain;
         tracing::info!(target: "edge::keyserver", ?drain, "draining");
-        notify(&[NotifyState::Stopping]);
+        service::notify_stopping();
         draining.store(true, Ordering::Release);
         trigger.advance(Phase::Draining);
         let ended = async { while tasks.join_next().await.is_some() {} };
@@ -232,8 +223,7 @@ impl Server {
                 tracing::warn!(target: "edge::keyserver", left, "connections are cut: they took longer than server.drain");
             }
             // Whoever asks twice does not want to wait.
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = signals.end() => {}
         }
         trigger.advance(Phase::Stopped);
         self.shared.lane.stop();
@@ -254,10 +244,7 @@ impl Server {
     }
 
     fn reload(&mut self) {
-        notify(&[NotifyState::Reloading]);
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            notify(&[NotifyState::Reloading, now]);
-        }
+        service::notify_reloading();
         let loaded = Config::read(&self.file).and_then(|mut config| {
             config.log.format = self.format.unwrap_or(config.log.format);
             let sight = Sight::before_reading(rules::files(&config));
@@ -292,7 +279,7 @@ impl Server {
             }
         }
         self.look();
-        notify(&[NotifyState::Ready]);
+        service::notify_ready();
     }
 }
 

@@ -12,11 +12,11 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::endpoint::Endpoint;
-use super::signals::Signals;
 use super::{process, threads};
 use crate::admin::access::NodeLogs;
 use crate::admin::{Control, ControlError, OriginOrder};
 use crate::base::clock::UnixTime;
+use crate::base::service::{self, Asked, Signals};
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::config::Mistakes;
 use crate::config::far::{FarConfig, FarFixed};
@@ -185,19 +185,21 @@ impl End {
         let mut signals = Signals::catch()?;
         threads.ready().await?;
         self.ready.store(true, Ordering::Release);
-        process::notify_ready();
+        service::notify_ready();
         {
             let config = self.config.load();
             let (listen, zones) = (&config.server.https, config.zones.len());
             tracing::info!(?listen, zones, admin = %config.admin.listen, "serving near ends");
         }
-        let watchdog = tokio::spawn(process::watchdog());
-        signals.until_the_end(|| self.reload()).await;
+        let watchdog = tokio::spawn(service::watchdog());
+        while signals.next().await == Asked::Reload {
+            self.reload();
+        }
         self.ready.store(false, Ordering::Release);
-        process::notify_stopping();
+        service::notify_stopping();
         trigger.advance(Phase::Draining);
         let time = self.config.load().server.drain;
-        signals.drain(&threads, time, || self.front.connections()).await;
+        threads.drain(time, &mut signals, || self.front.connections()).await;
         trigger.advance(Phase::Stopped);
         watchdog.abort();
         // What these tasks hold (a socket's file, for one) is let go before the process ends.
@@ -211,7 +213,7 @@ impl End {
     /// SIGHUP: swaps zones, origins, certificates, limits and logs; on any mistake everything stays
     /// as it was.
     fn reload(&self) {
-        process::notify_reloading();
+        service::notify_reloading();
         match self.try_reload() {
             Ok(()) => tracing::info!(file = %self.file.display(), "reloaded"),
             Err(error) => {
@@ -220,7 +222,7 @@ impl End {
                 }
             }
         }
-        process::notify_ready();
+        service::notify_ready();
     }
 
     fn try_reload(&self) -> anyhow::Result<()> {

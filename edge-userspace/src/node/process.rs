@@ -1,10 +1,6 @@
-//! The process among others: descriptor limit, and the service manager's notifications
-//! (sd_notify(3)).
-
-use std::time::Duration;
+//! The process among others: what they may see of its memory, and how many descriptors it has.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
-use sd_notify::NotifyState;
 
 use crate::config::Limits;
 
@@ -82,39 +78,5 @@ pub(super) fn prepare(limits: &Limits) {
             wanted,
             "the descriptor limit is too low for limits.connections; raise LimitNOFILE, or lower limits.connections"
         );
-    }
-}
-
-/// Nothing listens outside systemd; then these do nothing, and a failure is nobody's business.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager was not told");
-    }
-}
-
-pub(super) fn notify_ready() {
-    notify(&[NotifyState::Ready]);
-}
-
-pub(super) fn notify_reloading() {
-    notify(&[NotifyState::Reloading]);
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        notify(&[NotifyState::Reloading, now]);
-    }
-}
-
-pub(super) fn notify_stopping() {
-    notify(&[NotifyState::Stopping]);
-}
-
-/// Tells the watchdog twice per period that the control thread turns.
-pub(super) async fn watchdog() {
-    let Some(period) = sd_notify::watchdog_enabled() else {
-        return;
-    };
-    let mut tick = tokio::time::interval((period / 2).max(Duration::from_millis(100)));
-    loop {
-        tick.tick().await;
-        notify(&[NotifyState::Watchdog]);
     }
 }

@@ -14,6 +14,7 @@ use super::state::State;
 use super::{Node, delta, gates, isolates, watch};
 use crate::admin::access;
 use crate::base::clock::UnixTime;
+use crate::base::service;
 use crate::base::watched::Sight;
 use crate::config::{Config, Faults, Mistake, Mistakes, Place, ZonesFail};
 use crate::dataplane::Lists;
@@ -201,7 +202,7 @@ impl Node {
             self.reload_asked.store(true, Ordering::Release);
             return;
         };
-        super::process::notify_reloading();
+        service::notify_reloading();
         let reloaded = self.overrides.configuration().map_err(anyhow::Error::from);
         match reloaded.and_then(|new| Ok(self.prepare(new)?)) {
             Ok(prepared) => {
@@ -216,7 +217,7 @@ impl Node {
                 }
             }
         }
-        super::process::notify_ready();
+        service::notify_ready();
     }
 
     /// Reads, compiles and checks everything that `new` asks for; changes nothing.

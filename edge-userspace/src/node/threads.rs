@@ -5,10 +5,12 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
 
+use crate::base::service::Signals;
 use crate::base::shutdown::{Phase, Shutdown};
 use crate::base::{generator, idle};
 use crate::config::Server;
@@ -308,9 +310,21 @@ impl Threads {
     }
 
     /// Returns when no worker serves any more.
-    pub(super) async fn ended(&self) {
+    async fn ended(&self) {
         // Nothing is ever sent: the channel ends with the last thread's sender.
         let _ = self.ends.lock().await.recv().await;
+    }
+
+    /// Gives connections `time` to end; returns when they have, or what is left of them is to be
+    /// cut.
+    pub(super) async fn drain(&self, time: Duration, signals: &mut Signals, connections: impl Fn() -> usize) {
+        tokio::select! {
+            () = self.ended() => {}
+            () = tokio::time::sleep(time) => {
+                tracing::warn!(connections = connections(), "the drain time is over; what is left is cut");
+            }
+            () = signals.end() => {}
+        }
     }
 
     /// Waits for the threads.
