@@ -18,20 +18,20 @@ use crate::config::value::AdminAddress;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody listens there.
-    #[error("no daemon answers at {address}: {source}; is `edge run` up? name another address with --admin")]
+    #[error("no daemon answers at {address}: {cause}; is `edge run` up? name another address with --admin")]
     Connect {
         /// Where.
         address: AdminAddress,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Something listens that is not our endpoint, or it broke off.
-    #[error("the daemon at {address} gave no sound answer: {source}")]
+    #[error("the daemon at {address} gave no sound answer: {cause}")]
     Exchange {
         /// Where.
         address: AdminAddress,
         /// Why not.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The daemon took too long.
     #[error("the daemon at {0} did not answer within {1:?}")]
@@ -65,9 +65,9 @@ pub fn send(
     body: Bytes,
     patience: Duration,
 ) -> Result<String, Error> {
-    let exchange = |source: Box<dyn std::error::Error + Send + Sync>| Error::Exchange {
+    let exchange = |cause: Box<dyn std::error::Error + Send + Sync>| Error::Exchange {
         address: address.clone(),
-        source,
+        cause,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -93,9 +93,9 @@ pub async fn read(address: &AdminAddress, path: &str) -> Result<String, Error> {
 /// # Errors
 /// As [`Error`] says.
 pub(super) async fn converse(address: &AdminAddress, method: Method, path: &str, body: Bytes) -> Result<String, Error> {
-    let connect = |source| Error::Connect {
+    let connect = |cause| Error::Connect {
         address: address.clone(),
-        source,
+        cause,
     };
     match address {
         AdminAddress::Tcp(tcp) => {
@@ -116,9 +116,9 @@ async fn exchange(
     path: &str,
     body: Bytes,
 ) -> Result<String, Error> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Exchange {
+    let failed = |cause: Box<dyn std::error::Error + Send + Sync>| Error::Exchange {
         address: address.clone(),
-        source,
+        cause,
     };
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|e| failed(e.into()))?;
     tokio::spawn(connection);

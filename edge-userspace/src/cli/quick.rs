@@ -89,12 +89,15 @@ fn run(listen: &Listen, origin: &str, what: &str) -> anyhow::Result<()> {
     })
 }
 
+/// At once: no more than most machines allow a process to have open without being asked.
+const CONNECTIONS: usize = 4_096;
+
 /// What a configuration file would say.
 fn text(listen: &Listen, origin: &str, place: &Path) -> anyhow::Result<String> {
     let admin = quoted(&place.join("admin.sock"))?.replacen('"', "\"unix:", 1);
     let (gate, workers, cache) = (place.join("gate"), place.join("workers"), place.join("cache"));
     Ok(format!(
-        "[server]\nplain = [\"{}\"]\nhttps = [\"{}\"]\ndrain = \"1s\"\n[admin]\nlisten = {admin}\n\
+        "[server]\nplain = [\"{}\"]\nhttps = [\"{}\"]\ndrain = \"1s\"\n[limits]\nconnections = {CONNECTIONS}\n[admin]\nlisten = {admin}\n\
          [gate]\nstate_directory = {}\n[isolate]\nstate_directory = {}\n[cache]\ndirectory = {}\n\
          [[zone]]\nname = \"here\"\nhosts = [\"localhost\"]\ndefault = true\n\
          certificate = \"certificate.pem\"\nkey = \"key.pem\"\n[zone.origin]\n{origin}\n",
