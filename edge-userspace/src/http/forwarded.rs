@@ -20,6 +20,8 @@ const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 /// Those above it, where the client has sent some.
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+/// The client's address alone, as nginx's configurations commonly have it.
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Drops `Forwarded`, `X-Forwarded-*`, `X-Real-Ip`, `X-Request-Id`, `Client-Cert` and
@@ -28,9 +30,8 @@ pub fn rewrite(headers: &mut HeaderMap, exchange: &Exchange) {
     let mut claims: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
         let text = name.as_str();
-        // The four set below are overwritten anyway.
+        // Those set below are overwritten anyway.
         if (text.starts_with("x-forwarded-") && text != "x-forwarded-for" && text != "x-forwarded-proto")
-            || text == "x-real-ip"
             || spelt_with_underscore(text)
         {
             claims.push(name.clone());
@@ -113,7 +114,7 @@ fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
     let end = text.len();
     text.extend_from_slice(&exchange.id.hex());
     let chain = text.len();
-    let mut ip_range = ip_range;
+    let (alone, mut ip_range) = (ip_range.clone(), ip_range);
     if via.is_some() {
         let _ = write!(text, "{ip}");
         for proxy in proxies {
@@ -128,6 +129,7 @@ fn forwarded(headers: &mut HeaderMap, exchange: &Exchange) {
     };
     set(FORWARDED, 0..end);
     set(X_FORWARDED_FOR, ip_range);
+    set(X_REAL_IP, alone);
     set(X_REQUEST_ID, end..chain);
     if let Some(range) = host_range {
         set(X_FORWARDED_HOST, range);

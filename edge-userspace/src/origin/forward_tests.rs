@@ -138,7 +138,8 @@ fn claims_of_clients_are_replaced() {
         assert!(values(&head, name).is_empty(), "{name}");
     }
     assert_eq!(values(&head, "x_mine"), ["stays"]);
-    assert!(values(&head, "x-real-ip").is_empty() && values(&head, "x-forwarded-port").is_empty());
+    assert_eq!(values(&head, "x-real-ip"), ["203.0.113.7"]);
+    assert!(values(&head, "x-forwarded-port").is_empty());
 }
 
 /// RFC 7239 section 4: an IPv6 address is bracketed and quoted.
@@ -297,6 +298,7 @@ fn proxies_are_named_after_the_client() {
     );
     prepare(&mut head, &Meant::default(), &exchange).unwrap();
     assert_eq!(values(&head, "x-forwarded-for"), ["2001:db8::9, 10.0.0.2, fd00::1"]);
+    assert_eq!(values(&head, "x-real-ip"), ["2001:db8::9"]);
     assert_eq!(
         values(&head, "forwarded"),
         ["for=\"[2001:db8::9]\";host=\"z\";proto=https, for=10.0.0.2, for=\"[fd00::1]\""]

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue,
-    LOCATION, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
@@ -67,12 +67,12 @@ pub(super) struct Made<'r> {
 }
 
 /// What has to be found out before the rules can be applied.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Asks<'r> {
     /// Whether the password is right.
     Password(&'r Arc<Basic>),
-    /// Whether a service lets the request pass.
-    Service(&'r Arc<Forward>),
+    /// Whether a service lets the request pass, asked with these changes of what it is sent.
+    Service(&'r Arc<Forward>, Vec<Change>),
     /// The keys that a token is checked with.
     Keys(&'r KeyServer),
 }
@@ -83,8 +83,8 @@ pub(super) trait Known<'r> {
     fn password(&self, basic: &'r Arc<Basic>) -> Shown<'r>;
     /// The keys of a server.
     fn keys(&self, server: &'r KeyServer) -> Held;
-    /// What a service said of it; `None`: it was not asked.
-    fn said(&self, forward: &'r Arc<Forward>) -> Option<Arc<Said>>;
+    /// What a service said of it, asked `with` these changes; `None`: it was not asked.
+    fn said(&self, forward: &'r Arc<Forward>, with: &[Change]) -> Option<Arc<Said>>;
 }
 
 /// What is known of a request's credentials.
@@ -208,11 +208,31 @@ impl<'r> Made<'r> {
         let Some(forward) = &rule.act.forward else {
             return false;
         };
-        match known.said(forward).as_deref() {
-            None => self.asks = Some(Asks::Service(forward)),
+        let claims = self.claims.clone();
+        let facts = &Facts {
+            user: self.user,
+            claims: claims.as_deref(),
+            ..*facts
+        };
+        let groups = match forward.set.is_empty() && forward.login.is_none() {
+            true => None,
+            false => groups(rule, facts),
+        };
+        let filled = |template: &Template, escape| fill(template, facts, groups.as_ref(), escape);
+        let mut with = Vec::new();
+        set(&forward.set, filled, &mut with);
+        match known.said(forward, &with).as_deref() {
+            None => self.asks = Some(Asks::Service(forward, with)),
             Some(Said::Refused(answer)) => {
                 self.rules.push(rule);
-                self.answer = Some(answer.clone());
+                let login = forward
+                    .login
+                    .as_ref()
+                    .filter(|_| answer.status == StatusCode::UNAUTHORIZED);
+                self.answer = Some(match login {
+                    Some(login) => to_login(&filled(login, Escape::Not), facts),
+                    None => answer.clone(),
+                });
             }
             Some(Said::Passes(to_origin, to_client)) => {
                 // The cache would not see who it was said of.
@@ -346,22 +366,36 @@ fn one_slash(path: &str) -> String {
 
 fn changes(fields: &Fields, filled: impl Fn(&Template, Escape) -> String, into: &mut Vec<Change>) {
     into.extend(fields.remove.iter().cloned().map(Change::Remove));
-    // A value that cannot stand in a field (a cookie's with control characters in it, say) is as
-    // good as an empty one.
-    let value = |template| {
-        HeaderValue::try_from(filled(template, Escape::Not))
-            .ok()
-            .filter(|value| !value.is_empty())
-    };
-    for (name, template) in &fields.set {
-        into.push(match value(template) {
+    set(&fields.set, &filled, into);
+    for (name, template) in &fields.add {
+        into.extend(value(template, &filled).map(|value| Change::Add(name.clone(), value)));
+    }
+}
+
+/// One field each in place of what there is, or none.
+fn set(fields: &[(HeaderName, Template)], filled: impl Fn(&Template, Escape) -> String, into: &mut Vec<Change>) {
+    for (name, template) in fields {
+        into.push(match value(template, &filled) {
             Some(value) => Change::Set(name.clone(), value),
             None => Change::Remove(name.clone()),
         });
     }
-    for (name, template) in &fields.add {
-        into.extend(value(template).map(|value| Change::Add(name.clone(), value)));
-    }
+}
+
+/// A field's value. One that cannot stand in a field (a cookie's with control characters in it,
+/// say) is as good as an empty one.
+fn value(template: &Template, filled: impl Fn(&Template, Escape) -> String) -> Option<HeaderValue> {
+    let value = HeaderValue::try_from(filled(template, Escape::Not)).ok();
+    value.filter(|value| !value.is_empty())
+}
+
+/// The answer to who is not logged in: for nobody else, and now.
+fn to_login(place: &str, facts: &Facts<'_>) -> Given {
+    let mut given = redirected(place, StatusCode::FOUND, false, facts);
+    given
+        .headers
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    given
 }
 
 /// What browsers are told to be careful about. HSTS only over TLS (RFC 6797 section 7.2).

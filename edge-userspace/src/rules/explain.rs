@@ -35,6 +35,7 @@ pub fn explain(zones: &Zones, proxies: Option<&ClientAddress>, request: &Invente
         method: &request.method,
         path: &path,
         query: request.target.query().unwrap_or_default(),
+        target: request.target.as_str(),
         authority: &request.authority,
         headers: &request.headers,
         client: named.as_ref().map_or(request.client, |(client, _)| *client),
@@ -122,7 +123,7 @@ impl<'r> Known<'r> for Invited {
         Held::default()
     }
 
-    fn said(&self, _: &'r Arc<Forward>) -> Option<Arc<Said>> {
+    fn said(&self, _: &'r Arc<Forward>, _: &[Change]) -> Option<Arc<Said>> {
         Some(Arc::new(Said::yes()))
     }
 }

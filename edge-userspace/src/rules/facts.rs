@@ -21,6 +21,8 @@ pub(super) struct Facts<'a> {
     pub(super) path: &'a Path<'a>,
     /// Without `?`, as the client wrote it; empty without one.
     pub(super) query: &'a str,
+    /// Path and query, as the client wrote them.
+    pub(super) target: &'a str,
     /// Lower case, with a port that is not the scheme's own.
     pub(super) authority: &'a str,
     pub(super) headers: &'a HeaderMap,

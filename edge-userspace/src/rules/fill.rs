@@ -1,5 +1,7 @@
 //! Templates filled in for one request.
 
+use http::HeaderMap;
+use http::header::USER_AGENT;
 use regex::Captures;
 
 use super::facts::Facts;
@@ -51,6 +53,7 @@ fn value<'a>(variable: &Variable, facts: &Facts<'a>, groups: Option<&Captures<'a
         Variable::Host => facts.authority,
         Variable::Path => facts.path.usual(),
         Variable::Query => facts.query,
+        Variable::Target => facts.target,
         Variable::Method => facts.method.as_str(),
         Variable::Scheme if facts.secure => "https",
         Variable::Scheme => "http",
@@ -66,6 +69,7 @@ fn value<'a>(variable: &Variable, facts: &Facts<'a>, groups: Option<&Captures<'a
         Variable::CertificateIssuer => facts.certificate.map_or("", |client| &client.issuer),
         Variable::CertificateSpki => facts.certificate.map_or("", |client| &client.spki),
         Variable::User => facts.user,
+        Variable::Device => device(facts.headers),
         Variable::Claim(name) => {
             let claim = facts.claims.and_then(|claims| claims.text(name));
             return claim.unwrap_or_default();
@@ -80,4 +84,75 @@ fn value<'a>(variable: &Variable, facts: &Facts<'a>, groups: Option<&Captures<'a
         Variable::Named(name) => group(groups.and_then(|groups| groups.name(name))),
     }
     .into()
+}
+
+/// What the client is, by its own word: the hint `Sec-CH-UA-Mobile` (User-Agent Client Hints), else
+/// the words that makers of browsers put into `User-Agent`. Android's tablets have no `Mobile`.
+fn device(headers: &HeaderMap) -> &'static str {
+    if headers.get("sec-ch-ua-mobile").is_some_and(|hint| hint == "?1") {
+        return "phone";
+    }
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok())
+        .unwrap_or_default();
+    let phone = agent.contains("Mobi");
+    match agent.contains("iPad") || agent.contains("Tablet") || agent.contains("Android") && !phone {
+        true => "tablet",
+        false if phone => "phone",
+        false => "desktop",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Phones would get the desk's page from the store, or the other way round.
+    #[test]
+    fn devices_by_their_own_word() {
+        for (agent, hint, device) in [
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) Version/17.5 Mobile/15E148 Safari/604.1",
+                "",
+                "phone",
+            ),
+            (
+                "Mozilla/5.0 (iPad; CPU OS 12_5 like Mac OS X) Version/12.1.2 Mobile/15E148 Safari/604.1",
+                "",
+                "tablet",
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 14; Pixel 8) Chrome/125.0 Mobile Safari/537.36",
+                "",
+                "phone",
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 14; SM-X910) Chrome/125.0 Safari/537.36",
+                "",
+                "tablet",
+            ),
+            (
+                "Mozilla/5.0 (Android 13; Tablet; rv:109.0) Gecko/115.0 Firefox/115.0",
+                "",
+                "tablet",
+            ),
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+                "",
+                "desktop",
+            ),
+            (
+                "Mozilla/5.0 (X11; Linux x86_64) Chrome/125.0 Safari/537.36",
+                "?1",
+                "phone",
+            ),
+            ("", "", "desktop"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(USER_AGENT, agent.parse().unwrap());
+            headers.insert("sec-ch-ua-mobile", hint.parse().unwrap());
+            assert_eq!(super::device(&headers), device, "{agent}");
+        }
+    }
 }

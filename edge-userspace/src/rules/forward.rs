@@ -42,18 +42,20 @@ impl Said {
     }
 }
 
-/// Asks about the request that has `asker` for its head, through `next`.
+/// Asks about the request that has `asker` for its head, through `next`; `with` changes what is
+/// sent.
 ///
 /// # Errors
 /// [`Reason::AccessUnknown`]: no answer in time, or none that says yes or no.
 pub(super) async fn ask(
     forward: &Forward,
+    with: &[Change],
     (asker, exchange): (&Head, &Exchange),
     next: &Arc<dyn Handler>,
 ) -> Result<Said, Failure> {
     let unknown = |why: String| Failure::new(Reason::AccessUnknown, format!("asking \"{}\": {why}", forward.to));
     let asking = async {
-        let asked = about(forward, asker, exchange).ok_or_else(|| unknown("no such pool".to_owned()))?;
+        let asked = about(forward, with, asker, exchange).ok_or_else(|| unknown("no such pool".to_owned()))?;
         let answer = next
             .handle(asked)
             .await
@@ -86,10 +88,13 @@ pub(super) async fn ask(
 }
 
 /// What is sent; `None` without such a pool.
-fn about(forward: &Forward, asker: &Head, exchange: &Exchange) -> Option<Request> {
+fn about(forward: &Forward, with: &[Change], asker: &Head, exchange: &Exchange) -> Option<Request> {
     let mut exchange = exchange.clone();
     exchange.zone = exchange.zone.asked(&forward.to)?.clone();
     let mut head = asker.beside(forward.target.clone(), |name| forward.send.contains(name));
+    for change in with {
+        change.clone().apply(&mut head.headers);
+    }
     let target = asker.uri.path_and_query().cloned();
     head.extensions.insert(About {
         method: asker.method.clone(),
@@ -111,15 +116,16 @@ fn refuses(status: StatusCode) -> bool {
 
 /// The fields that are copied; `None`: too many bytes.
 fn passes(forward: &Forward, headers: &HeaderMap) -> Option<Said> {
-    let copied = |names: &[HeaderName]| -> Vec<(HeaderName, HeaderValue)> {
-        let named = |name: &HeaderName| {
-            let name = name.clone();
-            let values = headers.get_all(&name).iter().cloned().collect::<Vec<_>>();
-            values.into_iter().map(move |value| (name.clone(), value))
-        };
-        names.iter().flat_map(named).collect()
+    let values = |from: &HeaderName, to: &HeaderName| -> Vec<(HeaderName, HeaderValue)> {
+        let values = headers.get_all(from).iter();
+        values.map(|value| (to.clone(), value.clone())).collect()
     };
-    let (to_origin, to_client) = (copied(&forward.to_origin), copied(&forward.to_client));
+    let to_origin: Vec<_> = forward
+        .to_origin
+        .iter()
+        .flat_map(|copied| values(&copied.from, &copied.to))
+        .collect();
+    let to_client: Vec<_> = forward.to_client.iter().flat_map(|name| values(name, name)).collect();
     let all = to_origin.iter().chain(&to_client);
     let bytes: usize = all.map(|(name, value)| name.as_str().len() + value.len()).sum();
     (bytes <= FIELDS).then_some(Said::Passes(to_origin, to_client))
@@ -154,10 +160,10 @@ fn refusal(head: response::Parts, content: Bytes) -> Given {
 /// What a yes changes in the request, whose fields came as `headers`: none of the client's own is
 /// left that could be taken for one that is copied.
 pub(super) fn for_origin(forward: &Forward, copied: &[(HeaderName, HeaderValue)], headers: &HeaderMap) -> Vec<Change> {
-    let like = |name: &&HeaderName| forward.to_origin.iter().any(|known| alike(known, name));
+    let like = |name: &&HeaderName| forward.to_origin.iter().any(|known| alike(&known.to, name));
     let mut changes: Vec<_> = headers.keys().filter(like).cloned().map(Change::Remove).collect();
     // An earlier rule may have set one.
-    changes.extend(forward.to_origin.iter().cloned().map(Change::Remove));
+    changes.extend(forward.to_origin.iter().map(|copied| Change::Remove(copied.to.clone())));
     changes.extend(
         copied
             .iter()

@@ -72,14 +72,14 @@ enum Outcome {
     Done(Judged),
     /// These credentials are to be checked first.
     Check(Arc<Basic>, Option<Arc<Credentials>>),
-    /// This service is to be asked first.
-    Ask(Arc<Forward>),
+    /// This service is to be asked first, with these changes of what it is sent.
+    Ask(Arc<Forward>, Vec<Change>),
     /// These keys are to be asked for first.
     Fetch(KeyServer),
 }
 
-/// What services have said of one request.
-type Answers = Vec<(Arc<Forward>, Arc<Said>)>;
+/// What services have said of one request, and what they were asked with.
+type Answers = Vec<(Arc<Forward>, Vec<Change>, Arc<Said>)>;
 
 /// What is known of one request.
 struct OfRequest<'a> {
@@ -107,10 +107,11 @@ impl<'r> Known<'r> for OfRequest<'_> {
         self.keyrings.held(self.zone, server, self.now)
     }
 
-    fn said(&self, forward: &'r Arc<Forward>) -> Option<Arc<Said>> {
+    fn said(&self, forward: &'r Arc<Forward>, with: &[Change]) -> Option<Arc<Said>> {
         // Two rules that ask the same are told the same.
         let mut answers = self.answers.iter();
-        answers.find(|(of, _)| *of == *forward).map(|(_, said)| said.clone())
+        let same = answers.find(|(of, sent, _)| *of == *forward && *sent == *with);
+        same.map(|(.., said)| said.clone())
     }
 }
 
@@ -198,10 +199,10 @@ impl Ruled {
                 Outcome::Check(basic, Some(credentials)) => self.shared.doorman.check(&basic, &credentials).await?,
                 // Whoever shows none is told so; here nothing is known of what was not shown.
                 Outcome::Check(_, None) => break,
-                Outcome::Ask(forward) => {
-                    let said = forward::ask(&forward, (&request.head, &request.exchange), &self.next).await;
+                Outcome::Ask(forward, with) => {
+                    let said = forward::ask(&forward, &with, (&request.head, &request.exchange), &self.next).await;
                     self.shared.metrics.asked(&request.exchange.zone.name, said.as_ref());
-                    answers.push((forward, Arc::new(said?)));
+                    answers.push((forward, with, Arc::new(said?)));
                 }
                 Outcome::Fetch(server) => {
                     let of = (&request.head, &request.exchange);
@@ -230,9 +231,9 @@ impl Ruled {
                 now: Instant::now(),
                 answers,
             };
-            let made = evaluate(rules, &facts(request, &path), &known);
-            match made.asks {
-                Some(Asks::Service(forward)) => return Outcome::Ask(forward.clone()),
+            let mut made = evaluate(rules, &facts(request, &path), &known);
+            match made.asks.take() {
+                Some(Asks::Service(forward, with)) => return Outcome::Ask(forward.clone(), with),
                 Some(Asks::Keys(server)) => return Outcome::Fetch(server.clone()),
                 Some(Asks::Password(basic)) => return Outcome::Check(basic.clone(), credentials.map(Arc::new)),
                 None => {}
@@ -336,6 +337,7 @@ fn facts<'a>(request: &'a Request, path: &'a Path<'a>) -> Facts<'a> {
         method: &request.head.method,
         path,
         query: request.head.uri.query().unwrap_or_default(),
+        target: request.head.uri.path_and_query().map_or("/", |target| target.as_str()),
         authority: &request.exchange.host,
         headers: &request.head.headers,
         client: peer.client.ip(),

@@ -227,7 +227,9 @@ impl Checker<'_> {
             jwt: auth
                 .and_then(|auth| self.jwt(auth.jwt.as_ref()?, &raw.name))
                 .map(Arc::new),
-            forward: auth.and_then(|auth| self.forward(auth.forward.as_ref()?)).map(Arc::new),
+            forward: auth
+                .and_then(|auth| self.forward(auth.forward.as_ref()?, &groups))
+                .map(Arc::new),
             redirect: raw.redirect.as_ref().map(|redirect| self.redirect(redirect, &groups)),
             list: raw.redirects.as_ref().map(|listed| self.listed(listed)),
             respond: raw.respond.as_ref().map(|respond| self.respond(respond, &groups)),
@@ -365,20 +367,25 @@ impl Checker<'_> {
         })
     }
 
-    fn redirect(&mut self, raw: &RawRedirect, groups: &[String]) -> Redirect {
-        let to = self.template(&raw.to, groups);
+    /// Where a redirect leads.
+    pub(super) fn place(&mut self, written: &Spanned<String>, groups: &[String]) -> Template {
+        let to = self.template(written, groups);
         let head = to.head();
         let whole = ["https://", "http://"].iter().any(|scheme| head.starts_with(scheme));
-        if !(whole || head.starts_with('/') || head.is_empty() && !to.0.is_empty()) || !raw.to.get_ref().is_ascii() {
-            let what = format!("\"{}\" does not lead anywhere", raw.to.get_ref());
+        if !(whole || head.starts_with('/') || head.is_empty() && !to.0.is_empty()) || !written.get_ref().is_ascii() {
+            let what = format!("\"{}\" does not lead anywhere", written.get_ref());
             self.mistake(
-                raw.to.span(),
+                written.span(),
                 what,
                 "write https://HOST/PATH or /PATH, variables by ${name}",
             );
         }
+        to
+    }
+
+    fn redirect(&mut self, raw: &RawRedirect, groups: &[String]) -> Redirect {
         Redirect {
-            to,
+            to: self.place(&raw.to, groups),
             status: self.redirect_status(raw.status.as_ref()),
             keep_query: raw.keep_query,
         }
@@ -523,7 +530,7 @@ impl Checker<'_> {
         }
     }
 
-    fn valued(
+    pub(super) fn valued(
         &mut self,
         raw: &BTreeMap<Spanned<String>, Spanned<String>>,
         groups: &[String],

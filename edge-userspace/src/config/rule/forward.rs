@@ -1,6 +1,7 @@
 //! `auth.forward`: a pool that is asked about each request whether it may pass. Read by `file`; the
 //! room `rules` asks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use http::uri::PathAndQuery;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Rule;
 use super::checker::Checker;
+use super::{Rule, Template};
 use crate::config::value::Time;
 
 /// Names in one list.
@@ -29,12 +30,27 @@ pub struct Forward {
     pub target: PathAndQuery,
     /// The client's fields that it gets.
     pub send: Vec<HeaderName>,
+    /// Fields that it gets beside them, in place of the client's of these names; an empty value
+    /// leaves the field out.
+    pub set: Vec<(HeaderName, Template)>,
     /// Fields of its answer that the request goes on with, in place of those of the client.
-    pub to_origin: Vec<HeaderName>,
+    pub to_origin: Vec<Copied>,
     /// Fields of its answer that the client gets with the response.
     pub to_client: Vec<HeaderName>,
+    /// Where a client is sent (302) that the service does not know (401); `None`: it gets the
+    /// service's answer.
+    pub login: Option<Template>,
     /// Until the whole answer is there.
     pub timeout: Duration,
+}
+
+/// A field of an answer that a request goes on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// What the service calls it.
+    pub from: HeaderName,
+    /// What the origin reads.
+    pub to: HeaderName,
 }
 
 /// Names of fields that are the word of who was asked, in all spellings that a server may take for
@@ -49,6 +65,7 @@ impl Vouched {
         let asked = rules.iter().filter_map(|rule| rule.act.forward.as_ref());
         let mut names: Vec<_> = asked
             .flat_map(|forward| &forward.to_origin)
+            .map(|copied| &copied.to)
             .filter(|name| **name != AUTHORIZATION && **name != COOKIE)
             .cloned()
             .collect();
@@ -83,11 +100,25 @@ pub(super) struct RawForward {
     #[serde(default)]
     send: Option<Vec<Spanned<String>>>,
     #[serde(default)]
-    to_origin: Vec<Spanned<String>>,
+    set: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    to_origin: Option<Spanned<RawCopied>>,
     #[serde(default)]
     to_client: Vec<Spanned<String>>,
     #[serde(default)]
+    login: Option<Spanned<String>>,
+    #[serde(default)]
     timeout: Option<Spanned<Time>>,
+}
+
+/// Names of fields, or names and what the service calls them.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum RawCopied {
+    /// The same on both sides.
+    Same(Vec<String>),
+    /// Another one for the origin: `{ X-User = "Remote-User" }`.
+    Renamed(BTreeMap<String, String>),
 }
 
 /// The client's fields that are sent, if the file does not say: what tells who asks, and what they
@@ -106,7 +137,8 @@ const OF_CONTENT: [&str; 6] = ["etag", "last-modified", "age", "date", "expires"
 
 impl Checker<'_> {
     /// `None`: it names no pool, or asks for nothing.
-    pub(super) fn forward(&mut self, raw: &RawForward) -> Option<Forward> {
+    /// `groups`: of the rule's expressions.
+    pub(super) fn forward(&mut self, raw: &RawForward, groups: &[String]) -> Option<Forward> {
         let target = self.target(raw.path.as_ref());
         let send = match &raw.send {
             None => USUAL.into_iter().map(HeaderName::from_static).collect(),
@@ -123,14 +155,38 @@ impl Checker<'_> {
         if let Some(time) = raw.timeout.as_ref().filter(|_| timeout.is_zero() || timeout > LONGEST) {
             self.mistake(time.span(), "a request cannot wait so long", "write 1ms to 60s");
         }
+        if let Some((over, _)) = raw.set.iter().nth(NAMES) {
+            self.mistake(over.span(), "too many fields", format!("write at most {NAMES}"));
+        }
         Some(Forward {
-            to_origin: self.names(&raw.to_origin),
+            set: self.valued(&raw.set, groups),
+            to_origin: raw.to_origin.as_ref().map_or_else(Vec::new, |names| self.copied(names)),
+            login: raw.login.as_ref().map(|place| self.place(place, groups)),
             to: self.pool(&raw.to)?,
             target: target?,
             send,
             to_client,
             timeout,
         })
+    }
+
+    /// What the request goes on with.
+    fn copied(&mut self, written: &Spanned<RawCopied>) -> Vec<Copied> {
+        let pairs: Vec<(&str, &str)> = match written.get_ref() {
+            RawCopied::Same(names) => names.iter().map(|name| (name.as_str(), name.as_str())).collect(),
+            RawCopied::Renamed(names) => names.iter().map(|(to, from)| (to.as_str(), from.as_str())).collect(),
+        };
+        if pairs.len() > NAMES {
+            self.mistake(written.span(), "too many fields", format!("write at most {NAMES}"));
+        }
+        let mut copied = Vec::new();
+        for (to, from) in pairs {
+            let at = |name: &str| Spanned::new(written.span(), name.to_owned());
+            if let (Some(to), Some(from)) = (self.own_field(&at(to)), self.field_name(&at(from))) {
+                copied.push(Copied { from, to });
+            }
+        }
+        copied
     }
 
     /// What is asked for: a path, perhaps with a query.

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 
 pub use auth::{Basic, Hash, Scheme, users};
 pub use checker::is_ours;
-pub use forward::{Forward, Vouched, alike};
+pub use forward::{Copied, Forward, Vouched, alike};
 pub use index::Index;
 pub use list::List;
 pub use pattern::Pattern;

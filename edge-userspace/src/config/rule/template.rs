@@ -17,6 +17,8 @@ pub enum Variable {
     Path,
     /// The query without `?`, as the client wrote it; empty without one.
     Query,
+    /// Path and query as the client wrote them.
+    Target,
     /// The method.
     Method,
     /// `https` or `http`.
@@ -37,6 +39,8 @@ pub enum Variable {
     User,
     /// A claim of the token that a rule with `auth.jwt` has checked; empty without one.
     Claim(Box<str>),
+    /// `phone`, `tablet` or `desktop`, by what the client says of itself.
+    Device,
     /// A request field's first value; empty without one.
     Header(Box<str>),
     /// A cookie's value; empty without one.
@@ -63,8 +67,8 @@ pub enum Piece {
 pub struct Template(pub Vec<Piece>);
 
 /// The variables without arguments, for messages.
-const KNOWN: &str = "client, zone, host, request_id, path, query, method, scheme, protocol, tls, certificate_fingerprint, \
-                     certificate_subject, certificate_issuer, certificate_spki, user, claim.NAME, header.NAME, cookie.NAME, \
+const KNOWN: &str = "client, zone, host, request_id, path, query, target, method, scheme, protocol, tls, certificate_fingerprint, \
+                     certificate_subject, certificate_issuer, certificate_spki, user, device, claim.NAME, header.NAME, cookie.NAME, \
                      query.NAME, or a group of the path's expression";
 
 impl Template {
@@ -120,6 +124,7 @@ fn variable(name: &str, groups: &[String]) -> Result<Variable, (String, String)>
         "request_id" => Variable::RequestId,
         "path" => Variable::Path,
         "query" => Variable::Query,
+        "target" => Variable::Target,
         "method" => Variable::Method,
         "scheme" => Variable::Scheme,
         "protocol" => Variable::Protocol,
@@ -129,6 +134,7 @@ fn variable(name: &str, groups: &[String]) -> Result<Variable, (String, String)>
         "certificate_issuer" => Variable::CertificateIssuer,
         "certificate_spki" => Variable::CertificateSpki,
         "user" => Variable::User,
+        "device" => Variable::Device,
         other => {
             if let Some((kind, argument)) = other.split_once('.')
                 && !argument.is_empty()

@@ -44,7 +44,7 @@ impl<'r> Known<'r> for Good {
         crate::rules::keyring::Held::default()
     }
 
-    fn said(&self, _: &'r std::sync::Arc<Forward>) -> Option<std::sync::Arc<Said>> {
+    fn said(&self, _: &'r std::sync::Arc<Forward>, _: &[Change]) -> Option<std::sync::Arc<Said>> {
         self.1.clone().map(std::sync::Arc::new)
     }
 }
@@ -54,6 +54,7 @@ struct Asked {
     method: Method,
     path: Path<'static>,
     query: String,
+    target: &'static str,
     headers: HeaderMap,
     client: std::net::IpAddr,
     version: Version,
@@ -69,6 +70,7 @@ fn get(target: &'static str, fields: &[(&'static str, &str)]) -> Asked {
         method: Method::GET,
         path: Path::of(path),
         query: query.to_owned(),
+        target,
         headers,
         client: "192.0.2.7".parse().unwrap(),
         version: Version::HTTP_2,
@@ -81,6 +83,7 @@ impl Asked {
             method: &self.method,
             path: &self.path,
             query: &self.query,
+            target: self.target,
             authority: "a.example:8443",
             headers: &self.headers,
             client: self.client,
@@ -700,7 +703,7 @@ fn who_is_asked_speaks_for_the_client() {
     let asked = get("/app", &forged);
     // Until it has been asked, nothing is decided.
     let made = evaluate(&rules, &asked.facts(), &Good(true, None));
-    assert!(matches!(made.asks, Some(Asks::Service(forward)) if *forward.to == *"id"));
+    assert!(matches!(made.asks, Some(Asks::Service(forward, with)) if *forward.to == *"id" && with.is_empty()));
     assert!(made.answer.is_none() && made.rules.is_empty());
     let field =
         |name: &'static str, value: &'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -739,6 +742,63 @@ fn who_is_asked_speaks_for_the_client() {
     let made = evaluate(&rules, &asked.facts(), &Good(true, Some(Said::Refused(no.clone()))));
     assert_eq!(made.answer, Some(no));
     assert!(made.response.is_empty(), "nothing else of the rule");
+}
+
+/// A service would judge another request than the client's, an origin read a field by another name
+/// as the client's own, or who is not logged in not be led to the login.
+#[test]
+fn services_of_nginx_are_asked_as_nginx_does() {
+    let rules = rules(
+        "[[zone.rule]]\nname = \"a\"\nmatch = { paths = [\"~^/app/([a-z]+)\"] }\nauth = { forward = { to = \"id\", \
+         set = { X-Original-URI = \"${target}\", X-Part = \"${1}\", X-None = \"${cookie.none}\" }, \
+         to_origin = { X-User = \"X-Auth-User\" }, login = \"https://id.example/?rd=https://${host}${target}\" } }\n\
+         [[origin]]\nname = \"id\"\nservers = [{ address = \"http://127.0.0.1:1\" }]\n",
+    );
+    let asked = get(
+        "/app/%78?a=b",
+        &[("x-user", "root"), ("x_user", "root"), ("x-auth-user", "eve")],
+    );
+    let facts = asked.facts();
+    let made = evaluate(&rules, &facts, &Good(true, None));
+    let Some(Asks::Service(forward, with)) = made.asks else {
+        panic!("{made:?}")
+    };
+    let set = |name: &'static str, value: &'static str| {
+        Change::Set(HeaderName::from_static(name), HeaderValue::from_static(value))
+    };
+    let none = Change::Remove(HeaderName::from_static("x-none"));
+    assert_eq!(with, [none, set("x-original-uri", "/app/%78?a=b"), set("x-part", "x")]);
+    assert_eq!(
+        (forward.to_origin[0].from.as_str(), forward.to_origin[0].to.as_str()),
+        ("x-auth-user", "x-user")
+    );
+    let refused = |status| {
+        Said::Refused(Given {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            phrase: false,
+        })
+    };
+    let made = evaluate(&rules, &facts, &Good(true, Some(refused(StatusCode::UNAUTHORIZED))));
+    let answer = made.answer.unwrap();
+    assert_eq!(answer.status, StatusCode::FOUND);
+    assert_eq!(
+        answer.headers[LOCATION],
+        "https://id.example/?rd=https://a.example:8443/app/%78?a=b"
+    );
+    assert_eq!(answer.headers[CACHE_CONTROL], "no-store");
+    // Who is known and may not, is told so.
+    let made = evaluate(&rules, &facts, &Good(true, Some(refused(StatusCode::FORBIDDEN))));
+    assert_eq!(made.answer.unwrap().status, StatusCode::FORBIDDEN);
+    // Nobody but the service says who it is.
+    let made = evaluate(&rules, &facts, &Good(true, Some(Said::yes())));
+    let mut headers = asked.headers.clone();
+    made.request.into_iter().for_each(|change| change.apply(&mut headers));
+    assert!(
+        !headers.contains_key("x-user") && !headers.contains_key("x_user"),
+        "{headers:?}"
+    );
 }
 
 /// What one user got by a password would be everybody's, or what is the same for all be asked for
