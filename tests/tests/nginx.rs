@@ -6,11 +6,13 @@
 #[path = "checkout/mod.rs"]
 mod checkout;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use edge_testbed::pki::Authority;
@@ -34,7 +36,7 @@ fn origin(name: &'static str) -> SocketAddr {
 fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
-        let (mut target, mut seen) = (String::new(), Vec::new());
+        let (mut target, mut seen, mut head) = (String::new(), Vec::new(), String::new());
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 {
@@ -48,6 +50,11 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
                 line.clone_into(&mut target);
             }
             let lower = line.to_ascii_lowercase();
+            head.push_str(&lower);
+            head.push('\n');
+            if lower.starts_with("x-real-ip:") && target.contains("/real/") {
+                seen.push(lower.clone());
+            }
             if ["x-zone:", "x-own:", "host: www.", "accept-encoding:", "authorization:"]
                 .iter()
                 .any(|field| lower.starts_with(field))
@@ -58,8 +65,24 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
         seen.sort();
         // `GET /x HTTP/1.0` of nginx, and HTTP/1.1 of edge.
         let target = target.rsplit_once(' ').map_or("", |(target, _)| target);
-        let body = format!("{name} {target}\n{}\n", seen.join("\n"));
+        let body = match name.starts_with("counted") {
+            // A store answers without a new number.
+            true => format!(
+                "{target} {}",
+                COUNTS
+                    .lock()
+                    .unwrap()
+                    .entry(name.to_owned())
+                    .and_modify(|n| *n += 1)
+                    .or_insert(1)
+            ),
+            false => format!("{name} {target}\n{}\n", seen.join("\n")),
+        };
         let fields = "Content-Type: text/plain\r\nX-Powered-By: tests";
+        if name == "id" {
+            stream.write_all(judged(&head).as_bytes())?;
+            continue;
+        }
         write!(
             stream,
             "HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -68,9 +91,35 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     }
 }
 
+/// Requests that each counting origin has answered.
+static COUNTS: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+
+/// What a service says of the request that it is asked about, and of nothing else; `head` is in
+/// lower case.
+fn judged(head: &str) -> String {
+    let has = |line: &str| head.lines().any(|known| known.starts_with(line));
+    let status = match (
+        head.starts_with("get /check "),
+        has("cookie: session=ann"),
+        has("x-original-uri: /members/secret"),
+    ) {
+        (true, true, false) => "204 No Content\r\nX-Auth-User: ann",
+        (true, true, true) => "403 Forbidden\r\nContent-Length: 0",
+        (true, false, _) => "401 Unauthorized\r\nContent-Length: 0",
+        (false, ..) => "500 Oops\r\nContent-Length: 0",
+    };
+    format!("HTTP/1.1 {status}\r\n\r\n")
+}
+
 /// What stands in `http`, with the addresses put in: `$PLAIN`, `$TLS`, `$APP`, `$API`, and `$DIR`.
 const CONFIGURATION: &str = r#"
-    upstream app { server $APP; keepalive 4; }
+    upstream app { zone app 64k; server $APP weight=2 max_fails=3; keepalive 4; }
+    upstream next { server $API; }
+    map $cookie_canary $release { default app; yes next; }
+    map $uri $moved { /legacy /fresh; ~^/posts/(?<post>[0-9]+)$ /p/$post; }
+    map $http_x_test $odd { default 0; ~*^harmless 0; ~*harm 1; }
+    geo $inner { default 0; 127.0.0.0/8 1; 127.0.0.2 0; }
+    proxy_cache_path $DIR/store keys_zone=store:1m;
     add_header X-Served yes always;
     server {
         listen $PLAIN;
@@ -78,8 +127,31 @@ const CONFIGURATION: &str = r#"
         rewrite ^/old/(.*)$ /new/$1 permanent;
         rewrite ^/item/(\w+)$ /api/item?id=$1? last;
         if ($http_user_agent ~* (scraper|harvest)) { return 403; }
+        if ($odd) { return 403; }
+        if ($moved) { return 301 $moved; }
         proxy_set_header Host $http_host;
         proxy_set_header X-Zone shop;
+        proxy_set_header X-Real-IP $remote_addr;
+        location /real/ { proxy_pass http://app; }
+        location /release/ { proxy_pass http://$release; }
+        location /near/ { if ($inner = 0) { return 404; } proxy_pass http://app; }
+        location = /verify {
+            internal;
+            proxy_pass http://$ID/check;
+            proxy_pass_request_body off;
+            proxy_set_header Host $http_host;
+            proxy_set_header Content-Length "";
+            proxy_set_header X-Original-URI $request_uri;
+        }
+        location /members/ {
+            auth_request /verify;
+            auth_request_set $who $upstream_http_x_auth_user;
+            error_page 401 = @login;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Own $who;
+            proxy_pass http://app;
+        }
+        location @login { return 302 https://id.example.test/?rd=$request_uri; }
         location = / { default_type text/html; return 200 "<p>home</p>"; }
         location /api/ { proxy_pass http://$API/v1/; }
         location /bare/ { proxy_pass http://$API/; }
@@ -117,6 +189,34 @@ const CONFIGURATION: &str = r#"
         index index.html;
         location /app/ { proxy_pass http://app; }
         location / { try_files $uri $uri/ =404; }
+    }
+    server {
+        listen $PLAIN;
+        server_name pages.example.test;
+        root $DIR/www;
+        gzip_static on;
+        index index.htm index.html;
+        error_page 404 /404.html;
+        error_page 403 /404.html;
+        proxy_intercept_errors on;
+        location /shut/ { deny all; }
+        location / { try_files $uri $uri.html $uri/ =404; }
+    }
+    server {
+        listen $PLAIN;
+        server_name single.example.test;
+        root $DIR/www;
+        location / { try_files $uri $uri/ /index.html; }
+    }
+    server {
+        listen $PLAIN;
+        server_name store.example.test;
+        proxy_cache store;
+        proxy_cache_valid 200 1m;
+        proxy_cache_key $scheme$host$uri$arg_page;
+        proxy_cache_bypass $cookie_session;
+        proxy_no_cache $cookie_session;
+        location / { proxy_pass http://$COUNTED; proxy_set_header Host $http_host; }
     }
     server {
         listen $TLS ssl;
@@ -169,6 +269,49 @@ const REQUESTS: &[(bool, &str, &str, &[&str])] = &[
     (false, "www.example.test", "/gone", &[]),
     (false, "www.example.test", "/go/?a=b", &[]),
     (false, "www.example.test", "/go/", &[]),
+    (false, "www.example.test", "/real/", &[]),
+    (false, "www.example.test", "/legacy?a=b", &[]),
+    (false, "www.example.test", "/posts/12", &[]),
+    (false, "www.example.test", "/posts/x", &[]),
+    (false, "www.example.test", "/x", &["-H", "X-Test: HARM"]),
+    (false, "www.example.test", "/x", &["-H", "X-Test: harmless harm"]),
+    (false, "www.example.test", "/release/", &[]),
+    (false, "www.example.test", "/release/", &["--cookie", "canary=yes"]),
+    (false, "www.example.test", "/near/", &[]),
+    (false, "www.example.test", "/verify", &[]),
+    (false, "www.example.test", "/members/x?y=1", &["-H", "X-Own: root"]),
+    (
+        false,
+        "www.example.test",
+        "/members/x?y=1",
+        &["--cookie", "session=ann", "-H", "X-Own: root"],
+    ),
+    (
+        false,
+        "www.example.test",
+        "/members/secret",
+        &["--cookie", "session=ann"],
+    ),
+    (false, "pages.example.test", "/", &[]),
+    (false, "pages.example.test", "/none", &[]),
+    (false, "pages.example.test", "/shut/", &[]),
+    (false, "pages.example.test", "/docs", &[]),
+    (
+        false,
+        "pages.example.test",
+        "/notes.txt",
+        &["-H", "Accept-Encoding: gzip"],
+    ),
+    (false, "pages.example.test", "/notes.txt", &[]),
+    (false, "single.example.test", "/orders/5?x", &[]),
+    (false, "single.example.test", "/a.txt", &[]),
+    (false, "store.example.test", "/c?page=1", &[]),
+    (false, "store.example.test", "/c?page=1&x=2", &[]),
+    (false, "store.example.test", "/c?page=2", &[]),
+    (false, "store.example.test", "/c?page=1", &["--cookie", "session=1"]),
+    (false, "store.example.test", "/c?page=1", &["--cookie", "session=0"]),
+    (false, "store.example.test", "/c?page=1", &["--cookie", "session=1"]),
+    (false, "store.example.test", "/c?page=1", &[]),
     (true, "www.example.test", "/", &[]),
     (true, "www.example.test", "/a.txt", &[]),
     (true, "www.example.test", "/none", &[]),
@@ -227,7 +370,9 @@ fn ask(at: &Path, (plain, tls): (SocketAddr, SocketAddr), request: &(bool, &str,
                     "location: {}",
                     value.trim_start_matches(&format!("{scheme}://{host}:{port}"))
                 )),
-                name @ ("x-served" | "x-inner" | "x-powered-by") => Some(format!("{name}: {value}")),
+                name @ ("x-served" | "x-inner" | "x-powered-by" | "content-encoding") => {
+                    Some(format!("{name}: {value}"))
+                }
                 // Media types of successes; edge names the charset of texts.
                 "content-type" if status == "200" => Some(format!("type: {}", value.split(';').next().unwrap())),
                 "www-authenticate" => Some(value.split(',').next().unwrap().to_owned()),
@@ -238,7 +383,7 @@ fn ask(at: &Path, (plain, tls): (SocketAddr, SocketAddr), request: &(bool, &str,
     // What edge itself says of files that are not there has no fields of the configuration's.
     fields.retain(|field| status != "404" || !field.starts_with("x-served"));
     fields.sort();
-    let body = if status == "200" {
+    let body = if status == "200" || *host == "pages.example.test" {
         body.replace(&port.to_string(), "PORT")
     } else {
         String::new()
@@ -313,16 +458,23 @@ fn the_imported_configuration_answers_as_nginx_does() {
     // The password is `secret`.
     let hash = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
     fs::write(at.join("htpasswd"), format!("ann:{hash}\n")).unwrap();
-    let origins = [("$APP", origin("app")), ("$API", origin("api"))];
+    fs::create_dir_all(at.join("www/shut")).unwrap();
+    fs::write(at.join("www/404.html"), "<p>not here").unwrap();
+    fs::write(at.join("www/docs.html"), "<p>documents").unwrap();
+    fs::write(at.join("www/notes.txt"), "some notes").unwrap();
+    fs::write(at.join("www/notes.txt.gz"), "as if it were gzip").unwrap();
+    let (app, api, id) = (origin("app"), origin("api"), origin("id"));
+    let origins = |counted| [("$APP", app), ("$API", api), ("$ID", id), ("$COUNTED", origin(counted))];
     let listeners = || [("$PLAIN", free_address().unwrap()), ("$TLS", free_address().unwrap())];
 
     let theirs = listeners();
-    let http = put(&put(CONFIGURATION, at, &origins), at, &theirs);
+    let http = put(&put(CONFIGURATION, at, &origins("counted by nginx")), at, &theirs);
     let _nginx = start_nginx(&nginx, at, &http, theirs[0].1);
 
     let ours = listeners();
     // A site's file, as it lies in sites-enabled.
-    fs::write(at.join("site.conf"), put(&put(CONFIGURATION, at, &origins), at, &ours)).unwrap();
+    let site = put(&put(CONFIGURATION, at, &origins("counted by edge")), at, &ours);
+    fs::write(at.join("site.conf"), site).unwrap();
     let edge = checkout::binaries().join("edge");
     let mut import = Command::new(&edge);
     import

@@ -146,6 +146,8 @@ pub(super) struct Zone {
     pub(super) limits: Vec<Vec<Entry>>,
     pub(super) routes: Vec<Route>,
     pub(super) rules: Vec<Rule>,
+    /// `[[zone.error_page]]`
+    pub(super) pages: Vec<Vec<Entry>>,
     /// `[zone.origin]`
     pub(super) origin: Vec<Entry>,
     /// What else it was made of: told of after the rules, if no rule stands for it.
@@ -346,6 +348,10 @@ impl<'n> Writer<'n> {
         }
         for owner in &zone.after {
             self.tell(*owner);
+        }
+        for page in &zone.pages {
+            self.out.push_str("[[zone.error_page]]\n");
+            entries(page, &mut self.out);
         }
         if !zone.origin.is_empty() {
             self.out.push_str("[zone.origin]\n");

@@ -54,7 +54,10 @@ fn valued(variable: &str) -> Option<(&'static str, String)> {
 }
 
 /// `if ($variable)`: it is there, and neither empty nor `0`.
-fn truth(variable: &str) -> Result<When, String> {
+///
+/// # Errors
+/// Why a rule cannot say it.
+pub(super) fn truth(variable: &str) -> Result<When, String> {
     match (variable, valued(variable)) {
         ("https", _) => Ok(When {
             secure: Some(true),
@@ -84,7 +87,11 @@ fn compare(variable: &str, operator: &str, value: &str) -> Result<When, String> 
     })
 }
 
-fn equal(variable: &str, value: &str) -> Result<When, String> {
+/// `=`
+///
+/// # Errors
+/// Why a rule cannot say it.
+pub(super) fn equal(variable: &str, value: &str) -> Result<When, String> {
     if let Some((kind, name)) = valued(variable) {
         return Ok(match value {
             // One that is not there is empty, too.
@@ -132,7 +139,11 @@ fn equal(variable: &str, value: &str) -> Result<When, String> {
     }
 }
 
-fn fits(variable: &str, expression: &str, caseless: bool) -> Result<When, String> {
+/// `~`, or `~*` if `caseless`.
+///
+/// # Errors
+/// Why a rule cannot say it.
+pub(super) fn fits(variable: &str, expression: &str, caseless: bool) -> Result<When, String> {
     if let Some((kind, name)) = valued(variable) {
         let pattern = pattern::regex(expression, caseless, Of::Value)?;
         if regex::Regex::new(&pattern).is_ok_and(|regex| regex.is_match("")) {

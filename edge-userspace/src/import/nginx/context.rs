@@ -23,6 +23,12 @@ pub(super) struct Context<'t> {
     pub(super) upstreams: BTreeMap<&'t str, &'t Directive>,
     /// `limit_req_zone`s by name.
     pub(super) limits: BTreeMap<&'t str, &'t Directive>,
+    /// `limit_conn_zone`s by name.
+    pub(super) crowds: BTreeMap<&'t str, &'t Directive>,
+    /// `map`, `geo` and `split_clients` by the variable that they make, without `$`.
+    pub(super) made: BTreeMap<String, &'t Directive>,
+    /// Locations that other directives of edge's lead to, by their numbers.
+    pub(super) led: HashSet<usize>,
     pub(super) pools: Vec<Pool>,
     notes: Vec<(usize, Note)>,
     told: HashSet<(usize, String)>,
@@ -38,6 +44,9 @@ impl<'t> Context<'t> {
             prefix: prefix.to_owned(),
             upstreams: BTreeMap::new(),
             limits: BTreeMap::new(),
+            crowds: BTreeMap::new(),
+            made: BTreeMap::new(),
+            led: HashSet::new(),
             pools: Vec::new(),
             notes: Vec::new(),
             told: HashSet::new(),

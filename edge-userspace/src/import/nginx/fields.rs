@@ -66,6 +66,18 @@ pub(super) fn response(cx: &mut Context<'_>, levels: &Levels<'_>, known: &Known,
             continue;
         }
         let name = directive.argument(0);
+        if answered(directive.argument(1), known) {
+            // `asked` has taken it, or told of it.
+            continue;
+        }
+        if directive.argument(1) == "$upstream_cache_status" {
+            cx.tell(
+                directive,
+                Weight::Different,
+                "edge says in Cache-Status how its cache answered (RFC 9211)",
+            );
+            continue;
+        }
         if !usable(cx, directive, name) {
             continue;
         }
@@ -107,6 +119,14 @@ pub(super) fn response(cx: &mut Context<'_>, levels: &Levels<'_>, known: &Known,
         }
     }
     response
+}
+
+/// Whether a value is one that the answer of a service gives (`auth_request_set`).
+fn answered(value: &str, known: &Known) -> bool {
+    let name = value
+        .strip_prefix('$')
+        .map(|name| name.trim_matches(['{', '}']).to_ascii_lowercase());
+    name.is_some_and(|name| known.answered.contains_key(&name))
 }
 
 /// Whether a rule may change the field; told of, if not.
@@ -163,28 +183,47 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// Fields with their values, as templates.
+    pub(super) fn set(&self) -> &BTreeMap<String, String> {
+        &self.set
+    }
+
     /// `request = { … }`
     pub(super) fn entry(&self) -> Option<Entry> {
         entry("request", &self.remove, &self.set, &BTreeMap::new())
     }
 }
 
-/// The fields that an origin gets.
-pub(super) fn request(cx: &mut Context<'_>, levels: &Levels<'_>, known: &Known, grpc: bool) -> Request {
+/// Whom a request goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Towards {
+    /// An origin.
+    Origin,
+    /// An origin that speaks gRPC.
+    Grpc,
+    /// A service that is asked about another request.
+    Service,
+}
+
+/// The fields that an origin gets, or a service.
+pub(super) fn request(cx: &mut Context<'_>, levels: &Levels<'_>, known: &Known, towards: Towards) -> Request {
     let mut request = Request {
         host: HostField::Server,
         upgrades: false,
         set: BTreeMap::new(),
         remove: Vec::new(),
     };
-    let name = if grpc { "grpc_set_header" } else { "proxy_set_header" };
+    let name = match towards {
+        Towards::Grpc => "grpc_set_header",
+        Towards::Origin | Towards::Service => "proxy_set_header",
+    };
     for directive in levels.all(name) {
-        field(cx, directive, known, &mut request);
+        field(cx, directive, known, towards, &mut request);
     }
     request
 }
 
-fn field(cx: &mut Context<'_>, directive: &Directive, known: &Known, request: &mut Request) {
+fn field(cx: &mut Context<'_>, directive: &Directive, known: &Known, towards: Towards, request: &mut Request) {
     let (name, value) = (directive.argument(0), directive.argument(1));
     let bare = value.replace(['{', '}'], "").to_ascii_lowercase();
     match (name.to_ascii_lowercase().as_str(), bare.as_str()) {
@@ -208,16 +247,23 @@ fn field(cx: &mut Context<'_>, directive: &Directive, known: &Known, request: &m
             request.upgrades = true;
             cx.take(directive);
         }
-        ("connection", _) | ("x-forwarded-proto", "$scheme") | ("x-forwarded-host", "$host" | "$http_host") => {
-            cx.take(directive)
+        ("connection", _)
+        | ("content-length", "")
+        | ("x-forwarded-proto", "$scheme")
+        | ("x-forwarded-host", "$host" | "$http_host")
+        | ("x-real-ip", "$remote_addr" | "$realip_remote_addr") => cx.take(directive),
+        ("x-forwarded-uri", "$request_uri") | ("x-forwarded-method", "$request_method")
+            if towards == Towards::Service =>
+        {
+            cx.take(directive);
         }
+        _ if answered(value, known) => {}
         ("x-forwarded-for", "$proxy_add_x_forwarded_for" | "$remote_addr") => {
             let why = "edge writes it itself, and drops what a client claims; proxies in front: [server] client_address (docs/proxies.md)";
             cx.tell(directive, Weight::Different, why);
         }
         ("x-real-ip", _) => {
-            let why = "edge sends no X-Real-IP, and takes out what a client sends: read X-Forwarded-For or Forwarded, or set a field of your own: \
-                       request = { set = { X-Client = \"${client}\" } }";
+            let why = "edge writes the client's address there, and nothing else";
             cx.tell(directive, Weight::Missing, why);
         }
         _ if !usable(cx, directive, name) => {}

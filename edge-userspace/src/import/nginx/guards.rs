@@ -1,12 +1,15 @@
-//! Who may come: allow, deny, satisfy, auth_basic, limit_except, internal, and whatever else keeps
-//! somebody out. What cannot be translated shuts its location: an import opens nothing that nginx
+//! Who may come: allow, deny, satisfy, auth_basic, auth_request, limit_except, internal, and
+//! whatever else keeps somebody out. What cannot be translated shuts its location: an import opens nothing that nginx
 //! had closed.
 
 use ipnet::IpNet;
 
+use super::asked;
 use super::context::{Context, Levels};
+use super::location::Site;
 use super::networks::{Access, access};
 use super::syntax::Directive;
+use super::text::Known;
 use crate::config::rule::users;
 use crate::config::value::Network;
 use crate::import::Weight;
@@ -19,7 +22,6 @@ const NETWORKS: usize = 4_096;
 
 /// Directives that keep somebody out, count for what stands within, and have no equal.
 const CLOSED: &[&str] = &[
-    "auth_request",
     "auth_jwt",
     "auth_ldap",
     "auth_pam",
@@ -49,8 +51,9 @@ pub(super) struct Guards {
     pub(super) asked: Option<When>,
 }
 
-/// What guards the location whose blocks are `levels`.
-pub(super) fn guards<'t>(cx: &mut Context<'t>, levels: &Levels<'t>) -> Guards {
+/// What guards the location of `site` whose blocks are `levels`; what a service's answer gives
+/// comes to be `known`.
+pub(super) fn guards<'t>(cx: &mut Context<'t>, site: &Site<'t>, levels: &Levels<'t>, known: &mut Known) -> Guards {
     let mut guards = Guards::default();
     for name in CLOSED {
         let Some(directive) = levels.one(name).filter(|directive| directive.argument(0) != "off") else {
@@ -71,7 +74,23 @@ pub(super) fn guards<'t>(cx: &mut Context<'t>, levels: &Levels<'t>) -> Guards {
         None => false,
     };
     let networks = networks(cx, levels, &mut guards);
-    guards.auth = basic(cx, levels, &mut guards);
+    let password = basic(cx, levels, &mut guards);
+    let service = match asked::forward(cx, site, levels, known) {
+        Ok(service) => service,
+        Err((directive, why)) => {
+            shut(cx, directive, &why, &mut guards);
+            None
+        }
+    };
+    if any && password.is_some() && service.is_some() {
+        // Either of them would do; a rule asks for both.
+        for directive in levels.all("auth_request") {
+            let why = "satisfy any with a password or a service: a rule asks for both";
+            cx.tell(directive, Weight::Different, why);
+        }
+    }
+    let parts: Vec<String> = password.into_iter().chain(service).collect();
+    guards.auth = (!parts.is_empty()).then(|| ("auth".to_owned(), format!("{{ {} }}", parts.join(", "))));
     if let Some((networks, first)) = networks {
         match (outside(&networks), guards.auth.is_some() && any) {
             (Outside::TooMany, _) => shut(cx, first, "more networks than a rule may have", &mut guards),
@@ -147,8 +166,8 @@ fn outside(access: &Access) -> Outside {
     }
 }
 
-/// `auth = { basic = { … } }`
-fn basic(cx: &mut Context<'_>, levels: &Levels<'_>, guards: &mut Guards) -> Option<Entry> {
+/// `basic = { … }`
+fn basic(cx: &mut Context<'_>, levels: &Levels<'_>, guards: &mut Guards) -> Option<String> {
     let realm = levels.one("auth_basic")?;
     cx.take(realm);
     if realm.argument(0) == "off" {
@@ -198,8 +217,7 @@ fn basic(cx: &mut Context<'_>, levels: &Levels<'_>, guards: &mut Guards) -> Opti
     }
     let (file, realm) = (quoted(&path), quoted(&text));
     // nginx passes the credentials on.
-    let value = format!("{{ basic = {{ file = {file}, realm = {realm}, forward = true }} }}");
-    Some(("auth".to_owned(), value))
+    Some(format!("basic = {{ file = {file}, realm = {realm}, forward = true }}"))
 }
 
 /// What is refused of methods other than those named.

@@ -1,4 +1,4 @@
-//! `limit_req`: a rate of the zone's gate.
+//! `limit_req` and `limit_conn`: rates, and requests at once, of the zone's gate.
 
 use super::context::{Context, Levels};
 use super::draft::Draft;
@@ -12,7 +12,68 @@ pub(super) fn limits<'t>(cx: &mut Context<'t>, draft: &mut Draft, _server: usize
     for directive in levels.all("limit_req") {
         limit(cx, draft, directive, None, levels);
     }
+    for directive in levels.all("limit_conn") {
+        crowd(cx, draft, directive, None, levels);
+    }
     locations(cx, draft, levels);
+}
+
+/// Whether a `limit_conn` is for each address: the node's listeners count those.
+pub(super) fn is_by_address(cx: &Context<'_>, directive: &Directive) -> bool {
+    let key = cx
+        .crowds
+        .get(directive.argument(0))
+        .map(|zone| zone.argument(0).replace(['{', '}'], ""));
+    matches!(key.as_deref(), Some("$binary_remote_addr" | "$remote_addr"))
+}
+
+/// `limit_conn`: so many requests at once at the origin.
+fn crowd(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, path: Option<&str>, levels: &Levels<'_>) {
+    if path.is_none() && is_by_address(cx, directive) {
+        // `node` reads it.
+        return;
+    }
+    let write = "write a [[zone.gate.rule]] (docs/gate.md), or connections_per_address in [limits]";
+    let Some(zone) = cx.crowds.get(directive.argument(0)).copied() else {
+        return cx.tell(
+            directive,
+            Weight::Protection,
+            format!("there is no such limit_conn_zone: {write}"),
+        );
+    };
+    let key = zone.argument(0).replace(['{', '}'], "");
+    let most = directive.argument(1).parse::<u32>().ok().filter(|most| *most > 0);
+    let (Some(most), "$server_name" | "$host" | "$http_host") = (most, key.as_str()) else {
+        let why = format!("requests at once are not counted by {key} for single paths: {write}");
+        return cx.tell(directive, Weight::Protection, why);
+    };
+    cx.take(zone);
+    let why =
+        "requests at once at the origin, for the whole zone; who is beyond it is told to wait (429, with Retry-After)";
+    cx.tell(directive, Weight::Different, why);
+    answers(cx, levels);
+    let mut keys = named(draft, path);
+    keys.push(("concurrency".to_owned(), most.to_string()));
+    draft.zone.limits.push(keys);
+}
+
+/// What `limit_conn` answers.
+pub(super) fn answers(cx: &mut Context<'_>, levels: &Levels<'_>) {
+    for name in ["limit_conn_status", "limit_conn_log_level"] {
+        if let Some(directive) = levels.one(name) {
+            cx.tell(directive, Weight::Different, "the answer is 429, and metrics count it");
+        }
+    }
+}
+
+/// Name and path of a rule of the gate.
+fn named(draft: &Draft, path: Option<&str>) -> Vec<Entry> {
+    let number = draft.zone.limits.len() + 1;
+    let mut keys: Vec<Entry> = vec![("name".to_owned(), quoted(&format!("limit-{number}")))];
+    if let Some(path) = path.filter(|path| *path != "/") {
+        keys.push(("path".to_owned(), quoted(path)));
+    }
+    keys
 }
 
 fn locations<'t>(cx: &mut Context<'t>, draft: &mut Draft, levels: &Levels<'t>) {
@@ -26,9 +87,10 @@ fn locations<'t>(cx: &mut Context<'t>, draft: &mut Draft, levels: &Levels<'t>) {
         for directive in location
             .inner()
             .iter()
-            .filter(|directive| directive.name == "limit_req")
+            .filter(|directive| matches!(directive.name.as_str(), "limit_req" | "limit_conn"))
         {
             match path.as_deref().filter(|path| !path.contains('*')) {
+                Some(path) if directive.name == "limit_conn" => crowd(cx, draft, directive, Some(path), &inner),
                 Some(path) => limit(cx, draft, directive, Some(path), &inner),
                 None => {
                     let why = "limits are for prefixes and globs of paths: write a [[zone.gate.rule]] (docs/gate.md)";
@@ -55,11 +117,7 @@ fn limit(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, path: O
                     cx.tell(directive, Weight::Different, "the answer is 429, and metrics count it");
                 }
             }
-            let number = draft.zone.limits.len() + 1;
-            let mut keys: Vec<Entry> = vec![("name".to_owned(), quoted(&format!("limit-{number}")))];
-            if let Some(path) = path.filter(|path| *path != "/") {
-                keys.push(("path".to_owned(), quoted(path)));
-            }
+            let mut keys = named(draft, path);
             if let Some(dry) = levels.one("limit_req_dry_run") {
                 cx.take(dry);
                 keys.push(("dry_run".to_owned(), (dry.argument(0) == "on").to_string()));

@@ -46,6 +46,18 @@ impl Location<'_> {
         if name.is_empty() { "root".to_owned() } else { name }
     }
 
+    /// Whether files answer in it.
+    pub(super) fn is_files(&self) -> bool {
+        let own = self.levels.own();
+        let other = |directive: &Directive| {
+            let name = directive.name.as_str();
+            let elsewhere = || directive.arguments.last().is_some_and(|last| last.starts_with('@'));
+            name.ends_with("_pass") || name == "return" || name == "try_files" && elsewhere()
+        };
+        let rooted = self.levels.one("root").is_some() || own.iter().any(|inner| inner.name == "alias");
+        rooted && !matches!(self.way, Way::Named(_)) && !own.iter().any(other)
+    }
+
     /// The prefix that `proxy_pass` with a path replaces, or the whole path.
     pub(super) fn prefix(&self) -> Option<&str> {
         match &self.way {

@@ -2,6 +2,8 @@
 //! `rules` translate it, `told` says why of what is left. Nothing is left out in silence: each
 //! directive is taken by somebody who translates it, or told of at the end.
 
+mod asked;
+mod branch;
 mod condition;
 mod context;
 mod draft;
@@ -12,13 +14,18 @@ mod lexer;
 mod limits;
 mod listen;
 mod location;
+mod maps;
 mod networks;
 mod node;
+mod pages;
+mod passed;
 mod paths;
 mod pattern;
 mod pools;
 mod rules;
 mod served;
+mod spot;
+mod stored;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -137,17 +144,29 @@ fn shared<'t>(cx: &mut Context<'t>, block: &'t [Directive]) {
     for directive in block {
         match directive.name.as_str() {
             "upstream" => drop(cx.upstreams.insert(directive.argument(0), directive)),
-            "limit_req_zone" => {
+            "limit_req_zone" | "limit_conn_zone" => {
                 let zone = directive.arguments.iter().find_map(|word| word.strip_prefix("zone="));
                 let name = zone
                     .map(|zone| zone.split(':').next().unwrap_or(zone))
                     .unwrap_or_default();
-                cx.limits.insert(name, directive);
+                let zones = match directive.name.as_str() {
+                    "limit_req_zone" => &mut cx.limits,
+                    _ => &mut cx.crowds,
+                };
+                zones.insert(name, directive);
             }
             // The idiom of WebSocket: edge passes upgrades on by itself.
             "map" if directive.argument(0) == "$http_upgrade" => {
                 cx.tell(directive, Weight::Idle, "edge sets Connection of upgrades by itself");
                 cx.cover(directive);
+            }
+            "map" | "geo" | "split_clients" => {
+                let variable = directive.arguments.last().map(String::as_str).unwrap_or_default();
+                let name = variable
+                    .trim_start_matches('$')
+                    .trim_matches(['{', '}'])
+                    .to_ascii_lowercase();
+                cx.made.insert(name, directive);
             }
             _ => {}
         }
@@ -165,7 +184,7 @@ fn left(cx: &mut Context<'_>, directive: &Directive) {
         "limit_req_zone" | "limit_conn_zone" => (Weight::Idle, "only limits that are there count"),
         "proxy_cache_path" => (
             Weight::Different,
-            "write [cache] with its directory and sizes (docs/cache.md)",
+            "128 MiB in memory: write [cache] with directory and sizes for more (docs/cache.md)",
         ),
         "types" => (Weight::Different, "media types are edge's own table"),
         name => told::reason(name),

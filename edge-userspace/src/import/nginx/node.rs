@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::context::{Context, Levels, bytes, size, span, time};
+use super::limits::is_by_address;
 use super::listen::{Listener, Server, Transport};
 use super::syntax::Directive;
 use super::zones::{Node, is_named};
@@ -69,14 +70,8 @@ pub(super) fn node<'t>(
     keys.extend(clients(cx, http, servers, &listeners));
     file.tables.push(("server".to_owned(), keys));
     limits(cx, file, http, servers);
-    if let Some(directive) = http
-        .one("access_log")
-        .filter(|directive| directive.argument(0) == "off")
-    {
-        cx.take(directive);
-        file.tables
-            .push(("log".to_owned(), vec![("access".to_owned(), "false".to_owned())]));
-    }
+    let keys = log(cx, http, servers);
+    file.tables.push(("log".to_owned(), keys));
     Node {
         tls,
         plain: !redirects && !plain.is_empty(),
@@ -287,6 +282,70 @@ fn clients(cx: &mut Context<'_>, http: &Levels<'_>, servers: &[Server<'_>], list
     keys
 }
 
+/// Where access lines go: one file for the node.
+fn log(cx: &mut Context<'_>, http: &Levels<'_>, servers: &[Server<'_>]) -> Vec<Entry> {
+    let served = servers.iter().filter(|server| !cx.is_redirect(server.directive));
+    let levels: Vec<&Levels<'_>> = std::iter::once(http)
+        .chain(served.map(|server| &server.levels))
+        .collect();
+    let mut all: Vec<&Directive> = levels.iter().flat_map(|levels| levels.all("access_log")).collect();
+    all.dedup_by_key(|directive| directive.id);
+    for levels in &levels {
+        let locations = levels.own().iter().filter(|inner| inner.name == "location");
+        locations.for_each(|location| logs(location, &mut all));
+    }
+    let is_file = |directive: &&&Directive| {
+        let to = directive.argument(0);
+        !matches!(to, "off" | "/dev/stdout" | "/dev/stderr") && !to.starts_with("syslog:") && !to.contains('$')
+    };
+    let first = all.iter().find(is_file).copied();
+    let none = !all.is_empty() && all.iter().all(|directive| directive.argument(0) == "off");
+    for directive in &all {
+        let to = directive.argument(0);
+        let format = directive.arguments.get(1).is_some_and(|format| format != "combined");
+        match first {
+            _ if none && http.one("access_log").is_some() => cx.take(directive),
+            _ if to == "off" => cx.tell(directive, Weight::Different, "lines are of all requests, or of none"),
+            _ if to.contains('$') => cx.tell(directive, Weight::Missing, "one file holds the lines of the node"),
+            Some(first) if to == first.argument(0) && !format && directive.arguments.len() < 2 => cx.tell(
+                directive,
+                Weight::Different,
+                "lines are JSON with fields of their own (docs/logs.md)",
+            ),
+            Some(first) if to == first.argument(0) => cx.tell(
+                directive,
+                Weight::Different,
+                "lines are JSON with fields of their own, of all requests, written at once (docs/logs.md)",
+            ),
+            Some(_) => cx.tell(
+                directive,
+                Weight::Different,
+                "one file holds the lines of the node, each with its zone",
+            ),
+            None => cx.tell(
+                directive,
+                Weight::Idle,
+                "lines go to standard error, which the journal keeps (docs/logs.md)",
+            ),
+        }
+    }
+    match first {
+        Some(first) => vec![("access_file".to_owned(), quoted(&cx.path(first.argument(0))))],
+        None if none && http.one("access_log").is_some() => vec![("access".to_owned(), "false".to_owned())],
+        None => Vec::new(),
+    }
+}
+
+/// `access_log` of a location and of those within it.
+fn logs<'t>(location: &'t Directive, into: &mut Vec<&'t Directive>) {
+    for inner in location.inner() {
+        match inner.name.as_str() {
+            "access_log" => into.push(inner),
+            _ => logs(inner, into),
+        }
+    }
+}
+
 fn limits(cx: &mut Context<'_>, file: &mut File, http: &Levels<'_>, servers: &[Server<'_>]) {
     let mut keys: Vec<Entry> = Vec::new();
     let times = [
@@ -338,6 +397,28 @@ fn limits(cx: &mut Context<'_>, file: &mut File, http: &Levels<'_>, servers: &[S
             .checked_mul(size(directive.argument(1))?)?;
         Some(bytes(all.clamp(8 << 10, 1 << 20)))
     });
+    let crowds: Vec<&Directive> = all("limit_conn")
+        .into_iter()
+        .filter(|directive| is_by_address(cx, directive))
+        .collect();
+    let most = crowds
+        .iter()
+        .filter_map(|directive| directive.argument(1).parse::<u32>().ok())
+        .max();
+    if let Some(most) = most.filter(|most| *most > 0) {
+        for directive in crowds {
+            let why =
+                "connections of one address to the whole node, whatever they carry: [limits] connections_per_address";
+            cx.tell(directive, Weight::Different, why);
+            if let Some(zone) = cx.crowds.get(directive.argument(0)).copied() {
+                cx.take(zone);
+            }
+        }
+        for server in servers {
+            super::limits::answers(cx, &server.levels);
+        }
+        keys.push(("connections_per_address".to_owned(), most.to_string()));
+    }
     if let Some(directive) = http.one("client_header_buffer_size") {
         cx.take(directive);
     }

@@ -1,16 +1,21 @@
 //! From a server's blocks to the rules of a zone, in the order in which nginx goes: what rewrites
 //! (`return`, `rewrite`, `if`), who may come, and what answers.
 
-use super::condition::condition;
+use super::asked;
+use super::branch::{conditions, flagged};
 use super::context::{Context, Levels};
 use super::draft::Draft;
 use super::fields::{self, Which};
 use super::guards::guards;
 use super::location::{Location, Site, Way};
-use super::paths::{Rewritten, both, groups, redirect, replaced, respond};
+use super::maps;
+use super::pages;
+use super::passed::{Variant, parted, passed};
+use super::paths::{Rewritten, both, groups, redirect, respond};
 use super::pattern::{self, Of};
-use super::pools;
 use super::served;
+use super::spot::Spot;
+use super::stored;
 use super::syntax::Directive;
 use super::text::{Known, Piece, Text};
 use crate::import::Weight;
@@ -46,41 +51,6 @@ const HANDLERS: &[&str] = &[
     "image_filter",
 ];
 
-/// Where rules are being made for.
-#[derive(Clone)]
-struct Spot<'s, 't> {
-    owner: usize,
-    name: String,
-    levels: &'s Levels<'t>,
-    when: When,
-    known: Known,
-    rewritten: Option<Rewritten>,
-    /// The fields that are still to be added.
-    fields: Which,
-    jumps: usize,
-}
-
-impl<'s, 't> Spot<'s, 't> {
-    /// Of `owner`, within its blocks, that no rewrite led to.
-    fn new((owner, levels): (usize, &'s Levels<'t>), name: String, when: When, known: Known) -> Self {
-        Self {
-            owner,
-            name,
-            levels,
-            when,
-            known,
-            rewritten: None,
-            fields: Which::All,
-            jumps: 0,
-        }
-    }
-
-    /// Adds a rule for what comes here, which others may follow.
-    fn rule(&self, draft: &mut Draft, name: &str, act: Vec<Entry>) {
-        draft.rule(self.owner, name, self.when.clone(), act, false);
-    }
-}
-
 /// Whether requests go on after what rewrites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
@@ -106,8 +76,10 @@ pub(super) fn server<'t>(
         }
         return;
     }
+    asked::led(cx, &site, levels);
     let ordered = site.ordered(cx);
     draft.files = served::main(&ordered);
+    served::table(cx, draft, &site, &ordered);
     draft.zone.after.extend(site.all.iter().map(|location| location.owner));
     let most = ordered.len();
     for (at, (location, when)) in ordered.into_iter().enumerate() {
@@ -117,6 +89,7 @@ pub(super) fn server<'t>(
         let spot = Spot::new(of, location.name(), when, known.clone());
         self::location(cx, draft, &site, location, spot, (last, last && main));
     }
+    pages::pages(cx, draft, &site, levels);
     for location in &site.all {
         if matches!(location.way, Way::Named(_))
             && let Some(directive) = location.directive
@@ -148,7 +121,7 @@ fn phase<'t>(cx: &mut Context<'t>, draft: &mut Draft, site: &Site<'t>, mut spot:
             }
             "return" if answer(cx, draft, directive, &spot) => return (Flow::Ended, spot.known),
             "rewrite" => rewrite(cx, draft, site, directive, &spot),
-            "if" => branch(cx, draft, site, directive, &spot),
+            "if" => branch(cx, draft, site, directive, &mut spot),
             _ => {}
         }
     }
@@ -160,6 +133,7 @@ fn set(cx: &mut Context<'_>, directive: &Directive, known: &mut Known) {
     match Text::of(directive.argument(1), known) {
         Ok(value) => {
             cx.take(directive);
+            known.flags.remove(&name);
             known.set.insert(name, value);
         }
         Err(why) => cx.tell(directive, Weight::Missing, why),
@@ -242,31 +216,53 @@ fn refuse(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, spot: 
 }
 
 /// `if`: what it does with the requests that fulfil its condition.
-fn branch<'t>(cx: &mut Context<'t>, draft: &mut Draft, site: &Site<'t>, directive: &'t Directive, spot: &Spot<'_, 't>) {
+fn branch<'t>(
+    cx: &mut Context<'t>,
+    draft: &mut Draft,
+    site: &Site<'t>,
+    directive: &'t Directive,
+    spot: &mut Spot<'_, 't>,
+) {
     let inner = directive.inner();
     let refuses = inner
         .iter()
         .any(|inner| inner.name == "return" && inner.argument(0).starts_with('4'));
-    let known = match inner {
-        [one] if matches!(one.name.as_str(), "return" | "rewrite") => condition(&directive.arguments, &spot.known),
-        _ => Err("only `return` or `rewrite` alone within it are translated".to_owned()),
+    let whens = conditions(cx, &directive.arguments, &spot.known);
+    let name = format!("{}-if", spot.name);
+    let made = match (whens, inner) {
+        (Ok(whens), [one]) if matches!(one.name.as_str(), "return" | "rewrite") => {
+            // Each with what a variable of it has then.
+            let spots = whens.into_iter().map(|(when, given)| {
+                let mut known = spot.known.clone();
+                if let Some((name, value)) = given {
+                    known.give(&name, &value);
+                }
+                let when = spot.when.and(&when).ok_or("a rule cannot have both conditions")?;
+                Ok::<_, String>((when, known))
+            });
+            spots.collect::<Result<Vec<_>, String>>()
+        }
+        (Ok(whens), [one]) if one.name == "set" && whens.iter().all(|(_, given)| given.is_none()) => {
+            let whens = whens.into_iter().map(|(when, _)| when);
+            flagged(cx, one, whens.collect(), &mut spot.known).map(|()| Vec::new())
+        }
+        (Err(why), _) => Err(why),
+        (Ok(_), _) => Err("only `return`, `rewrite` or `set` alone within it are translated".to_owned()),
     };
-    let when = known.and_then(|when| {
-        spot.when
-            .and(&when)
-            .ok_or_else(|| "a rule cannot have both conditions".to_owned())
-    });
-    match when {
-        Ok(when) => {
+    match made {
+        Ok(spots) => {
             cx.take(directive);
             let levels = spot.levels.within(inner);
-            let spot = Spot {
-                levels: &levels,
-                when,
-                name: format!("{}-if", spot.name),
-                ..spot.clone()
-            };
-            phase(cx, draft, site, spot);
+            for (when, known) in spots {
+                let spot = Spot {
+                    levels: &levels,
+                    name: name.clone(),
+                    when,
+                    known,
+                    ..spot.clone()
+                };
+                phase(cx, draft, site, spot);
+            }
         }
         Err(why) if refuses => {
             closed(cx, draft, directive, &why, spot);
@@ -329,6 +325,8 @@ fn rewritten<'t>(
         ..spot.known.clone()
     };
     let text = Text::of(replacement, &known)?;
+    let whole = Piece::Variable("request_uri".to_owned());
+    let within = text.0.contains(&whole);
     let away = ["http://", "https://", "$scheme"]
         .iter()
         .any(|head| replacement.starts_with(head));
@@ -338,6 +336,9 @@ fn rewritten<'t>(
         known,
         ..spot.clone()
     };
+    if within && (!away || text.without(std::slice::from_ref(&whole)).is_none()) {
+        return Err("$request_uri within a path".to_owned());
+    }
     if away || matches!(flag, "redirect" | "permanent") {
         let status = if flag == "permanent" { 301 } else { 302 };
         let mut act = vec![redirect(&text, status, arguments, &spot.known)?];
@@ -441,7 +442,7 @@ fn content<'t>(
     (last, main): (bool, bool),
 ) {
     let mut spot = spot;
-    let guards = guards(cx, &location.levels);
+    let guards = guards(cx, site, &location.levels, &mut spot.known);
     if guards.closed {
         close(draft, &spot);
         // What would answer is still told of, and still there when the rule has gone.
@@ -451,8 +452,8 @@ fn content<'t>(
         let mut act = vec![("respond".to_owned(), "{ status = 404 }".to_owned())];
         act.extend(refusal.entry());
         draft.rule(spot.owner, &spot.name, spot.when, act, false);
-        if let Some(directive) = location.directive {
-            let why = "internal: 404 to whoever asks; error_page and X-Accel-Redirect, which lead there, have no equal";
+        if let Some(directive) = location.directive.filter(|directive| !cx.led.contains(&directive.id)) {
+            let why = "internal: 404 to whoever asks; X-Accel-Redirect, which leads there, has no equal";
             cx.tell(directive, Weight::Missing, why);
             cx.cover(directive);
         }
@@ -515,6 +516,12 @@ fn serve<'t>(
         .iter()
         .find(|directive| matches!(directive.name.as_str(), "proxy_pass" | "grpc_pass"));
     let tried = own.iter().find(|directive| directive.name == "try_files");
+    if let Some(pass) = pass.filter(|_| handler.is_none())
+        && let Some(of) = Variant::of(cx, pass, &spot.known)
+    {
+        return by_value(cx, draft, site, location, spot, (act, of), (last, main));
+    }
+    act.extend(asked::mirror(cx, site, spot.levels, &spot.known));
     let mut when = spot.when.clone();
     if let Some(handler) = handler {
         let (weight, why) = super::told::reason(&handler.name);
@@ -535,7 +542,7 @@ fn serve<'t>(
                 act.push(("respond".to_owned(), "{ status = 502 }".to_owned()));
             }
         }
-        cached(cx, draft, spot.levels, &mut act);
+        cached(cx, draft, &spot, &mut act);
     } else if let Some((tried, to)) = tried.and_then(|tried| Some((tried, fallback(site, tried)?))) {
         let why = "all requests go to the last one: write a [[zone.route]] to files for those that are there";
         cx.tell(tried, Weight::Missing, why);
@@ -553,7 +560,7 @@ fn serve<'t>(
         return;
     } else {
         act.extend(spot.rewritten.as_ref().map(Rewritten::entry));
-        served::files(cx, draft, location, tried, &mut act, main);
+        served::files(cx, draft, location, &mut act, main);
     }
     let response = fields::response(cx, spot.levels, &spot.known, spot.fields);
     for (name, value) in &response.again {
@@ -581,95 +588,93 @@ fn fallback<'s, 't>(site: &'s Site<'t>, tried: &Directive) -> Option<&'s Locatio
     site.named(tried.arguments.last()?)
 }
 
-/// `cache = false` for what nginx does not store, in a zone that stores something.
-fn cached(cx: &mut Context<'_>, draft: &Draft, levels: &Levels<'_>, act: &mut Vec<Entry>) {
-    let stores = levels
-        .one("proxy_cache")
-        .filter(|directive| directive.argument(0) != "off");
-    if let Some(directive) = levels.one("proxy_cache") {
-        cx.take(directive);
+/// A rule for each value of the variable: the first that fits answers.
+fn by_value<'t>(
+    cx: &mut Context<'t>,
+    draft: &mut Draft,
+    site: &Site<'t>,
+    location: &Location<'t>,
+    mut spot: Spot<'_, 't>,
+    (mut act, of): (Vec<Entry>, Variant<'t>),
+    ends: (bool, bool),
+) {
+    let value = |value: &str, known: &Known| Text::of(value, known).unwrap_or_default();
+    if spot.jumps >= JUMPS {
+        return unserved(cx, draft, spot, &of, act, "variables that lead to each other");
     }
-    if draft.cached && stores.is_none() {
-        act.push(("cache".to_owned(), "false".to_owned()));
+    spot.jumps += 1;
+    if of.made.name == "split_clients" {
+        match parted(cx, &spot, &of) {
+            Ok((split, rest)) => {
+                act.push(split);
+                let rest = value(&rest, &spot.known);
+                spot.known.give(&of.name, &rest);
+                return serve(cx, draft, site, location, spot, act, ends);
+            }
+            Err(why) => return unserved(cx, draft, spot, &of, act, &why),
+        }
     }
+    let cases = match maps::cases(of.made) {
+        Ok(cases) => cases,
+        Err(why) => return unserved(cx, draft, spot, &of, act, &why),
+    };
+    cx.take(of.made);
+    cx.cover(of.made);
+    for case in cases.all {
+        if draft.zone.rules.len() > RULES {
+            return;
+        }
+        let Some(when) = spot.when.and(&case.when) else {
+            let why = format!("{}: a rule cannot have both its path and this condition", case.value);
+            cx.tell(of.pass, Weight::Missing, why);
+            continue;
+        };
+        let mut one = Spot { when, ..spot.clone() };
+        one.known.give(&of.name, &value(&case.value, &spot.known));
+        serve(cx, draft, site, location, one, act.clone(), (false, false));
+    }
+    let default = value(&cases.default, &spot.known);
+    spot.known.give(&of.name, &default);
+    serve(cx, draft, site, location, spot, act, ends);
 }
 
-/// The pool of `proxy_pass`, and the path that it gets.
-fn passed<'t>(
-    cx: &mut Context<'t>,
-    location: &Location<'t>,
-    pass: &'t Directive,
-    when: &mut When,
-    spot: &Spot<'_, 't>,
-    act: &mut Vec<Entry>,
-) -> Result<String, String> {
-    let request = fields::request(cx, spot.levels, &spot.known, pass.name == "grpc_pass");
-    let target = pools::target(cx, pass, spot.levels, &request, &spot.known)?;
-    cx.take(pass);
-    act.extend(request.entry());
-    let Some(uri) = target.uri else {
-        act.extend(spot.rewritten.as_ref().map(Rewritten::entry));
-        return Ok(target.pool);
-    };
-    let variable = |name: &str| Piece::Variable(name.to_owned());
-    let Some(literal) = uri.literal() else {
-        let as_it_came = [
-            vec![variable("request_uri")],
-            vec![variable("uri"), variable("is_args"), variable("args")],
-            vec![variable("uri"), variable("is_args"), variable("query_string")],
-        ];
-        if as_it_came.contains(&uri.0) {
-            act.extend(spot.rewritten.as_ref().map(Rewritten::entry));
-            return Ok(target.pool);
-        }
-        let (uri, keeps) = ["args", "query_string"]
-            .iter()
-            .find_map(|query| uri.without(&[variable("is_args"), variable(query)]))
-            .map_or((uri, false), |front| (front, true));
-        let (path, query) = uri.split_query();
-        let to = path.template(&spot.known)?;
-        let query = query.map(|query| query.template(&spot.known)).transpose()?;
-        let query = if keeps { query } else { Some(query.unwrap_or_default()) };
-        act.push(Rewritten { to, query }.entry());
-        return Ok(target.pool);
-    };
-    if literal.contains('?') {
-        return Err("a query in it".to_owned());
+/// 502 in place of a target that is not known.
+fn unserved(
+    cx: &mut Context<'_>,
+    draft: &mut Draft,
+    spot: Spot<'_, '_>,
+    of: &Variant<'_>,
+    mut act: Vec<Entry>,
+    why: &str,
+) {
+    cx.tell(
+        of.pass,
+        Weight::Missing,
+        format!("${}: {why}. Answered 502 instead", of.name),
+    );
+    act.push(("respond".to_owned(), "{ status = 502 }".to_owned()));
+    draft.rule(spot.owner, &spot.name, spot.when, act, false);
+}
+
+/// What is stored: `cache = false` for what nginx does not store, in a zone that stores something.
+fn cached<'t>(cx: &mut Context<'t>, draft: &mut Draft, spot: &Spot<'_, 't>, act: &mut Vec<Entry>) {
+    let stored = stored::stored(cx, spot.levels, &spot.known);
+    if !draft.cached {
+        return;
     }
-    if request.host == fields::HostField::Server {
-        let why = "Location of its answers goes on as it is: nginx puts the location's path in place of this one";
-        cx.tell(pass, Weight::Different, why);
-    }
-    let uri = pattern::normal(&literal);
-    let Some(prefix) = location.prefix() else {
-        return Err("a path in it, within a location that is not a path".to_owned());
+    let Some(stored) = stored else {
+        return act.push(stored::never());
     };
-    if let Some(new) = &spot.rewritten {
-        // After `break` the whole new path is passed; after `last` its front part is replaced.
-        let stays = location.owner == spot.owner;
-        let to = match new.to.strip_prefix(prefix).filter(|_| !stays) {
-            Some(rest) => format!("{}{rest}", uri.replace('$', "$$")),
-            None => new.to.clone(),
+    for when in &stored.by {
+        let Some(when) = spot.when.and(when) else {
+            if let Some(directive) = spot.levels.one("proxy_cache") {
+                let why = "a rule cannot say both its path and who passes the cache by. Nothing is stored";
+                cx.tell(directive, Weight::Missing, why);
+            }
+            return act.push(stored::never());
         };
-        act.push(
-            Rewritten {
-                to,
-                query: new.query.clone(),
-            }
-            .entry(),
-        );
-        return Ok(target.pool);
+        let name = format!("{}-uncached", spot.name);
+        draft.rule(spot.owner, &name, when, vec![stored::never()], false);
     }
-    if matches!(location.way, Way::Exact(_)) {
-        act.push(
-            Rewritten {
-                to: uri.replace('$', "$$"),
-                query: None,
-            }
-            .entry(),
-        );
-        return Ok(target.pool);
-    }
-    replaced(cx, pass, (prefix, &uri), when, act);
-    Ok(target.pool)
+    act.extend(stored.entry);
 }

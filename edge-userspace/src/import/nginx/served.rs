@@ -1,11 +1,13 @@
-//! Locations that are answered from files: root, alias, index, try_files.
+//! Locations that are answered from files: root, alias, and `[zone.files]`, which holds for all of
+//! them: index, try_files, autoindex, gzip_static, brotli_static.
 
 use super::context::Context;
 use super::draft::Draft;
-use super::location::{Location, Way};
+use super::location::{Location, Site, Way};
+use super::pages;
 use super::syntax::Directive;
 use crate::import::Weight;
-use crate::import::write::{Entry, When, quoted};
+use crate::import::write::{Entry, When, list, quoted};
 
 /// The directory of the location for all other paths, if it is answered from files.
 pub(super) fn main(ordered: &[(&Location<'_>, When)]) -> Option<String> {
@@ -22,23 +24,189 @@ pub(super) fn main(ordered: &[(&Location<'_>, When)]) -> Option<String> {
     plain.then(|| root.to_owned())
 }
 
+/// What `[zone.files]` says.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Served {
+    index: Vec<String>,
+    tried: Vec<String>,
+    listing: bool,
+    precompressed: Vec<&'static str>,
+}
+
+impl Served {
+    fn entries(&self) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::new();
+        if !self.index.is_empty() && self.index != ["index.html"] {
+            entries.push(("index".to_owned(), list(&self.index)));
+        }
+        if !self.tried.is_empty() {
+            entries.push(("try".to_owned(), list(&self.tried)));
+        }
+        if self.listing {
+            entries.push(("listing".to_owned(), "true".to_owned()));
+        }
+        if !self.precompressed.is_empty() {
+            let names: Vec<String> = self.precompressed.iter().map(|name| (*name).to_owned()).collect();
+            entries.push(("precompressed".to_owned(), list(&names)));
+        }
+        entries
+    }
+}
+
+/// Adds `[zone.files]`, which holds for all files of the zone: as the location for all other paths
+/// has it, if that one is answered from files, else as the first one that is.
+pub(super) fn table<'t>(cx: &mut Context<'t>, draft: &mut Draft, site: &Site<'t>, ordered: &[(&Location<'t>, When)]) {
+    let all = ordered
+        .iter()
+        .map(|(location, _)| *location)
+        .filter(|location| location.is_files());
+    let mut all: Vec<&Location<'t>> = all.collect();
+    // The last one first.
+    if all.last().is_some_and(|last| last.prefix() == Some("/")) {
+        all.rotate_right(1);
+    }
+    let mut served: Option<Served> = None;
+    for location in all {
+        let mut own = of(cx, site, location);
+        match &mut served {
+            None => served = Some(own),
+            Some(first) => {
+                // Forms that are there already do no harm elsewhere.
+                first.precompressed.extend(
+                    own.precompressed
+                        .iter()
+                        .filter(|name| !first.precompressed.contains(name))
+                        .copied()
+                        .collect::<Vec<_>>(),
+                );
+                own.precompressed = first.precompressed.clone();
+                differing(cx, first, &own, location);
+                first.listing &= own.listing;
+            }
+        }
+    }
+    let Some(mut served) = served else { return };
+    served.precompressed.sort_unstable();
+    let entries = served.entries();
+    let known = draft.zone.tables.iter().find(|(name, _)| name == "files");
+    match known {
+        Some((_, known)) if *known != entries => {
+            if let Some(directive) = ordered.last().and_then(|(location, _)| location.directive) {
+                let why =
+                    "files are served as by the server with TLS: index, try, listing and precompressed are the zone's";
+                cx.tell(directive, Weight::Different, why);
+            }
+        }
+        None if !entries.is_empty() => draft.zone.tables.push(("files".to_owned(), entries)),
+        _ => {}
+    }
+}
+
+/// Tells what of a location is as the zone has it, and not as its own block says.
+fn differing(cx: &mut Context<'_>, zone: &Served, own: &Served, location: &Location<'_>) {
+    let mut told = |name: &str, why: &str, weight| {
+        if let Some(directive) = location.levels.one(name).or(location.directive) {
+            cx.tell(directive, weight, why);
+        }
+    };
+    if zone.index != own.index {
+        told(
+            "index",
+            "the names of the index are the same in the whole zone",
+            Weight::Missing,
+        );
+    }
+    if zone.tried != own.tried {
+        let why = "what answers where there is no file is the same in the whole zone ([zone.files] try)";
+        told(
+            "try_files",
+            why,
+            if own.tried.is_empty() {
+                Weight::Different
+            } else {
+                Weight::Missing
+            },
+        );
+    }
+    if zone.listing != own.listing {
+        told(
+            "autoindex",
+            "directories are listed in the whole zone, or nowhere: nowhere",
+            Weight::Missing,
+        );
+    }
+}
+
+/// What a location's own block says.
+fn of<'t>(cx: &mut Context<'t>, site: &Site<'t>, location: &Location<'t>) -> Served {
+    let levels = &location.levels;
+    let mut served = Served {
+        index: Vec::new(),
+        tried: tried(cx, site, location),
+        listing: levels.says("autoindex", "on"),
+        precompressed: Vec::new(),
+    };
+    for directive in levels.all("index") {
+        cx.take(directive);
+        for name in &directive.arguments {
+            let plain = !name.starts_with('.') && !name.contains(['/', '$']);
+            let program = site
+                .find(&format!("/{name}"), true)
+                .is_some_and(|location| !location.is_files());
+            match plain && !program && served.index.len() < 16 {
+                true => served.index.push(name.clone()),
+                false => {
+                    let why = format!("{name}: an index is a file of the directory, and no program's");
+                    cx.tell(directive, Weight::Missing, why);
+                }
+            }
+        }
+    }
+    if served.index.is_empty() {
+        served.index.push("index.html".to_owned());
+    }
+    if let Some(directive) = levels.one("autoindex") {
+        cx.take(directive);
+        if served.listing {
+            let why = "names that begin with a dot are not in a list, and at most 1,000 are (docs/files.md)";
+            cx.tell(directive, Weight::Different, why);
+        }
+    }
+    if let Some(directive) = levels.one("autoindex_format") {
+        match directive.argument(0) {
+            "html" => cx.take(directive),
+            _ => cx.tell(directive, Weight::Missing, "a list is a page of HTML"),
+        }
+    }
+    for (name, coding) in [("brotli_static", "br"), ("gzip_static", "gzip")] {
+        let Some(directive) = levels.one(name) else { continue };
+        match directive.argument(0) {
+            "off" => cx.take(directive),
+            "on" => {
+                cx.take(directive);
+                served.precompressed.push(coding);
+            }
+            _ => {
+                cx.tell(
+                    directive,
+                    Weight::Different,
+                    "only for clients that take it, and beside the file itself",
+                );
+                served.precompressed.push(coding);
+            }
+        }
+    }
+    served
+}
+
 /// Has `location` answered from files; `main`: as the zone's origin.
 pub(super) fn files<'t>(
     cx: &mut Context<'t>,
     draft: &mut Draft,
     location: &Location<'t>,
-    tried: Option<&Directive>,
     act: &mut Vec<Entry>,
     main: bool,
 ) {
-    if let Some(tried) = tried {
-        self::tried(cx, tried);
-    }
-    for directive in location.levels.all("index") {
-        if directive.argument(0) == "index.html" {
-            cx.take(directive);
-        }
-    }
     let alias = location.levels.own().iter().find(|directive| directive.name == "alias");
     let Some(root) = alias.or_else(|| location.levels.one("root")) else {
         // Beside an origin, its requests would go there.
@@ -103,28 +271,89 @@ pub(super) fn files<'t>(
     }
 }
 
-/// What is tried, and what comes after it.
-fn tried(cx: &mut Context<'_>, tried: &Directive) {
-    let plain = |word: &String| matches!(word.as_str(), "$uri" | "$uri/" | "$uri/index.html");
-    let Some((last, first)) = tried.arguments.split_last() else {
-        return;
-    };
-    match (first.iter().all(plain), last.as_str()) {
-        (true, "=404") => cx.take(tried),
-        (true, status) if status.starts_with('=') => {
-            cx.tell(tried, Weight::Different, "what is not there is answered 404")
+/// What answers where nothing is under a path: of `try_files`, and of an `error_page` that makes a
+/// page of what is not there.
+fn tried<'t>(cx: &mut Context<'t>, site: &Site<'t>, location: &Location<'t>) -> Vec<String> {
+    let mut tries = Vec::new();
+    if let Some(tried) = location.levels.own().iter().find(|inner| inner.name == "try_files") {
+        let Some((last, first)) = tried.arguments.split_last() else {
+            return tries;
+        };
+        cx.take(tried);
+        for word in first {
+            match word.strip_prefix("$uri") {
+                Some("" | "/" | "/index.html") => {}
+                Some(ending) if plain(ending) => tries.push(format!("${{path}}{ending}")),
+                None if word.starts_with('/') && plain(word) => tries.push(word.clone()),
+                _ => {
+                    let why =
+                        format!("{word}: tried are the path, the path with an ending, and files of the directory");
+                    cx.tell(tried, Weight::Missing, why);
+                }
+            }
         }
-        (true, _) => cx.tell(
-            tried,
+        match last.strip_prefix('=') {
+            Some("404") => {}
+            Some(_) => cx.tell(tried, Weight::Different, "what is not there is answered 404"),
+            None => tries.extend(last_tried(cx, site, location, tried, last)),
+        }
+    }
+    if tries.is_empty()
+        && let Some(directive) = location.levels.all("error_page").into_iter().find(|directive| {
+            pages::page(directive).is_some_and(|page| {
+                page.statuses.as_slice() == [404]
+                    && matches!(page.instead, Some("" | "200"))
+                    && page.to.starts_with('/')
+            })
+        })
+        && let Some(page) = pages::page(directive)
+    {
+        tries.extend(last_tried(cx, site, location, directive, page.to));
+    }
+    tries.truncate(16);
+    tries
+}
+
+/// The file that answers in place of what is not there, if it is one of the same directory.
+fn last_tried<'t>(
+    cx: &mut Context<'t>,
+    site: &Site<'t>,
+    location: &Location<'t>,
+    directive: &'t Directive,
+    last: &str,
+) -> Option<String> {
+    let path = last.split(['?', '$']).next().unwrap_or_default();
+    let of_files = site
+        .find(path, true)
+        .filter(|to| path.starts_with('/') && plain(path) && to.is_files());
+    let root = |location: &Location<'_>| location.levels.one("root").map(|root| root.argument(0).to_owned());
+    let Some(to) = of_files.filter(|to| root(to).is_some() && root(to) == root(location)) else {
+        cx.tell(
+            directive,
             Weight::Missing,
-            "what is not there is answered 404: nothing is tried after it",
-        ),
-        (false, _) => cx.tell(
-            tried,
-            Weight::Missing,
-            "a file is looked for under its own path, and as a directory's index.html",
+            "what is not there is answered 404: nothing but a file of the same directory is tried after it",
+        );
+        return None;
+    };
+    let own = to.owner == location.owner || to.levels.own().iter().all(|inner| inner.name == "root");
+    match own {
+        true => cx.take(directive),
+        false => cx.tell(
+            directive,
+            Weight::Different,
+            format!("{path} is answered with the fields of the path that was asked for"),
         ),
     }
+    Some(path.to_owned())
+}
+
+/// Whether it is a name, or its end, without variables.
+fn plain(text: &str) -> bool {
+    let segment = |segment: &str| !segment.is_empty() && !segment.starts_with('.');
+    !text.is_empty()
+        && text.is_ascii()
+        && !text.contains(['$', '*', '?', '#', '\\'])
+        && text.split('/').skip(1).all(segment)
 }
 
 /// A directory in place of the location's path.

@@ -2,6 +2,7 @@
 //! by the code of `edge check --explain`.
 
 mod documented;
+mod inside;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -504,7 +505,7 @@ fn every_directive_is_translated_or_told() {
     let text = "user www; worker_processes 4; frobnicate on;\nevents { worker_connections 1; }\nstream { server { listen 1; } }\n\
          http { include none*.conf; map $a $b { x y; } sendfile on; unknown_thing { deep 1; }\n\
          server { listen 127.0.0.1:1; server_name ~^x a.example; error_page 404 /404.html;\n\
-         location / { proxy_pass http://127.0.0.1:2; sub_filter a b; limit_conn z 1; proxy_set_header X-Real-IP $remote_addr; }\n\
+         location / { proxy_pass http://127.0.0.1:2; sub_filter a b; limit_conn z 1; proxy_set_header X-Real-IP $http_a; }\n\
          location ~ (?!x) { deny all; } } }";
     let imported = imported(text);
     let told = notes(&imported);
@@ -567,12 +568,12 @@ fn limits_and_the_rest() {
     ] {
         assert!(imported.text.contains(part), "{part}\n{}", imported.text);
     }
-    // A key that tells users apart: nothing is stored, since edge would mix them up.
+    // A key that tells clients apart: nothing is stored, since edge would mix them up.
     let imported = judge(
-        "server { listen 127.0.0.1:80; server_name a.example; location / { proxy_cache c; proxy_cache_key $uri$cookie_user; proxy_pass http://127.0.0.1:1; } }",
-        &[],
+        "server { listen 127.0.0.1:80; server_name a.example; location / { proxy_cache c; proxy_cache_key $uri$remote_addr; proxy_pass http://127.0.0.1:1; } }",
+        &[("GET http://a.example/", &["passes the cache by"])],
     );
-    assert!(!imported.text.contains("[zone.cache]"), "{}", imported.text);
+    assert_eq!(imported.worst(), Some(Weight::Missing), "{}", notes(&imported));
 }
 
 /// Files would be looked for elsewhere, or those of a program be sent as they are.

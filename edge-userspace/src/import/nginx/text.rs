@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::import::write::When;
+
 /// Pieces and bytes of one value: `set $a "$a$a"` doubles it each time.
 const PIECES: usize = 256;
 const BYTES: usize = 16 << 10;
@@ -24,6 +26,10 @@ pub(super) struct Text(pub(super) Vec<Piece>);
 pub(super) struct Known {
     /// Variables that `set` has given a value.
     pub(super) set: BTreeMap<String, Text>,
+    /// Those that a `set` within an `if` has made true: one of these conditions has to hold.
+    pub(super) flags: BTreeMap<String, Vec<When>>,
+    /// Those of `auth_request_set`, by the field of the service's answer that they have.
+    pub(super) answered: BTreeMap<String, String>,
     /// The first name of the server.
     pub(super) server_name: String,
     /// The groups of the expression that the rule's path is compared with: their number, with the
@@ -31,7 +37,36 @@ pub(super) struct Known {
     pub(super) groups: (usize, Vec<String>),
 }
 
+impl Known {
+    /// Gives the variable `name`, which a `map` makes, this value, also within what `set` has made
+    /// of it.
+    pub(super) fn give(&mut self, name: &str, value: &Text) {
+        for text in self.set.values_mut() {
+            text.put(name, value);
+        }
+        self.set.insert(name.to_owned(), value.clone());
+    }
+}
+
 impl Text {
+    /// Puts `value` in place of the variable `name`.
+    fn put(&mut self, name: &str, value: &Self) {
+        let same = |piece: &Piece| matches!(piece, Piece::Variable(known) if known == name);
+        if self.0.iter().any(same) {
+            let pieces = std::mem::take(&mut self.0);
+            for piece in pieces {
+                match piece {
+                    Piece::Text(text) => self.push_text(&text),
+                    piece if same(&piece) => value.0.iter().for_each(|piece| match piece {
+                        Piece::Text(text) => self.push_text(text),
+                        variable => self.0.push(variable.clone()),
+                    }),
+                    piece => self.0.push(piece),
+                }
+            }
+        }
+    }
+
     /// Reads a value. `set` variables in it are replaced by their values.
     ///
     /// # Errors
@@ -57,7 +92,10 @@ impl Text {
             rest = after;
             let name = name.to_ascii_lowercase();
             match known.set.get(&name) {
-                Some(set) => text.0.extend(set.0.iter().cloned()),
+                Some(set) => set.0.iter().for_each(|piece| match piece {
+                    Piece::Text(plain) => text.push_text(plain),
+                    variable => text.0.push(variable.clone()),
+                }),
                 None if name.is_empty() => text.push_text("$"),
                 None => text.0.push(Piece::Variable(name)),
             }
@@ -166,6 +204,7 @@ fn variable(name: &str, known: &Known) -> Option<String> {
         "server_protocol" => "protocol",
         "ssl_protocol" => "tls",
         "request_id" => "request_id",
+        "request_uri" => "target",
         "remote_user" => "user",
         _ => "",
     };
@@ -229,6 +268,10 @@ mod tests {
             ("$cookie_a.$arg_b", "${cookie.a}.${query.b}"),
             ("$backend/x", "http://10.0.0.1:${query.port}/x"),
             ("plain", "plain"),
+            (
+                "?rd=$scheme://$http_host$request_uri",
+                "?rd=${scheme}://${host}${target}",
+            ),
         ] {
             let known = known();
             assert_eq!(
@@ -237,7 +280,7 @@ mod tests {
                 "{value}"
             );
         }
-        for value in ["$2", "$upstream_addr", "$nobody", "$request_uri"] {
+        for value in ["$2", "$upstream_addr", "$nobody", "$upstream_http_x"] {
             let known = known();
             assert!(Text::of(value, &known).unwrap().template(&known).is_err(), "{value}");
         }

@@ -77,7 +77,7 @@ const REASONS: &[Reason] = &[
     (
         &["error_page", "recursive_error_pages", "proxy_intercept_errors"],
         Weight::Missing,
-        "answers to errors go out as they come",
+        "write a [[zone.error_page]] (docs/rules.md)",
     ),
     (
         &["fastcgi_*", "uwsgi_*", "scgi_*", "memcached_*"],
@@ -87,7 +87,7 @@ const REASONS: &[Reason] = &[
     (
         &["map", "geo", "split_clients", "geoip*"],
         Weight::Missing,
-        "a variable made of others: write rules by what it is made of",
+        "a variable made of others that nothing here is decided by, or not by conditions of rules",
     ),
     (&["stream", "mail"], Weight::Missing, "edge serves HTTP alone"),
     (
@@ -108,7 +108,12 @@ const REASONS: &[Reason] = &[
         Weight::Missing,
         "write mirror = { to = \"pool\" } into a rule (docs/rules.md)",
     ),
-    (&["autoindex*"], Weight::Missing, "directories are not listed"),
+    (
+        &["autoindex_localtime", "autoindex_exact_size"],
+        Weight::Idle,
+        "a list has sizes and times",
+    ),
+    (&["autoindex*"], Weight::Missing, "lists are pages of HTML"),
     (
         &["stub_status", "status*"],
         Weight::Missing,
@@ -234,7 +239,6 @@ const REASONS: &[Reason] = &[
             "gzip_http_version",
             "gzip_vary",
             "gzip_proxied",
-            "gzip_static",
             "gunzip*",
             "hash_*",
             "variables_*",
@@ -290,7 +294,16 @@ const REASONS: &[Reason] = &[
         BY_ITSELF,
     ),
     (&["grpc_*"], Weight::Missing, "it has no equal"),
-    (&["index"], Weight::Different, "a directory's index is index.html"),
+    (
+        &["try_files"],
+        Weight::Missing,
+        "files are tried in front of nothing here: write a [[zone.route]] to files (docs/routes.md)",
+    ),
+    (
+        &["index", "gzip_static", "brotli_static"],
+        Weight::Idle,
+        "nothing is answered from files there",
+    ),
     (&["proxy_*"], Weight::Missing, "it has no equal"),
     (&["ssl_*"], Weight::Missing, "it has no equal"),
 ];

@@ -1,13 +1,12 @@
 //! Zones: the hosts of all servers, each with the server that nginx has answer for it without TLS
 //! and the one with TLS.
 
-use std::collections::BTreeMap;
-
 use super::context::{self, Context, Levels, bytes, size, span, time};
 use super::draft::Draft;
 use super::limits;
 use super::listen::{Server, Transport, default, find};
 use super::rules;
+use super::stored;
 use super::syntax::Directive;
 use super::text::Known;
 use crate::config::value::HostPattern;
@@ -120,7 +119,7 @@ fn zone<'t>(cx: &mut Context<'t>, draft: &mut Draft, servers: &[Server<'t>], (pl
     let levels: Vec<&Levels<'t>> = sides.iter().map(|(server, _)| &server.levels).collect();
     bounds(cx, draft, &levels, &sides);
     coding(cx, draft, &levels);
-    cache(cx, draft, &sides);
+    cache(draft, &sides);
     if levels.iter().any(|levels| levels.says("underscores_in_headers", "on")) {
         let keys = vec![("underscores".to_owned(), "true".to_owned())];
         draft.zone.tables.push(("requests".to_owned(), keys));
@@ -373,67 +372,17 @@ fn coding(cx: &mut Context<'_>, draft: &mut Draft, levels: &[&Levels<'_>]) {
     draft.zone.tables.push(("coding".to_owned(), keys));
 }
 
-/// What `proxy_cache` stores. A key that tells more apart than edge's would give one client
-/// another's answer: then nothing is stored.
-fn cache(cx: &mut Context<'_>, draft: &mut Draft, sides: &[(&Server<'_>, Option<bool>)]) {
+/// `[zone.cache]`, if some location has a cache. What is stored, rules say (`stored`).
+fn cache(draft: &mut Draft, sides: &[(&Server<'_>, Option<bool>)]) {
     let mut found: Vec<(&Directive, bool)> = Vec::new();
-    let mut others: BTreeMap<usize, &Directive> = BTreeMap::new();
     for (server, _) in sides {
         found.extend(server.levels.one("proxy_cache").map(|directive| (directive, true)));
         inner(server.directive, "proxy_cache", &mut found);
-        for name in ["proxy_cache_key", "proxy_cache_methods", "proxy_cache_convert_head"] {
-            let mut named: Vec<(&Directive, bool)> = server
-                .levels
-                .one(name)
-                .map(|directive| (directive, true))
-                .into_iter()
-                .collect();
-            inner(server.directive, name, &mut named);
-            others.extend(named.into_iter().map(|(directive, _)| (directive.id, directive)));
-        }
     }
-    if !found.iter().any(|(directive, _)| directive.argument(0) != "off") {
-        return;
+    if found.iter().any(|(directive, _)| directive.argument(0) != "off") {
+        draft.cached = true;
+        draft.zone.tables.push(("cache".to_owned(), stored::table()));
     }
-    let usual = [
-        "$scheme",
-        "$proxy_host",
-        "$request_uri",
-        "$host",
-        "$http_host",
-        "$uri",
-        "$is_args",
-        "$args",
-        "$request_method",
-        "$server_name",
-        "$query_string",
-    ];
-    for directive in others.values().filter(|directive| directive.name == "proxy_cache_key") {
-        let mut rest = directive.arguments.concat();
-        // Longer names first: `$host` is no part of `$hostname`.
-        for name in usual {
-            rest = rest.replace(name, " ");
-        }
-        if rest.contains('$') {
-            cx.tell(
-                directive,
-                Weight::Missing,
-                "edge's key is scheme, host, path and query, and what responses name in Vary: with this key it would mix up answers. \
-                 Nothing is stored",
-            );
-            for (directive, _) in found {
-                cx.tell(directive, Weight::Missing, "not stored, because of proxy_cache_key");
-            }
-            return;
-        }
-        cx.take(directive);
-    }
-    let why = "stored by what responses say (RFC 9111); proxy_cache_valid gives a life to those that say nothing (docs/cache.md)";
-    for (directive, _) in &found {
-        cx.tell(directive, Weight::Different, why);
-    }
-    draft.cached = true;
-    draft.zone.tables.push(("cache".to_owned(), Vec::new()));
 }
 
 /// Hosts that the servers of `transport` have names for.

@@ -71,7 +71,7 @@ fn meaning(zone: &Zone) -> String {
     let clients = clients.map(|clients| (&clients.ca.0, clients.required));
     format!(
         "default {}\nbounds {} {:?} {:?}\nrules {:#?}\nroutes {:#?}\norigin {origin}\npools {:#?}\ngate {gate:#?}\ncache {:#?}\n\
-         coding {:#?}\nclients {clients:#?}\n",
+         coding {:#?}\nclients {clients:#?}\nfiles {:#?}\npages {:#?}\n",
         zone.default,
         zone.body_bytes.unwrap_or_default(),
         zone.body_timeout,
@@ -81,6 +81,8 @@ fn meaning(zone: &Zone) -> String {
         zone.pools,
         zone.cache,
         zone.coding,
+        zone.files,
+        zone.error_pages,
     )
 }
 
