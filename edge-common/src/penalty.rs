@@ -124,6 +124,31 @@ pub const fn address_key(prefix: Prefix) -> u64 {
     }
 }
 
+/// Key of the network around the address with this key: IPv4 /24, IPv6 /56. A household's, mostly.
+/// The lowest octet of either is the key's highest.
+#[inline(always)]
+pub const fn network_key(address: u64) -> u64 {
+    address & (u64::MAX >> 8)
+}
+
+/// Key of the IPv6 /48 around the address with this key: a site's. Of IPv4 there is none.
+#[inline(always)]
+pub const fn site_key(address: u64) -> u64 {
+    address & (u64::MAX >> 16)
+}
+
+/// Whether a key is that of an IPv4 address.
+#[inline(always)]
+pub const fn is_v4(address: u64) -> bool {
+    address as u32 == 0
+}
+
+/// Flag of the map `BARRED`: an operator's penalty of an address is, or was, in force.
+pub const SOME_BARRED: u32 = 1;
+/// Flag of the map `BARRED`: a penalty of a network is, or was, in force. While it is off, nobody's
+/// network is looked for.
+pub const SOME_NETWORKS: u32 = 2;
+
 /// The prefix that a key stands for.
 pub const fn address_prefix(key: u64) -> Prefix {
     if key as u32 == 0 {
@@ -240,6 +265,25 @@ mod tests {
         for text in ["192.0.2.1", "32.1.13.184", "2001:db8::1", "c000:201::", "64:ff9b::1"] {
             let prefix = Prefix::of(text.parse().unwrap());
             assert_eq!(address_prefix(address_key(prefix)), prefix, "{text}");
+        }
+    }
+
+    /// One's penalty would be that of networks it is not in, or of none that it is in.
+    #[test]
+    fn networks_around_addresses() {
+        let key = |text: &str| address_key(Prefix::of(text.parse().unwrap()));
+        for (one, other, network, site) in [
+            ("192.0.2.1", "192.0.2.254", true, true),
+            ("192.0.2.1", "192.0.3.1", false, false),
+            ("2001:db8:1:2::1", "2001:db8:1:ff::", true, true),
+            ("2001:db8:1:2::1", "2001:db8:1:102::", false, true),
+            ("2001:db8:1:2::1", "2001:db8:2:2::", false, false),
+            ("2001:db8:1:2::1", "192.0.2.1", false, false),
+        ] {
+            let [a, b] = [key(one), key(other)];
+            assert_eq!(network_key(a) == network_key(b), network, "{one} {other}");
+            let sites = !is_v4(a) && site_key(a) == site_key(b);
+            assert_eq!(sites || is_v4(a) && network, site, "{one} {other}");
         }
     }
 }

@@ -68,17 +68,23 @@ pub enum Kind {
     Client = 1,
     /// An IPv4 address or an IPv6 /64, see [`address_key`](crate::penalty::address_key).
     Address = 2,
+    /// The IPv4 /24 or the IPv6 /56 around it, see [`network_key`](crate::penalty::network_key).
+    Network = 3,
+    /// The IPv6 /48 around it, see [`site_key`](crate::penalty::site_key).
+    Site = 4,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Client, Self::Address];
+    pub const ALL: [Self; 4] = [Self::Client, Self::Address, Self::Network, Self::Site];
 
     #[cfg(not(target_arch = "bpf"))]
     const fn of(bits: u32) -> Option<Self> {
         match bits & KEYED {
             1 => Some(Self::Client),
             2 => Some(Self::Address),
+            3 => Some(Self::Network),
+            4 => Some(Self::Site),
             _ => None,
         }
     }
@@ -89,7 +95,7 @@ impl Kind {
 pub struct Subject {
     /// What the key says.
     pub kind: Kind,
-    /// A client id, or [`address_key`](crate::penalty::address_key) of an address.
+    /// A client id, or the key of an address or a network.
     pub key: u64,
 }
 

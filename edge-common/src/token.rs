@@ -128,9 +128,43 @@ const _: () = {
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for TokenKey {}
 
-/// 64:ff9b::/96, where translators put IPv4 addresses (RFC 6052 section 2.1): its first half as a
-/// little-endian word. The next four bytes are zero.
-const TRANSLATED: u64 = u64::from_le_bytes([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0]);
+/// 64:ff9b::/96, where translators put IPv4 addresses (RFC 6052 section 2.1).
+pub const WELL_KNOWN: Translator = Translator {
+    first: u64::from_le_bytes([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0]),
+    second: 0,
+};
+/// Translators' networks beside the well-known one that the program can be told of.
+pub const TRANSLATORS: usize = 4;
+
+/// A /96 in which translators (NAT64, SIIT) put IPv4 addresses (RFC 6052 section 2.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Translator {
+    /// The little-endian reading of its first eight bytes. 0: no translator.
+    pub first: u64,
+    /// That of the next four.
+    pub second: u32,
+}
+
+impl Translator {
+    /// The /96 that an address is of.
+    pub const fn of(address: core::net::Ipv6Addr) -> Self {
+        let bits = address.to_bits();
+        Self {
+            first: ((bits >> 64) as u64).swap_bytes(),
+            second: (bits as u64).swap_bytes() as u32,
+        }
+    }
+
+    /// The IPv4 address in an IPv6 address of this network, as a little-endian word; the address's
+    /// halves are read likewise.
+    #[inline(always)]
+    pub const fn embedded(self, [first, second]: [u64; 2]) -> Option<u32> {
+        if self.first == 0 || first != self.first || second as u32 != self.second {
+            return None;
+        }
+        Some((second >> 32) as u32)
+    }
+}
 
 /// A client address reduced to what tokens and penalties are bound to: IPv4 /32, IPv6 /64 (one
 /// household). What a translator (NAT64, SIIT) has made of an IPv4 address is that address: all of
@@ -157,9 +191,9 @@ impl Prefix {
     /// Of an IPv6 address's two halves, each the little-endian reading of its eight bytes.
     #[inline(always)]
     pub const fn v6([first, second]: [u64; 2]) -> Self {
-        if first == TRANSLATED && second as u32 == 0 {
+        if let Some(address) = WELL_KNOWN.embedded([first, second]) {
             return Self {
-                word: second >> 32,
+                word: address as u64,
                 family: 4,
             };
         }

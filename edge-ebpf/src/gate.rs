@@ -4,8 +4,8 @@
 //!
 //! A valid and mature token of a QUIC Initial says who comes: then the client's own penalty
 //! decides, and its address's does not apply, so that neighbours behind one address do not pay for
-//! each other. Any other attempt is the address's. What an operator has said of an address holds
-//! for bearers of tokens, too.
+//! each other. Any other attempt is the address's, and that of the networks around it: whichever is
+//! hardest decides. What an operator has said of an address holds for bearers of tokens, too.
 //!
 //! # What an attacker can displace
 //! Of penalties nothing, by packets: look-ups never insert. The daemon inserts, for validated
@@ -31,15 +31,15 @@ use edge_common::{
     DROP_PENALTY_DEFERRED, DROP_TOKEN_BAD, DROP_TOKEN_EARLY, DROP_TOKEN_REPLAYED, DROP_VERSION, FIRST_DROP,
     PASS_ATTEMPT, PASS_BUDGETED, PASS_TOKEN, cid,
     lockdown::{COOKIES_ON, ON},
-    penalty::{Judgement, SECOND, address_key},
+    penalty::{Judgement, SECOND, SOME_BARRED, SOME_NETWORKS, address_key, is_v4, network_key, site_key},
     replay, retry,
     table::{self, Kind, Spread, Subject, Way},
-    token::{self as wait, Prefix, TokenKey, Verdict},
+    token::{self as wait, Prefix, TokenKey, Translator, Verdict},
 };
 
 use crate::{
     ALIVE, BARRED, CLOCK, COOKIES, KEYS, LOCKDOWN, PENALTIES, PENALTY_BUCKETS, PENALTY_FRONT, REPLAY, REPLAY_SETS,
-    TICK,
+    TICK, TRANSLATORS,
     parse::{self, Class, Frame, Packet},
     token,
 };
@@ -92,9 +92,40 @@ fn syn(key: u64) -> u32 {
     }
 }
 
+/// What the penalties of an address and of the networks around it make of an attempt: the hardest
+/// of them. The address's own is asked first, so that who is held back by it takes nothing of what
+/// its neighbours have. Networks cost nothing while none is penalised.
+#[inline(always)]
+fn standing(key: u64, how: u64) -> u64 {
+    let own = edge_penalty(key, how | ADDRESS);
+    if own > BUDGETED || !has(SOME_NETWORKS) {
+        return own;
+    }
+    let network = edge_penalty(network_key(key), how | NETWORK);
+    if network > BUDGETED {
+        return network;
+    }
+    let site = if is_v4(key) {
+        OVER
+    } else {
+        edge_penalty(site_key(key), how | SITE)
+    };
+    if site > BUDGETED {
+        return site;
+    }
+    // 0 and 1 are left.
+    own | network | site
+}
+
+/// Whether there may be penalties of a sort, see [`SOME_BARRED`].
+#[inline(always)]
+fn has(sort: u32) -> bool {
+    BARRED.get(0).is_some_and(|some| *some & sort != 0)
+}
+
 #[inline(always)]
 fn by_address(key: u64) -> u32 {
-    match edge_penalty(key, TAKE) {
+    match standing(key, TAKE) {
         OVER => PASS_ATTEMPT,
         BUDGETED => PASS_BUDGETED,
         DEFERRED => DROP_PENALTY_DEFERRED,
@@ -106,10 +137,7 @@ fn by_address(key: u64) -> u32 {
 /// none at all.
 #[inline(always)]
 fn is_barred(key: u64) -> bool {
-    if BARRED.get(0).is_none_or(|some| *some == 0) {
-        return false;
-    }
-    edge_penalty(key, BAR) != OVER
+    has(SOME_BARRED) && edge_penalty(key, BAR | ADDRESS) != OVER
 }
 
 /// In lockdown, what becomes of an Initial that proves nothing: a Retry, unless its address is
@@ -136,7 +164,7 @@ fn locked_down(frame: &Frame, packet: &Packet, key: u64) -> Option<u32> {
         }
         _ => {}
     }
-    Some(match edge_penalty(key, LOOK) {
+    Some(match standing(key, LOOK) {
         OVER | BUDGETED => ANSWER_RETRY,
         DEFERRED => DROP_PENALTY_DEFERRED,
         _ => DROP_PENALTY_BLOCKED,
@@ -183,7 +211,7 @@ fn judged(frame: &Frame, packet: &Packet, prefix: Prefix, (at, length): (usize, 
     }
     match verdict {
         Verdict::Valid => Some(Said::Reason(
-            match edge_penalty(wait::client(words, key), TAKE_CLIENT) {
+            match edge_penalty(wait::client(words, key), TAKE | CLIENT) {
                 OVER | BUDGETED => {
                     if replayed(words[3]) {
                         DROP_TOKEN_REPLAYED
@@ -262,15 +290,18 @@ extern "C" fn edge_replayed(mac: u64) -> u64 {
     u64::from(!replay::admit([one, other], mac, now(), swap))
 }
 
-/// What [`edge_penalty`] is asked: what an address's penalty makes of an attempt, whose budget is
-/// taken from.
+/// What [`edge_penalty`] is asked: what a penalty makes of an attempt, whose budget is taken from.
 const TAKE: u64 = 0;
 /// The same, and nothing is taken.
 const LOOK: u64 = 1;
-/// Whether an operator's penalty is in force against an address.
+/// Whether an operator's penalty is in force.
 const BAR: u64 = 2;
-/// As [`TAKE`], of a client id.
-const TAKE_CLIENT: u64 = 3;
+const HOW: u64 = 0xff;
+/// And of whom: what the key is.
+const CLIENT: u64 = (Kind::Client as u64) << 8;
+const ADDRESS: u64 = (Kind::Address as u64) << 8;
+const NETWORK: u64 = (Kind::Network as u64) << 8;
+const SITE: u64 = (Kind::Site as u64) << 8;
 
 /// What it answers: no penalty, or it is over.
 const OVER: u64 = 0;
@@ -286,16 +317,17 @@ const BLOCKED: u64 = 3;
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn edge_penalty(key: u64, asked: u64) -> u64 {
-    let kind = if asked == TAKE_CLIENT {
-        Kind::Client
-    } else {
-        Kind::Address
+    let kind = match asked & !HOW {
+        CLIENT => Kind::Client,
+        NETWORK => Kind::Network,
+        SITE => Kind::Site,
+        _ => Kind::Address,
     };
     let Some(way) = penalty(Subject { kind, key }) else {
         return OVER;
     };
     let now = now();
-    if asked == BAR {
+    if asked & HOW == BAR {
         return if way.is_barred(now) { BLOCKED } else { OVER };
     }
     let (penalty, state) = way.read(now);
@@ -305,7 +337,7 @@ extern "C" fn edge_penalty(key: u64, asked: u64) -> u64 {
     }
     match penalty.judge(now) {
         Judgement::Over => OVER,
-        Judgement::Budgeted(_) if asked == LOOK => BUDGETED,
+        Judgement::Budgeted(_) if asked & HOW == LOOK => BUDGETED,
         Judgement::Budgeted(window) => {
             let next = table::with_window(state, window);
             // SAFETY: an aligned word of a map's value, which the program may write.
@@ -423,6 +455,36 @@ fn prefix(frame: &Frame, packet: &Packet) -> Option<Prefix> {
         }
     } else {
         let header = frame.header::<40>(packet.network)?;
-        Prefix::v6([header.long::<8>(), header.long::<16>()])
+        let address = [header.long::<8>(), header.long::<16>()];
+        match translated(address) {
+            Some(word) => Prefix {
+                word: u64::from(word),
+                family: 4,
+            },
+            None => Prefix::v6(address),
+        }
     })
+}
+
+/// The IPv4 address that a translator which the configuration names has put into an IPv6 one.
+#[inline(always)]
+fn translated(address: [u64; 2]) -> Option<u32> {
+    let base = (&raw const TRANSLATORS).cast::<u64>();
+    for n in 0..wait::TRANSLATORS {
+        // SAFETY: within the array; a constant of the program's, which the loader may have
+        // replaced: so the compiler must not know it.
+        let (first, second) = unsafe { (base.add(2 * n).read_volatile(), base.add(2 * n + 1).read_volatile()) };
+        if first == 0 {
+            return None;
+        }
+        let found = Translator {
+            first,
+            second: second as u32,
+        }
+        .embedded(address);
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
 }

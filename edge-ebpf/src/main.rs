@@ -35,7 +35,7 @@ use edge_common::{
     replay,
     steering::{self, Listener, Steering},
     table,
-    token::{KEYS as TOKEN_KEYS, TokenKey},
+    token::{KEYS as TOKEN_KEYS, TRANSLATORS as TRANSLATOR_COUNT, TokenKey},
     verdict,
 };
 
@@ -101,6 +101,11 @@ static REPLAY: Array<replay::Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// verifier takes it for a constant.
 #[unsafe(no_mangle)]
 static REPLAY_SETS: u32 = 1;
+
+/// Networks of translators: of each its first eight bytes, and the next four; zeros after the last.
+/// As `REPLAY_SETS`.
+#[unsafe(no_mangle)]
+static TRANSLATORS: [u64; 2 * TRANSLATOR_COUNT] = [0; 2 * TRANSLATOR_COUNT];
 
 /// Not 0: the program is loaded as one whose packets may lie in several buffers (Linux 5.18). As
 /// `REPLAY_SETS`.

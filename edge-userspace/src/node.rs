@@ -35,6 +35,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::access::NodeLogs;
 use crate::base::ledger::Ledger;
+use crate::base::peer;
 use crate::base::service::{self, Asked, Signals};
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::base::watched::Watched;
@@ -160,6 +161,7 @@ impl Node {
         shutdown: Shutdown,
         membership: Option<fleet::Membership>,
     ) -> anyhow::Result<Running> {
+        peer::translators(&config.server.nat64);
         let mut registry = Registry::default();
         if let Some(membership) = &membership {
             membership.register(&mut registry);

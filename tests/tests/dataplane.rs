@@ -78,6 +78,7 @@ impl World {
             syn_cookies: true,
             databases: Vec::new(),
             groups: config::Groups::default(),
+            nat64: Vec::new(),
             penalty_entries: 1024,
             event_sample: 0,
         }
@@ -299,6 +300,7 @@ fn a_daemon_for_another_test() {
         syn_cookies: true,
         databases: Vec::new(),
         groups: config::Groups::default(),
+        nat64: Vec::new(),
         penalty_entries: 1024,
         event_sample: 0,
     };

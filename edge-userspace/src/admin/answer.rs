@@ -368,6 +368,8 @@ mod tests {
         assert_eq!(ask(&fake, "POST", "/penalty", &control, &order("client:ab")), 400);
         assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "2001:db8::/64"), 200);
         assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "192.0.2.1"), 409);
+        assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "2001:db8:1::/48"), 409);
+        assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "192.0.2.0/16"), 400);
         assert_eq!(ask(&fake, "DELETE", "/penalty", &control, "nobody"), 400);
         let purge = |what| ask(&fake, "POST", "/cache/purge", &control, what);
         assert_eq!(purge("{\"url\":\"https://a/\"}"), 200);

@@ -2,10 +2,11 @@
 //! the right.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::clock::UnixTime;
 use super::early::{Early, Unproven};
@@ -132,21 +133,56 @@ pub struct Identity {
 
 /// 64:ff9b::/96, where translators put IPv4 addresses (RFC 6052 section 2.1).
 const TRANSLATED: u128 = 0x64_ff9b << 96;
+/// And where those do that the configuration names: of the process, as its clock is, because every
+/// room reduces addresses, and tokens and the kernel's program must do it alike.
+static TRANSLATORS: OnceLock<Box<[Ipv6Net]>> = OnceLock::new();
+
+/// Has clients of these networks (/96) be the IPv4 addresses that they have, from now on. Once in a
+/// process, before the first client; later calls change nothing.
+pub fn translators(networks: &[Ipv6Net]) {
+    // A second start of a node in one process is a test's.
+    let _ = TRANSLATORS.set(networks.into());
+}
+
+/// The IPv4 address of a client that came through a translator, else the address itself.
+pub fn untranslated(address: IpAddr) -> IpAddr {
+    reduced(address, TRANSLATORS.get().map_or(&[], |networks| networks))
+}
+
+fn reduced(address: IpAddr, translators: &[Ipv6Net]) -> IpAddr {
+    let IpAddr::V6(v6) = address.to_canonical() else {
+        return address.to_canonical();
+    };
+    let [.., a, b, c, d] = v6.octets();
+    let embedded = v6.to_bits() >> 32 == TRANSLATED >> 32 || translators.iter().any(|network| network.contains(&v6));
+    if embedded {
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    } else {
+        IpAddr::V6(v6)
+    }
+}
 
 /// Reduces an address to what limits and penalties are counted by: IPv4 /32, IPv6 /64 (a /64 is one
 /// household). An IPv4 address that came through a translator (NAT64, SIIT) is itself: all of them
 /// share one /64. The kernel reduces likewise (`edge_common::token::Prefix`).
 pub fn client_prefix(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
+    match untranslated(address) {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {
-            if let (TRANSLATED, Ok(v4)) = (v6.to_bits() & !0xffff_ffff, u32::try_from(v6.to_bits() & 0xffff_ffff)) {
-                return IpAddr::V4(Ipv4Addr::from_bits(v4));
-            }
             let bits = u128::from(v6) & !u128::from(u64::MAX);
             IpAddr::V6(Ipv6Addr::from(bits))
         }
     }
+}
+
+/// The networks around a client that one customer has: IPv6 /56 and /48, IPv4 /24. What is counted
+/// by [`client_prefix`] is bounded by these, too.
+pub fn networks(address: IpAddr) -> impl Iterator<Item = IpNet> {
+    let prefix = client_prefix(address);
+    let lengths: &'static [u8] = if prefix.is_ipv4() { &[24] } else { &[56, 48] };
+    // No length is beyond its version's bits.
+    let network = move |length: &u8| IpNet::new(prefix, *length).map_or_else(|_| prefix.into(), |net| net.trunc());
+    lengths.iter().map(network)
 }
 
 #[cfg(test)]
@@ -167,5 +203,22 @@ mod tests {
         assert!(same("64:ff9b::192.0.2.1", "192.0.2.1"));
         assert!(!same("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2"));
         assert!(same("64:ff9b:1::192.0.2.1", "64:ff9b:1::192.0.2.2"));
+    }
+
+    /// All IPv4 clients of a provider's translator would be one client: one's strike everybody's.
+    #[test]
+    fn configured_translators() {
+        let networks = ["2001:db8:64::/96", "2001:db8:65:0:1::/96"].map(|n| n.parse().unwrap());
+        for (text, wanted) in [
+            ("2001:db8:64::192.0.2.1", "192.0.2.1"),
+            ("2001:db8:65:0:1::192.0.2.2", "192.0.2.2"),
+            ("64:ff9b::192.0.2.3", "192.0.2.3"),
+            ("::ffff:192.0.2.4", "192.0.2.4"),
+            ("2001:db8:64::1:c000:201", "2001:db8:64::1:c000:201"),
+            ("2001:db8:65::192.0.2.1", "2001:db8:65::192.0.2.1"),
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(reduced(address, &networks), wanted.parse::<IpAddr>().unwrap(), "{text}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::Server;
 use super::checker::Checker;
@@ -82,6 +82,8 @@ section! {
         tcp_ports: Vec<u16>,
         /// UDP ports whose attempts are judged.
         udp_ports: Vec<u16>,
+        /// Networks of translators, as `[server] nat64` names them.
+        nat64: Vec<Ipv6Net>,
         /// Addresses that attempts are judged on: those of the listeners. A wildcard is all of the
         /// machine's of that IP version.
         addresses: Vec<IpAddr>,
@@ -104,6 +106,7 @@ impl Dataplane {
 /// `[dataplane]` of a node with these listeners.
 pub(super) fn dataplane(raw: &DataplaneText, server: &Server, checker: &mut Checker<'_>) -> Dataplane {
     let mut dataplane = raw.check(checker);
+    dataplane.nat64.clone_from(&server.nat64);
     dataplane.interfaces.sort();
     dataplane.interfaces.dedup();
     if !dataplane.interfaces.is_empty() {

@@ -32,7 +32,9 @@ section! {
     LimitsText => Limits {
         /// Client connections in all.
         live connections: Count<usize> = 65_536, 1 => 16 << 20;
-        /// Client connections of one IPv4 address or IPv6 /64.
+        /// Client connections of one IPv4 address or IPv6 /64. An IPv6 /56 has as many, a /48 four
+        /// times as many; the last 64th of `connections` is for networks (/48, IPv4 /24) that hold
+        /// few.
         live connections_per_address: Count<usize> = 1_024, 1 => 16 << 20;
         /// Memory that is held for clients (connections, heads, content on its way, QUIC's send
         /// buffers, …), in all: docs/limits.md. 0B: half of what the machine or its control group

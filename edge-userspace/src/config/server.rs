@@ -4,13 +4,17 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
+use toml::Spanned;
 
 use super::checker::Checker;
 use super::client_address::{self, ClientAddress, ClientAddressText};
 use super::kind::{Address, Count, Flag, Inline, List, Maybe, Net, Span, Threads, Word, words};
 use super::section::section;
-use super::value::seconds;
+use super::value::{Network, seconds};
+
+/// Networks of translators at most: as many as the kernel's program has room for.
+pub const TRANSLATORS: usize = 4;
 
 words! {
     /// Whether a zone that cannot be prepared stops the others.
@@ -60,6 +64,10 @@ section! {
         /// the N-th. `scheme`: the field that says whether the client came by https; "": none.
         live client_address: Inline<Option<ClientAddressText>> = None;
             like { from = "X-Forwarded-For", trusted = ["10.0.0.0/8"], depth = 1, scheme = "X-Forwarded-Proto" };
+        /// Networks (/96) into which translators in front put IPv4 clients (NAT64, SIIT; RFC 6052),
+        /// beside 64:ff9b::/96: such a client is counted, limited and penalised as the IPv4 address
+        /// that it has. The same on all nodes of a cluster.
+        fixed nat64: List<Net> = Vec::new(); like ["2001:db8:64::/96"];
         /// The port written into the redirects of `http`. Left out: 443.
         live redirect_port: Maybe<Count<u16>> = None; like 443;
     }
@@ -68,6 +76,8 @@ section! {
         client_address: Option<Arc<ClientAddress>>,
         /// The port written into redirects.
         redirect_port: u16,
+        /// Networks of translators.
+        nat64: Vec<Ipv6Net>,
     }
 }
 
@@ -93,6 +103,7 @@ pub(super) fn server(raw: &ServerText, checker: &mut Checker<'_>) -> Server {
     server.alt_svc_port = server.alt_svc_port.or(written);
     let rule = raw.client_address.get_ref().as_ref();
     server.client_address = rule.and_then(|raw| client_address::check(raw, checker)).map(Arc::new);
+    server.nat64 = nat64(raw.nat64.get_ref(), checker);
     let lists = [&raw.https, &raw.http, &raw.plain];
     if lists.iter().all(|list| list.get_ref().is_empty()) {
         checker.mistake(
@@ -124,4 +135,24 @@ pub(super) fn server(raw: &ServerText, checker: &mut Checker<'_>) -> Server {
         }
     }
     server
+}
+
+/// Networks of translators: each a /96 of IPv6, and no more than the kernel's program has room for.
+fn nat64(raw: &[Spanned<Network>], checker: &mut Checker<'_>) -> Vec<Ipv6Net> {
+    let mut networks = Vec::new();
+    for written in raw {
+        match written.get_ref().0 {
+            IpNet::V6(network) if network.prefix_len() == 96 => networks.push(network.trunc()),
+            other => {
+                let mend = "write the /96 of the translator, like \"2001:db8:64::/96\"";
+                checker.mistake(written.span(), format!("{other} is not a /96 of IPv6"), mend);
+            }
+        }
+    }
+    if let (Some(first), true) = (raw.first(), networks.len() > TRANSLATORS) {
+        let what = format!("{} networks of translators", networks.len());
+        checker.mistake(first.span(), what, format!("write at most {TRANSLATORS}"));
+        networks.truncate(TRANSLATORS);
+    }
+    networks
 }

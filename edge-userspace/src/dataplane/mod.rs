@@ -180,7 +180,7 @@ impl Dataplane {
         let lock = pins.lock()?;
         let capacity = lists::capacity(config);
         let kept = pins.salvage(capacity, config.penalty_entries)?;
-        let mut ebpf = object::load(Some(&kept.paths), capacity, config.penalty_entries)?;
+        let mut ebpf = object::load(Some(&kept.paths), capacity, config)?;
         let lists = Lists::new(Some(Tables::take(&mut ebpf, capacity)?), Some(pins.clone()), capacity);
         lists.start(config, &kept.runtime)?;
         object::program(&mut ebpf)?;
@@ -205,7 +205,7 @@ impl Dataplane {
     /// As for [`start`](Self::start).
     pub fn unattached(config: &config::Dataplane) -> Result<Self, Error> {
         let capacity = lists::capacity(config);
-        let mut ebpf = object::load(None, capacity, config.penalty_entries)?;
+        let mut ebpf = object::load(None, capacity, config)?;
         let lists = Lists::new(Some(Tables::take(&mut ebpf, capacity)?), None, capacity);
         lists.start(config, &[])?;
         object::program(&mut ebpf)?;

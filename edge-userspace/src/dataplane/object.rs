@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use aya::programs::{ProgramInfo, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
+use edge_common::token::{TRANSLATORS, Translator};
 use edge_common::{maps, replay, table};
+use ipnet::Ipv6Net;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::error::Error;
 use super::tables::TABLES;
+use crate::config;
 
 /// Empty if the object had not been built when the daemon was.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edge.o"));
@@ -29,14 +32,24 @@ const FRAGMENTED: &str = "FRAGMENTED";
 const REPLAY_SETS: &str = "REPLAY_SETS";
 const PENALTY_BUCKETS: &str = "PENALTY_BUCKETS";
 
+/// Name of the program's constant that says where translators put IPv4 addresses.
+const TRANSLATED: &str = "TRANSLATORS";
+
+const _: () = assert!(TRANSLATORS == config::TRANSLATORS);
+
 /// Whether this build can run XDP at all.
 pub(super) const fn built() -> bool {
     !OBJECT.is_empty()
 }
 
 /// Creates the maps, or opens those pinned at `paths` (name and path), each list with room for
-/// `capacity` entries and that of penalties for `penalties`; counts of as many tokens.
-pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32, penalties: u32) -> Result<Ebpf, Error> {
+/// `capacity` entries and that of penalties as `config` says; counts of as many tokens.
+pub(super) fn load(
+    paths: Option<&[(&'static str, PathBuf)]>,
+    capacity: u32,
+    config: &config::Dataplane,
+) -> Result<Ebpf, Error> {
+    let penalties = config.penalty_entries;
     if !built() {
         return Err(Error::NoObject);
     }
@@ -60,10 +73,23 @@ pub(super) fn load(paths: Option<&[(&'static str, PathBuf)]>, capacity: u32, pen
     loader.override_global(REPLAY_SETS, &sets, true);
     let fragmented = u32::from(name() == PROGRAM);
     loader.override_global(FRAGMENTED, &fragmented, true);
+    let translators = translators(&config.nat64);
+    loader.override_global(TRANSLATED, &translators, true);
     for (name, path) in paths.unwrap_or_default() {
         loader.map_pin_path(name, path.as_path());
     }
     loader.load(OBJECT).map_err(Error::object)
+}
+
+/// Networks of translators (/96) as the program has them: of each its first eight bytes and the next
+/// four, zeros after the last.
+fn translators(networks: &[Ipv6Net]) -> [u64; 2 * TRANSLATORS] {
+    let mut words = [0; 2 * TRANSLATORS];
+    for (pair, network) in words.chunks_exact_mut(2).zip(networks) {
+        let Translator { first, second } = Translator::of(network.network());
+        pair.copy_from_slice(&[first, second.into()]);
+    }
+    words
 }
 
 /// Which of the two programs this kernel is given.

@@ -16,9 +16,13 @@ use aya::Ebpf;
 use aya::maps::{Array, Map, MapData};
 use edge_common::lockdown::Lockdown;
 use edge_common::maps;
-use edge_common::penalty::{self, BLOCKED, DEFERRED, HOLD, OPERATOR, address_key, address_prefix};
+use edge_common::penalty::{
+    self, BLOCKED, DEFERRED, HOLD, OPERATOR, SOME_BARRED, SOME_NETWORKS, address_key, address_prefix, network_key,
+    site_key,
+};
 use edge_common::table::{self, Bucket, END_UNIT, Front, Kind};
 use edge_common::token::{KEYS, Prefix, TokenKey};
+use ipnet::IpNet;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -27,6 +31,8 @@ use super::memory::{Memory, Single};
 use super::table::{Table, is_client, is_penalty};
 use crate::base::penalty::{Origin, Subject};
 
+/// Bits of a site's IPv6 network.
+const SITE: u8 = 48;
 /// Buckets of the table that are looked at without letting go of it: some 100 microseconds.
 const PIECE: u32 = 4_096;
 
@@ -124,17 +130,18 @@ impl Penalties {
     /// up. A fraction of a microsecond each, without a system call.
     ///
     /// # Errors
-    /// [`Error::Map`] if an operator's penalty of an address cannot be announced: those before it
-    /// are in force. Writing them again does no harm.
+    /// [`Error::Map`] if an operator's penalty of an address, or one of a network, cannot be
+    /// announced: those before it are in force. Writing them again does no harm.
     pub fn write(&self, penalties: &[Penalty]) -> Result<(), Error> {
         let now = monotonic();
         for piece in penalties.chunks(PIECE as usize) {
-            let barring =
-                |penalty: &Penalty| penalty.origin == Origin::Operator && matches!(penalty.who, Subject::Address(_));
-            if piece.iter().any(barring) {
-                // Before the first one, and from then on: it costs a look-up, not a verdict.
-                self.maps().barred.set(0, 1, 0).map_err(Error::map(maps::BARRED))?;
-            }
+            let sort = |penalty: &Penalty| match penalty.who {
+                Subject::Address(_) if penalty.origin == Origin::Operator => SOME_BARRED,
+                Subject::Network(_) => SOME_NETWORKS,
+                Subject::Address(_) | Subject::Client(_) => 0,
+            };
+            // Before the first one, and from then on: it costs a look-up, not a verdict.
+            self.announce(piece.iter().fold(0, |sorts, penalty| sorts | sort(penalty)))?;
             let mut table = self.table();
             if self.is_released() {
                 return Ok(());
@@ -142,6 +149,19 @@ impl Penalties {
             for penalty in piece {
                 table.put(subject(penalty.who), &packed(penalty, now), now);
             }
+        }
+        Ok(())
+    }
+
+    /// Has the program look for penalties of these sorts, too.
+    fn announce(&self, sorts: u32) -> Result<(), Error> {
+        if sorts == 0 {
+            return Ok(());
+        }
+        let mut maps = self.maps();
+        let known = maps.barred.get(&0, 0).map_err(Error::map(maps::BARRED))?;
+        if known & sorts != sorts {
+            maps.barred.set(0, known | sorts, 0).map_err(Error::map(maps::BARRED))?;
         }
         Ok(())
     }
@@ -159,7 +179,8 @@ impl Penalties {
         }
     }
 
-    /// Every penalty in force and every hold, in no order; an IPv6 /64 by its first address. Counts
+    /// Every penalty in force and every hold, in no order; an IPv6 /64 by its first address. A
+    /// network counts as an address. Counts
     /// them for the metrics. 10 ms for a million, and the memory of the list.
     pub fn list(&self) -> Vec<Penalty> {
         let mut all = Vec::new();
@@ -342,6 +363,20 @@ fn subject(who: Subject) -> table::Subject {
             kind: Kind::Address,
             key: address_key(Prefix::of(address)),
         },
+        Subject::Network(network) => {
+            let key = address_key(Prefix::of(network.network()));
+            // An IPv4 network has no site around it.
+            match network {
+                IpNet::V6(v6) if v6.prefix_len() <= SITE => table::Subject {
+                    kind: Kind::Site,
+                    key: site_key(key),
+                },
+                IpNet::V4(_) | IpNet::V6(_) => table::Subject {
+                    kind: Kind::Network,
+                    key: network_key(key),
+                },
+            }
+        }
         Subject::Client(key) => table::Subject {
             kind: Kind::Client,
             key,
@@ -379,6 +414,8 @@ fn unpacked(subject: table::Subject, penalty: &penalty::Penalty, now: u64) -> Pe
         who: match subject.kind {
             Kind::Client => Subject::Client(subject.key),
             Kind::Address => Subject::Address(address(address_prefix(subject.key))),
+            Kind::Network => Subject::Network(network(address_prefix(subject.key), (24, 56))),
+            Kind::Site => Subject::Network(network(address_prefix(subject.key), (24, SITE))),
         },
         origin: match penalty.level {
             level if level & OPERATOR != 0 => Origin::Operator,
@@ -417,6 +454,14 @@ fn nanoseconds_of(seconds: i64, nanoseconds: i64) -> u64 {
 /// 584 years, then it saturates.
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The network of this many bits, by IP version, that a key stands for.
+fn network(prefix: Prefix, (v4, v6): (u8, u8)) -> IpNet {
+    let address = address(prefix);
+    let length = if address.is_ipv4() { v4 } else { v6 };
+    // No length is beyond its version's bits.
+    IpNet::new(address, length).unwrap_or_else(|_| IpNet::from(address))
 }
 
 fn address(prefix: Prefix) -> IpAddr {

@@ -7,7 +7,8 @@ const GENERATIONS: u64 = 4;
 /// A bin is 2^7 = 128 ms wide at first, and doubles whenever the places outgrow the bins.
 const NARROWEST: u32 = 7;
 
-/// The waiting of one queue. Places and times are milliseconds since the epoch.
+/// The waiting of one queue. Places and times are milliseconds, by whatever clock the queue reckons
+/// them.
 #[derive(Debug)]
 pub(super) struct Census {
     /// Place at which the first bin begins.
@@ -82,6 +83,9 @@ impl Census {
     /// Someone with `place` came, who was told to come at `due`; no effect if this census never
     /// knew it.
     pub(super) fn remove(&mut self, place: u64, due: u64) {
+        if place < self.base {
+            return;
+        }
         let bin = self.bin(place);
         let epoch = due / self.period;
         let Some(generation) = self.generations.get_mut((epoch % GENERATIONS) as usize) else {
@@ -129,8 +133,9 @@ impl Census {
         usize::try_from(place.saturating_sub(self.base) >> self.width).map_or(BINS - 1, |bin| bin.min(BINS - 1))
     }
 
-    /// The bin of `place`, after making the bins reach it: empty ones at the front are given up,
-    /// then widths doubled.
+    /// The bin of `place`, after making the bins reach it: empty ones at the other end are given up,
+    /// then widths doubled. A place may come before all that are known: of somebody who waited at
+    /// another node, or before a restart.
     fn fit(&mut self, place: u64) -> usize {
         if self.total == 0 {
             self.base = place;
@@ -143,18 +148,33 @@ impl Census {
             self.each(|bins| bins.rotate_left(empty));
         }
         while !reaches(self) {
-            self.width += 1;
-            self.each(|bins| {
-                for i in 0..BINS {
-                    let pair = |n: usize| bins.get(n).copied().unwrap_or(0);
-                    let merged = pair(2 * i) + pair(2 * i + 1);
-                    if let Some(bin) = bins.get_mut(i) {
-                        *bin = merged;
-                    }
+            self.widen();
+        }
+        while place < self.base {
+            let short = (self.base - place).div_ceil(1 << self.width);
+            let empty = self.sums.iter().rev().take_while(|n| **n == 0).count();
+            match usize::try_from(short) {
+                Ok(short) if short <= empty => {
+                    self.base = self.base.saturating_sub((short as u64) << self.width);
+                    self.each(|bins| bins.rotate_right(short));
                 }
-            });
+                _ => self.widen(),
+            }
         }
         self.bin(place)
+    }
+
+    fn widen(&mut self) {
+        self.width += 1;
+        self.each(|bins| {
+            for i in 0..BINS {
+                let pair = |n: usize| bins.get(n).copied().unwrap_or(0);
+                let merged = pair(2 * i) + pair(2 * i + 1);
+                if let Some(bin) = bins.get_mut(i) {
+                    *bin = merged;
+                }
+            }
+        });
     }
 
     fn each(&mut self, change: impl Fn(&mut [u32])) {
@@ -192,5 +212,34 @@ mod tests {
         assert_eq!(census.total(), 9_999);
         census.sweep(start + 30_000);
         assert_eq!((census.total(), census.ahead(u64::MAX)), (0, 0));
+    }
+
+    /// Of those who waited elsewhere, or before a restart, each would be taken for the first.
+    #[test]
+    fn earlier_places_keep_their_order() {
+        for (apart, shift) in [(1_000, 3_600_000), (40, 100), (90_000, 1), (10, 86_400_000)] {
+            let mut census = Census::new(10_000);
+            let start = 1_700_000_000_000u64;
+            for n in 0..100 {
+                census.add(start + n * apart, start + 5_000);
+            }
+            for n in 0..100 {
+                census.add(start - shift - n * apart, start + 5_000);
+            }
+            assert_eq!(census.total(), 200);
+            for n in [0u64, 50, 99] {
+                let ahead = census.ahead(start - shift - n * apart);
+                assert!(
+                    ahead.abs_diff(99 - n) <= 100_u64.max(shift / 100_000) / 5,
+                    "{apart} {shift}: {ahead} of {n}"
+                );
+                assert!(
+                    census.ahead(start + n * apart).abs_diff(100 + n) <= 100,
+                    "{apart} {shift} {n}"
+                );
+            }
+            census.remove(1, start + 5_000);
+            assert_eq!(census.total(), 200);
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bucket::{Buckets, Rate, Start, Taken};
+use super::bucket::{Buckets, Rate, Start, Take, Taken};
 use super::cause::{self, Cause};
 use super::clock::Now;
 use super::inside::Inside;
@@ -31,6 +31,8 @@ use crate::base::penalty::{Level, Subject};
 
 /// The time in which a network has the early attempts of its clients' grace.
 const CROWDED: Duration = Duration::from_secs(60);
+/// The time in which an address that is struck counts once in the networks around it.
+const OFFENDING: Duration = Duration::from_secs(600);
 
 /// What all zones of a node share.
 pub struct Judge {
@@ -209,7 +211,8 @@ impl Case<'_> {
                  ..
              }| {
                 let until = now.mono + now.until_second(pass.expires);
-                *home || judge.inside.moves(now.mono, zone.id, pass.client, self.prefix, until)
+                let client = (pass.client, pass.kind.is_known());
+                *home || judge.inside.moves(now.mono, zone.id, client, self.prefix, until)
             },
         );
         good.max_by_key(|Best { opened, worked }| {
@@ -292,9 +295,18 @@ impl Case<'_> {
     fn seen(&self, client: u64) {
         let Self { judge, now, zone, .. } = self;
         let address = Subject::Address(self.prefix);
-        if judge.neighbours.seen(now.mono, self.prefix, client) && judge.book.penalty(now.mono, NODE, address).is_some()
-        {
-            judge.book.vouch(now.mono, zone.id, self.prefix, self.company(None));
+        if !judge.neighbours.seen(now.mono, self.prefix, client) {
+            return;
+        }
+        if judge.book.penalty(now.mono, NODE, address).is_some() {
+            judge.book.vouch(now.mono, zone.id, address, self.company(None));
+        }
+        if judge.book.any_network() {
+            for network in prefixes::around(self.prefix) {
+                let company = judge.neighbours.company_in(now.mono, network);
+                let subject = Subject::Network(network.net);
+                judge.book.vouch(now.mono, zone.id, subject, company);
+            }
         }
     }
 
@@ -324,9 +336,14 @@ impl Case<'_> {
         let pass = bearing.map(|bearing| bearing.pass);
         let client = pass.map_or(name, |pass| pass.client);
         if self.holds_against() {
-            if judge.book.told(now.mono, zone.id, subject).is_some()
-                && let Offence::Strike(strike) = self.offend(subject, pass.as_ref())
-            {
+            let again = judge.book.told(now.mono, zone.id, subject).is_some();
+            if again && let Offence::Strike(strike) = self.offend(subject, pass.as_ref()) {
+                return self.struck(subject, strike, bearing);
+            }
+            if !again && subject == Subject::Address(self.prefix) && self.is_overrun() {
+                let strike = judge
+                    .book
+                    .strike(now.mono, zone.id, (subject, self.prefix), 0, zone.terms);
                 return self.struck(subject, strike, bearing);
             }
             judge
@@ -437,6 +454,37 @@ impl Case<'_> {
         crowded
     }
 
+    /// Counts one newcomer more that is told to wait in the networks around it, and says if one of
+    /// them has had too many that did not come back: an IPv6 /48 has 1,024 of them at once and in a
+    /// minute, a /56 256, and as many more for each client that has proven itself there. Who has
+    /// 65,536 prefixes comes from a fresh one each time, and would never be early.
+    fn is_overrun(&self) -> bool {
+        let Self { judge, now, .. } = self;
+        let taken = self.unkept().into_iter().map(|take| judge.buckets.ask(now.mono, take));
+        // All are asked.
+        taken.filter(|taken| matches!(taken, Taken::No { .. })).count() > 0
+    }
+
+    /// A wait is kept: it is one that came back.
+    fn came_back(&self) {
+        for take in self.unkept() {
+            self.judge.buckets.refund(take);
+        }
+    }
+
+    /// The counts of waits that were told in the networks around the address.
+    fn unkept(&self) -> Vec<Take> {
+        let Self { judge, now, zone, .. } = self;
+        prefixes::around(self.prefix)
+            .filter_map(|network| {
+                let proven = judge.neighbours.count(now.mono, network.key, None);
+                let most = network.unkept?.saturating_mul(proven.saturating_add(1));
+                let key = judge.buckets.key((zone.id, network.key, "unkept"));
+                Some(Take::client(key, Rate::new(most, CROWDED, most)))
+            })
+            .collect()
+    }
+
     /// A strike: the penalty for the client, by each name that it has proven, and for its address,
     /// since a SYN names no client; over QUIC a client with a name answers for itself alone.
     fn struck(&self, subject: Subject, strike: Strike, bearing: Option<Bearing>) -> Verdict {
@@ -461,10 +509,40 @@ impl Case<'_> {
                 penalise(more);
             }
         }
+        if !alone {
+            self.strike_networks();
+        }
         // Of what was in force before, too.
         let wait = until.saturating_sub(now.mono);
         let token = bearing.map(|bearing| self.mint(&self.punished(bearing, wait, strike.strikes)));
         (Decision::Block { wait, token }, Outcome::Blocked, Kind::Penalty)
+    }
+
+    /// The address was struck: it counts as one in the networks around it, once in a while, and with
+    /// many such a network is struck itself. From then on each further one strikes it again.
+    /// Clients that have proven themselves in a network have it bear as many more.
+    fn strike_networks(&self) {
+        let Self { judge, now, zone, .. } = self;
+        let once = Rate::new(1, OFFENDING, 1);
+        let key = judge.buckets.key((zone.id, self.prefix, "offender"));
+        if let Taken::No { .. } = judge.buckets.take(now.mono, key, once, Start::Full) {
+            return;
+        }
+        for network in prefixes::around(self.prefix) {
+            let company = judge.neighbours.company_in(now.mono, network);
+            let most = network.offenders.saturating_mul(company.proven.saturating_add(1));
+            let key = judge.buckets.key((zone.id, network.key, "offenders"));
+            let rate = Rate::new(most, OFFENDING, most);
+            if let Taken::Yes { .. } = judge.buckets.take(now.mono, key, rate, Start::Full) {
+                continue;
+            }
+            let subject = (Subject::Network(network.net), self.prefix);
+            let strike = judge.book.strike(now.mono, zone.id, subject, 0, zone.terms);
+            let feeds = !self.attempt.relayed;
+            judge
+                .book
+                .penalise(now.mono, zone.id, subject, (strike, company), feeds);
+        }
     }
 
     /// The pass of a client that was struck: a wait is told for longer, and what it was given stays

@@ -68,7 +68,7 @@ impl Refusal {
     }
 }
 
-/// Penalties in force against an address, of any zone.
+/// Penalties in force against an address or a network around it, of any zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalised {
     prefix: IpAddr,
@@ -119,7 +119,8 @@ impl Door {
         let prefix = client_prefix(address);
         let subject = Subject::Address(prefix);
         let added = self.book.added(now.mono, subject);
-        self.book.penalty(now.mono, NODE, subject)?;
+        let own = self.book.penalty(now.mono, NODE, subject);
+        own.or_else(|| self.book.around(now.mono, NODE, prefix))?;
         Some(Penalised {
             prefix,
             by_operator: matches!(added, Some((Level::Blocked, _))),
@@ -159,10 +160,15 @@ impl Door {
         self.newcomer(now, prefix).then_some(Entry::Share).ok_or(without)
     }
 
-    /// Whether a client without a ticket is within the address's share.
+    /// Whether a client without a ticket is within the share of its address, and of the networks
+    /// around it.
     fn newcomer(&self, now: Now, prefix: IpAddr) -> bool {
-        let company = self.neighbours.company(now.mono, prefix, None);
-        self.book.share(now.mono, NODE, prefix, company)
+        let subject = Subject::Address(prefix);
+        let own = self.book.penalty(now.mono, NODE, subject).is_none() || {
+            let company = self.neighbours.company(now.mono, prefix, None);
+            self.book.share(now.mono, NODE, subject, company)
+        };
+        own && self.neighbours.within(now.mono, NODE, prefix, &self.book)
     }
 }
 

@@ -52,15 +52,27 @@ struct Moved {
     sites: [u32; MOVES],
     many: u8,
     until: Duration,
+    /// The token is of somebody who has waited: what else is shown elsewhere costs one request.
+    waited: bool,
+    owners: [u32; 2],
 }
 
 impl Worth for Moved {
-    /// Who finds no room is not moved: a place that is given to whoever asks last would be given to
-    /// everybody.
-    const KEEPS: bool = true;
+    /// In a full set one goes of whoever has most there. So nobody keeps others from moving by
+    /// showing tokens elsewhere, and to have one of its own forgotten, which would be good in as
+    /// many networks again, somebody has to fill the table with waits that it kept.
+    const KEEPS: bool = false;
 
     fn worth(&self, now: Duration) -> u64 {
-        u64::from(self.until > now)
+        match (self.until > now, self.waited) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => nanos(self.until).max(2),
+        }
+    }
+
+    fn owners(&self) -> [u32; 2] {
+        self.owners
     }
 }
 
@@ -117,24 +129,36 @@ impl Inside {
     }
 
     /// Whether the token of `client`, which ends at `until` and is not of this `prefix`, is good
-    /// there: the first sites it is shown in are remembered.
-    pub(super) fn moves(&self, now: Duration, zone: u64, client: u64, prefix: IpAddr, until: Duration) -> bool {
+    /// there: the first sites it is shown in are remembered. Its bearer has `waited`.
+    pub(super) fn moves(
+        &self,
+        now: Duration,
+        zone: u64,
+        (client, waited): (u64, bool),
+        prefix: IpAddr,
+        until: Duration,
+    ) -> bool {
         let (key, site) = (self.moved.hash((zone, client)), prefixes::site(prefix));
+        // What was waited for goes last, from whichever site of it.
+        let [allocation, _] = prefixes::owners(prefix);
         let none = || Moved {
             sites: [0; MOVES],
             many: 0,
             until,
+            waited,
+            owners: [allocation; 2],
         };
         self.moved.update(key, now, none, |moved| {
             moved.until = moved.until.max(until);
+            moved.waited |= waited;
             if !moved.sites().contains(&site)
                 && let Some(free) = moved.sites.get_mut(usize::from(moved.many))
             {
                 *free = site;
                 moved.many += 1;
             }
-        });
-        self.moved.find(key).is_some_and(|moved| moved.sites().contains(&site))
+            moved.sites().contains(&site)
+        })
     }
 }
 
@@ -147,20 +171,38 @@ mod tests {
     fn a_token_is_good_in_few_networks() {
         let inside = Inside::new(4_096);
         let (now, until) = (Duration::from_secs(1), Duration::from_secs(3_600));
-        let moves = |n: u8, host| inside.moves(now, 1, 7, IpAddr::from([10, n, 0, host]), until);
+        let moves = |n: u8, host| inside.moves(now, 1, (7, true), IpAddr::from([10, n, 0, host]), until);
         assert_eq!((0..100).filter(|n| moves(*n, 1)).count(), MOVES);
         assert!(moves(0, 1) && moves(15, 200) && !moves(16, 1));
         assert!(
-            inside.moves(now, 2, 7, IpAddr::from([10, 99, 0, 1]), until),
+            inside.moves(now, 2, (7, true), IpAddr::from([10, 99, 0, 1]), until),
             "of another zone"
         );
-        // When there is no room to remember it, it is not good.
+    }
+
+    /// Whoever has two addresses would fill the table with tokens that cost a request each; then
+    /// nobody with two address families would be let in any more, or a token be good everywhere
+    /// again.
+    #[test]
+    fn a_flood_of_moves_costs_itself_its_places() {
+        let (now, until) = (Duration::from_secs(1), Duration::from_secs(3_600));
         let small = Inside::new(1);
-        let good = (0..100_000u64).filter(|client| small.moves(now, 1, *client, IpAddr::from([10, 1, 0, 1]), until));
-        assert!(good.count() <= 512);
+        let bot = |n: u64| IpAddr::from([10, 1, (n >> 8) as u8, n as u8]);
+        let moves = |client: u64, waited, prefix: IpAddr, until| small.moves(now, 1, (client, waited), prefix, until);
+        for n in 0..MOVES as u8 {
+            assert!(moves(7, true, IpAddr::from([10, 1, n, 1]), until));
+        }
+        for client in 1_000..100_000 {
+            moves(client, false, bot(client), until * 2);
+        }
+        let homes = |n: u64| IpAddr::from([100, n as u8, 0, 1]);
         assert!(
-            small.moves(now, 1, 0, IpAddr::from([10, 1, 0, 9]), until),
-            "who was there stays"
+            (0..100).all(|n| moves(200_000 + n, false, homes(n), until)),
+            "others move"
+        );
+        assert!(
+            !moves(7, true, IpAddr::from([10, 99, 0, 1]), until),
+            "and no more often"
         );
     }
 

@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clock::nanos;
-use super::penalty::Company;
+use super::penalty::{Book, Company};
 use super::prefixes;
 use super::table::{Table, Worth};
+use crate::base::penalty::Subject;
 
 /// A generation; a client counts for one to two of them after it was last seen.
 const GENERATION: Duration = Duration::from_secs(300);
@@ -163,6 +164,24 @@ impl Neighbours {
             proven: self.count(now, prefix, except),
             waiting: self.waiting(now, prefix, except),
         }
+    }
+
+    /// Who has proven himself in a network.
+    pub(super) fn company_in(&self, now: Duration, network: prefixes::Network) -> Company {
+        Company {
+            proven: self.count(now, network.key, None),
+            waiting: 0,
+        }
+    }
+
+    /// Whether one newcomer more of `prefix` is within the shares that `zone` leaves the penalised
+    /// networks around it.
+    pub(super) fn within(&self, now: Duration, zone: u64, prefix: IpAddr, book: &Book) -> bool {
+        let within = |network: prefixes::Network| {
+            let subject = Subject::Network(network.net);
+            book.share(now, zone, subject, self.company_in(now, network))
+        };
+        !book.any_network() || prefixes::around(prefix).all(within)
     }
 
     /// How many wait behind `prefix` in a trial, `except` that one; at most 64. Asking begins the

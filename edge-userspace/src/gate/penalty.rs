@@ -7,12 +7,17 @@
 //! hardest of all at each moment. Two ends say it, of blocking and of deferring. A strike only ever
 //! moves an end further away, and what the kernel is told is always the whole function as it
 //! stands, never the last strike alone. Only `vouch` and an operator's lift ease it.
+//!
+//! A network of which many addresses are struck is a subject of its own, beside them: what is in
+//! force against it holds for all of them, and is one record here and in the kernel.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::attempts::Attempts;
 use super::clock::nanos;
@@ -25,6 +30,9 @@ use crate::base::penalty::{Level, Origin, Subject};
 /// neighbour.
 const SYN_BUDGET: u16 = 4;
 const SYN_BUDGET_EACH: u16 = 4;
+/// And for an IPv4 /24, in which many may live that have nothing to do with each other: as for an
+/// address in its trial.
+const SYN_BUDGET_SHARED: u16 = 64;
 /// Who comes back on time must not find the kernel's clock a tick behind, and lose a second to its
 /// own repeat.
 const PUNCTUAL: Duration = Duration::from_millis(100);
@@ -38,11 +46,37 @@ const TRIAL_SHARE: u32 = 32;
 const SHARE: Duration = Duration::from_secs(1);
 const SHARE_NEIGHBOURS: u32 = 2;
 const SHARE_BURST: u64 = 5;
+/// And so many times as many an IPv4 /24.
+const SHARED: u64 = 16;
 /// In place of a zone: what holds for the node, as the kernel has it. No zone's number but by a
 /// chance of 2^-64.
 pub const NODE: u64 = 0;
 /// Penalties that operators may add.
 const OPERATORS: usize = 65_536;
+
+impl Subject {
+    /// An address of it, by which owners of records are told apart.
+    fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(prefix) => Some(prefix),
+            Self::Network(net) => Some(net.network()),
+            Self::Client(_) => None,
+        }
+    }
+
+    /// Nothing tells the clients of an IPv4 network from each other: it is never blocked whole.
+    fn is_shared(self) -> bool {
+        matches!(self, Self::Network(IpNet::V4(_)))
+    }
+
+    /// SYNs per second that pass if it is deferred, with that company.
+    fn syn_budget(self, company: Company) -> u16 {
+        match self.is_shared() {
+            true => company.syn_budget().saturating_add(SYN_BUDGET_SHARED - SYN_BUDGET),
+            false => company.syn_budget(),
+        }
+    }
+}
 
 /// News for the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +188,8 @@ pub struct Book {
     operators: Mutex<HashMap<Subject, PenaltyChange>>,
     /// Operators have added any: spares requests the lock.
     any_added: AtomicBool,
+    /// A network has been penalised: spares requests the looks.
+    any_network: AtomicBool,
     feed: Feed,
 }
 
@@ -252,6 +288,7 @@ impl Book {
             attempts: Attempts::new(entries),
             operators: Mutex::default(),
             any_added: AtomicBool::new(false),
+            any_network: AtomicBool::new(false),
             feed,
         }
     }
@@ -261,6 +298,20 @@ impl Book {
     pub fn penalty(&self, now: Duration, zone: u64, subject: Subject) -> Option<(Level, Duration)> {
         let own = self.records.find((zone, subject));
         harder(self.added(now, subject), own.and_then(|record| record.in_force(now)))
+    }
+
+    /// The hardest penalty in force in `zone` against the networks around a client's prefix.
+    pub fn around(&self, now: Duration, zone: u64, prefix: IpAddr) -> Option<(Level, Duration)> {
+        if !self.any_network() {
+            return None;
+        }
+        let of = |network: prefixes::Network| self.penalty(now, zone, Subject::Network(network.net));
+        prefixes::around(prefix).map(of).fold(None, harder)
+    }
+
+    /// Whether any network has been penalised since the start.
+    pub fn any_network(&self) -> bool {
+        self.any_network.load(Ordering::Acquire)
     }
 
     /// The penalty that an operator put on `subject`.
@@ -305,6 +356,18 @@ impl Book {
         if early <= terms.grace {
             return Offence::Grace(early);
         }
+        Offence::Strike(self.strike(now, zone, (subject, from), carried.1, terms))
+    }
+
+    /// One strike more, beyond those that a token `carried` from other nodes.
+    pub fn strike(
+        &self,
+        now: Duration,
+        zone: u64,
+        (subject, from): (Subject, IpAddr),
+        carried: u8,
+        terms: Terms,
+    ) -> Strike {
         let strike = self.records.update(
             (zone, subject),
             now,
@@ -312,7 +375,7 @@ impl Book {
             |record| {
                 let idle = nanos(now.saturating_sub(record.struck)) / nanos(terms.forgive).max(1);
                 let left = record.strikes.saturating_sub(u8::try_from(idle).unwrap_or(u8::MAX));
-                record.strikes = left.max(carried.1).saturating_add(1);
+                record.strikes = left.max(carried).saturating_add(1);
                 record.struck = now;
                 record.forgive = u16::try_from(terms.forgive.as_secs()).unwrap_or(u16::MAX);
                 let doubled = 1u32.checked_shl(u32::from(record.strikes) - 1).unwrap_or(u32::MAX);
@@ -324,7 +387,7 @@ impl Book {
             },
         );
         self.attempts.struck(zone, subject, strike.until);
-        Offence::Strike(strike)
+        strike
     }
 
     /// Puts the penalty of a strike in force, beside what is in force already, and gives what is in
@@ -346,12 +409,16 @@ impl Book {
             probation,
         } = strike;
         let level = match subject {
-            Subject::Address(_) if company != Company::default() || strikes < 2 => Level::Deferred,
-            Subject::Address(_) | Subject::Client(_) => Level::Blocked,
+            Subject::Client(_) => Level::Blocked,
+            _ if subject.is_shared() || company != Company::default() || strikes < 2 => Level::Deferred,
+            Subject::Address(_) | Subject::Network(_) => Level::Blocked,
         };
+        if matches!(subject, Subject::Network(_)) {
+            self.any_network.store(true, Ordering::Release);
+        }
         let probation = u16::try_from(probation.as_secs()).unwrap_or(u16::MAX);
         // Who else is there could not show it yet, beside one that takes all it can of the budget.
-        let budget = if strikes < 2 { company.or_one() } else { company }.syn_budget();
+        let budget = subject.syn_budget(if strikes < 2 { company.or_one() } else { company });
         let before = self.whole(now, subject);
         let strengthen = |zone| {
             self.records.update(
@@ -460,10 +527,10 @@ impl Book {
                 return;
             }
         }
-        let fresh = || match held.key {
-            Subject::Address(prefix) => Record::of(prefix),
-            Subject::Client(_) => Record::default(),
-        };
+        if matches!(held.key, Subject::Network(_)) {
+            self.any_network.store(true, Ordering::Release);
+        }
+        let fresh = || held.key.address().map_or_else(Record::default, Record::of);
         let probation = u16::try_from(held.probation.as_secs()).unwrap_or(u16::MAX);
         let budget = held.syn_budget.max(SYN_BUDGET);
         self.records.update((NODE, held.key), now, fresh, |record| {
@@ -488,11 +555,10 @@ impl Book {
         }
     }
 
-    /// There is more `company` behind `address` than when it was penalised: it is not blocked any
-    /// more, and its budget grows. What an operator added stays.
-    pub fn vouch(&self, now: Duration, zone: u64, address: IpAddr, company: Company) {
-        let key = Subject::Address(address);
-        let syn_budget = company.syn_budget();
+    /// There is more `company` behind an address, or in a network, than when it was penalised: it is
+    /// not blocked any more, and its budget grows. What an operator added stays.
+    pub fn vouch(&self, now: Duration, zone: u64, key: Subject, company: Company) {
+        let syn_budget = key.syn_budget(company);
         let before = self.whole(now, key);
         for zone in [zone, NODE] {
             let grow = |record: &mut Record| {
@@ -507,12 +573,15 @@ impl Book {
         self.feed_changed(now, key, before);
     }
 
-    /// Whether one newcomer more of a penalised address is within its small share, which grows with
-    /// its `company`.
-    pub fn share(&self, now: Duration, zone: u64, address: IpAddr, company: Company) -> bool {
+    /// Whether one newcomer more of a penalised address or network is within its small share, which
+    /// grows with its `company`. Of what is not penalised everybody is.
+    pub fn share(&self, now: Duration, zone: u64, subject: Subject, company: Company) -> bool {
         let at = nanos(now);
-        let step = company.share();
-        let within = self.records.amend((zone, Subject::Address(address)), |record| {
+        let step = company.share() / if subject.is_shared() { SHARED } else { 1 };
+        let within = self.records.amend((zone, subject), |record| {
+            if record.until <= now {
+                return true;
+            }
             let from = record.share.max(at);
             let within = from - at <= step * (SHARE_BURST - 1);
             if within {

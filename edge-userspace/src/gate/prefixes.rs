@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::pass::mix;
 
 /// A network wider than a client's prefix.
@@ -12,6 +14,15 @@ use super::pass::mix;
 pub(super) struct Network {
     /// Names it in tables that are keyed by addresses; no client's prefix is written so.
     pub(super) key: IpAddr,
+    /// The network itself.
+    pub(super) net: IpNet,
+    /// How many of its addresses may be struck, within the time in which each is counted once,
+    /// before the network is, while nobody there has proven anything.
+    pub(super) offenders: u32,
+    /// How many newcomers may be told to wait there, and not come back as they were told, at once
+    /// and in a minute. `None`: a provider may have many behind it who have nothing to do with each
+    /// other.
+    pub(super) unkept: Option<u32>,
     /// How many clients' share its newcomers have together before anybody there has proven
     /// anything.
     pub(super) clients: u32,
@@ -19,14 +30,24 @@ pub(super) struct Network {
 
 /// The networks that clients of one customer come from: IPv6 /56 and /48, IPv4 /24.
 pub(super) fn around(prefix: IpAddr) -> impl Iterator<Item = Network> {
-    let networks: [Option<(u32, u32)>; 2] = match prefix {
-        IpAddr::V4(_) => [Some((24, 32)), None],
-        IpAddr::V6(_) => [Some((56, 8)), Some((48, 32))],
+    // Bits, clients, offenders, and who may not come back.
+    let networks: &'static [(u8, u32, u32, Option<u32>)] = match prefix {
+        IpAddr::V4(_) => &[(24, 32, 64, None)],
+        IpAddr::V6(_) => &[(56, 8, 64, Some(256)), (48, 32, 128, Some(1_024))],
     };
-    networks.into_iter().flatten().map(move |(length, clients)| Network {
-        key: network(prefix, length),
-        clients,
+    networks.iter().map(move |(length, clients, offenders, unkept)| Network {
+        key: network(prefix, (*length).into()),
+        net: whole(prefix, *length),
+        clients: *clients,
+        offenders: *offenders,
+        unkept: *unkept,
     })
+}
+
+/// The same network as addresses are written.
+fn whole(prefix: IpAddr, length: u8) -> IpNet {
+    // No length here is beyond its version's bits.
+    IpNet::new(prefix, length).map_or_else(|_| IpNet::from(prefix), |net| net.trunc())
 }
 
 /// The site that a prefix is of: IPv6 /48, IPv4 /24.
@@ -99,5 +120,10 @@ mod tests {
         let keys = |text| around(of(text)).map(|network| network.key).collect::<Vec<_>>();
         assert_eq!(keys("2001:db8:1:200::")[1], keys("2001:db8:1:300::")[1]);
         assert_ne!(keys("2001:db8:1:200::")[0], keys("2001:db8:1:300::")[0]);
+        for prefix in ["2001:db8:1:203::", "192.0.2.7"].map(of) {
+            for network in around(prefix) {
+                assert!(network.net.contains(&prefix) && network.net == network.net.trunc());
+            }
+        }
     }
 }

@@ -22,6 +22,11 @@ use std::time::Duration;
 use super::census::Census;
 use super::clock::Now;
 
+/// Places are reckoned on the steady clock, this many milliseconds on, so that those of before the
+/// start have a number, too: a wall clock that jumps changes nobody's order.
+const ORIGIN: u64 = 1 << 44;
+/// What two readings of the two clocks may differ by.
+const JITTER: u64 = 1_000;
 /// Waiters whose wait is remembered, by one queue: 40 bytes each, as they come. One beyond is told
 /// all the same, and counted by what its token says.
 const TOLD: usize = 65_536;
@@ -110,7 +115,7 @@ pub struct Queue {
     state: Mutex<State>,
 }
 
-/// Times are milliseconds: places since the epoch, all others on the steady clock.
+/// Times are milliseconds on the steady clock; of places see [`ORIGIN`].
 #[derive(Debug)]
 struct State {
     census: Census,
@@ -126,8 +131,8 @@ struct State {
     left: u64,
     swept: u64,
     forgotten: u64,
-    /// When this queue began: on the steady clock, and since the epoch.
-    began: Option<(u64, u64)>,
+    /// When this queue began.
+    began: Option<u64>,
     /// Somebody waited before that: it was full, and those who were inside come back first.
     resumes: bool,
 }
@@ -144,7 +149,10 @@ struct Seat {
 #[derive(Clone, Copy, Debug)]
 struct Told {
     due: u64,
+    /// Milliseconds since the epoch, as the wall clock was then.
     place: u64,
+    /// The same as the census has it.
+    line: u64,
     /// It is in the census.
     counted: bool,
 }
@@ -188,9 +196,13 @@ impl Queue {
         let told = state.told.get(&key).copied();
         let place = match (visitor.claim, told) {
             (Claim::Place { place, .. } | Claim::Seat { since: place }, _) => place.min(unix),
-            (Claim::None, Some(told)) => told.place,
+            (Claim::None, Some(told)) => told.place_at(at, unix),
             (Claim::None, None) => unix,
         };
+        let known = told.map(|told| told.line);
+        let line = known
+            .filter(|line| line.abs_diff(line_of(place, at, unix)) <= JITTER)
+            .unwrap_or_else(|| line_of(place, at, unix));
         // Its own count is not ahead of it.
         let counted = match (told, visitor.claim) {
             (Some(told), _) => told.counted.then_some(told.due),
@@ -198,18 +210,18 @@ impl Queue {
             (None, _) => None,
         };
         if let Some(due) = counted {
-            state.census.remove(place, due);
+            state.census.remove(known.unwrap_or(line), due);
         }
         if let Some(seat) = state.seat_of(&visitor) {
             state.told.remove(&key);
             state.refresh(seat, end, self.terms.session);
             return Turn::Enter { seat };
         }
-        let ahead = state.census.ahead(place);
+        let ahead = state.census.ahead(line);
         let free = self.terms.active.saturating_sub(state.seats.len()) as u64;
         let of_site = state.by_site.get(&visitor.site).copied().unwrap_or(0);
         let fits = of_site < self.terms.per_network || self.terms.per_network >= self.terms.active;
-        if fits && self.may_enter(&mut state, (at, unix), visitor.claim, ahead, free) {
+        if fits && self.may_enter(&mut state, at, (visitor.claim, line), ahead, free) {
             state.told.remove(&key);
             state.take(&visitor, key, end);
             return Turn::Enter { seat: key };
@@ -227,13 +239,14 @@ impl Queue {
                 .map_or_else(|| on_steady(u64::from(due) * 1_000, at, unix), |told| told.due);
             // Who cannot enter, whatever room there is, keeps nobody behind it from entering.
             if fits {
-                state.census.add(place, due);
+                state.census.add(line, due);
             }
             state.remember(
                 key,
                 Told {
                     due,
                     place,
+                    line,
                     counted: fits,
                 },
             );
@@ -246,16 +259,17 @@ impl Queue {
         }
     }
 
-    fn may_enter(&self, state: &mut State, (at, unix): (u64, u64), claim: Claim, ahead: u64, free: u64) -> bool {
-        let (began, epoch) = *state.began.get_or_insert((at, unix));
+    fn may_enter(&self, state: &mut State, at: u64, (claim, line): (Claim, u64), ahead: u64, free: u64) -> bool {
+        let began = *state.began.get_or_insert(at);
+        let before = line < began.saturating_add(ORIGIN);
         let begins = at < began.saturating_add(2 * millis(self.terms.poll));
         match claim {
             // They were inside, and are not new: for the first two polls they come before all that
             // wait.
-            Claim::Seat { since } => free > 0 && (ahead < free || begins && since < epoch),
+            Claim::Seat { .. } => free > 0 && (ahead < free || begins && before),
             Claim::Place { .. } | Claim::None => {
-                if let Claim::Place { place, .. } = claim {
-                    state.resumes |= begins && place < epoch;
+                if let Claim::Place { .. } = claim {
+                    state.resumes |= begins && before;
                 }
                 let held = self.terms.paused || begins && state.resumes;
                 !held && ahead < free
@@ -263,15 +277,22 @@ impl Queue {
         }
     }
 
+    /// Waiters whose wait is remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).told.len()
+    }
+
     /// Who waits, who is active, and the place let in up to, at this moment.
     pub fn lengths(&self, now: Now) -> (u64, usize, u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.sweep(millis(now.mono), millis(self.terms.poll));
+        let at = millis(now.mono);
+        state.sweep(at, millis(self.terms.poll));
         let free = self.terms.active.saturating_sub(state.seats.len()) as u64;
         (
             state.census.total(),
             state.seats.len(),
-            state.census.horizon(free, now.unix_ms()),
+            place_of(state.census.horizon(free, at.saturating_add(ORIGIN)), at, now.unix_ms()),
         )
     }
 }
@@ -285,6 +306,26 @@ fn on_steady(time: u64, at: u64, unix: u64) -> u64 {
     at.saturating_add(time).saturating_sub(unix)
 }
 
+/// A place since the epoch on the steady clock, which says `at` when the wall's says `unix`.
+fn line_of(place: u64, at: u64, unix: u64) -> u64 {
+    at.saturating_add(ORIGIN).saturating_add(place).saturating_sub(unix)
+}
+
+/// The other way.
+fn place_of(line: u64, at: u64, unix: u64) -> u64 {
+    line.saturating_add(unix).saturating_sub(at.saturating_add(ORIGIN))
+}
+
+impl Told {
+    /// The place as the wall clock says it now: it may have jumped since.
+    fn place_at(&self, at: u64, unix: u64) -> u64 {
+        match self.line.abs_diff(line_of(self.place, at, unix)) <= JITTER {
+            true => self.place,
+            false => place_of(self.line, at, unix),
+        }
+    }
+}
+
 impl State {
     /// The seat that a visitor has: its own, or its address's.
     fn seat_of(&self, visitor: &Visitor) -> Option<u64> {
@@ -294,7 +335,7 @@ impl State {
 
     /// How long only those who were inside enter.
     fn holds_for(&self, at: u64, poll: u64) -> Duration {
-        let end = self.began.map_or(0, |(began, _)| began.saturating_add(2 * poll));
+        let end = self.began.map_or(0, |began| began.saturating_add(2 * poll));
         Duration::from_millis(if self.resumes { end.saturating_sub(at) } else { 0 })
     }
 
@@ -611,6 +652,59 @@ mod tests {
             assert!(!enters(queue.visit(at(14_000 + n), foreign)));
         }
         assert_eq!(queue.lengths(at(15_000)).0, 2);
+    }
+
+    /// Who waits would lose its place to whoever comes later, because the wall clock was set.
+    #[test]
+    fn a_clock_that_jumps_changes_no_order() {
+        const DAYS: i64 = 3 * 86_400_000;
+        for ahead in [DAYS, -DAYS] {
+            let queue = Queue::new(TERMS);
+            let wrong = |ms: u64| Now {
+                unix: Duration::from_millis((START + ms).saturating_add_signed(ahead)),
+                ..at(ms)
+            };
+            assert!((0..2).all(|n| enters(queue.visit(wrong(n), newcomer(n)))));
+            let told: Vec<_> = (10..30)
+                .map(|n| match queue.visit(wrong(n * 300), newcomer(n)) {
+                    Turn::Wait { place, due, .. } => (n, place, due),
+                    Turn::Enter { .. } => panic!("entered a full room"),
+                })
+                .collect();
+            // Set right; their passes are read as `sealed` moves them.
+            let mut entered = Vec::new();
+            let mut waiting: Vec<_> = told
+                .into_iter()
+                .map(|(n, place, due)| {
+                    let moved = place.saturating_add_signed(-ahead);
+                    (n, moved, (i64::from(due) - ahead / 1_000) as u32)
+                })
+                .collect();
+            waiting.extend((40..45).map(|n| match queue.visit(at(10_000 + (n - 40) * 300), newcomer(n)) {
+                Turn::Wait { place, due, .. } => (n, place, due),
+                Turn::Enter { .. } => panic!("overtook all"),
+            }));
+            for ms in (12_000..500_000).step_by(500) {
+                // Whoever came last asks first.
+                for (n, place, due) in waiting.iter_mut().rev() {
+                    if u64::from(*due) * 1_000 > START + ms {
+                        continue;
+                    }
+                    match queue.visit(at(ms), waiter(*n, *place, *due)) {
+                        Turn::Enter { .. } => {
+                            entered.push(*n);
+                            *due = u32::MAX;
+                        }
+                        Turn::Wait { due: later, .. } => *due = later,
+                    }
+                }
+            }
+            assert_eq!(entered.len(), 25, "{ahead}");
+            for (position, n) in entered.iter().enumerate() {
+                let own = if *n < 30 { *n - 10 } else { *n - 20 };
+                assert!((position as u64).abs_diff(own) <= 2, "{ahead}: {entered:?}");
+            }
+        }
     }
 
     /// One network would hold the whole room, or those of it who wait in vain would keep the seats

@@ -144,6 +144,7 @@ mod challenge;
 mod crowds;
 mod invariants;
 mod keys;
+mod networks;
 
 const MANUAL: &str = "[[zone.gate.rule]]\nmanual = { wait = \"5s\" }\n";
 const RATE: &str = "[[zone.gate.rule]]\nrate = { requests = 60, per = \"1m\", burst = 10 }\n";

@@ -40,6 +40,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::keys::{EpochKey, Epochs, KernelKeys, KeyRing, Secret};
 use crate::base::clock::UnixTime;
+use crate::base::peer::untranslated;
 
 /// Bytes of a token.
 pub const LENGTH: usize = HEADER + BODY + TAG + SALT;
@@ -433,7 +434,7 @@ impl Tokens {
         let none = TokenKey::NONE;
         self.with_ring(now, |ring| {
             let key = ring.current().map_or(&none, |key| &key.header);
-            header::to_bytes(header.encode(Prefix::of(address), key))
+            header::to_bytes(header.encode(prefix(address), key))
         })
     }
 
@@ -455,7 +456,7 @@ impl Tokens {
         let judge = |flags| {
             self.with_ring(now, |ring| {
                 let key = ring.named(header.key_id).map_or(&none, |key| &key.header);
-                header::verify(words, flags, Prefix::of(address), key, now.secs())
+                header::verify(words, flags, prefix(address), key, now.secs())
             })
         };
         let maturity = match judge(carrier.flags()) {
@@ -536,6 +537,11 @@ impl Tokens {
             then(ring.named(header.key_id)?, Nonce::assume_unique_for_key(nonce))
         })
     }
+}
+
+/// What tokens are bound to, as the kernel sees it.
+fn prefix(address: IpAddr) -> Prefix {
+    Prefix::of(untranslated(address))
 }
 
 /// A token as text, for a cookie or a header field: base64url without padding.

@@ -171,6 +171,11 @@ impl Control for Node {
     }
 
     fn penalise(&self, penalty: &Penalty) -> Result<(), ControlError> {
+        if let Subject::Network(network) = penalty.subject {
+            return Err(ControlError(format!(
+                "networks are penalised by the gate alone; to keep one out, run `edge deny add {network}`"
+            )));
+        }
         if !self.gates()?.penalise(penalty) {
             return Err(ControlError(
                 "too many penalties were added already; lift some".to_owned(),

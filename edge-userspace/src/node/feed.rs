@@ -92,10 +92,12 @@ mod tests {
             probation: Duration::from_secs(60),
         };
         let address = std::net::IpAddr::from([192, 0, 2, 1]);
+        let network = "2001:db8:1::/48".parse().unwrap();
         let changes = [
             change(Subject::Address(address), Some(Level::Deferred)),
             change(Subject::Client(7), Some(Level::Blocked)),
             change(Subject::Client(8), None),
+            change(Subject::Network(network), None),
         ];
         let (written, lifted) = translate(Duration::from_secs(5), &changes);
         let (remaining, probation) = (Duration::from_secs(10), Duration::from_secs(60));
@@ -118,7 +120,7 @@ mod tests {
                 },
             ]
         );
-        assert_eq!(lifted, [Subject::Client(8)]);
+        assert_eq!(lifted, [Subject::Client(8), Subject::Network(network)]);
         assert!(translate(Duration::from_secs(20), &changes).0[0].remaining.is_zero());
     }
 
@@ -127,13 +129,16 @@ mod tests {
     #[test]
     fn what_was_written_is_heard_as_it_was_meant() {
         let now = Duration::from_secs(5);
-        for (origin, level, syn_budget) in [
-            (Origin::Gate, Level::Deferred, 52),
-            (Origin::Operator, Level::Blocked, 0),
-            (Origin::Hold, Level::Deferred, 0),
+        let network = |text: &str| Subject::Network(text.parse().unwrap());
+        for (key, origin, level, syn_budget) in [
+            (Subject::Client(7), Origin::Gate, Level::Deferred, 52),
+            (Subject::Client(7), Origin::Operator, Level::Blocked, 0),
+            (Subject::Client(7), Origin::Hold, Level::Deferred, 0),
+            (network("2001:db8:1:200::/56"), Origin::Gate, Level::Blocked, 0),
+            (network("192.0.2.0/24"), Origin::Gate, Level::Deferred, 68),
         ] {
             let change = PenaltyChange {
-                key: Subject::Client(7),
+                key,
                 origin,
                 level: Some(level),
                 until: Duration::from_secs(65),

@@ -124,7 +124,8 @@ impl Gates {
         self.gate.book().list(now).into_iter().filter_map(told).collect()
     }
 
-    /// `false` if there are too many.
+    /// `false` if there are too many. Networks are penalised by the gate alone: an operator denies
+    /// them.
     pub(super) fn penalise(&self, penalty: &Penalty) -> bool {
         // A year is for ever, and keeps the sum within the clock.
         let lasts = Duration::from_secs(penalty.seconds.min(365 * 86_400));
@@ -151,7 +152,7 @@ fn tell(kernel: &Penalties, keys: &KernelKeys) {
 fn whole(subject: Subject) -> Subject {
     match subject {
         Subject::Address(address) => Subject::Address(client_prefix(address)),
-        Subject::Client(_) => subject,
+        Subject::Network(_) | Subject::Client(_) => subject,
     }
 }
 

@@ -1,5 +1,8 @@
 //! How many connections there may be, in all and per client. `front` asks before any cryptography;
 //! the answer is a permit that lives inside the connection. Shared by all workers.
+//!
+//! Whoever has a network is no crowd: an IPv6 /56 has as many connections as one address, a /48 four
+//! times as many; and the last 64th of all places is for networks (/48, IPv4 /24) that hold few.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -12,10 +15,16 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::base::peer::client_prefix;
+use crate::base::peer::{client_prefix, networks};
 
 /// Enough that workers rarely meet at one lock; a power of two.
 const SHARDS: usize = 64;
+/// A site (IPv6 /48) has so many addresses' connections.
+const OF_SITE: usize = 4;
+/// The part of all places that is kept for networks that hold few, and the part of those that are
+/// few.
+const RESERVE: usize = 64;
+const FEW: usize = 16;
 
 /// Counts connections. One per process.
 #[derive(Debug)]
@@ -27,7 +36,7 @@ pub struct Limiter {
     trusted: ArcSwap<Vec<IpNet>>,
     /// Keyed by an unguessable hash, so that a client cannot fill one shard.
     hasher: RandomState,
-    shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    shards: [Mutex<HashMap<IpNet, usize>>; SHARDS],
     gauge: Gauge,
 }
 
@@ -35,7 +44,7 @@ pub struct Limiter {
 #[derive(Debug)]
 pub struct Permit {
     limiter: Arc<Limiter>,
-    address: Option<IpAddr>,
+    client: Option<IpAddr>,
 }
 
 impl Limiter {
@@ -81,7 +90,7 @@ impl Limiter {
         self.gauge.inc();
         Some(Permit {
             limiter: self.clone(),
-            address: None,
+            client: None,
         })
     }
 
@@ -90,7 +99,49 @@ impl Limiter {
         self.total.load(Ordering::Relaxed)
     }
 
-    fn shard(&self, prefix: &IpAddr) -> &Mutex<HashMap<IpAddr, usize>> {
+    /// Connections that a network may have now: an address, or what is around it.
+    fn room(&self, network: IpNet) -> usize {
+        let one = self.most_per_address.load(Ordering::Relaxed);
+        let own = match network {
+            IpNet::V4(v4) if v4.prefix_len() == 32 => return one,
+            IpNet::V6(v6) if v6.prefix_len() > 48 => return one,
+            IpNet::V4(_) => usize::MAX,
+            IpNet::V6(_) => one.saturating_mul(OF_SITE),
+        };
+        let most = self.most.load(Ordering::Relaxed);
+        let reserve = most / RESERVE;
+        match most.saturating_sub(self.connections()) < reserve {
+            true => own.min((reserve / FEW).max(1)),
+            false => own,
+        }
+    }
+
+    /// Counts one connection more of a network, if it has room.
+    fn take(&self, network: IpNet) -> bool {
+        let room = self.room(network);
+        let mut shard = self.shard(&network).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = shard.entry(network).or_insert(0);
+        if *count >= room {
+            if *count == 0 {
+                shard.remove(&network);
+            }
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    fn give(&self, network: IpNet) {
+        let mut shard = self.shard(&network).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = shard.entry(network) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    fn shard(&self, prefix: &IpNet) -> &Mutex<HashMap<IpNet, usize>> {
         let hash = self.hasher.hash_one(prefix);
         // The remainder is below the array's length.
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
@@ -105,47 +156,33 @@ impl Permit {
         self.limiter.trusts(client)
     }
 
-    /// Counts the connection to `client`; once. False when that client has as many as it may.
+    /// Counts the connection to `client`; once. False when that client, or a network around it, has
+    /// as many as it may.
     #[must_use]
     pub fn claim(&mut self, client: IpAddr) -> bool {
         if self.limiter.trusts(client) {
             return true;
         }
-        let prefix = client_prefix(client);
-        let most = self.limiter.most_per_address.load(Ordering::Relaxed);
-        let mut shard = self
-            .limiter
-            .shard(&prefix)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = shard.entry(prefix).or_insert(0);
-        if *count >= most || self.address.is_some() {
-            if *count == 0 {
-                shard.remove(&prefix);
-            }
+        if self.client.is_some() {
             return false;
         }
-        *count += 1;
-        drop(shard);
-        self.address = Some(prefix);
+        let limiter = &self.limiter;
+        let all = || std::iter::once(IpNet::from(client_prefix(client))).chain(networks(client));
+        let taken = all().take_while(|network| limiter.take(*network)).count();
+        if taken < all().count() {
+            all().take(taken).for_each(|network| limiter.give(network));
+            return false;
+        }
+        self.client = Some(client);
         true
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(prefix) = self.address {
-            let mut shard = self
-                .limiter
-                .shard(&prefix)
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if let Entry::Occupied(mut entry) = shard.entry(prefix) {
-                *entry.get_mut() -= 1;
-                if *entry.get() == 0 {
-                    entry.remove();
-                }
-            }
+        if let Some(client) = self.client {
+            self.limiter.give(client_prefix(client).into());
+            networks(client).for_each(|network| self.limiter.give(network));
         }
         self.limiter.total.fetch_sub(1, Ordering::Relaxed);
         self.limiter.gauge.dec();
@@ -179,6 +216,32 @@ mod tests {
             limiter.shards.iter().all(|s| s.lock().unwrap().is_empty()),
             "counts of clients gone must not pile up"
         );
+    }
+
+    /// One site would hold all connections, from addresses of which each is within its bound; or the
+    /// rest of the world would find none left.
+    #[test]
+    fn a_network_is_no_crowd() {
+        let limiter = Limiter::new(6_400, 10, Gauge::default());
+        let open = |text: String| {
+            let mut permit = limiter.enter()?;
+            permit.claim(address(&text)).then_some(permit)
+        };
+        let mut held: Vec<_> = (0..600).filter_map(|n| open(format!("2001:db8:1:{n:x}::1"))).collect();
+        assert_eq!(held.len(), 30, "a /56 has ten, and there are three of them");
+        held.extend((0..200).filter_map(|n| open(format!("2001:db8:1:{:x}::1", n << 8))));
+        assert_eq!(held.len(), 40);
+        held.extend((0..40).filter_map(|n| open(format!("2001:db8:2:{n:x}::1"))));
+        assert_eq!(held.len(), 50);
+        drop(held);
+        assert!(limiter.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        // Enough IPv4 networks to take all: the last 64th is for who has none.
+        let held: Vec<_> = (0..10_000u32)
+            .filter_map(|n| open(format!("198.18.{}.{}", n % 8, n / 8 % 256)))
+            .collect();
+        assert_eq!(held.len(), 6_400 - 100);
+        let others: Vec<_> = (0..100).filter_map(|n| open(format!("203.0.{n}.1"))).collect();
+        assert_eq!((others.len(), limiter.enter().is_none()), (100, true));
     }
 
     /// Racing workers must not let more in than the bound.

@@ -623,6 +623,7 @@ fn config() -> config::Dataplane {
         databases: Vec::new(),
         groups: config::Groups::default(),
         // Room to spare: the kernel evicts before an LRU map is quite full.
+        nat64: Vec::new(),
         penalty_entries: 262_144,
         event_sample: 1_000,
     }

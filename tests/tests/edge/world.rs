@@ -204,6 +204,7 @@ fn receiver(client: &Netns, pins: &Path) -> Dataplane {
         syn_cookies: true,
         databases: Vec::new(),
         groups: config::Groups::default(),
+        nat64: Vec::new(),
         penalty_entries: 1_024,
         event_sample: 0,
     };

@@ -60,6 +60,7 @@ pub(crate) fn config() -> config::Dataplane {
         syn_cookies: true,
         databases: Vec::new(),
         groups: config::Groups::default(),
+        nat64: vec!["2001:db8:64::/96".parse().unwrap()],
         penalty_entries: CAPACITY,
         event_sample: 0,
     }

@@ -62,6 +62,7 @@ pub(crate) fn config() -> config::Dataplane {
         syn_cookies: true,
         databases: Vec::new(),
         groups: config::Groups::default(),
+        nat64: Vec::new(),
         penalty_entries: 1024,
         event_sample: 0,
     }

@@ -60,6 +60,9 @@ impl Case<'_> {
         if kept {
             judge.book.behaved(zone.id, subject);
         }
+        if mature && home {
+            self.came_back();
+        }
         let who = Who {
             client: (known || mature).then_some(pass.client),
             name: pass.client,

@@ -9,7 +9,7 @@ use super::super::policy::{self, Denied, Passed, Who};
 use super::super::queue::Claim;
 use super::super::verdict::{Change, Named};
 use super::super::zone::Meter;
-use super::{CROWDED, Case, Duration, Kind, Verdict};
+use super::{CROWDED, Case, Decision, Duration, Kind, Outcome, Verdict};
 use crate::base::penalty::{Level, Subject};
 
 /// Requests for which an address vouches: at once, and per second. A page's pictures from another
@@ -51,9 +51,16 @@ impl Case<'_> {
                     Some((Level::Deferred, _)) => {
                         let company = self.company(None);
                         // Over TLS, the door has counted it.
-                        within =
-                            self.attempt.named.is_some() || judge.book.share(now.mono, zone.id, self.prefix, company);
+                        within = self.attempt.named.is_some() || judge.book.share(now.mono, zone.id, subject, company);
                         crowded = within && company != Company::default();
+                    }
+                    None => {}
+                }
+                match judge.book.around(now.mono, zone.id, self.prefix) {
+                    Some((Level::Blocked, until)) => return self.in_a_blocked_network(until),
+                    Some((Level::Deferred, _)) => {
+                        within &= self.attempt.named.is_some()
+                            || judge.neighbours.within(now.mono, zone.id, self.prefix, &judge.book);
                     }
                     None => {}
                 }
@@ -106,6 +113,21 @@ impl Case<'_> {
             return self.keeps_what_it_has(subject, denied, who);
         }
         self.deferred(subject, denied, who.name, None)
+    }
+
+    /// Refused for what others of its network do. That alone is nothing against it, but from now on
+    /// it has been told.
+    fn in_a_blocked_network(&self, until: Duration) -> Verdict {
+        let Self { judge, now, zone, .. } = self;
+        let subject = Subject::Address(self.prefix);
+        if self.holds_against() && judge.book.told(now.mono, zone.id, subject).is_some() {
+            return self.blocked(subject, until, None);
+        }
+        if self.holds_against() {
+            judge.book.tell(now.mono, zone.id, subject, self.prefix, until);
+        }
+        let wait = until.saturating_sub(now.mono);
+        (Decision::Block { wait, token: None }, Outcome::Blocked, Kind::Penalty)
     }
 
     /// Whether somebody without a token is known to be inside all the same.
@@ -177,7 +199,7 @@ impl Case<'_> {
     fn keeps_what_it_has(&self, subject: Subject, denied: Denied, who: Who) -> Verdict {
         let (decision, outcome, kind) = self.deferred(subject, denied, who.name, None);
         let decision = match decision {
-            super::Decision::Defer(deferral) => super::Decision::Defer(super::Deferral {
+            Decision::Defer(deferral) => Decision::Defer(super::Deferral {
                 token: None,
                 ..deferral
             }),
@@ -198,7 +220,7 @@ impl Case<'_> {
             estimate: denied.estimate,
             work: None,
         };
-        (super::Decision::Defer(deferral), super::Outcome::Deferred, kind)
+        (Decision::Defer(deferral), Outcome::Deferred, kind)
     }
 
     /// A newcomer of a penalised address beyond its share waits for the next free turn.

@@ -204,13 +204,12 @@ fn a_full_book_strikes_fresh_offenders() {
 #[test]
 fn share() {
     let book = Book::new(512, feed::channel(8).0);
-    let Subject::Address(address) = A else { return };
     book.punish(Duration::ZERO, 1, A, struck(1, Duration::from_secs(100)), NONE);
     let passed = (0..1_000)
-        .filter(|ms| book.share(Duration::from_millis(*ms), 1, address, NONE))
+        .filter(|ms| book.share(Duration::from_millis(*ms), 1, A, NONE))
         .count();
     assert_eq!(passed, 5);
-    assert!(book.share(Duration::from_millis(2_000), 1, address, NONE));
+    assert!(book.share(Duration::from_millis(2_000), 1, A, NONE));
 }
 
 /// Neighbours who come back would find the door that was shut on another; or open one that an
@@ -219,15 +218,14 @@ fn share() {
 fn company_eases_a_penalty_at_once() {
     let (feed, changes) = feed::channel(16);
     let book = Book::new(512, feed);
-    let Subject::Address(address) = A else { return };
     let at = Duration::from_secs;
     let company = |proven| Company { proven, waiting: 0 };
-    book.vouch(at(0), 1, address, company(5));
+    book.vouch(at(0), 1, A, company(5));
     assert_eq!(changes.pending(), [], "there is nothing to ease");
     book.punish(at(0), 1, A, struck(2, at(60)), NONE);
     assert_eq!(book.penalty(at(1), 1, A), Some((Level::Blocked, at(60))));
-    book.vouch(at(1), 1, address, company(2));
-    book.vouch(at(2), 1, address, company(1));
+    book.vouch(at(1), 1, A, company(2));
+    book.vouch(at(2), 1, A, company(1));
     for zone in [1, NODE] {
         assert_eq!(book.penalty(at(3), zone, A), Some((Level::Deferred, at(60))));
     }
@@ -235,7 +233,7 @@ fn company_eases_a_penalty_at_once() {
     assert_eq!(fed, [(Some(Level::Blocked), 4), (Some(Level::Deferred), 12)]);
     book.add(at(4), A, Level::Blocked, at(600));
     changes.pending();
-    book.vouch(at(5), 1, address, company(9));
+    book.vouch(at(5), 1, A, company(9));
     book.punish(at(5), 1, A, struck(3, at(90)), company(9));
     let softer = changes
         .pending()
@@ -294,4 +292,69 @@ fn a_restart_takes_penalties_over_as_they_were() {
         (Origin::Gate, Some(Level::Blocked), at(90))
     );
     assert!(after.lift(at(2), A) && after.list(at(2)).len() == 1);
+}
+
+/// Whoever has a network would be as many clients as it has addresses; or who shares an IPv4 network
+/// be shut out with somebody else there.
+#[test]
+fn a_network_is_a_subject_of_its_own() {
+    let at = Duration::from_secs;
+    let (feed, changes) = feed::channel(16);
+    let book = Book::new(512, feed);
+    let network = |text: &str| Subject::Network(text.parse().unwrap());
+    let (site, shared) = (network("2001:db8:1::/48"), network("192.0.2.0/24"));
+    let home = |text: &str| crate::base::peer::client_prefix(text.parse().unwrap());
+    let [inside, beside] = ["2001:db8:1:7::1", "2001:db8:2:7::1"].map(home);
+    assert_eq!(book.around(at(0), 1, inside), None);
+    let penalise = |subject, from, strikes, company| {
+        book.penalise(at(0), 1, (subject, from), (struck(strikes, at(60)), company), true)
+    };
+    assert_eq!(
+        penalise(site, inside, 1, NONE).0,
+        Level::Deferred,
+        "others are heard first"
+    );
+    assert_eq!(penalise(site, inside, 2, NONE).0, Level::Blocked);
+    for zone in [1, NODE] {
+        assert_eq!(book.around(at(1), zone, inside), Some((Level::Blocked, at(60))));
+        assert_eq!(book.around(at(1), zone, beside), None);
+    }
+    assert_eq!(book.penalty(at(1), 1, Subject::Address(inside)), None, "not its own");
+    let four = home("192.0.2.77");
+    assert_eq!(penalise(shared, four, 9, NONE).0, Level::Deferred);
+    assert_eq!(
+        penalise(shared, four, 9, Company { proven: 3, waiting: 0 }).0,
+        Level::Deferred
+    );
+    let fed = changes.pending();
+    let budgets: Vec<_> = fed
+        .iter()
+        .map(|change| (change.key, change.level, change.syn_budget))
+        .collect();
+    assert_eq!(
+        budgets,
+        [
+            (site, Some(Level::Deferred), 8),
+            (site, Some(Level::Blocked), 4),
+            (shared, Some(Level::Deferred), 64),
+            (shared, Some(Level::Deferred), 76),
+        ]
+    );
+    // The next daemon finds it in the kernel.
+    let after = Book::new(512, feed::channel(16).0);
+    for change in fed {
+        after.adopt(at(1), change);
+    }
+    assert_eq!(after.around(at(2), NODE, inside), Some((Level::Blocked, at(60))));
+    assert!(after.lift(at(2), site) && after.around(at(2), NODE, inside).is_none());
+    // Somebody there has kept a wait.
+    book.vouch(at(2), 1, site, Company { proven: 1, waiting: 0 });
+    assert_eq!(book.around(at(3), 1, inside), Some((Level::Deferred, at(60))));
+    // Of the newcomers some are heard, of an IPv4 network more.
+    let heard = |subject| {
+        let share = |ms: &u64| book.share(Duration::from_millis(3_000 + ms), 1, subject, NONE);
+        (0..10_000).filter(share).count()
+    };
+    assert!((14..=15).contains(&heard(site)), "{}", heard(site));
+    assert!((160..=170).contains(&heard(shared)), "{}", heard(shared));
 }

@@ -39,6 +39,18 @@ impl World {
             .to_vec()
     }
 
+    /// What the node keeps of all clients: each table within its room, and each waiter once.
+    fn assert_bounded(&self, waiters: usize) {
+        for (filled, capacity, _) in self.judge.buckets.fill().into_iter().chain(self.judge.book.fill()) {
+            assert!(filled <= capacity, "{filled} of {capacity}");
+        }
+        for rule in &self.zones[0].rules {
+            if let Meter::Queue(queue) = &rule.meter {
+                assert!(queue.remembered() <= waiters.min(65_536), "{}", queue.remembered());
+            }
+        }
+    }
+
     fn spent(&self) -> usize {
         self.judge.passes().used().remembered
     }
@@ -237,6 +249,8 @@ fn honest_waiters(waiters: usize, seconds: u64) -> (usize, usize) {
         }
     }
     assert_eq!(world.room(seconds * 1_000).0, waiters as u64);
+    world.assert_bounded(waiters);
+    assert!(world.judge.book.list(at(seconds * 1_000).mono).is_empty(), "nobody is penalised");
     (lost, world.spent())
 }
 
