@@ -105,7 +105,13 @@ mod tests {
     /// An operator would lift another penalty than the one that is listed.
     #[test]
     fn a_subject_is_read_as_it_is_written() {
-        for text in ["192.0.2.1", "2001:db8::", "192.0.2.0/24", "2001:db8:1::/48", "client:00000000000000ab"] {
+        for text in [
+            "192.0.2.1",
+            "2001:db8::",
+            "192.0.2.0/24",
+            "2001:db8:1::/48",
+            "client:00000000000000ab",
+        ] {
             assert_eq!(text.parse::<Subject>().unwrap().to_string(), text);
         }
         assert_eq!("2001:db8::/64".parse(), "2001:db8::".parse::<Subject>());

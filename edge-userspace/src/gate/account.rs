@@ -106,6 +106,7 @@ impl Account {
                         ahead: None,
                         estimate: None,
                         work: None,
+                        handed: None,
                     })));
                 }
             }

@@ -70,6 +70,8 @@ struct Said<'a> {
     estimate: Option<Duration>,
     /// A challenge: the token, and the bits that its answer takes.
     work: Option<(&'a str, u8)>,
+    /// An operator's challenge.
+    handed: Option<&'a str>,
 }
 
 /// The answer to a request that is told to wait: 429 where the client itself did too much, 503
@@ -94,7 +96,11 @@ pub fn deferral(template: &Template, deferral: &Deferral, asked: Asked<'_>) -> A
         ahead: deferral.ahead,
         estimate: deferral.estimate,
         work: deferral.token.as_ref().map(|token| &*token.text).zip(deferral.work),
+        handed: deferral.handed.as_deref(),
     };
+    if let Some(answer) = handed(&said, asked) {
+        return answer;
+    }
     answer(template, &said, asked)
 }
 
@@ -111,6 +117,7 @@ pub fn block(template: &Template, wait: Duration, token: Option<&Written>, asked
         ahead: None,
         estimate: None,
         work: None,
+        handed: None,
     };
     answer(template, &said, asked)
 }
@@ -137,6 +144,42 @@ pub fn admitted(headers: &mut HeaderMap, token: &Change, limit: Option<&Limit>, 
     }
     // A shared cache must not hand one client's token to another.
     headers.append(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+}
+
+/// The answer that hands a browser's visitor to an operator's challenge, with the cookie that it has
+/// to come back with. `None` for whoever is not a page's visitor, or could not bring it.
+fn handed(said: &Said<'_>, asked: Asked<'_>) -> Option<Answer> {
+    let (to, token) = said.handed.zip(said.token.filter(|token| token.cookie))?;
+    let browses = asked.method.is_safe() && form(asked.headers) == Form::Page;
+    let location = HeaderValue::from_str(to).ok().filter(|_| browses)?;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::LOCATION, location);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    headers.insert(header::SET_COOKIE, cookie::set(&token.text, token.life, asked.cookie)?);
+    // The address of the page is the challenge's business no more than the query that is in it.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    Some(Answer {
+        status: StatusCode::FOUND,
+        headers,
+        body: Bytes::new(),
+    })
+}
+
+/// The answer that leads a visitor to where it wanted to go, a path of this host, by a GET.
+pub fn lead(to: &str, token: &Change, by_field: bool, terms: &Cookie) -> Answer {
+    let mut headers = HeaderMap::new();
+    let location = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
+    headers.insert(header::LOCATION, location);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    admitted(&mut headers, token, None, by_field, terms);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Answer {
+        status: StatusCode::SEE_OTHER,
+        headers,
+        body: Bytes::new(),
+    }
 }
 
 fn answer(template: &Template, said: &Said<'_>, asked: Asked<'_>) -> Answer {
@@ -293,6 +336,10 @@ fn json(said: &Said<'_>, seconds: u64) -> String {
         });
         object.insert("challenge".into(), challenge);
     }
+    if let (Some(url), Some(object)) = (said.handed, problem.as_object_mut()) {
+        let challenge = serde_json::json!({ "kind": "external", "url": url });
+        object.insert("challenge".into(), challenge);
+    }
     problem.to_string()
 }
 
@@ -303,6 +350,9 @@ fn text(said: &Said<'_>, seconds: u64) -> String {
         Some(_) => write!(text, " with the token of Edge-Wait, as this field or as the cookie."),
         None => write!(text, "."),
     };
+    if let Some(url) = said.handed {
+        let _ = write!(text, " Or answer the challenge at {url}");
+    }
     text.push('\n');
     text
 }

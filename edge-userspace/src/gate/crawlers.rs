@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
+use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, Method};
 use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 use super::bucket::{Buckets, Rate, Take, Taken};
 use super::clock::Now;
+use super::reverse::Named;
 use crate::base::field;
 
 const INPUT: HeaderName = HeaderName::from_static("signature-input");
@@ -34,12 +36,17 @@ const LIFE: u64 = 86_400;
 const SKEW: u64 = 10;
 /// Keys of one file.
 const KEYS: usize = 64;
+/// Crawlers that one request may say that it is of.
+const CLAIMED: usize = 4;
 /// Wrong signatures of an address: at once, and per second.
 const WRONG: u32 = 32;
 
-/// The keys of a zone's crawlers.
+/// A zone's crawlers: by their keys, and by the names of their addresses.
 #[derive(Clone, Debug, Default)]
-pub struct Directory(HashMap<String, (Arc<str>, [u8; 32])>);
+pub struct Directory {
+    keys: HashMap<String, (Arc<str>, [u8; 32])>,
+    named: Vec<Named>,
+}
 
 /// A file of keys that cannot be used: the operator's mistake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,9 +100,29 @@ impl Directory {
             return Err(DirectoryError::Number(known.len()));
         }
         let name: Arc<str> = name.into();
-        self.0
+        self.keys
             .extend(known.into_iter().map(|(id, key)| (id, (name.clone(), key))));
         Ok(())
+    }
+
+    /// Adds crawler `name`, whose `User-Agent` has `agent` in it, and whose hosts are in these
+    /// domains.
+    pub fn add_named(&mut self, name: &str, agent: &str, domains: &[String]) {
+        self.named.push(Named {
+            name: name.into(),
+            agent: agent.to_ascii_lowercase(),
+            domains: domains.into(),
+        });
+    }
+
+    /// The crawlers of names that a request with these fields says that it is of.
+    pub(super) fn claimed(&self, headers: &HeaderMap) -> impl Iterator<Item = &Named> {
+        let agent = match self.named.is_empty() {
+            true => None,
+            false => alone(headers, &USER_AGENT).map(str::to_ascii_lowercase),
+        };
+        let says = move |named: &&Named| agent.as_ref().is_some_and(|agent| agent.contains(&named.agent));
+        self.named.iter().filter(says).take(CLAIMED)
     }
 
     /// The crawler that has signed a request to `authority`, from an address of `prefix`.
@@ -105,7 +132,7 @@ impl Directory {
         prefix: IpAddr,
         (authority, method, headers): (&str, &Method, &HeaderMap),
     ) -> Option<Arc<str>> {
-        if self.0.is_empty() {
+        if self.keys.is_empty() {
             return None;
         }
         let input = alone(headers, &INPUT).filter(|text| text.len() <= LONGEST)?;
@@ -113,7 +140,7 @@ impl Directory {
         let unix = now.unix.as_secs();
         let signed = members(input).take(MEMBERS).find_map(|(label, value)| {
             let parameters = Parameters::parse(value)?;
-            let (name, key) = self.0.get(parameters.key).filter(|_| parameters.is_in_force(unix))?;
+            let (name, key) = self.keys.get(parameters.key).filter(|_| parameters.is_in_force(unix))?;
             let base = base(&parameters, value, authority, method, headers)?;
             let signature = members(signatures).take(MEMBERS).find(|(other, _)| *other == label)?.1;
             let signature = signature.strip_prefix(':')?.strip_suffix(':')?;
@@ -353,6 +380,32 @@ mod tests {
         assert!(!(0..WRONG).any(|_| ask(&wrong, prefix)));
         assert!(!ask(&good, prefix), "beyond them nothing is verified for a while");
         assert!(ask(&good, IpAddr::from([192, 0, 2, 2])));
+    }
+
+    /// Every request would be asked about, or none of the crawler's.
+    #[test]
+    fn who_says_that_it_is_one() {
+        let mut directory = Directory::default();
+        directory.add_named("g", "GoodBot", &["bot.example".to_owned()]);
+        directory.add_named("h", "goodbot-images", &["bot.example".to_owned()]);
+        let claimed = |agents: &[&str]| {
+            let headers = agents
+                .iter()
+                .map(|agent| (USER_AGENT, agent.parse().unwrap()))
+                .collect();
+            directory
+                .claimed(&headers)
+                .map(|named| named.name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            claimed(&["Mozilla/5.0 (compatible; goodbot/2.1; +https://bot.example)"]),
+            ["g"]
+        );
+        assert_eq!(claimed(&["GoodBot-Images/1.0"]), ["g", "h"]);
+        for agents in [&["Mozilla/5.0"][..], &[], &["GoodBot", "GoodBot"]] {
+            assert_eq!(claimed(agents), [""; 0], "{agents:?}");
+        }
     }
 
     /// A mistake in a file would be found by crawlers.

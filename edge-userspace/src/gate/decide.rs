@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::bucket::{Buckets, Rate, Start, Take, Taken};
 use super::cause::{self, Cause};
 use super::clock::Now;
+use super::external::{self, Service};
 use super::inside::Inside;
 use super::metrics::{Kind, Outcome};
 use super::neighbours::Neighbours;
@@ -25,9 +26,10 @@ use super::queue::Claim;
 use super::rule;
 use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Written};
 use super::work;
-use super::zone::ZoneGate;
+use super::zone::{Meter, ZoneGate};
 use crate::base::peer::client_prefix;
 use crate::base::penalty::{Level, Subject};
+use crate::zones::path::Path;
 
 /// The time in which a network has the early attempts of its clients' grace.
 const CROWDED: Duration = Duration::from_secs(60);
@@ -53,7 +55,9 @@ struct Case<'a> {
     cause: Cause,
     /// Something else depends on its answer, and it cannot show a token.
     exempt: bool,
-    /// The crawler that has signed it.
+    /// The answer to an operator's challenge that it brought.
+    answer: Option<external::Answer<'a>>,
+    /// The crawler that it is of.
     crawler: Option<Arc<str>>,
 }
 
@@ -117,6 +121,17 @@ impl Judge {
         } = *attempt;
         let cause = cause::cause(method, headers, host, zone.config.cookie.same_site);
         let exempt = cause::is_exempt(method, path, headers, &zone.config.pass);
+        // Who comes back from a challenge is judged as what it asked for before.
+        let answer = zone
+            .hands_over()
+            .then(|| external::Answer::of(attempt.target))
+            .flatten();
+        let to = answer.map(external::Answer::target);
+        let asked = to.as_ref().and_then(|to| to.split(['?', '#']).next()).map(Path::of);
+        let attempt = &match &asked {
+            Some(path) => Attempt { path, ..*attempt },
+            None => *attempt,
+        };
         let case = Case {
             judge: self,
             now,
@@ -128,15 +143,22 @@ impl Judge {
                 ..cause
             },
             exempt,
-            crawler: zone.crawlers.signer(
-                (&self.buckets, now),
-                client_prefix(attempt.address),
-                (host, method, headers),
-            ),
+            answer,
+            crawler: zone
+                .crawlers
+                .signer(
+                    (&self.buckets, now),
+                    client_prefix(attempt.address),
+                    (host, method, headers),
+                )
+                .or_else(|| attempt.crawler.map(Into::into)),
         };
         let (decision, outcome, kind) = case.decide();
         zone.counts.add(outcome, kind);
-        decision
+        match (decision, to) {
+            (Decision::Admit(Admission { token, .. }), Some(to)) => Decision::Lead { to, token },
+            (decision, _) => decision,
+        }
     }
 }
 
@@ -200,7 +222,10 @@ impl Case<'_> {
             let worked = matches!(opened.pass.kind, pass::Kind::Work(bits) if proof.zeros >= bits);
             worked.then_some(Best { opened, worked })
         });
-        let brought = self.opened().map(|opened| Best { opened, worked: false });
+        let brought = self.opened().map(|opened| Best {
+            worked: self.is_answered(&opened.pass),
+            opened,
+        });
         let of_zone = proven
             .into_iter()
             .chain(brought)
@@ -217,10 +242,54 @@ impl Case<'_> {
         );
         good.max_by_key(|Best { opened, worked }| {
             let Opened { pass, early, home } = opened;
-            let over = pass.kind.is_wait() && (*worked || early.is_none()) && !judge.passes.is_spent(pass.admission());
+            let by_time = early.is_none() && pass.kind != pass::Kind::External;
+            let over = pass.kind.is_wait() && (*worked || by_time) && !judge.passes.is_spent(pass.admission());
             let older = std::cmp::Reverse(pass.place);
             (pass.kind.is_known(), pass.kind.is_seat(), over, *home, older)
         })
+    }
+
+    /// Whether the service of a rule has let in the bearer of `pass`, by the answer that came.
+    fn is_answered(&self, pass: &Pass) -> bool {
+        let Some(answer) = self.answer.filter(|_| pass.kind == pass::Kind::External) else {
+            return false;
+        };
+        let now = self.now.unix.as_secs();
+        self.zone.rules.iter().any(|rule| match &rule.meter {
+            Meter::External(service) => service.accepts(answer, pass, now),
+            _ => false,
+        })
+    }
+
+    /// The service that the request is handed to, by the rules that match it.
+    fn service(&self) -> Option<&Arc<Service>> {
+        let Attempt {
+            method, path, headers, ..
+        } = *self.attempt;
+        let mut rules = self
+            .zone
+            .rules
+            .iter()
+            .filter(|rule| rule::matches(&rule.matches, method, path, (headers, self.crawler.as_deref())));
+        rules.find_map(|rule| match &rule.meter {
+            Meter::External(service) => Some(service),
+            _ => None,
+        })
+    }
+
+    /// The address that the bearer of `pass` is handed to.
+    fn handed(&self, service: &Service, pass: &Pass) -> Box<str> {
+        let Attempt {
+            scheme, host, target, ..
+        } = *self.attempt;
+        let led = self.answer.map(external::Answer::target);
+        let visit = external::Visit {
+            scheme,
+            host,
+            target: led.as_deref().unwrap_or(target),
+            zone: &self.zone.name,
+        };
+        service.question(pass, visit).into()
     }
 
     /// An operator's word holds for all behind an address, whatever they prove, and for a client by
@@ -353,26 +422,29 @@ impl Case<'_> {
                 judge.neighbours.told(now.mono, self.prefix, client, now.mono + wait);
             }
         }
-        if denied.work.is_none() {
+        if denied.work.is_none() && denied.external.is_none() {
             // Who solves a challenge comes back before its wait is over.
             self.hold(wait);
         }
+        let told = self.told_by(due, &denied, client, bearing);
+        let handed = told.zip(denied.external.as_ref());
         let deferral = Deferral {
             wait,
             kind: denied.kind,
             rule: denied.rule.clone(),
-            token: self.told_by(due, &denied, client, bearing),
+            token: told.map(|pass| self.mint(&pass)),
             limit: denied.limit,
             ahead: denied.ahead,
             estimate: denied.estimate,
             work: denied.work,
+            handed: handed.map(|(pass, service)| self.handed(service, &pass)),
         };
         (Decision::Defer(deferral), Outcome::Deferred, denied.kind)
     }
 
-    /// The token for a wait until `due`; `None` for who holds a better one, and for who is not
+    /// The pass of a wait until `due`; `None` for who holds a better one, and for who is not
     /// counted.
-    fn told_by(&self, due: u32, denied: &Denied, client: u64, bearing: Option<Bearing>) -> Option<Written> {
+    fn told_by(&self, due: u32, denied: &Denied, client: u64, bearing: Option<Bearing>) -> Option<Pass> {
         let known = bearing.is_some_and(|bearing| bearing.known);
         if known || self.exempt || !(self.cause.own || self.cause.document) {
             return None;
@@ -381,14 +453,17 @@ impl Case<'_> {
         let old = bearing.filter(|bearing| bearing.mature).map(|bearing| bearing.pass);
         let (kind, place) = match (denied.place, old) {
             (Some(place), _) => (pass::Kind::Place, place),
+            // It has answered; what is left is to wait.
+            (None, Some(old)) if old.kind == pass::Kind::External => (pass::Kind::Wait, old.place),
             (None, Some(old)) => (old.kind, old.place),
+            (None, None) if denied.external.is_some() => (pass::Kind::External, self.now.unix_ms()),
             (None, None) => (
                 denied.work.map_or(pass::Kind::Wait, pass::Kind::Work),
                 self.now.unix_ms(),
             ),
         };
         let life = u32::try_from(self.zone.config.token_life.as_secs()).unwrap_or(u32::MAX);
-        Some(self.mint(&Pass {
+        Some(Pass {
             client,
             zone: self.zone.id,
             not_before: due,
@@ -397,7 +472,7 @@ impl Case<'_> {
             place,
             strikes: bearing.map_or(0, |bearing| bearing.pass.strikes),
             early: 0,
-        }))
+        })
     }
 
     /// Over QUIC the kernel keeps to the wait what shows the client's tokens, and nobody else

@@ -9,23 +9,27 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 
 use super::account::Account;
 use super::clock::{Clock, Now, nanos};
 use super::crawlers::Directory;
 use super::decide::Judge;
 use super::door::Door;
+use super::external::Service;
 use super::feed::{self, Changes};
+use super::keys::Secret;
 use super::metrics::Metrics;
 use super::page::Template;
 use super::pass::{Passes, Used};
 use super::penalty::Book;
+use super::reverse::{Named, Reverse};
 use super::texts::Catalogue;
 use super::token::Tokens;
 use super::verdict::{Admission, Admitted, Attempt, Decision};
-use super::zone::{Meter, ZoneGate};
+use super::zone::{Files, Meter, ZoneGate};
 use crate::base::penalty::Level;
-use crate::config::gate::{Cookie, Crawler, Node};
+use crate::config::gate::{Cookie, Crawler, External, Node, Policy, Rule};
 use crate::config::{self, Faults, Mistake, Mistakes, Place};
 
 /// Changes that may wait for the kernel.
@@ -39,15 +43,23 @@ pub struct Gate {
     zones: ArcSwap<HashMap<Arc<str>, Arc<ZoneGate>>>,
     /// Held while zones are replaced.
     reloading: std::sync::Mutex<()>,
+    reverse: Reverse,
     metrics: Metrics,
     /// When the gauges were brought up to date last, on the steady clock, in nanoseconds.
     ticked: AtomicU64,
 }
 
-/// The waiting pages of the zones that have a gate, and the keys of crawlers, by the zone's name:
-/// all of a gate that can fail.
+/// The waiting pages of the zones that have a gate, the keys of crawlers and those of challenges,
+/// by the zone's name: all of a gate that can fail.
 #[derive(Debug, Default)]
-pub struct Pages(HashMap<Arc<str>, (Template, Directory)>);
+pub struct Pages(HashMap<Arc<str>, Files>);
+
+impl Pages {
+    /// Those of a zone.
+    pub(super) fn take(&mut self, zone: &str) -> Option<Files> {
+        self.0.remove(zone)
+    }
+}
 
 /// Reads the waiting pages that `zones` name. A zone whose page cannot be used is told among the
 /// faults.
@@ -60,9 +72,17 @@ pub fn pages(zones: &[config::Zone], faults: &mut Faults) -> Pages {
         let texts = config.texts.as_ref().map_or_else(|| Ok(Catalogue::default()), texts);
         let page = config.page.as_ref().map_or_else(|| Ok(Template::default()), page);
         let crawlers = crawlers(&config.crawlers);
-        match texts.and_then(|texts| Ok((page?.with_texts(texts), crawlers?))) {
-            Ok(page) => {
-                pages.insert(zone.name.clone(), page);
+        let services = services(&config.rules);
+        let files = texts.and_then(|texts| {
+            Ok(Files {
+                page: page?.with_texts(texts),
+                crawlers: crawlers?,
+                services: services?,
+            })
+        });
+        match files {
+            Ok(files) => {
+                pages.insert(zone.name.clone(), files);
             }
             Err(mistake) => faults.zone(&zone.name, mistake),
         }
@@ -82,9 +102,16 @@ fn crawlers(crawlers: &[Crawler]) -> Result<Directory, Mistake> {
     let mut directory = Directory::default();
     for Crawler {
         name,
-        keys: (path, place),
+        keys,
+        hosts,
+        agent,
+        ..
     } in crawlers
     {
+        if !hosts.is_empty() {
+            directory.add_named(name, agent.as_deref().unwrap_or(name), hosts);
+        }
+        let Some((path, place)) = keys else { continue };
         let wrong = |what: String, mend: &str| place.mistake(format!("{}: {what}", path.display()), mend);
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string(), "name a file that can be read"))?;
         let mend =
@@ -92,6 +119,25 @@ fn crawlers(crawlers: &[Crawler]) -> Result<Directory, Mistake> {
         directory.add(name, &text).map_err(|e| wrong(e.to_string(), mend))?;
     }
     Ok(directory)
+}
+
+/// The services that rules hand visitors to, by the rule's name.
+fn services(rules: &[Rule]) -> Result<HashMap<String, Arc<Service>>, Mistake> {
+    let external = rules.iter().filter_map(|rule| match &rule.policy {
+        Policy::External(external) => Some((&rule.name, external)),
+        _ => None,
+    });
+    let service = |(
+        name,
+        External {
+            url,
+            key: (path, place),
+        },
+    ): (&String, &External)| {
+        let key = Secret::read(path).map_err(|error| error.mistake(place))?;
+        Ok((name.clone(), Arc::new(Service::new(url, &key))))
+    };
+    external.map(service).collect()
 }
 
 fn texts((path, place): &(PathBuf, Place)) -> Result<Catalogue, Mistake> {
@@ -131,6 +177,7 @@ impl Gate {
             passes,
             zones: ArcSwap::default(),
             reloading: std::sync::Mutex::default(),
+            reverse: Reverse::new(&node.resolvers),
             metrics,
             ticked: AtomicU64::new(0),
         };
@@ -150,12 +197,12 @@ impl Gate {
                 new.extend(known.map(|gate| (zone.name.clone(), gate.clone())));
                 continue;
             }
-            let Some((config, page)) = zone.gate.as_ref().zip(pages.0.remove(&zone.name)) else {
+            let Some((config, files)) = zone.gate.as_ref().zip(pages.take(&zone.name)) else {
                 continue;
             };
             let id = self.judge.zone_id(&zone.name);
             let named = (&zone.name, &zone.hosts[..]);
-            let gate = ZoneGate::new(named, id, config, page, &self.metrics, known.map(|old| &**old));
+            let gate = ZoneGate::new(named, id, config, files, &self.metrics, known.map(|old| &**old));
             new.insert(zone.name.clone(), Arc::new(gate));
         }
         self.zones.store(Arc::new(new));
@@ -172,6 +219,18 @@ impl Gate {
     /// Decides about one request now.
     pub fn decide(&self, zone: &ZoneGate, attempt: &Attempt<'_>) -> Decision {
         self.judge.decide(self.clock.now(), zone, attempt)
+    }
+
+    /// The crawler of these whose address this is. Takes part of a second at most, and no time if
+    /// there are none.
+    pub async fn crawler(&self, claimed: Claimed, address: IpAddr) -> Option<Arc<str>> {
+        for crawler in claimed.0 {
+            let by = (&*self.judge.buckets, &self.clock);
+            if self.reverse.is_of(by, address, &crawler).await {
+                return Some(crawler.name);
+            }
+        }
+        None
     }
 
     /// What an admitted request owes, if it does: to be kept until the response is there, and among
@@ -264,7 +323,17 @@ impl Gate {
     }
 }
 
+/// The crawlers that a request says that it is of.
+#[derive(Debug)]
+pub struct Claimed(Vec<Named>);
+
 impl ZoneGate {
+    /// The crawlers that a request with these fields says that it is of, of those that are known by
+    /// the names of their addresses.
+    pub fn claimed(&self, headers: &HeaderMap) -> Claimed {
+        Claimed(self.crawlers.claimed(headers).cloned().collect())
+    }
+
     /// The zone's cookie.
     pub fn cookie(&self) -> &Cookie {
         &self.config.cookie

@@ -237,6 +237,11 @@ impl Secret {
         data_encoding::HEXLOWER.encode(bytes.as_ref())
     }
 
+    /// The bytes themselves, for a key that somebody else has, too.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// A key for another use than tokens, the same on every node with this secret. `label` tells
     /// uses apart.
     pub fn derive(&self, label: &[u8]) -> Zeroizing<[u8; 16]> {

@@ -4,9 +4,9 @@
 //!
 //! In the order in which a request meets them: `cookie` finds its token, `handler` its zone,
 //! `decide` what it is and what becomes of it (`verdict`), `pass` what the token says, `crawlers`
-//! who has signed it, `penalty` and `neighbours` what is held against its client and its address,
+//! who has signed it, `reverse` (by `dns`) whose crawler's address it comes from, `penalty` and `neighbours` what is held against its client and its address,
 //! `rule` and `policy` what matches and what that demands (`queue` with `census`, `concurrency`,
-//! `bucket` by `key`, `work`), `answer` and `page` (in the language of `texts`) what it is told;
+//! `bucket` by `key`, `work`, `external`), `answer` and `page` (in the language of `texts`) what it is told;
 //! `account` what it owes when the response comes. `door` judges before any of this, at the
 //! ClientHello. Everything per client is in a `table` of fixed memory. The cores take the time as
 //! an argument (`clock`).
@@ -23,7 +23,9 @@ pub mod concurrency;
 pub mod cookie;
 pub mod crawlers;
 pub mod decide;
+pub mod dns;
 pub mod door;
+pub mod external;
 pub mod feed;
 pub mod handler;
 mod inside;
@@ -38,6 +40,7 @@ pub mod policy;
 mod prefixes;
 pub mod queue;
 pub mod replay;
+mod reverse;
 mod rule;
 pub mod sealed;
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub enum Kind {
     Wait,
     /// The same, and with a proof of so many bits of work at any time.
     Work(u8),
+    /// One admission by the answer of an operator's service, and never by time alone.
+    External,
     /// Proof of who the client is, for as long as it lasts: it has waited.
     Known,
     /// The same, and a seat among the waiting room's active visitors.
@@ -51,7 +53,7 @@ pub enum Kind {
 impl Kind {
     /// It was told to wait, and has still to be admitted for it.
     pub const fn is_wait(self) -> bool {
-        matches!(self, Self::Place | Self::Wait | Self::Work(_))
+        matches!(self, Self::Place | Self::Wait | Self::Work(_) | Self::External)
     }
 
     /// Its bearer has been admitted after a wait.
@@ -76,6 +78,7 @@ impl Pass {
             Kind::Wait => 3,
             Kind::Seat => 4,
             Kind::Work(bits) => 5 | u64::from(bits) << 8,
+            Kind::External => 6,
         };
         kind << 48 | self.place & PLACE
     }
@@ -90,6 +93,7 @@ impl Pass {
             2 => Kind::Session,
             3 => Kind::Wait,
             4 => Kind::Seat,
+            6 => Kind::External,
             work if work & 0xff == 5 => Kind::Work(u8::try_from(work >> 8).ok()?),
             _ => return None,
         };

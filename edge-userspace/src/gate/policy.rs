@@ -9,6 +9,7 @@ use super::account::{Claims, Debt};
 use super::bucket::{Buckets, Rate, Start, Take, Taken};
 use super::clock::Now;
 use super::concurrency::Permit;
+use super::external::Service;
 use super::key::{self, Counted, Value};
 use super::metrics::{Kind, Outcome};
 use super::pass::mix;
@@ -101,6 +102,8 @@ pub(super) struct Denied {
     pub(super) holds: bool,
     /// Bits of work that do instead of the wait.
     pub(super) work: Option<u8>,
+    /// The service whose answer does.
+    pub(super) external: Option<Arc<Service>>,
 }
 
 /// Asks `rules` for `who`.
@@ -146,16 +149,21 @@ fn ask_one(
         limit: None,
         holds: true,
         work: None,
+        external: None,
     };
     let proven = who.client.is_some() || who.vouched;
     match &rule.meter {
-        Meter::Challenge(..) | Meter::Manual(_) if proven => Ok(()),
+        Meter::Challenge(..) | Meter::External(_) | Meter::Manual(_) if proven => Ok(()),
         Meter::Challenge(bits, wait) => Err(Box::new(Denied {
             work: Some(match who.counts && !rule.dry_run {
                 true => work::demanded(buckets, now.mono, zone.id, who.prefix, *bits),
                 false => *bits,
             }),
             ..deny(Some(now.second_after(*wait)))
+        })),
+        Meter::External(service) => Err(Box::new(Denied {
+            external: Some(service.clone()),
+            ..deny(Some(now.second_after(zone.config.defer)))
         })),
         Meter::Manual(wait) => Err(Box::new(deny(Some(now.second_after(*wait))))),
         Meter::Queue(queue) => match queue.visit(now, visitor(buckets, zone, who)) {

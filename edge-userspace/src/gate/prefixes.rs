@@ -35,13 +35,15 @@ pub(super) fn around(prefix: IpAddr) -> impl Iterator<Item = Network> {
         IpAddr::V4(_) => &[(24, 32, 64, None)],
         IpAddr::V6(_) => &[(56, 8, 64, Some(256)), (48, 32, 128, Some(1_024))],
     };
-    networks.iter().map(move |(length, clients, offenders, unkept)| Network {
-        key: network(prefix, (*length).into()),
-        net: whole(prefix, *length),
-        clients: *clients,
-        offenders: *offenders,
-        unkept: *unkept,
-    })
+    networks
+        .iter()
+        .map(move |(length, clients, offenders, unkept)| Network {
+            key: network(prefix, (*length).into()),
+            net: whole(prefix, *length),
+            clients: *clients,
+            offenders: *offenders,
+            unkept: *unkept,
+        })
 }
 
 /// The same network as addresses are written.

@@ -680,10 +680,12 @@ mod tests {
                     (n, moved, (i64::from(due) - ahead / 1_000) as u32)
                 })
                 .collect();
-            waiting.extend((40..45).map(|n| match queue.visit(at(10_000 + (n - 40) * 300), newcomer(n)) {
-                Turn::Wait { place, due, .. } => (n, place, due),
-                Turn::Enter { .. } => panic!("overtook all"),
-            }));
+            waiting.extend(
+                (40..45).map(|n| match queue.visit(at(10_000 + (n - 40) * 300), newcomer(n)) {
+                    Turn::Wait { place, due, .. } => (n, place, due),
+                    Turn::Enter { .. } => panic!("overtook all"),
+                }),
+            );
             for ms in (12_000..500_000).step_by(500) {
                 // Whoever came last asks first.
                 for (n, place, due) in waiting.iter_mut().rev() {

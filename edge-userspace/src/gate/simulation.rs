@@ -12,6 +12,7 @@ use http::{HeaderMap, Method};
 use super::clock::Now;
 use super::decide::Judge;
 use super::feed::{self, Changes};
+use super::handler::pages;
 use super::metrics::{Metrics, Outcome};
 use super::pass::fake::Plain;
 use super::pass::{Passes, Spent};
@@ -19,7 +20,7 @@ use super::penalty::Book;
 use super::verdict::{Attempt, Change, Decision, Deferral, Named};
 use super::zone::ZoneGate;
 use crate::base::penalty::{Level, Subject};
-use crate::config::Config;
+use crate::config::{Config, Faults};
 
 const START: u64 = 1_700_000_000;
 
@@ -56,7 +57,10 @@ fn world(gates: &[&str]) -> World {
         let gate = zone.gate.as_ref().unwrap();
         let id = judge.zone_id(&zone.name);
         let named = (&zone.name, &zone.hosts[..]);
-        ZoneGate::new(named, id, gate, Default::default(), &Metrics::default(), None)
+        let mut faults = Faults::default();
+        let files = pages(&config.zones, &mut faults).take(&zone.name);
+        faults.or(()).unwrap();
+        ZoneGate::new(named, id, gate, files.unwrap_or_default(), &Metrics::default(), None)
     };
     let zones = gates.iter().enumerate().map(zone).collect();
     World { judge, zones, changes }
@@ -89,6 +93,9 @@ impl World {
                 relayed: false,
                 opens: true,
                 host: "z0.example",
+                scheme: "https",
+                target: "/",
+                crawler: None,
                 method: &Method::GET,
                 path: &crate::zones::path::Path::of("/"),
                 headers: &HeaderMap::new(),
@@ -131,6 +138,7 @@ fn visit_named(world: &World, ms: u64, address: IpAddr, jar: &mut Option<String>
             }
             Got::Wait(millis(deferral.wait))
         }
+        Decision::Lead { .. } => panic!("nobody comes back from a challenge"),
         Decision::Block { wait, token } => {
             if let Some(written) = token {
                 *jar = Some(written.text);
@@ -142,6 +150,7 @@ fn visit_named(world: &World, ms: u64, address: IpAddr, jar: &mut Option<String>
 
 mod challenge;
 mod crowds;
+mod external;
 mod invariants;
 mod keys;
 mod networks;
@@ -385,7 +394,7 @@ fn those_who_waited_go_first() {
         match world.go(0, 0, address(n), None) {
             Decision::Admit(admission) => held.push(admission),
             Decision::Defer(told) => drop(tokens.insert(n, told.token.unwrap().text)),
-            Decision::Block { .. } => panic!("blocked at once"),
+            Decision::Block { .. } | Decision::Lead { .. } => panic!("blocked at once"),
         }
     }
     assert_eq!((held.len(), tokens.len()), (3, 7));

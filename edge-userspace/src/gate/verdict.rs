@@ -28,12 +28,18 @@ pub struct Attempt<'a> {
     pub opens: bool,
     /// The host that it is for, as the client wrote it.
     pub host: &'a str,
+    /// `http` or `https`, as the client came.
+    pub scheme: &'a str,
+    /// Path and query, as the client wrote them.
+    pub target: &'a str,
     /// Method.
     pub method: &'a Method,
     /// Path without the query, in every reading: rules match any.
     pub path: &'a Path<'a>,
     /// Fields.
     pub headers: &'a HeaderMap,
+    /// The crawler that its address is known to be of, if it says that it is one.
+    pub crawler: Option<&'a str>,
     /// The tokens it brought, as text: one in a field or in a cookie, or several that a browser has
     /// kept.
     pub tokens: &'a [&'a str],
@@ -69,6 +75,14 @@ pub enum Decision {
         wait: Duration,
         /// For a client that was struck just now: what to come back with.
         token: Option<Written>,
+    },
+    /// It came back from a challenge, or from wherever, and is led to where it wanted to go: a path
+    /// of this host.
+    Lead {
+        /// There.
+        to: String,
+        /// What the response does to the client's token.
+        token: Change,
     },
 }
 
@@ -172,4 +186,7 @@ pub struct Deferral {
     pub estimate: Option<Duration>,
     /// Bits of work, proven with the token, that do instead of the wait.
     pub work: Option<u8>,
+    /// The address that it is handed to: an operator's challenge, whose answer does instead of the
+    /// wait.
+    pub handed: Option<Box<str>>,
 }

@@ -1,5 +1,6 @@
 //! One zone's gate: its rules with their state, in the order in which they are asked.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,22 @@ use http::HeaderName;
 use super::bucket::Rate;
 use super::concurrency::Pool;
 use super::crawlers::Directory;
+use super::external::Service;
 use super::metrics::{Counts, Kind, Metrics};
 use super::page::Template;
 use super::penalty::Terms;
 use super::queue::{self, Queue};
 use crate::config::gate::{Gate, KeyPart, Matches, Policy};
 use crate::config::value::HostPattern;
+
+/// What the files say that a zone's gate names.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    pub(super) page: Template,
+    pub(super) crawlers: Directory,
+    /// By the rule's name.
+    pub(super) services: HashMap<String, Arc<Service>>,
+}
 
 /// A zone's gate and its state on this node.
 #[derive(Debug)]
@@ -43,6 +54,8 @@ pub(super) struct Rule {
 pub(super) enum Meter {
     /// Bits of work, and the wait instead.
     Challenge(u8, Duration),
+    /// An operator's own.
+    External(Arc<Service>),
     Manual(Duration),
     Queue(Arc<Queue>),
     Concurrency(Arc<Pool>),
@@ -59,7 +72,7 @@ pub(super) enum Meter {
 impl Meter {
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Challenge(..) => Kind::Challenge,
+            Self::Challenge(..) | Self::External(_) => Kind::Challenge,
             Self::Manual(_) => Kind::Manual,
             Self::Queue(_) => Kind::Queue,
             Self::Concurrency(_) => Kind::Concurrency,
@@ -75,7 +88,7 @@ impl ZoneGate {
         (name, hosts): (&Arc<str>, &[HostPattern]),
         id: u64,
         config: &Arc<Gate>,
-        (page, crawlers): (Template, Directory),
+        files: Files,
         metrics: &Metrics,
         old: Option<&Self>,
     ) -> Self {
@@ -91,8 +104,15 @@ impl ZoneGate {
                 _ => None,
             }
         };
-        let meter = |policy: &Policy| match policy {
+        let meter = |policy: &Policy, rule: &str| match policy {
             Policy::Challenge(work) => Meter::Challenge(work.bits, work.wait),
+            // A zone whose key cannot be read has no gate that is new.
+            Policy::External(_) => files
+                .services
+                .get(rule)
+                .map_or(Meter::Manual(config.token_life), |service| {
+                    Meter::External(service.clone())
+                }),
             Policy::Manual(wait) => Meter::Manual(*wait),
             Policy::Queue(terms) => Meter::Queue(Arc::new(Queue::new(queue_terms(terms)))),
             Policy::Concurrency(most) => Meter::Concurrency(Pool::new(*most)),
@@ -110,7 +130,7 @@ impl ZoneGate {
             .map(|rule| Rule {
                 name: rule.name.as_str().into(),
                 matches: rule.matches.clone(),
-                meter: kept(&rule.policy, &rule.name).unwrap_or_else(|| meter(&rule.policy)),
+                meter: kept(&rule.policy, &rule.name).unwrap_or_else(|| meter(&rule.policy, &rule.name)),
                 dry_run: rule.dry_run || config.dry_run,
             })
             .collect();
@@ -129,14 +149,19 @@ impl ZoneGate {
                 forgive: config.forgive,
             },
             rules,
-            page,
-            crawlers,
+            page: files.page,
+            crawlers: files.crawlers,
             counts: metrics.zone(name),
         }
     }
 }
 
 impl ZoneGate {
+    /// Whether a rule hands visitors to an operator's challenge.
+    pub(super) fn hands_over(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.meter, Meter::External(_)))
+    }
+
     /// Whether `host`, lower case and without a port, is one of the zone's.
     pub(super) fn has_host(&self, host: &str) -> bool {
         self.hosts.iter().any(|pattern| match pattern {

@@ -49,6 +49,8 @@ impl Gated {
         let peer = asked.request().exchange.peer.clone();
         let proven = peer.proven().await;
         proven.map_err(|gone| Failure::new(Reason::ClientGone, gone.to_string()))?;
+        let claimed = zone.claimed(&asked.request().head.headers);
+        let crawler = self.gate.crawler(claimed, peer.client.ip()).await;
         let request = asked.request();
         let by_field = cookie::keeps_by_field(&request.head.headers);
         let own = peer.handshake.as_ref().filter(|_| peer.via.is_none());
@@ -63,6 +65,9 @@ impl Gated {
                     relayed: peer.via.is_some(),
                     opens: self.connections.is_first((peer.client, peer.accepted)),
                     host: &request.exchange.host,
+                    scheme: peer.scheme(),
+                    target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
+                    crawler: crawler.as_deref(),
                     method: &head.method,
                     path: &head.path(),
                     headers: &head.headers,
@@ -122,6 +127,12 @@ impl Gated {
             Decision::Block { wait, token } => Ok(self.told(&Asker::of(request), zone.cookie(), |asked| {
                 answer::block(zone.page(), wait, token.as_ref(), asked)
             })),
+            Decision::Lead { to, token } => {
+                let said = answer::lead(&to, &token, by_field, zone.cookie());
+                let mut response = Response::new(said.status, said.body);
+                response.head.headers = said.headers;
+                Ok(response)
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use edge_testbed::netns::Netns;
 
 use crate::http3::{Client, endpoint, identity, run};
-use crate::world::{CLIENT, EDGE, LIMITED, World};
+use crate::world::{CLIENT, EDGE, LIMITED, RESOLVER, World};
 
 fn status(head: &str) -> &str {
     head.split(' ').nth(1).unwrap_or_default()
@@ -259,4 +259,138 @@ fn a_program_solves_its_challenge() {
     let served = show("--http1.1", &right);
     assert_eq!(status(&served), "200", "{served}");
     assert!(field(&served, "set-cookie").is_some(), "{served}");
+}
+
+/// A visitor that has answered the operator's challenge would be asked again, or the page that it
+/// wanted be lost on the way.
+#[test]
+fn a_visitor_answers_the_operators_challenge() {
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("challenge.key");
+    let secret = b"a key that edge and the service share";
+    fs::write(&key, secret).unwrap();
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let rule = format!(
+        "[[zone.gate.rule]]\nchallenge = {{ kind = \"external\", url = \"https://ask.example/start\", key = {key:?} }}"
+    );
+    let Some(world) = World::gated(&rule) else { return };
+    let jar = world.file("jar");
+    let jar = jar.to_str().unwrap();
+    let browse = |more: &[&str]| {
+        let browser = [
+            "--http1.1",
+            "--header",
+            "Accept: text/html",
+            "--cookie-jar",
+            jar,
+            "--cookie",
+            jar,
+        ];
+        let answers = world.ask_limited_with(&[&browser[..], more].concat());
+        // Of several the last.
+        let at = answers.rfind("HTTP/1.1 ").unwrap();
+        answers[at..].to_owned()
+    };
+    let handed = browse(&[]);
+    assert_eq!(status(&handed), "302", "{handed}");
+    let url = field(&handed, "location").unwrap();
+    let query = url.strip_prefix("https://ask.example/start?").unwrap();
+    let of = |name: &str| {
+        let pair = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        pair.unwrap().replace("%3A", ":").replace("%2F", "/")
+    };
+    let (state, back) = (of("state"), of("return"));
+    assert_eq!(back, format!("https://{LIMITED}/.well-known/edge-challenge"));
+    let base64 = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    let mac = |key: &[u8], text: String| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
+        base64(ring::hmac::sign(&key, text.as_bytes()).as_ref())
+    };
+    assert_eq!(
+        of("mac"),
+        mac(secret, format!("edge-challenge-question\n{state}\n{back}"))
+    );
+    let until = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 60;
+    let answer = |key: &[u8]| {
+        let mac = mac(key, format!("edge-challenge-answer\n{state}\n{until}"));
+        format!("{back}?state={state}&until={until}&answer={mac}")
+    };
+    let forged = browse(&[&answer(b"a key that somebody else has made up!")]);
+    assert_eq!(status(&forged), "302", "{forged}");
+    assert!(
+        field(&forged, "location").unwrap().starts_with("https://ask.example/"),
+        "{forged}"
+    );
+    // Somebody else with that answer, and no cookie.
+    let stolen = world.ask_limited_with(&["--http1.1", "--header", "Accept: text/html", &answer(secret)]);
+    assert!(
+        !stolen.contains("HTTP/1.1 303") && !stolen.contains("the page"),
+        "{stolen}"
+    );
+    let led = browse(&[&answer(secret)]);
+    assert_eq!((status(&led), field(&led, "location")), ("303", Some("/")), "{led}");
+    let served = browse(&[]);
+    assert_eq!(status(&served), "200", "{served}");
+    assert!(served.ends_with("the page\n"), "{served}");
+}
+
+/// A crawler would be told to wait though its address has the crawler's name, or whoever says that
+/// it is one be let in.
+#[test]
+fn a_crawler_is_known_by_the_name_of_its_address() {
+    let gate = "grace = 1000\n[[zone.gate.crawler]]\nname = \"bot\"\nhosts = [\"bot.example\"]\n\
+                [[zone.gate.rule]]\nmanual = { wait = \"1h\" }\nnot_crawlers = [\"bot\"]";
+    let Some(world) = World::gated(gate) else { return };
+    let socket = world.edge.enter(|| UdpSocket::bind(RESOLVER)).unwrap().unwrap();
+    // The address of the bot's name; the first time it is another one's.
+    let truth = std::sync::Arc::new(AtomicBool::new(false));
+    let told = truth.clone();
+    let [_, _, _, last] = CLIENT[0].parse::<std::net::Ipv4Addr>().unwrap().octets();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1_500];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let end = 12 + buffer[12..length].iter().position(|byte| *byte == 0).unwrap() + 5;
+            let (name, kind) = (&buffer[12..end - 4], buffer[end - 3]);
+            let reverse = name.ends_with(b"\x07in-addr\x04arpa\0");
+            let data = match (reverse, kind) {
+                (true, 12) => b"\x02c1\x03bot\x07example\0".to_vec(),
+                (false, 1) if name == b"\x02c1\x03bot\x07example\0" => {
+                    vec![10, 77, 0, if told.load(Relaxed) { last } else { 99 }]
+                }
+                _ => continue,
+            };
+            let mut answer = buffer[..end].to_vec();
+            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+            answer.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60, 0, data.len() as u8]);
+            answer.extend(data);
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    let ask = |agent: &str| {
+        let head = world.ask_limited_with(&["--http1.1", "--user-agent", agent]);
+        status(&head).to_owned()
+    };
+    let bot = "Mozilla/5.0 (compatible; Bot/2.1)";
+    assert_eq!(ask("Mozilla/5.0"), "503");
+    // Its address has the name, and the name leads elsewhere.
+    assert_eq!((ask(bot), ask(bot)), ("503".to_owned(), "503".to_owned()));
+    // A reload keeps what is known; another daemon asks anew.
+    truth.store(true, Relaxed);
+    let mut world = world;
+    world.daemon.kill().unwrap();
+    world.restart();
+    world.wait_ready(EDGE[0]);
+    let ask = |agent: &str| {
+        let head = world.ask_limited_with(&["--http1.1", "--user-agent", agent]);
+        status(&head).to_owned()
+    };
+    // A loaded machine may take longer than a request's patience.
+    let served = (0..50).any(|_| {
+        sleep(Duration::from_millis(100));
+        ask(bot) == "200"
+    });
+    assert!(served);
+    assert_eq!(ask("Mozilla/5.0"), "503", "another one of its address");
 }

@@ -695,7 +695,10 @@ fn pinned_maps_survive_a_restart_with_their_contents() {
     let penalties = [
         (Subject::Address("192.0.2.7".parse().unwrap()), Severity::Blocked),
         (Subject::Address("2001:db8:c::".parse().unwrap()), Severity::Deferred(3)),
-        (Subject::Network("2001:db8:e:100::/56".parse().unwrap()), Severity::Blocked),
+        (
+            Subject::Network("2001:db8:e:100::/56".parse().unwrap()),
+            Severity::Blocked,
+        ),
         (Subject::Client(MALLORY), Severity::Blocked),
     ]
     .map(|(who, severity)| Penalty {

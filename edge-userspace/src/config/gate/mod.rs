@@ -12,10 +12,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use self::key::KeyPart;
-pub use self::rule::{Field, Matches, Policy, Queue, Rate, Rule, Work};
+pub use self::rule::{External, Field, Matches, Policy, Queue, Rate, Rule, Work};
 use super::Place;
 use super::checker::Checker;
-use super::kind::{Count, File, Flag, Inline, Kind, List, Maybe, Must, Net, Path, Span, Text, words};
+use super::kind::{Address, Count, File, Flag, Inline, Kind, List, Maybe, Must, Net, Path, Span, Text, words};
 use super::section::section;
 use super::value::{HostPattern, seconds};
 
@@ -43,6 +43,9 @@ section! {
         fixed used_tokens: Count<usize> = 1 << 20, 1_024 => 256 << 20;
         /// Keys are derived anew this often, on all nodes at once. No wait can be told for longer.
         fixed key_epoch: Span = seconds(6 * HOUR), seconds(60) => seconds(DAY);
+        /// DNS servers that are asked for the names of crawlers' addresses, at most three. Left
+        /// out: those of /etc/resolv.conf.
+        fixed resolvers: List<Address> = Vec::new(); like ["127.0.0.53:53"];
     }
     read {
         /// The secret that all tokens are made with: a file that the nodes of a cluster share (mode
@@ -130,7 +133,7 @@ section! {
     checked {
         /// The cookie that carries tokens.
         cookie: Cookie,
-        /// Crawlers that are known by their signatures.
+        /// Crawlers that are known.
         crawlers: Vec<Crawler>,
         /// Each request is judged by every rule that matches it.
         rules: Vec<Rule>,
@@ -147,16 +150,31 @@ pub(super) fn gate(raw: &GateText, hosts: &[HostPattern], checker: &mut Checker<
     gate.cookie = cookie(&raw.cookie, hosts, checker);
     gate.crawlers = crawlers(&raw.crawler, checker);
     gate.rules = rule::rules(&raw.rule, &gate.crawlers, checker);
+    let hands = |rule: &Rule| matches!(rule.policy, Policy::External(_));
+    if gate.cookie.same_site == SameSite::Strict && gate.rules.iter().any(hands) {
+        let mend = "write same_site = \"lax\": who comes back from a challenge comes by a link of its service";
+        checker.mistake(
+            raw.cookie.span(),
+            "no browser brings a strict cookie back from a challenge",
+            mend,
+        );
+    }
     gate
 }
 
 section! {
-    /// A crawler that signs its requests.
+    /// A crawler that is known: by its signatures, by the names of its addresses, or either.
     CrawlerText => Crawler {
         /// As rules name it.
         live name: Must<Text> = None; like "search";
         /// The file of its keys: the crawler's directory of keys.
-        live keys: Must<File> = None; like "search.json";
+        live keys: Maybe<File> = None; like "search.json";
+        /// Domains that the names of its addresses are in; such a name must lead back to the
+        /// address.
+        live hosts: List<Text> = Vec::new(); like ["crawl.example.com"];
+        /// With `hosts`: a part of its User-Agent, in any case. Left out: `name`. Only requests that
+        /// have it are asked about.
+        live agent: Maybe<Text> = None; like "SearchBot";
     }
 }
 
@@ -164,7 +182,8 @@ section! {
 fn crawlers(raw: &[Spanned<CrawlerText>], checker: &mut Checker<'_>) -> Vec<Crawler> {
     let mut crawlers: Vec<Crawler> = Vec::with_capacity(raw.len());
     for spanned in raw {
-        let crawler = checker.table(spanned, CrawlerText::check);
+        let mut crawler = checker.table(spanned, CrawlerText::check);
+        named(spanned, &mut crawler, checker);
         if crawlers.iter().any(|other| other.name == crawler.name) {
             let what = format!("a crawler \"{}\" is there already", crawler.name);
             let span = spanned.get_ref().name.span();
@@ -173,6 +192,28 @@ fn crawlers(raw: &[Spanned<CrawlerText>], checker: &mut Checker<'_>) -> Vec<Craw
         crawlers.push(crawler);
     }
     crawlers
+}
+
+/// What the names of a crawler's addresses are compared with.
+fn named(spanned: &Spanned<CrawlerText>, crawler: &mut Crawler, checker: &mut Checker<'_>) {
+    let raw = spanned.get_ref();
+    for host in &mut crawler.hosts {
+        *host = host.trim_matches('.').to_ascii_lowercase();
+        let domain = matches!(host.parse::<HostPattern>(), Ok(HostPattern::Exact(_))) && host.contains('.');
+        if !domain {
+            let mend = "write a domain that the crawler's hosts are in, like \"crawl.example.com\"";
+            checker.mistake(raw.hosts.span(), format!("\"{host}\" is not a domain of hosts"), mend);
+        }
+    }
+    if crawler.keys.is_none() && crawler.hosts.is_empty() {
+        let mend = "write keys = \"search.json\" or hosts = [\"crawl.example.com\"]";
+        checker.mistake(spanned.span(), "nothing says which requests are the crawler's", mend);
+    }
+    let word = crawler.agent.as_ref().unwrap_or(&crawler.name);
+    if !crawler.hosts.is_empty() && word.trim().len() < 3 {
+        let mend = "write agent = …, a part of the crawler's User-Agent of 3 characters or more";
+        checker.mistake(spanned.span(), format!("\"{word}\" is in too many a User-Agent"), mend);
+    }
 }
 
 /// The cookie that carries a zone's tokens.

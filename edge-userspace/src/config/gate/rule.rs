@@ -1,14 +1,16 @@
 //! `[[zone.gate.rule]]`: which requests a policy is for, and the policy.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Crawler;
 use super::key::{self, KeyPart};
+use super::{Crawler, Place};
 use crate::config::checker::Checker;
 use crate::config::kind::{Count, Flag, Inline, Kind, List, Maybe, Name, Path, Text, unbounded, words};
 use crate::config::section::section;
@@ -36,7 +38,7 @@ section! {
         live methods: List<AMethod> = Vec::new(); like ["POST"];
         /// A field that is there, or one with this value: "X-Plan=free".
         live header: Maybe<AField> = None; like "X-Plan=free";
-        /// Signed by one of these crawlers, each a [[zone.gate.crawler]]. Left out: by anybody or
+        /// Of one of these crawlers, each a [[zone.gate.crawler]]. Left out: by anybody or
         /// nobody.
         live crawlers: List<Text> = Vec::new(); like ["search"];
         /// None of these paths.
@@ -45,7 +47,7 @@ section! {
         live not_methods: List<AMethod> = Vec::new(); like ["OPTIONS"];
         /// Not this field, or not with this value.
         live not_header: Maybe<AField> = None; like "X-Plan=paid";
-        /// Signed by none of these crawlers.
+        /// Of none of these crawlers.
         live not_crawlers: List<Text> = Vec::new(); like ["search"];
     }
     read {
@@ -66,7 +68,10 @@ section! {
             like { active = 500, session = "5m", paused = false, poll = "10s", per_network = 125 };
         /// Everybody waits once.
         live manual: Inline<Option<ManualText>> = None; like { wait = "5s" };
-        /// A proof of work by the page's script; a client that cannot, waits.
+        /// work: a proof of work by the page's script; a client that cannot, waits. external: the
+        /// visitor is handed to an operator's own challenge at `url` (https), which has the key in the
+        /// file `key`, and comes back with its answer: kind = "external", url =
+        /// "https://ask.example.com/", key = "challenge.key".
         live challenge: Inline<Option<ChallengeText>> = None; like { kind = "work", bits = 16, wait = "30s" };
     }
 }
@@ -87,6 +92,17 @@ pub enum Policy {
     Manual(Duration),
     /// Everybody proves work once, or waits.
     Challenge(Work),
+    /// Everybody answers an operator's own challenge once.
+    External(External),
+}
+
+/// An operator's own challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct External {
+    /// The service that visitors are handed to, https.
+    pub url: String,
+    /// The file of the key that it signs answers with.
+    pub key: (PathBuf, Place),
 }
 
 /// A token bucket per client, or per key.
@@ -227,6 +243,8 @@ pub(in crate::config) struct ChallengeText {
     kind: ChallengeKind,
     bits: u8,
     wait: Time,
+    url: Option<String>,
+    key: Option<PathBuf>,
 }
 
 words! {
@@ -234,6 +252,8 @@ words! {
     ChallengeKind {
         /// Work.
         Work = "work",
+        /// An operator's own.
+        External = "external",
     }
 }
 
@@ -243,6 +263,8 @@ impl Default for ChallengeText {
             kind: ChallengeKind::Work,
             bits: 16,
             wait: seconds(30),
+            url: None,
+            key: None,
         }
     }
 }
@@ -354,7 +376,7 @@ fn known_crawlers(rule: &RuleText, crawlers: &[Crawler], checker: &mut Checker<'
     for named in rule.crawlers.get_ref().iter().chain(rule.not_crawlers.get_ref()) {
         if !crawlers.iter().any(|crawler| crawler.name == *named.get_ref()) {
             let what = format!("no crawler \"{}\"", named.get_ref());
-            let mend = "write a [[zone.gate.crawler]] with that name and its keys";
+            let mend = "write a [[zone.gate.crawler]] with that name, and its keys or hosts";
             checker.mistake(named.span(), what, mend);
         }
     }
@@ -387,6 +409,30 @@ fn cost_field(span: Range<usize>, name: &str, checker: &mut Checker<'_>) -> Opti
         checker.mistake(span, what, mend);
     }
     parsed
+}
+
+/// An operator's own challenge: where it is, and the key that answers are signed with.
+fn external(span: Range<usize>, raw: &ChallengeText, checker: &mut Checker<'_>) -> Option<External> {
+    let example =
+        "write challenge = { kind = \"external\", url = \"https://ask.example.com/\", key = \"challenge.key\" }";
+    let (Some(url), Some(key)) = (&raw.url, &raw.key) else {
+        checker.mistake(span, "a challenge of kind \"external\" without `url` or `key`", example);
+        return None;
+    };
+    let authority = url
+        .strip_prefix("https://")
+        .and_then(|rest| rest.split(['/', '?']).next())
+        .filter(|authority| !authority.contains('@'))
+        .and_then(|authority| authority.parse::<Authority>().ok());
+    let plain = url.bytes().all(|byte| byte.is_ascii_graphic()) && !url.contains('#');
+    if authority.is_none() || !plain {
+        let what = format!("\"{url}\" is not the https address of a challenge");
+        checker.mistake(span.clone(), what, example);
+    }
+    Some(External {
+        url: url.clone(),
+        key: checker.file(&Spanned::new(span, key.clone())),
+    })
 }
 
 fn policy(raw: &RuleText, checker: &mut Checker<'_>) -> Option<Policy> {
@@ -430,7 +476,18 @@ fn policy(raw: &RuleText, checker: &mut Checker<'_>) -> Option<Policy> {
         }));
     }
     if let Some(challenge) = raw.challenge.get_ref() {
-        let (ChallengeKind::Work, bits) = (challenge.kind, challenge.bits);
+        if challenge.kind == ChallengeKind::External {
+            return external(raw.challenge.span(), challenge, checker).map(Policy::External);
+        }
+        if challenge.url.is_some() || challenge.key.is_some() {
+            let mend = "write kind = \"external\" beside them, or leave them out";
+            checker.mistake(
+                raw.challenge.span(),
+                "a challenge of kind \"work\" with `url` or `key`",
+                mend,
+            );
+        }
+        let bits = challenge.bits;
         if !(8..=24).contains(&bits) {
             let mend = "write 8 to 24; each bit doubles the work, and 16 take a phone a second or two";
             checker.mistake(raw.challenge.span(), format!("{bits} bits are out of bounds"), mend);

@@ -156,6 +156,56 @@ fn mistakes_of_rules() {
         ),
         (format!("{rule}challenge = {{ bits = 40 }}\n"), 10, "40 bits", "8 to 24"),
         (format!("{rule}challenge = {{ kind = \"captcha\" }}\n"), 10, "", ""),
+        (
+            format!("{rule}challenge = {{ kind = \"external\" }}\n"),
+            10,
+            "without `url` or `key`",
+            "challenge.key",
+        ),
+        (
+            format!("{rule}challenge = {{ kind = \"external\", url = \"http://ask.example/\", key = \"k\" }}\n"),
+            10,
+            "not the https address",
+            "https://",
+        ),
+        (
+            format!("{rule}challenge = {{ kind = \"external\", url = \"https://a@ask.example/\", key = \"k\" }}\n"),
+            10,
+            "not the https address",
+            "https://",
+        ),
+        (
+            format!("{rule}challenge = {{ key = \"k\" }}\n"),
+            10,
+            "kind \"work\"",
+            "external",
+        ),
+        (
+            "[zone.gate]\ncookie = { same_site = \"strict\" }\n[[zone.gate.rule]]\n\
+             challenge = { kind = \"external\", url = \"https://ask.example/\", key = \"k\" }\n"
+                .to_owned(),
+            9,
+            "strict cookie",
+            "lax",
+        ),
+        (
+            "[zone.gate]\n[[zone.gate.crawler]]\nname = \"bot\"\n".to_owned(),
+            9,
+            "nothing says",
+            "hosts",
+        ),
+        (
+            "[zone.gate]\n[[zone.gate.crawler]]\nname = \"bot\"\nhosts = [\"localhost\"]\n".to_owned(),
+            11,
+            "not a domain",
+            "crawl.example.com",
+        ),
+        (
+            "[zone.gate]\n[[zone.gate.crawler]]\nname = \"x\"\nhosts = [\"x.example\"]\n".to_owned(),
+            9,
+            "too many",
+            "agent",
+        ),
         (format!("{rule}manual = {{ wait = \"0s\" }}\n"), 10, "wait", "1s"),
         (
             format!("{rule}queue = {{}}\n[[zone.gate.rule]]\nname = \"b\"\nqueue = {{}}\n"),

@@ -26,6 +26,7 @@ fn ask(method: Method, fields: &[(&'static str, &str)], kind: Kind) -> Answer {
         ahead: (kind == Kind::Queue).then_some(3),
         estimate: (kind == Kind::Queue).then_some(Duration::from_secs(90)),
         work: None,
+        handed: None,
     };
     let asked = Asked {
         method: &method,
@@ -201,4 +202,74 @@ fn grpc_status() {
         );
         assert_eq!(field(&answer, "content-type"), "application/grpc+proto");
     }
+}
+
+/// A visitor would not get to the challenge, or come back from it without the cookie that it takes;
+/// or a picture, a form or a program would be sent to a page that it cannot answer.
+#[test]
+fn who_is_handed_over() {
+    let ask = |method: Method, accept: &str, cookie: bool| {
+        let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+        let told = Deferral {
+            wait: Duration::from_secs(10),
+            kind: Kind::Challenge,
+            rule: "challenge".into(),
+            token: Some(Written {
+                text: "tok".into(),
+                life: Duration::from_secs(3_600),
+                cookie,
+            }),
+            limit: None,
+            ahead: None,
+            estimate: None,
+            work: None,
+            handed: Some("https://ask.example/?state=s".into()),
+        };
+        let asked = Asked {
+            method: &method,
+            headers: &headers,
+            zone: "shop",
+            cookie: &Cookie::default(),
+            nonce: 0xabc,
+        };
+        deferral(&Template::default(), &told, asked)
+    };
+    let page = ask(Method::GET, "text/html", true);
+    assert_eq!(
+        (page.status, field(&page, "location")),
+        (StatusCode::FOUND, "https://ask.example/?state=s")
+    );
+    assert!(field(&page, "set-cookie").starts_with("__Host-edge-wait=tok;"));
+    assert_eq!(
+        (field(&page, "cache-control"), field(&page, "retry-after")),
+        ("no-store", "")
+    );
+    for (method, accept, cookie) in [
+        (Method::POST, "text/html", true),
+        (Method::GET, "image/*", true),
+        (Method::GET, "text/html", false),
+    ] {
+        let told = ask(method, accept, cookie);
+        assert_eq!(
+            (told.status, field(&told, "location")),
+            (StatusCode::SERVICE_UNAVAILABLE, "")
+        );
+    }
+    let json = ask(Method::GET, "application/json", true);
+    let problem: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
+    assert_eq!(problem["challenge"]["url"], "https://ask.example/?state=s");
+    // And back.
+    let terms = Cookie::default();
+    let written = Written {
+        text: "known".into(),
+        life: Duration::from_secs(60),
+        cookie: true,
+    };
+    let led = lead("/cart?item=7", &Change::Set(written), false, &terms);
+    assert_eq!(
+        (led.status, field(&led, "location")),
+        (StatusCode::SEE_OTHER, "/cart?item=7")
+    );
+    assert!(field(&led, "set-cookie").starts_with("__Host-edge-wait=known;"));
+    assert_eq!(led.headers.get_all("cache-control").iter().count(), 1);
 }

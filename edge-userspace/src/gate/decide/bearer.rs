@@ -28,14 +28,16 @@ impl Case<'_> {
         let bearing = Bearing {
             pass,
             known: pass.kind.is_known() || spent && self.was_admitted(pass.client),
-            mature: pass.kind.is_wait() && !spent,
+            mature: pass.kind.is_wait() && !spent && (worked || pass.kind != pass::Kind::External),
         };
         if let Some((_, until)) = judge.book.penalty(now.mono, zone.id, subject) {
             return self.blocked(subject, until, Some(bearing));
         }
         if bearing.mature && worked {
-            work::solved(&judge.buckets, zone.id, self.prefix);
-        } else if bearing.mature {
+            if let pass::Kind::Work(_) = pass.kind {
+                work::solved(&judge.buckets, zone.id, self.prefix);
+            }
+        } else if pass.kind.is_wait() && !spent {
             // An older token of the same wait is early, too, when the client has been told to come
             // later since.
             let told = judge.book.told(now.mono, zone.id, subject);
@@ -142,6 +144,7 @@ impl Case<'_> {
             limit: None,
             holds: true,
             work: None,
+            external: None,
         }
     }
 
@@ -179,7 +182,8 @@ impl Case<'_> {
             pass::Kind::Work(bits) => Some(bits),
             _ => None,
         };
-        if work.is_none() {
+        let service = self.service().filter(|_| carried.kind == pass::Kind::External);
+        if work.is_none() && service.is_none() {
             self.hold(left);
         }
         let deferral = Deferral {
@@ -191,6 +195,9 @@ impl Case<'_> {
             ahead: None,
             estimate: None,
             work,
+            handed: service
+                .filter(|_| self.cause.own)
+                .map(|service| self.handed(service, &carried)),
         };
         (Decision::Defer(deferral), Outcome::Deferred, Kind::Penalty)
     }

@@ -56,7 +56,9 @@ impl Case<'_> {
                     }
                     None => {}
                 }
-                match judge.book.around(now.mono, zone.id, self.prefix) {
+                // Who has a seat is no newcomer.
+                let around = judge.book.around(now.mono, zone.id, self.prefix);
+                match around.filter(|_| seat.is_none()) {
                     Some((Level::Blocked, until)) => return self.in_a_blocked_network(until),
                     Some((Level::Deferred, _)) => {
                         within &= self.attempt.named.is_some()
@@ -219,6 +221,7 @@ impl Case<'_> {
             ahead: denied.ahead,
             estimate: denied.estimate,
             work: None,
+            handed: None,
         };
         (Decision::Defer(deferral), Outcome::Deferred, kind)
     }
@@ -249,6 +252,7 @@ impl Case<'_> {
             limit: None,
             holds: true,
             work: None,
+            external: None,
         }
     }
 }

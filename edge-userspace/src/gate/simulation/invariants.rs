@@ -106,6 +106,9 @@ fn attack(world: &World, ms: u64, random: &mut Random, loot: &mut Vec<String>) -
             validated: true,
             opens: true,
             host: "z0.example",
+            scheme: "https",
+            target: "/",
+            crawler: None,
             method: &methods[random.below(2) as usize],
             path: &crate::zones::path::Path::of("/"),
             headers: &headers,
@@ -122,6 +125,7 @@ fn attack(world: &World, ms: u64, random: &mut Random, loot: &mut Vec<String>) -
         },
         Decision::Defer(deferral) => (deferral.token, false),
         Decision::Block { token, .. } => (token, false),
+        Decision::Lead { .. } => (None, false),
     };
     if let Some(written) = written {
         match loot.len() {
@@ -250,7 +254,10 @@ fn honest_waiters(waiters: usize, seconds: u64) -> (usize, usize) {
     }
     assert_eq!(world.room(seconds * 1_000).0, waiters as u64);
     world.assert_bounded(waiters);
-    assert!(world.judge.book.list(at(seconds * 1_000).mono).is_empty(), "nobody is penalised");
+    assert!(
+        world.judge.book.list(at(seconds * 1_000).mono).is_empty(),
+        "nobody is penalised"
+    );
     (lost, world.spent())
 }
 

@@ -211,7 +211,7 @@ fn change(parts: &mut Parts, which: usize, n: usize) {
 }
 
 /// Ways to spoil a part.
-const FAULTS: usize = 14;
+const FAULTS: usize = 16;
 
 /// Spoils one part; returns what the mistake must say.
 fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
@@ -281,6 +281,16 @@ fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
                 "[[zone]]\nname = \"b2\"\nhosts = [\"a.example\"]\n{certificate}[zone.worker]\n"
             ));
             "is already a host of zone"
+        }
+        13 => {
+            let crawler = "[[zone.gate.crawler]]\nname = \"bot\"\nkeys = \"gone.json\"\n";
+            parts.gate = format!("[zone.gate]\n{crawler}{}", parts.gate);
+            "gone.json"
+        }
+        14 => {
+            let challenge = "challenge = { kind = \"external\", url = \"https://ask.example/\", key = \"gone.key\" }";
+            parts.gate = format!("[zone.gate]\n[[zone.gate.rule]]\n{challenge}\n{}", parts.gate);
+            "gone.key"
         }
         _ => {
             let chain = std::fs::read_to_string(world.path("a.pem")).unwrap();
