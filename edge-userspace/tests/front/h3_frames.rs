@@ -11,6 +11,8 @@ use edge::http::h3::qpack::fixed::Name;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, ReadError, ReadToEndError, RecvStream, SendStream};
 
+use On::{Ended, One, Request, Reset, Whole};
+
 use crate::harness::Edge;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -203,17 +205,27 @@ enum On {
     Whole(Vec<u8>),
 }
 
-/// A client that breaks a rule must be told which: by the connection's code, or by its stream's and
-/// that stream's alone.
-#[tokio::test]
-async fn broken_rules_get_their_codes() {
-    use On::{Ended, One, Request, Reset, Whole};
-    let edge = Edge::start("");
-    let control = |frames: &[u8]| One([&[0, 4, 0], frames].concat());
-    let head = |more: &[u8]| Whole(frame(1, &section(GET, "/echo", more)));
-    let post = |more: &[u8]| frame(1, &section(POST, "/collect", more));
-    let with = |first: Vec<u8>, more: &[u8]| [&first[..], more].concat();
-    let connection: Vec<(&str, Vec<On>, u64)> = vec![
+fn control(frames: &[u8]) -> On {
+    One([&[0, 4, 0], frames].concat())
+}
+
+fn head(more: &[u8]) -> On {
+    Whole(frame(1, &section(GET, "/echo", more)))
+}
+
+fn post(more: &[u8]) -> Vec<u8> {
+    frame(1, &section(POST, "/collect", more))
+}
+
+fn with(first: &[u8], more: &[u8]) -> Vec<u8> {
+    [first, more].concat()
+}
+
+/// What a client sends, and the code that its connection ends with.
+type Broken = (&'static str, Vec<On>, u64);
+
+fn on_streams_of_one_way() -> Vec<Broken> {
+    vec![
         ("DATA on the control stream", vec![control(&[0, 0])], UNEXPECTED),
         ("HEADERS on the control stream", vec![control(&[1, 0])], UNEXPECTED),
         (
@@ -274,21 +286,26 @@ async fn broken_rules_get_their_codes() {
         ("an increment of nothing", vec![One(vec![3, 0])], DECODER),
         ("an increment beyond", vec![One(vec![3, 1])], DECODER),
         ("a section that was not sent", vec![One(vec![3, 0x84])], DECODER),
+    ]
+}
+
+fn on_request_streams() -> Vec<Broken> {
+    vec![
         ("DATA before HEADERS", vec![Request(vec![0, 1, b'x'])], UNEXPECTED),
         ("SETTINGS on a request stream", vec![Request(vec![4, 0])], UNEXPECTED),
         (
             "GOAWAY behind a head",
-            vec![Request(with(get("/collect"), &[7, 1, 0]))],
+            vec![Request(with(&get("/collect"), &[7, 1, 0]))],
             UNEXPECTED,
         ),
         (
             "HTTP/2's CONTINUATION",
-            vec![Request(with(get("/collect"), &[9, 0]))],
+            vec![Request(with(&get("/collect"), &[9, 0]))],
             UNEXPECTED,
         ),
-        ("DATA cut", vec![Whole(with(post(&[]), &[0, 9, b'x']))], FRAME),
+        ("DATA cut", vec![Whole(with(&post(&[]), &[0, 9, b'x']))], FRAME),
         ("HEADERS cut", vec![Whole(vec![1, 9, 0, 0])], FRAME),
-        ("a type without a length", vec![Whole(with(post(&[]), &[0]))], FRAME),
+        ("a type without a length", vec![Whole(with(&post(&[]), &[0]))], FRAME),
         ("HEADERS without a section", vec![Whole(vec![1, 0])], DECOMPRESSION),
         (
             "no such static entry",
@@ -311,9 +328,15 @@ async fn broken_rules_get_their_codes() {
             vec![Whole(frame(1, &[0, 0, 0x51, 0x84, 255, 255, 255, 255]))],
             DECOMPRESSION,
         ),
-    ];
+    ]
+}
+
+/// A client that breaks a rule must be told which: by the connection's code.
+#[tokio::test]
+async fn broken_rules_get_their_codes() {
+    let edge = Edge::start("");
     let mut wrong = Vec::new();
-    for (what, sent, code) in connection {
+    for (what, sent, code) in on_streams_of_one_way().into_iter().chain(on_request_streams()) {
         let raw = Raw::to(&edge).await;
         let mut kept = Vec::new();
         for on in sent {
@@ -342,6 +365,14 @@ async fn broken_rules_get_their_codes() {
             other => wrong.push(format!("{what}: {other:x?}, not {code:x}")),
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Or by its stream's, and that stream's alone.
+#[tokio::test]
+async fn broken_requests_end_their_streams() {
+    let edge = Edge::start("");
+    let mut wrong = Vec::new();
     let stream: Vec<(&str, On, u64)> = vec![
         ("no head", Whole(Vec::new()), INCOMPLETE),
         ("unknown frames and no head", Whole(vec![0x21, 1, 0]), INCOMPLETE),
@@ -381,11 +412,18 @@ async fn broken_rules_get_their_codes() {
             wrong.push(format!("{what}: the next request"));
         }
     }
-    // Content that is not what was announced, and trailers that must not be: 400, since the head
-    // was good.
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Content that is not what was announced, and trailers that must not be, would be taken for whole:
+/// 400, since the head was good.
+#[tokio::test]
+async fn content_is_what_was_announced() {
+    let edge = Edge::start("");
+    let mut wrong = Vec::new();
     let contents: Vec<(&str, Vec<u8>)> = vec![
-        ("short", with(post(&line("content-length", "5")), &[0, 1, b'x'])),
-        ("long", with(post(&line("content-length", "1")), &[0, 2, b'x', b'y'])),
+        ("short", with(&post(&line("content-length", "5")), &[0, 1, b'x'])),
+        ("long", with(&post(&line("content-length", "1")), &[0, 2, b'x', b'y'])),
         ("trailers with a path", [post(&[]), vec![0, 1, b'x'], get("/")].concat()),
         (
             "trailers of 40 KB",
