@@ -160,7 +160,8 @@ fn body(output: &Output) -> &str {
     str::from_utf8(&output.stdout).unwrap()
 }
 
-/// A denied client's attempts end in the kernel; what it has open goes on, and so does its other family.
+/// A denied client's attempts end in the kernel; what it has open goes on, and so does its other
+/// family.
 fn deny_and_let_in_again(demo: &Demo, shop: &str, v4: &str, v6: &str) {
     let client = demo.variable("CLIENT_ADDR").to_owned();
     let before = demo.dropped();

@@ -1,4 +1,5 @@
-//! What the endpoint answers: one table of paths and methods, pure but for the calls to [`Control`].
+//! What the endpoint answers: one table of paths and methods, pure but for the calls to
+//! [`Control`].
 
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};

@@ -1,9 +1,10 @@
 //! What every room may lean on and what leans on none: the clock, identifiers, the peer of a
-//! connection and whether its handshake is over, the stop signal, the process as a service, QUIC's integers, the outline of
-//! PEM files, digests, fields of messages, files as they are read and replaced, directories that
-//! are to be written to, a thread's random generator, the cryptography of links to key servers,
-//! what waits until a thread is idle, the ledger of memory, a request that the zone rules are tried
-//! on, when certificates end, files that somebody else replaces, and the words of penalties.
+//! connection and whether its handshake is over, the stop signal, the process as a service, QUIC's
+//! integers, the outline of PEM files, digests, fields of messages, files as they are read and
+//! replaced, directories that are to be written to, a thread's random generator, the cryptography
+//! of links to key servers, what waits until a thread is idle, the ledger of memory, a request that
+//! the zone rules are tried on, when certificates end, files that somebody else replaces, and the
+//! words of penalties.
 
 pub mod clock;
 #[cfg(feature = "node")]

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Who is penalised. As text an address (`192.0.2.1`, `2001:db8::`; of IPv6 the /64 counts), a network
-/// (`192.0.2.0/24`, `2001:db8:1::/48`, or a /56), or a client by the id in its tokens (`client:` and 16 hexadecimal digits).
+/// Who is penalised. As text an address (`192.0.2.1`, `2001:db8::`; of IPv6 the /64 counts), a
+/// network (`192.0.2.0/24`, `2001:db8:1::/48`, or a /56), or a client by the id in its tokens
+/// (`client:` and 16 hexadecimal digits).
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Subject {

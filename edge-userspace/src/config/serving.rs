@@ -1,5 +1,5 @@
-//! What a process that serves clients is set up by, a node as well as a far end: the rooms that both
-//! have take these sections, and never a whole file.
+//! What a process that serves clients is set up by, a node as well as a far end: the rooms that
+//! both have take these sections, and never a whole file.
 
 use std::sync::Arc;
 

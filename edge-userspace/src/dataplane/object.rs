@@ -81,8 +81,8 @@ pub(super) fn load(
     loader.load(OBJECT).map_err(Error::object)
 }
 
-/// Networks of translators (/96) as the program has them: of each its first eight bytes and the next
-/// four, zeros after the last.
+/// Networks of translators (/96) as the program has them: of each its first eight bytes and the
+/// next four, zeros after the last.
 fn translators(networks: &[Ipv6Net]) -> [u64; 2 * TRANSLATORS] {
     let mut words = [0; 2 * TRANSLATORS];
     for (pair, network) in words.chunks_exact_mut(2).zip(networks) {

@@ -146,8 +146,8 @@ pub fn admitted(headers: &mut HeaderMap, token: &Change, limit: Option<&Limit>, 
     headers.append(header::CACHE_CONTROL, HeaderValue::from_static("private"));
 }
 
-/// The answer that hands a browser's visitor to an operator's challenge, with the cookie that it has
-/// to come back with. `None` for whoever is not a page's visitor, or could not bring it.
+/// The answer that hands a browser's visitor to an operator's challenge, with the cookie that it
+/// has to come back with. `None` for whoever is not a page's visitor, or could not bring it.
 fn handed(said: &Said<'_>, asked: Asked<'_>) -> Option<Answer> {
     let (to, token) = said.handed.zip(said.token.filter(|token| token.cookie))?;
     let browses = asked.method.is_safe() && form(asked.headers) == Form::Page;

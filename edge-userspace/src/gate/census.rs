@@ -133,9 +133,9 @@ impl Census {
         usize::try_from(place.saturating_sub(self.base) >> self.width).map_or(BINS - 1, |bin| bin.min(BINS - 1))
     }
 
-    /// The bin of `place`, after making the bins reach it: empty ones at the other end are given up,
-    /// then widths doubled. A place may come before all that are known: of somebody who waited at
-    /// another node, or before a restart.
+    /// The bin of `place`, after making the bins reach it: empty ones at the other end are given
+    /// up, then widths doubled. A place may come before all that are known: of somebody who waited
+    /// at another node, or before a restart.
     fn fit(&mut self, place: u64) -> usize {
         if self.total == 0 {
             self.base = place;

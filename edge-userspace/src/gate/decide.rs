@@ -593,8 +593,8 @@ impl Case<'_> {
         (Decision::Block { wait, token }, Outcome::Blocked, Kind::Penalty)
     }
 
-    /// The address was struck: it counts as one in the networks around it, once in a while, and with
-    /// many such a network is struck itself. From then on each further one strikes it again.
+    /// The address was struck: it counts as one in the networks around it, once in a while, and
+    /// with many such a network is struck itself. From then on each further one strikes it again.
     /// Clients that have proven themselves in a network have it bear as many more.
     fn strike_networks(&self) {
         let Self { judge, now, zone, .. } = self;

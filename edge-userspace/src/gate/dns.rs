@@ -201,8 +201,8 @@ impl Reader<'_> {
         self.take().map(u16::from_be_bytes)
     }
 
-    /// A name, in lower case; `Some(None)` if it is whole, and not a host's. A pointer leads only to
-    /// what is before the name that it is in (section 4.1.4), so there is no way round.
+    /// A name, in lower case; `Some(None)` if it is whole, and not a host's. A pointer leads only
+    /// to what is before the name that it is in (section 4.1.4), so there is no way round.
     fn name(&mut self) -> Option<Option<String>> {
         let mut text = String::new();
         let (mut at, mut before, mut jumped, mut sound) = (self.at, self.at, false, true);

@@ -102,8 +102,8 @@ impl Service {
         format!("{}{joint}{}", self.url, query.finish())
     }
 
-    /// Whether the service has let in the bearer of `pass`, as `answer` says; `now` in seconds since
-    /// the epoch.
+    /// Whether the service has let in the bearer of `pass`, as `answer` says; `now` in seconds
+    /// since the epoch.
     pub(super) fn accepts(&self, answer: Answer<'_>, pass: &Pass, now: u64) -> bool {
         let accepts = || {
             let state = BASE64URL_NOPAD.decode(answer.state.as_bytes()).ok()?;

@@ -4,12 +4,12 @@
 //!
 //! In the order in which a request meets them: `cookie` finds its token, `handler` its zone,
 //! `decide` what it is and what becomes of it (`verdict`), `pass` what the token says, `crawlers`
-//! who has signed it, `reverse` (by `dns`) whose crawler's address it comes from, `penalty` and `neighbours` what is held against its client and its address,
-//! `rule` and `policy` what matches and what that demands (`queue` with `census`, `concurrency`,
-//! `bucket` by `key`, `work`, `external`), `answer` and `page` (in the language of `texts`) what it is told;
-//! `account` what it owes when the response comes. `door` judges before any of this, at the
-//! ClientHello. Everything per client is in a `table` of fixed memory. The cores take the time as
-//! an argument (`clock`).
+//! who has signed it, `reverse` (by `dns`) whose crawler's address it comes from, `penalty` and
+//! `neighbours` what is held against its client and its address, `rule` and `policy` what matches
+//! and what that demands (`queue` with `census`, `concurrency`, `bucket` by `key`, `work`,
+//! `external`), `answer` and `page` (in the language of `texts`) what it is told; `account` what it
+//! owes when the response comes. `door` judges before any of this, at the ClientHello. Everything
+//! per client is in a `table` of fixed memory. The cores take the time as an argument (`clock`).
 
 pub mod account;
 pub mod answer;

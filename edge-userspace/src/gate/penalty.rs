@@ -555,8 +555,8 @@ impl Book {
         }
     }
 
-    /// There is more `company` behind an address, or in a network, than when it was penalised: it is
-    /// not blocked any more, and its budget grows. What an operator added stays.
+    /// There is more `company` behind an address, or in a network, than when it was penalised: it
+    /// is not blocked any more, and its budget grows. What an operator added stays.
     pub fn vouch(&self, now: Duration, zone: u64, key: Subject, company: Company) {
         let syn_budget = key.syn_budget(company);
         let before = self.whole(now, key);

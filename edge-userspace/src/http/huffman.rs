@@ -1,5 +1,5 @@
-//! Huffman code of compressed fields (RFC 7541 appendix B; RFC 9204 section 4.1.2 has the same): for
-//! `hpack` and `h3`. Pure.
+//! Huffman code of compressed fields (RFC 7541 appendix B; RFC 9204 section 4.1.2 has the same):
+//! for `hpack` and `h3`. Pure.
 
 /// Bits of each byte's code. The codes are canonical: shorter ones first, among equals in the
 /// bytes' order; the end of a string is the last of those of 30 bits.

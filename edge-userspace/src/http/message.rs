@@ -19,8 +19,8 @@ use crate::zones::Zone;
 /// that serves it. Behind the gate, or in front of it as [`Unjudged`].
 #[derive(Debug)]
 pub struct Request {
-    /// Method, target, version and fields. The host is in `exchange.host`. If its client asks for another
-    /// protocol, [`Switch`](super::switch::Switch) is among the extensions.
+    /// Method, target, version and fields. The host is in `exchange.host`. If its client asks for
+    /// another protocol, [`Switch`](super::switch::Switch) is among the extensions.
     pub head: Head,
     /// The content, streamed.
     pub body: Body,

@@ -1,6 +1,5 @@
-//! Serves connections: hyper between the guarded socket and the service, and a driver that ends what
-//! is overdue. `tls` hands connections over by [`Serve`]; requests go to
-//! the worker's handler.
+//! Serves connections: hyper between the guarded socket and the service, and a driver that ends
+//! what is overdue. `tls` hands connections over by [`Serve`]; requests go to the worker's handler.
 
 use std::future::Future;
 use std::pin::{Pin, pin};

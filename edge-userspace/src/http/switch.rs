@@ -1,6 +1,6 @@
-//! A client's connection, or one stream of it, where HTTP has ended: after `Upgrade` of HTTP/1.1 (RFC
-//! 9110 section 7.8) or extended CONNECT of HTTP/2 and HTTP/3 (RFC 8441, RFC 9220). Who agrees to
-//! the other protocol takes it out of the request's extensions.
+//! A client's connection, or one stream of it, where HTTP has ended: after `Upgrade` of HTTP/1.1
+//! (RFC 9110 section 7.8) or extended CONNECT of HTTP/2 and HTTP/3 (RFC 8441, RFC 9220). Who agrees
+//! to the other protocol takes it out of the request's extensions.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,6 +1,6 @@
 //! What answers for a zone, over reloads: its active version, one on trial for some percent of the
-//! clients, and previews under hosts of their own. `deploy` changes it; `handler` asks which version
-//! a request gets.
+//! clients, and previews under hosts of their own. `deploy` changes it; `handler` asks which
+//! version a request gets.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

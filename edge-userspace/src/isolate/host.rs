@@ -1,5 +1,5 @@
-//! What a component's guest asks the node by: its store's data, its requests, and content on its way
-//! in and out. The interfaces that are edge's own are in `wasi`.
+//! What a component's guest asks the node by: its store's data, its requests, and content on its
+//! way in and out. The interfaces that are edge's own are in `wasi`.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -47,9 +47,9 @@ pub struct Isolates {
 }
 
 impl Isolates {
-    /// For the zones that have a worker, of which `turns` guests of each may compute for long at once;
-    /// `ledger` counts their memory. What they stored
-    /// and deployed is opened by [`Isolates::plan`].
+    /// For the zones that have a worker, of which `turns` guests of each may compute for long at
+    /// once; `ledger` counts their memory. What they stored and deployed is opened by
+    /// [`Isolates::plan`].
     ///
     /// # Errors
     /// The engine or the state directory cannot be had.

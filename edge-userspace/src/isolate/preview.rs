@@ -1,6 +1,6 @@
 //! Versions that answer under hosts of their own (`edge worker deploy --preview`), before anybody
-//! else gets them: with the zone's settings, store, files and limits. `deploy` adds them, and brings
-//! them back at a start.
+//! else gets them: with the zone's settings, store, files and limits. `deploy` adds them, and
+//! brings them back at a start.
 
 use std::sync::Arc;
 

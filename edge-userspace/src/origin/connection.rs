@@ -1,6 +1,6 @@
-//! Connections to a server: what each version's is, how long it may be used, and its [`Home`], which
-//! is told when it is free or gone. `driver` opens them, `pool` keeps them, `lease` lends one to a
-//! request.
+//! Connections to a server: what each version's is, how long it may be used, and its [`Home`],
+//! which is told when it is free or gone. `driver` opens them, `pool` keeps them, `lease` lends one
+//! to a request.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,6 +1,6 @@
-//! Upgrades: a client's HTTP/1.1 `Upgrade` (RFC 9110 section 7.8) or extended CONNECT of HTTP/2
-//! and HTTP/3 (RFC 8441, RFC 9220), or a worker's WebSocket, asked of an origin in the version it speaks; then both
-//! connections are joined by `tunnel`.
+//! Upgrades: a client's HTTP/1.1 `Upgrade` (RFC 9110 section 7.8) or extended CONNECT of HTTP/2 and
+//! HTTP/3 (RFC 8441, RFC 9220), or a worker's WebSocket, asked of an origin in the version it
+//! speaks; then both connections are joined by `tunnel`.
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Version, request, response};

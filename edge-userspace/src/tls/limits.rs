@@ -1,8 +1,9 @@
 //! How many connections there may be, in all and per client. `front` asks before any cryptography;
 //! the answer is a permit that lives inside the connection. Shared by all workers.
 //!
-//! Whoever has a network is no crowd: an IPv6 /56 has as many connections as one address, a /48 four
-//! times as many; and the last 64th of all places is for networks (/48, IPv4 /24) that hold few.
+//! Whoever has a network is no crowd: an IPv6 /56 has as many connections as one address, a /48
+//! four times as many; and the last 64th of all places is for networks (/48, IPv4 /24) that hold
+//! few.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -218,8 +219,8 @@ mod tests {
         );
     }
 
-    /// One site would hold all connections, from addresses of which each is within its bound; or the
-    /// rest of the world would find none left.
+    /// One site would hold all connections, from addresses of which each is within its bound; or
+    /// the rest of the world would find none left.
     #[test]
     fn a_network_is_no_crowd() {
         let limiter = Limiter::new(6_400, 10, Gauge::default());

@@ -1,8 +1,9 @@
 //! Sessions that this node keeps and gives out once, for zones that take early data: rustls takes
 //! it in no others, because that is what tells a copy of a client's first flight (RFC 8446 section
 //! 8.1). A session is taken when it is asked for, whatever comes of it. What is kept is sealed as
-//! tickets are ([`Ticketer`](super::tickets::Ticketer)): bound to the client's address prefix, with its id and an end. `quic`
-//! equips connections by [`Tickets::equip_once`](super::tickets::Tickets::equip_once).
+//! tickets are ([`Ticketer`](super::tickets::Ticketer)): bound to the client's address prefix, with
+//! its id and an end. `quic` equips connections by
+//! [`Tickets::equip_once`](super::tickets::Tickets::equip_once).
 
 use std::collections::HashMap;
 use std::fmt;

@@ -29,7 +29,8 @@ strike_base = "60s"
 [[zone.gate.rule]]
 rate = { requests = 20, per = "1m", burst = 1 }"#;
 const ADMIN: &str = "127.0.0.1:9180";
-/// Who is asked for the names of addresses, in the edge's namespace; nobody, unless a test is there.
+/// Who is asked for the names of addresses, in the edge's namespace; nobody, unless a test is
+/// there.
 pub(crate) const RESOLVER: &str = "127.0.0.1:5399";
 const START: Duration = Duration::from_secs(30);
 /// Three SYNs of a client in vain: the first, and repeats after one and three seconds.

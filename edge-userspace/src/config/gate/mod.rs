@@ -172,8 +172,8 @@ section! {
         /// Domains that the names of its addresses are in; such a name must lead back to the
         /// address.
         live hosts: List<Text> = Vec::new(); like ["crawl.example.com"];
-        /// With `hosts`: a part of its User-Agent, in any case. Left out: `name`. Only requests that
-        /// have it are asked about.
+        /// With `hosts`: a part of its User-Agent, in any case. Left out: `name`. Only requests
+        /// that have it are asked about.
         live agent: Maybe<Text> = None; like "SearchBot";
     }
 }

@@ -69,8 +69,8 @@ section! {
         /// Everybody waits once.
         live manual: Inline<Option<ManualText>> = None; like { wait = "5s" };
         /// work: a proof of work by the page's script; a client that cannot, waits. external: the
-        /// visitor is handed to an operator's own challenge at `url` (https), which has the key in the
-        /// file `key`, and comes back with its answer: kind = "external", url =
+        /// visitor is handed to an operator's own challenge at `url` (https), which has the key in
+        /// the file `key`, and comes back with its answer: kind = "external", url =
         /// "https://ask.example.com/", key = "challenge.key".
         live challenge: Inline<Option<ChallengeText>> = None; like { kind = "work", bits = 16, wait = "30s" };
     }

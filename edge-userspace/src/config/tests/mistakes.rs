@@ -27,7 +27,8 @@ fn are_told(cases: &[Case<'_>]) {
     }
 }
 
-/// The node would not start, and its operator would have to guess which of the settings keeps it from that.
+/// The node would not start, and its operator would have to guess which of the settings keeps it
+/// from that.
 #[test]
 fn of_the_node() {
     are_told(&[

@@ -294,8 +294,8 @@ fn a_restart_takes_penalties_over_as_they_were() {
     assert!(after.lift(at(2), A) && after.list(at(2)).len() == 1);
 }
 
-/// Whoever has a network would be as many clients as it has addresses; or who shares an IPv4 network
-/// be shut out with somebody else there.
+/// Whoever has a network would be as many clients as it has addresses; or who shares an IPv4
+/// network be shut out with somebody else there.
 #[test]
 fn a_network_is_a_subject_of_its_own() {
     let at = Duration::from_secs;

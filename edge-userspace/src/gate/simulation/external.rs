@@ -1,5 +1,5 @@
-//! An operator's challenge: who is handed to it comes back with its answer and is let in, and nobody
-//! by another one's.
+//! An operator's challenge: who is handed to it comes back with its answer and is let in, and
+//! nobody by another one's.
 
 use std::os::unix::fs::OpenOptionsExt as _;
 

@@ -258,9 +258,9 @@ impl Exchange {
         }
     }
 
-    /// Joins a stream whose client and whose other side, at the end of `near`, have agreed to another
-    /// protocol, until both have ended or one breaks off (RFC 9114 section 4.4). The request counts as
-    /// under way meanwhile.
+    /// Joins a stream whose client and whose other side, at the end of `near`, have agreed to
+    /// another protocol, until both have ended or one breaks off (RFC 9114 section 4.4). The
+    /// request counts as under way meanwhile.
     async fn tunnel(
         &self,
         response: http::Response<Delivery>,

@@ -1,4 +1,5 @@
-//! What an `if` asks: conditions of rules, also through variables that a `map` or another `if` makes.
+//! What an `if` asks: conditions of rules, also through variables that a `map` or another `if`
+//! makes.
 
 use super::condition::condition;
 use super::context::Context;

@@ -1,6 +1,6 @@
 //! Who may come: allow, deny, satisfy, auth_basic, auth_request, limit_except, internal, and
-//! whatever else keeps somebody out. What cannot be translated shuts its location: an import opens nothing that nginx
-//! had closed.
+//! whatever else keeps somebody out. What cannot be translated shuts its location: an import opens
+//! nothing that nginx had closed.
 
 use ipnet::IpNet;
 
