@@ -6,6 +6,7 @@ mod dev;
 mod doctor;
 mod explain;
 mod fleet;
+mod gather;
 mod import;
 mod kv;
 mod origin;

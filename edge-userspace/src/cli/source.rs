@@ -1,6 +1,6 @@
 //! A worker's source on its author's machine, and the one file that is deployed of it: the source
-//! itself, TypeScript without its types, or what esbuild makes of several files. For `edge dev` and
-//! `edge worker`.
+//! itself, TypeScript without its types, several files packed as one, or what esbuild makes of
+//! them. For `edge dev` and `edge worker`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 
-use super::typescript;
+use super::{gather, typescript};
 
 /// Where a worker's source is looked for in its directory, best first.
 const ENTRIES: &[&str] = &[
@@ -43,8 +43,8 @@ enum Maker {
     Nobody,
     /// esbuild, this program of it.
     Bundler(PathBuf),
-    /// We: types are taken out.
-    Stripper,
+    /// We: types are taken out, and files that are imported come along.
+    Gatherer,
 }
 
 impl Source {
@@ -68,8 +68,8 @@ impl Source {
         let bundler = bundler(&directory).filter(|_| entry.extension().is_some_and(|ext| ext != "wasm"));
         let made_by = match bundler {
             Some(bundler) => Maker::Bundler(bundler),
-            None if typescript::is_typed(&entry) => Maker::Stripper,
-            None => Maker::Nobody,
+            None if entry.extension().is_some_and(|ext| ext == "wasm") => Maker::Nobody,
+            None => Maker::Gatherer,
         };
         let worker = match made_by {
             Maker::Nobody => entry.clone(),
@@ -90,41 +90,13 @@ impl Source {
     pub(super) fn build(&self) -> anyhow::Result<()> {
         match &self.made_by {
             Maker::Nobody => Ok(()),
-            Maker::Bundler(program) => self.bundle(program),
-            Maker::Stripper => {
-                let text = std::fs::read_to_string(&self.entry)
-                    .with_context(|| format!("{} cannot be read", self.entry.display()))?;
-                let script = typescript::strip(&self.entry, &text)?;
+            Maker::Bundler(program) => bundle(program, &self.entry, &self.directory, &self.worker),
+            Maker::Gatherer => {
+                let script = gather::packed(&gather::gather(&self.entry, &self.directory)?);
                 std::fs::write(&self.worker, script)
                     .with_context(|| format!("{} cannot be written", self.worker.display()))
             }
         }
-    }
-
-    /// Makes one file of the entry and what it imports.
-    fn bundle(&self, program: &Path) -> anyhow::Result<()> {
-        let made = Command::new(program)
-            .arg(&self.entry)
-            .args([
-                "--bundle",
-                "--format=esm",
-                "--sourcemap=inline",
-                "--target=es2024",
-                "--log-level=warning",
-            ])
-            .args([
-                "--conditions=workerd,worker,browser",
-                "--external:node:*",
-                "--external:cloudflare:*",
-            ])
-            .arg(format!("--outfile={}", self.worker.display()))
-            .current_dir(&self.directory)
-            .status()
-            .context("esbuild cannot be started")?;
-        if !made.success() {
-            bail!("esbuild found mistakes");
-        }
-        Ok(())
     }
 
     /// When a source was last changed.
@@ -154,6 +126,35 @@ impl Source {
     }
 }
 
+/// Makes one file, `made`, of `entry` and what it imports.
+///
+/// # Errors
+/// esbuild cannot be started, or found mistakes, which it has told.
+fn bundle(program: &Path, entry: &Path, directory: &Path, made: &Path) -> anyhow::Result<()> {
+    let done = Command::new(program)
+        .arg(entry)
+        .args([
+            "--bundle",
+            "--format=esm",
+            "--sourcemap=inline",
+            "--target=es2024",
+            "--log-level=warning",
+        ])
+        .args([
+            "--conditions=workerd,worker,browser",
+            "--external:node:*",
+            "--external:cloudflare:*",
+        ])
+        .arg(format!("--outfile={}", made.display()))
+        .current_dir(directory)
+        .status()
+        .context("esbuild cannot be started")?;
+    if !done.success() {
+        bail!("esbuild found mistakes");
+    }
+    Ok(())
+}
+
 fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|about| about.modified()).ok()
 }
@@ -168,14 +169,30 @@ fn bundler(directory: &Path) -> Option<PathBuf> {
     of_projects.chain(of_machine).find(|program| program.is_file())
 }
 
-/// The worker that is deployed of a file: one in JavaScript and a component as they are, TypeScript
-/// and a directory as `edge dev` would serve them. `made` must live until it was read.
+/// The worker that is deployed of a file: one in JavaScript and a component as they are, if they
+/// are one file; TypeScript, several files and a directory as `edge dev` would serve them. `made`
+/// must live until it was read.
 ///
 /// # Errors
 /// As of [`Source::of`] and [`Source::build`].
 pub(super) fn deployable(file: &Path, made: &Path) -> anyhow::Result<PathBuf> {
-    if file.is_file() && !typescript::is_typed(file) {
+    let plain = file.is_file() && !typescript::is_typed(file);
+    if plain && file.extension().is_none_or(|ext| ext != "js" && ext != "mjs") {
         return Ok(file.to_owned());
+    }
+    if plain {
+        let path = file
+            .canonicalize()
+            .with_context(|| format!("{} cannot be read", file.display()))?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let gathered = gather::gather(&path, directory)?;
+        if gathered.len() < 2 {
+            return Ok(file.to_owned());
+        }
+        let worker = made.join("worker.js");
+        std::fs::write(&worker, gather::packed(&gathered))
+            .with_context(|| format!("{} cannot be written", worker.display()))?;
+        return Ok(worker);
     }
     let source = Source::of(file, made)?;
     source.build()?;

@@ -1,12 +1,15 @@
 //! The process that compiles, for scripts: it is handed the compiled engine and a script, runs the
 //! script's top-level code, and gives the compiled image.
 
+use std::sync::Arc;
+
 use super::engine::Shared;
+use super::modules;
 use super::snapshot::{self, Source};
 use crate::isolate::engine::{Engine, handed};
 use crate::isolate::error::Error;
 
-/// The name that a script's stack traces have.
+/// The name that the stack traces of a script have that is one file.
 const NAME: &str = "worker.js";
 
 /// Two lengths, the engine's code and image, and the script.
@@ -44,13 +47,30 @@ pub(in crate::isolate) fn compile_handed(frame: &[u8]) -> Result<Vec<u8>, String
     let made = || {
         let engine = Engine::new(1)?;
         let shared = Shared::new(handed(&engine, code)?, handed(&engine, base)?)?;
-        let image = snapshot::snapshot(&engine, &shared, Source { name: NAME, text })?;
+        let image = image_of(&engine, &shared, text)?;
         snapshot::compile(&engine, &image)
     };
     made().map_err(|error| match error {
         Error::Refused(why) => why,
         other => other.to_string(),
     })
+}
+
+/// The image of a script, or of one that is several modules.
+///
+/// # Errors
+/// As of [`snapshot::snapshot`].
+pub(super) fn image_of(engine: &Engine, shared: &Arc<Shared>, text: &str) -> Result<Vec<u8>, Error> {
+    let several = modules::unpack(text).map_err(Error::Refused)?;
+    let source = match several.as_deref() {
+        Some([(name, text), modules @ ..]) => Source { name, text, modules },
+        _ => Source {
+            name: NAME,
+            text,
+            modules: &[],
+        },
+    };
+    snapshot::snapshot(engine, shared, source)
 }
 
 #[cfg(test)]

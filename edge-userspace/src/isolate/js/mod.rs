@@ -14,6 +14,7 @@ mod guest;
 mod handed;
 mod host;
 mod maps;
+pub mod modules;
 mod outside;
 mod pending;
 mod script;

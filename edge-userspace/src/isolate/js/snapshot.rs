@@ -32,6 +32,8 @@ pub(super) struct Source<'a> {
     pub(super) name: &'a str,
     /// The script.
     pub(super) text: &'a str,
+    /// Other modules that it imports, by their names: relative to where the script is.
+    pub(super) modules: &'a [(String, String)],
 }
 
 /// Runs the script's top-level code; the image as a WebAssembly module, to be compiled.
@@ -40,14 +42,16 @@ pub(super) struct Source<'a> {
 /// [`Error::Refused`] with what the script threw, or which limit it met.
 pub(super) fn snapshot(engine: &Engine, shared: &Arc<Shared>, source: Source<'_>) -> Result<Vec<u8>, Error> {
     let refused = |why: String| Error::Refused(why);
-    if source.text.contains('\0') || source.name.contains('\0') {
+    let zero = |text: &str| text.contains('\0');
+    let more = source.modules.iter().any(|(name, text)| zero(name) || zero(text));
+    if zero(source.text) || zero(source.name) || more {
         return Err(refused("a script has no zero bytes".to_owned()));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .map_err(|e| Error::Engine(format!("a runtime for scripts cannot be started: {e}")))?;
-    let guess = looks_like_a_module(source.text);
+    let guess = !source.modules.is_empty() || looks_like_a_module(source.text);
     let mut first = None;
     for module in [guess, !guess] {
         match runtime.block_on(evaluate(engine, shared, source, module)) {
@@ -136,6 +140,7 @@ async fn run(
     let instance = shared.start(store, &shared.base).await?;
     let alloc = engine::door(store, &instance, "alloc")?.typed::<u32, u32>(&mut *store)?;
     let init = engine::door(store, &instance, "init")?.typed::<(u32, u32, u32, u32), i32>(&mut *store)?;
+    let more = engine::door(store, &instance, "module")?.typed::<(u32, u32, u32), i32>(&mut *store)?;
     let place = async |store: &mut wasmtime::Store<Guest>, bytes: &[u8]| {
         let length = u32::try_from(bytes.len()).map_err(|_| Ended::Memory)?;
         // And the zero behind it.
@@ -150,7 +155,22 @@ async fn run(
         memory.write(&mut *store, (at as usize).saturating_add(bytes.len()), &[0])?;
         Ok::<_, wasmtime::Error>((at, length))
     };
-    let map = sourcemap::carried(source.text).unwrap_or_default();
+    for (name, text) in source.modules {
+        let (name, _) = place(store, name.as_bytes()).await?;
+        let (text, length) = place(store, text.as_bytes()).await?;
+        let code = more.call_async(&mut *store, (name, text, length)).await?;
+        if code != 0 {
+            return Ok(Err(code));
+        }
+    }
+    let carried = match source.modules {
+        [] => sourcemap::carried(source.text),
+        modules => {
+            let others = modules.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+            sourcemap::several(std::iter::once((source.name, source.text)).chain(others))
+        }
+    };
+    let map = carried.unwrap_or_default();
     let map = if map.is_empty() {
         (0, 0)
     } else {

@@ -22,6 +22,8 @@ pub struct SourceMap {
     sources: Vec<String>,
     /// By line and column of the script, both from 0.
     places: Vec<Place>,
+    /// Of a script of several modules: the maps of those that have one, by their names.
+    modules: Vec<(String, SourceMap)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,24 @@ struct Raw {
     mappings: String,
 }
 
+/// How the JSON of several maps begins, which is none of the format's.
+const SEVERAL: &str = "{\"edge:maps\":";
+
+#[derive(Deserialize)]
+struct Several {
+    #[serde(rename = "edge:maps")]
+    maps: Vec<(String, String)>,
+}
+
+/// The maps that modules carry, as one: names and texts of the modules.
+pub fn several<'a>(modules: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Vec<u8>> {
+    let maps: Vec<(&str, String)> = modules
+        .filter_map(|(name, text)| Some((name, String::from_utf8(carried(text)?).ok()?)))
+        .collect();
+    let json = serde_json::json!({ "edge:maps": maps }).to_string().into_bytes();
+    (!maps.is_empty() && json.len() <= LONGEST).then_some(json)
+}
+
 /// The map's JSON, where a script carries one in its last lines.
 pub fn carried(script: &str) -> Option<Vec<u8>> {
     let at = script.rfind(MARK)?;
@@ -60,6 +80,29 @@ impl SourceMap {
         if json.len() > LONGEST {
             return None;
         }
+        if json.starts_with(SEVERAL.as_bytes()) {
+            let several: Several = serde_json::from_slice(json).ok()?;
+            let mut modules = Vec::new();
+            let mut left = SOURCES;
+            for (name, map) in several.maps {
+                let Some(map) = Self::one(map.as_bytes()) else { continue };
+                // Of all together: with its root, a name is longer than it is in the JSON.
+                let Some(after) = left.checked_sub(map.sources.len().max(1)) else {
+                    break;
+                };
+                left = after;
+                modules.push((name, map));
+            }
+            return Some(Self {
+                sources: Vec::new(),
+                places: Vec::new(),
+                modules,
+            });
+        }
+        Self::one(json)
+    }
+
+    fn one(json: &[u8]) -> Option<Self> {
         let raw: Raw = serde_json::from_slice(json).ok().filter(|raw: &Raw| raw.version == 3)?;
         let root = raw.root.as_deref().map_or("", start);
         let sources = raw.sources.iter().take(SOURCES);
@@ -96,6 +139,7 @@ impl SourceMap {
         Some(Self {
             sources: sources.collect(),
             places,
+            modules: Vec::new(),
         })
     }
 
@@ -104,7 +148,14 @@ impl SourceMap {
         let names: usize = self.sources.iter().map(String::capacity).sum();
         let of_names = self.sources.capacity().saturating_mul(size_of::<String>());
         let of_places = self.places.capacity().saturating_mul(size_of::<Place>());
-        names.saturating_add(of_names).saturating_add(of_places)
+        let of_modules = self.modules.iter().map(|(name, map)| {
+            let own = size_of::<(String, Self)>().saturating_add(name.capacity());
+            map.bytes().saturating_add(own)
+        });
+        names
+            .saturating_add(of_names)
+            .saturating_add(of_places)
+            .saturating_add(of_modules.sum())
     }
 
     /// Where line and column of the script, from 1, come from: file, line and column, from 1.
@@ -133,7 +184,12 @@ impl SourceMap {
             let close = if place.ends_with(')') { ")" } else { "" };
             let mut parts = place.trim_end_matches(')').rsplitn(3, ':');
             let (column, line) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-            let (source, line, column) = self.origin(line, column)?;
+            let file = parts.next()?;
+            let map = match self.modules.as_slice() {
+                [] => self,
+                modules => &modules.iter().find(|(name, _)| name == file)?.1,
+            };
+            let (source, line, column) = map.origin(line, column)?;
             Some(format!("{}{source}:{line}:{column}{close}", frame.get(..open)?))
         };
         mapped().unwrap_or_else(|| frame.to_owned())
@@ -201,6 +257,29 @@ mod tests {
         assert_eq!(map.frame("    at f (worker.js:1:9)"), "    at f (src/b.ts:3:5)");
         assert_eq!(map.frame("    at worker.js:1:1"), "    at src/a.ts:1:1");
         assert_eq!(map.frame("    at g (native)"), "    at g (native)");
+    }
+
+    /// A trace through several modules would name lines of another one.
+    #[test]
+    fn each_module_has_its_own_map() {
+        let text = |source: &str, mappings: &str| {
+            let json = serde_json::json!({ "version": 3, "sources": [source], "mappings": mappings });
+            let data = BASE64.encode(json.to_string().as_bytes());
+            format!("x\n//# sourceMappingURL=data:application/json;base64,{data}\n")
+        };
+        let (a, b) = (text("a.ts", "AAEA"), text("b.ts", "AAIA"));
+        let all = [("src/a.ts", a.as_str()), ("b.ts", b.as_str()), ("c.js", "x")];
+        let map = SourceMap::parse(&several(all.into_iter()).unwrap()).unwrap();
+        assert_eq!(map.frame("    at f (src/a.ts:1:1)"), "    at f (a.ts:3:1)");
+        assert_eq!(map.frame("    at b.ts:1:1"), "    at b.ts:5:1");
+        assert_eq!(map.frame("    at c.js:1:1"), "    at c.js:1:1");
+        assert!(map.bytes() > 200);
+        assert!(several([("c.js", "x")].into_iter()).is_none());
+        assert!(SourceMap::parse(b"{\"edge:maps\":[1]}").is_none());
+        // Names do not grow beyond the bound of one map.
+        let json = serde_json::json!({ "version": 3, "sources": vec![""; 6_000], "mappings": "" }).to_string();
+        let many = serde_json::json!({ "edge:maps": [["a", json], ["b", json], ["c", json]] }).to_string();
+        assert_eq!(SourceMap::parse(many.as_bytes()).unwrap().modules.len(), 1);
     }
 
     /// A tenant could bring the daemon down by the map of its script.

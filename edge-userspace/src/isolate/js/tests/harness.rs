@@ -20,9 +20,10 @@ use crate::isolate::error::{Ended, Error};
 use crate::isolate::js::Script;
 use crate::isolate::js::code::Code;
 use crate::isolate::js::engine::{Shared, parts};
+use crate::isolate::js::handed::image_of;
 use crate::isolate::js::outside::{Ask, Doing, Environment, Item, Level, Outside, Told, Wire};
 use crate::isolate::js::script::Asked;
-use crate::isolate::js::snapshot::{Source, compile, snapshot};
+use crate::isolate::js::snapshot::compile;
 use crate::isolate::memory::Account;
 use crate::isolate::program::Responder;
 
@@ -83,16 +84,7 @@ pub(super) fn load(text: &str) -> Result<Arc<Script>, String> {
     let bed = bed().unwrap();
     // A runtime of its own is started within: not on a thread that has one.
     let image = std::thread::scope(|scope| {
-        let snap = || {
-            snapshot(
-                &bed.engine,
-                &bed.shared,
-                Source {
-                    name: "worker.js",
-                    text,
-                },
-            )
-        };
+        let snap = || image_of(&bed.engine, &bed.shared, text);
         scope.spawn(snap).join().unwrap()
     });
     let image = match image {

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::harness::{World, answer, ask, bed, get, limits, load, run};
 use crate::http::body::Body;
 use crate::isolate::error::Ended;
+use crate::isolate::js::modules::pack;
 use crate::isolate::js::outside::Level;
 
 /// A worker written for another platform would not answer here.
@@ -496,4 +497,35 @@ fn a_field_that_cannot_be_sent_is_named() {
     let told =
         answer(r#"export default { fetch: () => fetch("https://b.test/", { headers: { "x-odd-two": "ab" } }) }"#);
     assert!(told.as_ref().unwrap_err().contains("x-odd-two"), "{told:?}");
+}
+
+/// A worker of several files would not find them, or find another's.
+#[test]
+fn modules_import_each_other_by_their_paths() {
+    if bed().is_none() {
+        return;
+    }
+    let module = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let all = [
+        module(
+            "src/worker.js",
+            "import { b } from './lib/b.js'; import path from 'node:path'; export const a = 'a';\n\
+             export default { async fetch() { const { later } = await import('../later.js'); return new Response(b() + path.sep + later); } }",
+        ),
+        module(
+            "src/lib/b.js",
+            "import { a } from '../worker.js'; import * as c from './../.././c.js'; export const b = () => a + c.default;",
+        ),
+        module("c.js", "export default new HTMLRewriter() && 'c';"),
+        module("later.js", "export const later = 'late';"),
+    ];
+    assert_eq!(answer(&pack(&all)).unwrap(), "ac/late");
+    let missing = answer(&pack(&[module("a.js", "import './b.js'")])).unwrap_err();
+    assert!(missing.contains("'b.js'"), "{missing}");
+    let broken = [
+        module("a.js", "import './b/c.js'; export default {};"),
+        module("b/c.js", "\n\nthrow new Error('mine')"),
+    ];
+    let thrown = answer(&pack(&broken)).unwrap_err();
+    assert!(thrown.contains("mine") && thrown.contains("b/c.js:3"), "{thrown}");
 }
