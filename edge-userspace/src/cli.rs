@@ -12,6 +12,7 @@ mod kv;
 mod origin;
 mod quick;
 mod source;
+mod test;
 mod top;
 mod typescript;
 mod worker;

@@ -198,3 +198,120 @@ export default {
     assert!(!checked.status.success());
     assert!(String::from_utf8_lossy(&checked.stderr).contains("worker.ts:8:"));
 }
+
+/// `edge worker test` on a directory: whether it succeeded, and what it said.
+fn tested(directory: &Path, cache: &Path, arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(checkout::binaries().join("edge"));
+    command
+        .args(["worker", "test"])
+        .arg(directory)
+        .args(arguments)
+        .env("XDG_CACHE_HOME", cache)
+        .env("PATH", "/usr/bin:/bin");
+    let output = process::output(&mut command, START).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), format!("{said}{log}"))
+}
+
+/// An author would take a broken worker for a good one, or look for a failure in the wrong line; and
+/// the example of a new project would fail.
+#[test]
+fn tests_of_a_worker_run_without_a_node() {
+    checkout::build();
+    let (directory, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let project = directory.path().join("hello");
+    let mut new = Command::new(checkout::binaries().join("edge"));
+    new.args(["worker", "new", "--lang", "js"]).arg(&project);
+    assert!(process::output(&mut new, START).unwrap().status.success());
+    let (good, said) = tested(&project, cache.path(), &[]);
+    assert!(good && said.contains("3 ok, 0 failed\n"), "{said}");
+    assert!(
+        said.contains("ok      worker.test.js > the greeting > names a stranger ("),
+        "{said}"
+    );
+
+    fs::create_dir_all(project.join("src/more")).unwrap();
+    fs::create_dir_all(project.join("node_modules")).unwrap();
+    fs::write(project.join("node_modules/x.test.js"), "throw new Error('not mine')").unwrap();
+    fs::write(
+        project.join("src/count.ts"),
+        "export const count = async (env: Env): Promise<number> => {\n  const next = Number(await env.KV.get('n')) + 1;\n  \
+         await env.KV.put('n', `${next}`);\n  return next;\n};\n",
+    )
+    .unwrap();
+    fs::write(
+        project.join("src/more/count.test.ts"),
+        "import { count } from '../count';\nimport { afterEach, assert, beforeEach, describe, it, test } from 'edge:test';\n\
+         interface Unused { a: string }\nlet hooks = '';\nbeforeEach(() => { hooks += '('; });\nafterEach(() => { hooks += ')'; });\n\
+         test('counts', async ({ env }) => assert.equal(await count(env), 1));\n\
+         describe('group', () => {\n  beforeEach(async () => { hooks += '['; });\n  \
+         it('counts on', async ({ env }) => { assert.equal(await count(env), 2); assert.equal(hooks, '()(['); });\n  \
+         it('is wrong', () => {\n    const wanted: number = 3;\n    assert.deepEqual([1, { a: 2 }], [1, { a: wanted }]);\n  });\n});\n\
+         test.skip('later');\n",
+    )
+    .unwrap();
+    // The same store would have 2 in it.
+    fs::write(
+        project.join("src/apart.test.js"),
+        "import { count } from './count.ts';\ntest('has a store of its own', async ({ env }) => assert.equal(await count(env), 1));\n\
+         test('waits', async () => { await new Promise(done => setTimeout(done, 20)); await assert.rejects(async () => { throw new RangeError('x'); }, RangeError); assert.throws(() => null.x, TypeError); });\n\
+         test('setting', ({ env }) => assert.ok(env.MINE === 'a b'));\n",
+    )
+    .unwrap();
+    fs::write(project.join(".dev.vars"), "MINE=a b\n").unwrap();
+    let (good, said) = tested(&project, cache.path(), &[]);
+    assert!(!good && said.contains("8 ok, 1 failed, 1 skipped\n"), "{said}");
+    assert!(
+        said.contains("FAILED  src/more/count.test.ts > group > is wrong"),
+        "{said}"
+    );
+    assert!(
+        said.contains("AssertionError") && said.contains("count.test.ts:13:"),
+        "{said}"
+    );
+    assert!(!said.contains("edge:test:") && !said.contains("not mine"), "{said}");
+    // Alone, and with a store that has nothing in it.
+    let (good, said) = tested(&project, cache.path(), &["--filter", "group > counts"]);
+    assert!(
+        !good && said.contains("0 ok, 1 failed\n") && said.contains("1 === 2"),
+        "{said}"
+    );
+    let (good, said) = tested(&project, cache.path(), &["--filter", "no such name"]);
+    assert!(!good && said.contains("no test has"), "{said}");
+}
+
+/// A test that hangs would hang the author, and a file that cannot be loaded hide the others.
+#[test]
+fn tests_that_cannot_end_or_begin_have_failed() {
+    checkout::build();
+    let (directory, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    write(
+        "a.test.js",
+        "test('first', () => {}); test('loops', () => { for (;;); }); test('last', () => {});",
+    );
+    write("b.test.js", "test('waits', () => new Promise(() => {}));");
+    write("c.test.js", "import './none.js';");
+    write("d.test.js", "\nthrow new Error('at once');");
+    write("e.test.js", "test('good', () => { console.log('said by the test'); });");
+    let (good, said) = tested(directory.path(), cache.path(), &["--cpu", "300ms"]);
+    assert!(!good && said.contains("2 ok, 4 failed\n"), "{said}");
+    for part in [
+        "ok      a.test.js > first",
+        "FAILED  a.test.js > loops",
+        "FAILED  b.test.js > waits",
+        "c.test.js imports ./none.js, which is not there",
+        "at once",
+        "d.test.js:2",
+        "ok      e.test.js > good",
+        "said by the test",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("> last"), "{said}");
+    let (good, said) = tested(&directory.path().join("e.test.js"), cache.path(), &[]);
+    assert!(good && said.contains("1 ok, 0 failed\n"), "{said}");
+    let (good, _) = tested(cache.path(), cache.path(), &[]);
+    assert!(!good);
+}

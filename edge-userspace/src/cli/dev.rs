@@ -51,7 +51,7 @@ pub(super) struct Dev {
 }
 
 /// Compiled engines are kept here, so that only the first start takes the seconds of compiling one.
-fn kept() -> anyhow::Result<PathBuf> {
+pub(super) fn kept() -> anyhow::Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
@@ -63,12 +63,12 @@ fn kept() -> anyhow::Result<PathBuf> {
 }
 
 /// A string of TOML.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
 /// Settings of the worker: lines `NAME=value` of a file `.dev.vars`, if there is one.
-fn settings(directory: &Path) -> String {
+pub(super) fn settings(directory: &Path) -> String {
     let text = std::fs::read_to_string(directory.join(".dev.vars")).unwrap_or_default();
     let mut settings = String::new();
     for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
@@ -221,27 +221,34 @@ pub(super) fn check(file: &Path) -> anyhow::Result<()> {
     let source = Source::of(file, made.path())?;
     source.build()?;
     let bytes = std::fs::read(&source.worker).with_context(|| format!("{} cannot be read", source.worker.display()))?;
-    let kept = kept()?.join("check");
-    let text = format!(
-        "[server]\nplain = [\"127.0.0.1:1\"]\n[isolate]\nstate_directory = {}\ninstances = 16\n[[zone]]\nname = \"check\"\n\
-         hosts = [\"localhost\"]\n[zone.worker]\n",
-        quoted(&kept.to_string_lossy())
-    );
-    let config = Config::parse(&made.path().join("edge.toml"), &text)?;
-    let zones = Arc::new(ArcSwap::from_pointee(Zones::default()));
-    let isolates = Isolates::new(
-        &config.isolate,
-        config.server.workers,
-        zones,
-        Metrics::default(),
-        &Ledger::new(config.limits.memory, u64::MAX),
-    )?;
+    let isolates = checker(made.path(), &kept()?.join("check"))?;
     let kind = match isolates.check(&bytes)? {
         Kind::Component => "a component",
         Kind::Script => "a script",
     };
     print(&format!("{}: {kind} of {} bytes, good\n", file.display(), bytes.len()));
     Ok(())
+}
+
+/// What compiles and links workers as a node does, with its compiled code in `kept`.
+///
+/// # Errors
+/// The engine or the directory cannot be had.
+pub(super) fn checker(made: &Path, kept: &Path) -> anyhow::Result<Arc<Isolates>> {
+    let text = format!(
+        "[server]\nplain = [\"127.0.0.1:1\"]\n[isolate]\nstate_directory = {}\ninstances = 16\n[[zone]]\nname = \"check\"\n\
+         hosts = [\"localhost\"]\n[zone.worker]\n",
+        quoted(&kept.to_string_lossy())
+    );
+    let config = Config::parse(&made.join("edge.toml"), &text)?;
+    let zones = Arc::new(ArcSwap::from_pointee(Zones::default()));
+    Ok(Isolates::new(
+        &config.isolate,
+        config.server.workers,
+        zones,
+        Metrics::default(),
+        &Ledger::new(config.limits.memory, u64::MAX),
+    )?)
 }
 
 #[cfg(test)]

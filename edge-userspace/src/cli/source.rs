@@ -99,6 +99,20 @@ impl Source {
         }
     }
 
+    /// The script that a file of the same project is, for `edge worker test`: its modules.
+    ///
+    /// # Errors
+    /// As of [`Source::build`].
+    pub(super) fn modules(file: &Path, directory: &Path, made: &Path) -> anyhow::Result<Vec<(String, String)>> {
+        let Some(program) = bundler(directory) else {
+            return gather::gather(file, directory);
+        };
+        bundle(&program, file, directory, made)?;
+        let text = std::fs::read_to_string(made).with_context(|| format!("{} cannot be read", made.display()))?;
+        let name = file.strip_prefix(directory).unwrap_or(file);
+        Ok(vec![(name.to_string_lossy().into_owned(), text)])
+    }
+
     /// When a source was last changed.
     pub(super) fn changed(&self) -> Option<SystemTime> {
         let mut newest = modified(&self.entry);
@@ -144,6 +158,7 @@ fn bundle(program: &Path, entry: &Path, directory: &Path, made: &Path) -> anyhow
             "--conditions=workerd,worker,browser",
             "--external:node:*",
             "--external:cloudflare:*",
+            "--external:edge:*",
         ])
         .arg(format!("--outfile={}", made.display()))
         .current_dir(directory)

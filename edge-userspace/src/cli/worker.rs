@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use zeroize::Zeroizing;
 
-use super::{Asked, OnNode, dev, print, source};
+use super::{Asked, OnNode, dev, print, source, test};
 use crate::admin::client;
 use crate::base::clock::UnixTime;
 use crate::isolate::compile;
@@ -82,6 +82,8 @@ pub(super) enum Command {
         /// A script, a component, or a directory with one.
         file: PathBuf,
     },
+    /// Run a worker's own tests, without a node: those of its files *.test.js and *.test.ts.
+    Test(test::Test),
     /// Write a project for a new worker.
     New {
         /// The directory, which must not be there yet; its name is the project's.
@@ -177,6 +179,7 @@ pub(super) fn run(worker: &OnNode<Command>) -> anyhow::Result<()> {
         Command::List { zone, json } => list(asked, zone.as_deref(), *json),
         Command::Logs { zone, follow, json } => logs(asked, zone, *follow, *json),
         Command::Check { file } => dev::check(file),
+        Command::Test(test) => test::run(test),
         Command::New {
             directory,
             lang,

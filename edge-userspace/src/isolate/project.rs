@@ -35,8 +35,12 @@ const RUST: [(&str, &str); 3] = [
     ("src/lib.rs", include_str!("../../templates/worker-rust/src/lib.rs.in")),
 ];
 
-const JS: [(&str, &str); 3] = [
+const JS: [(&str, &str); 4] = [
     ("worker.js", include_str!("../../templates/worker-js/worker.js.in")),
+    (
+        "worker.test.js",
+        include_str!("../../templates/worker-js/worker.test.js.in"),
+    ),
     ("edge.d.ts", include_str!("../../templates/worker-js/edge.d.ts.in")),
     ("README.md", include_str!("../../templates/worker-js/README.md.in")),
 ];
