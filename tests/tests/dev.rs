@@ -214,8 +214,8 @@ fn tested(directory: &Path, cache: &Path, arguments: &[&str]) -> (bool, String) 
     (output.status.success(), format!("{said}{log}"))
 }
 
-/// An author would take a broken worker for a good one, or look for a failure in the wrong line; and
-/// the example of a new project would fail.
+/// An author would take a broken worker for a good one, or look for a failure in the wrong line;
+/// and the example of a new project would fail.
 #[test]
 fn tests_of_a_worker_run_without_a_node() {
     checkout::build();

@@ -148,6 +148,27 @@ fn mistakes_of_rules() {
             "X-Query-Cost",
         ),
         (format!("{rule}queue = {{ active = 0 }}\n"), 10, "active 0", "paused"),
+        (format!("{rule}manual = {{ wait = \"0s\" }}\n"), 10, "wait", "1s"),
+        (
+            format!("{rule}queue = {{}}\n[[zone.gate.rule]]\nname = \"b\"\nqueue = {{}}\n"),
+            11,
+            "second queue",
+            "one",
+        ),
+        (
+            format!("{rule}manual = {{}}\n[[zone.gate.rule]]\nmanual = {{}}\n"),
+            11,
+            "already",
+            "name",
+        ),
+    ]);
+}
+
+/// The same, of challenges and of the crawlers that need none.
+#[test]
+fn mistakes_of_challenges_and_crawlers() {
+    let rule = "[zone.gate]\n[[zone.gate.rule]]\n";
+    are_told(&[
         (
             format!("{rule}concurrency = 1\nnot_crawlers = [\"bot\"]\n"),
             11,
@@ -205,19 +226,6 @@ fn mistakes_of_rules() {
             9,
             "too many",
             "agent",
-        ),
-        (format!("{rule}manual = {{ wait = \"0s\" }}\n"), 10, "wait", "1s"),
-        (
-            format!("{rule}queue = {{}}\n[[zone.gate.rule]]\nname = \"b\"\nqueue = {{}}\n"),
-            11,
-            "second queue",
-            "one",
-        ),
-        (
-            format!("{rule}manual = {{}}\n[[zone.gate.rule]]\nmanual = {{}}\n"),
-            11,
-            "already",
-            "name",
         ),
     ]);
 }
