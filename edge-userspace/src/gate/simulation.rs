@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
@@ -21,6 +21,7 @@ use super::verdict::{Attempt, Change, Decision, Deferral, Named};
 use super::zone::ZoneGate;
 use crate::base::penalty::{Level, Subject};
 use crate::config::{Config, Faults};
+use crate::zones::path;
 
 const START: u64 = 1_700_000_000;
 
@@ -34,6 +35,29 @@ fn at(ms: u64) -> Now {
 
 fn address(n: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, n])
+}
+
+/// The first visit of a page of zone 0 over TCP; others differ from it by what they are about.
+fn usual(address: IpAddr) -> Attempt<'static> {
+    static ROOT: LazyLock<path::Path> = LazyLock::new(|| path::Path::of("/"));
+    static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+    Attempt {
+        address,
+        validated: true,
+        relayed: false,
+        opens: true,
+        host: "z0.example",
+        scheme: "https",
+        target: "/",
+        crawler: None,
+        method: &Method::GET,
+        path: &ROOT,
+        headers: &NO_FIELDS,
+        tokens: &[],
+        work: None,
+        named: None,
+        quic: false,
+    }
 }
 
 struct World {
@@ -84,27 +108,17 @@ impl World {
         token: Option<&str>,
         named: Option<Named>,
     ) -> Decision {
-        self.judge.decide(
-            at(ms),
-            &self.zones[zone],
-            &Attempt {
-                address,
-                validated: true,
-                relayed: false,
-                opens: true,
-                host: "z0.example",
-                scheme: "https",
-                target: "/",
-                crawler: None,
-                method: &Method::GET,
-                path: &crate::zones::path::Path::of("/"),
-                headers: &HeaderMap::new(),
-                tokens: token.as_slice(),
-                work: None,
-                named,
-                quic,
-            },
-        )
+        let attempt = Attempt {
+            tokens: token.as_slice(),
+            named,
+            quic,
+            ..usual(address)
+        };
+        self.visit(ms, zone, &attempt)
+    }
+
+    fn visit(&self, ms: u64, zone: usize, attempt: &Attempt<'_>) -> Decision {
+        self.judge.decide(at(ms), &self.zones[zone], attempt)
     }
 }
 

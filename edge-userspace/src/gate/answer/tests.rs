@@ -28,14 +28,18 @@ fn ask(method: Method, fields: &[(&'static str, &str)], kind: Kind) -> Answer {
         work: None,
         handed: None,
     };
+    told_by(&method, &headers, &told)
+}
+
+fn told_by(method: &Method, headers: &HeaderMap, told: &Deferral) -> Answer {
     let asked = Asked {
-        method: &method,
-        headers: &headers,
+        method,
+        headers,
         zone: "shop",
         cookie: &Cookie::default(),
         nonce: 0xabc,
     };
-    deferral(&Template::default(), &told, asked)
+    deferral(&Template::default(), told, asked)
 }
 
 fn field<'a>(answer: &'a Answer, name: &str) -> &'a str {
@@ -225,14 +229,7 @@ fn who_is_handed_over() {
             work: None,
             handed: Some("https://ask.example/?state=s".into()),
         };
-        let asked = Asked {
-            method: &method,
-            headers: &headers,
-            zone: "shop",
-            cookie: &Cookie::default(),
-            nonce: 0xabc,
-        };
-        deferral(&Template::default(), &told, asked)
+        told_by(&method, &headers, &told)
     };
     let page = ask(Method::GET, "text/html", true);
     assert_eq!(

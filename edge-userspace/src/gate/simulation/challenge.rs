@@ -9,27 +9,12 @@ const WORK: &str = "grace = 4\n[[zone.gate.rule]]\nchallenge = { kind = \"work\"
 
 impl World {
     fn work(&self, ms: u64, address: IpAddr, tokens: &[&str], work: Option<&str>) -> Decision {
-        self.judge.decide(
-            at(ms),
-            &self.zones[0],
-            &Attempt {
-                address,
-                validated: true,
-                relayed: false,
-                opens: true,
-                host: "z0.example",
-                scheme: "https",
-                target: "/",
-                crawler: None,
-                method: &Method::GET,
-                path: &crate::zones::path::Path::of("/"),
-                headers: &HeaderMap::new(),
-                tokens,
-                work,
-                named: None,
-                quic: false,
-            },
-        )
+        let attempt = Attempt {
+            tokens,
+            work,
+            ..usual(address)
+        };
+        self.visit(ms, 0, &attempt)
     }
 
     /// A challenge for `address`: the token, and its bits.
@@ -65,27 +50,12 @@ fn solved_once_and_let_in_at_once() {
     assert_eq!(bits, 10);
     let answer = solve(&token, bits);
     // In another zone it is worth nothing.
-    let elsewhere = world.judge.decide(
-        at(5),
-        &world.zones[1],
-        &Attempt {
-            address: address(1),
-            validated: true,
-            relayed: false,
-            opens: true,
-            host: "z1.example",
-            scheme: "https",
-            target: "/",
-            crawler: None,
-            method: &Method::GET,
-            path: &crate::zones::path::Path::of("/"),
-            headers: &HeaderMap::new(),
-            tokens: &[],
-            work: Some(&answer),
-            named: None,
-            quic: false,
-        },
-    );
+    let attempt = Attempt {
+        host: "z1.example",
+        work: Some(&answer),
+        ..usual(address(1))
+    };
+    let elsewhere = world.visit(5, 1, &attempt);
     assert!(matches!(elsewhere, Decision::Defer(_)));
     // A tab's page answers for itself, whatever cookie another tab's page has left.
     let (other, _) = world.challenged(10, address(1));

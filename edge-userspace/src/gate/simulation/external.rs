@@ -33,27 +33,13 @@ fn asking_and(more: &str) -> (World, tempfile::TempDir) {
 impl World {
     fn shop(&self, ms: u64, zone: usize, address: IpAddr, target: &str, tokens: &[&str]) -> Decision {
         let path = target.split('?').next().unwrap();
-        self.judge.decide(
-            at(ms),
-            &self.zones[zone],
-            &Attempt {
-                address,
-                validated: true,
-                relayed: false,
-                opens: true,
-                host: "z0.example",
-                scheme: "https",
-                target,
-                crawler: None,
-                method: &Method::GET,
-                path: &crate::zones::path::Path::of(path),
-                headers: &HeaderMap::new(),
-                tokens,
-                work: None,
-                named: None,
-                quic: false,
-            },
-        )
+        let attempt = Attempt {
+            target,
+            path: &path::Path::of(path),
+            tokens,
+            ..usual(address)
+        };
+        self.visit(ms, zone, &attempt)
     }
 
     /// The token, and the address that its bearer is handed to.

@@ -97,27 +97,15 @@ fn attack(world: &World, ms: u64, random: &mut Random, loot: &mut Vec<String>) -
         proven: random.below(2) == 0,
     });
     let methods = [Method::GET, Method::POST];
-    let decision = world.judge.decide(
-        at(ms),
-        &world.zones[0],
-        &Attempt {
-            relayed: false,
-            address,
-            validated: true,
-            opens: true,
-            host: "z0.example",
-            scheme: "https",
-            target: "/",
-            crawler: None,
-            method: &methods[random.below(2) as usize],
-            path: &crate::zones::path::Path::of("/"),
-            headers: &headers,
-            tokens: &tokens,
-            work: None,
-            named,
-            quic: random.below(4) == 0,
-        },
-    );
+    let attempt = Attempt {
+        method: &methods[random.below(2) as usize],
+        headers: &headers,
+        tokens: &tokens,
+        named,
+        quic: random.below(4) == 0,
+        ..usual(address)
+    };
+    let decision = world.visit(ms, 0, &attempt);
     let (written, served) = match decision {
         Decision::Admit(admission) => match admission.token {
             Change::Set(written) => (Some(written), true),

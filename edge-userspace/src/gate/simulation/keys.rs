@@ -10,27 +10,12 @@ const BY_KEY: &str = "clients_per_address = 8\ngrace = 4\n[[zone.gate.rule]]\n\
 impl World {
     fn with_key(&self, ms: u64, address: IpAddr, key: &str) -> Decision {
         let headers = [("x-api-key", key)].map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        self.judge.decide(
-            at(ms),
-            &self.zones[0],
-            &Attempt {
-                address,
-                validated: true,
-                relayed: false,
-                opens: true,
-                host: "z0.example",
-                scheme: "https",
-                target: "/",
-                crawler: None,
-                method: &Method::GET,
-                path: &crate::zones::path::Path::of("/v1/acme/orders"),
-                headers: &headers.into_iter().collect::<HeaderMap<_>>(),
-                tokens: &[],
-                work: None,
-                named: None,
-                quic: false,
-            },
-        )
+        let attempt = Attempt {
+            path: &path::Path::of("/v1/acme/orders"),
+            headers: &headers.into_iter().collect(),
+            ..usual(address)
+        };
+        self.visit(ms, 0, &attempt)
     }
 
     fn served(&self, ms: u64, address: IpAddr, key: &str) -> bool {
