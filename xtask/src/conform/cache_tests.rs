@@ -114,7 +114,6 @@ pub(crate) fn run(cache_tests: &CacheTests) -> Result<()> {
     server.wait_port(origin, START)?;
     let address = free_address()?;
     let edge = Node {
-        profile: Profile::Dev,
         host: HOST,
         address,
         origin,

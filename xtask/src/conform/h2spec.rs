@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use edge_testbed::process::{self, free_address};
+use edge_testbed::process;
 
-use super::node::{self, Node};
+use super::node;
 use crate::workspace::{self, Profile};
 
 /// HTTP/2 framing and HPACK, by h2spec: fails unless every case is met.
@@ -44,17 +44,7 @@ pub(crate) fn run(h2spec: &H2spec) -> Result<()> {
     }
     let directory = workspace::output("conform/h2spec")?;
     let program = build(&h2spec.suite, &directory)?;
-    let origin = free_address()?;
-    let _origin = node::demo_origin(origin, &directory, Profile::Dev)?;
-    let address = free_address()?;
-    let node = Node {
-        profile: Profile::Dev,
-        host: HOST,
-        address,
-        origin,
-        further: "",
-    };
-    let _edge = node.start(&directory)?;
+    let (address, _processes) = node::before_demo_origin(HOST, &directory)?;
     let mut client = Command::new(program);
     client
         .args(["-t", "-k", "-h", &address.ip().to_string()])

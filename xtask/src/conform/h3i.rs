@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use edge_testbed::process::{self, free_address};
+use edge_testbed::process;
 
-use super::node::{self, Node};
+use super::node;
 use crate::workspace::{self, Profile};
 
 /// HTTP/3, by h3i: requests as they should be, and malformed ones, each with the code that the RFC
@@ -46,17 +46,7 @@ pub(crate) fn run(h3i: &H3i) -> Result<()> {
         workspace::run(&mut cargo)?;
     }
     let directory = workspace::output("conform/h3i")?;
-    let origin = free_address()?;
-    let _origin = node::demo_origin(origin, &directory, Profile::Dev)?;
-    let address = free_address()?;
-    let node = Node {
-        profile: Profile::Dev,
-        host: HOST,
-        address,
-        origin,
-        further: "",
-    };
-    let _edge = node.start(&directory)?;
+    let (address, _processes) = node::before_demo_origin(HOST, &directory)?;
     let mut client = Command::new(build.join("debug/edge-h3i"));
     let output = process::output(client.arg(address.to_string()).arg(HOST), LIMIT)?;
     print!("{}", String::from_utf8_lossy(&output.stdout));

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use edge_testbed::pki::Authority;
-use edge_testbed::process::Process;
+use edge_testbed::process::{Process, free_address};
 
 use crate::workspace::{self, Profile};
 
 const START: Duration = Duration::from_secs(30);
 
-/// What a suite asks of its node.
+/// What a suite asks of its node: an unoptimised build.
 pub(super) struct Node<'a> {
-    pub(super) profile: Profile,
     /// The zone's host, in its certificate and in `hosts`; the zone serves names of no zone, too.
     pub(super) host: &'a str,
     /// Where it listens for HTTPS.
@@ -57,7 +56,7 @@ servers = [{{ address = "http://{origin}" }}]
         );
         let file = directory.join("edge.toml");
         fs::write(&file, configuration)?;
-        let mut command = Command::new(workspace::binary("edge", self.profile));
+        let mut command = Command::new(workspace::binary("edge", Profile::Dev));
         command
             .args(["run", "--no-xdp", "--log-format", "json", "--config"])
             .arg(&file);
@@ -67,11 +66,20 @@ servers = [{{ address = "http://{origin}" }}]
     }
 }
 
-/// Starts the demo's origin.
-pub(super) fn demo_origin(address: SocketAddr, directory: &Path, profile: Profile) -> Result<Process> {
-    let mut command = Command::new(workspace::binary("demo-origin", profile));
-    command.arg(address.to_string());
-    let mut origin = Process::spawn(&mut command, &directory.join("origin.log"))?;
-    origin.wait_port(address, START)?;
-    Ok(origin)
+/// Starts a node that serves `host` from the demo's origin: where, and both processes, which end
+/// with what is returned.
+pub(super) fn before_demo_origin(host: &str, directory: &Path) -> Result<(SocketAddr, [Process; 2])> {
+    let origin = free_address()?;
+    let mut command = Command::new(workspace::binary("demo-origin", Profile::Dev));
+    command.arg(origin.to_string());
+    let mut server = Process::spawn(&mut command, &directory.join("origin.log"))?;
+    server.wait_port(origin, START)?;
+    let address = free_address()?;
+    let node = Node {
+        host,
+        address,
+        origin,
+        further: "",
+    };
+    Ok((address, [node.start(directory)?, server]))
 }
