@@ -170,8 +170,11 @@ fn a_challenge_is_solved_or_waited_for() {
         "the answer is a cookie of a minute"
     );
 
-    // The same person without scripts, and without what has been proven.
+    // The same person without scripts, and without what has been proven. The cache goes, too: a
+    // page whose file is old enough is fresh by the browser's own reckoning (RFC 9111 4.2.2), and
+    // would be shown without a request.
     browser.devtools("Network.clearBrowserCookies", &serde_json::json!({}));
+    browser.devtools("Network.clearBrowserCache", &serde_json::json!({}));
     browser.devtools(
         "Emulation.setScriptExecutionDisabled",
         &serde_json::json!({"value": true}),
