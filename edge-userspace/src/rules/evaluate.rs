@@ -4,6 +4,7 @@
 //! came, so that a rule does not depend on what another one has rewritten. The first rule that
 //! answers ends it, as does `last = true`.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -158,11 +159,14 @@ impl<'r> Made<'r> {
             claims: claims.as_deref(),
             ..*facts
         };
-        self.act(rule, facts)
+        // Most rules have no template, and then nobody asks for the groups of their pattern.
+        let groups = LazyCell::new(|| groups(rule, facts));
+        let filled = |template: &Template, escape| fill(template, facts, groups.as_ref(), escape);
+        self.asks_service(rule, facts, filled, known) || self.act(rule, facts, filled)
     }
 
-    /// Asks for what `rule` asks for, in the order in which it costs; whether the request does not
-    /// pass it, or not yet.
+    /// Asks for the password and the token that `rule` asks for; whether the request does not pass
+    /// it, or not yet.
     fn guarded(&mut self, rule: &'r Rule, facts: &Facts<'r>, known: &dyn Known<'r>) -> bool {
         if let Some(basic) = &rule.act.auth {
             match known.password(basic) {
@@ -205,20 +209,21 @@ impl<'r> Made<'r> {
                 }
             }
         }
+        false
+    }
+
+    /// Asks the service that `rule` names, after what costs less; whether the request does not pass
+    /// it, or not yet.
+    fn asks_service(
+        &mut self,
+        rule: &'r Rule,
+        facts: &Facts<'_>,
+        filled: impl Fn(&Template, Escape) -> String + Copy,
+        known: &dyn Known<'r>,
+    ) -> bool {
         let Some(forward) = &rule.act.forward else {
             return false;
         };
-        let claims = self.claims.clone();
-        let facts = &Facts {
-            user: self.user,
-            claims: claims.as_deref(),
-            ..*facts
-        };
-        let groups = match forward.set.is_empty() && forward.login.is_none() {
-            true => None,
-            false => groups(rule, facts),
-        };
-        let filled = |template: &Template, escape| fill(template, facts, groups.as_ref(), escape);
         let mut with = Vec::new();
         set(&forward.set, filled, &mut with);
         match known.said(forward, &with).as_deref() {
@@ -272,9 +277,7 @@ impl<'r> Made<'r> {
     }
 
     /// Adds what `rule` does with a request that passes it; whether it was the last one.
-    fn act(&mut self, rule: &'r Rule, facts: &Facts<'_>) -> bool {
-        let groups = groups(rule, facts);
-        let filled = |template: &Template, escape| fill(template, facts, groups.as_ref(), escape);
+    fn act(&mut self, rule: &'r Rule, facts: &Facts<'_>, filled: impl Fn(&Template, Escape) -> String + Copy) -> bool {
         self.rules.push(rule);
         let act = &rule.act;
         self.bypassed |= act.uncached;
