@@ -91,8 +91,7 @@ fn asked<'t>(cx: &mut Context<'t>, site: &Site<'t>, directive: &Directive, known
     let location = site
         .find(path, true)
         .ok_or("its path may belong to several locations")?;
-    let own = location.levels.own();
-    let pass = own.iter().find(|inner| inner.name == "proxy_pass");
+    let pass = location.levels.own_one("proxy_pass");
     let pass = pass.ok_or("what is asked is not a server: its location has no proxy_pass")?;
     let request = fields::request(cx, &location.levels, known, Towards::Service);
     let target = pools::target(cx, pass, &location.levels, &request, known)?;
@@ -121,7 +120,7 @@ fn asked<'t>(cx: &mut Context<'t>, site: &Site<'t>, directive: &Directive, known
         ));
     }
     for name in ["proxy_pass_request_body", "proxy_pass_request_headers", "internal"] {
-        if let Some(directive) = own.iter().find(|inner| inner.name == name) {
+        if let Some(directive) = location.levels.own_one(name) {
             cx.take(directive);
         }
     }
@@ -193,16 +192,13 @@ fn answered(cx: &mut Context<'_>, levels: &Levels<'_>, known: &mut Known) -> (BT
 
 /// `error_page 401 = @login`: where who is not known is sent.
 fn login<'t>(cx: &mut Context<'t>, site: &Site<'t>, levels: &Levels<'t>, known: &Known) -> Option<String> {
-    let of_401 =
-        |directive: &&'t Directive| pages::page(directive).is_some_and(|page| page.statuses.as_slice() == [401]);
-    let directive = levels.all("error_page").into_iter().find(of_401)?;
-    let page = pages::page(directive)?;
+    let (directive, page) = pages::first(levels, |page| page.statuses.as_slice() == [401])?;
     let location = match page.to.starts_with('@') {
         true => site.named(page.to),
         false => site.find(page.to.split('?').next().unwrap_or_default(), page.to.starts_with('/')),
     };
     let returned = location.and_then(|location| {
-        let returned = location.levels.own().iter().find(|inner| inner.name == "return")?;
+        let returned = location.levels.own_one("return")?;
         let url = match (returned.argument(0), returned.arguments.len()) {
             ("301" | "302" | "303" | "307" | "308", 2) => returned.argument(1),
             (url, 1) if url.parse::<u16>().is_err() => url,
@@ -261,7 +257,7 @@ pub(super) fn mirror<'t>(cx: &mut Context<'t>, site: &Site<'t>, levels: &Levels<
         .find(directive.argument(0), true)
         .ok_or_else(|| "no location".to_owned())
         .and_then(|location| {
-            let pass = location.levels.own().iter().find(|inner| inner.name == "proxy_pass");
+            let pass = location.levels.own_one("proxy_pass");
             let pass = pass.ok_or("its location has no proxy_pass")?;
             let request = fields::request(cx, &location.levels, known, Towards::Origin);
             let target = pools::target(cx, pass, &location.levels, &request, known)?;

@@ -131,6 +131,11 @@ impl<'t> Levels<'t> {
         self.0.last().copied().unwrap_or_default()
     }
 
+    /// The first directive of this name in the innermost block.
+    pub(super) fn own_one(&self, name: &str) -> Option<&'t Directive> {
+        self.own().iter().find(|directive| directive.name == name)
+    }
+
     /// The directives of these names of the nearest block that has any: the outer ones count only
     /// if there are none nearer.
     pub(super) fn nearest(&self, names: &[&str]) -> Vec<&'t Directive> {

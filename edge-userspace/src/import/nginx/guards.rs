@@ -10,15 +10,13 @@ use super::location::Site;
 use super::networks::{Access, access};
 use super::syntax::Directive;
 use super::text::Known;
-use crate::config::rule::users;
+use crate::config::rule::{LIST, users};
 use crate::config::value::Network;
 use crate::import::Weight;
 use crate::import::write::{Entry, When, quoted};
 
 /// Bytes of a file with passwords, as zone rules take it.
 const PASSWORDS: u64 = 64 << 20;
-/// Networks in one condition of a rule.
-const NETWORKS: usize = 4_096;
 
 /// Directives that keep somebody out, count for what stands within, and have no equal.
 const CLOSED: &[&str] = &[
@@ -160,7 +158,7 @@ fn outside(access: &Access) -> Outside {
     match (allowed.len(), denied.len()) {
         (_, 0) => Outside::Nobody,
         (0, _) => Outside::Some(When::default()),
-        (a, d) if a.min(d) > NETWORKS => Outside::TooMany,
+        (a, d) if a.min(d) > LIST => Outside::TooMany,
         (a, d) if a <= d => Outside::Some(written(allowed).negated()),
         _ => Outside::Some(written(denied)),
     }
@@ -254,7 +252,7 @@ fn limit_except(cx: &mut Context<'_>, directive: &Directive, guards: &mut Guards
     let refused = match (access.denied.is_empty(), access.allowed.is_empty()) {
         (true, _) => return,
         (false, true) => others.negated(),
-        (false, false) if access.denied.len() <= NETWORKS => When {
+        (false, false) if access.denied.len() <= LIST => When {
             networks: access.denied.iter().map(ToString::to_string).collect(),
             ..others.negated()
         },

@@ -27,7 +27,7 @@ pub(super) fn is_by_address(cx: &Context<'_>, directive: &Directive) -> bool {
     matches!(key.as_deref(), Some("$binary_remote_addr" | "$remote_addr"))
 }
 
-/// `limit_conn`: so many requests at once at the origin.
+/// `limit_conn`: at most N requests at once at the origin.
 fn crowd(cx: &mut Context<'_>, draft: &mut Draft, directive: &Directive, path: Option<&str>, levels: &Levels<'_>) {
     if path.is_none() && is_by_address(cx, directive) {
         // `node` reads it.

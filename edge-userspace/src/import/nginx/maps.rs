@@ -11,13 +11,9 @@ use super::context::Context;
 use super::networks::access;
 use super::syntax::Directive;
 use super::text::{Known, Piece, Text};
+use crate::config::rule::{LIST, RULES};
 use crate::config::value::Network;
 use crate::import::write::{When, quoted};
-
-/// Values of one variable: with their conditions, as many as a zone has rules.
-const CASES: usize = 20_000;
-/// Networks in one condition of a rule.
-const NETWORKS: usize = 4_096;
 
 /// A value that a variable has for requests that fulfil a condition.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +26,7 @@ pub(super) struct Case {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cases {
     pub(super) all: Vec<Case>,
-    /// So many of them, from the first on, never fit the same request.
+    /// The first N of them never fit the same request.
     apart: usize,
     pub(super) default: String,
 }
@@ -53,8 +49,8 @@ pub(super) fn is_true(value: &str) -> bool {
 /// # Errors
 /// Why rules cannot say when it has which.
 pub(super) fn cases(directive: &Directive) -> Result<Cases, String> {
-    if directive.inner().len() > CASES {
-        return Err(format!("more than {CASES} values"));
+    if directive.inner().len() > RULES {
+        return Err(format!("more than {RULES} values"));
     }
     match directive.name.as_str() {
         "map" => of_map(directive),
@@ -151,7 +147,7 @@ fn of_geo(directive: &Directive) -> Result<Cases, String> {
         let mut lines: Vec<(bool, Option<IpNet>)> = lines.collect();
         lines.push((false, None));
         let networks = access(&lines).allowed;
-        if networks.len() > NETWORKS {
+        if networks.len() > LIST {
             return Err("more networks than a rule may have".to_owned());
         }
         let when = When {
@@ -246,7 +242,7 @@ pub(super) fn any(all: &[&When]) -> Option<When> {
     for (of, into) in lists {
         if !of(first).is_empty() {
             let texts: Vec<String> = all.iter().flat_map(|when| of(when)).cloned().collect();
-            let whole = all.iter().all(|when| !of(when).is_empty()) && texts.len() <= NETWORKS;
+            let whole = all.iter().all(|when| !of(when).is_empty()) && texts.len() <= LIST;
             *into(&mut joined) = texts;
             return whole.then_some(joined);
         }
@@ -369,7 +365,7 @@ mod tests {
         when
     }
 
-    /// Somebody would be let in whom the map keeps out, or the other way round.
+    /// A client that the map keeps out would be let in, or the other way round.
     #[test]
     fn the_first_value_that_fits_counts() {
         let map = read("map $http_user_agent $bad { default 0; ~*good 0; ~*bot 1; \"Scraper\" yes; }");

@@ -302,12 +302,11 @@ fn log(cx: &mut Context<'_>, http: &Levels<'_>, servers: &[Server<'_>]) -> Vec<E
     let none = !all.is_empty() && all.iter().all(|directive| directive.argument(0) == "off");
     for directive in &all {
         let to = directive.argument(0);
-        let format = directive.arguments.get(1).is_some_and(|format| format != "combined");
         match first {
             _ if none && http.one("access_log").is_some() => cx.take(directive),
             _ if to == "off" => cx.tell(directive, Weight::Different, "lines are of all requests, or of none"),
             _ if to.contains('$') => cx.tell(directive, Weight::Missing, "one file holds the lines of the node"),
-            Some(first) if to == first.argument(0) && !format && directive.arguments.len() < 2 => cx.tell(
+            Some(first) if to == first.argument(0) && directive.arguments.len() < 2 => cx.tell(
                 directive,
                 Weight::Different,
                 "lines are JSON with fields of their own (docs/logs.md)",

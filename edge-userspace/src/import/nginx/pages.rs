@@ -34,6 +34,13 @@ pub(super) fn page(directive: &Directive) -> Option<Page<'_>> {
     (!statuses.is_empty()).then_some(Page { statuses, instead, to })
 }
 
+/// The first of the nearest block's that `wanted` wants, as written and taken apart.
+pub(super) fn first<'t>(levels: &Levels<'t>, wanted: impl Fn(&Page<'t>) -> bool) -> Option<(&'t Directive, Page<'t>)> {
+    let all = levels.all("error_page").into_iter();
+    all.filter_map(|directive| Some((directive, page(directive)?)))
+        .find(|(_, page)| wanted(page))
+}
+
 /// Adds the pages of a server, and tells of those that hold for single locations.
 pub(super) fn pages<'t>(cx: &mut Context<'t>, draft: &mut Draft, site: &Site<'t>, levels: &Levels<'t>) {
     let own: Vec<&'t Directive> = levels.all("error_page");
@@ -149,7 +156,7 @@ fn written<'t>(
 
 /// The file of `path` in a location that is answered from files.
 fn file(location: &Location<'_>, path: &str) -> Option<String> {
-    if let Some(alias) = location.levels.own().iter().find(|inner| inner.name == "alias") {
+    if let Some(alias) = location.levels.own_one("alias") {
         let rest = path.strip_prefix(location.prefix()?)?;
         return Some(format!("{}{rest}", alias.argument(0)));
     }

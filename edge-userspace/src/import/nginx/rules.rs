@@ -18,13 +18,12 @@ use super::spot::Spot;
 use super::stored;
 use super::syntax::Directive;
 use super::text::{Known, Piece, Text};
+use crate::config::rule::RULES;
 use crate::import::Weight;
 use crate::import::write::{Entry, When, quoted};
 
 /// Locations that lead to each other by `rewrite … last`.
 const JUMPS: usize = 8;
-/// Rules of a zone: what edge takes.
-const RULES: usize = 20_000;
 
 /// Directives that answer in ways that edge does not have.
 const HANDLERS: &[&str] = &[

@@ -207,7 +207,7 @@ pub(super) fn files<'t>(
     act: &mut Vec<Entry>,
     main: bool,
 ) {
-    let alias = location.levels.own().iter().find(|directive| directive.name == "alias");
+    let alias = location.levels.own_one("alias");
     let Some(root) = alias.or_else(|| location.levels.one("root")) else {
         // Beside an origin, its requests would go there.
         act.push(("respond".to_owned(), "{ status = 404 }".to_owned()));
@@ -275,7 +275,7 @@ pub(super) fn files<'t>(
 /// page of what is not there.
 fn tried<'t>(cx: &mut Context<'t>, site: &Site<'t>, location: &Location<'t>) -> Vec<String> {
     let mut tries = Vec::new();
-    if let Some(tried) = location.levels.own().iter().find(|inner| inner.name == "try_files") {
+    if let Some(tried) = location.levels.own_one("try_files") {
         let Some((last, first)) = tried.arguments.split_last() else {
             return tries;
         };
@@ -299,14 +299,9 @@ fn tried<'t>(cx: &mut Context<'t>, site: &Site<'t>, location: &Location<'t>) -> 
         }
     }
     if tries.is_empty()
-        && let Some(directive) = location.levels.all("error_page").into_iter().find(|directive| {
-            pages::page(directive).is_some_and(|page| {
-                page.statuses.as_slice() == [404]
-                    && matches!(page.instead, Some("" | "200"))
-                    && page.to.starts_with('/')
-            })
+        && let Some((directive, page)) = pages::first(&location.levels, |page| {
+            page.statuses.as_slice() == [404] && matches!(page.instead, Some("" | "200")) && page.to.starts_with('/')
         })
-        && let Some(page) = pages::page(directive)
     {
         tries.extend(last_tried(cx, site, location, directive, page.to));
     }

@@ -1,6 +1,6 @@
-//! What is stored of a location's answers, and for whom: proxy_cache and its kin as `cache` of a
-//! rule. What nginx keeps apart and edge could not is not stored at all: nobody gets another one's
-//! answer because of an import.
+//! What is stored of a location's answers, and for which clients: proxy_cache and its kin as
+//! `cache` of a rule. What nginx keeps apart and edge could not is not stored at all: nobody gets
+//! another one's answer because of an import.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -57,12 +57,19 @@ impl Text {
             for piece in pieces {
                 match piece {
                     Piece::Text(text) => self.push_text(&text),
-                    piece if same(&piece) => value.0.iter().for_each(|piece| match piece {
-                        Piece::Text(text) => self.push_text(text),
-                        variable => self.0.push(variable.clone()),
-                    }),
+                    piece if same(&piece) => self.append(value),
                     piece => self.0.push(piece),
                 }
+            }
+        }
+    }
+
+    /// Puts `more` at the end.
+    fn append(&mut self, more: &Self) {
+        for piece in &more.0 {
+            match piece {
+                Piece::Text(text) => self.push_text(text),
+                variable => self.0.push(variable.clone()),
             }
         }
     }
@@ -92,10 +99,7 @@ impl Text {
             rest = after;
             let name = name.to_ascii_lowercase();
             match known.set.get(&name) {
-                Some(set) => set.0.iter().for_each(|piece| match piece {
-                    Piece::Text(plain) => text.push_text(plain),
-                    variable => text.0.push(variable.clone()),
-                }),
+                Some(set) => text.append(set),
                 None if name.is_empty() => text.push_text("$"),
                 None => text.0.push(Piece::Variable(name)),
             }
