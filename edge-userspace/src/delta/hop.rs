@@ -5,6 +5,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::digest::{AVAILABLE_DICTIONARY, Digest, REPR_DIGEST};
+use crate::http::fields;
 use crate::http::handler::Reason;
 
 /// The hop's own field.
@@ -176,7 +177,7 @@ impl Told {
         let mut keep = false;
         for word in words {
             match word.strip_prefix(b"length=") {
-                Some(digits) => length = number(digits),
+                Some(digits) => length = fields::number(digits),
                 None => keep |= word == b"keep",
             }
         }
@@ -209,13 +210,6 @@ impl Told {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the far end's answer contradicts itself")]
 pub(super) struct Nonsense;
-
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
 
 #[cfg(test)]
 mod tests {

@@ -100,6 +100,26 @@ pub fn passes(headers: &HeaderMap) -> usize {
     list(headers, CDN_LOOP).filter(|member| id(member)).count()
 }
 
+/// What a field line takes beside its name and value, in the size of a field section (RFC 9113
+/// section 6.5.2, RFC 9114 section 4.2.2).
+pub const OVERHEAD: u64 = 32;
+
+/// The size of a field section (the same sections), without pseudo-header fields.
+pub fn size(headers: &HeaderMap) -> u64 {
+    let lines = headers
+        .iter()
+        .map(|(name, value)| (name.as_str().len() as u64).saturating_add(value.len() as u64));
+    lines.fold(0, |sum, line| sum.saturating_add(line).saturating_add(OVERHEAD))
+}
+
+/// A number of digits alone: `u64`'s own parser would take a sign.
+pub fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// Removes what is for one connection only, and what `Connection` names besides (RFC 9110 section
 /// 7.6.1), of a request or a response. What is added afterwards cannot be named any more.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {

@@ -45,11 +45,12 @@ impl Shared {
         life.blocked(result.is_pending());
         result
     }
-}
 
-impl Shared {
-    /// Writes what goes before everything else, and sends it.
+    /// Writes what goes before everything else, if there is something, and sends it.
     pub(super) fn poll_interjected(&self, cx: &mut Context<'_>, life: &Life) -> Poll<io::Result<()>> {
+        if !life.interjected() {
+            return Poll::Ready(Ok(()));
+        }
         let mut io = self.io();
         let written = life.poll_before(|message| match Pin::new(&mut *io).poll_write(cx, message) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -60,9 +61,7 @@ impl Shared {
         drop(io);
         self.poll_flush(cx, life)
     }
-}
 
-impl Shared {
     /// Ends a connection that nobody drives any more: over TLS by close_notify, so that the client
     /// knows that nothing was cut off (RFC 8446 section 6.1). A client that takes nothing is not
     /// waited for.
@@ -193,14 +192,6 @@ impl Guard {
     /// The socket, for the driver.
     pub(super) fn shared(&self) -> Shared {
         self.io.clone()
-    }
-
-    /// Lets what was interjected go first.
-    fn poll_interjected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.life.interjected() {
-            true => self.io.poll_interjected(cx, &self.life),
-            false => Poll::Ready(Ok(())),
-        }
     }
 
     /// Judges what was filled into `buf` behind `before`.
@@ -403,7 +394,7 @@ impl Guard {
 impl AsyncWrite for Guard {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_interjected(cx))?;
+        ready!(this.io.poll_interjected(cx, &this.life))?;
         if this.life.corked() {
             let sealed = this.io.io().seal(&[io::IoSlice::new(buf)])?;
             if sealed > 0 {
@@ -422,7 +413,7 @@ impl AsyncWrite for Guard {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_interjected(cx))?;
+        ready!(this.io.poll_interjected(cx, &this.life))?;
         if this.life.corked() {
             let sealed = this.io.io().seal(bufs)?;
             if sealed > 0 {
@@ -440,7 +431,7 @@ impl AsyncWrite for Guard {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_interjected(cx))?;
+        ready!(self.io.poll_interjected(cx, &self.life))?;
         if self.life.corked() {
             // The driver flushes when this turn of the connection is over.
             return Poll::Ready(Ok(()));

@@ -69,16 +69,14 @@ impl quic::Serve for Server {
             life: life.clone(),
             wire: Wire::H3,
             memory: Mutex::default(),
-            holding: holding.clone(),
+            holding,
         });
         let link = Link::open(quic.clone(), limits.header_bytes, life.clone());
         match tokio::time::timeout(limits.header_timeout, link).await {
             Ok(Ok((link, control))) => {
                 let exchange = Arc::new(Exchange {
                     service,
-                    life,
                     limits,
-                    holding,
                     window,
                     link: Arc::new(link),
                 });
@@ -148,12 +146,9 @@ impl Session {
         let mut stop = pin!(stopping.reached(Phase::Stopped));
         let exchange = self.exchange.clone();
         let Exchange {
-            life,
-            limits,
-            holding,
-            link,
-            ..
+            service, limits, link, ..
         } = &*exchange;
+        let (life, holding) = (&service.life, &service.holding);
         let mut timer = pin!(Timer::new(limits.idle_timeout));
         let quic = &link.quic;
         loop {
@@ -177,10 +172,10 @@ impl Session {
                 () = Farewell::told(&mut self.farewell) => self.say(self.next).await?,
                 overdue = poll_fn(|cx| timer.as_mut().poll(cx, || life.deadline(limits, ending))) => {
                     if ending || !matches!(overdue, Overdue::Idle | Overdue::Expired) {
-                        // One that was told to leave, and does not, is no failure.
+                        // One that was told to leave, and does not, is not a failure.
                         return if ending { Ok(()) } else { Err(End::Overdue(overdue.label())) };
                     }
-                    // In good order first: an idle client is no enemy.
+                    // In good order first: an idle client is not an enemy.
                     life.rest();
                     life.finish();
                 }
@@ -221,8 +216,7 @@ impl Session {
         });
         let (mut id, mut goaway) = (Vec::new(), Vec::new());
         put_varint(&mut id, first);
-        put_varint(&mut goaway, frames::GOAWAY);
-        put_varint(&mut goaway, id.len() as u64);
+        frames::put_front(&mut goaway, frames::GOAWAY, id.len());
         goaway.extend(id);
         let sent = tokio::time::timeout(self.exchange.limits.write_timeout, self.control.write_all(&goaway)).await;
         match sent {

@@ -19,7 +19,7 @@ const LONGEST: usize = 30;
 /// Codes up to this long are looked up, longer ones, of rare bytes, searched by their length.
 const SHORT: usize = 8;
 
-/// A string that is no Huffman code, or longer than it may be.
+/// A string that is not a Huffman code, or longer than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
@@ -97,7 +97,7 @@ fn first(bits: u32) -> Option<(u8, u32)> {
 /// Undoes the code, at the end of `text`, which may become `most` bytes longer.
 ///
 /// # Errors
-/// It is no code (section 5.2), or of a longer text.
+/// It is not a code (section 5.2), or of a longer text.
 pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>, most: usize) -> Result<(), Unreadable> {
     let mut bytes = coded.iter();
     // The next bits, from the left, and how many there are.
@@ -121,7 +121,7 @@ pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>, most: usize) -> Result<()
     }
 }
 
-/// The same into a buffer of its own; `None` for what is no code.
+/// The same into a buffer of its own; `None` for what is not a code.
 pub(super) fn decoded(coded: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(coded.len().saturating_mul(8) / 5);
     decode(coded, &mut text, usize::MAX).ok()?;

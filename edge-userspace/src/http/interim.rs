@@ -51,7 +51,7 @@ impl Interims {
     /// Puts one of the origin's here, without what belongs to its connection, and the edge's `via`
     /// added.
     pub fn put(&self, status: StatusCode, headers: &HeaderMap, via: header::HeaderValue) {
-        if !status.is_informational() || status.as_u16() < 102 {
+        if !status.is_informational() || status.as_u16() < 102 || self.waiting().put >= MOST {
             return;
         }
         let mut headers = headers.clone();
@@ -70,7 +70,7 @@ impl Interims {
         let interim = Interim { status, headers };
         let bytes = interim.bytes();
         let mut waiting = self.waiting();
-        if waiting.put >= MOST || waiting.bytes.saturating_add(bytes) > BYTES {
+        if waiting.bytes.saturating_add(bytes) > BYTES {
             return;
         }
         waiting.put += 1;

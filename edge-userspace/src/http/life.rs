@@ -309,7 +309,7 @@ impl Life {
         had
     }
 
-    /// So many bytes were read.
+    /// `bytes` more were read.
     pub(super) fn read(&self, bytes: usize) {
         // One task reads.
         self.read.store(self.read.load(Relaxed).saturating_add(bytes), Relaxed);

@@ -224,8 +224,7 @@ enum Output {
 impl Output {
     fn poll(&self, cx: &mut Context<'_>, life: &Life) -> Poll<std::io::Result<()>> {
         match self {
-            Self::Interjected(socket) if life.interjected() => socket.poll_interjected(cx, life),
-            Self::Interjected(_) => Poll::Ready(Ok(())),
+            Self::Interjected(socket) => socket.poll_interjected(cx, life),
             Self::Gathered(socket) => socket.poll_flush(cx, life),
         }
     }

@@ -16,6 +16,7 @@ use super::client;
 use super::delivery::{Delivery, Flow};
 use super::door::{self, Head, Host, Recent};
 use super::error_page;
+use super::fields;
 use super::handler::{Failure, Front, Reason};
 use super::holding::{self, Holding};
 use super::intake::{Intake, Meter, Terms};
@@ -503,9 +504,5 @@ impl Service {
 /// Bytes of a head, about.
 fn size(head: &request::Parts) -> u64 {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let fields = head
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 32);
-    fields.fold(target as u64, |sum, field| sum.saturating_add(field as u64))
+    fields::size(&head.headers).saturating_add(target as u64)
 }

@@ -86,7 +86,7 @@ impl Shared {
         })
     }
 
-    /// Holds clients whom trusted proxies name to the operator's `lists`; those who connect
+    /// Holds clients that trusted proxies name to the operator's `lists`; those who connect
     /// themselves are before.
     pub fn keep_to(&self, lists: Arc<Lists>) {
         // Once, by the assembly.

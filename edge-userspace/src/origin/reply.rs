@@ -48,14 +48,16 @@ fn content_length(head: &mut response::Parts) -> Result<(), &'static str> {
     let Some(first) = values.next() else {
         return Ok(());
     };
-    if values.next().is_none() && first.as_bytes().iter().all(u8::is_ascii_digit) && number(first.as_bytes()).is_some()
+    if values.next().is_none()
+        && first.as_bytes().iter().all(u8::is_ascii_digit)
+        && fields::number(first.as_bytes()).is_some()
     {
         return Ok(());
     }
     let mut length = None;
     for value in head.headers.get_all(header::CONTENT_LENGTH) {
         for part in value.as_bytes().split(|b| *b == b',') {
-            let n = number(part.trim_ascii()).ok_or("a content length that is no number")?;
+            let n = fields::number(part.trim_ascii()).ok_or("a content length that is no number")?;
             if length.is_some_and(|known| known != n) {
                 return Err("two different content lengths");
             }
@@ -66,14 +68,6 @@ fn content_length(head: &mut response::Parts) -> Result<(), &'static str> {
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(n));
     }
     Ok(())
-}
-
-/// Digits only: `u64`'s own parser would take a sign.
-fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn steps(steps: &[u8]) {
             }
         }
         let (mut lines, mut whole) = (Vec::new(), Vec::new());
-        let front = encoder.response(stream as u64, StatusCode::OK, &fields, &mut lines);
+        let front = encoder.section(stream as u64, Some(StatusCode::OK), &fields, &mut lines);
         front.put(&mut whole);
         whole.extend(lines);
         client.instructions(&encoder.instructions()).expect("instructions of ours");

@@ -22,7 +22,7 @@ struct Content {
     first: Read,
     length: Option<u64>,
     seen: u64,
-    /// Handed on when the stream has ended: what else comes behind them is an error.
+    /// Handed on when the stream has ended: what else comes after them is an error.
     trailers: Option<HeaderMap>,
     done: bool,
 }

@@ -14,20 +14,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::body;
 use super::code::{Broken, Code};
-use super::frames::DATA;
+use super::frames::{DATA, put_front};
 use super::link::{Frame, Link, Sectioned};
 use super::priority::Priority;
 use super::request as section;
 use super::stream::{Came, Incoming, Lost};
 use super::window::{self, Turn, Window};
 use crate::base::ledger::{Charge, Kind};
-use crate::base::varint::put_varint;
 use crate::config::Limits;
 use crate::http::body::Body;
 use crate::http::delivery::Delivery;
-use crate::http::holding::Holding;
 use crate::http::interim::Interims;
-use crate::http::life::{LINGER, Life, Overdue};
+use crate::http::life::{LINGER, Overdue};
 use crate::http::service::Service;
 use crate::http::switch::Switch;
 
@@ -42,9 +40,7 @@ const FRONTS: usize = 128;
 /// What the exchanges of a connection have of it.
 pub(super) struct Exchange {
     pub(super) service: Arc<Service>,
-    pub(super) life: Arc<Life>,
     pub(super) limits: Arc<Limits>,
-    pub(super) holding: Arc<Holding>,
     pub(super) window: Arc<Window>,
     pub(super) link: Arc<Link>,
 }
@@ -106,7 +102,7 @@ impl Exchange {
                 }
             }
         }
-        if self.life.finishing() || self.life.stormy(self.limits.resets_per_connection) {
+        if self.service.life.finishing() || self.service.life.stormy(self.limits.resets_per_connection) {
             self.link.turn.notify_one();
         }
     }
@@ -122,7 +118,7 @@ impl Exchange {
                 let fits = match &mut making {
                     Some(charge) => charge.bytes() >= wanted || charge.set(wanted),
                     None => {
-                        making = self.holding.holder().charge(Kind::Requests, None, wanted);
+                        making = self.service.holding.holder().charge(Kind::Requests, None, wanted);
                         making.is_some()
                     }
                 };
@@ -222,8 +218,8 @@ impl Exchange {
     }
 
     fn wasted(&self) {
-        self.life.begin();
-        self.life.end(Instant::now(), true);
+        self.service.life.begin();
+        self.service.life.end(Instant::now(), true);
     }
 
     /// 100 Continue. Sent at once: the content's limits are checked as it comes.
@@ -300,7 +296,7 @@ impl Exchange {
                 }
                 let data = content.split().freeze();
                 self.write(send, [front(&mut fronts, data.len()), data]).await?;
-                self.holding.holder().moved();
+                self.service.holding.holder().moved();
             }
         };
         let ended = {
@@ -324,7 +320,7 @@ impl Exchange {
         }
     }
 
-    /// Waits, behind the request, for the last acknowledgement. A client that gives none for as
+    /// Waits, after the request, for the last acknowledgement. A client that gives none for as
     /// long as a piece may take is gone: its connection ends, and what is held for it.
     fn settle(&self, turn: Turn, send: &quinn::SendStream) {
         let settled = send.stopped();
@@ -390,7 +386,7 @@ impl Exchange {
                         Some(head) => self.first(send, head, data).await?,
                         None => self.write(send, [front(&mut fronts, data.len()), data]).await?,
                     }
-                    self.holding.holder().moved();
+                    self.service.holding.holder().moved();
                 }
                 Err(piece) => {
                     let trailers = piece.into_trailers().unwrap_or_else(|_| HeaderMap::new());
@@ -439,8 +435,7 @@ impl Exchange {
 
     /// The head, and content behind it.
     async fn first(&self, send: &mut quinn::SendStream, mut head: Frame, data: Bytes) -> Result<(), Failed> {
-        put_varint(&mut head.bytes, DATA);
-        put_varint(&mut head.bytes, data.len() as u64);
+        put_front(&mut head.bytes, DATA, data.len());
         if data.len() <= SHORT {
             head.bytes.extend_from_slice(&data);
             return self.write(send, [head.into_bytes()]).await;
@@ -468,7 +463,6 @@ fn front(room: &mut BytesMut, length: usize) -> Bytes {
     if room.capacity() < FRONT {
         room.reserve(FRONTS);
     }
-    put_varint(room, DATA);
-    put_varint(room, length as u64);
+    put_front(room, DATA, length);
     room.split().freeze()
 }

@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::code::{Broken, Code};
-use crate::base::varint::varint;
+use crate::base::varint::{put_varint, varint};
 
 /// Types of frames (section 7.2; RFC 9218 section 7.1).
 pub(super) const DATA: u64 = 0x0;
@@ -27,6 +27,20 @@ const JOINED: usize = 16 << 10;
 /// Types that HTTP/2 has and HTTP/3 must not have (section 7.2.8).
 pub(super) fn is_of_http2(kind: u64) -> bool {
     matches!(kind, 0x2 | 0x6 | 0x8 | 0x9)
+}
+
+/// Type and length of the frame that `bytes` begin with, and what is there behind them; `None` if
+/// they are not whole.
+pub(super) fn front(bytes: &[u8]) -> Option<(u64, u64, &[u8])> {
+    let (kind, rest) = varint(bytes)?;
+    let (length, rest) = varint(rest)?;
+    Some((kind, length, rest))
+}
+
+/// Writes type and length of a frame.
+pub(super) fn put_front(to: &mut impl BufMut, kind: u64, length: usize) {
+    put_varint(to, kind);
+    put_varint(to, length as u64);
 }
 
 /// What a request stream brings.
@@ -168,19 +182,15 @@ impl Frames {
 
     /// Reads a frame's type and length, and decides about the frame when they are whole.
     fn front(&mut self) -> Result<(), Broken> {
-        let whole = |bytes: &[u8]| {
-            let (kind, rest) = varint(bytes)?;
-            let (length, rest) = varint(rest)?;
-            Some((kind, length, bytes.len() - rest.len()))
-        };
         let (kind, length) = if self.part.is_empty()
-            && let Some((kind, length, used)) = whole(&self.input)
+            && let Some((kind, length, rest)) = front(&self.input)
         {
+            let used = self.input.len() - rest.len();
             drop(self.input.split_to(used));
             (kind, length)
         } else {
             self.part.extend(self.input.split_to(1));
-            let Some((kind, length, _)) = whole(&self.part) else {
+            let Some((kind, length, _)) = front(&self.part) else {
                 return Ok(());
             };
             self.part.clear();

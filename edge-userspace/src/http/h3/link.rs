@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::Notify;
 
 use super::code::Code;
-use super::frames::HEADERS;
+use super::frames::{HEADERS, SETTINGS, put_front};
 use super::priority::Priority;
 use super::qpack::decoder::{self, Decoder, Section};
 use super::qpack::encoder::{Encoder, Front};
@@ -23,6 +23,7 @@ use super::streams::{
     Use,
 };
 use crate::base::varint::put_varint;
+use crate::http::fields;
 use crate::http::life::Life;
 
 /// Bytes of QPACK's instructions that wait for the client's credit; a client that gives none ends
@@ -34,6 +35,8 @@ const UNSENT: usize = 8 << 10;
 pub(in super::super) const TABLES: u64 = 48 << 10;
 /// Priorities that are remembered, more than the answers that wait at once.
 const PRIORITIES: usize = 256;
+/// What `:status` takes of the size of a field section.
+const STATUS: u64 = 7 + 3 + fields::OVERHEAD;
 /// Room in front of a field section for its frame's front and its own prefix, which are known
 /// last.
 const GAP: usize = 1 + 8 + 22;
@@ -140,8 +143,7 @@ impl Link {
             put_varint(&mut settings, value);
         }
         let mut hello = vec![0];
-        put_varint(&mut hello, super::frames::SETTINGS);
-        put_varint(&mut hello, settings.len() as u64);
+        put_front(&mut hello, SETTINGS, settings.len());
         hello.extend(settings);
         // The first bytes of a connection: a client that has no room for them is of no use, and its
         // connection is over when the next frame of ours fails.
@@ -323,40 +325,27 @@ impl Link {
     /// A HEADERS frame with a response's head, or `None` if it is larger than the client takes
     /// (RFC 9114 section 4.2.2). Behind it is room for a DATA frame's front.
     pub(super) fn response(&self, stream: u64, status: StatusCode, fields: &HeaderMap) -> Option<Frame> {
-        if !self.takes(fields, 7 + 3 + 32) {
-            return None;
-        }
-        let mut frame = Frame::new();
-        let mut writing = lock(&self.writing);
-        let front = writing.encoder.response(stream, status, fields, &mut frame.bytes);
-        self.say(&mut writing);
-        drop(writing);
-        frame.close(front);
-        Some(frame)
+        self.frame(stream, Some(status), fields)
     }
 
     /// The same with trailers.
     pub(super) fn trailers(&self, stream: u64, fields: &HeaderMap) -> Option<Frame> {
-        if !self.takes(fields, 0) {
+        self.frame(stream, None, fields)
+    }
+
+    fn frame(&self, stream: u64, status: Option<StatusCode>, fields: &HeaderMap) -> Option<Frame> {
+        let most = self.field_section.load(Relaxed);
+        let status_line = status.map_or(0, |_| STATUS);
+        if most != u64::MAX && fields::size(fields).saturating_add(status_line) > most {
             return None;
         }
         let mut frame = Frame::new();
         let mut writing = lock(&self.writing);
-        let front = writing.encoder.trailers(stream, fields, &mut frame.bytes);
+        let front = writing.encoder.section(stream, status, fields, &mut frame.bytes);
         self.say(&mut writing);
         drop(writing);
         frame.close(front);
         Some(frame)
-    }
-
-    fn takes(&self, fields: &HeaderMap, more: u64) -> bool {
-        let most = self.field_section.load(Relaxed);
-        most == u64::MAX || {
-            let sizes = fields
-                .iter()
-                .map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64);
-            sizes.fold(more, u64::saturating_add) <= most
-        }
     }
 
     fn say(&self, writing: &mut Writing) {
@@ -390,8 +379,7 @@ impl Frame {
         let lines = self.bytes.len();
         front.put(&mut self.bytes);
         let prefix = self.bytes.len();
-        put_varint(&mut self.bytes, HEADERS);
-        put_varint(&mut self.bytes, prefix.saturating_sub(GAP) as u64);
+        put_front(&mut self.bytes, HEADERS, prefix.saturating_sub(GAP));
         let end = self.bytes.len();
         self.start = GAP.saturating_sub(end.saturating_sub(lines));
         self.bytes.copy_within(prefix..end, self.start);

@@ -10,6 +10,7 @@ use hyper::ext::Protocol;
 use super::qpack::decoder::{Enough, Lines};
 use super::qpack::fixed::{Name, Pseudo};
 use super::qpack::table::size;
+use crate::http::fields;
 use crate::http::framing::Refusal;
 use crate::http::websocket;
 
@@ -34,7 +35,7 @@ pub struct Fields {
     most: u64,
     size: u64,
     sound: bool,
-    /// A line that is no pseudo-header field has come, or none may come.
+    /// A line that is not a pseudo-header field has come, or none may come.
     regular: bool,
     pseudo: [Option<Bytes>; 5],
     fields: HeaderMap,
@@ -189,18 +190,10 @@ pub fn check(head: &request::Parts) -> Result<Option<u64>, Refusal> {
     let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
     let length = match (lengths.next(), lengths.next()) {
         (None, _) => None,
-        (Some(one), None) => Some(number(one.as_bytes()).ok_or(Refusal::ContentLength)?),
+        (Some(one), None) => Some(fields::number(one.as_bytes()).ok_or(Refusal::ContentLength)?),
         (Some(_), Some(_)) => return Err(Refusal::ContentLength),
     };
     Ok(length)
-}
-
-/// Digits alone: no sign, no list, no space.
-fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Whether the client waits for 100 before it sends content.

@@ -164,9 +164,6 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         // The answer did not need the rest (RFC 9114 section 4.1).
         self.stop(Code::NO_ERROR);
-        if self.section.is_some() || self.next < self.filled {
-            self.link.give_up(self.id);
-        }
     }
 }
 

@@ -5,7 +5,7 @@
 use super::code::Code;
 use super::frames::{
     CANCEL_PUSH, DATA, GOAWAY, HEADERS, MAX_PUSH_ID, PRIORITY_UPDATE, PRIORITY_UPDATE_PUSH, PUSH_PROMISE, SETTINGS,
-    is_of_http2,
+    front, is_of_http2,
 };
 use super::priority::Priority;
 use crate::base::varint::varint;
@@ -138,16 +138,14 @@ impl Control {
                 return Ok(told);
             }
             let part = std::mem::take(&mut self.part);
-            let payload = varint(&part).and_then(|(_, rest)| varint(rest));
-            let (_, payload) = payload.ok_or(Code::FRAME_ERROR)?;
+            let (_, _, payload) = front(&part).ok_or(Code::FRAME_ERROR)?;
             told.extend(self.whole(kind, payload)?);
         }
     }
 
     /// Type and length of the frame that `part` begins with, and how much there is of its payload.
     fn front(&self) -> Option<(u64, u64, usize)> {
-        let (kind, rest) = varint(&self.part)?;
-        let (length, payload) = varint(rest)?;
+        let (kind, length, payload) = front(&self.part)?;
         Some((kind, length, payload.len()))
     }
 

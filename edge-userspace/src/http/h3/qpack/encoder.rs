@@ -17,7 +17,7 @@ use crate::base::varint::put_prefixed;
 const OUTSTANDING: usize = 256;
 /// Bytes of instructions that wait for the client's credit; with more nothing is inserted.
 const WAITING: usize = 4 << 10;
-/// Lines whose first sight is remembered: one that comes again within so many others is inserted.
+/// Lines whose first sight is remembered: one that comes again within N others is inserted.
 const SEEN: usize = 64;
 /// Values of more bytes are not worth a table of 4 KiB.
 const LONGEST: usize = 512;
@@ -44,9 +44,8 @@ static PASSING: [HeaderName; 14] = [
 #[derive(Debug, Default)]
 pub struct Encoder {
     table: Table,
-    /// What the client lets the table have, and what it has.
+    /// What the client lets the table have.
     announced: u64,
-    most: u64,
     /// Entries that the client is known to have (section 2.1.4).
     known: u64,
     /// By request stream: Required Insert Counts of sections that were not acknowledged, the oldest
@@ -68,11 +67,12 @@ impl Encoder {
     /// The client's settings have come: what its table may hold. What it lets wait is not used.
     pub fn settings(&mut self, capacity: u64) {
         self.announced = capacity;
-        self.most = capacity.min(CAPACITY);
-        if self.most >= 64 {
+        let most = capacity.min(CAPACITY);
+        // A smaller one would hold a line or two; it stays empty.
+        if most >= 64 {
             self.seen = vec![0; SEEN];
-            self.table.set_capacity(self.most);
-            put_prefixed(&mut self.out, 0x20, 5, self.most);
+            self.table.set_capacity(most);
+            put_prefixed(&mut self.out, 0x20, 5, most);
         }
     }
 
@@ -133,31 +133,29 @@ impl Encoder {
         Some(())
     }
 
-    /// Writes the lines of a response on `stream`; what goes in front of them is known then.
-    pub fn response(&mut self, stream: u64, status: StatusCode, fields: &HeaderMap, to: &mut Vec<u8>) -> Front {
+    /// Writes the lines of a response on `stream`, or of trailers, which have no status; what goes
+    /// in front of them is known then.
+    pub fn section(&mut self, stream: u64, status: Option<StatusCode>, fields: &HeaderMap, to: &mut Vec<u8>) -> Front {
         let mut section = self.begin();
-        match fixed::status(status.as_str()) {
-            Found::Line(place) => put_prefixed(to, 0xc0, 6, u64::from(place)),
-            Found::Name(place) => {
-                put_prefixed(to, 0x50, 4, u64::from(place));
-                put_text(to, 0, 7, status.as_str().as_bytes());
+        if let Some(status) = status {
+            match fixed::status(status.as_str()) {
+                Found::Line(place) => put_prefixed(to, 0xc0, 6, u64::from(place)),
+                Found::Name(place) => {
+                    put_prefixed(to, 0x50, 4, u64::from(place));
+                    put_text(to, 0, 7, status.as_str().as_bytes());
+                }
             }
         }
-        self.lines(&mut section, fields, to);
-        self.end(stream, section)
-    }
-
-    /// The same for trailers.
-    pub fn trailers(&mut self, stream: u64, fields: &HeaderMap, to: &mut Vec<u8>) -> Front {
-        let mut section = self.begin();
-        self.lines(&mut section, fields, to);
+        for (name, value) in fields {
+            self.line(&mut section, name, value, to);
+        }
         self.end(stream, section)
     }
 
     fn begin(&mut self) -> Open {
         // With nothing outstanding and all acknowledged, any entry may go (section 2.1.1).
         if self.sections == 0 && self.known == self.table.inserted() && !self.table.has_room(LONGEST as u64) {
-            self.table.shrink(self.most / 2);
+            self.table.shrink(self.table.capacity() / 2);
             let table = &self.table;
             self.places.retain(|_, place| table.get(*place).is_some());
         }
@@ -182,20 +180,15 @@ impl Encoder {
         }
     }
 
-    fn lines(&mut self, section: &mut Open, fields: &HeaderMap, to: &mut Vec<u8>) {
-        for (name, value) in fields {
-            self.line(section, name, value, to);
-        }
-    }
-
     fn line(&mut self, section: &mut Open, name: &HeaderName, value: &HeaderValue, to: &mut Vec<u8>) {
-        let found = fixed::find(name.as_str(), value.as_bytes());
-        if let Some(Found::Line(place)) = found {
-            return put_prefixed(to, 0xc0, 6, u64::from(place));
-        }
+        let named = match fixed::find(name.as_str(), value.as_bytes()) {
+            Some(Found::Line(place)) => return put_prefixed(to, 0xc0, 6, u64::from(place)),
+            Some(Found::Name(place)) => Some(place),
+            None => None,
+        };
         // A value that must not be kept is written so, for whoever hands it on (section 7.1.3).
         let never = value.is_sensitive();
-        if self.most >= 64 && !never && value.len() <= LONGEST && !PASSING.contains(name) {
+        if self.table.capacity() > 0 && !never && value.len() <= LONGEST && !PASSING.contains(name) {
             let hash = hash(name, value);
             match self.place(hash, name, value) {
                 Some(place) if section.refers && place < section.base => {
@@ -203,12 +196,12 @@ impl Encoder {
                     return put_prefixed(to, 0x80, 6, section.base - place - 1);
                 }
                 Some(_) => {}
-                None => self.consider(hash, found, name, value),
+                None => self.consider(hash, named, name, value),
             }
         }
-        match found {
-            Some(Found::Name(place)) => put_prefixed(to, 0x50 | u8::from(never) << 5, 4, u64::from(place)),
-            _ => put_text(to, 0x20 | u8::from(never) << 4, 3, name.as_str().as_bytes()),
+        match named {
+            Some(place) => put_prefixed(to, 0x50 | u8::from(never) << 5, 4, u64::from(place)),
+            None => put_text(to, 0x20 | u8::from(never) << 4, 3, name.as_str().as_bytes()),
         }
         put_text(to, 0, 7, value.as_bytes());
     }
@@ -221,8 +214,9 @@ impl Encoder {
         same.then_some(place)
     }
 
-    /// Inserts a line that was seen before, if there is room without pushing anything out.
-    fn consider(&mut self, hash: u32, found: Option<Found>, name: &HeaderName, value: &HeaderValue) {
+    /// Inserts a line that was seen before, if there is room without pushing anything out; `named`:
+    /// where the fixed table has its name.
+    fn consider(&mut self, hash: u32, named: Option<u8>, name: &HeaderName, value: &HeaderValue) {
         if !self.seen.contains(&hash) {
             if let Some(oldest) = self.seen.get_mut(self.oldest) {
                 *oldest = hash;
@@ -240,8 +234,8 @@ impl Encoder {
         if !self.table.has_room(size(&entry.name, entry.value.len())) {
             return;
         }
-        match found {
-            Some(Found::Name(place) | Found::Line(place)) => put_prefixed(&mut self.out, 0xc0, 6, u64::from(place)),
+        match named {
+            Some(place) => put_prefixed(&mut self.out, 0xc0, 6, u64::from(place)),
             None => put_text(&mut self.out, 0x40, 5, name.as_str().as_bytes()),
         }
         put_text(&mut self.out, 0, 7, value.as_bytes());

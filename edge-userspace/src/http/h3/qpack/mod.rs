@@ -45,7 +45,7 @@ impl<'a> Text<'a> {
     /// What it says, in `scratch` if it is coded; at most `most` bytes.
     ///
     /// # Errors
-    /// It is no code, or longer.
+    /// It is not a code, or longer.
     fn plain<'b>(&'b self, scratch: &'b mut Vec<u8>, most: usize) -> Result<&'b [u8], Length> {
         if !self.coded {
             return if self.bytes.len() <= most {

@@ -6,9 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::fixed::Name;
-
-/// What an entry takes beside its bytes (section 3.2.1).
-const OVERHEAD: u64 = 32;
+use crate::http::fields::OVERHEAD;
 
 /// A field line that can be referred to.
 #[derive(Clone, Debug)]
@@ -55,7 +53,7 @@ impl Table {
         self.capacity
     }
 
-    /// Lets it hold other many; what does not fit goes.
+    /// Lets it hold `capacity` bytes; what does not fit goes.
     pub fn set_capacity(&mut self, capacity: u64) {
         self.capacity = capacity;
         self.shrink(capacity);
@@ -66,7 +64,8 @@ impl Table {
         self.size.saturating_add(more) <= self.capacity
     }
 
-    /// The entry that was inserted as number `index`, from 0; `None` if it is no more, or not yet.
+    /// The entry that was inserted as number `index`, from 0; `None` if it was pushed out, or has
+    /// not come.
     pub fn get(&self, index: u64) -> Option<&Entry> {
         let place = index.checked_sub(self.dropped)?;
         self.entries.get(usize::try_from(place).ok()?)

@@ -191,7 +191,7 @@ fn write(
     fields: &HeaderMap,
 ) -> (usize, Vec<(String, String)>) {
     let mut lines = Vec::new();
-    let front = encoder.response(stream, StatusCode::OK, fields, &mut lines);
+    let front = encoder.section(stream, Some(StatusCode::OK), fields, &mut lines);
     let mut whole = Vec::new();
     front.put(&mut whole);
     whole.extend(lines);
@@ -273,7 +273,7 @@ fn acknowledgements_that_are_wrong() {
     // Without a table nothing is inserted.
     let sent = fields(&[("x-a", "a")]);
     for stream in 0..4 {
-        let _ = encoder.response(stream, StatusCode::OK, &sent, &mut Vec::new());
+        let _ = encoder.section(stream, Some(StatusCode::OK), &sent, &mut Vec::new());
     }
     assert!(!encoder.has_instructions());
 }
@@ -290,7 +290,7 @@ fn nothing_grows_without_acknowledgements() {
     let mut lengths = Vec::new();
     for stream in 4..2_000 {
         let mut lines = Vec::new();
-        let _ = encoder.response(stream, StatusCode::OK, &sent, &mut lines);
+        let _ = encoder.section(stream, Some(StatusCode::OK), &sent, &mut lines);
         lengths.push(lines.len());
     }
     assert_eq!(lengths.iter().filter(|length| **length == 2).count(), 256);
@@ -311,7 +311,7 @@ fn secrets_are_in_no_table() {
     sent.insert("server", value);
     for _ in 0..3 {
         let mut lines = Vec::new();
-        let _ = encoder.response(0, StatusCode::OK, &sent, &mut lines);
+        let _ = encoder.section(0, Some(StatusCode::OK), &sent, &mut lines);
         assert!(
             lines.windows(2).any(|two| two == [0x7f, 92 - 15]),
             "N and the static name: {lines:x?}"
