@@ -8,9 +8,16 @@ use x509_parser::der_parser::oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
+use super::clock::UnixTime;
+
 /// Days before a certificate's end from which on the operator is warned.
 const SOON: i64 = 14;
 const DAY: i64 = 86_400;
+
+/// Now, in seconds since 1970.
+pub fn now() -> i64 {
+    i64::try_from(UnixTime::now().secs()).unwrap_or(i64::MAX)
+}
 
 /// What is to be told of a certificate whose time is `period` at `now`, all in seconds since 1970:
 /// that it has expired, soon will, or is not valid yet, and the mend.

@@ -25,7 +25,6 @@ use super::pem_file;
 use super::policy::Policy;
 use super::remote::{KeyServers, PublicKey, RemoteKey, Route};
 use super::staple;
-use crate::base::clock::UnixTime;
 use crate::base::{file, pem, validity};
 use crate::config::value::HostPattern;
 use crate::config::{self, Certificate, Faults, Identity, Key, KeyExchange, Mistake, Mistakes, Place, TlsVersion};
@@ -323,7 +322,7 @@ impl Credential {
                 let what = format!("{shown}: {error}; no OCSP response is stapled");
                 warnings.push(place.mistake(what, pem_file::mend(&error)));
             }
-            Ok(bytes) => match staple::until(&bytes, &self.key.cert, now()) {
+            Ok(bytes) => match staple::until(&bytes, &self.key.cert, validity::now()) {
                 Ok(until) => {
                     let mut key = CertifiedKey::clone(&self.key);
                     key.ocsp = Some(bytes.to_vec());
@@ -345,14 +344,14 @@ impl Credential {
     /// What clients are shown: with the response as long as that holds.
     pub fn shown(&self) -> &Arc<CertifiedKey> {
         match &self.stapled {
-            Some(stapled) if stapled.until > now() => &stapled.key,
+            Some(stapled) if stapled.until > validity::now() => &stapled.key,
             _ => &self.key,
         }
     }
 
     /// A warning if the response that `path` had ends soon, or has ended.
     fn response_ends(&self, path: &Path, place: &Place) -> Option<Mistake> {
-        let left = self.stapled.as_ref()?.until - now();
+        let left = self.stapled.as_ref()?.until - validity::now();
         let file = path.display();
         let what = match left {
             ..=0 => format!("{file} has expired; it is not stapled any more"),
@@ -361,10 +360,6 @@ impl Credential {
         };
         Some(place.mistake(what, "fetch it anew from the authority"))
     }
-}
-
-fn now() -> i64 {
-    i64::try_from(UnixTime::now().secs()).unwrap_or(i64::MAX)
 }
 
 /// Shown until an authority has issued the zone's certificate: self-signed, so that every client

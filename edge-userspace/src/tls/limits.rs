@@ -1,7 +1,7 @@
 //! How many connections there may be, in all and per client. `front` asks before any cryptography;
 //! the answer is a permit that lives inside the connection. Shared by all workers.
 //!
-//! Whoever has a network is no crowd: an IPv6 /56 has as many connections as one address, a /48
+//! A network counts as few clients: an IPv6 /56 has as many connections as one address, a /48
 //! four times as many; and the last 64th of all places is for networks (/48, IPv4 /24) that hold
 //! few.
 
@@ -20,7 +20,7 @@ use crate::base::peer::{client_prefix, networks};
 
 /// Enough that workers rarely meet at one lock; a power of two.
 const SHARDS: usize = 64;
-/// A site (IPv6 /48) has so many addresses' connections.
+/// A site (IPv6 /48) may have the connections of this many addresses.
 const OF_SITE: usize = 4;
 /// The part of all places that is kept for networks that hold few, and the part of those that are
 /// few.
@@ -150,6 +150,11 @@ impl Limiter {
     }
 }
 
+/// What a connection of `client` is counted for: its address, and the networks around it.
+fn counted(client: IpAddr) -> impl Iterator<Item = IpNet> {
+    std::iter::once(IpNet::from(client_prefix(client))).chain(networks(client))
+}
+
 impl Permit {
     /// Whether `client` is a trusted proxy's address.
     #[must_use]
@@ -167,12 +172,13 @@ impl Permit {
         if self.client.is_some() {
             return false;
         }
-        let limiter = &self.limiter;
-        let all = || std::iter::once(IpNet::from(client_prefix(client))).chain(networks(client));
-        let taken = all().take_while(|network| limiter.take(*network)).count();
-        if taken < all().count() {
-            all().take(taken).for_each(|network| limiter.give(network));
-            return false;
+        for (taken, network) in counted(client).enumerate() {
+            if !self.limiter.take(network) {
+                counted(client)
+                    .take(taken)
+                    .for_each(|network| self.limiter.give(network));
+                return false;
+            }
         }
         self.client = Some(client);
         true
@@ -182,8 +188,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(client) = self.client {
-            self.limiter.give(client_prefix(client).into());
-            networks(client).for_each(|network| self.limiter.give(network));
+            counted(client).for_each(|network| self.limiter.give(network));
         }
         self.limiter.total.fetch_sub(1, Ordering::Relaxed);
         self.limiter.gauge.dec();

@@ -7,7 +7,6 @@ use std::path::Path;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
 
-use crate::base::clock::UnixTime;
 use crate::base::{file, pem, validity};
 use crate::config::{Mistake, Place};
 
@@ -36,8 +35,7 @@ pub(super) fn chain((path, place): (&Path, &Place)) -> Result<Vec<CertificateDer
 
 /// A warning if the certificate has expired, soon will, or is not valid yet.
 pub(super) fn aging(leaf: &[u8], path: &Path, place: &Place) -> Option<Mistake> {
-    let now = i64::try_from(UnixTime::now().secs()).unwrap_or(i64::MAX);
-    let (what, mend) = validity::aging(validity::period(leaf)?, now)?;
+    let (what, mend) = validity::aging(validity::period(leaf)?, validity::now())?;
     Some(place.mistake(format!("{} {what}", path.display()), mend))
 }
 

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::CommonState;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -63,14 +62,8 @@ impl Shown {
 
 impl Standing for Shown {
     fn holds(&self) -> bool {
-        if let Some(ends) = self.ends {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs();
-            if i64::try_from(now).is_ok_and(|now| now > ends) {
-                return false;
-            }
+        if self.ends.is_some_and(|ends| validity::now() > ends) {
+            return false;
         }
         let number = self.store.number();
         if self.judged.load(Ordering::Relaxed) == number {

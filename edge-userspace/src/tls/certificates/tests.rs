@@ -233,7 +233,7 @@ fn a_response_is_not_sent_after_its_end() {
     let file = zone.config.zones[0].certificate.as_ref().unwrap().ocsp.clone().unwrap();
     let mut credential = Credential::here(key).staple(Some(&file), &mut Vec::new());
     assert!(credential.shown().ocsp.is_some());
-    credential.stapled.as_mut().unwrap().until = now();
+    credential.stapled.as_mut().unwrap().until = validity::now();
     assert!(credential.shown().ocsp.is_none(), "its end is reached");
     let told = credential.response_ends(&file.0, &file.1).unwrap().to_string();
     assert!(told.contains("has expired; it is not stapled any more"), "{told}");
