@@ -192,10 +192,7 @@ impl Prefix {
     #[inline(always)]
     pub const fn v6([first, second]: [u64; 2]) -> Self {
         if let Some(address) = WELL_KNOWN.embedded([first, second]) {
-            return Self {
-                word: address as u64,
-                family: 4,
-            };
+            return Self::v4(address.to_le_bytes());
         }
         Self { word: first, family: 6 }
     }

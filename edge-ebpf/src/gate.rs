@@ -297,7 +297,7 @@ const LOOK: u64 = 1;
 /// Whether an operator's penalty is in force.
 const BAR: u64 = 2;
 const HOW: u64 = 0xff;
-/// And of whom: what the key is.
+/// Which kind of key is asked about.
 const CLIENT: u64 = (Kind::Client as u64) << 8;
 const ADDRESS: u64 = (Kind::Address as u64) << 8;
 const NETWORK: u64 = (Kind::Network as u64) << 8;
@@ -449,18 +449,12 @@ pub fn seconds() -> Option<u64> {
 #[inline(always)]
 fn prefix(frame: &Frame, packet: &Packet) -> Option<Prefix> {
     Some(if packet.version == 4 {
-        Prefix {
-            word: u64::from(frame.header::<20>(packet.network)?.word::<12>()),
-            family: 4,
-        }
+        Prefix::v4(frame.header::<20>(packet.network)?.word::<12>().to_le_bytes())
     } else {
         let header = frame.header::<40>(packet.network)?;
         let address = [header.long::<8>(), header.long::<16>()];
         match translated(address) {
-            Some(word) => Prefix {
-                word: u64::from(word),
-                family: 4,
-            },
+            Some(word) => Prefix::v4(word.to_le_bytes()),
             None => Prefix::v6(address),
         }
     })

@@ -145,6 +145,12 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
+/// Whether `host` is `domain`, or within it (RFC 6265bis section 5.1.3). Both in lower case.
+pub fn within(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// A zone's host name: exact, or `*.` and a suffix, which covers exactly one more label (RFC 9525
 /// section 6.3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -153,30 +153,27 @@ fn handed(said: &Said<'_>, asked: Asked<'_>) -> Option<Answer> {
     let browses = asked.method.is_safe() && form(asked.headers) == Form::Page;
     let location = HeaderValue::from_str(to).ok().filter(|_| browses)?;
     let mut headers = HeaderMap::new();
-    headers.insert(header::LOCATION, location);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     headers.insert(header::SET_COOKIE, cookie::set(&token.text, token.life, asked.cookie)?);
-    // The address of the page is the challenge's business no more than the query that is in it.
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    Some(Answer {
-        status: StatusCode::FOUND,
-        headers,
-        body: Bytes::new(),
-    })
+    Some(led(StatusCode::FOUND, location, headers))
 }
 
 /// The answer that leads a visitor to where it wanted to go, a path of this host, by a GET.
 pub fn lead(to: &str, token: &Change, by_field: bool, terms: &Cookie) -> Answer {
     let mut headers = HeaderMap::new();
+    admitted(&mut headers, token, None, by_field, terms);
     let location = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
+    led(StatusCode::SEE_OTHER, location, headers)
+}
+
+/// An answer that leads elsewhere, with further `headers`. The address of the page is the other
+/// side's business no more than the query that is in it.
+fn led(status: StatusCode, location: HeaderValue, mut headers: HeaderMap) -> Answer {
     headers.insert(header::LOCATION, location);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    admitted(&mut headers, token, None, by_field, terms);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Answer {
-        status: StatusCode::SEE_OTHER,
+        status,
         headers,
         body: Bytes::new(),
     }

@@ -26,7 +26,7 @@ use super::queue::Claim;
 use super::rule;
 use super::verdict::{Admission, Attempt, Change, Decision, Deferral, Written};
 use super::work;
-use super::zone::{Meter, ZoneGate};
+use super::zone::{Meter, Rule, ZoneGate};
 use crate::base::peer::client_prefix;
 use crate::base::penalty::{Level, Subject};
 use crate::zones::path::Path;
@@ -127,10 +127,14 @@ impl Judge {
             .then(|| external::Answer::of(attempt.target))
             .flatten();
         let to = answer.map(external::Answer::target);
-        let asked = to.as_ref().and_then(|to| to.split(['?', '#']).next()).map(Path::of);
-        let attempt = &match &asked {
-            Some(path) => Attempt { path, ..*attempt },
-            None => *attempt,
+        let path = to.as_deref().map(|to| Path::of(external::path_of(to)));
+        let attempt = &match (&path, &to) {
+            (Some(path), Some(target)) => Attempt {
+                path,
+                target,
+                ..*attempt
+            },
+            _ => *attempt,
         };
         let case = Case {
             judge: self,
@@ -174,11 +178,7 @@ impl Case<'_> {
         if self.zone.config.allow.iter().any(|network| network.contains(&address)) {
             return admit(Kind::Allow);
         }
-        let Attempt {
-            method, path, headers, ..
-        } = *self.attempt;
-        let mut rules = self.zone.rules.iter().map(|rule| (rule, &rule.matches));
-        if !rules.any(|(_, matches)| rule::matches(matches, method, path, (headers, self.crawler.as_deref()))) {
+        if self.matching().next().is_none() {
             return admit(Kind::None);
         }
         if self.zone.config.dry_run {
@@ -207,6 +207,15 @@ impl Case<'_> {
         }
     }
 
+    /// The rules that the request is asked by.
+    fn matching(&self) -> impl Iterator<Item = &Rule> {
+        let Attempt {
+            method, path, headers, ..
+        } = *self.attempt;
+        let rules = self.zone.rules.iter();
+        rules.filter(move |rule| rule::matches(&rule.matches, method, path, (headers, self.crawler.as_deref())))
+    }
+
     /// Every genuine token that the request brought, of whatever zone.
     fn opened(&self) -> impl Iterator<Item = Opened> {
         let tokens = self.attempt.tokens.iter();
@@ -222,15 +231,13 @@ impl Case<'_> {
             let worked = matches!(opened.pass.kind, pass::Kind::Work(bits) if proof.zeros >= bits);
             worked.then_some(Best { opened, worked })
         });
-        let brought = self.opened().map(|opened| Best {
+        let of_zone = |opened: &Opened| opened.pass.zone == zone.id;
+        let brought = self.opened().filter(of_zone).map(|opened| Best {
             worked: self.is_answered(&opened.pass),
             opened,
         });
-        let of_zone = proven
-            .into_iter()
-            .chain(brought)
-            .filter(|best| best.opened.pass.zone == zone.id);
-        let good = of_zone.filter(
+        let proven = proven.filter(|best| of_zone(&best.opened));
+        let good = proven.into_iter().chain(brought).filter(
             |Best {
                  opened: Opened { pass, home, .. },
                  ..
@@ -263,15 +270,7 @@ impl Case<'_> {
 
     /// The service that the request is handed to, by the rules that match it.
     fn service(&self) -> Option<&Arc<Service>> {
-        let Attempt {
-            method, path, headers, ..
-        } = *self.attempt;
-        let mut rules = self
-            .zone
-            .rules
-            .iter()
-            .filter(|rule| rule::matches(&rule.matches, method, path, (headers, self.crawler.as_deref())));
-        rules.find_map(|rule| match &rule.meter {
+        self.matching().find_map(|rule| match &rule.meter {
             Meter::External(service) => Some(service),
             _ => None,
         })
@@ -282,11 +281,10 @@ impl Case<'_> {
         let Attempt {
             scheme, host, target, ..
         } = *self.attempt;
-        let led = self.answer.map(external::Answer::target);
         let visit = external::Visit {
             scheme,
             host,
-            target: led.as_deref().unwrap_or(target),
+            target,
             zone: &self.zone.name,
         };
         service.question(pass, visit).into()
@@ -327,15 +325,8 @@ impl Case<'_> {
     }
 
     fn ask(&self, who: Who) -> Result<Passed, Box<Denied>> {
-        let Attempt {
-            method, path, headers, ..
-        } = *self.attempt;
-        let matching = self
-            .zone
-            .rules
-            .iter()
-            .filter(|r| rule::matches(&r.matches, method, path, (headers, self.crawler.as_deref())));
-        policy::ask(&self.judge.buckets, self.now, self.zone, matching, (who, self.attempt))
+        let asked = (who, self.attempt);
+        policy::ask(&self.judge.buckets, self.now, self.zone, self.matching(), asked)
     }
 
     /// What cannot show a token and is not told to wait, but for limits on requests; nothing of it
@@ -517,14 +508,11 @@ impl Case<'_> {
     /// that of 8, and as much more for each client that has proven itself there. One address uses
     /// up no more of it than its own grace.
     fn is_crowded(&self, grace: u32) -> bool {
-        let Self { judge, now, zone, .. } = self;
+        let Self { judge, now, .. } = self;
         let mut crowded = false;
         for network in prefixes::around(self.prefix) {
-            let proven = judge.neighbours.count(now.mono, network.key, None);
-            let most = grace.saturating_mul(network.clients.saturating_mul(proven.saturating_add(1)));
-            let rate = Rate::new(most, CROWDED, most);
-            let key = judge.buckets.key((zone.id, network.key, "early"));
-            crowded |= matches!(judge.buckets.take(now.mono, key, rate, Start::Full), Taken::No { .. });
+            let take = self.of_network(network.key, "early", grace.saturating_mul(network.clients));
+            crowded |= matches!(judge.buckets.ask(now.mono, take), Taken::No { .. });
         }
         crowded
     }
@@ -549,15 +537,19 @@ impl Case<'_> {
 
     /// The counts of waits that were told in the networks around the address.
     fn unkept(&self) -> Vec<Take> {
-        let Self { judge, now, zone, .. } = self;
         prefixes::around(self.prefix)
-            .filter_map(|network| {
-                let proven = judge.neighbours.count(now.mono, network.key, None);
-                let most = network.unkept?.saturating_mul(proven.saturating_add(1));
-                let key = judge.buckets.key((zone.id, network.key, "unkept"));
-                Some(Take::client(key, Rate::new(most, CROWDED, most)))
-            })
+            .filter_map(|network| Some(self.of_network(network.key, "unkept", network.unkept?)))
             .collect()
+    }
+
+    /// What a network has in a minute and at once of what is counted as `what`: `each`, and as much
+    /// more for each client that has proven itself there.
+    fn of_network(&self, network: IpAddr, what: &'static str, each: u32) -> Take {
+        let Self { judge, now, zone, .. } = self;
+        let proven = judge.neighbours.count(now.mono, network, None);
+        let most = each.saturating_mul(proven.saturating_add(1));
+        let key = judge.buckets.key((zone.id, network, what));
+        Take::client(key, Rate::new(most, CROWDED, most))
     }
 
     /// A strike: the penalty for the client, by each name that it has proven, and for its address,

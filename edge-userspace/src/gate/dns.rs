@@ -49,7 +49,7 @@ pub struct Answer {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Why a message is no answer.
+/// Why a message is not an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
     /// Not to this question, or not whole.
@@ -105,7 +105,7 @@ impl Question {
     /// What `message` answers to it. That there is no such name is an answer without any.
     ///
     /// # Errors
-    /// It is no answer.
+    /// It is not an answer.
     pub fn answer(&self, message: &[u8]) -> Result<Answer, Unusable> {
         let mut reader = Reader { message, at: HEADER };
         let header: &[u8; HEADER] = message.first_chunk().ok_or(Unusable::Foreign)?;
@@ -353,7 +353,7 @@ pub(super) mod tests {
         assert_eq!(
             question.answer(&asked),
             Err(Unusable::Foreign),
-            "a question is no answer"
+            "a question is not an answer"
         );
         for length in 0..good.len() {
             assert_eq!(question.answer(&good[..length]), Err(Unusable::Foreign), "{length}");

@@ -165,9 +165,14 @@ fn local(target: &str) -> &str {
     if own { target } else { "/" }
 }
 
+/// A target's path.
+pub(super) fn path_of(target: &str) -> &str {
+    target.split(['?', '#']).next().unwrap_or_default()
+}
+
 /// As much of a target as a state has room for.
 fn carried(target: &str) -> &str {
-    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let path = path_of(target);
     let fits = |target: &&str| target.len() <= TARGET;
     [target, path].into_iter().find(fits).map_or("/", local)
 }
@@ -269,7 +274,7 @@ pub(super) mod tests {
         assert!(!service.accepts(Answer::of(&long).unwrap(), &pass(), NOW));
         let key = Secret::new(b"another key of another service, as long").unwrap();
         assert!(!Service::new("https://ask.example/", &key).accepts(good, &pass(), NOW));
-        // Each bit counts, and the state alone is no answer.
+        // Each bit counts, and the state alone is not an answer.
         for (from, to) in [
             ("until=1700000060", "until=1700000061"),
             ("answer=", "answer=AA"),

@@ -46,7 +46,7 @@ const TRIAL_SHARE: u32 = 32;
 const SHARE: Duration = Duration::from_secs(1);
 const SHARE_NEIGHBOURS: u32 = 2;
 const SHARE_BURST: u64 = 5;
-/// And so many times as many an IPv4 /24.
+/// An IPv4 /24 has as many times the share.
 const SHARED: u64 = 16;
 /// In place of a zone: what holds for the node, as the kernel has it. No zone's number but by a
 /// chance of 2^-64.
@@ -314,6 +314,13 @@ impl Book {
         self.any_network.load(Ordering::Acquire)
     }
 
+    /// From now on networks are looked up, if `subject` is one.
+    fn announce(&self, subject: Subject) {
+        if matches!(subject, Subject::Network(_)) {
+            self.any_network.store(true, Ordering::Release);
+        }
+    }
+
     /// The penalty that an operator put on `subject`.
     pub fn added(&self, now: Duration, subject: Subject) -> Option<(Level, Duration)> {
         if !self.any_added() {
@@ -413,9 +420,7 @@ impl Book {
             _ if subject.is_shared() || company != Company::default() || strikes < 2 => Level::Deferred,
             Subject::Address(_) | Subject::Network(_) => Level::Blocked,
         };
-        if matches!(subject, Subject::Network(_)) {
-            self.any_network.store(true, Ordering::Release);
-        }
+        self.announce(subject);
         let probation = u16::try_from(probation.as_secs()).unwrap_or(u16::MAX);
         // Who else is there could not show it yet, beside one that takes all it can of the budget.
         let budget = subject.syn_budget(if strikes < 2 { company.or_one() } else { company });
@@ -527,9 +532,7 @@ impl Book {
                 return;
             }
         }
-        if matches!(held.key, Subject::Network(_)) {
-            self.any_network.store(true, Ordering::Release);
-        }
+        self.announce(held.key);
         let fresh = || held.key.address().map_or_else(Record::default, Record::of);
         let probation = u16::try_from(held.probation.as_secs()).unwrap_or(u16::MAX);
         let budget = held.syn_budget.max(SYN_BUDGET);

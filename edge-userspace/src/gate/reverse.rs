@@ -26,6 +26,7 @@ use super::dns::{Answer, Kind, LONGEST, Question, Unusable, reversed};
 use super::prefixes;
 use super::table::{Table, Worth};
 use crate::base::peer::client_prefix;
+use crate::config::value::within;
 
 /// How long a request waits for what its address is.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -62,10 +63,7 @@ pub(super) struct Named {
 impl Named {
     /// Whether a host is in one of the domains.
     fn has(&self, host: &str) -> bool {
-        self.domains.iter().any(|domain| {
-            host.strip_suffix(domain.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
+        self.domains.iter().any(|domain| within(host, domain))
     }
 }
 

@@ -594,7 +594,7 @@ fn a_full_map_forgets_who_has_given_up() {
     assert_eq!(bench.penalties().counted(), (left.len() as u64, 0));
 }
 
-/// Subject clients would get in while the daemon restarts, and tokens would be refused.
+/// Penalised clients would get in while the daemon restarts, and tokens would be refused.
 #[test]
 fn pinned_maps_survive_a_restart_with_their_contents() {
     if !root() {

@@ -75,7 +75,8 @@ fn a_network_is_penalised_whole() {
     }
 }
 
-/// A provider's own translator would have all its IPv4 clients be one, whom one's strike shuts out.
+/// A provider's own translator would have all its IPv4 clients be one, and one's strike shuts all
+/// out.
 #[test]
 fn a_configured_translator_has_ipv4_clients() {
     if !root() {

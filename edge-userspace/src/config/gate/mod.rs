@@ -17,7 +17,7 @@ use super::Place;
 use super::checker::Checker;
 use super::kind::{Address, Count, File, Flag, Inline, Kind, List, Maybe, Must, Net, Path, Span, Text, words};
 use super::section::section;
-use super::value::{HostPattern, seconds};
+use super::value::{HostPattern, seconds, within};
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 86_400;
@@ -279,6 +279,5 @@ fn is_within(host: &HostPattern, domain: &str) -> bool {
     let name = match host {
         HostPattern::Exact(name) | HostPattern::Wildcard(name) => name,
     };
-    name.strip_suffix(domain)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    within(name, domain)
 }

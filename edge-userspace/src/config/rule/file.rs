@@ -25,8 +25,8 @@ use crate::config::origin::Pools;
 use crate::config::value::{HostPattern, Network, Time};
 
 /// Rules of one zone; conditions of one list.
-const RULES: usize = 20_000;
-const LIST: usize = 4_096;
+pub(crate) const RULES: usize = 20_000;
+pub(crate) const LIST: usize = 4_096;
 
 /// `[[zone.rule]]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]

@@ -182,7 +182,7 @@ impl Case<'_> {
             pass::Kind::Work(bits) => Some(bits),
             _ => None,
         };
-        let service = self.service().filter(|_| carried.kind == pass::Kind::External);
+        let service = (carried.kind == pass::Kind::External).then(|| self.service()).flatten();
         if work.is_none() && service.is_none() {
             self.hold(left);
         }

@@ -1,8 +1,6 @@
 //! An operator's challenge: who is handed to it comes back with its answer and is let in, and
 //! nobody by another one's.
 
-use std::os::unix::fs::OpenOptionsExt as _;
-
 use super::*;
 use crate::gate::external::tests::{KEY, answer};
 use crate::gate::metrics::Kind;
@@ -14,16 +12,9 @@ fn asking() -> (World, tempfile::TempDir) {
 
 /// The same with more rules.
 fn asking_and(more: &str) -> (World, tempfile::TempDir) {
-    use std::io::Write as _;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("challenge.key");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .unwrap();
-    file.write_all(KEY).unwrap();
+    crate::base::file::fresh(&path, KEY, 0o600).unwrap();
     let rule = format!(
         "grace = 4\n[[zone.gate.rule]]\npath = \"/shop/\"\nchallenge = {{ kind = \"external\", url = \"https://ask.example/\", key = {path:?} }}\n{more}"
     );
