@@ -192,11 +192,16 @@ impl Machine<'_> {
         if !self.wants(&[Purpose::Conform]) {
             return Ok(());
         }
-        for (package, _) in GO_LIBRARIES.iter().filter(|(_, path)| !Path::new(path).is_dir()) {
-            match self.setup.check {
-                true => self.missing.push(format!("package {package}")),
-                false => packages::install(&[package])?,
-            }
+        let absent: Vec<_> = GO_LIBRARIES
+            .iter()
+            .filter(|(_, path)| !Path::new(path).is_dir())
+            .map(|(package, _)| *package)
+            .collect();
+        if self.setup.check {
+            self.missing
+                .extend(absent.iter().map(|package| format!("package {package}")));
+        } else if !absent.is_empty() {
+            packages::install(&absent)?;
         }
         Ok(())
     }

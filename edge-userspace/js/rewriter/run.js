@@ -277,7 +277,7 @@ class Run {
     else if (name === "script") tokens.enter(SCRIPT);
     else if (name === "plaintext") tokens.enter(PLAIN);
   }
-  // The innermost element is no more open.
+  // Closes the innermost element.
   #pop() {
     const entry = this.#open.pop(), count = this.#named.get(entry.name) - 1;
     if (count) this.#named.set(entry.name, count);

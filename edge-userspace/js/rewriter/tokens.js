@@ -100,7 +100,7 @@ class Tokens {
     if (this.text.length - this.at > LONGEST_TOKEN) throw new RangeError(`HTMLRewriter: ${what} is longer than ${LONGEST_TOKEN >> 20} MiB`);
     return MORE;
   }
-  // An unfinished tag at the document's end is no tag, and passes.
+  // An unfinished tag at the document's end is not a tag, and passes.
   #unfinished(what) { return this.last ? this.#token(PASSED, this.text.length) : this.#wait(what); }
   #data() {
     const { text, at } = this;

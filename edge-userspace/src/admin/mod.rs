@@ -176,7 +176,7 @@ pub trait Control: Send + Sync + 'static {
     }
 }
 
-/// Why a command is refused to whose part the process lacks.
+/// Why a command is refused: the process lacks the part that it is for.
 fn lacking(part: &str) -> ControlError {
     ControlError(format!("this process has no {part}"))
 }

@@ -210,7 +210,11 @@ fn share(compiled: &Path, state: &Path) -> anyhow::Result<()> {
     copy(&compiled.join("worker.key"), &state.join("worker.key"))?;
     for entry in std::fs::read_dir(compiled.join("code"))? {
         let entry = entry?;
-        copy(&entry.path(), &state.join("code").join(entry.file_name()))?;
+        let to = state.join("code").join(entry.file_name());
+        // Code is written once and never changed; another file system cannot share it.
+        if std::fs::hard_link(entry.path(), &to).is_err() {
+            copy(&entry.path(), &to)?;
+        }
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use toml::{Table, Value};
 
+use super::dev::quoted;
 use super::print;
 
 /// Prints the zone that a wrangler.toml becomes.
@@ -184,11 +185,6 @@ fn hosts(file: &mut Table, missing: &mut Vec<String>) -> Vec<String> {
 fn is_plain(main: &str) -> bool {
     let extension = Path::new(main).extension();
     extension.is_some_and(|extension| extension == "js" || extension == "mjs")
-}
-
-/// A string of TOML.
-fn quoted(text: &str) -> String {
-    Value::String(text.to_owned()).to_string()
 }
 
 #[cfg(test)]

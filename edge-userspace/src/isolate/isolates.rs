@@ -108,10 +108,7 @@ impl Isolates {
 
     /// A zone that has a worker.
     pub fn tenant(&self, zone: &str) -> Option<Arc<Tenant>> {
-        self.deployments
-            .load()
-            .get(zone)
-            .map(|deployment| deployment.tenant.clone())
+        self.deployment(zone).map(|deployment| deployment.tenant.clone())
     }
 
     /// Once a second: instances that nobody wanted go, and the memory of code that nobody runs.

@@ -13,7 +13,7 @@ use super::error::Ended;
 const LEAST: u64 = 5;
 /// Failures of a hundred requests that are never a reason.
 const TOLERATED: u64 = 5;
-/// So many times as often as the active version it has to fail.
+/// Taken back if it fails more than N times as often as the active version.
 const TIMES: u64 = 2;
 
 /// What a trial has shown so far.

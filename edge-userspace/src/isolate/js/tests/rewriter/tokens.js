@@ -32,7 +32,7 @@ await spaces("<math><annotation-xml encoding='TEXT/html'><g><svg></svg></annotat
 // End tags that leave nothing, as in browsers: what follows is still within SVG.
 await spaces("<x><p><svg></x><style><a>", "xl pl svgg styleg ag"); await spaces("<svg><foreignObject><div></svg></div></foreignObject><style><a>", "svgg foreignobjectg divl styleg ag"); await spaces("<div><p><svg></div><g>", "divl pl svgg gl"); await spaces("<x><p></x><p>", "xl pl pl");
 await spaces("<svg><g></g></svg><g>", "svgg gg gl");
-// What is not whole at the end passes, and is no element.
+// What is not whole at the end passes, and is not an element.
 for (const rest of ["<b", "<b a", "<b a=", "<b a='>", "<b a=\">", "<b a=x", "</b", "<", "</", "<!", "<!-", "<!doc", "<?", "<script><!--<b></scrip", "<title></titl", "<svg><![CDATA[<b>]"]) {
   let seen = 0;
   const document = `<i>${rest}`;
