@@ -118,17 +118,22 @@ impl Way {
                 }
             }
         });
+        // In order: what comes before the keys for it is dropped, and the edge sends nothing of that
+        // kind again while the handshake is held up (RFC 9002 section 6.2.1).
+        let (on_its_way, arriving) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
         std::thread::spawn(move || {
             let mut buffer = [0; 2048];
             loop {
                 let Ok(length) = far.recv(&mut buffer) else { continue };
-                let (datagram, client, back) = (buffer[..length].to_vec(), client.clone(), back.try_clone().unwrap());
-                std::thread::spawn(move || {
-                    std::thread::sleep(WAY);
-                    if let Some(to) = *client.lock().unwrap() {
-                        let _ = back.send_to(&datagram, to);
-                    }
-                });
+                let _ = on_its_way.send((Instant::now() + WAY, buffer[..length].to_vec()));
+            }
+        });
+        std::thread::spawn(move || {
+            for (due, datagram) in arriving {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                if let Some(to) = *client.lock().unwrap() {
+                    let _ = back.send_to(&datagram, to);
+                }
             }
         });
         way
