@@ -1,6 +1,6 @@
 //! How many proven clients an address stood for lately: an address is not a client, and one with
-//! neighbours behind it is never blocked whole. Linear counting (Whang et al. 1990) in 64 bits, two
-//! generations, in a table of fixed size.
+//! neighbours behind it is never blocked whole. A [`Crowd`] counts the first four exactly and more
+//! of them by linear counting, in two generations, in a table of fixed size.
 //!
 //! Clients that were told to wait and have not come back yet prove nothing: an abuser is told as
 //! often as it asks. They count during a trial, of which `penalty` says what it is worth: the first
@@ -46,9 +46,85 @@ struct Room {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     generation: u64,
-    now: u64,
-    before: u64,
+    now: Crowd,
+    before: Crowd,
     trial: Option<Trial>,
+}
+
+/// Different clients, in 16 bytes: the tags of the first four, so that one who is alone with an
+/// offender is not taken for it, and all of them by linear counting (Whang et al. 1990).
+#[derive(Clone, Copy, Debug, Default)]
+struct Crowd {
+    bits: u64,
+    /// 0: free.
+    tags: [u16; 4],
+}
+
+impl Crowd {
+    fn bit(client: u64) -> u64 {
+        1 << (client % 64)
+    }
+
+    /// Of other bits than [`Crowd::bit`]'s; one in 65,535 is another client's.
+    fn tag(client: u64) -> u16 {
+        ((client >> 6) as u16).max(1)
+    }
+
+    fn add(&mut self, client: u64) {
+        self.bits |= Self::bit(client);
+        self.keep(Self::tag(client));
+    }
+
+    fn keep(&mut self, tag: u16) {
+        if !self.tags.contains(&tag)
+            && let Some(free) = self.tags.iter_mut().find(|tag| **tag == 0)
+        {
+            *free = tag;
+        }
+    }
+
+    /// Whether `client` may have been added; of the first four that is certain.
+    fn has(&self, client: u64) -> bool {
+        self.tags.contains(&Self::tag(client)) || self.is_large() && self.bits & Self::bit(client) != 0
+    }
+
+    /// Whether it may have more clients than tags.
+    fn is_large(&self) -> bool {
+        self.tags.iter().all(|tag| *tag != 0)
+    }
+
+    fn with(mut self, other: Self) -> Self {
+        self.bits |= other.bits;
+        other
+            .tags
+            .iter()
+            .filter(|tag| **tag != 0)
+            .for_each(|tag| self.keep(*tag));
+        self
+    }
+
+    /// How many there are `except` that one: exact up to four, then at most 64, and never too many.
+    fn least(&self, except: Option<u64>) -> u32 {
+        let tag = except.map_or(0, Self::tag);
+        let kept = self.tags.iter().filter(|kept| **kept != 0 && **kept != tag).count() as u32;
+        if !self.is_large() {
+            return kept;
+        }
+        let bits = self.bits & !except.map_or(0, Self::bit);
+        bits.count_ones().max(kept)
+    }
+
+    /// The same, but for many an estimate up to about 200.
+    fn count(&self, except: Option<u64>) -> u32 {
+        let least = self.least(except);
+        if !self.is_large() {
+            return least;
+        }
+        let zeros = 64_u32.saturating_sub(least).max(3);
+        // -m ln(V), rounded.
+        let estimate = (-64.0 * (f64::from(zeros) / 64.0).ln()).round();
+        (estimate as u32).max(least)
+    }
 }
 
 /// Waits told behind an address.
@@ -57,8 +133,8 @@ struct Trial {
     opened: Duration,
     /// When the last of them should have come back.
     until: Duration,
-    /// Those who wait, as in [`Seen`].
-    waiting: u64,
+    /// Those who wait.
+    waiting: Crowd,
     /// Its place among the node's, once it was asked for.
     place: Option<usize>,
 }
@@ -67,8 +143,8 @@ impl Seen {
     fn new(generation: u64) -> Self {
         Self {
             generation,
-            now: 0,
-            before: 0,
+            now: Crowd::default(),
+            before: Crowd::default(),
             trial: None,
         }
     }
@@ -76,8 +152,8 @@ impl Seen {
     fn roll(&mut self, generation: u64) {
         match generation.saturating_sub(self.generation) {
             0 => {}
-            1 => (self.before, self.now) = (self.now, 0),
-            _ => (self.before, self.now) = (0, 0),
+            1 => (self.before, self.now) = (self.now, Crowd::default()),
+            _ => (self.before, self.now) = Default::default(),
         }
         self.generation = self.generation.max(generation);
     }
@@ -90,7 +166,7 @@ impl Worth for Seen {
     /// name, nothing more. An address that nobody has proven himself behind, however many were told
     /// to wait there, makes room for every other.
     fn worth(&self, now: Duration) -> u64 {
-        match u64::from((self.now | self.before).count_ones()) {
+        match u64::from(self.now.with(self.before).least(None)) {
             0 => u64::from(self.trial.is_some_and(|trial| now < trial.opened + TRIALS)),
             proven => self.generation << 8 | proven,
         }
@@ -125,9 +201,9 @@ impl Neighbours {
         let fresh = || Seen::new(generation);
         self.seen.update(key, now, fresh, |seen| {
             seen.roll(generation);
-            let bit = 1 << (client % 64);
-            let (new, first) = ((seen.now | seen.before) & bit == 0, seen.now & bit == 0);
-            seen.now |= bit;
+            let first = !seen.now.has(client);
+            let new = first && !seen.before.has(client);
+            seen.now.add(client);
             (new, first)
         })
     }
@@ -140,7 +216,7 @@ impl Neighbours {
             let trial = seen.trial.insert(old.unwrap_or(Trial {
                 opened: now,
                 until: now,
-                waiting: 0,
+                waiting: Crowd::default(),
                 place: None,
             }));
             let last = trial.opened + TRIAL;
@@ -149,7 +225,7 @@ impl Neighbours {
                     // Its place may be another's by now.
                     trial.place = None;
                 }
-                trial.waiting |= 1 << (client % 64);
+                trial.waiting.add(client);
                 trial.until = trial.until.max(due.saturating_add(LATE)).min(last);
                 if let Some(room) = trial.place.and_then(|place| self.trials.get(place)) {
                     room.until.fetch_max(nanos(trial.until), Ordering::Relaxed);
@@ -189,8 +265,7 @@ impl Neighbours {
     pub fn waiting(&self, now: Duration, prefix: IpAddr, except: Option<u64>) -> u32 {
         let waiting = self.seen.amend(prefix, |seen| {
             let trial = seen.trial.as_mut().filter(|trial| now < trial.until)?;
-            let except = except.map_or(0, |client| 1 << (client % 64));
-            let waiting = (trial.waiting & !except).count_ones();
+            let waiting = trial.waiting.least(except);
             if waiting > 0 && trial.place.is_none() {
                 trial.place = self.place(now, prefixes::site(prefix), trial.until);
             }
@@ -228,20 +303,14 @@ impl Neighbours {
             return 0;
         };
         seen.roll(now.as_secs() / GENERATION.as_secs());
-        let mut bits = seen.now | seen.before;
-        if let Some(client) = except {
-            bits &= !(1 << (client % 64));
-        }
-        let zeros = bits.count_zeros().max(3);
-        // -m ln(V), rounded; never below the bits that are set.
-        let estimate = (-64.0 * (f64::from(zeros) / 64.0).ln()).round();
-        (estimate as u32).max(bits.count_ones())
+        seen.now.with(seen.before).count(except)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::pass::mix;
 
     /// A shared address would be blocked whole, or an abuser would vouch for itself.
     #[test]
@@ -249,7 +318,7 @@ mod tests {
         let neighbours = Neighbours::new(64, 2);
         let address = IpAddr::from([192, 0, 2, 1]);
         for n in 0..50u64 {
-            neighbours.seen(Duration::ZERO, address, crate::gate::pass::mix(n));
+            neighbours.seen(Duration::ZERO, address, mix(n));
         }
         let count = |s, except| neighbours.count(Duration::from_secs(s), address, except);
         assert!((35..=70).contains(&count(10, None)), "{}", count(10, None));
@@ -261,6 +330,35 @@ mod tests {
         );
     }
 
+    /// Who is alone with an offender would be taken for it, and locked out with it: one in 64 would.
+    #[test]
+    fn few_are_told_apart_and_many_are_counted() {
+        let alike = |n: u64| n << 6;
+        let mut crowd = Crowd::default();
+        for n in 1..=4 {
+            crowd.add(alike(n));
+            crowd.add(alike(n));
+            assert_eq!(
+                (crowd.least(None), crowd.least(Some(alike(1)))),
+                (n as u32, n as u32 - 1)
+            );
+            assert_eq!(crowd.count(Some(alike(99))), if n < 4 { n as u32 } else { 4 });
+        }
+        assert!(crowd.has(alike(2)) && !crowd.has(mix(5) | 1));
+        for n in 0..50 {
+            crowd.add(mix(n));
+        }
+        let count = crowd.count(None);
+        assert!((38..=75).contains(&count), "{count}");
+
+        // Two generations of few are not many.
+        let (mut now, mut before) = (Crowd::default(), Crowd::default());
+        [1, 2].map(|n| now.add(alike(n)));
+        [2, 3].map(|n| before.add(alike(n)));
+        let both = now.with(before);
+        assert_eq!((both.count(None), both.count(Some(alike(2)))), (3, 2));
+    }
+
     /// Those who were told to wait would be locked out with the one who does not; or who never
     /// waits would be spared for ever, by the waits that it is told.
     #[test]
@@ -268,8 +366,8 @@ mod tests {
         let neighbours = Neighbours::new(64, 2);
         let address = IpAddr::from([192, 0, 2, 1]);
         let seconds = Duration::from_secs;
-        let told = |s, client, due| neighbours.told(seconds(s), address, client, seconds(due));
-        let waiting = |s| neighbours.waiting(seconds(s), address, Some(1));
+        let told = |s, client: u64, due| neighbours.told(seconds(s), address, mix(client), seconds(due));
+        let waiting = |s| neighbours.waiting(seconds(s), address, Some(mix(1)));
         told(10, 1, 20);
         assert_eq!(waiting(11), 0, "the one that asks");
         told(11, 2, 30);
