@@ -4,7 +4,7 @@
 //!
 //! In the order in which a request meets them: `cookie` finds its token, `handler` its zone,
 //! `decide` what it is and what becomes of it (`verdict`), `pass` what the token says, `crawlers`
-//! who has signed it, `reverse` (by `dns`) whose crawler's address it comes from, `penalty` and
+//! who has signed it, `reverse` whose crawler's address it comes from, `penalty` and
 //! `neighbours` what is held against its client and its address, `rule` and `policy` what matches
 //! and what that demands (`queue` with `census`, `concurrency`, `bucket` by `key`, `work`,
 //! `external`), `answer` and `page` (in the language of `texts`) what it is told; `account` what it
@@ -23,7 +23,6 @@ pub mod concurrency;
 pub mod cookie;
 pub mod crawlers;
 pub mod decide;
-pub mod dns;
 pub mod door;
 pub mod external;
 pub mod feed;

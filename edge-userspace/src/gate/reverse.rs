@@ -13,26 +13,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::bucket::{Buckets, Rate, Take, Taken};
 use super::clock::{Clock, nanos};
-use super::dns::{Answer, Kind, LONGEST, Question, Unusable, reversed};
 use super::prefixes;
 use super::table::{Table, Worth};
+use crate::base::dns::{Kind, reversed};
+use crate::base::name_servers::NameServers;
 use crate::base::peer::client_prefix;
 use crate::config::value::within;
 
 /// How long a request waits for what its address is.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// How long a question is asked, and one server.
+/// How long a question is asked.
 const DEADLINE: Duration = Duration::from_secs(3);
-const OF_SERVER: Duration = Duration::from_secs(1);
 /// How long it is remembered that an address is a crawler's, that it is not, and that nobody said.
 const IS: Duration = Duration::from_secs(3_600);
 const IS_NOT: Duration = Duration::from_secs(600);
@@ -46,9 +43,6 @@ const OF_NETWORK: u32 = 64;
 const OF_NETWORK_RATE: u32 = 4;
 /// Names of an address that are looked at.
 const NAMES: usize = 4;
-/// Servers that are asked.
-const SERVERS: usize = 3;
-const SYSTEM: &str = "/etc/resolv.conf";
 
 /// A crawler that is known by its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +63,7 @@ impl Named {
 
 /// What is known of addresses.
 pub(super) struct Reverse {
-    servers: Vec<SocketAddr>,
+    servers: NameServers,
     known: Arc<Table<u64, Known>>,
     asked: Arc<Mutex<HashMap<u64, watch::Receiver<Option<bool>>>>>,
     /// Of the thread that asks; `None`: it could not be started.
@@ -101,7 +95,7 @@ impl Reverse {
     /// Asks these servers; without any, those of the system.
     pub(super) fn new(servers: &[SocketAddr]) -> Self {
         Self {
-            servers: servers.to_vec(),
+            servers: NameServers::new(servers),
             known: Arc::new(Table::new(REMEMBERED)),
             asked: Arc::default(),
             thread: OnceLock::new(),
@@ -194,97 +188,24 @@ fn thread() -> io::Result<Handle> {
 }
 
 /// Whether a name of `address` is in a domain of the crawler's, and leads to `address`.
-async fn confirmed(servers: &[SocketAddr], address: IpAddr, crawler: &Named) -> io::Result<bool> {
-    let system;
-    let servers = match servers {
-        [] => {
-            system = of_system(&tokio::fs::read_to_string(SYSTEM).await?);
-            &*system
-        }
-        servers => servers,
-    };
-    let names = ask(servers, reversed(address), Kind::Ptr).await?.names;
+async fn confirmed(servers: &NameServers, address: IpAddr, crawler: &Named) -> io::Result<bool> {
+    let names = servers.ask(&reversed(address), Kind::Ptr).await?.names;
     let kind = if address.is_ipv4() { Kind::A } else { Kind::Aaaa };
     for name in names.into_iter().filter(|name| crawler.has(name)).take(NAMES) {
-        if ask(servers, name, kind).await?.addresses.contains(&address) {
+        if servers.ask(&name, kind).await?.addresses.contains(&address) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// The servers that resolv.conf names.
-fn of_system(text: &str) -> Vec<SocketAddr> {
-    let servers = text.lines().filter_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
-        address.parse().ok().map(|address: IpAddr| SocketAddr::new(address, 53))
-    });
-    servers.take(SERVERS).collect()
-}
-
-/// The answer of the first server that has one.
-async fn ask(servers: &[SocketAddr], name: String, kind: Kind) -> io::Result<Answer> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no server to ask");
-    for server in servers.iter().take(SERVERS) {
-        match timeout(OF_SERVER, ask_one(*server, &name, kind)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(last)
-}
-
-async fn ask_one(server: SocketAddr, name: &str, kind: Kind) -> io::Result<Answer> {
-    let mut id = [0; 2];
-    SystemRandom::new()
-        .fill(&mut id)
-        .map_err(|_| io::Error::other("no randomness"))?;
-    let question = Question {
-        id: u16::from_be_bytes(id),
-        name: name.to_owned(),
-        kind,
-    };
-    let message = question.message().ok_or(io::ErrorKind::InvalidInput)?;
-    let local: SocketAddr = if server.is_ipv4() {
-        ([0; 4], 0).into()
-    } else {
-        ([0_u16; 8], 0).into()
-    };
-    // A port of its own for each question, and only what comes from the server (RFC 5452).
-    let socket = UdpSocket::bind(local).await?;
-    socket.connect(server).await?;
-    socket.send(&message).await?;
-    let mut buffer = [0; LONGEST];
-    loop {
-        let length = socket.recv(&mut buffer).await?;
-        match question.answer(buffer.get(..length).unwrap_or_default()) {
-            Ok(answer) => return Ok(answer),
-            // Somebody else's guess at our question, or a late answer.
-            Err(Unusable::Foreign) => {}
-            Err(Unusable::Truncated) => return by_stream(server, &question, &message).await,
-            Err(Unusable::Failed) => return Err(io::Error::other("the server cannot answer")),
-        }
-    }
-}
-
-/// The same over TCP (RFC 7766), for answers that do not fit.
-async fn by_stream(server: SocketAddr, question: &Question, message: &[u8]) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(message.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes()[..], message].concat()).await?;
-    let length = stream.read_u16().await?;
-    let mut answer = vec![0; length.into()];
-    stream.read_exact(&mut answer).await?;
-    let unusable = |_| io::Error::from(io::ErrorKind::InvalidData);
-    question.answer(&answer).map_err(unusable)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::dns::tests::{labels, respond};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UdpSocket;
+
     use super::*;
+    use crate::base::dns::tests::{labels, respond};
 
     /// A DNS server: `bot.example` has 192.0.2.1, whose name is right; 192.0.2.2 says that it is of
     /// the bot, and is not; 192.0.2.3 has a name of another domain; 192.0.2.9 has no answer. Counts
@@ -305,12 +226,12 @@ mod tests {
                 at = end;
             }
             seen.lock().unwrap().push(name.clone());
-            let ptr = |to: &str| respond(message, &[("", 12, labels(to))], 0);
+            let ptr = |to: &str| respond(message, &[("", 12, 60, labels(to))], 0);
             match name.as_str() {
                 "1.2.0.192.in-addr.arpa." => Some(ptr("c1.bot.example")),
                 "2.2.0.192.in-addr.arpa." => Some(ptr("c2.bot.example")),
                 "3.2.0.192.in-addr.arpa." => Some(ptr("c1.evilbot.example")),
-                "c1.bot.example." | "c2.bot.example." => Some(respond(message, &[("", 1, vec![192, 0, 2, 1])], 0)),
+                "c1.bot.example." | "c2.bot.example." => Some(respond(message, &[("", 1, 60, vec![192, 0, 2, 1])], 0)),
                 "9.2.0.192.in-addr.arpa." => None,
                 _ => Some(respond(message, &[], 3)),
             }
@@ -324,7 +245,7 @@ mod tests {
                     continue;
                 };
                 // A forger is faster, and does not know the id.
-                let mut forged = respond(&buffer[..length], &[("", 12, labels("c1.bot.example"))], 0);
+                let mut forged = respond(&buffer[..length], &[("", 12, 60, labels("c1.bot.example"))], 0);
                 forged[0] ^= 1;
                 socket.send_to(&forged, from).await.unwrap();
                 if truncates {
@@ -410,9 +331,5 @@ mod tests {
         assert!(of_one <= ASKED, "{of_one}");
         let many = (1_000..2_000).filter(|n| asked(*n, network(*n as u16))).count();
         assert!(of_one + many < ASKED + 50, "{of_one} {many}");
-        assert_eq!(
-            of_system("# x\nnameserver 192.0.2.53\nsearch a\n nameserver ::1 # y\nnameserver fe80::1%eth0\n").len(),
-            2
-        );
     }
 }

@@ -1,10 +1,11 @@
-//! DNS messages (RFC 1035), as far as `reverse` needs them: a question for names or addresses, and
-//! what an answer says to it. Pure: bytes in, names out.
+//! DNS messages (RFC 1035, RFC 2782): a question for names, addresses or a service's servers, and
+//! what an answer says to it. Pure: bytes in, names out; `name_servers` sends and receives.
 //!
 //! Whatever is in a message that is not ours, not whole, or not a name of a host, is passed over:
-//! at worst a crawler is not known as one.
+//! at worst a crawler is not known as one, or a server is not found.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 /// Bytes of a header.
 const HEADER: usize = 12;
@@ -25,6 +26,8 @@ pub enum Kind {
     Ptr = 12,
     /// IPv6 addresses.
     Aaaa = 28,
+    /// Servers of a service.
+    Srv = 33,
 }
 
 const ALIAS: u16 = 5;
@@ -47,6 +50,23 @@ pub struct Answer {
     pub names: Vec<String>,
     /// Addresses of the family that was asked for.
     pub addresses: Vec<IpAddr>,
+    /// Servers of the service that was asked for.
+    pub services: Vec<Service>,
+    /// How long it holds: the least that its records and aliases say; `None` if it has none.
+    pub ttl: Option<Duration>,
+}
+
+/// A server of a service (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Those of a greater one are asked while none of a lesser one can be.
+    pub priority: u16,
+    /// Its share among those of its priority.
+    pub weight: u16,
+    /// Where it listens.
+    pub port: u16,
+    /// Its name, in lower case.
+    pub target: String,
 }
 
 /// Why a message is not an answer.
@@ -77,6 +97,12 @@ pub fn reversed(address: IpAddr) -> String {
 }
 
 impl Question {
+    /// One for `name`, however it is written.
+    pub fn new(id: u16, name: &str, kind: Kind) -> Self {
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        Self { id, name, kind }
+    }
+
     /// As it is sent; `None` if the name is not one.
     pub fn message(&self) -> Option<Vec<u8>> {
         let mut message = self.id.to_be_bytes().to_vec();
@@ -147,14 +173,14 @@ impl Question {
     /// The data under the name, or under what it is an alias of (RFC 1034 section 3.6.2; RFC 2317
     /// has PTR records so).
     fn chosen(&self, records: &[Record]) -> Answer {
-        let mut name = self.name.clone();
+        let (mut name, mut least) = (self.name.clone(), u32::MAX);
         for _ in 0..ALIASES {
             let alias = records.iter().find_map(|record| match &record.data {
-                Data::Alias(to) if record.owner.as_deref() == Some(&*name) => to.clone(),
+                Data::Alias(to) if record.owner.as_deref() == Some(&*name) => to.clone().zip(Some(record.ttl)),
                 _ => None,
             });
             match alias {
-                Some(to) => name = to,
+                Some((to, ttl)) => (name, least) = (to, least.min(ttl)),
                 None => break,
             }
         }
@@ -164,8 +190,11 @@ impl Question {
                 (Data::Name(Some(name)), Kind::Ptr) => answer.names.push(name.clone()),
                 (Data::Address(address @ IpAddr::V4(_)), Kind::A) => answer.addresses.push(*address),
                 (Data::Address(address @ IpAddr::V6(_)), Kind::Aaaa) => answer.addresses.push(*address),
-                _ => {}
+                (Data::Service(Some(service)), Kind::Srv) => answer.services.push(service.clone()),
+                _ => continue,
             }
+            least = least.min(record.ttl);
+            answer.ttl = Some(Duration::from_secs(least.into()));
         }
         answer
     }
@@ -174,6 +203,8 @@ impl Question {
 struct Record {
     /// `None`: not a host's name.
     owner: Option<String>,
+    /// Seconds.
+    ttl: u32,
     data: Data,
 }
 
@@ -181,6 +212,8 @@ enum Data {
     Address(IpAddr),
     Name(Option<String>),
     Alias(Option<String>),
+    /// `None`: there is no such service, or its target is not a host's name.
+    Service(Option<Service>),
     Other,
 }
 
@@ -246,7 +279,7 @@ impl Reader<'_> {
     fn record(&mut self) -> Option<Record> {
         let owner = self.name()?;
         let (kind, class) = (self.short()?, self.short()?);
-        let _ttl: [u8; 4] = self.take()?;
+        let ttl = u32::from_be_bytes(self.take()?);
         let length = usize::from(self.short()?);
         let end = self.at.checked_add(length).filter(|end| *end <= self.message.len())?;
         let data = match (kind, class) {
@@ -254,36 +287,47 @@ impl Reader<'_> {
             (28, 1) if length == 16 => Data::Address(IpAddr::V6(Ipv6Addr::from(self.take::<16>()?))),
             (12, 1) => Data::Name(self.name()?),
             (ALIAS, 1) => Data::Alias(self.name()?),
+            (33, 1) => {
+                let [priority, weight, port] = [self.short()?, self.short()?, self.short()?];
+                Data::Service(self.name()?.map(|target| Service {
+                    priority,
+                    weight,
+                    port,
+                    target,
+                }))
+            }
             _ => Data::Other,
         };
         self.at = end;
-        Some(Record { owner, data })
+        Some(Record { owner, ttl, data })
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    /// An answer as servers write them: the question, then records that point back to it.
-    pub(in crate::gate) fn respond(question: &[u8], records: &[(&str, u16, Vec<u8>)], code: u8) -> Vec<u8> {
+    /// An answer as servers write them: the question, then records (owner, kind, TTL, data), which
+    /// point back to it if their owner is empty.
+    pub(crate) fn respond(question: &[u8], records: &[(&str, u16, u32, Vec<u8>)], code: u8) -> Vec<u8> {
         let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
         let mut message = question[..end].to_vec();
         message[2..12].copy_from_slice(&[0x81, 0x80 | code, 0, 1, 0, records.len() as u8, 0, 0, 0, 0]);
-        for (owner, kind, data) in records {
+        for (owner, kind, ttl, data) in records {
             match owner.is_empty() {
                 true => message.extend([0xc0, 12]),
                 false => message.extend(labels(owner)),
             }
             message.extend(kind.to_be_bytes());
-            message.extend([0, 1, 0, 0, 0, 60]);
+            message.extend([0, 1]);
+            message.extend(ttl.to_be_bytes());
             message.extend((data.len() as u16).to_be_bytes());
             message.extend(data);
         }
         message
     }
 
-    pub(in crate::gate) fn labels(name: &str) -> Vec<u8> {
+    pub(crate) fn labels(name: &str) -> Vec<u8> {
         let labels = name
             .split('.')
             .flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
@@ -306,31 +350,62 @@ pub(super) mod tests {
         assert!(v6.starts_with("1.0.0.0.") && v6.ends_with("8.b.d.0.1.0.0.2.ip6.arpa") && v6.len() == 72);
         let question = ptr();
         let asked = question.message().unwrap();
-        let named = respond(&asked, &[("", 12, labels("Crawl-1.Bot.example"))], 0);
+        let named = respond(&asked, &[("", 12, 60, labels("Crawl-1.Bot.example"))], 0);
         assert_eq!(question.answer(&named).unwrap().names, ["crawl-1.bot.example"]);
         // By an alias, whatever the order; and what is of another name is not taken.
         let alias = [
-            ("1.0-25.2.0.192.in-addr.arpa", 12, labels("a.bot.example")),
-            ("", 5, labels("1.0-25.2.0.192.in-addr.arpa")),
-            ("2.2.0.192.in-addr.arpa", 12, labels("b.bot.example")),
+            ("1.0-25.2.0.192.in-addr.arpa", 12, 60, labels("a.bot.example")),
+            ("", 5, 40, labels("1.0-25.2.0.192.in-addr.arpa")),
+            ("2.2.0.192.in-addr.arpa", 12, 20, labels("b.bot.example")),
         ];
+        let by_alias = question.answer(&respond(&asked, &alias, 0)).unwrap();
+        assert_eq!(by_alias.names, ["a.bot.example"]);
         assert_eq!(
-            question.answer(&respond(&asked, &alias, 0)).unwrap().names,
-            ["a.bot.example"]
+            by_alias.ttl,
+            Some(Duration::from_secs(40)),
+            "the least of those that count"
         );
         let a = Question {
             name: "a.bot.example".to_owned(),
             kind: Kind::A,
             ..ptr()
         };
-        let records = [("", 1, vec![192, 0, 2, 1]), ("", 28, vec![0; 16]), ("", 1, vec![1])];
+        let records = [
+            ("", 1, 30, vec![192, 0, 2, 1]),
+            ("", 28, 5, vec![0; 16]),
+            ("", 1, 5, vec![1]),
+        ];
         let answer = a.answer(&respond(&a.message().unwrap(), &records, 0)).unwrap();
         assert_eq!(answer.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(answer.ttl, Some(Duration::from_secs(30)));
         assert_eq!(question.answer(&respond(&asked, &[], 3)), Ok(Answer::default()));
         assert_eq!(question.answer(&respond(&asked, &[], 2)), Err(Unusable::Failed));
         let mut long = named.clone();
         long[2] |= 2;
         assert_eq!(question.answer(&long), Err(Unusable::Truncated));
+    }
+
+    /// Requests would go to a server that is not of the service, or to none.
+    #[test]
+    fn servers_of_a_service() {
+        let question = Question::new(7, "_http._TCP.api.example.", Kind::Srv);
+        let asked = question.message().unwrap();
+        let server = |target: &[u8]| [&[0, 10, 0, 5, 0x1f, 0x90][..], target].concat();
+        let records = [
+            ("", 33, 5, server(&labels("One.example"))),
+            // "The service is decidedly not available" (RFC 2782): the root.
+            ("", 33, 9, server(&[0])),
+        ];
+        let answer = question.answer(&respond(&asked, &records, 0)).unwrap();
+        let one = Service {
+            priority: 10,
+            weight: 5,
+            port: 8_080,
+            target: "one.example".to_owned(),
+        };
+        assert_eq!((answer.services, answer.ttl), (vec![one], Some(Duration::from_secs(5))));
+        let cut = respond(&asked, &[("", 33, 5, vec![0, 10, 0, 5])], 0);
+        assert_eq!(question.answer(&cut), Err(Unusable::Foreign));
     }
 
     /// A message that somebody else sent, or that has been cut or bent, would be believed, or would
@@ -339,7 +414,7 @@ pub(super) mod tests {
     fn what_is_no_answer() {
         let question = ptr();
         let asked = question.message().unwrap();
-        let good = respond(&asked, &[("", 12, labels("a.bot.example"))], 0);
+        let good = respond(&asked, &[("", 12, 60, labels("a.bot.example"))], 0);
         for other in [
             Question { id: 8, ..ptr() },
             Question { kind: Kind::A, ..ptr() },
@@ -365,15 +440,15 @@ pub(super) mod tests {
             vec![0x80],
             vec![3, b'a', b'.', b'b', 0],
         ] {
-            let bent = respond(&asked, &[("", 12, name)], 0);
+            let bent = respond(&asked, &[("", 12, 60, name)], 0);
             assert!(question.answer(&bent).map_or(true, |answer| answer.names.is_empty()));
         }
         let mut random = 1_u64;
         for _ in 0..200_000 {
-            random = crate::gate::pass::mix(random);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let mut bent = good.clone();
-            let at = (random >> 8) as usize % bent.len();
-            bent[at] = random as u8;
+            let at = (random >> 33) as usize % bent.len();
+            bent[at] = (random >> 56) as u8;
             let _ = question.answer(&bent);
         }
         let too_long = Question {
