@@ -13,8 +13,8 @@ use super::certificate::Identity;
 use super::checker::Checker;
 use super::gate::SameSite;
 use super::kind::{
-    Count, Deadline, Directory, Failures, File, Flag, Inline, Kind, Maybe, Name, ServerName, Span, Statuses, Text,
-    Unbounded, Unlimited, Word, unbounded, words,
+    Address, Count, Deadline, Directory, Failures, File, Flag, Inline, Kind, List, Maybe, Name, ServerName, Span,
+    Statuses, Text, Unbounded, Unlimited, Word, unbounded, words,
 };
 use super::pool::{HashKey, KEYS};
 use super::section::section;
@@ -110,10 +110,13 @@ section! {
     read {
         /// Servers (http://, https://, or unix: and a socket's path), each with a weight (default
         /// 1) and a priority (default 0): those of a greater one are asked while none of a lesser
-        /// one may be. Or `directory`, or `pool`.
+        /// one may be; `srv = true`: a service's servers, by the DNS. Or `directory`, or `pool`.
         live servers: Servers = Vec::new(); like [{ address = "http://127.0.0.1:8080", weight = 1, priority = 0 }];
         /// Instead of servers: static files.
         live directory: Maybe<Directory> = None; like "www";
+        /// Name servers that are asked for the servers' names; addresses are used as long as an answer
+        /// says then. Left out: the system's resolver, every 10s.
+        live resolver: List<Address> = Vec::new(); like ["10.0.0.53:53"];
         /// Instead of servers: those of the `[[origin]]` of this name.
         live pool: Maybe<Text> = None; like "shared";
         /// A cookie that leads a client back to the server that it met, as long as nothing speaks
@@ -278,7 +281,13 @@ impl Kind for Servers {
         checker: &mut Checker<'_>,
     ) -> Vec<OriginServer> {
         for spanned in written.get_ref() {
-            let OriginServer { address, weight, .. } = spanned.get_ref();
+            let OriginServer {
+                address, weight, srv, ..
+            } = spanned.get_ref();
+            if *srv && (address.socket.is_some() || address.host.parse::<std::net::IpAddr>().is_ok()) {
+                let mend = "write a service such as http://_http._tcp.example.com";
+                checker.mistake(spanned.span(), "`srv` of an address", mend);
+            }
             if *weight == 0 {
                 checker.mistake(spanned.span(), "weight 0", "write 1 or more, or remove the server");
             }
@@ -310,6 +319,10 @@ unbounded! {
 }
 
 /// `[[origin]]`, by name.
+    /// The host is a service (`_http._tcp.example.com`), whose servers and ports are in the DNS (RFC
+    /// 2782).
+    #[serde(default)]
+    pub srv: bool,
 pub(super) type Pools = BTreeMap<Arc<str>, Arc<Upstream>>;
 
 /// The mend for a pool that is not there.

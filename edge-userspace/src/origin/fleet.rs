@@ -22,7 +22,8 @@ use super::connect::Connector;
 use super::health::{Health, Trouble};
 use super::maglev::Table;
 use super::metrics::{Metrics, State, ZoneMetrics};
-use super::names::Names;
+use super::names::{Names, Whom};
+use super::resolver::Resolver;
 use super::sticky::{Seal, Sticky};
 use crate::config::value::OriginAddress;
 use crate::config::{Faults, Mistake, Mistakes, Origin, Upstream};
@@ -431,7 +432,14 @@ impl Fleet {
                 slow_start: u64::try_from(upstream.slow_start.as_millis()).unwrap_or(u64::MAX),
                 in_flight: AtomicUsize::new(0),
                 health,
-                names: Names::new(upstream.public_only),
+                names: Names::new(
+                    upstream.public_only,
+                    match (configured.srv, upstream.resolver.as_slice()) {
+                        (true, named) => Whom::Service(Resolver::new(named)),
+                        (false, []) => Whom::System,
+                        (false, named) => Whom::Host(Resolver::new(named)),
+                    },
+                ),
                 literal: address.socket.is_some() || address.host.parse::<std::net::IpAddr>().is_ok(),
                 epoch: self.epoch,
                 name: name.into(),

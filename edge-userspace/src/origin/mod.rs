@@ -31,6 +31,7 @@ mod reply;
 mod sticky;
 mod stream;
 mod timer;
+mod resolver;
 mod tunnel;
 mod upgrade;
 mod upload;

@@ -2,7 +2,7 @@
 //! dealt in turns, left for a while after a failure, and given up when answers no longer have them.
 //! `pool` and `connect` ask.
 //!
-//! The resolver tells no TTL, so that a short one is assumed.
+//! The system's resolver tells no TTL, so that a short one is assumed; our own does (`resolver`).
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,10 +13,11 @@ use tokio::time::Instant;
 
 use super::error::ConnectError;
 use super::public::public;
+use super::resolver::{Found, Resolver};
 use crate::config::value::OriginAddress;
 
-/// How long addresses are used before the name is asked again, and how long they serve when it then
-/// has no answer.
+/// How long addresses are used before the name is asked again, if the answer does not say, and how
+/// long they serve when it then has no answer.
 const FRESH: Duration = Duration::from_secs(10);
 const STALE: Duration = Duration::from_secs(600);
 /// An address that was in no answer for this long is given up: two answers, so that a resolver that
@@ -35,12 +36,27 @@ pub(super) struct Names {
     /// Somebody asks.
     asking: AtomicBool,
     public_only: bool,
+    whom: Whom,
+}
+
+/// Who is asked for addresses.
+#[derive(Debug, Default)]
+pub(super) enum Whom {
+    /// The system's resolver.
+    #[default]
+    System,
+    /// Name servers, for those of the host.
+    Host(Resolver),
+    /// Name servers, for those of a service's servers.
+    Service(Resolver),
 }
 
 #[derive(Debug, Default)]
 struct Known {
     /// When the last answer came.
     at: Option<Instant>,
+    /// How long it holds.
+    holds: Duration,
     /// The last answer.
     latest: Arc<[SocketAddr]>,
     /// Those that connections may be at.
@@ -74,9 +90,10 @@ impl Valid {
 
 impl Names {
     /// Nothing known yet. `public_only` leaves out addresses that are not of the public Internet.
-    pub(super) fn new(public_only: bool) -> Self {
+    pub(super) fn new(public_only: bool, whom: Whom) -> Self {
         Self {
             public_only,
+            whom,
             ..Self::default()
         }
     }
@@ -88,7 +105,7 @@ impl Names {
     pub(super) async fn resolve(&self, server: &OriginAddress) -> Result<Arc<[SocketAddr]>, ConnectError> {
         {
             let known = self.lock();
-            if known.at.is_some_and(|at| at.elapsed() < FRESH) && !known.latest.is_empty() {
+            if known.at.is_some_and(|at| at.elapsed() < known.holds) && !known.latest.is_empty() {
                 return Ok(known.latest.clone());
             }
         }
@@ -96,15 +113,27 @@ impl Names {
     }
 
     async fn ask(&self, server: &OriginAddress) -> Result<Arc<[SocketAddr]>, ConnectError> {
-        let found: Vec<SocketAddr> = match tokio::net::lookup_host((server.host.as_str(), server.port)).await {
-            Ok(found) => found.collect(),
-            Err(_) => Vec::new(),
+        let Found { addresses, holds } = match &self.whom {
+            Whom::Host(resolver) => resolver.host(&server.host, server.port).await,
+            Whom::Service(resolver) => resolver.service(&server.host).await,
+            Whom::System => Found {
+                addresses: match tokio::net::lookup_host((server.host.as_str(), server.port)).await {
+                    Ok(found) => found.collect(),
+                    Err(_) => Vec::new(),
+                },
+                holds: FRESH,
+            },
         };
-        self.learn(found, Instant::now())
+        self.learn(addresses, holds, Instant::now())
     }
 
     /// Takes an answer of the resolver.
-    fn learn(&self, mut found: Vec<SocketAddr>, now: Instant) -> Result<Arc<[SocketAddr]>, ConnectError> {
+    fn learn(
+        &self,
+        mut found: Vec<SocketAddr>,
+        holds: Duration,
+        now: Instant,
+    ) -> Result<Arc<[SocketAddr]>, ConnectError> {
         let mut known = self.lock();
         if found.is_empty() {
             let usable = known.at.is_some_and(|at| now.duration_since(at) < STALE) && !known.latest.is_empty();
@@ -133,6 +162,7 @@ impl Names {
             .addresses
             .retain(|address| now.duration_since(address.seen) < LOST);
         known.at = Some(now);
+        known.holds = holds;
         known.latest = found.into();
         Ok(known.latest.clone())
     }
@@ -184,7 +214,9 @@ impl Names {
 
     /// Whether the name is to be asked again, by the caller and nobody else: [`Names::ask_again`].
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        let due = self.lock().at.is_some_and(|at| now.duration_since(at) >= FRESH);
+        let known = self.lock();
+        let due = known.at.is_some_and(|at| now.duration_since(at) >= known.holds);
+        drop(known);
         due && !self.asking.swap(true, Ordering::Relaxed)
     }
 
@@ -248,11 +280,11 @@ mod tests {
     /// All requests would go to one of several machines, or on to one that cannot be reached.
     #[test]
     fn addresses_take_turns() {
-        let names = Names::new(false);
+        let names = Names::new(false, Whom::System);
         let now = Instant::now();
         assert_eq!(names.turn(now), None);
         let three = ["127.0.0.1:1", "127.0.0.2:1", "[::1]:1"].map(at);
-        names.learn(three.to_vec(), now).unwrap();
+        names.learn(three.to_vec(), FRESH, now).unwrap();
         let turns: Vec<_> = (0..6).filter_map(|_| names.turn(now)).collect();
         assert_eq!(turns, [three, three].concat());
         names.failed(three[1]);
@@ -267,30 +299,30 @@ mod tests {
     /// some addresses at a time.
     #[test]
     fn lost_addresses_are_given_up() {
-        let names = Names::new(false);
+        let names = Names::new(false, Whom::System);
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let (old, new) = (at("127.0.0.1:1"), at("127.0.0.2:1"));
         assert!(names.valid(start).has(old), "nothing is known yet");
-        names.learn(vec![old], start).unwrap();
-        names.learn(vec![new], after(10)).unwrap();
+        names.learn(vec![old], FRESH, start).unwrap();
+        names.learn(vec![new], FRESH, after(10)).unwrap();
         assert!(names.valid(after(11)).has(old) && names.valid(after(11)).has(new));
-        names.learn(vec![new], after(20)).unwrap();
+        names.learn(vec![new], FRESH, after(20)).unwrap();
         assert!(!names.valid(after(20)).has(old) && names.valid(after(20)).has(new));
         // No answer is no loss.
-        assert_eq!(*names.learn(Vec::new(), after(300)).unwrap(), [new]);
+        assert_eq!(*names.learn(Vec::new(), FRESH, after(300)).unwrap(), [new]);
         assert!(names.valid(after(300)).has(new));
-        assert!(names.learn(Vec::new(), after(700)).is_err());
+        assert!(names.learn(Vec::new(), FRESH, after(700)).is_err());
     }
 
     /// A worker's name that is pointed into the operator's network.
     #[test]
     fn private_addresses_are_left_out() {
-        let names = Names::new(true);
+        let names = Names::new(true, Whom::System);
         let now = Instant::now();
         let answer = vec![at("10.0.0.1:80"), at("8.8.8.8:80")];
-        assert_eq!(*names.learn(answer, now).unwrap(), [at("8.8.8.8:80")]);
-        let private = names.learn(vec![at("10.0.0.1:80")], now);
+        assert_eq!(*names.learn(answer, FRESH, now).unwrap(), [at("8.8.8.8:80")]);
+        let private = names.learn(vec![at("10.0.0.1:80")], FRESH, now);
         assert!(matches!(private, Err(ConnectError::Private)));
         assert!(!names.valid(now).has(at("10.0.0.1:80")));
     }

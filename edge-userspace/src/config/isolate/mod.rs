@@ -322,6 +322,7 @@ fn elsewhere(spanned: &Spanned<Elsewhere>, checker: &mut Checker<'_>) -> Arc<Ups
             address: raw.address.clone(),
             weight: 1,
             priority: 0,
+            srv: false,
         }],
         preserve_host: false,
         ca: raw.ca.as_ref().map(|ca| checker.file(ca)),
