@@ -145,6 +145,9 @@ section! {
         sticky: Option<Sticky>,
         /// What the edge shows of itself, if it is asked for.
         identity: Option<Identity>,
+        /// A server whose answers begin `factor` times as late as the median of the other servers',
+        /// and after `least` (100ms), is out for `cooldown` of `passive`: docs/origins.md.
+        live slow: Inline<Option<SlowText>> = None; like { factor = 4, least = "100ms" };
         /// Failures in a row that take a server out, and for how long; `None`: never.
         passive: Option<(u32, Duration)>,
         /// Statuses that count as failures.
@@ -170,6 +173,10 @@ section! {
         /// come.
         live status: Failures = vec![502, 503, 504];
     }
+        /// How long a server is out that has failed, or is slow.
+        cooldown: Duration,
+        /// When a server is slow; `None`: never.
+        slow: Option<Slow>,
 }
 
 impl Passive {
@@ -205,6 +212,9 @@ pub struct Sticky {
     /// Its name.
     pub cookie: Arc<str>,
     /// With which requests of other sites it is sent.
+        /// Instead of `path`: ask by gRPC (grpc.health.v1) whether this service serves; "": the
+        /// whole server. Needs http = "2" or "auto".
+        live grpc: Maybe<Text> = None; like "shop.Cart";
     pub same_site: SameSite,
     /// How long browsers keep it; `None`: until they end.
     pub max_age: Option<Duration>,
@@ -220,6 +230,36 @@ pub(super) struct StickyText {
     #[serde(default)]
     max_age: Option<Time>,
 }
+/// When a server is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slow {
+    /// Times the median of the other servers' means.
+    pub factor: u32,
+    /// Answers that begin sooner are not slow.
+    pub least: Duration,
+}
+
+/// The same as it is written.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SlowText {
+    factor: Spanned<u32>,
+    #[serde(default)]
+    least: Option<Time>,
+}
+
+fn slow(raw: &SlowText, checker: &mut Checker<'_>) -> Slow {
+    let factor = *raw.factor.get_ref();
+    if !(2..=1_000).contains(&factor) {
+        let what = format!("{factor} times as late as the others is not slow, or never is any");
+        checker.mistake(raw.factor.span(), what, "write 2 to 1000");
+    }
+    Slow {
+        factor,
+        least: raw.least.map_or(Duration::from_millis(100), |time| time.0),
+    }
+}
+
 
 /// What the gate's own cookies begin with.
 const RESERVED: [&str; 2] = ["__Host-edge-", "__Secure-edge-"];
@@ -437,7 +477,8 @@ fn upstream(spanned: &Spanned<OriginText>, checker: &mut Checker<'_>) -> Upstrea
     let passive = raw.passive.check(checker);
     upstream.passive = passive.after();
     upstream.passive_status = passive.status;
-    upstream.health = raw.health.as_ref().map(|raw| health(raw, checker));
+    upstream.slow = raw.slow.get_ref().as_ref().map(|raw| slow(raw, checker));
+    upstream.health = raw.health.as_ref().map(|text| health(text, upstream.http, checker));
     placing(&mut upstream, raw, checker);
     upstream.sticky = raw.sticky.get_ref().as_ref().map(|raw| sticky(raw, checker));
     if upstream.proxy_protocol {
@@ -457,6 +498,7 @@ fn upstream(spanned: &Spanned<OriginText>, checker: &mut Checker<'_>) -> Upstrea
 const HASHED: usize = 1_000;
 
 /// What requests are placed by, if they are.
+    upstream.cooldown = passive.cooldown;
 fn placing(upstream: &mut Upstream, raw: &OriginText, checker: &mut Checker<'_>) {
     let hashes = upstream.balance == Balance::Hash;
     if !hashes && upstream.hash.is_some() {
@@ -487,7 +529,7 @@ fn identity(raw: &OriginText, checker: &mut Checker<'_>) -> Option<Identity> {
     None
 }
 
-fn health(raw: &HealthText, checker: &mut Checker<'_>) -> Health {
+fn health(raw: &HealthText, http: OriginHttp, checker: &mut Checker<'_>) -> Health {
     let health = raw.check(checker);
     if !health.path.starts_with('/') || health.path.parse::<http::uri::PathAndQuery>().is_err() {
         let what = format!("\"{}\" is not a path", health.path);
@@ -495,3 +537,14 @@ fn health(raw: &HealthText, checker: &mut Checker<'_>) -> Health {
     }
     health
 }
+    if health.grpc.as_ref().is_some_and(|service| service.len() > 256) {
+        checker.mistake(
+            raw.grpc.span(),
+            "too long for the name of a service",
+            "write at most 256 bytes",
+        );
+    }
+    if health.grpc.is_some() && http == OriginHttp::V1 {
+        let mend = "write http = \"2\" (without TLS) or \"auto\" into the origin";
+        checker.mistake(raw.grpc.span(), "gRPC is spoken over HTTP/2 alone", mend);
+    }

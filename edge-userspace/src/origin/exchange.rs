@@ -439,6 +439,9 @@ impl Course<'_> {
                 lease,
                 self.progress.clone(),
                 group.upstream.body_timeout,
+        if self.length == Length::None {
+            group.took(server, first_byte);
+        }
             )),
         };
         if let Some(window) = window {

@@ -23,6 +23,7 @@ use super::health::{Health, Trouble};
 use super::maglev::Table;
 use super::metrics::{Metrics, State, ZoneMetrics};
 use super::names::{Names, Whom};
+use super::pace::{self, Pace};
 use super::resolver::Resolver;
 use super::sticky::{Seal, Sticky};
 use crate::config::value::OriginAddress;
@@ -100,6 +101,8 @@ pub(super) struct Server {
     pub(super) health: Health,
     pub(super) names: Names,
     /// The address is one already, and no name.
+    /// How soon it answers, if that counts.
+    pace: Pace,
     pub(super) literal: bool,
     epoch: Instant,
 }
@@ -410,7 +413,7 @@ impl Fleet {
         let servers = upstream.servers.iter().map(|configured| {
             let address = configured.address.clone();
             let name = address.to_string();
-            let health = Health::new(thresholds, upstream.passive);
+            let health = Health::new(thresholds, upstream.passive.map(|(most, _)| most), upstream.cooldown);
             let same = known.iter().flat_map(|g| &g.servers).find(|s| s.address == address);
             if let (Some(same), Some(_)) = (same, &upstream.health) {
                 health.inherit(&same.health);
@@ -434,6 +437,7 @@ impl Fleet {
                 health,
                 names: Names::new(
                     upstream.public_only,
+                pace: Pace::default(),
                     match (configured.srv, upstream.resolver.as_slice()) {
                         (true, named) => Whom::Service(Resolver::new(named)),
                         (false, []) => Whom::System,
@@ -520,9 +524,40 @@ impl Group {
     /// A request to `server` got a response.
     pub(super) fn succeeded(&self, server: &Server) {
         if server.health.succeeded() {
+    /// The answer of `server` to a request without content began after this time: one whose answers
+    /// come late beside the others' is out for a while, but never for that more than half of those
+    /// that are asked together.
+    pub(super) fn took(&self, server: &Server, time: std::time::Duration) {
+        let Some(slow) = &self.upstream.slow else { return };
+        if !server.pace.took(time) {
+            return;
+        }
+        let Some(mean) = server.pace.mean() else { return };
+        let beside = |other: &&Arc<Server>| other.priority == server.priority;
+        let all = self.servers.iter().filter(beside).count();
+        let others = self
+            .servers
+            .iter()
+            .filter(beside)
+            .filter(|other| !std::ptr::eq(&***other, server));
+        let up: Vec<_> = others.filter(|other| other.standing() == Standing::Up).collect();
+        let out = all.saturating_sub(up.len());
+        let means = up.iter().filter_map(|other| other.pace.mean()).collect();
+        if out * 2 > all || !pace::is_slow(mean, means, slow.factor, slow.least) {
+            return;
+        }
+        server.pace.forget();
+        if server.health.late(server.now()) {
+            tracing::warn!(zone = %self.zone, server = %server.name, mean_us = mean, "out for slow answers");
+            self.metrics.healthy(&self.zone, &server.name, false);
+        }
+    }
+
             server.begins();
             tracing::info!(zone = %self.zone, server = %server.name, "back after a request succeeded");
             self.metrics
+            // What came in the meantime was sent before.
+            server.pace.forget();
                 .healthy(&self.zone, &server.name, server.standing() == Standing::Up);
         }
     }

@@ -32,6 +32,8 @@ pub enum Trouble {
     Status,
     /// Requests failed (passive check).
     Requests,
+    /// Its answers come late beside those of the other servers (passive check).
+    Slow,
 }
 
 /// One server's health.
@@ -43,7 +45,14 @@ pub(super) struct Health {
     failures: AtomicU32,
     /// Out by passive checks until then; 0: not out.
     out_until: AtomicU64,
-    passive: Option<(u32, u64)>,
+    /// Failures in a row that take it out.
+    most: Option<u32>,
+    /// Milliseconds that it is out.
+    cooldown: u64,
+    /// It is out for its slow answers: only that of its trial brings it back.
+    slow: AtomicBool,
+    /// A trial is under way.
+    tried: AtomicBool,
     checks: Mutex<Checks>,
     /// Good and bad checks in a row that change the verdict.
     thresholds: (u32, u32),
@@ -61,14 +70,17 @@ pub(super) struct Checks {
 }
 
 impl Health {
-    /// Presumed healthy. `thresholds`: (good, bad) active checks in a row; `passive`: failures in a
-    /// row and cooldown.
-    pub(super) fn new(thresholds: (u32, u32), passive: Option<(u32, Duration)>) -> Self {
+    /// Presumed healthy. `thresholds`: (good, bad) active checks in a row; `most`: failures in a row
+    /// that take it out, for `cooldown`.
+    pub(super) fn new(thresholds: (u32, u32), most: Option<u32>, cooldown: Duration) -> Self {
         Self {
             down: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             out_until: AtomicU64::new(0),
-            passive: passive.map(|(n, cooldown)| (n, u64::try_from(cooldown.as_millis()).unwrap_or(u64::MAX).max(1))),
+            most,
+            cooldown: u64::try_from(cooldown.as_millis()).unwrap_or(u64::MAX).max(1),
+            slow: AtomicBool::new(false),
+            tried: AtomicBool::new(false),
             checks: Mutex::new(Checks::default()),
             thresholds,
         }
@@ -105,10 +117,9 @@ impl Health {
             return;
         }
         let now = now();
-        if now >= until
-            && let Some((_, cooldown)) = self.passive
-        {
-            let again = now.saturating_add(cooldown);
+        if now >= until {
+            self.tried.store(true, Ordering::Relaxed);
+            let again = now.saturating_add(self.cooldown);
             // Lost races are other workers' trials; each worker may let one through, which is few
             // enough.
             let _ = self
@@ -123,19 +134,41 @@ impl Health {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
-        self.out_until.load(Ordering::Relaxed) != 0 && self.out_until.swap(0, Ordering::Relaxed) != 0
+        if self.out_until.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        // A slow server goes on to answer what it was sent before.
+        if self.slow.load(Ordering::Relaxed) && !self.tried.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.slow.store(false, Ordering::Relaxed);
+        self.out_until.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// Its answers come late. True when that took the server out.
+    pub(super) fn late(&self, now: u64) -> bool {
+        self.slow.store(true, Ordering::Relaxed);
+        self.out(now)
+    }
+
+    /// Takes it out. True when it was not before.
+    fn out(&self, now: u64) -> bool {
+        self.tried.store(false, Ordering::Relaxed);
+        self.out_until
+            .swap(now.saturating_add(self.cooldown), Ordering::Relaxed)
+            == 0
     }
 
     /// A request failed by the server's fault. True when that took the server out.
     pub(super) fn failed(&self, now: u64) -> bool {
-        let Some((most, cooldown)) = self.passive else {
+        let Some(most) = self.most else {
             return false;
         };
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if failures < most {
             return false;
         }
-        self.out_until.swap(now.saturating_add(cooldown), Ordering::Relaxed) == 0
+        self.out(now)
     }
 
     /// An active check ended at `now`. The new verdict when it changed: true is healthy.
@@ -163,6 +196,7 @@ impl Health {
     pub(super) fn verdict(&self, now: u64) -> (bool, Option<Trouble>) {
         match self.standing(now) {
             Standing::Up => (true, None),
+            Standing::Suspect if self.slow.load(Ordering::Relaxed) => (false, Some(Trouble::Slow)),
             Standing::Suspect => (false, Some(Trouble::Requests)),
             Standing::Down => (false, self.checks().trouble),
         }
@@ -185,7 +219,7 @@ mod tests {
     /// A flapping verdict would send every other request to a broken server.
     #[test]
     fn active_needs_its_thresholds() {
-        let health = Health::new((2, 3), None);
+        let health = Health::new((2, 3), None, Duration::from_secs(1));
         let bad = Some(Trouble::Refused);
         assert_eq!(health.checked(1, bad), None);
         assert_eq!(health.checked(2, bad), None);
@@ -201,7 +235,7 @@ mod tests {
     /// A server that lost its process must not get requests all the time; nor be forgotten.
     #[test]
     fn passive_cools_down_and_tries_once() {
-        let health = Health::new((1, 1), Some((2, Duration::from_millis(100))));
+        let health = Health::new((1, 1), Some(2), Duration::from_millis(100));
         assert!(!health.failed(0));
         health.succeeded();
         assert!(!health.failed(1), "failures must be in a row");
@@ -215,5 +249,22 @@ mod tests {
         health.chosen(|| 210);
         assert!(health.succeeded());
         assert_eq!(health.standing(211), Standing::Up);
+    }
+
+    /// A slow server would be back with each answer to what it was sent before, or never.
+    #[test]
+    fn a_slow_server_is_out_until_its_trial() {
+        let health = Health::new((1, 1), None, Duration::from_millis(100));
+        assert!(health.late(5));
+        assert!(!health.late(6), "already out");
+        assert_eq!(health.verdict(50), (false, Some(Trouble::Slow)));
+        assert!(!health.succeeded(), "of before");
+        assert_eq!(health.standing(50), Standing::Suspect);
+        assert_eq!(health.standing(106), Standing::Up, "time for a trial");
+        health.chosen(|| 106);
+        assert_eq!(health.standing(107), Standing::Suspect, "one trial, no more");
+        assert!(health.succeeded());
+        assert_eq!(health.verdict(108), (true, None));
+        assert!(!health.failed(109), "failures do not count here");
     }
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::AbortHandle;
 
-use super::connect::Manner;
+use super::connect::{Connected, Manner};
 use super::fleet::{Fleet, Group, Server};
+use super::grpc_health;
 use super::health::Trouble;
 use crate::base::id::RequestId;
 use crate::base::shutdown::{Phase, Shutdown};
@@ -89,9 +90,12 @@ async fn ask(group: &Group, server: &Server, check: &Health) -> Result<(), Troub
         .map_err(|e| e.trouble())?;
     let host = check.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
     let host = host.unwrap_or_else(|| server.host.clone());
+    let whole = |path: &str| format!("{}://{}{path}", server.scheme, String::from_utf8_lossy(host.as_bytes()));
+    if let Some(service) = &check.grpc {
+        return by_grpc(connected, whole(grpc_health::PATH), service).await;
+    }
     let uri = if connected.h2 {
-        let authority = String::from_utf8_lossy(host.as_bytes());
-        format!("{}://{authority}{}", server.scheme, check.path)
+        whole(&check.path)
     } else {
         check.path.clone()
     };
@@ -123,6 +127,45 @@ async fn ask(group: &Group, server: &Server, check: &Health) -> Result<(), Troub
         })
         .await
     }
+}
+
+/// Asks whether `service` serves, as gRPC's health checking protocol has it.
+async fn by_grpc(connected: Connected, uri: String, service: &str) -> Result<(), Trouble> {
+    if !connected.h2 {
+        return Err(Trouble::Protocol);
+    }
+    let request = http::Request::post(uri)
+        .header(header::USER_AGENT, "edge-health")
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::TE, "trailers")
+        .body(Full::new(grpc_health::asked(service)))
+        .map_err(|_| Trouble::Protocol)?;
+    let io = TokioIo::new(connected.socket);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+        .await
+        .map_err(|_| Trouble::Protocol)?;
+    driven(connection, async {
+        let response = sender.send_request(request).await.map_err(|_| Trouble::Protocol)?;
+        let (head, body) = response.into_parts();
+        if head.status != http::StatusCode::OK {
+            return Err(Trouble::Status);
+        }
+        let content = Limited::new(body, MOST_CONTENT)
+            .collect()
+            .await
+            .map_err(|_| Trouble::Protocol)?;
+        // An answer without a message has its status in the head.
+        let status = content.trailers().unwrap_or(&head.headers).get("grpc-status");
+        if status.is_none_or(|status| status != "0") {
+            return Err(Trouble::Status);
+        }
+        match grpc_health::serving(&content.to_bytes()) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Trouble::Status),
+            None => Err(Trouble::Protocol),
+        }
+    })
+    .await
 }
 
 /// `exchange` on a connection that is driven beside it, and ends with it.

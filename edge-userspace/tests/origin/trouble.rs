@@ -251,3 +251,99 @@ async fn active_out_and_back() {
     trigger.advance(shutdown::Phase::Stopped);
     watch.await.unwrap();
 }
+
+/// A server that answers, but late, would go on getting its share; or not be tried again.
+#[tokio::test]
+async fn slow_servers_are_out_for_a_while() {
+    let slow = Arc::new(AtomicBool::new(true));
+    let seen = slow.clone();
+    let late = Server::h1(move |_| {
+        let wait = if seen.load(Ordering::SeqCst) { 400 } else { 0 };
+        async move {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            http::Response::new(full("late"))
+        }
+    })
+    .await;
+    let soon = Server::h1(|_| async { http::Response::new(full("soon")) }).await;
+    let terms = "slow = { factor = 3, least = \"150ms\" }\n[zone.origin.passive]\nfailures = 0\ncooldown = \"1s\"";
+    let bed = Arc::new(two(late.address, soon.address, terms));
+    let many = async |count: usize| {
+        let asked = (0..count).map(|_| {
+            let bed = bed.clone();
+            tokio::spawn(async move { bed.text("/").await.1 })
+        });
+        let mut late = 0;
+        for one in asked.collect::<Vec<_>>() {
+            late += usize::from(one.await.unwrap() == "late");
+        }
+        late
+    };
+    let healthy = || bed.fleet.status()[0].servers[0].healthy;
+    // The others must have answered, too, before anything is judged.
+    assert_eq!(many(40).await, 20, "each its share");
+    for _ in 0..5 {
+        if healthy() {
+            many(40).await;
+        }
+    }
+    assert!(!healthy() && bed.fleet.status()[0].servers[1].healthy);
+    let why = serde_json::to_value(&bed.fleet.status()[0].servers[0]).unwrap();
+    assert_eq!(why["reason"], "slow");
+    assert_eq!(many(10).await, 0, "it is left alone");
+    slow.store(false, Ordering::SeqCst);
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !healthy() {
+        assert!(tokio::time::Instant::now() < until, "it is tried again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        bed.text("/").await;
+    }
+    assert!(many(10).await > 0);
+}
+
+/// A gRPC server that says it does not serve would get requests, or one that does get none.
+#[tokio::test]
+async fn grpc_says_whether_it_serves() {
+    let says = Arc::new(AtomicUsize::new(1));
+    let seen = says.clone();
+    let server = Server::h2(100, move |request: http::Request<hyper::body::Incoming>| {
+        let status = u8::try_from(seen.load(Ordering::SeqCst)).unwrap();
+        async move {
+            let (head, body) = request.into_parts();
+            let content = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+            let asked = head.method == http::Method::POST
+                && head.uri.path() == "/grpc.health.v1.Health/Check"
+                && head.headers["content-type"] == "application/grpc"
+                && content[..]
+                    == [
+                        0, 0, 0, 0, 11, 0x0a, 9, b's', b'h', b'o', b'p', b'.', b'C', b'a', b'r', b't',
+                    ];
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", if asked { "0" } else { "5" }.parse().unwrap());
+            let frames = [
+                Ok(http_body::Frame::data(bytes::Bytes::copy_from_slice(&[
+                    0, 0, 0, 0, 2, 8, status,
+                ]))),
+                Ok::<_, edge::http::body::BodyError>(http_body::Frame::trailers(trailers)),
+            ];
+            let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+            let response = http::Response::builder().header("content-type", "application/grpc");
+            response.body(http_body_util::BodyExt::boxed(body)).unwrap()
+        }
+    })
+    .await;
+    let check =
+        "http = \"2\"\n[zone.origin.health]\ngrpc = \"shop.Cart\"\ninterval = \"100ms\"\nhealthy = 1\nunhealthy = 1";
+    let bed = Bed::one(server.address, check);
+    let (trigger, shutdown) = shutdown::channel();
+    let watch = tokio::spawn(bed.fleet.clone().watch(shutdown));
+    let status = || bed.fleet.status()[0].servers[0].clone();
+    until(|| status().last_check_ms_ago.is_some()).await;
+    assert!(status().healthy, "{:?}", status());
+    says.store(2, Ordering::SeqCst);
+    until(|| !status().healthy).await;
+    says.store(1, Ordering::SeqCst);
+    until(|| status().healthy).await;
+    trigger.advance(shutdown::Phase::Stopped);
+    watch.await.unwrap();
+}

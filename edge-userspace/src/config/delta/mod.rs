@@ -122,6 +122,7 @@ fn far_end(raw: &FarEndText, checker: &mut Checker<'_>) -> FarEnd {
         connection_requests: None,
         retry_status: Vec::new(),
         passive: passive.after(),
+        cooldown: passive.cooldown,
         passive_status: if written { passive.status } else { Vec::new() },
         names_visitor: true,
         ..Upstream::default()
