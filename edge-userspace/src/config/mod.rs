@@ -49,7 +49,7 @@ pub use file::{Fixed, defaults};
 pub use limits::{Limits, UDP_BUFFER};
 pub use listed::{Group, Groups, Listed};
 pub use mistake::{Faults, Mistake, Mistakes, Place};
-pub use origin::{Balance, Health, Origin, OriginHttp, OriginServer, Passive, Slow, Sticky, Upstream};
+pub use origin::{Balance, HeaderCase, Health, Origin, OriginHttp, OriginServer, Passive, Slow, Sticky, Upstream};
 pub use server::{Server, TRANSLATORS, ZonesFail};
 pub use serving::Serving;
 pub use tls::{LockdownMode, Quic, Tls, TlsVersion};

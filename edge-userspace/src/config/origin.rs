@@ -56,6 +56,16 @@ words! {
     }
 }
 
+words! {
+    /// How names of fields are written to servers of HTTP/1.1.
+    HeaderCase {
+        /// In small letters.
+        Lower = "lower",
+        /// Each word with a capital.
+        Title = "title",
+    }
+}
+
 section! {
     /// Servers spoken to by HTTP.
     OriginText => Upstream {
@@ -104,8 +114,22 @@ section! {
         /// Attempts again of what a server may have seen, in percent of all requests (and ten a
         /// second in any case): servers that are down for their load must not get more of it.
         live retry_budget: Count<u8> = 20, 0 => 100;
+        /// Name servers that are asked for the servers' names; addresses are used as long as an answer
+        /// says then. Left out: the system's resolver, every 10s.
+        live resolver: List<Address> = Vec::new(); like ["10.0.0.53:53"];
         /// Pass WebSocket and other upgrades through.
         live upgrades: Flag = true;
+        /// An upgraded connection without a byte either way ends. Left out: after `body_timeout`.
+        live tunnel_timeout: Maybe<Span> = None; like "1h";
+        /// An upgraded connection ends after this time, whatever it carries; 0s: no limit.
+        live tunnel_age: Deadline = seconds(0);
+        /// Upgraded connections at once; requests for more get 503. 0: no limit.
+        live tunnels: Unlimited<usize> = 0;
+        /// Names of fields towards servers of HTTP/1.1: "lower", or "title" (Content-Type) for old
+        /// ones that know no other.
+        live header_case: Word<HeaderCase> = HeaderCase::Lower;
+        /// Make gRPC-Web of browsers gRPC for the servers. Needs http = "2" or "auto".
+        live grpc_web: Flag = false;
     }
     read {
         /// Servers (http://, https://, or unix: and a socket's path), each with a weight (default
@@ -114,9 +138,6 @@ section! {
         live servers: Servers = Vec::new(); like [{ address = "http://127.0.0.1:8080", weight = 1, priority = 0 }];
         /// Instead of servers: static files.
         live directory: Maybe<Directory> = None; like "www";
-        /// Name servers that are asked for the servers' names; addresses are used as long as an answer
-        /// says then. Left out: the system's resolver, every 10s.
-        live resolver: List<Address> = Vec::new(); like ["10.0.0.53:53"];
         /// Instead of servers: those of the `[[origin]]` of this name.
         live pool: Maybe<Text> = None; like "shared";
         /// A cookie that leads a client back to the server that it met, as long as nothing speaks
@@ -124,6 +145,9 @@ section! {
         /// answer that sets it is marked private. `max_age`: how long browsers keep it; left out:
         /// until they end.
         live sticky: Inline<Option<StickyText>> = None; like { cookie = "server", same_site = "lax", max_age = "1d" };
+        /// A server whose answers begin `factor` times as late as the median of the other servers',
+        /// and after `least` (100ms), is out for `cooldown` of `passive`: docs/origins.md.
+        live slow: Inline<Option<SlowText>> = None; like { factor = 4, least = "100ms" };
         /// Of `[[origin]]` alone: what zones and rules call it.
         live name: Maybe<Name<64>> = None; like "shared";
         /// What the edge shows of itself to https servers that ask for a certificate (PEM), leaf
@@ -145,13 +169,14 @@ section! {
         sticky: Option<Sticky>,
         /// What the edge shows of itself, if it is asked for.
         identity: Option<Identity>,
-        /// A server whose answers begin `factor` times as late as the median of the other servers',
-        /// and after `least` (100ms), is out for `cooldown` of `passive`: docs/origins.md.
-        live slow: Inline<Option<SlowText>> = None; like { factor = 4, least = "100ms" };
         /// Failures in a row that take a server out, and for how long; `None`: never.
         passive: Option<(u32, Duration)>,
         /// Statuses that count as failures.
         passive_status: Vec<u16>,
+        /// How long a server is out that has failed, or is slow.
+        cooldown: Duration,
+        /// When a server is slow; `None`: never.
+        slow: Option<Slow>,
         /// Asking a server for its health.
         health: Option<Health>,
         /// Connect to no address that is private, loopback, link-local or otherwise not of the
@@ -173,10 +198,6 @@ section! {
         /// come.
         live status: Failures = vec![502, 503, 504];
     }
-        /// How long a server is out that has failed, or is slow.
-        cooldown: Duration,
-        /// When a server is slow; `None`: never.
-        slow: Option<Slow>,
 }
 
 impl Passive {
@@ -191,6 +212,9 @@ section! {
     HealthText => Health {
         /// Path and query that are asked for.
         live path: Text = "/".to_owned();
+        /// Instead of `path`: ask by gRPC (grpc.health.v1) whether this service serves; "": the
+        /// whole server. Needs http = "2" or "auto".
+        live grpc: Maybe<Text> = None; like "shop.Cart";
         /// The host that is asked for, instead of the server's own name.
         live host: Maybe<Text> = None; like "health.example.com";
         /// Between two checks.
@@ -206,30 +230,6 @@ section! {
     }
 }
 
-/// A cookie that leads a client back to its server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sticky {
-    /// Its name.
-    pub cookie: Arc<str>,
-    /// With which requests of other sites it is sent.
-        /// Instead of `path`: ask by gRPC (grpc.health.v1) whether this service serves; "": the
-        /// whole server. Needs http = "2" or "auto".
-        live grpc: Maybe<Text> = None; like "shop.Cart";
-    pub same_site: SameSite,
-    /// How long browsers keep it; `None`: until they end.
-    pub max_age: Option<Duration>,
-}
-
-/// The same as it is written.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StickyText {
-    cookie: Spanned<String>,
-    #[serde(default)]
-    same_site: SameSite,
-    #[serde(default)]
-    max_age: Option<Time>,
-}
 /// When a server is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slow {
@@ -260,6 +260,27 @@ fn slow(raw: &SlowText, checker: &mut Checker<'_>) -> Slow {
     }
 }
 
+/// A cookie that leads a client back to its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// Its name.
+    pub cookie: Arc<str>,
+    /// With which requests of other sites it is sent.
+    pub same_site: SameSite,
+    /// How long browsers keep it; `None`: until they end.
+    pub max_age: Option<Duration>,
+}
+
+/// The same as it is written.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StickyText {
+    cookie: Spanned<String>,
+    #[serde(default)]
+    same_site: SameSite,
+    #[serde(default)]
+    max_age: Option<Time>,
+}
 
 /// What the gate's own cookies begin with.
 const RESERVED: [&str; 2] = ["__Host-edge-", "__Secure-edge-"];
@@ -292,6 +313,10 @@ pub struct OriginServer {
     /// Servers of a greater one are asked only while none of a lesser one may be.
     #[serde(default)]
     pub priority: u8,
+    /// The host is a service (`_http._tcp.example.com`), whose servers and ports are in the DNS (RFC
+    /// 2782).
+    #[serde(default)]
+    pub srv: bool,
 }
 
 fn one() -> u16 {
@@ -359,10 +384,6 @@ unbounded! {
 }
 
 /// `[[origin]]`, by name.
-    /// The host is a service (`_http._tcp.example.com`), whose servers and ports are in the DNS (RFC
-    /// 2782).
-    #[serde(default)]
-    pub srv: bool,
 pub(super) type Pools = BTreeMap<Arc<str>, Arc<Upstream>>;
 
 /// The mend for a pool that is not there.
@@ -476,9 +497,14 @@ fn upstream(spanned: &Spanned<OriginText>, checker: &mut Checker<'_>) -> Upstrea
     upstream.names_visitor = true;
     let passive = raw.passive.check(checker);
     upstream.passive = passive.after();
+    upstream.cooldown = passive.cooldown;
     upstream.passive_status = passive.status;
     upstream.slow = raw.slow.get_ref().as_ref().map(|raw| slow(raw, checker));
     upstream.health = raw.health.as_ref().map(|text| health(text, upstream.http, checker));
+    if upstream.grpc_web && upstream.http == OriginHttp::V1 {
+        let mend = "write http = \"2\" (without TLS) or \"auto\"";
+        checker.mistake(raw.grpc_web.span(), "gRPC is spoken over HTTP/2 alone", mend);
+    }
     placing(&mut upstream, raw, checker);
     upstream.sticky = raw.sticky.get_ref().as_ref().map(|raw| sticky(raw, checker));
     if upstream.proxy_protocol {
@@ -498,7 +524,6 @@ fn upstream(spanned: &Spanned<OriginText>, checker: &mut Checker<'_>) -> Upstrea
 const HASHED: usize = 1_000;
 
 /// What requests are placed by, if they are.
-    upstream.cooldown = passive.cooldown;
 fn placing(upstream: &mut Upstream, raw: &OriginText, checker: &mut Checker<'_>) {
     let hashes = upstream.balance == Balance::Hash;
     if !hashes && upstream.hash.is_some() {
@@ -531,12 +556,6 @@ fn identity(raw: &OriginText, checker: &mut Checker<'_>) -> Option<Identity> {
 
 fn health(raw: &HealthText, http: OriginHttp, checker: &mut Checker<'_>) -> Health {
     let health = raw.check(checker);
-    if !health.path.starts_with('/') || health.path.parse::<http::uri::PathAndQuery>().is_err() {
-        let what = format!("\"{}\" is not a path", health.path);
-        checker.mistake(raw.path.span(), what, "write one that starts with /");
-    }
-    health
-}
     if health.grpc.as_ref().is_some_and(|service| service.len() > 256) {
         checker.mistake(
             raw.grpc.span(),
@@ -548,3 +567,9 @@ fn health(raw: &HealthText, http: OriginHttp, checker: &mut Checker<'_>) -> Heal
         let mend = "write http = \"2\" (without TLS) or \"auto\" into the origin";
         checker.mistake(raw.grpc.span(), "gRPC is spoken over HTTP/2 alone", mend);
     }
+    if !health.path.starts_with('/') || health.path.parse::<http::uri::PathAndQuery>().is_err() {
+        let what = format!("\"{}\" is not a path", health.path);
+        checker.mistake(raw.path.span(), what, "write one that starts with /");
+    }
+    health
+}

@@ -76,6 +76,11 @@ impl Head {
         self.meant.upgrade = Some(protocol);
     }
 
+    /// Has it take trailers, as who reads the answer for the client does.
+    pub fn take_trailers(&mut self) {
+        self.meant.trailers = true;
+    }
+
     /// A GET for `target` beside it, of the edge's own: without content, with those of its fields
     /// that `takes` holds for, and those by which loops are seen.
     pub fn beside(&self, target: PathAndQuery, takes: impl Fn(&HeaderName) -> bool) -> Self {

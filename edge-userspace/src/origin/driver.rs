@@ -17,6 +17,7 @@ use super::connect::{Connected, Socket};
 use super::connection::{H1, H2, Home, STREAMS, Slot, Streams, Wear};
 use super::error::ConnectError;
 use super::upload::Upload;
+use crate::config::HeaderCase;
 use crate::http::data_frames::DataFrames;
 
 /// A response head and what was read behind it may fill that much: the bound on an origin's head,
@@ -43,9 +44,13 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// HTTP/1.1 on a connection.
-pub(super) async fn open_h1(socket: Socket, slot: Arc<Slot>, wear: Wear) -> Result<H1, ConnectError> {
+///
+/// # Errors
+/// It is closed at once.
+pub(super) async fn open_h1(socket: Socket, slot: Arc<Slot>, wear: Wear, case: HeaderCase) -> Result<H1, ConnectError> {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(READ_BUFFER)
+        .title_case_headers(case == HeaderCase::Title)
         // White space in front of a colon is taken away (RFC 9112 section 5.1).
         .allow_spaces_after_header_name_in_responses(true)
         .handshake(TokioIo::new(socket))

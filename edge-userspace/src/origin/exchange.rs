@@ -21,6 +21,7 @@ use super::pool::{Pool, Wish};
 use super::reply;
 use super::sticky::Sticky;
 use super::stream::{Download, finish};
+use super::tunnel::Place;
 use super::upgrade::{self, Ask};
 use super::upload::Progress;
 use crate::base::peer::client_prefix;
@@ -106,6 +107,8 @@ struct Course<'a> {
     progress: Option<Arc<Progress>>,
     interims: Option<Interims>,
     own_host: bool,
+    /// Its place among the upgraded connections, if it asks for one.
+    place: Option<Arc<Place>>,
     /// The cookie that leads to servers, and where the client's leads.
     sticky: Option<(&'a Sticky, Option<usize>)>,
 }
@@ -123,6 +126,7 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
     let Ok(interims) = forward::prepare(&mut head, &meant, &exchange) else {
         return Ok(Response::new(StatusCode::LOOP_DETECTED, Body::Empty));
     };
+    let place = ask.as_ref().map(|_| place(group)).transpose()?;
     // An extended CONNECT's content is the tunnel.
     let body = if ask.is_some() { Body::Empty } else { body };
     let length = Length::of(&body);
@@ -135,6 +139,7 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
         idempotent: ask.is_none() && forward::idempotent(&head.method),
         method: head.method.clone(),
         ask,
+        place,
         length,
         progress: (length != Length::None).then(|| Progress::new(body)),
         interims,
@@ -174,6 +179,12 @@ pub(super) async fn run(local: &Local, request: Request) -> Result<Response, Fai
         };
         group.counts.retries.inc();
     }
+}
+
+/// A place among the upgraded connections.
+fn place(group: &Arc<Group>) -> Result<Arc<Place>, Failure> {
+    let full = "as many upgraded connections as `tunnels` of the origin allows";
+    Place::take(group).ok_or_else(|| Failure::new(Reason::Overload, full))
 }
 
 /// What a request is placed by, hashed; `None` if it has none of it.
@@ -419,7 +430,7 @@ impl Course<'_> {
             let on_origin = on_origin.ok_or_else(|| malformed("an upgrade without a connection"))?;
             ask.reply(&mut head, handshake);
             group.succeeded(server);
-            upgrade::join(ask, on_origin, lease, group);
+            upgrade::join(ask, on_origin, lease, group, self.place.clone());
             return Ok(Response {
                 head,
                 body: Body::Empty,
@@ -428,6 +439,9 @@ impl Course<'_> {
         }
         reply::clean(&mut head, &self.method).map_err(malformed)?;
         group.answered(server, head.status);
+        if self.length == Length::None {
+            group.took(server, first_byte);
+        }
         let window = lease.window();
         let body = self.content(&mut incoming, lease).await;
         let body = match body {
@@ -439,9 +453,6 @@ impl Course<'_> {
                 lease,
                 self.progress.clone(),
                 group.upstream.body_timeout,
-        if self.length == Length::None {
-            group.took(server, first_byte);
-        }
             )),
         };
         if let Some(window) = window {

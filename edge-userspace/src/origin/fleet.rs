@@ -75,6 +75,8 @@ pub(super) struct Group {
     pub(super) table: Option<Arc<Table>>,
     /// The cookie that leads to one of them.
     pub(super) sticky: Option<Sticky>,
+    /// Upgraded connections under way, of all threads.
+    pub(super) tunnels: AtomicUsize,
     gauges: [Gauge; 2],
     /// Of the files with roots and identity, so that a reload sees new ones.
     roots: [Option<(SystemTime, u64)>; 2],
@@ -99,10 +101,10 @@ pub(super) struct Server {
     slow_start: u64,
     pub(super) in_flight: AtomicUsize,
     pub(super) health: Health,
-    pub(super) names: Names,
-    /// The address is one already, and no name.
     /// How soon it answers, if that counts.
     pace: Pace,
+    pub(super) names: Names,
+    /// The address is one already, and no name.
     pub(super) literal: bool,
     epoch: Instant,
 }
@@ -435,9 +437,9 @@ impl Fleet {
                 slow_start: u64::try_from(upstream.slow_start.as_millis()).unwrap_or(u64::MAX),
                 in_flight: AtomicUsize::new(0),
                 health,
+                pace: Pace::default(),
                 names: Names::new(
                     upstream.public_only,
-                pace: Pace::default(),
                     match (configured.srv, upstream.resolver.as_slice()) {
                         (true, named) => Whom::Service(Resolver::new(named)),
                         (false, []) => Whom::System,
@@ -463,6 +465,7 @@ impl Fleet {
             metrics: self.metrics.clone(),
             counts: self.metrics.zone(home),
             budget: Budget::new(upstream.retry_budget),
+            tunnels: AtomicUsize::new(0),
             gauges: [State::connecting, State::open].map(|state| self.metrics.connections(state)),
             roots,
         }))
@@ -521,9 +524,6 @@ impl Group {
         }
     }
 
-    /// A request to `server` got a response.
-    pub(super) fn succeeded(&self, server: &Server) {
-        if server.health.succeeded() {
     /// The answer of `server` to a request without content began after this time: one whose answers
     /// come late beside the others' is out for a while, but never for that more than half of those
     /// that are asked together.
@@ -553,11 +553,14 @@ impl Group {
         }
     }
 
+    /// A request to `server` got a response.
+    pub(super) fn succeeded(&self, server: &Server) {
+        if server.health.succeeded() {
+            // What came in the meantime was sent before.
+            server.pace.forget();
             server.begins();
             tracing::info!(zone = %self.zone, server = %server.name, "back after a request succeeded");
             self.metrics
-            // What came in the meantime was sent before.
-            server.pace.forget();
                 .healthy(&self.zone, &server.name, server.standing() == Standing::Up);
         }
     }

@@ -19,21 +19,22 @@ mod files;
 pub mod fleet;
 mod forward;
 pub mod grpc_health;
+mod grpc_web;
 mod health;
 mod lease;
 mod maglev;
 mod media;
 mod metrics;
 mod names;
-mod pool;
 mod pace;
+mod pool;
 mod proxy_header;
 mod public;
 mod reply;
+mod resolver;
 mod sticky;
 mod stream;
 mod timer;
-mod resolver;
 mod tunnel;
 mod upgrade;
 mod upload;
@@ -121,14 +122,24 @@ impl Origin {
         Ok(local)
     }
 
-    async fn answer(&self, request: Request) -> Result<Response, Failure> {
+    async fn answer(&self, mut request: Request) -> Result<Response, Failure> {
         let zone = request.exchange.zone.clone();
         match &zone.origin {
             config::Origin::None => Err(Failure::new(Reason::NotFound, "the zone has no origin")),
             config::Origin::Directory(directory) => files::serve(directory, &zone.files, &request.head).await,
             config::Origin::Servers(upstream) => {
                 let local = self.local(&zone, upstream)?;
+                let web = match upstream.grpc_web {
+                    true => grpc_web::Call::take(&mut request),
+                    false => None,
+                };
                 let outcome = exchange::run(&local, request).await;
+                let outcome = outcome.map(|mut response| {
+                    if let Some(web) = web {
+                        response.body = web.answer(&mut response.head, std::mem::take(&mut response.body));
+                    }
+                    response
+                });
                 match &outcome {
                     Ok(response) => local.group.counts.answered(response.head.status),
                     Err(failure) => local.group.counts.failed(failure.reason),

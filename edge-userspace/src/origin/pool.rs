@@ -327,7 +327,7 @@ impl Pool {
             self.sweep_later();
             Ok(lease)
         } else {
-            let h1 = open_h1(connected.socket, slot, wear).await?;
+            let h1 = open_h1(connected.socket, slot, wear, upstream.header_case).await?;
             Ok(Lease::h1(h1, pool, false))
         }
     }

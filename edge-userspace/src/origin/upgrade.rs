@@ -2,6 +2,8 @@
 //! HTTP/3 (RFC 8441, RFC 9220), or a worker's WebSocket, asked of an origin in the version it
 //! speaks; then both connections are joined by `tunnel`.
 
+use std::sync::Arc;
+
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Version, request, response};
 use hyper::ext::Protocol;
@@ -9,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::fleet::Group;
 use super::lease::Lease;
-use super::tunnel;
+use super::tunnel::{self, Limits, Place};
 use crate::http::door::Meant;
 use crate::http::fields::{self, members as tokens};
 use crate::http::handler::{Failure, Reason};
@@ -211,23 +213,25 @@ fn success_is_wrong(status: StatusCode) -> Result<bool, &'static str> {
 }
 
 /// Joins the client of `ask` and the origin once both have switched. Keeps `lease`, so that the
-/// connection counts.
-pub(super) fn join(ask: &Ask, on_origin: OnUpgrade, lease: Lease, group: &Group) {
-    let (metrics, idle) = (group.metrics.clone(), group.upstream.body_timeout);
+/// connection counts, and its place among the tunnels.
+pub(super) fn join(ask: &Ask, on_origin: OnUpgrade, lease: Lease, group: &Group, place: Option<Arc<Place>>) {
+    let (metrics, limits) = (group.metrics.clone(), Limits::of(&group.upstream));
     match ask {
         Ask::Upgrade(on_client, _) | Ask::Connect(on_client, _) => {
             let on_client = on_client.clone();
             tokio::spawn(async move {
-                tunnel::run(on_client, on_origin, &metrics, idle).await;
+                tunnel::run(on_client, on_origin, &metrics, limits).await;
                 lease.discard();
+                drop(place);
             });
         }
         Ask::Inside(inside) => {
             // Taken before: the request was sent twice, and one answer is enough.
             let Some(worker) = inside.take() else { return };
             tokio::spawn(async move {
-                tunnel::run_inside(worker, on_origin, &metrics, idle).await;
+                tunnel::run_inside(worker, on_origin, &metrics, limits).await;
                 lease.discard();
+                drop(place);
             });
         }
     }

@@ -6,6 +6,7 @@
 mod bed;
 mod bodies;
 mod files;
+mod forms;
 mod pooling;
 mod pools;
 mod secure;

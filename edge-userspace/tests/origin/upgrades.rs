@@ -219,3 +219,21 @@ async fn false_consent() {
     let front = edge(Bed::one(plain.address, ""), false).await;
     assert_eq!(upgrade_h1(&front, "websocket").await.status(), 200);
 }
+
+/// More chats at once than an operator allows would be more than its servers hold; or none come in
+/// any more when some have ended.
+#[tokio::test]
+async fn as_many_as_are_allowed() {
+    let origin = Server::h1(echo).await;
+    let front = edge(Bed::one(origin.address, "tunnels = 1\ntunnel_timeout = \"20s\""), false).await;
+    let first = upgrade_h1(&front, "websocket").await;
+    assert_eq!(first.status(), 101);
+    assert_eq!(upgrade_h1(&front, "websocket").await.status(), 503);
+    let io = hyper::upgrade::on(first).await.unwrap();
+    drop(io);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while upgrade_h1(&front, "websocket").await.status() != 101 {
+        assert!(std::time::Instant::now() < until, "its place is free");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
