@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::header::{ACCEPT, ALT_SVC, HeaderValue, UPGRADE};
+use http::header::{ACCEPT, ALT_SVC, CONTENT_TYPE, HeaderValue, UPGRADE};
 use http::{Method, StatusCode, Version, request};
 use http_body::Body as _;
 
@@ -159,10 +159,16 @@ impl Service {
         let answer = match self.enter(head, &body, &opening, &mut account, started) {
             Ok(entered) => Ok(Box::pin(self.clone().answer(entered, body, opening, account, flow))),
             Err((failure, paged)) => {
-                let response = self.failed(failure, paged, &opening, &mut account);
+                let unheld = failure.reason == Reason::Overload;
+                let mut response = self.failed(failure, paged, &opening, &mut account);
                 // Until its client takes the answer, nothing of its head is kept: there may be as
                 // many of these as there may be streams, on nobody's account.
                 account.let_go();
+                if unheld {
+                    // Nor anything of its content, which would wait for the client's window.
+                    response.head.headers.remove(CONTENT_TYPE);
+                    response.body = Body::Empty;
+                }
                 let left = Content::of(&body).left(None, response.head.status, &self.life);
                 self.spurn(body);
                 Err(self.finish(response, opening, account, (flow, None, None), left, Vec::new()))

@@ -254,6 +254,24 @@ async fn small_and_empty_pieces_end_nothing() {
     }
 }
 
+/// Refusals that wait for a window would be held on nobody's account, thousands for one address.
+#[tokio::test]
+async fn what_finds_no_memory_is_refused_without_content() {
+    let edge = Edge::start("[limits]\nmemory_per_address = \"4MiB\"\n");
+    let (mut refused, mut streams) = (0, Vec::new());
+    for _ in 0..3 {
+        let mut stream = raw(&edge).await;
+        let asked = (0..100u32).flat_map(|i| frame(1, 5, 2 * i + 1, &request(&[(":authority", "a.example")])));
+        stream.write_all(&asked.collect::<Vec<u8>>()).await.unwrap();
+        let (_, seen) = frames(&mut stream, Duration::from_millis(500)).await;
+        let of = |kind| seen.iter().filter(|frame| frame.0 == kind).count();
+        assert_eq!(of(0), 0, "DATA of a refusal: {seen:?}");
+        refused += of(1);
+        streams.push(stream);
+    }
+    assert!((150..=220).contains(&refused), "{refused} of 300");
+}
+
 /// CVE-2023-44487: work for the edge and its origins at the price of two small frames.
 #[tokio::test]
 async fn rapid_reset() {
