@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use quinn::VarInt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
 use super::holding::Holding;
@@ -44,6 +45,10 @@ use window::Window;
 /// GOAWAY before it is known which request is the last: the highest number of a request stream (RFC
 /// 9114 section 5.2).
 const NOT_YET: u64 = (1 << 62) - 4;
+/// Requests of one connection whose first turn is still to come. A thread's tasks take turns in the
+/// order in which they come, so a connection has few in line, and the others of its requests come
+/// after those of other connections.
+const FRESH: usize = 8;
 /// How long requests that were sent before the client read that are still taken, at least: some
 /// turns.
 const GRACE: Duration = Duration::from_millis(100);
@@ -100,6 +105,19 @@ impl quic::Serve for Server {
     }
 }
 
+/// The next request, once there is a place in line for it. Nothing is lost by not waiting for it.
+async fn request(
+    fresh: &Arc<Semaphore>,
+    quic: &quinn::Connection,
+) -> (
+    Option<OwnedSemaphorePermit>,
+    Result<(quinn::SendStream, quinn::RecvStream), quinn::ConnectionError>,
+) {
+    // It is never closed.
+    let place = fresh.clone().acquire_owned().await.ok();
+    (place, quic.accept_bi().await)
+}
+
 /// What ends a connection before its time.
 enum End {
     /// It is overdue with this.
@@ -114,6 +132,8 @@ struct Session {
     control: quinn::SendStream,
     /// Streams of one direction that the client has opened; as many as quinn lets it.
     streams: FuturesUnordered<OneWay>,
+    /// [`FRESH`] places.
+    fresh: Arc<Semaphore>,
     /// The number of the first request that has not come.
     next: u64,
     /// The end in good order, once it has begun.
@@ -134,6 +154,7 @@ impl Session {
             exchange,
             control,
             streams: FuturesUnordered::new(),
+            fresh: Arc::new(Semaphore::new(FRESH)),
             next: 0,
             farewell: None,
         }
@@ -151,18 +172,16 @@ impl Session {
         let (life, holding) = (&service.life, &service.holding);
         let mut timer = pin!(Timer::new(limits.idle_timeout));
         let quic = &link.quic;
-        loop {
+        let error = loop {
             let ending = self.farewell.is_some();
             tokio::select! {
-                accepted = quic.accept_bi() => match accepted {
-                    Ok((send, receive)) => self.take(send, receive),
-                    Err(error) => {
-                        tracing::debug!(%error, "HTTP/3 connection ended");
-                        return Ok(());
-                    }
+                (place, accepted) = request(&self.fresh, quic) => match accepted {
+                    Ok((send, receive)) => self.take(place, send, receive),
+                    Err(error) => break error,
                 },
-                accepted = quic.accept_uni() => if let Ok(stream) = accepted {
-                    self.streams.push(OneWay::new(stream, link.clone()));
+                accepted = quic.accept_uni() => match accepted {
+                    Ok(stream) => self.streams.push(OneWay::new(stream, link.clone())),
+                    Err(error) => break error,
                 },
                 Some(ended) = self.streams.next(), if !self.streams.is_empty() => ended.map_err(End::Wrong)?,
                 () = link.turn.notified() => {}
@@ -186,11 +205,18 @@ impl Session {
             if life.finishing() && self.farewell.is_none() {
                 self.say(NOT_YET).await?;
             }
-        }
+        };
+        tracing::debug!(%error, "HTTP/3 connection ended");
+        Ok(())
     }
 
     /// Answers a request, unless it has come after the last one (RFC 9114 section 5.2).
-    fn take(&mut self, mut send: quinn::SendStream, mut receive: quinn::RecvStream) {
+    fn take(
+        &mut self,
+        place: Option<OwnedSemaphorePermit>,
+        mut send: quinn::SendStream,
+        mut receive: quinn::RecvStream,
+    ) {
         let id = VarInt::from(send.id()).into_inner();
         if matches!(self.farewell, Some(Farewell::Closed)) {
             // Both fail only for a stream that has ended.
@@ -199,7 +225,16 @@ impl Session {
             return;
         }
         self.next = self.next.max(id.saturating_add(4));
-        tokio::spawn(self.exchange.clone().run(send, receive));
+        let (exchange, mut place) = (self.exchange.clone(), place);
+        tokio::spawn(async move {
+            let mut run = pin!(exchange.run(send, receive));
+            poll_fn(|cx| {
+                let polled = run.as_mut().poll(cx);
+                place = None;
+                polled
+            })
+            .await;
+        });
     }
 
     /// GOAWAY: requests from stream `first` on will not be served, and may be sent elsewhere. Said
