@@ -4,6 +4,8 @@
 mod course;
 mod flown;
 mod kept;
+mod slice;
+mod sliced;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -33,8 +35,9 @@ use crate::http::kept::Wish;
 use crate::http::message::{Request, Response};
 use crate::http::stored::{Became, ByRule, Witness};
 use crate::zones::{Zones, query};
-use course::Course;
+use course::{Course, Plan};
 use flown::Aim;
+use slice::Slice;
 
 /// URLs whose responses turned out not to be storable, at most.
 const REFUSALS: usize = 65_536;
@@ -225,21 +228,42 @@ impl Inner {
             request.head.uri = uri;
         }
         let zone = rule.as_ref().map_or(zone.clone(), |rule| rule.within(&zone));
+        let slice = rule.as_ref().and_then(|rule| rule.slice);
+        let plan = Plan { zone, rule };
+        match slice {
+            Some(size) => self.sliced(plan, witness, request, size).await,
+            None => {
+                let course = self.course(plan, witness, request, None);
+                self.asked(course).await
+            }
+        }
+    }
+
+    /// What is known of a request, or of one for a slice of what it names.
+    fn course(&self, plan: Plan, witness: Option<Witness>, request: Request, slice: Option<Slice>) -> Course {
+        let Plan { zone, rule } = plan;
         let wishes = if zone.obey_requests {
             Wishes::of(&request.head.headers)
         } else {
             Wishes::default()
         };
-        let course = Course {
-            key: resource::key(&request.exchange, &request.head, key),
+        let by_rule = rule.as_deref().map(|rule| &rule.key);
+        let object = resource::key(&request.exchange, &request.head, by_rule);
+        Course {
+            key: slice.map_or(object.clone(), |slice| slice.key(&object)),
             metrics: self.shared.store.metrics().zone(&request.exchange.zone.name),
             zone,
             wishes,
             rule,
+            slice,
             witness,
             head: request.head,
             exchange: request.exchange,
-        };
+        }
+    }
+
+    async fn asked(self: Arc<Self>, course: Course) -> Result<Response, Failure> {
+        let wishes = course.wishes;
         // What cannot be purged is not stored.
         if wishes.no_store || !bans::sound(&course.key) {
             course.tell(Became::Not("the request says no-store, or its URL is too long"));
@@ -355,6 +379,7 @@ impl Inner {
             wishes: Wishes::default(),
             metrics: course.metrics.clone(),
             rule: course.rule.clone(),
+            slice: course.slice,
             witness: None,
             head,
             exchange: course.exchange.clone(),

@@ -1,6 +1,6 @@
 //! Room 8: the cache (RFC 9111). Takes requests from the rooms to its left, answers them from the
 //! store where that is allowed, and hands the others on to its right; `handler` leads one request
-//! through the rest.
+//! through the rest, and puts large objects together from slices.
 //!
 //! Pure cores, with `now` passed in: `directives` reads fields, `worth` judges what to store,
 //! `reuse` what may answer, `resource` tells variants apart, `conditions` chooses ranges, `bans`

@@ -189,7 +189,7 @@ pub(super) fn answer(
 }
 
 /// Takes out what describes content that is not sent (RFC 9110 section 15.4.5).
-fn without_content(fields: &mut HeaderMap) {
+pub(super) fn without_content(fields: &mut HeaderMap) {
     for name in [
         header::CONTENT_LENGTH,
         header::CONTENT_TYPE,
@@ -201,7 +201,8 @@ fn without_content(fields: &mut HeaderMap) {
     }
 }
 
-fn content_range(span: Span, length: u64) -> String {
+/// The value of `Content-Range` (RFC 9110 section 14.4).
+pub(super) fn content_range(span: Span, length: u64) -> String {
     format!("bytes {}-{}/{length}", span.from, span.to.saturating_sub(1))
 }
 

@@ -255,6 +255,19 @@ fn cached(zone: &Zone, text: &ZoneText, checker: &mut Checker<'_>) {
         let what = "a rule with `cache` in a zone that stores nothing";
         checker.mistake(rule.span(), what, "write [zone.cache]");
     }
+    let object = zone.cache.as_ref().map_or(u64::MAX, |cache| cache.object_bytes);
+    let too_long = |(rule, _): &(&rule::Rule, _)| {
+        let slice = rule.act.cache.as_ref().and_then(|cache| cache.slice);
+        slice.is_some_and(|slice| slice > object)
+    };
+    if let Some((_, rule)) = written.clone().find(too_long) {
+        let what = "its slices are longer than what the zone stores";
+        checker.mistake(
+            rule.span(),
+            what,
+            "write a smaller `slice`, or a greater `object_bytes`",
+        );
+    }
     let most = cache::MOST_QUERIES;
     if cache::Keys::of(rules).queries.len() > most
         && let Some((_, rule)) = written.rfind(says)

@@ -41,6 +41,9 @@ pub enum BodyError {
     /// Content that several requests share broke off.
     #[error("content shared with another request broke off")]
     Shared,
+    /// A slice of a large object could not be had, or is of another version.
+    #[error("a slice of the content: {0}")]
+    Sliced(&'static str),
     /// The zone's worker came to a bad end while it made the content.
     #[error("the worker's content broke off: {0}")]
     Worker(&'static str),

@@ -221,6 +221,7 @@ impl http_body::Body for ToGuest {
             | BodyError::Origin(_)
             | BodyError::Damaged(_)
             | BodyError::Shared
+            | BodyError::Sliced(_)
             | BodyError::Worker(_) => E::ConnectionTerminated,
             BodyError::File(_) => E::InternalError(None),
         })

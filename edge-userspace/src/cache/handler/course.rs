@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 
 use super::super::directives::Wishes;
 use super::super::metrics::{Outcome, ZoneMetrics};
@@ -10,6 +10,7 @@ use super::super::resource::Variant;
 use super::super::reuse::Asker;
 use super::super::serve::{self, Content, Forward, Told};
 use super::super::worth::{Granted, Heuristic, Policy, Why};
+use super::slice::Slice;
 use crate::base::clock::UnixTime;
 use crate::config::cache::{Cache as Zone, CacheRule};
 use crate::http::body::Body;
@@ -25,6 +26,27 @@ pub(super) fn heuristic(zone: &Zone) -> Heuristic {
     }
 }
 
+/// Whether a request is for a part, or has conditions: when nothing is stored, its answer says
+/// nothing about the whole.
+pub(super) fn is_partial(fields: &HeaderMap) -> bool {
+    [
+        header::RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+    ]
+    .iter()
+    .any(|name| fields.contains_key(name))
+}
+
+/// What the zone says of a request, and its rules.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) zone: Arc<Zone>,
+    pub(super) rule: Option<Arc<CacheRule>>,
+}
+
 /// One request and what is known for all its steps.
 pub(super) struct Course {
     pub(super) key: String,
@@ -33,6 +55,8 @@ pub(super) struct Course {
     pub(super) metrics: Arc<ZoneMetrics>,
     /// What the zone's rules say of it.
     pub(super) rule: Option<Arc<CacheRule>>,
+    /// It is for a slice of the object.
+    pub(super) slice: Option<Slice>,
     /// Who wants to hear what becomes of the response.
     pub(super) witness: Option<Witness>,
     /// As the client sent it, but for what a rule leaves out of the query.
@@ -92,18 +116,8 @@ impl Course {
         self.head.method == Method::HEAD
     }
 
-    /// A request for a part, or with conditions: when nothing is stored, its answer says nothing
-    /// about the whole.
     pub(super) fn is_partial(&self) -> bool {
-        [
-            header::RANGE,
-            header::IF_MATCH,
-            header::IF_NONE_MATCH,
-            header::IF_MODIFIED_SINCE,
-            header::IF_UNMODIFIED_SINCE,
-        ]
-        .iter()
-        .any(|name| self.head.headers.contains_key(name))
+        is_partial(&self.head.headers)
     }
 
     /// A request with credentials: unless it turns out otherwise, its answer is nobody else's (RFC
@@ -138,8 +152,15 @@ impl Course {
             told.ttl = Some(serve::ttl(variant, now));
             told.write(&mut response.head.headers);
         }
-        self.metrics.outcome(outcome);
+        self.count(outcome);
         response
+    }
+
+    /// Counts the request, which the later slices of an object are parts of.
+    pub(super) fn count(&self, outcome: Outcome) {
+        if self.slice.is_none_or(Slice::is_first) {
+            self.metrics.outcome(outcome);
+        }
     }
 
     /// A response of the origin's that goes on as it is.
@@ -153,7 +174,7 @@ impl Course {
             told.write(&mut response.head.headers);
         }
         response.report.cache = Some(outcome.label());
-        self.metrics.outcome(outcome);
+        self.count(outcome);
         response
     }
 }

@@ -74,14 +74,17 @@ impl Inner {
         aim: Aim,
         forward: Forward,
     ) -> Result<Response, Failure> {
-        let request = aim.request(course);
+        let mut request = aim.request(course);
+        if let Some(slice) = course.slice {
+            slice.ask(&mut request.head.headers);
+        }
         // Conditions that are not ours: the answer is the client's alone.
         let own = matches!(aim, Aim::Plain) && course.is_partial();
         let again = matches!(aim, Aim::Whole);
         let stored = aim.stored();
         let trip = self.shared.flights.depart(&course.key);
         let asked = UnixTime::now();
-        let response = match self.next.handle(request).await {
+        let mut response = match self.next.handle(request).await {
             Ok(response) => response,
             Err(failure) => {
                 if let Some(pilot) = pilot {
@@ -103,6 +106,11 @@ impl Inner {
         };
         if let Some(stale) = flown.instead_of_error(response.head.status) {
             return Ok(stale);
+        }
+        if let Some(slice) = course.slice {
+            slice
+                .take(&mut response.head)
+                .inspect_err(|_| course.count(Outcome::Miss))?;
         }
         if course.is_head() {
             return Ok(flown.answer_head(response).await);
@@ -148,7 +156,7 @@ impl Inner {
         {
             return Ok(stale(course, variant, body, now, None));
         }
-        course.metrics.outcome(Outcome::Miss);
+        course.count(Outcome::Miss);
         Err(failure)
     }
 }

@@ -2,6 +2,7 @@
 
 mod kept;
 mod ruled;
+mod sliced;
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -25,6 +25,8 @@ pub struct CacheRule {
     pub stale_while_revalidate: Option<Duration>,
     /// In place of the zone's.
     pub stale_if_error: Option<Duration>,
+    /// Bytes of the ranges in which they are asked for and stored; `None`: whole.
+    pub slice: Option<u64>,
     /// What tells them apart beside their URLs.
     pub key: Key,
 }
@@ -83,8 +85,9 @@ impl Keys {
     /// Of `rules`.
     pub fn of(rules: &Rules) -> Self {
         let mut this = Self::default();
-        for key in rules.all.iter().filter_map(|rule| Some(&rule.act.cache.as_ref()?.key)) {
-            this.parts |= !key.headers.is_empty() || !key.cookies.is_empty();
+        for rule in rules.all.iter().filter_map(|rule| rule.act.cache.as_ref()) {
+            let key = &rule.key;
+            this.parts |= !key.headers.is_empty() || !key.cookies.is_empty() || rule.slice.is_some();
             if let Some(query) = key.query.as_ref().filter(|query| !this.queries.contains(query)) {
                 this.queries.push(query.clone());
             }

@@ -87,6 +87,7 @@ fn mistakes_of_rules() {
         ("{ force = true }", "without `ttl`", "200"),
         ("{ ttl = { \"304\" = \"1m\" } }", "304", "never"),
         ("{ stale_if_error = \"31d\" }", "out of bounds", "30d"),
+        ("{ slice = \"1KiB\" }", "out of bounds", "16KiB"),
         ("{ key = { headers = [\"Authorization\"] } }", "nobody else", "public"),
         ("{ key = { headers = [\"cookie\"] } }", "all cookies", "NAME"),
         (
@@ -112,6 +113,8 @@ fn mistakes_of_rules() {
     }
     let without = parse("[[zone.rule]]\nname = \"r\"\ncache = { public = true }\n").unwrap_err();
     assert!(without.0[0].what.contains("stores nothing"), "{without}");
+    let long = rule("{ slice = \"16MiB\" }").unwrap_err();
+    assert!(long.0[0].what.contains("longer than what the zone stores"), "{long}");
     // Each change of queries makes one more purge of each URL.
     let one = |n: usize| {
         format!("[[zone.rule]]\nname = \"r{n}\"\ncache = {{ key = {{ query = {{ drop = [\"a{n}\"] }} }} }}\n")

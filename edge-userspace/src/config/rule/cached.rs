@@ -10,9 +10,11 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::checker::{Checker, is_ours};
-use crate::config::cache::{CacheRule, Key, Query, Ttls, ttl};
-use crate::config::value::Time;
+use crate::config::cache::{CacheRule, Key, MOST_OBJECT, Query, Ttls, ttl};
+use crate::config::value::{Size, Time};
 
+/// Bytes of a slice, at least: smaller ones are more requests than bytes.
+const LEAST_SLICE: u64 = 16 << 10;
 /// Names in one list.
 const MOST: usize = 64;
 
@@ -32,6 +34,7 @@ pub(super) struct RawCacheRule {
     strip_set_cookie: bool,
     stale_while_revalidate: Option<Spanned<Time>>,
     stale_if_error: Option<Spanned<Time>>,
+    slice: Option<Spanned<Size>>,
     key: RawKey,
 }
 
@@ -91,7 +94,7 @@ impl Checker<'_> {
             RawCache::Table(raw) => {
                 if **raw == RawCacheRule::default() {
                     let mend = "write `ttl`, `force`, `public`, `strip_set_cookie`, `stale_while_revalidate`, \
-                                `stale_if_error` or `key`";
+                                `stale_if_error`, `slice` or `key`";
                     self.mistake(spanned.span(), "a `cache` that says nothing", mend);
                 }
                 (false, Some(self.cache_rule(raw)))
@@ -110,6 +113,18 @@ impl Checker<'_> {
                 "write ttl = { \"200\" = \"10m\" }: only statuses with a time are stored against the origin's word";
             self.mistake(force.span(), "`force` without `ttl`", mend);
         }
+        let slice = raw.slice.as_ref().map(|slice| {
+            let bytes = slice.get_ref().0;
+            if !(LEAST_SLICE..=MOST_OBJECT).contains(&bytes) {
+                let what = format!("slices of {} are out of bounds", slice.get_ref());
+                self.mistake(
+                    slice.span(),
+                    what,
+                    format!("write {} to {}", Size(LEAST_SLICE), Size(MOST_OBJECT)),
+                );
+            }
+            bytes
+        });
         let mut stale = |time: Option<&Spanned<Time>>| {
             let time = time?;
             if time.get_ref().0.as_secs() > 30 * 86_400 {
@@ -119,6 +134,7 @@ impl Checker<'_> {
             Some(time.get_ref().0)
         };
         CacheRule {
+            slice,
             stale_while_revalidate: stale(raw.stale_while_revalidate.as_ref()),
             stale_if_error: stale(raw.stale_if_error.as_ref()),
             force: force.is_some(),
