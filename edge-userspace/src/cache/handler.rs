@@ -33,7 +33,7 @@ use crate::http::disguise;
 use crate::http::handler::{Answer, Failure, Handler};
 use crate::http::kept::Wish;
 use crate::http::message::{Request, Response};
-use crate::http::stored::{Became, ByRule, Witness};
+use crate::http::stored::{Became, ByRule, Made, Witness};
 use crate::zones::{Zones, query};
 use course::{Course, Plan};
 use flown::Aim;
@@ -135,17 +135,36 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     next: Arc<dyn Handler>,
+    /// What stands after it is a worker.
+    of_workers: bool,
 }
 
 impl Cache {
     /// Puts the store in front of `next`.
     pub fn new(shared: Arc<Shared>, next: Arc<dyn Handler>) -> Self {
-        Self(Arc::new(Inner { shared, next }))
+        Self(Arc::new(Inner {
+            shared,
+            next,
+            of_workers: false,
+        }))
+    }
+
+    /// The same for workers: only requests are looked at that say which version answers ([`Made`]).
+    pub fn of_workers(shared: Arc<Shared>, next: Arc<dyn Handler>) -> Self {
+        Self(Arc::new(Inner {
+            shared,
+            next,
+            of_workers: true,
+        }))
     }
 }
 
 impl Handler for Cache {
     fn handle(&self, mut request: Request) -> Answer<'_> {
+        let made = request.head.extensions.remove::<Made>().filter(|_| self.0.of_workers);
+        if self.0.of_workers && made.is_none() {
+            return self.0.next.handle(request);
+        }
         let rule = request.head.extensions.remove::<ByRule>().map(|ByRule(rule)| rule);
         let witness = request.head.extensions.remove::<Witness>();
         let Some(zone) = request.exchange.zone.cache.clone() else {
@@ -165,7 +184,7 @@ impl Handler for Cache {
                 && !request.head.upgrades()
                 && !disguise::disguised(&request.head.headers);
             if plain {
-                self.0.clone().cached(zone, (rule, witness), request).await
+                self.0.clone().cached((zone, made), (rule, witness), request).await
             } else {
                 self.0.other(&zone, rule.as_deref(), request).await
             }
@@ -217,7 +236,7 @@ impl Inner {
 
     async fn cached(
         self: Arc<Self>,
-        zone: Arc<Zone>,
+        (zone, made): (Arc<Zone>, Option<Made>),
         (rule, witness): (Option<Arc<CacheRule>>, Option<Witness>),
         mut request: Request,
     ) -> Result<Response, Failure> {
@@ -229,7 +248,7 @@ impl Inner {
         }
         let zone = rule.as_ref().map_or(zone.clone(), |rule| rule.within(&zone));
         let slice = rule.as_ref().and_then(|rule| rule.slice);
-        let plan = Plan { zone, rule };
+        let plan = Plan { zone, rule, made };
         match slice {
             Some(size) => self.sliced(plan, witness, request, size).await,
             None => {
@@ -241,14 +260,18 @@ impl Inner {
 
     /// What is known of a request, or of one for a slice of what it names.
     fn course(&self, plan: Plan, witness: Option<Witness>, request: Request, slice: Option<Slice>) -> Course {
-        let Plan { zone, rule } = plan;
+        let Plan { zone, rule, made } = plan;
         let wishes = if zone.obey_requests {
             Wishes::of(&request.head.headers)
         } else {
             Wishes::default()
         };
         let by_rule = rule.as_deref().map(|rule| &rule.key);
-        let object = resource::key(&request.exchange, &request.head, by_rule);
+        let mut object = resource::key(&request.exchange, &request.head, by_rule);
+        if let Some(Made(version)) = &made {
+            // No pool's name has an `@` in it.
+            object = format!("{object}#@{version}");
+        }
         Course {
             key: slice.map_or(object.clone(), |slice| slice.key(&object)),
             metrics: self.shared.store.metrics().zone(&request.exchange.zone.name),

@@ -245,8 +245,14 @@ fn zone(text: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Zone
     zone
 }
 
-/// Whether what the zone's rules say of caching can be carried out.
+/// Whether what the zone and its rules say of caching can be carried out.
 fn cached(zone: &Zone, text: &ZoneText, checker: &mut Checker<'_>) {
+    if let (Some(cache), None) = (&text.cache, &text.worker)
+        && *cache.after.get_ref() == cache::After::Worker
+    {
+        let mend = "write [zone.worker], or leave `after` out";
+        checker.mistake(cache.after.span(), "the zone has no worker", mend);
+    }
     let Some(rules) = &zone.rules else { return };
     // Each is where it stands in the file.
     let mut written = rules.all.iter().zip(&text.rule);

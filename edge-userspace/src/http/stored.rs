@@ -1,6 +1,6 @@
 //! What goes between those who send a request and the room `cache`, among the request's extensions:
-//! what zone rules say of storing its response, and what came of that. No other room looks at it,
-//! and a client's request brings none.
+//! what zone rules say of storing its response, whose it is, and what came of that. No other room
+//! looks at it, and a client's request brings none.
 
 use std::sync::Arc;
 
@@ -11,6 +11,11 @@ use crate::config::cache::CacheRule;
 /// What the zone's rules say.
 #[derive(Clone, Debug)]
 pub struct ByRule(pub Arc<CacheRule>);
+
+/// The version of a worker that makes the response: what another one has made does not answer for
+/// it. Only on requests to workers, in zones that store what those make.
+#[derive(Clone, Debug)]
+pub struct Made(pub Arc<str>);
 
 /// What became of the response to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

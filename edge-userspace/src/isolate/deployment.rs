@@ -152,6 +152,18 @@ impl Deployment {
         Some((chosen, Some(Trial::new(rollout.count.clone(), new))))
     }
 
+    /// The version that [`Self::version_for`] chooses, without a trial's count.
+    pub(super) fn would_answer(&self, client: IpAddr) -> Option<Arc<Active>> {
+        let rollout = self.rollout.load();
+        let new = rollout
+            .as_ref()
+            .filter(|rollout| !rollout.is_returned() && rollout.is_for(client));
+        match new {
+            Some(rollout) => Some(rollout.active.clone()),
+            None => self.active.load_full(),
+        }
+    }
+
     /// How a trial stands, if there is one.
     pub(super) fn standing(&self) -> Option<Standing> {
         self.rollout.load().as_ref().map(|rollout| rollout.standing())

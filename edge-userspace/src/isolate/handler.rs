@@ -61,7 +61,8 @@ impl Isolated {
         let _ = self.router.set(router);
     }
 
-    pub(super) fn isolates(&self) -> &Arc<Isolates> {
+    /// Whose programs it runs.
+    pub fn isolates(&self) -> &Arc<Isolates> {
         &self.isolates
     }
 

@@ -26,6 +26,7 @@ mod kept;
 mod keyvalue;
 pub mod kind;
 pub mod log;
+pub mod made;
 mod memory;
 pub mod metrics;
 mod preview;

@@ -244,7 +244,7 @@ impl Chain {
     /// What one thread runs.
     pub(super) fn thread(&self) -> threads::Worker {
         let node = &self.node;
-        // Right to left, behind the door: gate(rules(route(coding(isolate) |
+        // Right to left, behind the door: gate(rules(route(coding(cache(isolate)) |
         // coding(cache(near(origin)))))).
         let mut handler: Arc<dyn Handler> = Arc::new(Origin::new(node.fleet.clone()));
         handler = Arc::new(Near::new(node.near.clone(), handler));
@@ -252,8 +252,12 @@ impl Chain {
         handler = coding::around(&node.coding, handler);
         let isolated = node.isolates.as_ref();
         let isolated = isolated.map(|isolates| Arc::new(Isolated::new(isolates.clone(), handler.clone())));
-        // What a worker makes is coded as what comes from the origin.
-        let worker = isolated.clone().map(|isolated| coding::around(&node.coding, isolated));
+        // What a worker makes is coded as what comes from the origin, and stored if its zone says
+        // so.
+        let worker = isolated.clone().map(|isolated| {
+            let stored = cache::around_worker(node.cache.as_ref(), isolated.isolates(), isolated.clone());
+            coding::around(&node.coding, stored)
+        });
         handler = Arc::new(Routed::new(worker, handler));
         handler = Arc::new(Ready::new(handler));
         handler = Arc::new(Ruled::new(handler, self.rules.clone()));

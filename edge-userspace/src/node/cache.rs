@@ -18,6 +18,8 @@ use crate::config::{Config, Mistake};
 use crate::http::handler::Handler;
 use crate::http::stored::Became;
 use crate::http::warm::{Job, Outcome, Warmer};
+use crate::isolate::isolates::Isolates;
+use crate::isolate::made::Named;
 use crate::zones::{self, Zones};
 
 /// Whether a zone of `config` has a cache, or one that a fleet's manifest brings may have one.
@@ -73,6 +75,21 @@ pub(super) fn around(shared: Option<&Arc<Shared>>, handler: Arc<dyn Handler>) ->
     match shared {
         Some(shared) => Arc::new(Cache::new(shared.clone(), handler)),
         None => handler,
+    }
+}
+
+/// `worker` behind the store, in zones that store what their workers make.
+pub(super) fn around_worker(
+    shared: Option<&Arc<Shared>>,
+    isolates: &Arc<Isolates>,
+    worker: Arc<dyn Handler>,
+) -> Arc<dyn Handler> {
+    match shared {
+        Some(shared) => {
+            let stored = Arc::new(Cache::of_workers(shared.clone(), worker));
+            Arc::new(Named::new(isolates.clone(), stored))
+        }
+        None => worker,
     }
 }
 

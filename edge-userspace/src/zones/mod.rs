@@ -102,7 +102,10 @@ impl Zone {
             delta: zone.delta.clone(),
             cache: zone.cache.clone(),
             files: zone.files.clone(),
-            cache_keys: Arc::new(zone.rules.as_deref().map(config::cache::Keys::of).unwrap_or_default()),
+            cache_keys: Arc::new(config::cache::Keys::of_zone(
+                zone.rules.as_deref(),
+                zone.cache.as_deref(),
+            )),
             coding: zone.coding.clone(),
             rules: zone.rules.clone(),
             error_pages: zone.error_pages.clone(),

@@ -16,7 +16,7 @@ use crate::config::cache::{Cache as Zone, CacheRule};
 use crate::http::body::Body;
 use crate::http::door::Head;
 use crate::http::message::{Exchange, Request, Response};
-use crate::http::stored::{Became, Witness};
+use crate::http::stored::{Became, Made, Witness};
 
 /// How freshness is guessed in a zone.
 pub(super) fn heuristic(zone: &Zone) -> Heuristic {
@@ -45,6 +45,8 @@ pub(super) fn is_partial(fields: &HeaderMap) -> bool {
 pub(super) struct Plan {
     pub(super) zone: Arc<Zone>,
     pub(super) rule: Option<Arc<CacheRule>>,
+    /// The version of a worker that answers, if it is one that does.
+    pub(super) made: Option<Made>,
 }
 
 /// One request and what is known for all its steps.

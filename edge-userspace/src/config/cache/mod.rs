@@ -9,7 +9,7 @@ pub(in crate::config) mod ttl;
 use std::path::PathBuf;
 
 use super::checker::Checker;
-use super::kind::{Bytes, Count, File, Flag, Span};
+use super::kind::{Bytes, Count, File, Flag, Span, Word, words};
 use super::section::section;
 use super::value::{Size, seconds};
 
@@ -37,11 +37,24 @@ section! {
     }
 }
 
+words! {
+    /// After whom a zone's cache stands.
+    After {
+        /// The origin: what a worker asks of it is stored, and what a worker makes is not.
+        Origin = "origin",
+        /// The worker, and the origin: what it makes is stored, too.
+        Worker = "worker",
+    }
+}
+
 section! {
     /// A zone's cache.
     CacheText => Cache {
         /// The longest content that is stored.
         live object_bytes: Bytes = Size(8 << 20), Size(1 << 10) => Size(MOST_OBJECT);
+        /// "worker": what the zone's worker makes is stored, too, as what comes from its origin is:
+        /// docs/cache.md.
+        live after: Word<After> = After::Origin;
         /// How long responses are fresh that say nothing of it themselves, by status, or by class
         /// as "5xx": docs/cache.md. Not those to requests with credentials or cookies.
         live ttl: ByStatus = ttl::Written::new(); like { "200" = "10m", "404" = "30s" };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Cache, Ttls};
+use super::{After, Cache, Ttls};
 use crate::config::rule::Rules;
 
 /// Caching of the requests of one rule.
@@ -82,6 +82,14 @@ pub struct Keys {
 pub const MOST_QUERIES: usize = 16;
 
 impl Keys {
+    /// Of a zone's.
+    pub fn of_zone(rules: Option<&Rules>, cache: Option<&Cache>) -> Self {
+        let mut this = rules.map(Self::of).unwrap_or_default();
+        // What a worker made is kept beside what its origin did.
+        this.parts |= cache.is_some_and(|cache| cache.after == After::Worker);
+        this
+    }
+
     /// Of `rules`.
     pub fn of(rules: &Rules) -> Self {
         let mut this = Self::default();

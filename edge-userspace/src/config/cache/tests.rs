@@ -51,6 +51,8 @@ fn mistakes() {
         ("[zone.cache]\nttl = { \"1xx\" = \"1m\" }\n", 9, "not a status", "5xx"),
         ("[zone.cache]\nttl = { \"+20\" = \"1m\" }\n", 9, "not a status", "5xx"),
         ("[zone.cache]\nttl = { \"200\" = \"366d\" }\n", 9, "longer", "365d"),
+        ("[zone.cache]\nafter = \"worker\"\n", 9, "no worker", "[zone.worker]"),
+        ("[zone.cache]\nafter = \"files\"\n", 9, "or `worker`", ""),
         ("[cache]\nmemory = \"0B\"\n", 9, "out of bounds", "MiB"),
         ("[cache]\ndisk = \"64MiB\"\n[zone.cache]\n", 0, "", ""),
         (

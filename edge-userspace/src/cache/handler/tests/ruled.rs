@@ -306,3 +306,48 @@ async fn a_rule_has_times_of_its_own_for_stale_answers() {
     bed.settle().await;
     assert!(get(&bed, "/", &[]).await.0.is(200, "2"), "as the rule says");
 }
+
+/// What a worker makes would run it each time; or what another version of it made would answer, or
+/// its origin's page of the same URL.
+#[tokio::test]
+async fn what_workers_make() {
+    let origin = bed("", 0, |n, _| {
+        respond(200, &[FRESH], ["zero", "one", "two", "three"][n.min(3)])
+    });
+    let shared = origin.cache.0.shared.clone();
+    let worker = Cache::of_workers(shared, origin.origin.clone());
+    let ask = async |method: &str, version: Option<&str>| {
+        let (head, ()) = http::Request::builder()
+            .method(method)
+            .uri("/")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let mut request = origin.request(head);
+        if let Some(version) = version {
+            request
+                .head
+                .extensions
+                .insert(crate::http::stored::Made(version.into()));
+        }
+        let response = worker.handle(request).await.unwrap();
+        let status = response.head.headers.get("cache-status").cloned();
+        let text = response.body.collect().await.unwrap().to_bytes();
+        (String::from_utf8(text.to_vec()).unwrap(), status.is_some())
+    };
+    // A zone that does not store it: nothing is looked at.
+    assert_eq!(ask("GET", None).await, ("zero".to_owned(), false));
+    for _ in 0..2 {
+        assert_eq!(ask("GET", Some("1-a")).await, ("one".to_owned(), true));
+    }
+    assert_eq!(ask("GET", Some("2-b")).await, ("two".to_owned(), true));
+    assert!(origin.get(&[]).await.is(200, "three"), "the origin's own");
+    assert_eq!(ask("GET", Some("1-a")).await, ("one".to_owned(), true));
+    // A purge of the URL means all of them.
+    let url = Purge::Url("http://z.example/");
+    origin.cache.0.shared.purge(url, Effect::Void, &origin.zones).unwrap();
+    for _ in 0..2 {
+        assert_eq!(ask("GET", Some("1-a")).await, ("three".to_owned(), true));
+    }
+    assert_eq!(origin.asked(), 5);
+}
