@@ -10,7 +10,7 @@ use edge::http::handler::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::harness::{Edge, exchange};
 use crate::http3::Client;
@@ -329,4 +329,47 @@ async fn every_version_and_a_worker_come_to_the_same() {
     }
     // The generator makes both.
     assert!(seen > 30 && refused > 30, "{seen} {refused}");
+}
+
+/// The status of a call whose message has a length would be lost: trailers come after it, in
+/// whatever version it came.
+#[tokio::test]
+async fn trailers_after_a_length() {
+    let edge = Edge::start("");
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("7"));
+    let call = || {
+        let uri = "https://a.example/echo";
+        let request = Request::post(uri).header("content-type", "application/grpc");
+        request.header("te", "trailers").header("content-length", "3")
+    };
+    // HTTP/2.
+    let io = TokioIo::new(edge.tls("a.example", &["h2"]).await);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+        .await
+        .unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    for content in ["abc", ""] {
+        let told = std::future::ready(Some(Ok::<_, std::convert::Infallible>(trailers.clone())));
+        let body = http_body_util::Full::new(Bytes::from_static(content.as_bytes())).with_trailers(told);
+        let mut request = call().body(body).unwrap();
+        request.headers_mut().insert("content-length", content.len().into());
+        let response = sender.send_request(request).await.unwrap();
+        let came = response.into_body().collect().await.unwrap();
+        assert_eq!(came.trailers(), Some(&trailers), "{content:?}");
+        assert_eq!(came.to_bytes(), content);
+    }
+    // HTTP/3.
+    let mut client = Client::to(&edge, "a.example").await;
+    let mut stream = client.requests.send_request(call().body(()).unwrap()).await.unwrap();
+    stream.send_data(Bytes::from_static(b"abc")).await.unwrap();
+    stream.send_trailers(trailers.clone()).await.unwrap();
+    stream.finish().await.unwrap();
+    assert_eq!(stream.recv_response().await.unwrap().status(), 200);
+    let mut content = Vec::new();
+    while let Some(mut piece) = stream.recv_data().await.unwrap() {
+        content.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+    }
+    assert_eq!(content, b"abc");
+    assert_eq!(stream.recv_trailers().await.unwrap(), Some(trailers));
 }
