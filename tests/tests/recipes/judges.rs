@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::{ANN, BOB, CYD, Node, PUBLIC};
+use super::{ANN, BOB, CYD, FILM, Node, PUBLIC};
 
 /// Fails if what the page says is not so.
 type Judge = fn(&Node);
@@ -42,6 +42,14 @@ pub(super) const ALL: &[(&str, Judge)] = &[
     ("standby", standby),
     ("shadow", shadow),
     ("behind-a-cdn", behind_a_cdn),
+    ("ten-thousand-redirects", ten_thousand_redirects),
+    ("websocket-chat", websocket_chat),
+    ("grpc", grpc),
+    ("grpc-web", grpc_web),
+    ("large-downloads", large_downloads),
+    ("worker-pages", worker_pages),
+    ("hotlinks", hotlinks),
+    ("health-checks", health_checks),
     ("acme-files", acme_files),
 ];
 
@@ -325,10 +333,10 @@ fn cms(node: &Node) {
 
 fn by_device(node: &Node) {
     let ask = |agent: &str| node.get("/p", &["--user-agent", agent]);
-    for (agent, device) in [("Mobile/1", "phone"), ("Desk/1", "desk")] {
+    for (agent, device) in [("Mobile/1", "phone"), ("Desk/1", "desktop")] {
         has(&ask(agent), &["fwd=uri-miss", &format!("x-device: {device}")]);
     }
-    for (agent, device) in [("other mobile", "phone"), ("Desk/2", "desk")] {
+    for (agent, device) in [("other Mobile", "phone"), ("Desk/2", "desktop")] {
         has(&ask(agent), &["; hit", &format!("x-device: {device}")]);
     }
 }
@@ -464,6 +472,137 @@ fn behind_a_cdn(node: &Node) {
     assert!(one.iter().any(|answer| answer.contains(" 429")), "{one:?}");
     // Another client of the same proxy has its own share.
     has(&ask("/login", "198.51.100.2"), &[" 200"]);
+}
+
+fn ten_thousand_redirects(node: &Node) {
+    for n in [0, 4_711, 9_999] {
+        let answer = node.get(&format!("/old/{n}?a=b"), &[]);
+        has(&answer, &[" 301", &format!("location: /new/{n}?a=b\r\n")]);
+    }
+    has(&node.get("/old/10000", &[]), &[" 200"]);
+}
+
+fn websocket_chat(node: &Node) {
+    let upgrade = [
+        "--http1.1",
+        "-H",
+        "Connection: Upgrade",
+        "-H",
+        "Upgrade: websocket",
+        "-H",
+        "Sec-WebSocket-Version: 13",
+        "-H",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    has(
+        &node.get("/chat/room", &upgrade),
+        &[" 101", "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "hello"],
+    );
+    // Nowhere else.
+    has(&node.get("/", &upgrade), &[" 200"]);
+    has(&node.get("/chat/room", &[]), &[" 200"]);
+}
+
+/// The file with a message, for curl.
+fn message(node: &Node) -> String {
+    format!("@{}", node.path().join("message").display())
+}
+
+/// A server of the pool says `word` of its health in time; `meanwhile` is done until then.
+fn until_listed(node: &Node, word: &str, meanwhile: impl Fn()) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !node.origin(&["list"]).contains(&format!("\t{word}\t")) {
+        assert!(Instant::now() < until, "{}", node.origin(&["list"]));
+        meanwhile();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn grpc(node: &Node) {
+    let message = message(node);
+    let kind = "Content-Type: application/grpc";
+    let call = ["--http2", "--data-binary", &message, "-H", "TE: trailers", "-H", kind];
+    has(
+        &node.get("/shop.Cart/Get", &call),
+        &[" 200", "application/grpc", "abc", "grpc-status: 0"],
+    );
+    // Nothing but trailers, which are the head then.
+    has(&node.get("/shop.Cart/None", &call), &[" 200", "grpc-status: 12"]);
+    until_listed(node, "healthy", || ());
+}
+
+fn grpc_web(node: &Node) {
+    let message = message(node);
+    let from = ["-H", "Origin: https://app.example.test"];
+    let call = ["--data-binary", &message, "-H", "Content-Type: application/grpc-web"];
+    let answer = node.get("/shop.Cart/Get", &[&from[..], &call].concat());
+    has(
+        &answer,
+        &[
+            " 200",
+            "content-type: application/grpc-web\r\n",
+            "access-control-allow-origin: https://app.example.test",
+            "grpc-status, grpc-message",
+            "abc",
+            "grpc-status: 0\r\n",
+        ],
+    );
+    let preflight = ["-X", "OPTIONS", "-H", "Access-Control-Request-Method: POST"];
+    let allowed = node.get("/shop.Cart/Get", &[&from[..], &preflight].concat());
+    has(&allowed, &[" 204", "access-control-allow-methods: post"]);
+}
+
+fn large_downloads(node: &Node) {
+    let at = |from: u64| format!("{from:09}\n");
+    // In the third of three slices, and over the edge of the first.
+    let part = node.get("/downloads/film", &["--range", "2500000-2500019"]);
+    let range = format!("content-range: bytes 2500000-2500019/{FILM}");
+    let lines = format!("\r\n\r\n{}{}", at(2_500_000), at(2_500_010));
+    has(&part, &[" 206", "fwd=uri-miss", &range, &lines]);
+    let edge = node.get("/downloads/film?u=1", &["--range", "1048570-1048589"]);
+    has(&edge, &[" 206", "; hit", &at(1_048_570), &at(1_048_580)]);
+    let whole = node.get("/downloads/film", &[]);
+    has(&whole, &[" 200", "; hit", &format!("content-length: {FILM}")]);
+    let (_, content) = whole.split_once("\r\n\r\n").unwrap();
+    let expected: String = (0..FILM / 10).map(|n| at(n * 10)).collect();
+    assert!(content == expected, "{} bytes", content.len());
+    // The origin has been asked for each slice once.
+    has(&node.get("/film-asked", &[]), &["\r\n\r\n3 "]);
+}
+
+fn worker_pages(node: &Node) {
+    let ask = |fields: &[&str]| node.get("/a", fields);
+    let content = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    let first = ask(&[]);
+    has(&first, &[" 200", "fwd=uri-miss", "stored", " /a page "]);
+    let second = ask(&[]);
+    has(&second, &[" 200", "; hit"]);
+    assert_eq!(content(&first), content(&second), "the worker did not run");
+    has(
+        &ask(&["-H", "Accept-Encoding: gzip"]),
+        &["; hit", "content-encoding: gzip"],
+    );
+    assert_ne!(content(&node.get("/a?b", &[])), content(&first));
+    has(&node.get("/a", &["--data", "x=y"]), &[" 200", "fwd=method"]);
+    has(&ask(&[]), &["fwd=uri-miss"]);
+}
+
+fn hotlinks(node: &Node) {
+    let ask = |referer: &str| node.get("/images/a.png", &["--referer", referer]);
+    has(&ask("https://other.example/page"), &[" 403"]);
+    for own in ["https://www.example.test/page", "https://example.test/"] {
+        has(&ask(own), &[" 200"]);
+    }
+    has(&ask("https://www.example.test.evil.example/"), &[" 403"]);
+    has(&node.get("/images/a.png", &[]), &[" 200"]);
+    has(&node.get("/", &["--referer", "https://other.example/"]), &[" 200"]);
+}
+
+fn health_checks(node: &Node) {
+    // Who asks does not notice that one is gone.
+    let asked = || has(&node.get("/", &[]), &[" 200", "x-server: first"]);
+    until_listed(node, "unhealthy", asked);
+    asked();
 }
 
 fn acme_files(node: &Node) {

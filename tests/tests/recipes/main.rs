@@ -5,6 +5,7 @@
 
 #[path = "../checkout/mod.rs"]
 mod checkout;
+mod grpc;
 mod judges;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use edge_testbed::pki::Authority;
@@ -38,6 +40,10 @@ const CYD: &str = concat!(
     "eyJhbGciOiJFZERTQSIsImtpZCI6Im9uZSJ9.eyJzdWIiOiJjeWQiLCJleHAiOjk5OTk5OTk5OTk5fQ.3hfIDw8z0u",
     "muy6mwdLFDuHvSFuF-JKudET56IEyMfJpTo73T_rlwe_xnXxU2VY9rL30UZ_2K7KA1nctKY-vcCA",
 );
+/// A worker whose every answer is another one.
+const PAGES: &str = "export default { fetch(request) { return new Response(\
+                     `${crypto.randomUUID()} ${new URL(request.url).pathname} ${'page '.repeat(200)}`, \
+                     { headers: { 'content-type': 'text/plain', 'cache-control': 'max-age=60' } }); } };";
 const START: Duration = Duration::from_secs(30);
 
 /// An origin that answers with the head it was sent, as text that compresses well, and its own name
@@ -71,10 +77,23 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
             head.push_str(&line);
         }
         std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
+        if head.to_ascii_lowercase().contains("upgrade: websocket") {
+            // The key of RFC 6455 section 1.3, a text, and the end.
+            let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                            Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x01\x05hello";
+            return stream.write_all(switched.as_bytes());
+        }
         if head.contains(" /seen ") {
             head = SHADOWED.lock().unwrap().join("");
         } else if name == "shadow" {
             SHADOWED.lock().unwrap().push(head.clone());
+        }
+        if head.starts_with("GET /downloads/film ") {
+            stream.write_all(&film(&head))?;
+            continue;
+        }
+        if head.starts_with("GET /film-asked ") {
+            head = format!("{} ", FILM_ASKED.load(Ordering::SeqCst));
         }
         let (status, extra) = match head.split(' ').nth(1) {
             // No answer at all.
@@ -98,6 +117,32 @@ fn serve(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
             head.len()
         )?;
     }
+}
+
+/// Bytes of a large file, in which each line of ten says where it is.
+const FILM: u64 = 2_600_000;
+/// Ranges of it that were asked for.
+static FILM_ASKED: AtomicUsize = AtomicUsize::new(0);
+
+/// The answer to a request for a range of it.
+fn film(head: &str) -> Vec<u8> {
+    FILM_ASKED.fetch_add(1, Ordering::SeqCst);
+    let head = head.to_ascii_lowercase();
+    let range = head.lines().find_map(|line| line.strip_prefix("range: bytes="));
+    let Some((from, last)) = range.and_then(|range| range.split_once('-')) else {
+        return b"HTTP/1.1 500 No range\r\nContent-Length: 0\r\n\r\n".to_vec();
+    };
+    let (from, last): (u64, u64) = (from.parse().unwrap(), last.parse().unwrap());
+    let last = last.min(FILM - 1);
+    let content: String = (from / 10..=last / 10).map(|n| format!("{:09}\n", n * 10)).collect();
+    let content = &content[(from % 10) as usize..][..(last - from + 1) as usize];
+    let fields = "ETag: \"v1\"\r\nContent-Type: video/mp4";
+    let length = content.len();
+    format!(
+        "HTTP/1.1 206 Partial\r\n{fields}\r\nContent-Range: bytes {from}-{last}/{FILM}\r\n\
+         Content-Length: {length}\r\n\r\n{content}"
+    )
+    .into_bytes()
 }
 
 /// What a login says of the request that it is asked about, and its keys; `head` is in lower case.
@@ -135,7 +180,7 @@ fn login(head: &str) -> String {
 static SHADOWED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Origins, by the addresses that stand for them on the page.
-struct Origins([(&'static str, SocketAddr); 4]);
+struct Origins([(&'static str, SocketAddr); 5]);
 
 impl Origins {
     fn start() -> Self {
@@ -144,6 +189,7 @@ impl Origins {
             ("127.0.0.1:8081", origin("next")),
             ("127.0.0.1:8082", origin("shadow")),
             ("127.0.0.1:8083", origin("login")),
+            ("127.0.0.1:8084", grpc::start()),
         ])
     }
 
@@ -207,6 +253,11 @@ impl Node {
             "/old /new\n/gone https://other.example.test/ 302\n",
         )
         .unwrap();
+        let old: String = (0..10_000).map(|n| format!("/old/{n} /new/{n}\n")).collect();
+        fs::write(at.join("old-addresses.txt"), old).unwrap();
+        // A message of three bytes, as gRPC frames it.
+        fs::write(at.join("message"), b"\0\0\0\0\x03abc").unwrap();
+        fs::write(at.join("pages.js"), PAGES).unwrap();
         fs::write(at.join("jwks.json"), JWKS).unwrap();
         fs::write(at.join("down.html"), "<p>Back soon.").unwrap();
         fs::write(at.join("sorry.html"), "<p>{{status}} at {{host}}: sorry.").unwrap();
@@ -284,7 +335,7 @@ fn every_recipe_does_what_the_page_says() {
     checkout::build();
     let (authority, origins) = (Authority::new("Edge test CA").unwrap(), Origins::start());
     let recipes = recipes();
-    assert!(recipes.len() >= 20);
+    assert!(recipes.len() >= 40);
     // A few at once: most of a node's start is waiting.
     let left = Mutex::new(recipes.iter());
     std::thread::scope(|scope| {
