@@ -114,8 +114,8 @@ section! {
         /// Attempts again of what a server may have seen, in percent of all requests (and ten a
         /// second in any case): servers that are down for their load must not get more of it.
         live retry_budget: Count<u8> = 20, 0 => 100;
-        /// Name servers that are asked for the servers' names; addresses are used as long as an answer
-        /// says then. Left out: the system's resolver, every 10s.
+        /// Name servers that are asked for the servers' names; addresses are used as long as an
+        /// answer says then. Left out: the system's resolver, every 10s.
         live resolver: List<Address> = Vec::new(); like ["10.0.0.53:53"];
         /// Pass WebSocket and other upgrades through.
         live upgrades: Flag = true;
@@ -313,8 +313,8 @@ pub struct OriginServer {
     /// Servers of a greater one are asked only while none of a lesser one may be.
     #[serde(default)]
     pub priority: u8,
-    /// The host is a service (`_http._tcp.example.com`), whose servers and ports are in the DNS (RFC
-    /// 2782).
+    /// The host is a service (`_http._tcp.example.com`), whose servers and ports are in the DNS
+    /// (RFC 2782).
     #[serde(default)]
     pub srv: bool,
 }

@@ -70,8 +70,8 @@ pub(super) struct Checks {
 }
 
 impl Health {
-    /// Presumed healthy. `thresholds`: (good, bad) active checks in a row; `most`: failures in a row
-    /// that take it out, for `cooldown`.
+    /// Presumed healthy. `thresholds`: (good, bad) active checks in a row; `most`: failures in a
+    /// row that take it out, for `cooldown`.
     pub(super) fn new(thresholds: (u32, u32), most: Option<u32>, cooldown: Duration) -> Self {
         Self {
             down: AtomicBool::new(false),
