@@ -382,8 +382,16 @@ impl Bed {
     /// # Errors
     /// It does not answer.
     pub fn get(&self, node: &str, path: &str) -> Result<(u16, String, String)> {
+        self.get_of(node, HOST, path)
+    }
+
+    /// The same, of another host.
+    ///
+    /// # Errors
+    /// There is no such node, or it does not answer.
+    pub fn get_of(&self, node: &str, host: &str, path: &str) -> Result<(u16, String, String)> {
         let node = self.nodes.get(node).context("no such node")?;
-        get(node.address, path)
+        get(node.address, host, path)
     }
 
     /// Where the engine listens.
@@ -397,16 +405,16 @@ impl Bed {
     }
 }
 
-/// One request over a connection of its own.
+/// One request over a connection of its own: status, `X-Version`, content.
 ///
 /// # Errors
 /// Nobody answers.
-pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String, String)> {
+pub fn get(address: SocketAddr, host: &str, path: &str) -> Result<(u16, String, String)> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     )?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;

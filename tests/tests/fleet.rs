@@ -72,7 +72,7 @@ fn deploy_while_clients_ask(bed: &mut Bed) {
             std::thread::spawn(move || {
                 let mut last = 0;
                 while !stop.load(Ordering::SeqCst) {
-                    let (status, version, _) = fleet::get(address, "/").unwrap();
+                    let (status, version, _) = fleet::get(address, fleet::HOST, "/").unwrap();
                     assert_eq!(status, 200);
                     let version: u32 = version.parse().unwrap_or(0);
                     assert!(version >= last, "{version} after {last}");
