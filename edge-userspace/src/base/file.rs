@@ -65,6 +65,20 @@ pub fn read_at_most(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
+/// The text of `path`, of at most `most` bytes, wiped when dropped.
+///
+/// # Errors
+/// As for [`read`]; and it is not UTF-8.
+pub fn text(path: &Path, most: u64) -> io::Result<Zeroizing<String>> {
+    let mut bytes = read_at_most(path, most)?;
+    String::from_utf8(std::mem::take(&mut *bytes))
+        .map(Zeroizing::new)
+        .map_err(|error| {
+            drop(Zeroizing::new(error.into_bytes()));
+            io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text")
+        })
+}
+
 /// A new file with this content and `mode`; what was there is gone. It is on the disk when
 /// [`File::sync_all`] of what is given back says so.
 ///
@@ -154,5 +168,11 @@ mod tests {
             assert!(read(odd).is_err(), "{}", odd.display());
         }
         assert!(read(&directory.path().join("none")).is_err());
+        assert!(text(&pipe, MOST).is_err());
+        std::fs::write(&file, b"no \xff text").unwrap();
+        assert!(text(&file, MOST).is_err());
+        std::fs::write(&file, "text").unwrap();
+        assert_eq!(text(&file, 4).unwrap().as_str(), "text");
+        assert!(text(&file, 3).is_err(), "longer than it may be");
     }
 }

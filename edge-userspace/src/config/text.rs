@@ -3,6 +3,7 @@
 //! where it was written.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use toml::Spanned;
 
 use super::mistake::{Included, Source};
 use super::{Mistakes, Place};
+use crate::base::file;
 
 /// Bytes of one file, and of all files together.
 const MOST: u64 = 64 << 20;
@@ -52,16 +54,20 @@ struct Tables {
 /// # Errors
 /// It cannot be read, is not text, or names a variable that there is not.
 pub(super) fn one(file: &Path, command: &str) -> Result<String, Mistakes> {
-    let wrong = |what: String, mend: &str| Mistakes(vec![Place::whole(file).mistake(what, mend)]);
-    let written = format!("write one: `{command}`");
     let length = std::fs::metadata(file).map(|meta| meta.len());
     if length.is_ok_and(|length| length > MOST) {
-        return Err(wrong(
-            format!("is longer than {} MiB", MOST >> 20),
-            "name a configuration file",
-        ));
+        let what = format!("is longer than {} MiB", MOST >> 20);
+        let mistake = Place::whole(file).mistake(what, "name a configuration file");
+        return Err(Mistakes(vec![mistake]));
     }
-    let bytes = std::fs::read(file).map_err(|e| wrong(format!("cannot be read: {e}"), &written))?;
+    filled(file, command, std::fs::read(file))
+}
+
+/// The same of what was `read`.
+fn filled(file: &Path, command: &str, read: io::Result<Vec<u8>>) -> Result<String, Mistakes> {
+    let wrong = |what: String, mend: &str| Mistakes(vec![Place::whole(file).mistake(what, mend)]);
+    let written = format!("write one: `{command}`");
+    let bytes = read.map_err(|e| wrong(format!("cannot be read: {e}"), &written))?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let what = format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to());
         wrong(what, "save it as UTF-8")
@@ -150,7 +156,10 @@ pub(super) fn headers(text: &str) -> Vec<(usize, &str)> {
 
 /// The text of an included file, which can stand after any other.
 fn tables(file: &Path, tell: Tell) -> Result<String, Mistakes> {
-    let text = one(file, "edge check --print-defaults")?;
+    // Whatever lies in a directory that is included: nothing there is waited for, as the file that
+    // the command line names may be.
+    let read = file::read_at_most(file, MOST).map(|mut bytes| std::mem::take(&mut *bytes));
+    let text = filled(file, "edge check --print-defaults", read)?;
     let source = Source {
         file,
         text: &text,
@@ -419,6 +428,13 @@ mod tests {
             &["c.toml", "does not begin with a table"],
         );
         wrong("zones.d/c.toml", "[[zone]\n", &["c.toml:1"]);
+        // What waits for a writer would hold up a start, and every reload.
+        let pipe = directory.path().join("zones.d/c.toml");
+        std::fs::remove_file(&pipe).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let told = read().unwrap_err().to_string();
+        assert!(told.contains("c.toml") && told.contains("no regular file"), "{told}");
         write("edge.toml", &main("\"gone.toml\", \"no.d/*\", \"*/*\""));
         let told = read().unwrap_err().to_string();
         assert!(

@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
+use zeroize::Zeroizing;
 
 use super::account::Account;
 use super::clock::{Clock, Now, nanos};
@@ -28,12 +29,15 @@ use super::texts::Catalogue;
 use super::token::Tokens;
 use super::verdict::{Admission, Admitted, Attempt, Decision};
 use super::zone::{Files, Meter, ZoneGate};
+use crate::base::file;
 use crate::base::penalty::Level;
 use crate::config::gate::{Cookie, Crawler, External, Node, Policy, Rule};
 use crate::config::{self, Faults, Mistake, Mistakes, Place};
 
 /// Changes that may wait for the kernel.
 const FEED_ROOM: usize = 8_192;
+/// Bytes of a waiting page, of its texts, and of a crawler's keys.
+const TEXT_BYTES: u64 = 1 << 20;
 
 /// All gates of a node.
 pub struct Gate {
@@ -90,9 +94,14 @@ pub fn pages(zones: &[config::Zone], faults: &mut Faults) -> Pages {
     Pages(pages)
 }
 
+/// The text of a file that a gate names; one that is a pipe is refused, not waited for.
+fn read(path: &Path) -> std::io::Result<Zeroizing<String>> {
+    file::text(path, TEXT_BYTES)
+}
+
 fn page((path, place): &(PathBuf, Place)) -> Result<Template, Mistake> {
     let wrong = |what: String, mend: &str| place.mistake(format!("{}: {what}", path.display()), mend);
-    let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string(), "name a file that can be read"))?;
+    let text = read(path).map_err(|e| wrong(e.to_string(), "name a file that can be read, of at most 1MiB"))?;
     let known = "known: {{refresh}} {{nonce}} {{seconds}} {{ahead}} {{estimate}} {{zone}} {{message}} {{title}} \
                  {{language}} {{direction}} {{bar}} {{work}}";
     Template::parse(&text).map_err(|e| wrong(e.to_string(), known))
@@ -113,7 +122,7 @@ fn crawlers(crawlers: &[Crawler]) -> Result<Directory, Mistake> {
         }
         let Some((path, place)) = keys else { continue };
         let wrong = |what: String, mend: &str| place.mistake(format!("{}: {what}", path.display()), mend);
-        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string(), "name a file that can be read"))?;
+        let text = read(path).map_err(|e| wrong(e.to_string(), "name a file that can be read, of at most 1MiB"))?;
         let mend =
             "write the crawler's directory of keys: {\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": …}]}";
         directory.add(name, &text).map_err(|e| wrong(e.to_string(), mend))?;
@@ -142,7 +151,7 @@ fn services(rules: &[Rule]) -> Result<HashMap<String, Arc<Service>>, Mistake> {
 
 fn texts((path, place): &(PathBuf, Place)) -> Result<Catalogue, Mistake> {
     let wrong = |what: String, mend: &str| place.mistake(format!("{}: {what}", path.display()), mend);
-    let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string(), "name a file that can be read"))?;
+    let text = read(path).map_err(|e| wrong(e.to_string(), "name a file that can be read, of at most 1MiB"))?;
     let mend = "write a table for each language, like [de], with the texts that docs/gate.md names";
     Catalogue::parse(&text).map_err(|e| wrong(e.to_string(), mend))
 }

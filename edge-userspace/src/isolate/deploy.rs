@@ -28,6 +28,7 @@ use super::trial::Standing;
 use super::versions::{self, Aim, Returned, Version, Versions};
 use crate::base::clock::UnixTime;
 use crate::base::digest::Digest;
+use crate::base::file;
 use crate::base::ledger::Ledger;
 use crate::config::isolate::Keyvalue;
 use crate::config::{self, Faults, Place};
@@ -115,10 +116,13 @@ impl Drop for Scratch {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::File {
-        path: path.to_owned(),
-        source,
-    })
+    match file::read(path) {
+        Ok(mut bytes) => Ok(std::mem::take(&mut *bytes)),
+        Err(source) => Err(Error::File {
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 fn faulty(faults: &mut Faults, zone: &config::Zone, place: &Place, error: Option<Error>) {

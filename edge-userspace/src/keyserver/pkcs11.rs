@@ -31,6 +31,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::wire::{KeyKind, Scheme};
+use crate::base::file;
 
 /// The longest PIN file.
 const PIN: u64 = 4 << 10;
@@ -161,7 +162,7 @@ fn pin(path: &Path) -> Result<AuthPin, TokenError> {
     if meta.len() > PIN {
         return Err(wrong("it holds more than a PIN".to_owned()));
     }
-    let bytes = Zeroizing::new(fs::read(path).map_err(|error| wrong(error.to_string()))?);
+    let bytes = file::read_at_most(path, PIN).map_err(|error| wrong(error.to_string()))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong("it is no text".to_owned()))?;
     Ok(AuthPin::from(text.trim_end_matches(['\r', '\n'])))
 }

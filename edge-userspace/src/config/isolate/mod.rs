@@ -22,7 +22,7 @@ use super::kind::{self, Bytes, Count, File, Inline, Limit, List, Maybe, Memory, 
 use super::section::section;
 use super::value::{HostPattern, OriginAddress, Size, Time, seconds};
 use super::{OriginServer, Place, Upstream};
-use crate::base::ledger;
+use crate::base::{file, ledger};
 
 /// Bytes of linear memory that any instance can be given: the pool's slots are this large.
 pub const MEMORY_MOST: u64 = 256 << 20;
@@ -353,13 +353,10 @@ fn secret(file: &Spanned<PathBuf>, zone: &Arc<str>, checker: &mut Checker<'_>) -
 
 /// The text of a secret's file; one line break at its end is the editor's, not the secret's.
 fn read_secret(path: &Path) -> Result<Secret, String> {
-    let length = std::fs::metadata(path)
-        .map_err(|e| format!("cannot be read: {e}"))?
-        .len();
-    if length > SECRET_BYTES {
-        return Err(format!("is longer than {SECRET_BYTES} bytes"));
-    }
-    let mut text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {}", e.kind()))?);
+    let mut text = file::text(path, SECRET_BYTES).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => format!("is longer than {SECRET_BYTES} bytes"),
+        _ => format!("cannot be read: {error}"),
+    })?;
     if text.ends_with('\n') {
         text.pop();
     }

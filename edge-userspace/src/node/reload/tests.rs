@@ -211,7 +211,7 @@ fn change(parts: &mut Parts, which: usize, n: usize) {
 }
 
 /// Ways to spoil a part.
-const FAULTS: usize = 16;
+const FAULTS: usize = 20;
 
 /// Spoils one part; returns what the mistake must say.
 fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
@@ -288,6 +288,27 @@ fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
             "gone.json"
         }
         14 => {
+            pipe(&world.path("page.pipe"));
+            parts.gate = format!("[zone.gate]\npage = \"page.pipe\"\n{}", parts.gate);
+            "no regular file"
+        }
+        15 => {
+            pipe(&world.path("worker.pipe"));
+            parts.worker = parts.worker.replace("worker]\n[", "worker]\nfile = \"worker.pipe\"\n[");
+            "no regular file"
+        }
+        16 => {
+            pipe(&world.path("secret.pipe"));
+            let secret = "worker]\nsecrets = { k = \"secret.pipe\" }\n[";
+            parts.worker = parts.worker.replace("worker]\n[", secret);
+            "no regular file"
+        }
+        17 => {
+            let rule = "[[zone.rule]]\nname = \"moved\"\nredirects = { file = \"gone.txt\" }\n";
+            parts.gate.push_str(rule);
+            "gone.txt"
+        }
+        18 => {
             let challenge = "challenge = { kind = \"external\", url = \"https://ask.example/\", key = \"gone.key\" }";
             parts.gate = format!("[zone.gate]\n[[zone.gate.rule]]\n{challenge}\n{}", parts.gate);
             "gone.key"
@@ -298,6 +319,14 @@ fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
             parts.certificate = "certificate = \"glued.pem\"\nkey = \"a.key\"\n".to_owned();
             "would be left out"
         }
+    }
+}
+
+/// A pipe in a file's place: who opens it waits for a writer.
+fn pipe(path: &Path) {
+    if !path.exists() {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     }
 }
 
