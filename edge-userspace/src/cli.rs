@@ -358,6 +358,10 @@ fn check(check: &Check) -> anyhow::Result<()> {
     }
     let config = Config::read(&check.config)?;
     if let Some(line) = &check.explain {
+        // Rules whose files cannot be used are explained as if these were empty.
+        for fault in config.faults.of_zones().values().flatten() {
+            eprintln!("warning: {fault}");
+        }
         let request = line.request(&check.headers, check.client, check.protocol);
         print(&node::explain(&config, &request)?);
         return Ok(());

@@ -225,8 +225,11 @@ fn zone(text: &ZoneText, around: &Around<'_>, checker: &mut Checker<'_>) -> Zone
         &zone.name,
         checker,
     );
-    let (rules, mistakes) = rule::file::rules(&text.rule, around.pools, checker.source);
-    checker.mistakes.extend(mistakes);
+    let (rules, wrong) = rule::file::rules(&text.rule, around.pools, checker.source);
+    checker.mistakes.extend(wrong.mistakes);
+    for fault in wrong.faults {
+        checker.faults.zone(&zone.name, fault);
+    }
     let named = rules.iter().flat_map(|rules| rules.pools());
     zone.pools = named
         .filter_map(|name| around.pools.get_key_value(&name))

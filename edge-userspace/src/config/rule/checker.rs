@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 use toml::Spanned;
+use zeroize::Zeroizing;
 
 use crate::base::file;
 use crate::config::mistake::{Mistake, Source};
@@ -52,11 +53,18 @@ pub(super) struct Checker<'a> {
     /// What rules may send requests to.
     pub(super) pools: &'a Pools,
     pub(super) mistakes: Vec<Mistake>,
+    /// Of files that rules name: their zone's alone.
+    pub(super) faults: Vec<Mistake>,
 }
 
 impl Checker<'_> {
     pub(super) fn mistake(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
         self.mistakes.push(self.source.place(span).mistake(what, mend));
+    }
+
+    /// The file that is named at `span` cannot be used: the zone can stand aside.
+    pub(super) fn fault(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<String>) {
+        self.faults.push(self.source.place(span).mistake(what, mend));
     }
 
     pub(super) fn field_name(&mut self, written: &Spanned<String>) -> Option<HeaderName> {
@@ -70,22 +78,23 @@ impl Checker<'_> {
             .ok()
     }
 
-    pub(super) fn read(&mut self, file: &Spanned<PathBuf>, most: u64) -> Vec<u8> {
+    /// The content of `file`; `None` if it cannot be read, which is told.
+    pub(super) fn read(&mut self, file: &Spanned<PathBuf>, most: u64) -> Option<Zeroizing<Vec<u8>>> {
         let path = self.source.path(file);
         let what = match fs::metadata(&path) {
             Err(error) => format!("{}: {error}", path.display()),
             Ok(meta) if !meta.is_file() => format!("{} is not a file", path.display()),
             Ok(meta) if meta.len() > most => format!("{} has {} bytes", path.display(), meta.len()),
             Ok(_) => match file::read_at_most(&path, most) {
-                Ok(mut content) => return std::mem::take(&mut *content),
+                Ok(content) => return Some(content),
                 Err(error) => format!("{}: {error}", path.display()),
             },
         };
-        self.mistake(
+        self.fault(
             file.span(),
             what,
             format!("name a file that can be read, of at most {most} bytes"),
         );
-        Vec::new()
+        None
     }
 }

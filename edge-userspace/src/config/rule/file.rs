@@ -150,16 +150,26 @@ struct RawCors {
     max_age: Option<Time>,
 }
 
+/// What is wrong with the rules of one zone.
+#[derive(Debug, Default)]
+pub(in crate::config) struct Wrong {
+    /// With what the configuration's file says.
+    pub(in crate::config) mistakes: Vec<Mistake>,
+    /// With files that rules name, which stop the zone alone.
+    pub(in crate::config) faults: Vec<Mistake>,
+}
+
 /// `[[zone.rule]]`s of one zone, and what is wrong with them; `None` without any.
 pub(in crate::config) fn rules(
     raw: &[Spanned<RawRule>],
     pools: &Pools,
     source: &Source<'_>,
-) -> (Option<Arc<Rules>>, Vec<Mistake>) {
+) -> (Option<Arc<Rules>>, Wrong) {
     let mut checker = Checker {
         source,
         pools,
         mistakes: Vec::new(),
+        faults: Vec::new(),
     };
     let mut all: Vec<Rule> = Vec::with_capacity(raw.len());
     let mut names = std::collections::HashSet::new();
@@ -179,7 +189,7 @@ pub(in crate::config) fn rules(
         all.push(checker.rule(rule));
     }
     if all.is_empty() {
-        return (None, checker.mistakes);
+        return (None, checker.wrong());
     }
     let index = Index::new(&all).unwrap_or_else(|_| {
         let at = raw.first().map_or(0..0, Spanned::span);
@@ -191,10 +201,17 @@ pub(in crate::config) fn rules(
         Index::default()
     });
     let vouched = Vouched::of(&all);
-    (Some(Arc::new(Rules { all, index, vouched })), checker.mistakes)
+    (Some(Arc::new(Rules { all, index, vouched })), checker.wrong())
 }
 
 impl Checker<'_> {
+    fn wrong(self) -> Wrong {
+        Wrong {
+            mistakes: self.mistakes,
+            faults: self.faults,
+        }
+    }
+
     fn rule(&mut self, raw: &RawRule) -> Rule {
         let name = raw.name.get_ref();
         let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -413,13 +430,13 @@ impl Checker<'_> {
     }
 
     fn listed(&mut self, raw: &RawListed) -> Listed {
-        let content = self.read(&raw.file, LIST_BYTES);
+        let content = self.read(&raw.file, LIST_BYTES).unwrap_or_default();
         let list = match std::str::from_utf8(&content).map(List::parse) {
             Ok(Ok(list)) => list,
             Ok(Err(lines)) => {
                 for wrong in lines {
                     let what = format!("{}:{}: {}", raw.file.get_ref().display(), wrong.line, wrong.what);
-                    self.mistake(
+                    self.fault(
                         raw.file.span(),
                         what,
                         "write a line `/from /to`, or with a status behind it",
@@ -429,7 +446,7 @@ impl Checker<'_> {
             }
             Err(_) => {
                 let what = format!("{} is not UTF-8", raw.file.get_ref().display());
-                self.mistake(raw.file.span(), what, "write lines of text: /from /to");
+                self.fault(raw.file.span(), what, "write lines of text: /from /to");
                 List::default()
             }
         };
@@ -438,6 +455,15 @@ impl Checker<'_> {
             status: self.redirect_status(raw.status.as_ref()),
             keep_query: raw.keep_query,
         }
+    }
+
+    /// The content of an answer's file.
+    fn content(&mut self, file: &Spanned<PathBuf>) -> Bytes {
+        let read = self.read(file, ANSWER_BYTES);
+        Bytes::from(
+            read.map(|mut content| std::mem::take(&mut *content))
+                .unwrap_or_default(),
+        )
     }
 
     fn respond(&mut self, raw: &RawRespond, groups: &[String]) -> Respond {
@@ -449,7 +475,7 @@ impl Checker<'_> {
         });
         let content = match (&raw.text, &raw.file) {
             (Some(text), None) => Content::Text(self.template(text, groups)),
-            (None, Some(file)) => Content::File(Bytes::from(self.read(file, ANSWER_BYTES))),
+            (None, Some(file)) => Content::File(self.content(file)),
             (None, None) => Content::File(Bytes::new()),
             (Some(_), Some(file)) => {
                 self.mistake(file.span(), "both `text` and `file`", "keep one");

@@ -9,12 +9,11 @@ use http::HeaderValue;
 use http::header::COOKIE;
 use serde::Deserialize;
 use toml::Spanned;
-use zeroize::Zeroizing;
 
-use super::Basic;
 use super::checker::{ANSWER_BYTES, Checker, LIST_BYTES};
 use super::forward::RawForward;
 use super::jwt::{self, Jwt, KeyFile, KeyServer, Source};
+use super::{Basic, Hash};
 use crate::config::value::Time;
 
 /// After this time keys are asked for again, if the file does not say.
@@ -85,21 +84,7 @@ impl RawAuth {
 
 impl Checker<'_> {
     pub(super) fn basic(&mut self, raw: &RawBasic) -> Basic {
-        let content = Zeroizing::new(self.read(&raw.file, LIST_BYTES));
-        let text = std::str::from_utf8(&content).unwrap_or_default();
-        let users = super::users(text).unwrap_or_else(|(line, what)| {
-            let what = format!("{}:{line}: {what}", raw.file.get_ref().display());
-            self.mistake(
-                raw.file.span(),
-                what,
-                "make its lines by htpasswd -B, or openssl passwd -6",
-            );
-            HashMap::new()
-        });
-        if users.is_empty() {
-            let what = format!("{} has no users", raw.file.get_ref().display());
-            self.mistake(raw.file.span(), what, "write lines NAME:HASH; nobody could pass");
-        }
+        let users = self.users(&raw.file);
         let realm = self.realm(raw.realm.as_ref());
         let challenge = HeaderValue::try_from(format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
         Basic {
@@ -107,6 +92,25 @@ impl Checker<'_> {
             challenge: challenge.unwrap_or_else(|_| HeaderValue::from_static("Basic realm=\"restricted\"")),
             forward: raw.forward,
         }
+    }
+
+    /// The users of a file; with none nobody passes.
+    fn users(&mut self, file: &Spanned<PathBuf>) -> HashMap<Box<str>, Hash> {
+        let Some(content) = self.read(file, LIST_BYTES) else {
+            return HashMap::new();
+        };
+        let text = std::str::from_utf8(&content).unwrap_or_default();
+        let what = match super::users(text) {
+            Ok(users) if !users.is_empty() => return users,
+            Ok(_) => format!("{} has no users", file.get_ref().display()),
+            Err((line, what)) => format!("{}:{line}: {what}", file.get_ref().display()),
+        };
+        self.fault(
+            file.span(),
+            what,
+            "write lines NAME:HASH, made by htpasswd -B or openssl passwd -6; nobody could pass",
+        );
+        HashMap::new()
     }
 
     /// A realm that can stand in quotes.
@@ -130,11 +134,12 @@ impl Checker<'_> {
     fn keys(&mut self, raw: &RawJwt, at: &Spanned<String>) -> Option<Source> {
         match (&raw.keys, &raw.keys_from) {
             (Some(file), None) => {
-                let content = Zeroizing::new(self.read(file, ANSWER_BYTES));
-                let keys = jwt::keys(&content).unwrap_or_else(|what| {
+                let content = self.read(file, ANSWER_BYTES);
+                let keys = content.map_or_else(|| Ok(Vec::new()), |content| jwt::keys(&content));
+                let keys = keys.unwrap_or_else(|what| {
                     let what = format!("{}: {what}", file.get_ref().display());
                     let mend = "write the JWKS document of who signs, as its jwks_uri gives it";
-                    self.mistake(file.span(), what, mend);
+                    self.fault(file.span(), what, mend);
                     Vec::new()
                 });
                 Some(Source::File(KeyFile::new(self.source.path(file), keys)))

@@ -18,12 +18,15 @@ pub(crate) fn rules(text: &str) -> std::sync::Arc<Rules> {
 }
 
 fn parsed(text: &str) -> Result<std::sync::Arc<Rules>, crate::config::Mistakes> {
+    Ok(Zones::new(&configured(text)?.zones).all()[0].rules.clone().unwrap())
+}
+
+fn configured(text: &str) -> Result<Config, crate::config::Mistakes> {
     let text = format!(
         "[server]\nhttp = [\"127.0.0.1:80\"]\n[[zone]]\nname = \"z\"\nhosts = [\"a.example\"]\n[zone.origin]\n\
          servers = [{{ address = \"http://127.0.0.1:1\" }}]\n{text}"
     );
-    let config = Config::parse(File::new("edge.toml"), &text)?;
-    Ok(Zones::new(&config.zones).all()[0].rules.clone().unwrap())
+    Config::parse(File::new("edge.toml"), &text)
 }
 
 /// What the rules make of a request whose credentials are right if there are any.

@@ -1,6 +1,6 @@
 //! What an operator is told of rules that cannot be meant.
 
-use super::parsed;
+use super::{configured, parsed};
 
 /// A rule, and part of what is wrong with it.
 const MISTAKES: &[(&str, &str)] = &[
@@ -32,7 +32,6 @@ const MISTAKES: &[(&str, &str)] = &[
         "name = \"a\"\nrequest = { remove = [\"X Y\"] }",
         "not a valid field name",
     ),
-    ("name = \"a\"\nredirects = { file = \"none.txt\" }", "none.txt"),
     (
         "name = \"a\"\nrespond = { status = 101 }",
         "not the status of an answer",
@@ -61,10 +60,6 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "name = \"a\"\nauth = { forward = { to = \"none\", to_client = [\"Content-Type\"] } }",
         "says something of the content",
-    ),
-    (
-        "name = \"a\"\nauth = { jwt = { keys = \"/dev/null\" } }",
-        "is not a file",
     ),
     ("name = \"a\"\nauth = { jwt = { audience = [] } }", "without keys"),
     (
@@ -97,6 +92,44 @@ const MISTAKES: &[(&str, &str)] = &[
         "`not` within `not`",
     ),
 ];
+
+/// Rules that name files of no use, and part of what is wrong with them.
+const FAULTS: &[(&str, &str)] = &[
+    ("name = \"a\"\nredirects = { file = \"none.txt\" }", "none.txt"),
+    (
+        "name = \"a\"\nrespond = { status = 503, file = \"none.html\" }",
+        "none.html",
+    ),
+    (
+        "name = \"a\"\nauth = { basic = { file = \"none.users\" } }",
+        "none.users",
+    ),
+    (
+        "name = \"a\"\nauth = { basic = { file = \"/dev/null\" } }",
+        "is not a file",
+    ),
+    (
+        "name = \"a\"\nauth = { jwt = { keys = \"/dev/null\" } }",
+        "is not a file",
+    ),
+];
+
+/// One zone's file that is missing would keep all zones from being served.
+#[test]
+fn files_of_rules_are_their_zones_alone() {
+    for (rule, says) in FAULTS {
+        let faults = configured(&format!("[[zone.rule]]\n{rule}\n")).unwrap().faults;
+        assert!(
+            faults.of_node().is_empty() && faults.of_zones().len() == 1,
+            "{rule}: {faults:?}"
+        );
+        let told = faults.or(()).unwrap_err().0;
+        let sound = |mistake: &crate::config::Mistake| {
+            mistake.what.contains(says) && mistake.line > 8 && !mistake.mend.is_empty()
+        };
+        assert!(told.len() == 1 && told.iter().all(sound), "{rule}: {told:?}");
+    }
+}
 
 /// An operator would learn of a mistake from visitors.
 #[test]
