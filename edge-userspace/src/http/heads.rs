@@ -28,6 +28,8 @@ pub struct Heads {
     most: usize,
     /// Nothing is looked at any more.
     off: bool,
+    /// What is known of the client's table.
+    known: hpack::Known,
 }
 
 /// What is at the beginning of some bytes.
@@ -59,6 +61,7 @@ impl Heads {
             held: Vec::new(),
             most: header_bytes.saturating_mul(4).saturating_add(4 * FRAME),
             off: false,
+            known: hpack::Known::default(),
         }
     }
 
@@ -85,7 +88,9 @@ impl Heads {
             rest = after;
             match next(rest) {
                 Next::Head(length, block) => {
-                    out.extend_from_slice(&block.mended().unwrap_or_default());
+                    let (mended, new) = block.mended(&self.known);
+                    self.known.take(new);
+                    out.extend_from_slice(&mended.unwrap_or_default());
                     rest = rest.get(length..).unwrap_or_default();
                 }
                 Next::More if rest.len() <= self.most => break,
@@ -114,8 +119,15 @@ impl Heads {
                     at += FRONT;
                     self.passing = length;
                 }
-                Next::Head(length, block) if block.mended().is_none() => at += length,
-                Next::Head(..) | Next::More | Next::Wrong => return at,
+                Next::Head(length, block) => {
+                    let (mended, new) = block.mended(&self.known);
+                    if mended.is_some() {
+                        return at;
+                    }
+                    self.known.take(new);
+                    at += length;
+                }
+                Next::More | Next::Wrong => return at,
             }
         }
     }
@@ -177,12 +189,18 @@ fn block_of(mut payload: &[u8], flags: u8) -> Option<&[u8]> {
 }
 
 impl Block<'_> {
-    /// The frames of a block that h2 refuses by itself; `None` if it is sound.
-    fn mended(&self) -> Option<Vec<u8>> {
-        let mended = match self.pieces.as_slice() {
-            [whole] => hpack::mended(whole)?,
-            pieces => hpack::mended(&pieces.concat())?,
+    /// The frames of a block that h2 refuses by itself; `None` if it is sound. And what it inserts
+    /// into the client's table.
+    fn mended(&self, known: &hpack::Known) -> (Option<Vec<u8>>, hpack::Insertions) {
+        let (mended, new) = match self.pieces.as_slice() {
+            [whole] => hpack::mended(whole, known),
+            pieces => hpack::mended(&pieces.concat(), known),
         };
+        (mended.map(|mended| self.frames(&mended)), new)
+    }
+
+    /// The frames that carry `mended` in the block's place.
+    fn frames(&self, mended: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(mended.len() + FRONT);
         let mut pieces = mended.chunks(FRAME).peekable();
         let mut kind = HEADERS;
@@ -198,7 +216,7 @@ impl Block<'_> {
             out.extend_from_slice(piece);
             kind = CONTINUATION;
         }
-        Some(out)
+        out
     }
 }
 
@@ -260,7 +278,7 @@ mod tests {
     #[test]
     fn a_malformed_field_changes_its_own_frame() {
         let (front, behind) = (frame(HEADERS, 5, 1, GET), frame(0, 1, 1, &[7; 300]));
-        let instead = frame(HEADERS, 5, 3, &hpack::mended(BAD).unwrap());
+        let instead = frame(HEADERS, 5, 3, &hpack::mended(BAD, &hpack::Known::default()).0.unwrap());
         let right = [&front[..], &instead, &behind].concat();
         alike(&[&front[..], &frame(HEADERS, 5, 3, BAD), &behind].concat(), &right);
         let padded = [&[2][..], BAD, &[0; 2]].concat();
@@ -272,7 +290,7 @@ mod tests {
         alike(&[&front[..], &pieces, &behind].concat(), &right);
         // 20,000 bytes of a value, each of them wrong.
         let long = [GET, b"\x00\x01x\x7f\xa1\x9b\x01", &[0; 20_000]].concat();
-        let instead = hpack::mended(&long).unwrap();
+        let instead = hpack::mended(&long, &hpack::Known::default()).0.unwrap();
         let whole = [
             frame(HEADERS, 1, 3, &long[..10_000]),
             frame(CONTINUATION, 4, 3, &long[10_000..]),

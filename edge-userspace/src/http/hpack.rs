@@ -1,7 +1,10 @@
 //! What of HPACK (RFC 7541) can be read without its dynamic table: the literals of a header block,
 //! and whether they are sound. The h2 crate takes one malformed field for an error of the
-//! connection, where RFC 9113 section 8.1.1 asks for one of the stream: [`mended`] makes of such a
-//! block one that h2 refuses alone. Pure.
+//! connection, where RFC 9113 section 8.1.1 asks for one of the stream, and hyper leaves a
+//! connection without a word for a CONNECT with a length: [`mended`] makes of such a block one that
+//! h2 refuses alone. Pure.
+
+use std::collections::VecDeque;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
@@ -12,14 +15,100 @@ use crate::base::varint::prefixed;
 /// table: h2 resets the stream.
 const REFUSED: &[u8] = b"\x00\x0aconnection\x01x";
 
-/// `block` in a form that h2 refuses by an error of its stream, if it has a malformed field; the
-/// tables of both sides stay alike. `None`: all its literals are sound, or it cannot be read, which
-/// is an error of the connection.
-pub(super) fn mended(block: &[u8]) -> Option<Vec<u8>> {
+/// Entries of the static table (RFC 7541 appendix A); those with `:method`, and with
+/// `content-length`.
+const FIXED: u64 = 61;
+const METHODS: std::ops::RangeInclusive<u64> = 2..=3;
+const CONTENT_LENGTH: u64 = 28;
+/// Entries that a table of 4 KiB, the size that it has by itself and that h2 leaves it, has at
+/// most: each takes 32 bytes beside its strings (RFC 7541 section 4.1).
+const ENTRIES: u64 = 4_096 / 32;
+
+/// What a line says of a CONNECT with content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    /// `:method`, and whether it is CONNECT.
+    Method(bool),
+    /// `content-length`, and whether it is more than 0, or none.
+    Length(bool),
+}
+
+impl Says {
+    /// What a line of this name says with `value`.
+    fn with(self, value: &[u8]) -> Self {
+        match self {
+            Self::Method(_) => Self::Method(value == b"CONNECT"),
+            Self::Length(_) => Self::Length(value.iter().any(|digit| *digit != b'0')),
+        }
+    }
+}
+
+/// Those lines of a client's dynamic table that say something of a CONNECT, by the number of their
+/// insertion. Nothing is known of its size: who refers to an entry that was pushed out breaks the
+/// connection, whatever it was.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    inserted: u64,
+    lines: VecDeque<(u64, Says)>,
+}
+
+impl Known {
+    /// What the line, or its name, with this index says (RFC 7541 section 2.3.3).
+    fn says(&self, index: u64, new: &Insertions) -> Option<Says> {
+        if METHODS.contains(&index) {
+            return Some(Says::Method(false));
+        }
+        if index == CONTENT_LENGTH {
+            return Some(Says::Length(false));
+        }
+        let back = index.checked_sub(FIXED)?;
+        let number = self.inserted.saturating_add(new.count).checked_sub(back)?;
+        let mut lines = self.lines.iter().chain(&new.lines);
+        lines.find_map(|(known, says)| (*known == number).then_some(*says))
+    }
+
+    /// The block with these insertions has gone on.
+    pub(super) fn take(&mut self, Insertions { count, lines }: Insertions) {
+        self.inserted = self.inserted.saturating_add(count);
+        self.lines.extend(lines);
+        let gone = self.inserted.saturating_sub(ENTRIES);
+        while self.lines.front().is_some_and(|(number, _)| *number < gone) {
+            self.lines.pop_front();
+        }
+    }
+}
+
+/// What a block inserts.
+#[derive(Debug, Default)]
+pub(super) struct Insertions {
+    count: u64,
+    lines: Vec<(u64, Says)>,
+}
+
+/// `block` in a form that h2 refuses by an error of its stream, if it has a malformed field, or is
+/// a CONNECT with a length (RFC 9110 section 9.3.6); the tables of both sides stay alike. `None`:
+/// all its literals are sound, or it cannot be read, which is an error of the connection. And what
+/// it inserts into the table.
+pub(super) fn mended(block: &[u8], known: &Known) -> (Option<Vec<u8>>, Insertions) {
+    let mut new = Insertions::default();
+    (written_anew(block, known, &mut new), new)
+}
+
+fn written_anew(block: &[u8], known: &Known, new: &mut Insertions) -> Option<Vec<u8>> {
     let mut rest = block;
     let mut mended = None::<Vec<u8>>;
+    let (mut connect, mut length) = (false, false);
     while !rest.is_empty() {
         let field = field(rest)?;
+        let says = field.says(known, new);
+        connect |= says == Some(Says::Method(true));
+        length |= says == Some(Says::Length(true));
+        if field.enters {
+            if let Some(says) = says {
+                new.lines.push((known.inserted.saturating_add(new.count), says));
+            }
+            new.count = new.count.saturating_add(1);
+        }
         let (line, after) = rest.split_at_checked(rest.len().checked_sub(field.after.len())?)?;
         let bad_name = field.name.as_ref().is_some_and(|name| !name_is_sound(name));
         let bad_value = field.value.as_ref().is_some_and(|value| !value_is_sound(&field, value));
@@ -37,6 +126,9 @@ pub(super) fn mended(block: &[u8]) -> Option<Vec<u8>> {
             out.extend_from_slice(line);
         }
         rest = after;
+    }
+    if connect && length && mended.is_none() {
+        mended = Some(block.to_vec());
     }
     mended.map(|mut out| {
         out.extend_from_slice(REFUSED);
@@ -78,7 +170,21 @@ struct Field<'a> {
     name: Option<Vec<u8>>,
     /// Its value, if it is a literal.
     value: Option<Vec<u8>>,
+    /// It enters the dynamic table.
+    enters: bool,
     after: &'a [u8],
+}
+
+impl Field<'_> {
+    fn says(&self, known: &Known, new: &Insertions) -> Option<Says> {
+        let name = match self.name.as_deref() {
+            Some(b":method") => Says::Method(false),
+            Some(b"content-length") => Says::Length(false),
+            Some(_) => return None,
+            None => known.says(self.index, new)?,
+        };
+        Some(self.value.as_ref().map_or(name, |value| name.with(value)))
+    }
 }
 
 /// Reads the field line, or the change of the table's size, that `bytes` begins with (RFC 7541
@@ -90,6 +196,7 @@ fn field(bytes: &[u8]) -> Option<Field<'_>> {
         index,
         name: None,
         value: None,
+        enters: false,
         after,
     };
     if first & 0x80 != 0 {
@@ -114,6 +221,7 @@ fn field(bytes: &[u8]) -> Option<Field<'_>> {
         index,
         name,
         value: Some(value),
+        enters: first & 0x40 != 0,
         after,
     })
 }
@@ -176,6 +284,49 @@ mod tests {
 
     fn block(more: &[u8]) -> Vec<u8> {
         [&GET[..], more].concat()
+    }
+
+    fn mended(block: &[u8]) -> Option<Vec<u8>> {
+        super::mended(block, &Known::default()).0
+    }
+
+    /// One CONNECT with a length would end all requests that a front in front of us has on its
+    /// connection.
+    #[test]
+    fn connect_with_a_length_is_the_streams() {
+        let mut known = Known::default();
+        let mut refused = |lines: &[&[u8]]| {
+            let block = lines.concat();
+            let (mended, new) = super::mended(&block, &known);
+            known.take(new);
+            if let Some(mended) = &mended {
+                assert_eq!(*mended, [&block[..], REFUSED].concat());
+            }
+            mended.is_some()
+        };
+        let (connect, length): (&[u8], &[u8]) = (b"\x02\x07CONNECT", b"\x0f\x0d\x015");
+        assert!(refused(&[connect, length]));
+        assert!(refused(&[
+            b"\x00\x07:method\x07CONNECT",
+            b"\x00\x0econtent-length\x0210"
+        ]));
+        assert!(!refused(&[connect, b"\x0f\x0d\x0200"]), "of nothing");
+        assert!(!refused(&[&GET, length]));
+        // 62: the method; then 63 behind a length, by its place and by its name.
+        assert!(!refused(&[b"\x42\x07CONNECT"]));
+        assert!(refused(&[b"\xbe", length]));
+        assert!(!refused(&[b"\x5c\x0212"]));
+        assert!(refused(&[b"\xbf", b"\xbe"]));
+        assert!(refused(&[b"\x0f\x30\x07CONNECT", b"\x0f\x2f\x011"]));
+        assert!(!refused(&[b"\x0f\x30\x03GET", b"\xbe"]));
+        assert!(!refused(&[b"\xbf", b"\x0f\x2f\x010"]));
+        // Within the block that inserts them.
+        assert!(refused(&[b"\x42\x07CONNECT", b"\x5c\x011", b"\xbe", b"\xbf"]));
+        assert!(!refused(&[b"\x40\x01a\x01b", b"\xbe", b"\xbf"]));
+        for _ in 0..1_000 {
+            assert!(!refused(&[b"\x42\x07CONNECT"]));
+        }
+        assert!(known.lines.len() <= 128, "{}", known.lines.len());
     }
 
     /// Good requests would be held up, or refused.
