@@ -115,11 +115,40 @@ impl http_body::Body for Content {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let first = self.first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref());
-        let taken = self.seen.saturating_sub(first.map_or(0, |data| data.len() as u64));
-        match self.length {
-            Some(length) => SizeHint::with_exact(length.saturating_sub(taken)),
-            None => SizeHint::default(),
+        hint(&self.first, self.seen, self.length)
+    }
+}
+
+/// What is still to come of content of which `seen` bytes were read, `first` with them.
+fn hint(first: &Read, seen: u64, length: Option<u64>) -> SizeHint {
+    let first = match first {
+        // Nothing is known of content that has failed: with a length, of 0 above all, it would pass
+        // for whole content that nobody need read.
+        Some(Err(_)) => return SizeHint::default(),
+        Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+        None => 0,
+    };
+    let taken = seen.saturating_sub(first as u64);
+    match length {
+        Some(length) => SizeHint::with_exact(length.saturating_sub(taken)),
+        None => SizeHint::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request with more content than it says would reach the origin as one without any.
+    #[test]
+    fn content_that_has_failed_has_no_length() {
+        let data = |text: &'static [u8]| Some(Ok(Frame::data(Bytes::from_static(text))));
+        for length in [0, 2, 5] {
+            let failed = Some(Err(BodyError::Framing("test")));
+            assert_eq!(hint(&failed, 3, Some(length)).exact(), None, "{length}");
         }
+        assert_eq!(hint(&data(b"abc"), 3, Some(5)).exact(), Some(5));
+        assert_eq!(hint(&None, 3, Some(5)).exact(), Some(2));
+        assert_eq!(hint(&data(b"abc"), 3, None).exact(), None);
     }
 }

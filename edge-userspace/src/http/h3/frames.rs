@@ -24,6 +24,17 @@ const PIECE: usize = 1 << 10;
 /// Bytes of the longest piece that is joined.
 const JOINED: usize = 16 << 10;
 
+/// Bytes of a request's trailers, decoded: as over HTTP/1. They come when the request is under way
+/// and its content paid for.
+pub(super) const TRAILERS: usize = 8 << 10;
+
+/// Bytes of the longest field section that is read, encoded, if `decoded` bytes of it are taken: it
+/// is at most 30/8 times as long as what it says (Huffman code, RFC 7541 appendix B), so that
+/// nothing is refused by its length that would not be refused as too large.
+fn longest(decoded: usize) -> u64 {
+    (decoded as u64).saturating_mul(4).saturating_add(1 << 10)
+}
+
 /// Types that HTTP/2 has and HTTP/3 must not have (section 7.2.8).
 pub(super) fn is_of_http2(kind: u64) -> bool {
     matches!(kind, 0x2 | 0x6 | 0x8 | 0x9)
@@ -86,12 +97,10 @@ enum Stage {
 }
 
 impl Frames {
-    /// For a client whose fields may have `header_bytes`, decoded. A field section is at most 30/8
-    /// times as long as what it says (Huffman code, RFC 7541 appendix B), so that nothing is
-    /// refused here that would not be refused as too large (431).
+    /// For a client whose fields may have `header_bytes`, decoded.
     pub fn new(header_bytes: usize) -> Self {
         Self {
-            longest: (header_bytes as u64).saturating_mul(4).saturating_add(1 << 10),
+            longest: longest(header_bytes),
             at: At::Front,
             stage: Stage::Nothing,
             part: Vec::new(),
@@ -199,7 +208,11 @@ impl Frames {
         self.at = match (kind, self.stage) {
             (DATA, Stage::Head) => At::Content(length),
             (HEADERS, Stage::Nothing | Stage::Head) => {
-                if length > self.longest {
+                let most = match self.stage {
+                    Stage::Nothing => self.longest,
+                    Stage::Head | Stage::All => self.longest.min(longest(TRAILERS)),
+                };
+                if length > most {
                     return Err(Broken::Stream(Code::EXCESSIVE_LOAD));
                 }
                 // Not even the section's prefix (RFC 9204 section 4.5).

@@ -101,7 +101,9 @@ impl Fields {
                 b"https" => Some(Scheme::HTTPS),
                 other => Some(Scheme::try_from(other).map_err(|_| Malformed)?),
             };
-            let path = path.filter(|path| !path.is_empty()).ok_or(Malformed)?;
+            // A fragment is no part of it (section 4.3.1), and would be cut off without a word.
+            let whole = |path: &Bytes| !path.is_empty() && !path.contains(&b'#');
+            let path = path.filter(whole).ok_or(Malformed)?;
             target.path_and_query = Some(PathAndQuery::from_maybe_shared(path).map_err(|_| Malformed)?);
         }
         let (mut head, ()) = http::Request::new(()).into_parts();
@@ -276,6 +278,7 @@ mod tests {
             without(":path"),
             [&without(":path")[..], &[(":path", "")]].concat(),
             [&without(":path")[..], &[(":path", "/a b")]].concat(),
+            [&without(":path")[..], &[(":path", "/a#b")]].concat(),
             [&without(":authority")[..], &[(":authority", "")]].concat(),
             [&without(":method")[..], &[(":method", "G T")]].concat(),
             [&connect[..], &[(":path", "/")]].concat(),

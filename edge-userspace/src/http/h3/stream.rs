@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quinn::ReadError;
 
 use super::code::{Broken, Code};
-use super::frames::{Frames, Piece};
+use super::frames::{Frames, Piece, TRAILERS};
 use super::link::{Link, Sectioned};
 use super::request::Fields;
 use super::streams::{Control, Front, Use};
@@ -78,8 +78,11 @@ impl Incoming {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Came>, Lost>> {
         loop {
             if let Some(section) = &self.section {
-                let fields = if self.headed { Fields::trailers } else { Fields::head };
-                let fields = fields(self.link.header_bytes);
+                let most = self.link.header_bytes;
+                let fields = match self.headed {
+                    false => Fields::head(most),
+                    true => Fields::trailers(most.min(TRAILERS)),
+                };
                 return match ready!(self.link.poll_section(cx, self.id, section, fields)) {
                     Ok(read) => {
                         self.section = None;

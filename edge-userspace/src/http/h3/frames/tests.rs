@@ -126,6 +126,17 @@ fn nothing_is_kept_of_long_frames() {
         Err(Broken::Stream(Code::EXCESSIVE_LOAD)),
         "a byte more than four times the limit and 1 KiB"
     );
+    // Trailers of every request at once would be four times what was paid for.
+    for (length, verdict) in [
+        (33 * 1024_u32, Ok(None)),
+        (33 * 1024 + 1, Err(Broken::Stream(Code::EXCESSIVE_LOAD))),
+    ] {
+        let mut frames = Frames::new(HEADER_BYTES);
+        let front = [&[1][..], &(length | 0x8000_0000).to_be_bytes()].concat();
+        frames.feed([&frame(1, &GET)[..], &front].concat().into());
+        assert_eq!(frames.pull(), Ok(Some(section(&GET))));
+        assert_eq!(frames.pull(), verdict, "{length}");
+    }
 }
 
 /// Half a message would be taken for a whole one.

@@ -72,20 +72,24 @@ impl Decoder {
     pub fn instructions(&mut self, bytes: &[u8]) -> Result<bool, Code> {
         let before = self.table.inserted();
         let mut part = std::mem::take(&mut self.part);
-        let mut rest: &[u8] = match part.is_empty() {
-            true => bytes,
-            false => {
-                part.extend_from_slice(bytes);
-                &part
-            }
-        };
+        part.extend_from_slice(bytes);
+        let mut rest: &[u8] = &part;
         while let Some(after) = self.instruction(rest).map_err(|Wrong| Code::ENCODER_STREAM_ERROR)? {
             rest = after;
         }
         if rest.len() > LONGEST {
             return Err(Code::ENCODER_STREAM_ERROR);
         }
-        self.part = rest.to_vec();
+        // What is not whole stays where it is: a long instruction may come byte by byte.
+        let used = part.len() - rest.len();
+        if used > 0 {
+            drop(part.drain(..used));
+        }
+        // As little as is needed is held while nothing is under way.
+        if part.is_empty() {
+            part = Vec::new();
+        }
+        self.part = part;
         let inserted = self.table.inserted() - before;
         self.untold = self.untold.saturating_add(inserted);
         Ok(inserted > 0)
@@ -121,8 +125,8 @@ impl Decoder {
                 return Ok(None);
             };
             let name = match first & 0x40 {
-                0 => self.relative(index)?.name.clone(),
-                _ => fixed::entry(index).ok_or(Wrong)?.0.clone(),
+                0 => Named::Known(self.relative(index)?.name.clone()),
+                _ => Named::Known(fixed::entry(index).ok_or(Wrong)?.0.clone()),
             };
             (name, rest)
         } else {
@@ -130,11 +134,16 @@ impl Decoder {
             let Some((name, rest)) = text(bytes, 5, most)? else {
                 return Ok(None);
             };
-            let name = Name::read(name.plain(&mut self.scratch, most).map_err(|_| Wrong)?);
-            (name, rest)
+            (Named::Written(name), rest)
         };
         let Some((value, rest)) = text(rest, 7, most)? else {
             return Ok(None);
+        };
+        // Nothing is decoded before the whole instruction is there: it would be done again with
+        // each byte that comes.
+        let name = match name {
+            Named::Known(name) => name,
+            Named::Written(name) => Name::read(name.plain(&mut self.scratch, most).map_err(|_| Wrong)?),
         };
         let value = Bytes::copy_from_slice(value.plain(&mut self.scratch, most).map_err(|_| Wrong)?);
         self.insert(Entry { name, value })?;
@@ -277,6 +286,12 @@ struct Prefix<'a> {
     required: u64,
     base: u64,
     rest: &'a [u8],
+}
+
+/// The name of an entry that is being inserted.
+enum Named<'a> {
+    Known(Name),
+    Written(Text<'a>),
 }
 
 /// The client's instruction is wrong.

@@ -142,6 +142,27 @@ fn instructions_that_are_wrong() {
     assert_eq!(section(&decoder, &[201, 0, 0x80]).1.len(), 1);
 }
 
+/// A name would be decoded anew with each byte of its value: a few packets would cost seconds.
+#[test]
+fn instructions_that_come_byte_by_byte() {
+    let mut decoder = Decoder::default();
+    decoder.instructions(&hex("3fe11f")).unwrap();
+    // A name of 2,000 `a`, by Huffman code of five bits each, and a value of as many bytes.
+    let mut long = Vec::new();
+    put_text(&mut long, 0x40, 5, &[b'a'; 2_000]);
+    put_text(&mut long, 0, 7, &[0xff; 2_000]);
+    long.extend(hex("c0 01 62"));
+    for byte in &long {
+        decoder.instructions(&[*byte]).unwrap();
+    }
+    assert_eq!(decoder.inserted(), 2);
+    let told = section(&decoder, &hex("0300 80 81")).1;
+    assert_eq!(
+        (told[0].clone(), told[1].0.len()),
+        ((":authority".to_owned(), "b".to_owned()), 2_000)
+    );
+}
+
 /// A section that cannot be read ends the connection; one that is too large does not.
 #[test]
 fn sections_that_are_wrong() {
