@@ -1,6 +1,6 @@
-//! HTTP/2 frames on their way to the h2 crate: each request's fields are looked at before h2 sees
-//! them, and a request with a malformed one becomes a request that h2 refuses alone (see `hpack`).
-//! Content is not held back or copied. Pure; `guard` calls it.
+//! HTTP/2 frames on their way to the h2 crate: each message's fields are looked at before h2 sees
+//! them, and one with a malformed field becomes one that h2 refuses alone (see `hpack`). Content is
+//! not held back or copied. Pure; `guard` calls it for clients, `origin` for servers.
 
 use super::hpack;
 
@@ -14,8 +14,10 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
-/// Bytes of the longest frame that we allow (SETTINGS_MAX_FRAME_SIZE as it is by itself).
+/// Bytes of the longest frame that every receiver takes (SETTINGS_MAX_FRAME_SIZE as it is by
+/// itself), and of the longest that we let anybody send: servers, not clients.
 const FRAME: usize = 16_384;
+pub const LONGEST: usize = 64 << 10;
 
 /// The frames of a connection.
 #[derive(Debug)]
@@ -28,7 +30,8 @@ pub struct Heads {
     most: usize,
     /// Nothing is looked at any more.
     off: bool,
-    /// What is known of the client's table.
+    /// Who sends them, and what is known of their table.
+    by: hpack::By,
     known: hpack::Known,
 }
 
@@ -61,7 +64,17 @@ impl Heads {
             held: Vec::new(),
             most: header_bytes.saturating_mul(4).saturating_add(4 * FRAME),
             off: false,
+            by: hpack::By::Client,
             known: hpack::Known::default(),
+        }
+    }
+
+    /// The same for a server, which begins without a preface.
+    pub fn of_server(header_bytes: usize) -> Self {
+        Self {
+            passing: 0,
+            by: hpack::By::Server,
+            ..Self::new(header_bytes)
         }
     }
 
@@ -88,7 +101,7 @@ impl Heads {
             rest = after;
             match next(rest) {
                 Next::Head(length, block) => {
-                    let (mended, new) = block.mended(&self.known);
+                    let (mended, new) = block.mended(self.by, &self.known);
                     self.known.take(new);
                     out.extend_from_slice(&mended.unwrap_or_default());
                     rest = rest.get(length..).unwrap_or_default();
@@ -120,7 +133,7 @@ impl Heads {
                     self.passing = length;
                 }
                 Next::Head(length, block) => {
-                    let (mended, new) = block.mended(&self.known);
+                    let (mended, new) = block.mended(self.by, &self.known);
                     if mended.is_some() {
                         return at;
                     }
@@ -148,7 +161,7 @@ fn next(bytes: &[u8]) -> Next<'_> {
             (_, None) => return Next::Frame(length),
             (_, Some(_)) => return Next::Wrong,
         }
-        if length > FRAME || first.is_some_and(|(_, of)| of != stream) {
+        if length > LONGEST || first.is_some_and(|(_, of)| of != stream) {
             return Next::Wrong;
         }
         let Some((payload, after)) = after.split_at_checked(length) else {
@@ -191,10 +204,10 @@ fn block_of(mut payload: &[u8], flags: u8) -> Option<&[u8]> {
 impl Block<'_> {
     /// The frames of a block that h2 refuses by itself; `None` if it is sound. And what it inserts
     /// into the client's table.
-    fn mended(&self, known: &hpack::Known) -> (Option<Vec<u8>>, hpack::Insertions) {
+    fn mended(&self, by: hpack::By, known: &hpack::Known) -> (Option<Vec<u8>>, hpack::Insertions) {
         let (mended, new) = match self.pieces.as_slice() {
-            [whole] => hpack::mended(whole, known),
-            pieces => hpack::mended(&pieces.concat(), known),
+            [whole] => hpack::mended(whole, by, known),
+            pieces => hpack::mended(&pieces.concat(), by, known),
         };
         (mended.map(|mended| self.frames(&mended)), new)
     }
@@ -232,11 +245,21 @@ mod tests {
         [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
     }
 
+    fn mended(block: &[u8]) -> Vec<u8> {
+        hpack::mended(block, hpack::By::Client, &hpack::Known::default())
+            .0
+            .unwrap()
+    }
+
     /// What h2 gets of `whole`, in pieces of `size`.
     fn passed(whole: &[u8], size: usize) -> Vec<u8> {
         let mut heads = Heads::new(1 << 10);
         let mut all = Vec::new();
         assert_eq!(heads.feed(&[b'P'; PREFACE], &mut all), PREFACE);
+        fed(heads, all, whole, size)
+    }
+
+    fn fed(mut heads: Heads, mut all: Vec<u8>, whole: &[u8], size: usize) -> Vec<u8> {
         for piece in whole.chunks(size) {
             let mut out = Vec::new();
             let at = heads.feed(piece, &mut out);
@@ -278,7 +301,7 @@ mod tests {
     #[test]
     fn a_malformed_field_changes_its_own_frame() {
         let (front, behind) = (frame(HEADERS, 5, 1, GET), frame(0, 1, 1, &[7; 300]));
-        let instead = frame(HEADERS, 5, 3, &hpack::mended(BAD, &hpack::Known::default()).0.unwrap());
+        let instead = frame(HEADERS, 5, 3, &mended(BAD));
         let right = [&front[..], &instead, &behind].concat();
         alike(&[&front[..], &frame(HEADERS, 5, 3, BAD), &behind].concat(), &right);
         let padded = [&[2][..], BAD, &[0; 2]].concat();
@@ -290,7 +313,7 @@ mod tests {
         alike(&[&front[..], &pieces, &behind].concat(), &right);
         // 20,000 bytes of a value, each of them wrong.
         let long = [GET, b"\x00\x01x\x7f\xa1\x9b\x01", &[0; 20_000]].concat();
-        let instead = hpack::mended(&long, &hpack::Known::default()).0.unwrap();
+        let instead = mended(&long);
         let whole = [
             frame(HEADERS, 1, 3, &long[..10_000]),
             frame(CONTINUATION, 4, 3, &long[10_000..]),
@@ -302,6 +325,26 @@ mod tests {
         ]
         .concat();
         assert_eq!(passed(&whole, 1_000), right);
+    }
+
+    /// One bad field of a server's would end everybody's responses on its connection.
+    #[test]
+    fn a_malformed_field_of_a_server_changes_its_own_frame() {
+        let (bad, good) = (b"\x88\x00\x05X-Bad\x01a", b"\x88\x00\x03x-a\x01b");
+        let (settings, content) = (frame(4, 0, 0, &[]), frame(0, 0, 1, &[7; 300]));
+        let instead = frame(HEADERS, 5, 3, &mended(bad));
+        let whole = [
+            &settings[..],
+            &frame(HEADERS, 4, 1, good),
+            &frame(HEADERS, 5, 3, bad),
+            &content,
+        ]
+        .concat();
+        let right = [&settings[..], &frame(HEADERS, 4, 1, good), &instead, &content].concat();
+        for size in [whole.len(), 1, 2, 9, 10] {
+            let heads = Heads::of_server(1 << 10);
+            assert_eq!(fed(heads, Vec::new(), &whole, size), right, "in pieces of {size}");
+        }
     }
 
     /// A head that never ends would fill the memory here in place of h2, which counts.

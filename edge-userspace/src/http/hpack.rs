@@ -24,6 +24,15 @@ const CONTENT_LENGTH: u64 = 28;
 /// most: each takes 32 bytes beside its strings (RFC 7541 section 4.1).
 const ENTRIES: u64 = 4_096 / 32;
 
+/// Who wrote a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Client,
+    /// Of whose values white space around is let pass: it harms nobody, and servers that write it
+    /// are served.
+    Server,
+}
+
 /// What a line says of a CONNECT with content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
@@ -89,12 +98,12 @@ pub(super) struct Insertions {
 /// a CONNECT with a length (RFC 9110 section 9.3.6); the tables of both sides stay alike. `None`:
 /// all its literals are sound, or it cannot be read, which is an error of the connection. And what
 /// it inserts into the table.
-pub(super) fn mended(block: &[u8], known: &Known) -> (Option<Vec<u8>>, Insertions) {
+pub(super) fn mended(block: &[u8], by: By, known: &Known) -> (Option<Vec<u8>>, Insertions) {
     let mut new = Insertions::default();
-    (written_anew(block, known, &mut new), new)
+    (written_anew(block, by, known, &mut new), new)
 }
 
-fn written_anew(block: &[u8], known: &Known, new: &mut Insertions) -> Option<Vec<u8>> {
+fn written_anew(block: &[u8], by: By, known: &Known, new: &mut Insertions) -> Option<Vec<u8>> {
     let mut rest = block;
     let mut mended = None::<Vec<u8>>;
     let (mut connect, mut length) = (false, false);
@@ -111,7 +120,10 @@ fn written_anew(block: &[u8], known: &Known, new: &mut Insertions) -> Option<Vec
         }
         let (line, after) = rest.split_at_checked(rest.len().checked_sub(field.after.len())?)?;
         let bad_name = field.name.as_ref().is_some_and(|name| !name_is_sound(name));
-        let bad_value = field.value.as_ref().is_some_and(|value| !value_is_sound(&field, value));
+        let bad_value = field
+            .value
+            .as_ref()
+            .is_some_and(|value| !value_is_sound(&field, value, by));
         if bad_name || bad_value {
             let out = mended.get_or_insert_with(|| block.get(..block.len() - rest.len()).unwrap_or_default().to_vec());
             out.extend_from_slice(line.get(..field.front).unwrap_or_default());
@@ -253,7 +265,7 @@ fn name_is_sound(name: &[u8]) -> bool {
 }
 
 /// And as its value.
-fn value_is_sound(field: &Field<'_>, value: &[u8]) -> bool {
+fn value_is_sound(field: &Field<'_>, value: &[u8], by: By) -> bool {
     let name: &[u8] = match (&field.name, field.index) {
         (Some(name), _) => name,
         (None, 1) => b":authority",
@@ -270,7 +282,8 @@ fn value_is_sound(field: &Field<'_>, value: &[u8]) -> bool {
         // White space around is no part of a value (RFC 9113 section 8.2.1).
         _ => {
             let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-            !space(value.first()) && !space(value.last()) && HeaderValue::from_bytes(value).is_ok()
+            let spaced = space(value.first()) || space(value.last());
+            (by == By::Server || !spaced) && HeaderValue::from_bytes(value).is_ok()
         }
     }
 }
@@ -287,7 +300,7 @@ mod tests {
     }
 
     fn mended(block: &[u8]) -> Option<Vec<u8>> {
-        super::mended(block, &Known::default()).0
+        super::mended(block, By::Client, &Known::default()).0
     }
 
     /// One CONNECT with a length would end all requests that a front in front of us has on its
@@ -297,7 +310,7 @@ mod tests {
         let mut known = Known::default();
         let mut refused = |lines: &[&[u8]]| {
             let block = lines.concat();
-            let (mended, new) = super::mended(&block, &known);
+            let (mended, new) = super::mended(&block, By::Client, &known);
             known.take(new);
             if let Some(mended) = &mended {
                 assert_eq!(*mended, [&block[..], REFUSED].concat());
@@ -370,6 +383,17 @@ mod tests {
         let long = [&b"\x00\x01x\x7f\x49"[..], &[b'a'; 199], b"\0"].concat();
         let instead = [&b"\x00\x01x\x7f\x49"[..], &[b'x'; 200]].concat();
         refused(&long, &instead);
+    }
+
+    /// A server that has worked all the time would not work any more.
+    #[test]
+    fn servers_may_write_space_around_values() {
+        let server = |block: &[u8]| super::mended(block, By::Server, &Known::default()).0;
+        let spaced = b"\x88\x00\x01x\x03 a\t";
+        assert_eq!(server(spaced), None);
+        assert!(mended(spaced).is_some());
+        assert!(server(b"\x88\x00\x01X\x01a").is_some());
+        assert!(server(b"\x88\x00\x01x\x03a\0b").is_some());
     }
 
     /// A block that cannot be read is h2's to refuse, with the connection.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::client::conn::http1;
@@ -19,10 +19,14 @@ use super::error::ConnectError;
 use super::upload::Upload;
 use crate::config::HeaderCase;
 use crate::http::data_frames::DataFrames;
+use crate::http::heads::{self, Heads};
 
 /// A response head and what was read behind it may fill that much: the bound on an origin's head,
 /// and the largest single read of its content. hyper's own bound of 100 fields comes on top.
 const READ_BUFFER: usize = 128 << 10;
+
+/// HTTP/2: bytes of an origin's fields that are looked at; longer ones are the h2 crate's to refuse.
+const HEAD: usize = 64 << 10;
 
 /// HTTP/2: what an origin may send ahead of a client that reads slowly, per stream: 100 Mbit/s over
 /// the round trip that was seen when connecting, within these bounds.
@@ -82,6 +86,9 @@ pub(super) async fn open_h2(
     let shared = Arc::new(Streams::new(wear, stream_window));
     let socket = Frames {
         frames: DataFrames::from_server(),
+        heads: Heads::of_server(HEAD),
+        ready: Vec::new(),
+        given: 0,
         socket: connected.socket,
     };
     let (sender, mut connection) = hyper::client::conn::http2::Builder::new(Executor(shared.clone()))
@@ -89,7 +96,7 @@ pub(super) async fn open_h2(
         .initial_stream_window_size(u32::try_from(stream_window).unwrap_or(u32::MAX))
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(UNSAID)
-        .max_frame_size(64 << 10)
+        .max_frame_size(heads::LONGEST as u32)
         .max_header_list_size(64 << 10)
         .max_send_buf_size(256 << 10)
         .keep_alive_interval(PING_INTERVAL)
@@ -158,13 +165,43 @@ impl<F: Future<Output = ()>> Future for Nudging<F> {
 #[derive(Debug)]
 struct Frames {
     frames: DataFrames,
+    heads: Heads,
+    /// Heads that were held until they were whole, and how much of them has been given on.
+    ready: Vec<u8>,
+    given: usize,
     socket: Socket,
+}
+
+impl Frames {
+    /// Gives on what is ready, as much as `buf` has room for.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let rest = self.ready.get(self.given..).unwrap_or_default();
+        let now = rest.get(..rest.len().min(buf.remaining())).unwrap_or_default();
+        buf.put_slice(now);
+        self.given += now.len();
+        if self.given == self.ready.len() {
+            self.ready.clear();
+            self.given = 0;
+        }
+    }
 }
 
 impl AsyncRead for Frames {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
-        this.frames.poll_read(Pin::new(&mut this.socket), cx, buf)
+        let before = buf.filled().len();
+        this.give(buf);
+        while buf.filled().len() == before {
+            ready!(this.frames.poll_read(Pin::new(&mut this.socket), cx, buf))?;
+            let new = buf.filled().get(before..).unwrap_or_default();
+            if new.is_empty() {
+                break;
+            }
+            let passed = this.heads.feed(new, &mut this.ready);
+            buf.set_filled(before + passed);
+            this.give(buf);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
