@@ -353,8 +353,10 @@ mod tests {
 
         // Two generations of few are not many.
         let (mut now, mut before) = (Crowd::default(), Crowd::default());
-        [1, 2].map(|n| now.add(alike(n)));
-        [2, 3].map(|n| before.add(alike(n)));
+        for n in [1, 2] {
+            now.add(alike(n));
+            before.add(alike(n + 1));
+        }
         let both = now.with(before);
         assert_eq!((both.count(None), both.count(Some(alike(2)))), (3, 2));
     }
