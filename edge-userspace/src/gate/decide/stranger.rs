@@ -61,8 +61,10 @@ impl Case<'_> {
                 match around.filter(|_| seat.is_none()) {
                     Some((Level::Blocked, until)) => return self.in_a_blocked_network(until),
                     Some((Level::Deferred, _)) => {
-                        within &= self.attempt.named.is_some()
-                            || judge.neighbours.within(now.mono, zone.id, self.prefix, &judge.book);
+                        // One that its address's share refuses takes nothing from its neighbours'.
+                        within = within
+                            && (self.attempt.named.is_some()
+                                || judge.neighbours.within(now.mono, zone.id, self.prefix, &judge.book));
                     }
                     None => {}
                 }

@@ -10,6 +10,7 @@ use super::*;
 use crate::base::peer::client_prefix;
 use crate::gate::clock::Clock;
 use crate::gate::door::{self, Door};
+use crate::gate::penalty::{Company, Strike};
 use crate::gate::prefixes;
 
 /// Penalties as the kernel judges SYNs by them.
@@ -188,4 +189,41 @@ fn a_crowd_of_one_site_that_waits_is_no_attack() {
         }
     }
     assert_eq!(served, 3_000);
+}
+
+/// One address that asks without end would use up the share of its whole network, and nobody else
+/// there would be served.
+#[test]
+fn who_is_beyond_its_own_share_takes_nothing_of_its_networks() {
+    let world = world(&[
+        "grace = 10000\n[[zone.gate.rule]]\nrate = { requests = 1000, per = \"1s\", burst = 1000, key = \"address\" }\n",
+    ]);
+    let (offender, neighbour) = (address(7), address(8));
+    let strike = Strike {
+        strikes: 1,
+        until: Duration::from_secs(600),
+        probation: Duration::ZERO,
+    };
+    let proven = Company { proven: 1, waiting: 0 };
+    let zone = world.judge.zone_id("z0");
+    for subject in [
+        Subject::Address(offender),
+        Subject::Network("192.0.2.0/24".parse().unwrap()),
+    ] {
+        let of = (subject, offender);
+        world.judge.book.penalise(at(0).mono, zone, of, (strike, proven), true);
+    }
+    let served = |ms, address| matches!(world.go(ms, 0, address, None), Decision::Admit(_));
+    let (mut offended, mut neighbours) = (0, 0);
+    for ms in (0..90_000).step_by(10) {
+        let got = served(ms, offender);
+        let other = ms % 500 == 0 && served(ms, neighbour);
+        // The offender has had its trial by then.
+        if ms >= 70_000 {
+            offended += u32::from(got);
+            neighbours += u32::from(other);
+        }
+    }
+    assert!((15..=30).contains(&offended), "{offended}");
+    assert_eq!(neighbours, 40);
 }
