@@ -42,64 +42,6 @@ class AsyncResource {
   triggerAsyncId() { return 0; }
 }
 
-// ---- node:events
-class EventEmitter {
-  #events = new Map();
-  #list(name) { return this.#events.get(name) ?? []; }
-  #add(name, listener, first, once) {
-    if (typeof listener !== "function") throw new TypeError("the listener is not a function");
-    if (this.#events.has("newListener")) this.emit("newListener", name, listener);
-    const entry = { listener, once }, list = this.#list(name);
-    this.#events.set(name, first ? [entry, ...list] : [...list, entry]);
-    return this;
-  }
-  on(name, listener) { return this.#add(name, listener, false, false); }
-  addListener(name, listener) { return this.on(name, listener); }
-  once(name, listener) { return this.#add(name, listener, false, true); }
-  prependListener(name, listener) { return this.#add(name, listener, true, false); }
-  prependOnceListener(name, listener) { return this.#add(name, listener, true, true); }
-  off(name, listener) {
-    const list = this.#list(name), at = list.findLastIndex(entry => entry.listener === listener);
-    if (at >= 0) this.#events.set(name, list.toSpliced(at, 1));
-    if (at >= 0 && list.length === 1) this.#events.delete(name);
-    return this;
-  }
-  removeListener(name, listener) { return this.off(name, listener); }
-  removeAllListeners(name = undefined) {
-    if (name === undefined) this.#events.clear();
-    else this.#events.delete(name);
-    return this;
-  }
-  emit(name, ...rest) {
-    const list = this.#list(name);
-    if (!list.length) {
-      if (name === "error") throw rest[0] instanceof Error ? rest[0] : new Error(`Unhandled error. (${rest[0]})`);
-      return false;
-    }
-    for (const { listener, once } of list) {
-      if (once) this.off(name, listener);
-      listener.apply(this, rest);
-    }
-    return true;
-  }
-  listeners(name) { return this.#list(name).map(entry => entry.listener); }
-  rawListeners(name) { return this.listeners(name); }
-  listenerCount(name) { return this.#list(name).length; }
-  eventNames() { return [...this.#events.keys()]; }
-  setMaxListeners() { return this; }
-  getMaxListeners() { return 10; }
-  static once(emitter, name) {
-    return new Promise((resolve, reject) => {
-      const fails = error => { emitter.off(name, comes); reject(error); };
-      const comes = (...rest) => { emitter.off("error", fails); resolve(rest); };
-      emitter.once(name, comes);
-      if (name !== "error") emitter.once("error", fails);
-    });
-  }
-}
-EventEmitter.EventEmitter = EventEmitter;
-EventEmitter.defaultMaxListeners = 10;
-
 // ---- node:process
 const process = {
   env: {}, argv: [], execArgv: [], platform: "linux", arch: "wasm32", pid: 1, ppid: 0, title: "edge", version: "v22.0.0", exitCode: undefined,
@@ -128,172 +70,127 @@ const environmentOf = env => {
 const moduleEnv = {};
 
 // ---- node:util
-const inspect = (value, options) => show(value, isObject(options) && options.depth === 0 ? DEPTH : 0, []);
 const promisify = callback => {
-  if (callback[promisify.custom]) return callback[promisify.custom];
-  return function (...rest) {
-    return new Promise((resolve, reject) => callback.call(this, ...rest, (error, value) => (error ? reject(error) : resolve(value))));
+  mustBeFunction("original", callback);
+  if (callback[promisify.custom]) {
+    mustBeFunction("util.promisify.custom", callback[promisify.custom]);
+    return callback[promisify.custom];
+  }
+  const promised = function (...rest) {
+    return new Promise((resolve, reject) => { callback.call(this, ...rest, (error, value) => (error ? reject(error) : resolve(value))); });
   };
+  Object.setPrototypeOf(promised, Object.getPrototypeOf(callback));
+  return Object.defineProperties(promised, Object.getOwnPropertyDescriptors(callback));
 };
 promisify.custom = Symbol.for("nodejs.util.promisify.custom");
-inspect.custom = Symbol.for("nodejs.util.inspect.custom");
+const typedArrays = Object.fromEntries([Int8Array, Bytes, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array, Float32Array, Float64Array, BigInt64Array, BigUint64Array]
+  .map(Kind => [`is${Kind.name}`, value => isView(value) && typedName.call(value) === Kind.name]));
+const tagged = tag => value => isObject(value) && Object.prototype.toString.call(value) === `[object ${tag}]`;
+const styles = (format, text) => {
+  let before = "", after = "";
+  for (const each of [format].flat()) {
+    if (!Object.hasOwn(inspect.colors, each)) throw nodeError(TypeError, "ERR_INVALID_ARG_VALUE", `The argument 'format' must be one of the styles of util.inspect.colors. Received ${inspect(each)}`);
+    const [on, off] = inspect.colors[each];
+    before += `\x1b[${on}m`;
+    after = `\x1b[${off}m${after}`;
+  }
+  return before + text + after;
+};
 const util = {
-  promisify, inspect, format: (...values) => format(values), TextEncoder, TextDecoder,
-  callbackify: callback => (...rest) => {
-    const done = rest.pop();
-    callback(...rest).then(value => queueMicrotask(() => done(null, value)), error => queueMicrotask(() => done(error)));
+  promisify, inspect, format: (...values) => formatWith({}, values), formatWithOptions: (options, ...values) => formatWith(options, values), TextEncoder, TextDecoder,
+  callbackify: callback => {
+    mustBeFunction("original", callback);
+    return function (...rest) {
+      const done = rest.pop();
+      mustBeFunction("last argument", done);
+      const failed = error => done(error ? error : Object.assign(nodeError(Error, "ERR_FALSY_VALUE_REJECTION", "Promise was rejected with falsy value"), { reason: error }));
+      callback.apply(this, rest).then(value => queueMicrotask(() => done(null, value)), error => queueMicrotask(() => failed(error)));
+    };
   },
   inherits(child, parent) {
+    mustBeFunction("ctor", child);
+    mustBeFunction("superCtor", parent);
     Object.defineProperty(child, "super_", { value: parent, writable: true, configurable: true });
     Object.setPrototypeOf(child.prototype, parent.prototype);
   },
-  deprecate: callback => callback, debuglog: () => () => {}, stripVTControlCharacters: text => `${text}`.replace(/\x1b\[[0-9;]*[A-Za-z]/g, ""),
-  isDeepStrictEqual: (a, b) => same(a, b), toUSVString: usv,
+  deprecate: callback => callback, debuglog: () => Object.assign(() => {}, { enabled: false }), debug: () => Object.assign(() => {}, { enabled: false }),
+  stripVTControlCharacters: text => `${text}`.replace(/\x1b\[[0-9;]*[A-Za-z]/g, ""), styleText: styles, isArray: Array.isArray,
+  isDeepStrictEqual: (a, b) => sameDeep(a, b, true), toUSVString: usv,
+  async aborted(signal, resource) {
+    if (!isObject(resource)) throw wrongType("resource", "of type object", resource);
+    if (signal.aborted) return;
+    await new Promise(resolve => signal.addEventListener("abort", () => resolve(), { once: true }));
+  },
   types: {
-    isPromise: value => host.isPromise(value), isDate: value => isBrand(dateValue, value), isRegExp: value => value instanceof RegExp,
-    isMap: value => isBrand(mapSize, value), isSet: value => isBrand(setSize, value), isUint8Array: value => value instanceof Bytes,
-    isTypedArray: value => isView(value) && !(value instanceof DataView), isArrayBuffer: value => host.isBuffer(value), isAnyArrayBuffer: value => host.isBuffer(value),
-    isArrayBufferView: isView, isNativeError: value => value instanceof Error, isProxy: () => false,
-    isAsyncFunction: value => Object.prototype.toString.call(value) === "[object AsyncFunction]",
-    isGeneratorFunction: value => Object.prototype.toString.call(value) === "[object GeneratorFunction]",
+    ...typedArrays, isPromise: value => host.isPromise(value), isDate: value => isBrand(dateValue, value), isRegExp: value => isBrand(regexpSource, value) && value !== RegExp.prototype,
+    isMap: value => isBrand(mapSize, value), isSet: value => isBrand(setSize, value), isWeakMap: value => value instanceof WeakMap, isWeakSet: value => value instanceof WeakSet,
+    isTypedArray: value => isView(value) && !(value instanceof DataView), isDataView: value => isView(value) && typedName.call(value) === undefined,
+    isArrayBuffer: value => host.isBuffer(value) && brand(value) === "ArrayBuffer", isAnyArrayBuffer: value => host.isBuffer(value), isSharedArrayBuffer: tagged("SharedArrayBuffer"),
+    isArrayBufferView: isView, isNativeError: value => value instanceof Error, isProxy: value => isObject(value) && host.isProxy(value),
+    isAsyncFunction: value => typeof value === "function" && /^\[object Async/.test(Object.prototype.toString.call(value)),
+    isGeneratorFunction: value => typeof value === "function" && /GeneratorFunction\]$/.test(Object.prototype.toString.call(value)), isGeneratorObject: tagged("Generator"),
+    isMapIterator: tagged("Map Iterator"), isSetIterator: tagged("Set Iterator"), isArgumentsObject: tagged("Arguments"), isModuleNamespaceObject: tagged("Module"),
+    isBoxedPrimitive: value => isObject(value) && BOXES.includes(brandOf(value)), ...Object.fromEntries(BOXES.map(kind => [`is${kind}Object`, value => isObject(value) && brandOf(value) === kind])),
+    isCryptoKey: value => isObject(value) && value instanceof CryptoKey, isKeyObject: () => false, isExternal: () => false,
   },
 };
-const same = (a, b) => {
-  if (Object.is(a, b)) return true;
-  if (!isObject(a) || !isObject(b) || Object.getPrototypeOf(a) !== Object.getPrototypeOf(b)) return false;
-  if (a instanceof Date) return +a === +b;
-  if (a instanceof RegExp) return String(a) === String(b);
-  if (isView(a)) return host.equal(bytesOf(a), bytesOf(b));
-  if (a instanceof Map || a instanceof Set) {
-    if (a.size !== b.size) return false;
-    for (const [key, item] of a.entries()) if (!b.has(key) || (a instanceof Map && !same(item, b.get(key)))) return false;
-    return true;
-  }
-  const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every(key => Object.hasOwn(b, key) && same(a[key], b[key]));
-};
-class AssertionError extends Error {
-  constructor({ message, actual, expected, operator }) {
-    super(message ?? `${inspect(actual)} ${operator} ${inspect(expected)}`);
-    Object.assign(this, { name: "AssertionError", code: "ERR_ASSERTION", actual, expected, operator });
-  }
-}
-// Whether an error is the one that is expected: of a class, with a text, with these properties, or as a function says.
-const isExpected = (error, expected) => {
-  if (expected instanceof RegExp) return expected.test(`${error}`);
-  if (typeof expected === "function") return expected.prototype !== undefined && error instanceof expected ? true : !Error.isPrototypeOf(expected) && expected.call({}, error) === true;
-  return Object.keys(expected).every(key => (expected[key] instanceof RegExp && typeof error?.[key] === "string" ? expected[key].test(error[key]) : same(error?.[key], expected[key])));
-};
-const caught = (error, expected, message, operator) => {
-  if (!isObject(expected) || isExpected(error, expected)) return;
-  if (typeof expected === "function" && Error.isPrototypeOf(expected)) throw error;
-  assertThat(false, { actual: error, expected, message, operator });
-};
-const assertThat = (good, details) => { if (!good) throw details.message instanceof Error ? details.message : new AssertionError(details); };
-const assert = Object.assign((value, message) => assertThat(value, { message, actual: value, expected: true, operator: "==" }), {
-  AssertionError,
-  ok: (value, message) => assert(value, message),
-  equal: (actual, expected, message) => assertThat(actual == expected || (actual !== actual && expected !== expected), { actual, expected, message, operator: "==" }),
-  notEqual: (actual, expected, message) => assertThat(actual != expected, { actual, expected, message, operator: "!=" }),
-  strictEqual: (actual, expected, message) => assertThat(Object.is(actual, expected), { actual, expected, message, operator: "===" }),
-  notStrictEqual: (actual, expected, message) => assertThat(!Object.is(actual, expected), { actual, expected, message, operator: "!==" }),
-  deepEqual: (actual, expected, message) => assertThat(same(actual, expected), { actual, expected, message, operator: "deepEqual" }),
-  deepStrictEqual: (actual, expected, message) => assertThat(same(actual, expected), { actual, expected, message, operator: "deepStrictEqual" }),
-  notDeepStrictEqual: (actual, expected, message) => assertThat(!same(actual, expected), { actual, expected, message, operator: "notDeepStrictEqual" }),
-  notDeepEqual: (actual, expected, message) => assertThat(!same(actual, expected), { actual, expected, message, operator: "notDeepEqual" }),
-  match: (text, pattern, message) => assertThat(typeof text === "string" && pattern.test(text), { actual: text, expected: pattern, message, operator: "match" }),
-  doesNotMatch: (text, pattern, message) => assertThat(typeof text !== "string" || !pattern.test(text), { actual: text, expected: pattern, message, operator: "doesNotMatch" }),
-  ifError(value) { if (value !== null && value !== undefined) throw value; },
-  throws(callback, expected, message = typeof expected === "string" ? expected : undefined) {
-    try { callback(); } catch (error) { return caught(error, expected, message, "throws"); }
-    assertThat(false, { message: message ?? "Missing expected exception.", expected, operator: "throws" });
-  },
-  async rejects(promise, expected, message = typeof expected === "string" ? expected : undefined) {
-    try { await (typeof promise === "function" ? promise() : promise); } catch (error) { return caught(error, expected, message, "rejects"); }
-    assertThat(false, { message: message ?? "Missing expected rejection.", expected, operator: "rejects" });
-  },
-  doesNotThrow(callback) { callback(); },
-  async doesNotReject(promise) { await (typeof promise === "function" ? promise() : promise); },
-  fail(message) { throw new AssertionError({ message: message ?? "failed", operator: "fail" }); },
-});
-assert.strict = assert;
-
-// ---- node:path, as on Linux
-const normalParts = (path, absolute) => {
-  const parts = [];
-  for (const part of path.split("/")) {
-    if (!part || part === ".") continue;
-    if (part !== "..") parts.push(part);
-    else if (parts.length && parts.at(-1) !== "..") parts.pop();
-    else if (!absolute) parts.push("..");
-  }
-  return parts;
-};
-const path = {
-  sep: "/", delimiter: ":",
-  isAbsolute: text => text.startsWith("/"),
-  normalize(text) {
-    if (!text) return ".";
-    const absolute = text.startsWith("/"), whole = normalParts(text, absolute).join("/") || (absolute ? "" : ".");
-    return (absolute ? "/" : "") + whole + (text.endsWith("/") && whole && whole !== "." ? "/" : "");
-  },
-  join: (...parts) => path.normalize(parts.filter(part => part).join("/")),
-  resolve(...parts) {
-    let text = "";
-    for (const part of ["/", ...parts].toReversed()) {
-      if (part) text = text ? `${part}/${text}` : part;
-      if (part?.startsWith("/")) break;
-    }
-    return `/${normalParts(text, true).join("/")}`;
-  },
-  dirname(text) {
-    const trimmed = text.replace(/\/+$/, ""), at = trimmed.lastIndexOf("/");
-    return at < 0 ? (text.startsWith("/") ? "/" : ".") : at === 0 ? "/" : trimmed.slice(0, at);
-  },
-  basename(text, suffix = "") {
-    const name = text.replace(/\/+$/, "").split("/").at(-1);
-    return suffix && name !== suffix && name.endsWith(suffix) ? name.slice(0, -suffix.length) : name;
-  },
-  extname(text) {
-    const name = path.basename(text), at = name.lastIndexOf(".");
-    return at <= 0 ? "" : name.slice(at);
-  },
-  relative(from, to) {
-    const a = normalParts(path.resolve(from), true), b = normalParts(path.resolve(to), true);
-    let i = 0;
-    while (i < a.length && i < b.length && a[i] === b[i]) i++;
-    return [...a.slice(i).map(() => ".."), ...b.slice(i)].join("/");
-  },
-  parse(text) {
-    const base = path.basename(text), ext = path.extname(text), root = text.startsWith("/") ? "/" : "";
-    const directory = text.includes("/") ? path.dirname(text) : "";
-    return { root, dir: directory, base, ext, name: ext ? base.slice(0, -ext.length) : base };
-  },
-  format: ({ dir, root = "", base, name = "", ext = "" }) => (dir ? `${dir}${dir === root ? "" : "/"}` : root) + (base ?? name + ext),
-};
-path.posix = path;
 
 // ---- node:querystring, node:url
+const lenient = (text, decode = decodeURIComponent) => { try { return decode(text); } catch { return formDecode(text.replace(PLUS, "%2B")); } };
 const querystring = {
-  parse(text, separator = "&", equals = "=") {
-    const found = { __proto__: null };
-    for (const piece of `${text}`.split(separator)) {
+  parse(text, separator = undefined, equals = undefined, options = undefined) {
+    const found = { __proto__: null }, by = separator || "&", is = equals || "=", { maxKeys = 1000, decodeURIComponent: decode } = dictionary(options, "the options");
+    if (typeof text !== "string" || !text) return found;
+    let left = maxKeys > 0 ? maxKeys : Infinity;
+    const plain = part => lenient(part.replace(PLUS, "%20"), decode);
+    for (const piece of text.split(`${by}`)) {
       if (!piece) continue;
-      const at = piece.indexOf(equals), decode = part => { try { return decodeURIComponent(part.replace(/\+/g, " ")); } catch { return part; } };
-      const name = decode(at < 0 ? piece : piece.slice(0, at)), value = at < 0 ? "" : decode(piece.slice(at + equals.length));
-      found[name] = name in found ? [found[name], value].flat() : value;
+      if (left-- <= 0) break;
+      const at = piece.indexOf(is), name = plain(at < 0 ? piece : piece.slice(0, at)), value = at < 0 ? "" : plain(piece.slice(at + is.length)), old = found[name];
+      if (old === undefined) found[name] = value;
+      else if (Array.isArray(old)) old.push(value);
+      else found[name] = [old, value];
     }
     return found;
   },
-  stringify: (of, separator = "&", equals = "=") => Object.entries(of ?? {}).flatMap(([name, value]) => [value].flat().map(item => `${encodeURIComponent(name)}${equals}${encodeURIComponent(item ?? "")}`)).join(separator),
-  escape: encodeURIComponent, unescape: decodeURIComponent,
+  stringify(of, separator = undefined, equals = undefined, options = undefined) {
+    if (!isObject(of)) return "";
+    const by = separator || "&", is = equals || "=", { encodeURIComponent: encode = querystring.escape } = dictionary(options, "the options");
+    const text = value => (typeof value === "string" ? value : (typeof value === "number" && isFinite(value)) || typeof value === "bigint" || typeof value === "boolean" ? `${value}` : "");
+    return Object.entries(of).flatMap(([name, value]) => (Array.isArray(value) ? value : [value]).map(item => `${encode(name)}${is}${encode(text(item))}`)).join(by);
+  },
+  escape(text) {
+    try { return encodeURIComponent(text); } catch { throw nodeError(URIError, "ERR_INVALID_URI", "URI malformed"); }
+  },
+  unescape: text => lenient(`${text}`),
 };
 querystring.decode = querystring.parse;
 querystring.encode = querystring.stringify;
 const nodeUrl = {
-  URL, URLSearchParams, fileURLToPath: url => decodeURIComponent(new URL(url).pathname), pathToFileURL: text => new URL(`file://${path.resolve(text)}`),
-  format(url) {
-    if (!isObject(url) || url instanceof URL) return `${url}`;
+  URL, URLSearchParams, 
+  fileURLToPath(url) {
+    const file = new URL(url);
+    if (file.protocol !== "file:") throw nodeError(TypeError, "ERR_INVALID_URL_SCHEME", "The URL must be of scheme file");
+    if (/%2f/i.test(file.pathname)) throw nodeError(TypeError, "ERR_INVALID_FILE_URL_PATH", "File URL path must not include encoded / characters");
+    return decodeURIComponent(file.pathname);
+  },
+  pathToFileURL: text => new URL(`file://${path.resolve(text).replace(/[%\\\n\r\t?#]/g, encodeURIComponent)}${text.endsWith("/") && path.resolve(text) !== "/" ? "/" : ""}`),
+  urlToHttpOptions(url) {
+    const { protocol, hostname, hash, search, pathname, href, port, username, password } = url;
+    return {
+      protocol, hostname: hostname.startsWith("[") ? hostname.slice(1, -1) : hostname, hash, search, pathname, path: `${pathname}${search}`, href,
+      ...(port === "" ? {} : { port: Number(port) }), ...(username || password ? { auth: `${decodeURIComponent(username)}:${decodeURIComponent(password)}` } : {}),
+    };
+  },
+  format(url, options = undefined) {
+    if (isObject(url) && url instanceof URL) {
+      const { fragment = true, search = true, auth = true } = dictionary(options, "the options"), made = new URL(url.href);
+      if (!fragment) made.hash = "";
+      if (!search) made.search = "";
+      if (!auth) made.username = made.password = "";
+      return made.href;
+    }
+    if (!isObject(url)) return `${url}`;
     const { protocol = "", auth, host: authority, hostname = "", port, pathname = "", query, hash = "" } = url;
     const scheme = protocol && !protocol.endsWith(":") ? `${protocol}:` : protocol, named = authority ?? (hostname ? `${hostname.includes(":") && !hostname.startsWith("[") ? `[${hostname}]` : hostname}${port ? `:${port}` : ""}` : "");
     const asked = url.search ?? (isObject(query) ? querystring.stringify(query) : query ?? ""), search = asked && !`${asked}`.startsWith("?") ? `?${asked}` : asked;
@@ -345,40 +242,77 @@ const md5Mac = (key, text) => {
   block.set(key.length > 64 ? md5(key) : key);
   return md5(joined([block.map(byte => byte ^ 0x5c), md5(joined([block.map(byte => byte ^ 0x36), text]))]));
 };
-const nodeHash = (name, key) => {
+const nodeBytes = (name, data, encoding) => {
+  if (typeof data === "string") return Buffer.from(data, encoding);
+  if (!isBufferSource(data)) throw wrongType(name, "of type string or an instance of Buffer, TypedArray, or DataView", data);
+  return copyOf(data);
+};
+const nodeHash = (name, key, pieces = []) => {
   const known = `${name}`.toLowerCase().replace("-", ""), number = known === "md5" ? -1 : nodeHashes[known];
-  if (!number) throw new Error(`node:crypto: no such hash here: ${name}`);
-  const pieces = [];
+  if (!number) {
+    const why = `node:crypto: no such hash here: ${name}`;
+    throw key ? nodeError(Error, "ERR_CRYPTO_INVALID_DIGEST", why) : new Error(why);
+  }
+  let done = false;
+  const open = what => { if (done) throw nodeError(Error, "ERR_CRYPTO_HASH_FINALIZED", `${what}: the digest was made already`); };
   return {
     update(data, encoding) {
-      pieces.push(typeof data === "string" ? Buffer.from(data, encoding) : copyOf(data));
+      open("update");
+      pieces.push(nodeBytes("data", data, encoding));
       return this;
     },
     digest(encoding) {
+      open("digest");
+      done = true;
       const all = joined(pieces), made = number < 0 ? Buffer.from(key ? md5Mac(key, all) : md5(all)) : Buffer.from((key ? compute("hmac", HMAC, number, 0, key, all) : compute("digest", DIGEST, number, 0, all)).buffer);
-      return encoding ? made.toString(encoding) : made;
+      return encoding && encoding !== "buffer" ? made.toString(encoding) : made;
+    },
+    copy() {
+      open("copy");
+      return nodeHash(name, key, [...pieces]);
     },
   };
 };
+// With a callback the result comes by it, as elsewhere.
+const called = (callback, make) => {
+  if (callback === undefined) return make();
+  mustBeFunction("callback", callback);
+  const made = make();
+  queueMicrotask(() => callback(null, made));
+};
 const nodeCrypto = {
   webcrypto: crypto, subtle: crypto.subtle, getRandomValues: array => crypto.getRandomValues(array), randomUUID: () => crypto.randomUUID(),
-  randomBytes(size) {
-    const bytes = Buffer.alloc(size);
-    for (let at = 0; at < size; at += 65536) crypto.getRandomValues(bytes.subarray(at, at + 65536));
-    return bytes;
+  randomFillSync(buffer, offset = 0, size = undefined) {
+    const bytes = bytesOf(buffer), to = size === undefined ? bytes.length : offset + size;
+    if (!(offset >= 0 && to <= bytes.length && offset <= to)) throw outOfRange("offset", `>= 0 && <= ${bytes.length}`, offset);
+    for (let at = offset; at < to; at += 65536) crypto.getRandomValues(bytes.subarray(at, Math.min(at + 65536, to)));
+    return buffer;
   },
-  randomInt(low, high = undefined) {
-    if (high === undefined) [low, high] = [0, low];
-    const range = high - low, limit = 2 ** 48 - (2 ** 48 % range);
-    for (;;) {
-      const value = nodeCrypto.randomBytes(6).readUIntBE(0, 6);
-      if (value < limit) return low + (value % range);
-    }
+  randomBytes(size, callback = undefined) {
+    if (typeof size !== "number") throw wrongType("size", "of type number", size);
+    if (!(size >= 0 && size <= 2 ** 31 - 1)) throw outOfRange("size", ">= 0 && <= 2147483647", size);
+    return called(callback, () => nodeCrypto.randomFillSync(Buffer.alloc(size)));
   },
-  createHash: name => nodeHash(name, null), createHmac: (name, key) => nodeHash(name, typeof key === "string" ? host.encode(key) : copyOf(key)),
+  randomInt(low, high = undefined, callback = undefined) {
+    if (high === undefined || typeof high === "function") [low, high, callback] = [0, low, high];
+    for (const [name, value] of [["min", low], ["max", high]]) if (!Number.isSafeInteger(value)) throw wrongType(name, "a safe integer", value);
+    const range = high - low;
+    if (range < 1) throw outOfRange("max", `greater than the value of "min" (${low})`, high);
+    if (range > 2 ** 48 - 1) throw outOfRange("max - min", "<= 281474976710655", range);
+    const limit = 2 ** 48 - (2 ** 48 % range);
+    return called(callback, () => {
+      for (;;) {
+        const value = nodeCrypto.randomBytes(6).readUIntBE(0, 6);
+        if (value < limit) return low + (value % range);
+      }
+    });
+  },
+  createHash: name => nodeHash(name, null), createHmac: (name, key) => nodeHash(name, nodeBytes("key", key)),
+  hash: (name, data, encoding = "hex") => nodeHash(name, null).update(data).digest(encoding),
   timingSafeEqual(a, b) {
+    for (const [name, value] of [["buf1", a], ["buf2", b]]) if (!isBufferSource(value)) throw wrongType(name, "an instance of ArrayBuffer, Buffer, TypedArray, or DataView", value);
     const one = bytesOf(a), two = bytesOf(b);
-    if (one.length !== two.length) throw new RangeError("Input buffers must have the same byte length");
+    if (one.length !== two.length) throw nodeError(RangeError, "ERR_CRYPTO_TIMING_SAFE_EQUAL_LENGTH", "Input buffers must have the same byte length");
     return host.equal(one, two);
   },
   getHashes: () => ["md5", ...Object.keys(nodeHashes)],
@@ -387,23 +321,51 @@ const nodeTimers = {
   setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout, setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval,
   setImmediate: (callback, ...rest) => setTimeout(callback, 0, ...rest), clearImmediate: id => clearTimeout(id),
 };
-const timersPromises = {
-  setTimeout: (delay, value) => new Promise(resolve => setTimeout(resolve, delay, value)), setImmediate: value => new Promise(resolve => setTimeout(resolve, 0, value)),
-  scheduler: { wait: delay => new Promise(resolve => setTimeout(resolve, delay)), yield: () => new Promise(resolve => setTimeout(resolve, 0)) },
-};
-class StringDecoder {
-  #encoding; #decoder = null; #kept = [];
-  constructor(encoding = "utf8") {
-    this.#encoding = encoding;
-    if (/^utf-?8$/i.test(encoding)) this.#decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+const waited = async (delay, value, options) => {
+  const { signal } = dictionary(options, "the options");
+  if (signal?.aborted) throw abortError(signal.reason);
+  const { promise, resolve, reject } = Promise.withResolvers(), id = setTimeout(resolve, delay, value), end = followSignal(signal, reason => reject(abortError(reason)));
+  try { return await promise; } finally {
+    clearTimeout(id);
+    end();
   }
-  write(bytes) { return this.#decoder ? this.#decoder.decode(bytes, { stream: true }) : Buffer.from(bytes).toString(this.#encoding); }
-  end(bytes = undefined) { return (bytes ? this.write(bytes) : "") + (this.#decoder ? this.#decoder.decode() : ""); }
+};
+const timersPromises = {
+  setTimeout: (delay, value, options) => waited(delay, value, options), setImmediate: (value, options) => waited(0, value, options),
+  async *setInterval(delay, value, options) {
+    for (;;) yield await waited(delay, value, options);
+  },
+  scheduler: { wait: (delay, options) => waited(delay, undefined, options), yield: () => waited(0) },
+};
+Object.defineProperty(globalThis.setTimeout, promisify.custom, { value: timersPromises.setTimeout, configurable: true });
+Object.defineProperty(nodeTimers.setImmediate, promisify.custom, { value: timersPromises.setImmediate, configurable: true });
+class StringDecoder {
+  #decoder = null; #kept = NOTHING;
+  constructor(encoding = "utf8") {
+    this.encoding = bufferEncoding(encoding);
+    if (this.encoding === "utf8") this.#decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  }
+  write(input) {
+    const bytes = typeof input === "string" ? null : bytesOf(input);
+    if (!bytes) return input;
+    if (this.#decoder) return this.#decoder.decode(bytes, { stream: true });
+    const unit = { utf16le: 2, base64: 3, base64url: 3 }[this.encoding] ?? 1, all = joined([this.#kept, bytes]);
+    let whole = all.length - (all.length % unit);
+    // Half of a pair waits for the other.
+    if (unit === 2 && whole && (all[whole - 1] & 0xfc) === 0xd8) whole -= 2;
+    this.#kept = all.subarray(whole);
+    return bufferText(all.subarray(0, whole), this.encoding);
+  }
+  end(input = undefined) {
+    const text = input === undefined ? "" : this.write(input), kept = this.#kept;
+    this.#kept = NOTHING;
+    return text + (this.#decoder ? this.#decoder.decode() : bufferText(kept, this.encoding));
+  }
 }
 
 const MODULES = {
   async_hooks: () => ({ AsyncLocalStorage, AsyncResource, executionAsyncId: () => 0, triggerAsyncId: () => 0, createHook: () => ({ enable() {}, disable() {} }) }),
-  assert: () => assert, "assert/strict": () => assert, buffer: () => ({ Buffer, Blob, File, atob, btoa, kMaxLength: 2 ** 29, constants: { MAX_LENGTH: 2 ** 29 }, isUtf8: bytes => { try { new TextDecoder("utf-8", { fatal: true }).decode(bytes); return true; } catch { return false; } } }),
+  assert: () => assert, "assert/strict": () => assert.strict, buffer: () => ({ Buffer, Blob, File, atob, btoa, kMaxLength: 2 ** 29, constants: { MAX_LENGTH: 2 ** 29, MAX_STRING_LENGTH: 2 ** 29 }, isAscii: bytes => bytesOf(bytes).every(byte => byte < 0x80), isUtf8: bytes => { try { new TextDecoder("utf-8", { fatal: true }).decode(bytes); return true; } catch { return false; } } }),
   crypto: () => nodeCrypto, events: () => EventEmitter, path: () => path, "path/posix": () => path, process: () => process, querystring: () => querystring,
   string_decoder: () => ({ StringDecoder }), timers: () => nodeTimers, "timers/promises": () => timersPromises, url: () => nodeUrl, util: () => util, "util/types": () => util.types,
   "stream/web": () => ({ ReadableStream, WritableStream, TransformStream, CompressionStream, DecompressionStream, TextEncoderStream, TextDecoderStream, CountQueuingStrategy, ByteLengthQueuingStrategy }),

@@ -1,10 +1,8 @@
 // What `edge worker test` puts beside a file of tests, as the module "edge:test". The file registers its tests when it is loaded; the request that
 // follows runs them, one after the other, and each line of its response is one thing that happened, as JSON.
-import assertion from "node:assert";
+import assert from "node:assert/strict";
 
-export const assert = Object.assign((value, message) => assertion.ok(value, message), assertion, {
-  equal: assertion.strictEqual, notEqual: assertion.notStrictEqual, deepEqual: assertion.deepStrictEqual, notDeepEqual: assertion.notDeepStrictEqual,
-});
+export { assert };
 
 const tests = [];
 let group = { name: "", above: null, before: [], after: [], skipped: false };

@@ -4,6 +4,7 @@ mod attacks;
 mod documented;
 mod harness;
 mod messages;
+mod node;
 mod platform;
 mod rewriter;
 mod serving;
