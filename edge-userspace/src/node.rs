@@ -36,7 +36,7 @@ use tokio::task::JoinHandle;
 use crate::admin::access::NodeLogs;
 use crate::base::ledger::Ledger;
 use crate::base::peer;
-use crate::base::service::{self, Asked, Signals};
+use crate::base::service::{self, Asked, KeptReload, Signals};
 use crate::base::shutdown::{self, Phase, Shutdown, Trigger};
 use crate::base::watched::Watched;
 use crate::config::{Config, Mistake};
@@ -73,6 +73,7 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
         .thread_name("control")
         .build()?;
     runtime.block_on(async {
+        let kept = KeptReload::begin()?;
         let (trigger, shutdown) = shutdown::channel();
         let endpoint = Endpoint::bind(&config.admin).await?;
         let membership = fleet::begin(&config).await?;
@@ -81,7 +82,7 @@ pub(crate) fn run(run: &Run) -> anyhow::Result<()> {
         if let Err(error) = process::close() {
             tracing::warn!(%error, "other processes of this user may look into the memory, with private keys in it");
         }
-        node.serve(endpoint, &trigger).await
+        node.serve(endpoint, &trigger, kept).await
     })
 }
 
@@ -261,7 +262,7 @@ struct Running {
 
 impl Running {
     /// The control thread's life: admin, events, health, signals, and the way down.
-    async fn serve(self, endpoint: Endpoint, trigger: &Trigger) -> anyhow::Result<()> {
+    async fn serve(self, endpoint: Endpoint, trigger: &Trigger, kept: KeptReload) -> anyhow::Result<()> {
         let Self {
             node,
             threads,
@@ -279,7 +280,7 @@ impl Running {
                 }
             });
         }
-        let mut signals = Signals::catch()?;
+        let mut signals = Signals::catch_after(kept)?;
         threads.ready().await?;
         node.announce()?;
         let upkeep = Upkeep::begin(&node, acme);

@@ -15,6 +15,21 @@ pub struct Signals {
     interrupt: Signal,
 }
 
+/// From when it is made, a SIGHUP does not end the process: a node that is told to reload while it
+/// starts does so once it serves.
+#[derive(Debug)]
+pub struct KeptReload(Signal);
+
+impl KeptReload {
+    /// Begins to keep.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn begin() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+}
+
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -30,8 +45,16 @@ impl Signals {
     /// # Errors
     /// The kernel refused.
     pub fn catch() -> io::Result<Self> {
+        Self::catch_after(KeptReload::begin()?)
+    }
+
+    /// The same after a start, with a reload that was asked for while it went on.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn catch_after(KeptReload(hangup): KeptReload) -> io::Result<Self> {
         Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
+            hangup,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -89,5 +112,20 @@ pub async fn watchdog() {
     loop {
         tick.tick().await;
         notify(&[NotifyState::Watchdog]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that is told to reload while it starts, by `edge dev` for one, would be ended, or
+    /// serve what it read before.
+    #[tokio::test]
+    async fn a_reload_that_is_asked_for_during_a_start_is_kept() {
+        let kept = KeptReload::begin().unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
+        let mut signals = Signals::catch_after(kept).unwrap();
+        assert_eq!(signals.next().await, Asked::Reload);
     }
 }
