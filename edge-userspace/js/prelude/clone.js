@@ -8,13 +8,18 @@ const dateValue = Date.prototype.getTime, bufferLength = Object.getOwnPropertyDe
 const isBrand = (test, value) => { try { test.call(value); return true; } catch { return false; } };
 const mapSize = Object.getOwnPropertyDescriptor(Map.prototype, "size").get, setSize = Object.getOwnPropertyDescriptor(Set.prototype, "size").get;
 const regexpSource = Object.getOwnPropertyDescriptor(RegExp.prototype, "source").get;
+const copyOfBuffer = buffer => {
+  const length = bufferLength.call(buffer), copy = buffer.resizable ? new ArrayBuffer(length, { maxByteLength: buffer.maxByteLength }) : new ArrayBuffer(length);
+  new Bytes(copy).set(new Bytes(buffer));
+  return copy;
+};
 const cloneValue = (value, seen, transfer) => {
   if (typeof value === "symbol") throw uncloneable("a symbol");
   if (typeof value === "function") throw uncloneable("a function");
   if (!isObject(value)) return value;
   if (seen.has(value)) return seen.get(value);
   let copy, deep = null;
-  if (host.isBuffer(value)) copy = transfer.has(value) ? value.transfer() : value.slice(0, bufferLength.call(value));
+  if (host.isBuffer(value)) copy = transfer.has(value) ? value.transfer() : copyOfBuffer(value);
   else if (host.isProxy(value)) throw uncloneable("a Proxy");
   else if (isView(value)) {
     const typed = host.view(value);
@@ -39,7 +44,7 @@ const cloneValue = (value, seen, transfer) => {
     const own = Object.getOwnPropertyDescriptor(value, "message");
     if (own && "value" in own) Object.defineProperty(copy, "message", { value: `${own.value}`, writable: true, configurable: true });
     if (Object.hasOwn(value, "cause")) deep = () => Object.defineProperty(copy, "cause", { value: cloneValue(value.cause, seen, transfer), writable: true, configurable: true });
-    copy.stack = value.stack;
+    Object.defineProperty(copy, "stack", { value: value.stack, writable: true, configurable: true });
   } else if (Array.isArray(value)) {
     copy = new Array(value.length);
   } else {

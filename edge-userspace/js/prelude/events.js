@@ -184,16 +184,24 @@ const handlers = (Class, ...types) => {
 
 let signalAbort, signalFollow;
 class AbortSignal extends EventTarget {
-  #aborted = false; #reason = undefined; #followers = new Set();
+  #aborted = false; #reason = undefined; #followers = new Set(); #dependents = [];
   static {
+    // Those that depend on it are aborted before anybody hears of it, and are heard of after it (DOM standard, "signal abort").
     signalAbort = (signal, reason = new DOMException("This operation was aborted", "AbortError")) => {
       if (signal.#aborted) return;
-      signal.#aborted = true;
-      signal.#reason = reason;
-      const followers = signal.#followers;
-      signal.#followers = new Set();
-      for (const follower of followers) follower(reason);
-      signal.dispatchEvent(trusted(new Event("abort")));
+      const all = new Set([signal]);
+      for (const each of all) {
+        each.#aborted = true;
+        each.#reason = reason;
+        for (const dependent of each.#dependents) if (!dependent.#aborted) all.add(dependent);
+        each.#dependents = [];
+      }
+      for (const each of all) {
+        const followers = each.#followers;
+        each.#followers = new Set();
+        for (const follower of followers) follower(reason);
+        each.dispatchEvent(trusted(new Event("abort")));
+      }
     };
     // Calls `then` with the reason, now or when it comes; the result takes that back.
     signalFollow = (signal, then) => {
@@ -220,7 +228,9 @@ class AbortSignal extends EventTarget {
     required(1, arguments.length, "AbortSignal.any");
     const result = new AbortSignal(INTERNAL), all = [...signals];
     for (const signal of all) if (!(signal instanceof AbortSignal)) throw new TypeError("AbortSignal.any: not an AbortSignal");
-    for (const signal of all) signalFollow(signal, reason => signalAbort(result, reason));
+    const first = all.find(signal => signal.#aborted);
+    if (first) signalAbort(result, first.#reason);
+    else for (const signal of all) signal.#dependents.push(result);
     return result;
   }
   get aborted() { return this.#aborted; }

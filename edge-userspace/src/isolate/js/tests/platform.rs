@@ -127,6 +127,8 @@ const buffer = new ArrayBuffer(4), moved = structuredClone({ buffer }, { transfe
 for (const bad of [() => {}, Symbol(), new WeakMap(), Promise.resolve(), new Headers(), { f() {} }]) throws("DataCloneError", () => structuredClone(bad));
 throws("DataCloneError", () => structuredClone(1, { transfer: [{}] }));
 eq(structuredClone(new DOMException("m", "AbortError")).name, "AbortError");
+eq(JSON.stringify(structuredClone(new TypeError("x"))), "{}", "no property of an error can be enumerated");
+const growing = structuredClone(new ArrayBuffer(2, { maxByteLength: 8 })); same([growing.resizable, growing.maxByteLength, growing.byteLength], [true, 8, 2]);
 "#,
     );
 }
@@ -158,6 +160,9 @@ c.abort(); c.abort(); eq(heard, 2); eq(c.signal.aborted, true); eq(c.signal.reas
 const own = new AbortController(); own.abort("why"); eq(own.signal.reason, "why"); eq(AbortSignal.abort(5).reason, 5);
 const t = AbortSignal.timeout(5), any = AbortSignal.any([new AbortController().signal, t]); await new Promise(r => any.addEventListener("abort", r)); eq(any.reason.name, "TimeoutError"); eq(t.aborted, true);
 throws("TypeError", () => new AbortSignal()); throws("TypeError", () => AbortSignal.any([1]));
+const source = new AbortController(), follows = AbortSignal.any([AbortSignal.any([source.signal]), source.signal]), calls = [];
+follows.onabort = () => calls.push("follows"); source.signal.onabort = () => calls.push("source", follows.aborted); source.abort(7); same([calls, follows.reason], [["source", true, "follows"], 7]);
+same([AbortSignal.any([AbortSignal.abort(1), AbortSignal.abort(2)]).reason, AbortSignal.any([]).aborted], [1, false]);
 const target = new EventTarget(), said = []; const f = e => said.push(e.type); target.addEventListener("x", f); target.addEventListener("x", f); target.addEventListener("x", { handleEvent() { said.push("object"); } }, { once: true });
 target.dispatchEvent(new Event("x")); target.dispatchEvent(new Event("x")); target.removeEventListener("x", f); target.dispatchEvent(new Event("x")); same(said, ["x", "object", "x"]);
 const e = new Event("y", { cancelable: true }); target.addEventListener("y", e => e.preventDefault()); eq(target.dispatchEvent(e), false); eq(e.defaultPrevented, true);
