@@ -15,8 +15,9 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 /// Bytes of the longest frame that every receiver takes (SETTINGS_MAX_FRAME_SIZE as it is by
-/// itself), and of the longest that we let anybody send: servers, not clients.
+/// itself).
 const FRAME: usize = 16_384;
+/// Bytes of the longest frame that we let anybody send: servers, not clients.
 pub const LONGEST: usize = 64 << 10;
 
 /// The frames of a connection.
