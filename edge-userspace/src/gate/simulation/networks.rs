@@ -213,6 +213,8 @@ fn who_is_beyond_its_own_share_takes_nothing_of_its_networks() {
         let of = (subject, offender);
         world.judge.book.penalise(at(0).mono, zone, of, (strike, proven), true);
     }
+    // It is not alone there, so it stays deferred, and keeps coming.
+    world.judge.neighbours.seen(at(0).mono, offender, 1);
     let served = |ms, address| matches!(world.go(ms, 0, address, None), Decision::Admit(_));
     let (mut offended, mut neighbours) = (0, 0);
     for ms in (0..90_000).step_by(10) {
