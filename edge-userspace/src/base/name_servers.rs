@@ -32,8 +32,8 @@ impl NameServers {
         Self(named.to_vec())
     }
 
-    /// The answer of the first server that has one, within [`ROUNDS`] times [`SERVERS`] times
-    /// [`OF_SERVER`].
+    /// The answer of the first server that has one, within `ROUNDS` times `SERVERS` times
+    /// `OF_SERVER`.
     ///
     /// # Errors
     /// Nobody answered; what the last one failed by.

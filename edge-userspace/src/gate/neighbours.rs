@@ -1,5 +1,5 @@
 //! How many proven clients an address stood for lately: an address is not a client, and one with
-//! neighbours behind it is never blocked whole. A [`Crowd`] counts the first four exactly and more
+//! neighbours behind it is never blocked whole. A `Crowd` counts the first four exactly and more
 //! of them by linear counting, in two generations, in a table of fixed size.
 //!
 //! Clients that were told to wait and have not come back yet prove nothing: an abuser is told as
@@ -330,7 +330,8 @@ mod tests {
         );
     }
 
-    /// Who is alone with an offender would be taken for it, and locked out with it: one in 64 would.
+    /// Who is alone with an offender would be taken for it, and locked out with it: one in 64
+    /// would.
     #[test]
     fn few_are_told_apart_and_many_are_counted() {
         let alike = |n: u64| n << 6;

@@ -25,7 +25,8 @@ use crate::http::heads::{self, Heads};
 /// and the largest single read of its content. hyper's own bound of 100 fields comes on top.
 const READ_BUFFER: usize = 128 << 10;
 
-/// HTTP/2: bytes of an origin's fields that are looked at; longer ones are the h2 crate's to refuse.
+/// HTTP/2: bytes of an origin's fields that are looked at; longer ones are the h2 crate's to
+/// refuse.
 const HEAD: usize = 64 << 10;
 
 /// HTTP/2: what an origin may send ahead of a client that reads slowly, per stream: 100 Mbit/s over

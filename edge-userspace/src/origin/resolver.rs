@@ -1,6 +1,6 @@
 //! The addresses of origin servers by name servers: those of a name, or those of a service's
-//! servers (SRV), with the time that the answer holds. `names` asks, if the file names `resolver` or a
-//! server with `srv`; otherwise it asks the system's resolver, which tells no time.
+//! servers (SRV), with the time that the answer holds. `names` asks, if the file names `resolver`
+//! or a server with `srv`; otherwise it asks the system's resolver, which tells no time.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -118,8 +118,8 @@ impl Way {
                 }
             }
         });
-        // In order: what comes before the keys for it is dropped, and the edge sends nothing of that
-        // kind again while the handshake is held up (RFC 9002 section 6.2.1).
+        // In order: what comes before the keys for it is dropped, and the edge sends nothing of
+        // that kind again while the handshake is held up (RFC 9002 section 6.2.1).
         let (on_its_way, arriving) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
         std::thread::spawn(move || {
             let mut buffer = [0; 2048];

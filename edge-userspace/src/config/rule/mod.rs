@@ -24,6 +24,7 @@ use ipnet::IpNet;
 
 pub use auth::{Basic, Hash, Scheme, users};
 pub use checker::is_ours;
+#[cfg(feature = "node")]
 pub(crate) use file::{LIST, RULES};
 pub use forward::{Copied, Forward, Vouched, alike};
 pub use index::Index;

@@ -287,20 +287,8 @@ fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
             parts.gate = format!("[zone.gate]\n{crawler}{}", parts.gate);
             "gone.json"
         }
-        14 => {
-            pipe(&world.path("page.pipe"));
-            parts.gate = format!("[zone.gate]\npage = \"page.pipe\"\n{}", parts.gate);
-            "no regular file"
-        }
-        15 => {
-            pipe(&world.path("worker.pipe"));
-            parts.worker = parts.worker.replace("worker]\n[", "worker]\nfile = \"worker.pipe\"\n[");
-            "no regular file"
-        }
-        16 => {
-            pipe(&world.path("secret.pipe"));
-            let secret = "worker]\nsecrets = { k = \"secret.pipe\" }\n[";
-            parts.worker = parts.worker.replace("worker]\n[", secret);
+        14..=16 => {
+            put_pipe(world, parts, which - 14);
             "no regular file"
         }
         17 => {
@@ -322,12 +310,19 @@ fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
     }
 }
 
-/// A pipe in a file's place: who opens it waits for a writer.
-fn pipe(path: &Path) {
-    if !path.exists() {
+/// Names a pipe in place of one of three files: who opens it waits for a writer.
+fn put_pipe(world: &World, parts: &mut Parts, which: usize) {
+    let pipe = world.path("pipe");
+    if !pipe.exists() {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     }
+    let worker = match which {
+        0 => return parts.gate = format!("[zone.gate]\npage = \"pipe\"\n{}", parts.gate),
+        1 => "file = \"pipe\"",
+        _ => "secrets = { k = \"pipe\" }",
+    };
+    parts.worker = parts.worker.replace("worker]\n[", &format!("worker]\n{worker}\n["));
 }
 
 /// Half of a refused reload would be in force: an error in one zone changes who another zone lets
