@@ -20,6 +20,8 @@ const REFUSED: &[u8] = b"\x00\x0aconnection\x01x";
 const FIXED: u64 = 61;
 const METHODS: std::ops::RangeInclusive<u64> = 2..=3;
 const CONTENT_LENGTH: u64 = 28;
+const STATUSES: std::ops::RangeInclusive<u64> = 8..=14;
+const STATUS: &[u8] = b":status";
 /// Entries that a table of 4 KiB, the size that it has by itself and that h2 leaves it, has at
 /// most: each takes 32 bytes beside its strings (RFC 7541 section 4.1).
 const ENTRIES: u64 = 4_096 / 32;
@@ -126,10 +128,17 @@ fn written_anew(block: &[u8], by: By, known: &Known, new: &mut Insertions) -> Op
             .is_some_and(|value| !value_is_sound(&field, value, by));
         if bad_name || bad_value {
             let out = mended.get_or_insert_with(|| block.get(..block.len() - rest.len()).unwrap_or_default().to_vec());
-            out.extend_from_slice(line.get(..field.front).unwrap_or_default());
-            if let Some(name) = &field.name {
-                // A pseudo-header field is none by another name, and its value any.
-                string(out, if bad_name { None } else { Some(name) }, name.len());
+            if bad_value && field.is_status() {
+                // Letters are no status: a field of another name, as long.
+                let first = line.first().copied().unwrap_or(0);
+                out.push(if field.enters { 0x40 } else { first & 0x10 });
+                string(out, None, STATUS.len());
+            } else {
+                out.extend_from_slice(line.get(..field.front).unwrap_or_default());
+                if let Some(name) = &field.name {
+                    // A pseudo-header field is none by another name, and its value any.
+                    string(out, if bad_name { None } else { Some(name) }, name.len());
+                }
             }
             if let Some(value) = &field.value {
                 string(out, if bad_value { None } else { Some(value) }, value.len());
@@ -188,6 +197,14 @@ struct Field<'a> {
 }
 
 impl Field<'_> {
+    /// Whether it is `:status`.
+    fn is_status(&self) -> bool {
+        match &self.name {
+            Some(name) => name == STATUS,
+            None => STATUSES.contains(&self.index),
+        }
+    }
+
     fn says(&self, known: &Known, new: &Insertions) -> Option<Says> {
         let name = match self.name.as_deref() {
             Some(b":method") => Says::Method(false),
@@ -376,7 +393,10 @@ mod tests {
         refused(b"\x00\x01x\x02a\t", b"\x00\x01x\x02xx");
         refused(b"\x00\x00\x01a", b"\x00\x01x\x01a");
         refused(b"\x02\x03G T", b"\x02\x03xxx");
-        refused(b"\x08\x02ok", b"\x08\x02xx");
+        refused(b"\x08\x02ok", b"\x00\x07xxxxxxx\x02xx");
+        refused(b"\x18\x032x0", b"\x10\x07xxxxxxx\x03xxx");
+        refused(b"\x48\x032x0", b"\x40\x07xxxxxxx\x03xxx");
+        refused(b"\x40\x07:status\x0299", b"\x40\x07xxxxxxx\x02xx");
         refused(b"\x04\x02/\xff", b"\x04\x02xx");
         // By Huffman code, and long.
         refused(b"\x00\x01x\x82\xff\xc7", b"\x00\x01x\x01x");

@@ -254,9 +254,13 @@ impl http_body::Body for Intake {
     }
 
     fn size_hint(&self) -> SizeHint {
+        let first = match &self.first {
+            // Whatever is still to come of content that has failed, it does not become whole.
+            Some(Err(_)) => return SizeHint::default(),
+            Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            None => 0,
+        };
         let rest = http_body::Body::size_hint(&self.inner);
-        let first = self.first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref());
-        let first = first.map_or(0, |data| data.len() as u64);
         match rest.exact().and_then(|rest| rest.checked_add(first)) {
             Some(length) => SizeHint::with_exact(length),
             None => SizeHint::default(),
@@ -272,5 +276,46 @@ impl Drop for Intake {
         if self.drains && sends && !self.meter.done() {
             leftover::drain(std::mem::take(&mut self.inner));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Content that fails, and says that nothing is still to come.
+    struct Failing(bool);
+
+    impl http_body::Body for Failing {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            let first = !std::mem::replace(&mut self.0, true);
+            Poll::Ready(first.then_some(Err(BodyError::Framing("test"))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(0)
+        }
+    }
+
+    /// A request whose content is not as it says would reach the origin as one without any.
+    #[tokio::test]
+    async fn content_that_has_failed_is_not_none() {
+        let terms = Terms {
+            most: None,
+            stall: Duration::from_secs(1),
+            drains: false,
+            filter: Filter::request(Arc::default()),
+        };
+        let mut intake = Intake::new(Body::boxed(Failing(false)), Arc::new(Meter::default()), terms);
+        assert!(intake.begins(Duration::from_secs(1)).await);
+        assert!(!http_body::Body::is_end_stream(&intake));
+        assert_eq!(http_body::Body::size_hint(&intake).exact(), None);
     }
 }

@@ -121,6 +121,9 @@ impl http_body::Body for Content {
 
 /// What is still to come of content of which `seen` bytes were read, `first` with them.
 fn hint(first: &Read, seen: u64, length: Option<u64>) -> SizeHint {
+    if length.is_some_and(|length| seen > length) {
+        return SizeHint::default();
+    }
     let first = match first {
         // Nothing is known of content that has failed: with a length, of 0 above all, it would pass
         // for whole content that nobody need read.
@@ -147,6 +150,7 @@ mod tests {
             let failed = Some(Err(BodyError::Framing("test")));
             assert_eq!(hint(&failed, 3, Some(length)).exact(), None, "{length}");
         }
+        assert_eq!(hint(&None, 3, Some(2)).exact(), None, "told of already");
         assert_eq!(hint(&data(b"abc"), 3, Some(5)).exact(), Some(5));
         assert_eq!(hint(&None, 3, Some(5)).exact(), Some(2));
         assert_eq!(hint(&data(b"abc"), 3, None).exact(), None);
