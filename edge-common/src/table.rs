@@ -409,8 +409,8 @@ const fn state_of(penalty: &Penalty) -> u64 {
         | (penalty.window >> WINDOW_SHIFT) & WINDOW
 }
 
-/// A window is at most a second ahead of the clock of who wrote it, and a processor that was held up
-/// judges by an older clock, by less than another second: what looked to it as if it were over
+/// A window is at most a second ahead of the clock of who wrote it, and a processor that was held
+/// up judges by an older clock, by less than another second: what looked to it as if it were over
 /// would give the whole budget anew. What looks further ahead was written long ago: over.
 #[inline(always)]
 const fn unpacked(end: u32, kind: u32, state: u64, now: u64) -> Penalty {
