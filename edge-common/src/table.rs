@@ -415,7 +415,7 @@ const fn state_of(penalty: &Penalty) -> u64 {
 #[inline(always)]
 const fn unpacked(end: u32, kind: u32, state: u64, now: u64) -> Penalty {
     let ahead = state.wrapping_sub(now >> WINDOW_SHIFT) & WINDOW;
-    let window = if ahead <= 2 * SECOND >> WINDOW_SHIFT {
+    let window = if ahead <= (2 * SECOND) >> WINDOW_SHIFT {
         ((now >> WINDOW_SHIFT) + ahead) << WINDOW_SHIFT
     } else {
         0
