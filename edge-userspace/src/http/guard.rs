@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 
 use super::data_frames::DataFrames;
 use super::framing::{Framing, Verdict};
-use super::heads::{self, Heads};
+use super::heads::{self, Heads, Passage};
 use super::holding::{Frames, Holding};
 use super::life::{Life, Overdue, Upgrade};
 use super::metrics::Metrics;
@@ -111,31 +111,14 @@ enum Input {
 
 /// HTTP/2 on its way to the h2 crate.
 struct Requests {
-    heads: Heads,
+    heads: Passage,
     /// Bytes that have come, until the client's preface is whole.
     seen: usize,
-    /// What goes on in place of what came, from `given` on.
-    ready: Vec<u8>,
-    given: usize,
 }
 
 /// The HTTP/2 client preface and the header of the SETTINGS frame that must follow it (RFC 9113
 /// section 3.4).
 const PREFACE: usize = heads::PREFACE + 9;
-
-impl Requests {
-    /// Hands out what is ready.
-    fn give(&mut self, buf: &mut ReadBuf<'_>) {
-        let left = self.ready.get(self.given..).unwrap_or_default();
-        let now = left.get(..left.len().min(buf.remaining())).unwrap_or_default();
-        buf.put_slice(now);
-        self.given += now.len();
-        if self.given == self.ready.len() {
-            // A head is rarely changed, and then the room is not worth keeping.
-            (self.ready, self.given) = (Vec::new(), 0);
-        }
-    }
-}
 
 impl Guard {
     /// For HTTP/1 heads of up to `limit` bytes.
@@ -160,10 +143,8 @@ impl Guard {
     ) -> Self {
         life.head(true);
         let requests = Requests {
-            heads: Heads::new(limit),
+            heads: Passage::new(Heads::new(limit)),
             seen: 0,
-            ready: Vec::new(),
-            given: 0,
         };
         Self {
             frames: Some(DataFrames::from_client()),
@@ -273,7 +254,7 @@ impl AsyncRead for Guard {
             Input::Raw => return this.poll_tunnel(cx, buf),
             Input::Requests(requests) => {
                 let before = buf.filled().len();
-                requests.give(buf);
+                requests.heads.give(buf);
                 while buf.filled().len() == before {
                     if this.life.had_its_turn(cx.waker()) {
                         return Poll::Pending;
@@ -293,9 +274,7 @@ impl AsyncRead for Guard {
                             this.life.head(false);
                         }
                     }
-                    let at = requests.heads.feed(new, &mut requests.ready);
-                    buf.set_filled(before + at);
-                    requests.give(buf);
+                    requests.heads.pass(buf, before);
                 }
                 return Poll::Ready(Ok(()));
             }

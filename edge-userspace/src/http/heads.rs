@@ -2,6 +2,8 @@
 //! them, and one with a malformed field becomes one that h2 refuses alone (see `hpack`). Content is
 //! not held back or copied. Pure; `guard` calls it for clients, `origin` for servers.
 
+use tokio::io::ReadBuf;
+
 use super::hpack;
 
 /// Bytes that a client begins with (RFC 9113 section 3.4).
@@ -53,6 +55,47 @@ struct Block<'a> {
     stream: [u8; 4],
     ends: bool,
     pieces: Vec<&'a [u8]>,
+}
+
+/// Heads between a socket and the h2 crate: what is held of them until they are whole, or was
+/// changed, goes on when there is room for it.
+#[derive(Debug)]
+pub struct Passage {
+    heads: Heads,
+    /// What goes on in place of what came, from `given` on.
+    ready: Vec<u8>,
+    given: usize,
+}
+
+impl Passage {
+    /// Nothing has come yet.
+    pub fn new(heads: Heads) -> Self {
+        Self {
+            heads,
+            ready: Vec::new(),
+            given: 0,
+        }
+    }
+
+    /// Gives on what is ready, as much as `buf` has room for.
+    pub fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let left = self.ready.get(self.given..).unwrap_or_default();
+        let now = left.get(..left.len().min(buf.remaining())).unwrap_or_default();
+        buf.put_slice(now);
+        self.given += now.len();
+        if self.given == self.ready.len() {
+            // A head is rarely changed, and then the room is not worth keeping.
+            (self.ready, self.given) = (Vec::new(), 0);
+        }
+    }
+
+    /// Looks at what was filled into `buf` after `before`, and leaves there what goes on now.
+    pub fn pass(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let new = buf.filled().get(before..).unwrap_or_default();
+        let at = self.heads.feed(new, &mut self.ready);
+        buf.set_filled(before + at);
+        self.give(buf);
+    }
 }
 
 impl Heads {

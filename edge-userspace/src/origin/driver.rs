@@ -19,7 +19,7 @@ use super::error::ConnectError;
 use super::upload::Upload;
 use crate::config::HeaderCase;
 use crate::http::data_frames::DataFrames;
-use crate::http::heads::{self, Heads};
+use crate::http::heads::{self, Heads, Passage};
 
 /// A response head and what was read behind it may fill that much: the bound on an origin's head,
 /// and the largest single read of its content. hyper's own bound of 100 fields comes on top.
@@ -87,9 +87,7 @@ pub(super) async fn open_h2(
     let shared = Arc::new(Streams::new(wear, stream_window));
     let socket = Frames {
         frames: DataFrames::from_server(),
-        heads: Heads::of_server(HEAD),
-        ready: Vec::new(),
-        given: 0,
+        heads: Passage::new(Heads::of_server(HEAD)),
         socket: connected.socket,
     };
     let (sender, mut connection) = hyper::client::conn::http2::Builder::new(Executor(shared.clone()))
@@ -166,41 +164,21 @@ impl<F: Future<Output = ()>> Future for Nudging<F> {
 #[derive(Debug)]
 struct Frames {
     frames: DataFrames,
-    heads: Heads,
-    /// Heads that were held until they were whole, and how much of them has been given on.
-    ready: Vec<u8>,
-    given: usize,
+    heads: Passage,
     socket: Socket,
-}
-
-impl Frames {
-    /// Gives on what is ready, as much as `buf` has room for.
-    fn give(&mut self, buf: &mut ReadBuf<'_>) {
-        let rest = self.ready.get(self.given..).unwrap_or_default();
-        let now = rest.get(..rest.len().min(buf.remaining())).unwrap_or_default();
-        buf.put_slice(now);
-        self.given += now.len();
-        if self.given == self.ready.len() {
-            self.ready.clear();
-            self.given = 0;
-        }
-    }
 }
 
 impl AsyncRead for Frames {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        this.give(buf);
+        this.heads.give(buf);
         while buf.filled().len() == before {
             ready!(this.frames.poll_read(Pin::new(&mut this.socket), cx, buf))?;
-            let new = buf.filled().get(before..).unwrap_or_default();
-            if new.is_empty() {
+            if buf.filled().len() == before {
                 break;
             }
-            let passed = this.heads.feed(new, &mut this.ready);
-            buf.set_filled(before + passed);
-            this.give(buf);
+            this.heads.pass(buf, before);
         }
         Poll::Ready(Ok(()))
     }
