@@ -143,25 +143,26 @@ impl Deployment {
 
     /// The version that a client's request gets, and its part in a trial if there is one.
     pub(super) fn version_for(&self, client: IpAddr) -> Option<(Arc<Active>, Option<Trial>)> {
-        let active = self.active.load_full()?;
-        let Some(rollout) = self.rollout.load_full().filter(|rollout| !rollout.is_returned()) else {
-            return Some((active, None));
-        };
-        let new = rollout.is_for(client);
-        let chosen = if new { rollout.active.clone() } else { active };
-        Some((chosen, Some(Trial::new(rollout.count.clone(), new))))
+        let (chosen, rollout) = self.chosen(client)?;
+        let trial = rollout.map(|rollout| {
+            let new = Arc::ptr_eq(&chosen, &rollout.active);
+            Trial::new(rollout.count.clone(), new)
+        });
+        Some((chosen, trial))
     }
 
     /// The version that [`Self::version_for`] chooses, without a trial's count.
     pub(super) fn would_answer(&self, client: IpAddr) -> Option<Arc<Active>> {
-        let rollout = self.rollout.load();
-        let new = rollout
-            .as_ref()
-            .filter(|rollout| !rollout.is_returned() && rollout.is_for(client));
-        match new {
-            Some(rollout) => Some(rollout.active.clone()),
-            None => self.active.load_full(),
-        }
+        self.chosen(client).map(|(chosen, _)| chosen)
+    }
+
+    /// The version for a client, and the one on trial if there is one.
+    fn chosen(&self, client: IpAddr) -> Option<(Arc<Active>, Option<Arc<Rollout>>)> {
+        let active = self.active.load_full()?;
+        let rollout = self.rollout.load_full().filter(|rollout| !rollout.is_returned());
+        let new = rollout.as_ref().filter(|rollout| rollout.is_for(client));
+        let chosen = new.map_or(active, |rollout| rollout.active.clone());
+        Some((chosen, rollout))
     }
 
     /// How a trial stands, if there is one.
