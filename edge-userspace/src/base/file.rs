@@ -65,6 +65,14 @@ pub fn read_at_most(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
+/// The same of what is not a secret: nothing is wiped.
+///
+/// # Errors
+/// As for [`read`].
+pub fn plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    read_at_most(path, most).map(|mut bytes| std::mem::take(&mut *bytes))
+}
+
 /// The text of `path`, of at most `most` bytes, wiped when dropped.
 ///
 /// # Errors
@@ -125,10 +133,16 @@ pub fn sync(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    /// Puts a pipe at `path`: who opens it waits for a writer.
+    pub(crate) fn put_pipe(path: &Path) {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    }
 
     /// Others of this machine would read a secret in the file, or what a crash left would be in the
     /// way for good.
@@ -162,8 +176,7 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(read(&link).is_ok());
         let pipe = directory.path().join("pipe");
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        put_pipe(&pipe);
         for odd in [&pipe, directory.path(), Path::new("/dev/zero")] {
             assert!(read(odd).is_err(), "{}", odd.display());
         }

@@ -181,14 +181,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(Rolling::open(directory.path(), 0, 1).is_err());
         let pipe = directory.path().join("pipe");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &pipe,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
+        crate::base::file::tests::put_pipe(&pipe);
         assert!(Rolling::open(&pipe, 0, 1).is_err());
         assert!(Rolling::open(&directory.path().join("none/access.log"), 0, 1).is_err());
     }

@@ -158,7 +158,7 @@ pub(super) fn headers(text: &str) -> Vec<(usize, &str)> {
 fn tables(file: &Path, tell: Tell) -> Result<String, Mistakes> {
     // Whatever lies in a directory that is included: nothing there is waited for, as the file that
     // the command line names may be.
-    let read = file::read_at_most(file, MOST).map(|mut bytes| std::mem::take(&mut *bytes));
+    let read = file::plain(file, MOST);
     let text = filled(file, "edge check --print-defaults", read)?;
     let source = Source {
         file,
@@ -431,8 +431,7 @@ mod tests {
         // What waits for a writer would hold up a start, and every reload.
         let pipe = directory.path().join("zones.d/c.toml");
         std::fs::remove_file(&pipe).unwrap();
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        file::tests::put_pipe(&pipe);
         let told = read().unwrap_err().to_string();
         assert!(told.contains("c.toml") && told.contains("no regular file"), "{told}");
         write("edge.toml", &main("\"gone.toml\", \"no.d/*\", \"*/*\""));

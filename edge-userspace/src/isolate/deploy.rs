@@ -116,13 +116,10 @@ impl Drop for Scratch {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    match file::read(path) {
-        Ok(mut bytes) => Ok(std::mem::take(&mut *bytes)),
-        Err(source) => Err(Error::File {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    file::plain(path, file::MOST).map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn faulty(faults: &mut Faults, zone: &config::Zone, place: &Place, error: Option<Error>) {

@@ -397,8 +397,7 @@ mod tests {
         assert_eq!(watched.look().unwrap().errors.len(), 0);
 
         // No file: nobody waits for whoever writes into the pipe, and it is told once.
-        let mode = rustix::fs::Mode::RUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, at("pipe.pem"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        crate::base::file::tests::put_pipe(&at("pipe.pem"));
         fs::create_dir(at("directory.pem")).unwrap();
         let look = watched.look().unwrap();
         assert!(

@@ -49,7 +49,7 @@ impl Files for Nowhere {
 
 impl Files for Disk {
     fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
-        file::read_at_most(path, most).map(|mut content| std::mem::take(&mut *content))
+        file::plain(path, most)
     }
 
     fn named(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {

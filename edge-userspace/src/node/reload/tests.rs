@@ -288,7 +288,7 @@ fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
             "gone.json"
         }
         14..=16 => {
-            put_pipe(world, parts, which - 14);
+            name_pipe(world, parts, which - 14);
             "no regular file"
         }
         17 => {
@@ -310,12 +310,11 @@ fn spoil(world: &World, parts: &mut Parts, which: usize) -> &'static str {
     }
 }
 
-/// Names a pipe in place of one of three files: who opens it waits for a writer.
-fn put_pipe(world: &World, parts: &mut Parts, which: usize) {
+/// Names a pipe in place of one of three files.
+fn name_pipe(world: &World, parts: &mut Parts, which: usize) {
     let pipe = world.path("pipe");
     if !pipe.exists() {
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        crate::base::file::tests::put_pipe(&pipe);
     }
     let worker = match which {
         0 => return parts.gate = format!("[zone.gate]\npage = \"pipe\"\n{}", parts.gate),
