@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use http::request;
 
@@ -21,6 +22,7 @@ use crate::base::peer::Peer;
 use crate::config::Config;
 use crate::http::handler::Reason;
 use crate::http::message::Exchange;
+use crate::http::stored::{Became, ByRule, Witness};
 
 type Script = Box<dyn Fn(usize, &request::Parts) -> Result<Response, Failure> + Send + Sync>;
 
@@ -105,6 +107,15 @@ fn bed(
     }
 }
 
+fn head(method: &str, target: &str, fields: &[(&'static str, &str)]) -> request::Parts {
+    let mut request = http::Request::builder().method(method).uri(target);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    head
+}
+
 /// What a client sees.
 #[derive(Debug)]
 struct Seen {
@@ -114,6 +125,15 @@ struct Seen {
 }
 
 impl Seen {
+    async fn of(response: Response) -> Self {
+        let body = response.body.collect().await.map_err(|error| error.to_string());
+        Self {
+            status: response.head.status.as_u16(),
+            fields: response.head.headers,
+            text: body.map(|body| String::from_utf8(body.to_bytes().to_vec()).unwrap()),
+        }
+    }
+
     fn is(&self, status: u16, text: &str) -> bool {
         self.status == status && self.text.as_deref() == Ok(text)
     }
@@ -147,18 +167,20 @@ impl Bed {
     }
 
     async fn ask(&self, method: &str, path: &str, fields: &[(&'static str, &str)]) -> Result<Seen, Failure> {
-        let mut request = http::Request::builder().method(method).uri(path);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        let response = self.cache.handle(self.request(head)).await?;
-        let body = response.body.collect().await.map_err(|error| error.to_string());
-        Ok(Seen {
-            status: response.head.status.as_u16(),
-            fields: response.head.headers,
-            text: body.map(|body| String::from_utf8(body.to_bytes().to_vec()).unwrap()),
-        })
+        let request = self.request(head(method, path, fields));
+        Ok(Seen::of(self.cache.handle(request).await?).await)
+    }
+
+    /// A request that the rooms in front have put under the first rule, and who hears what becomes
+    /// of it.
+    fn ruled(&self, head: request::Parts) -> (Request, watch::Receiver<Option<Became>>) {
+        let mut request = self.request(head);
+        let rules = request.exchange.zone.rules.clone().unwrap();
+        let rule = rules.all[0].act.cache.clone().unwrap();
+        request.head.extensions.insert(ByRule(rule));
+        let (witness, told) = Witness::new();
+        request.head.extensions.insert(witness);
+        (request, told)
     }
 
     async fn get(&self, fields: &[(&'static str, &str)]) -> Seen {

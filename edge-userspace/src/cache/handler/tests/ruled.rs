@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::base::peer::{Handshake, Identity};
-use crate::http::stored::{Became, ByRule, Witness};
 
 /// A bed with one rule, which says `cache` of caching.
 fn ruled(
@@ -24,17 +23,7 @@ async fn ask(
     fields: &[(&'static str, &str)],
     certificate: bool,
 ) -> (Seen, Option<Became>) {
-    let mut request = http::Request::builder().method(method).uri(target);
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    let (head, ()) = request.body(()).unwrap().into_parts();
-    let mut request = bed.request(head);
-    let rules = request.exchange.zone.rules.clone().unwrap();
-    let rule = rules.all[0].act.cache.clone().unwrap();
-    request.head.extensions.insert(ByRule(rule));
-    let (witness, mut told) = Witness::new();
-    request.head.extensions.insert(witness);
+    let (mut request, mut told) = bed.ruled(head(method, target, fields));
     if certificate {
         let mut peer = Peer {
             handshake: Some(Arc::new(handshake())),
@@ -48,12 +37,7 @@ async fn ask(
         request.exchange.peer = Arc::new(peer);
     }
     let response = bed.cache.handle(request).await.unwrap();
-    let body = response.body.collect().await.map_err(|error| error.to_string());
-    let seen = Seen {
-        status: response.head.status.as_u16(),
-        fields: response.head.headers,
-        text: body.map(|body| String::from_utf8(body.to_bytes().to_vec()).unwrap()),
-    };
+    let seen = Seen::of(response).await;
     let told = told.wait_for(Option::is_some).await.ok().and_then(|told| *told);
     (seen, told)
 }

@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::http::stored::{ByRule, Witness};
 
 const SLICE: usize = 16 << 10;
 /// Two slices and a half.
@@ -41,24 +40,8 @@ fn sliced(script: impl Fn(usize, &request::Parts) -> Result<Response, Failure> +
 }
 
 async fn ask(bed: &Bed, method: &str, fields: &[(&'static str, &str)]) -> Result<Seen, Failure> {
-    let mut request = http::Request::builder().method(method).uri("/film");
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    let (head, ()) = request.body(()).unwrap().into_parts();
-    let mut request = bed.request(head);
-    let rules = request.exchange.zone.rules.clone().unwrap();
-    let rule = rules.all[0].act.cache.clone().unwrap();
-    request.head.extensions.insert(ByRule(rule));
-    let (witness, _) = Witness::new();
-    request.head.extensions.insert(witness);
-    let response = bed.cache.handle(request).await?;
-    let body = response.body.collect().await.map_err(|error| error.to_string());
-    Ok(Seen {
-        status: response.head.status.as_u16(),
-        fields: response.head.headers,
-        text: body.map(|body| String::from_utf8(body.to_bytes().to_vec()).unwrap()),
-    })
+    let (request, _) = bed.ruled(head(method, "/film", fields));
+    Ok(Seen::of(bed.cache.handle(request).await?).await)
 }
 
 async fn get(bed: &Bed, fields: &[(&'static str, &str)]) -> Seen {
@@ -192,7 +175,7 @@ async fn origins_without_ranges() {
         whole.is(200, &content(1)) && !whole.fields.contains_key("content-range"),
         "{whole:?}"
     );
-    // Another range than was asked for is nobody's.
+    // Another range than the one that was asked for is not passed on.
     let wrong = sliced(|_, _| respond(206, &[FRESH, ETAG, ("content-range", "bytes 5-6/9")], "fg"));
     let failed = ask(&wrong, "GET", &[]).await.unwrap_err();
     assert_eq!(failed.reason, Reason::OriginMalformed);
