@@ -174,7 +174,7 @@ fn a_challenge_is_solved_or_waited_for() {
     // that has only forgotten its cookies is known by the TLS session that it resumes, and lets
     // itself be shown a page that is fresh by its own reckoning (RFC 9111 section 4.2.2).
     drop(browser);
-    let browser = Browser::start(&world.client, &world.file(""), LIMITED, EDGE[0]).unwrap();
+    let browser = self::browser(&world).unwrap();
     browser.devtools(
         "Emulation.setScriptExecutionDisabled",
         &serde_json::json!({"value": true}),

@@ -213,7 +213,7 @@ impl Session {
     /// Answers a request, unless it has come after the last one (RFC 9114 section 5.2).
     fn take(
         &mut self,
-        place: Option<OwnedSemaphorePermit>,
+        mut place: Option<OwnedSemaphorePermit>,
         mut send: quinn::SendStream,
         mut receive: quinn::RecvStream,
     ) {
@@ -225,7 +225,7 @@ impl Session {
             return;
         }
         self.next = self.next.max(id.saturating_add(4));
-        let (exchange, mut place) = (self.exchange.clone(), place);
+        let exchange = self.exchange.clone();
         tokio::spawn(async move {
             let mut run = pin!(exchange.run(send, receive));
             poll_fn(|cx| {

@@ -38,7 +38,7 @@ section! {
 }
 
 words! {
-    /// After whom a zone's cache stands.
+    /// What a zone's cache stands in front of.
     After {
         /// The origin: what a worker asks of it is stored, and what a worker makes is not.
         Origin = "origin",
